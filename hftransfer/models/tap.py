@@ -1,0 +1,113 @@
+"""The feature tap: what the final classifier sees, without a table of architectures.
+
+The final layer is the `nn.Linear` whose output tensor *is* `outputs.logits` in one probe forward. Decoder heads
+(`score`) run over all tokens and select afterwards; there it is the linear whose rows contain the logits, and the
+features are taken at the same token.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+
+@dataclass(frozen=True)
+class Head:
+    """Where a model ends.
+
+    Args:
+        name: full name of the final linear.
+        in_features: width of the features.
+        pooled_after: the linear sees every token and one token's logits are selected afterwards (decoder heads).
+    """
+
+    name: str
+    in_features: int
+    pooled_after: bool = False
+
+
+def find_head(model: nn.Module, batch: dict[str, Any]) -> Head:
+    """Finds the final linear by one forward in eval mode; random state and training mode are left as they were.
+
+    Args:
+        model: a model with a classification head, PEFT-wrapped or not.
+        batch: model inputs, one row or more.
+
+    Raises:
+        ValueError: no linear produces the logits, or the head does not reproduce them from its input.
+    """
+    seen: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+    hooks = [
+        module.register_forward_hook(lambda _, args, out, name=name: seen.__setitem__(name, (args[0], out)))
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear)
+    ]
+    training = model.training
+    device = next(model.parameters()).device
+    try:
+        model.eval()
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            inputs = {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
+            logits = model(**inputs).logits
+    finally:
+        for hook in hooks:
+            hook.remove()
+        model.train(training)
+
+    for name, (x, out) in seen.items():
+        if out is logits:
+            return Head(name, x.shape[-1])
+    for name, (x, out) in seen.items():
+        if out.ndim == 3 and logits.ndim == 2 and out.shape[-1] == logits.shape[-1]:
+            token = scored_token(model, inputs, out.shape[1])
+            if torch.equal(out[torch.arange(len(out), device=out.device), token], logits):
+                return Head(name, x.shape[-1], pooled_after=True)
+    raise ValueError(
+        f"{type(model).__name__} has no linear layer whose output is its logits, so there is no feature to align. "
+        "Use a model with a linear classification head."
+    )
+
+
+def scored_token(model: nn.Module, inputs: dict[str, Any], length: int) -> torch.Tensor:
+    """(rows,) position whose logits a decoder's classification head selects: the last that is not padding."""
+    config: Any = model.config
+    pad = getattr(config, "pad_token_id", None)
+    ids = inputs.get("input_ids")
+    if pad is None or ids is None:
+        rows = len(ids) if ids is not None else len(next(iter(inputs.values())))
+        return torch.full((rows,), length - 1, device=next(model.parameters()).device)
+    positions = torch.arange(length, device=ids.device)
+    return (positions * (ids != pad)).argmax(-1)
+
+
+class FeatureTap:
+    """Keeps the input of the final linear at each forward, by a hook that stays on the module.
+
+    Example:
+        >>> tap = FeatureTap(model, find_head(model, batch))
+        >>> logits = model(**batch).logits
+        >>> features = tap.take(batch)  # (rows, width), or (rows, tokens, width) in tagging
+    """
+
+    def __init__(self, model: nn.Module, head: Head):
+        self.model, self.head = model, head
+        self._seen: torch.Tensor | None = None
+        self._hook = model.get_submodule(head.name).register_forward_pre_hook(self._keep)
+
+    def _keep(self, _: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
+        self._seen = args[0]
+
+    def take(self, inputs: dict[str, Any]) -> torch.Tensor:
+        """The features of the last forward, which ran on `inputs`; they are let go of."""
+        x, self._seen = self._seen, None
+        if x is None:
+            raise RuntimeError(f"{self.head.name} did not run in the last forward.")
+        if self.head.pooled_after:
+            x = x[torch.arange(len(x), device=x.device), scored_token(self.model, inputs, x.shape[1])]
+        return x
+
+    def remove(self) -> None:
+        self._hook.remove()

@@ -1,0 +1,1 @@
+"""Pull the domains together."""

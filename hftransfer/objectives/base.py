@@ -1,0 +1,55 @@
+"""What an objective is: a module whose `forward` names what it needs and returns a scalar."""
+
+from __future__ import annotations
+
+import inspect
+from typing import ClassVar
+
+import torch
+from torch import nn
+
+# What the wrapper can hand to an objective, by argument name. Rows are those of all processes, in fp32:
+INPUTS = {
+    "source_features": "(n, d) what the final classifier sees, source rows",
+    "target_features": "(m, d) the same, target rows",
+    "source_logits": "(n, classes)",
+    "target_logits": "(m, classes)",
+    "source_labels": "(n,) class ids; -100 where a row has none",
+    "target_view_features": "(m, d) the target rows again, under another dropout mask",
+    "strength": "() the schedule's value; an objective that takes it schedules itself",
+}
+
+
+class Objective(nn.Module):
+    """One extra term of the training loss.
+
+    Subclasses implement `forward` with keyword arguments from `INPUTS` and return a scalar tensor. They may hold
+    parameters (a discriminator), which join the optimizer with the objectives' learning-rate multiplier, and
+    buffers (a queue, a random projection), which travel with checkpoints. Constructor arguments named `feature_dim`
+    and `num_classes` are filled in; all others are the objective's settings.
+    """
+
+    paper: ClassVar[str] = ""  # shown in the model card
+    default_schedule: ClassVar[str] = "constant"
+
+    def forward(self, **inputs: torch.Tensor) -> torch.Tensor:
+        raise TypeError(f"{type(self).__name__} does not define forward")
+
+    @classmethod
+    def needs(cls) -> tuple[str, ...]:
+        """Names of the inputs that `forward` asks for.
+
+        Raises:
+            TypeError: a name that is not in `INPUTS`.
+        """
+        names = tuple(name for name in inspect.signature(cls.forward).parameters if name != "self")
+        unknown = [name for name in names if name not in INPUTS]
+        if unknown:
+            raise TypeError(f"{cls.__name__}.forward asks for {unknown[0]!r}; there is only {', '.join(INPUTS)}.")
+        return names
+
+    @classmethod
+    def settings(cls) -> dict[str, inspect.Parameter]:
+        """The constructor's own settings, by name."""
+        parameters = inspect.signature(cls.__init__).parameters
+        return {n: p for n, p in parameters.items() if n not in ("self", "feature_dim", "num_classes")}

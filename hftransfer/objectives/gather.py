@@ -1,0 +1,38 @@
+"""Rows of all processes, with gradient."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+
+class _GatherRows(torch.autograd.Function):
+    """all_gather forward; backward sums what every process sends to a row and returns it to its owner.
+
+    With DDP's mean over processes this is exact both when every process computes the loss of the global batch and
+    when each computes only its share of a sum.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, rows: torch.Tensor) -> torch.Tensor:
+        parts = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, rows.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> torch.Tensor:
+        total = grads[0].contiguous()
+        dist.all_reduce(total)
+        return total.chunk(dist.get_world_size())[dist.get_rank()]
+
+
+def gather_rows(rows: torch.Tensor) -> torch.Tensor:
+    """(n, …) of this process -> (processes·n, …) in rank order; every process must bring the same shape.
+
+    Without a process group the tensor itself comes back.
+    """
+    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+        return rows
+    return _GatherRows.apply(rows)

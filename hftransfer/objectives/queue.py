@@ -1,0 +1,47 @@
+"""A queue of past features: more rows for a kernel or a contrast than one batch holds. State in buffers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+
+class FeatureQueue(nn.Module):
+    """First in, first out; rows are detached.
+
+    Args:
+        size: rows kept.
+        feature_dim: width of a row.
+
+    Shapes: `push` takes (n, d) features and (n,) labels; `rows` gives (k, d) and (k,), k ≤ size.
+    """
+
+    features: torch.Tensor
+    labels: torch.Tensor
+    pushed: torch.Tensor
+
+    def __init__(self, size: int, feature_dim: int):
+        super().__init__()
+        self.size = size
+        self.register_buffer("features", torch.zeros(size, feature_dim))
+        self.register_buffer("labels", torch.full((size,), -100))
+        self.register_buffer("pushed", torch.zeros((), dtype=torch.long))
+        self.count = 0  # the same number on the host, so that slicing needs no sync
+
+    def push(self, features: torch.Tensor, labels: torch.Tensor | None = None) -> None:
+        features = features.detach()[-self.size :].to(self.features.dtype)
+        positions = (self.count + torch.arange(len(features), device=features.device)) % self.size
+        self.features[positions] = features
+        self.labels[positions] = -100 if labels is None else labels.detach()[-self.size :]
+        self.count += len(features)
+        self.pushed.fill_(self.count)
+
+    def rows(self) -> tuple[torch.Tensor, torch.Tensor]:
+        k = min(self.count, self.size)
+        return self.features[:k].clone(), self.labels[:k].clone()
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        super()._load_from_state_dict(state_dict, prefix, *args)
+        self.count = int(self.pushed)

@@ -1,0 +1,114 @@
+"""Objectives by name: one line a method, and the one place that reads a user's specification."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+from torch import nn
+
+from ..messages import nearest
+from .alignment.cdan import CDAN, CDANE
+from .alignment.dann import DANN
+from .alignment.mmd import MMD
+from .alignment.supcon import SupCon
+from .base import Objective
+from .schedules import Schedule, get_schedule
+from .self_training.nt_xent import NTXent
+
+REGISTRY: dict[str, type[Objective]] = {
+    "mmd": MMD,
+    "dann": DANN,
+    "cdan": CDAN,
+    "cdan_e": CDANE,
+    "supcon": SupCon,
+    "nt_xent": NTXent,
+}
+
+
+@dataclass(frozen=True)
+class ObjectiveSpec:
+    """One entry of `objectives`: how the run calls it, what it is, its weight, schedule and settings."""
+
+    name: str
+    kind: str
+    weight: float
+    schedule: str | dict[str, Any]
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        extra = "".join(f", {k}={v}" for k, v in self.settings.items())
+        schedule = self.schedule if isinstance(self.schedule, str) else dict(self.schedule)
+        return f"{self.weight:g} x {self.kind} ({schedule}{extra})"
+
+
+def parse_objectives(objectives: Mapping[str, Any] | str | None) -> list[ObjectiveSpec]:
+    """Reads `{"mmd": 1.0}`, `{"cdan": {"weight": 0.5, "schedule": "linear", "hidden": 256}}` or the same as JSON or
+    YAML text. Two of a kind go under two names, each with `kind`.
+
+    Raises:
+        ValueError: an unknown objective or setting (the nearest name is offered), or a weight that is negative or
+            not finite.
+    """
+    if objectives is None or objectives == "":
+        return []
+    if isinstance(objectives, str):
+        try:
+            objectives = yaml.safe_load(objectives)
+        except yaml.YAMLError as error:
+            raise ValueError(f"objectives is neither JSON nor YAML: {objectives!r}") from error
+    if isinstance(objectives, str) or (isinstance(objectives, list) and all(isinstance(o, str) for o in objectives)):
+        objectives = dict.fromkeys([objectives] if isinstance(objectives, str) else objectives, 1.0)
+    if objectives is None:
+        return []
+    if not isinstance(objectives, Mapping):
+        raise ValueError(f'objectives must map names to weights, such as {{"mmd": 1.0}}, not {objectives!r}.')
+    return [_parse_one(str(name), value) for name, value in objectives.items()]
+
+
+def _parse_one(name: str, value: Any) -> ObjectiveSpec:
+    settings = dict(value) if isinstance(value, Mapping) else {"weight": value}
+    kind = settings.pop("kind", name)
+    if kind not in REGISTRY:
+        raise ValueError(f"There is no objective {kind!r}; there is {', '.join(REGISTRY)}.{nearest(kind, REGISTRY)}")
+    cls = REGISTRY[kind]
+    weight, schedule = settings.pop("weight", 1.0), settings.pop("schedule", cls.default_schedule)
+    if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not math.isfinite(weight) or weight < 0:
+        raise ValueError(f"The weight of objective {name!r} must be a number of at least 0, not {weight!r}.")
+    get_schedule(schedule)
+    for key in settings:
+        if key not in cls.settings():
+            known = [*cls.settings(), "weight", "schedule", "kind"]
+            raise ValueError(
+                f"Objective {name!r} has no setting {key!r}; it has {', '.join(known)}.{nearest(key, known)}"
+            )
+    return ObjectiveSpec(name, kind, float(weight), schedule, settings)
+
+
+def build_objectives(
+    specs: list[ObjectiveSpec], feature_dim: int, num_classes: int
+) -> tuple[nn.ModuleDict, dict[str, Schedule]]:
+    """Modules and schedules by name. An objective of weight 0 is left out: it computes nothing."""
+    modules, schedules = nn.ModuleDict(), {}
+    for spec in specs:
+        if spec.weight == 0:
+            continue
+        cls = REGISTRY[spec.kind]
+        given = {"feature_dim": feature_dim, "num_classes": num_classes}
+        wanted = inspect.signature(cls.__init__).parameters
+        try:
+            modules[spec.name] = cls(**{k: v for k, v in given.items() if k in wanted}, **spec.settings)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"Objective {spec.name!r}: {error}") from error
+        schedules[spec.name] = get_schedule(spec.schedule)
+    return modules, schedules
+
+
+def describe(specs: list[ObjectiveSpec]) -> str:
+    """One line for logs and cards."""
+    return json.dumps({s.name: {"kind": s.kind, "weight": s.weight, "schedule": s.schedule, **s.settings} for s in specs})

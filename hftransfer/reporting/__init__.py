@@ -1,0 +1,1 @@
+"""What is shown? Plain facts in, text and pictures out."""

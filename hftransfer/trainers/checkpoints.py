@@ -1,0 +1,221 @@
+"""What is saved is a plain model; what is in a checkpoint is whole or absent."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import safetensors.torch
+import torch
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoint
+
+from ..models.adapters import is_peft, merged
+
+STATE_FILE = "_adaptation_state.safetensors"  # objectives and progress: beside the model, in checkpoints only
+STAGING = "_writing"  # the underscore keeps it from being uploaded
+
+if TYPE_CHECKING:
+    from transformers import Trainer as _Base
+else:
+    _Base = object
+
+
+class PlainCheckpoints(_Base):
+    """Saving and loading for a `Trainer` whose model is a `DomainAdapter`.
+
+    - The model goes to disk as `save_pretrained` writes it, and its config says how it was made under the key
+      `hftransfer`, which everything else ignores.
+    - Objectives' parameters and buffers go to `_adaptation_state.safetensors`, in checkpoints only.
+    - Everything is written to a staging folder first and renamed when complete.
+    - `training_args.bin`, a pickle, is replaced by `training_args.json`.
+    """
+
+    _staging: str | None = None
+
+    @contextmanager
+    def _plain_model(self) -> Iterator[Any]:
+        """The trainer sees the user's model for a moment; yields the adapter."""
+        adapter = self.model
+        self.model = adapter.model
+        try:
+            yield adapter
+        finally:
+            self.model = adapter
+
+    # ---- saving
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return self._staging or super()._get_output_dir(trial)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """Writes a checkpoint aside, all processes, and renames it into place."""
+        run_dir = Path(super()._get_output_dir(trial))
+        staging, name = run_dir / STAGING, f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        self._clear(staging)
+        push, limit = self.args.push_to_hub, self.args.save_total_limit
+        self._staging, self.args.push_to_hub, self.args.save_total_limit = str(staging), False, None
+        try:
+            super()._save_checkpoint(model, trial)
+        finally:
+            self._staging, self.args.push_to_hub, self.args.save_total_limit = None, push, limit
+        self.accelerator.wait_for_everyone()
+        if self.state.best_model_checkpoint == str(staging / name):
+            self.state.best_model_checkpoint = str(run_dir / name)
+        if self.args.should_save:
+            self.state.save_to_json(str(staging / name / "trainer_state.json"))
+            _sync(staging / name)
+            if (run_dir / name).exists():
+                os.rename(run_dir / name, staging / "replaced")
+            os.rename(staging / name, run_dir / name)
+            shutil.rmtree(staging, ignore_errors=True)
+            self._rotate(run_dir)
+        self.accelerator.wait_for_everyone()
+        if push:
+            self._push_from_checkpoint(str(run_dir / name))
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Saves the plain model; an interrupted save leaves what was there before."""
+        if self._staging is not None:
+            super().save_model(output_dir, _internal_call=True)
+            return
+        final = Path(output_dir or self.args.output_dir)
+        staging = final / STAGING
+        self._clear(staging)
+        super().save_model(str(staging), _internal_call=True)
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            final.mkdir(parents=True, exist_ok=True)
+            for item in staging.iterdir():
+                os.replace(item, final / item.name)
+            staging.rmdir()
+            if (final / "adapter_config.json").exists() and self.args.merge_adapter:
+                for stale in final.glob("adapter_*"):
+                    stale.unlink()
+        self.accelerator.wait_for_everyone()
+        if self.args.push_to_hub and not _internal_call:
+            self.push_to_hub(commit_message="Model save")
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        folder = Path(output_dir or self.args.output_dir)
+        if state_dict is None:
+            plain, state = None, self._adaptation_state(self.model.state_dict())
+        else:  # FSDP, DeepSpeed: the full state of the adapter
+            plain = {k.removeprefix("model."): v for k, v in state_dict.items() if k.startswith("model.")}
+            state = self._adaptation_state(state_dict)
+        with self._plain_model() as adapter:
+            self._describe(adapter)
+            if self._staging is None and self.args.merge_adapter and is_peft(self.model):
+                self.model = merged(self.model)
+            super()._save(str(folder), plain)
+        if not self.args.should_save:
+            return
+        (folder / "training_args.bin").unlink(missing_ok=True)
+        (folder / "training_args.json").write_text(json.dumps(self.args.to_sanitized_dict(), indent=2, default=str))
+        if self._staging is not None:
+            safetensors.torch.save_file(state, str(folder / STATE_FILE))
+
+    def _describe(self, adapter: Any) -> None:
+        """One plain key in config.json: how the model was adapted."""
+        config = self.model.get_base_model().config if is_peft(self.model) else self.model.config
+        config.hftransfer = {
+            "objectives": {s.name: {"kind": s.kind, "weight": s.weight} for s in self.args.objective_specs()},
+            "sources": list(self.source_names),
+            "policy": self.policy.policy,
+        }
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        super()._push_from_checkpoint(checkpoint_folder)
+        (Path(self.args.output_dir) / "training_args.bin").unlink(missing_ok=True)
+
+    # ---- loading
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        if self.is_fsdp_enabled:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            return
+        with self._plain_model():
+            super()._load_from_checkpoint(resume_from_checkpoint)
+        self._load_adaptation_state(resume_from_checkpoint)
+
+    def _load_best_model(self) -> None:
+        if self.is_fsdp_enabled:
+            super()._load_best_model()
+            return
+        with self._plain_model():
+            super()._load_best_model()
+        self._load_adaptation_state(str(self.state.best_model_checkpoint))
+
+    def _adaptation_state(self, state_dict: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return {k: v.detach().cpu().contiguous() for k, v in state_dict.items() if not k.startswith("model.")}
+
+    def _load_adaptation_state(self, folder: str) -> None:
+        """Raises `ValueError` when the checkpoint was made with other objectives."""
+        path = Path(folder) / STATE_FILE
+        if not path.is_file():
+            raise ValueError(f"{folder} has no {STATE_FILE}: it was not made by hftransfer.")
+        state = safetensors.torch.load_file(str(path))
+        expected = {k for k in self.model.state_dict() if not k.startswith("model.")}
+        if set(state) != expected:
+            odd = sorted(set(state) ^ expected)[0]
+            raise ValueError(f"{folder} was made with other objectives: {odd!r} is only on one side.")
+        self.model.load_state_dict(state, strict=False)
+
+    # ---- files
+
+    def _clear(self, staging: Path) -> None:
+        if self.args.should_save:
+            shutil.rmtree(staging, ignore_errors=True)
+        self.accelerator.wait_for_everyone()
+
+    def _rotate(self, run_dir: Path) -> None:
+        from transformers.trainer_utils import rotate_checkpoints
+
+        rotate_checkpoints(
+            output_dir=str(run_dir),
+            save_total_limit=self.args.save_total_limit,
+            best_model_checkpoint=self.state.best_model_checkpoint,
+            use_mtime=True,
+        )
+
+
+def check_output_dir(path: str, overwrite: bool, clear: bool = False) -> None:
+    """Protects a run that is already in the output folder.
+
+    Args:
+        path: the folder.
+        overwrite: replace what is there.
+        clear: with `overwrite`, remove its checkpoints and model now.
+
+    Raises:
+        FileExistsError: it holds a run and `overwrite` is off.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        return
+    models = [folder / name for name in ("config.json", "adapter_config.json", "model.safetensors")]
+    found = [p for p in [*folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*"), *models] if p.exists()]
+    if not found:
+        return
+    if not overwrite:
+        last = get_last_checkpoint(path)
+        resume = f", resume_from_checkpoint={last!r} to go on with it" if last else ""
+        raise FileExistsError(
+            f"{path} already holds a run ({found[0].name}). Choose another output_dir{resume}, or "
+            "overwrite_output_dir=True to replace it."
+        )
+    if clear:
+        for item in found:
+            shutil.rmtree(item) if item.is_dir() else item.unlink()
+
+
+def _sync(folder: Path) -> None:
+    """Flushes a folder's files, so that a rename is not on disk before what it names."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with open(path, "rb") as file:
+                os.fsync(file.fileno())

@@ -1,0 +1,339 @@
+"""`AdaptationTrainer`: transformers' `Trainer` on one joint module and one paired dataset."""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+from transformers import Trainer, TrainerCallback
+from transformers.trainer_utils import EvalLoopOutput
+
+from ..data.pairing import PairedBatchSampler, PairedDataset
+from ..messages import nearest
+from ..objectives.registry import build_objectives
+from .adapter import DomainAdapter
+from .checkpoints import PlainCheckpoints, check_output_dir
+from .config import AdaptationConfig
+from .metrics import LABEL_FREE, label_free_metrics, metrics_for
+from .preparation import is_source_name, prepare
+from .publishing import Publishing
+
+logger = logging.getLogger(__name__)
+
+
+class AdaptationTrainer(PlainCheckpoints, Publishing, Trainer):
+    """Trains a model on labelled sources and an unlabelled target.
+
+    Args:
+        model: Hub id or folder (a head for the task is put on it), or a loaded `AutoModelFor…Classification`,
+            PEFT-wrapped or not.
+        args: an `AdaptationConfig`.
+        train_dataset: the labelled source, or a dict of several by name. Map-style or streaming; columns `text` (or
+            `tokens`) and `label`, or those that `args` names.
+        target_dataset: the unlabelled target. Its labels, if any, are never read, unless some are revealed.
+        eval_dataset: a labelled source set, or a dict. Names of sources, and names that start with "source", are
+            source; metrics that read the labels of any other are called `oracle_…`.
+        processing_class: the tokenizer; the checkpoint's own when absent.
+        peft_config: LoRA-style partial transfer; open targets are read off the model's structure.
+        compute_metrics: yours instead of ours, as in `Trainer`.
+        model_kwargs: for `from_pretrained`, when `model` is a name.
+        **kwargs: `callbacks`, `optimizers`, `preprocess_logits_for_metrics` … as in `Trainer`.
+
+    Raises:
+        ValueError, FileNotFoundError: whatever is wrong with data, labels, model or settings, before training.
+
+    Example:
+        >>> trainer = AdaptationTrainer(
+        ...     model="sentence-transformers/all-MiniLM-L6-v2",
+        ...     args=AdaptationConfig(output_dir="news-to-medical", objectives={"mmd": 1.0}),
+        ...     train_dataset=news,
+        ...     target_dataset=medical,
+        ...     eval_dataset={"source": news_validation, "target": medical_validation},
+        ... )
+        >>> trainer.train()
+        >>> trainer.push_to_hub()
+    """
+
+    loss_is_scaled_for_ga = False  # our loss is a mean over the update's items; see get_batch_samples
+
+    def __init__(
+        self,
+        model: Any,
+        args: AdaptationConfig,
+        train_dataset: Any = None,
+        target_dataset: Any = None,
+        eval_dataset: Any = None,
+        processing_class: Any = None,
+        peft_config: Any = None,
+        compute_metrics: Any = None,
+        data_collator: Any = None,
+        model_kwargs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ):
+        if not isinstance(args, AdaptationConfig):
+            raise TypeError(f"args must be an AdaptationConfig, not {type(args).__name__}.")
+        if args.n_gpu > 1:
+            raise ValueError(
+                f"{args.n_gpu} GPUs are visible but no launcher started the run, which would use nn.DataParallel. Start "
+                "it with `accelerate launch` or `torchrun`, or show it one GPU with CUDA_VISIBLE_DEVICES=0."
+            )
+        _check_selection(args, eval_dataset, train_dataset)
+        torch.manual_seed(args.seed)  # new heads and discriminators are drawn here, the same on every process
+        ready = prepare(
+            model, args, train_dataset, target_dataset, eval_dataset, processing_class, peft_config, model_kwargs
+        )
+        specs = args.objective_specs()
+        objectives, schedules = build_objectives(specs, ready.head.in_features, len(ready.space.names))
+        if any("logits" in need for s in specs for need in _needs(objectives, s.name)) and ready.space.is_float:
+            raise ValueError(f"{', '.join(objectives)} on {ready.space.task}: objectives that read class predictions need one label a row.")
+        adapter = DomainAdapter(
+            ready.model,
+            ready.head,
+            objectives,
+            {s.name: s.weight for s in specs},
+            schedules,
+            ready.space.task,
+            args.label_smoothing_factor,
+            args.batch_norm,
+        )
+        if args.activation_checkpointing and hasattr(ready.model, "peft_config"):
+            ready.model.enable_input_require_grads()
+        self.prepared = ready
+        self.space, self.policy, self.source_names = ready.space, ready.policy, ready.source_names
+        self.pair_sampler: PairedBatchSampler | None = None
+        self._parts: torch.Tensor | None = None
+        self._parts_count = 0
+        super().__init__(
+            model=adapter,
+            args=args,
+            data_collator=data_collator or ready.collator,
+            train_dataset=ready.train,
+            eval_dataset=ready.evaluation,
+            processing_class=ready.tokenizer,
+            compute_metrics=compute_metrics or metrics_for(ready.space.task, ready.space.names),
+            **kwargs,
+        )
+        self.label_smoother = None  # the joint loss smooths; evaluation reports the plain loss
+        self.label_names = ["labels"]
+        self.add_callback(_Progress(self))
+
+    # ---- data
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Joint batches, the same rows in the same updates however they are cut between processes."""
+        if not isinstance(self.train_dataset, PairedDataset):
+            return super().get_train_dataloader()
+        args = self.args
+        self.pair_sampler = PairedBatchSampler(
+            self.train_dataset,
+            self._train_batch_size,
+            args.target_ratio,
+            args.world_size * args.gradient_accumulation_steps,
+            args.epoch_by,
+            args.balance_sources,
+            args.length_aware,
+            args.dataloader_drop_last,
+            args.data_seed if args.data_seed is not None else args.seed,
+        )
+        loader = DataLoader(
+            self.train_dataset,
+            batch_sampler=self.pair_sampler,
+            collate_fn=self.data_collator,
+            num_workers=args.dataloader_num_workers,
+            pin_memory=args.dataloader_pin_memory,
+            persistent_workers=args.dataloader_persistent_workers,
+            prefetch_factor=args.dataloader_prefetch_factor,
+        )
+        return self.accelerator.prepare(loader)
+
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list, Any]:
+        """The micro-batches of one update, and how many labelled items each would hold if they were spread evenly.
+
+        The task loss divides by that number, so that accumulation and DDP's mean give exactly the mean over all
+        labelled items of the update, wherever they fell.
+        """
+        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if not batches or "labels" not in batches[0]:
+            return batches, None
+        labels = [b["labels"] for b in batches]
+        known = [(~torch.isnan(y).view(len(y), -1).any(1) if y.is_floating_point() else y != -100) for y in labels]
+        count = torch.stack([k.sum() for k in known]).sum().to(device, torch.float32)
+        if self.args.world_size > 1:
+            count = self.accelerator.reduce(count, "sum")
+        return batches, count / (len(batches) * self.args.world_size)
+
+    def _set_signature_columns_if_needed(self) -> None:
+        self._signature_columns = ["labels", *self.prepared.tokenizer.model_input_names]
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
+        """As in `Trainer`; raw datasets are encoded first."""
+        if eval_dataset is not None and not isinstance(eval_dataset, str):
+            eval_dataset = self.prepared.encode_evaluation(eval_dataset, "eval_dataset")
+        return super().get_eval_dataloader(eval_dataset)
+
+    def get_test_dataloader(self, test_dataset: Any) -> DataLoader:
+        """As in `Trainer`; raw datasets are encoded first."""
+        return super().get_test_dataloader(self.prepared.encode_evaluation(test_dataset, "test_dataset"))
+
+    # ---- a step
+
+    def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
+        """As in `Trainer`; the objectives' parameters go into groups of their own with their own rate."""
+        fresh = self.optimizer is None
+        optimizer = super().create_optimizer(model)
+        own = {id(p) for n, p in (model or self.model).named_parameters() if _is_objective(n)}
+        if not fresh or not own:
+            return optimizer
+        for group in list(optimizer.param_groups):
+            mine = [p for p in group["params"] if id(p) in own]
+            if not mine:
+                continue
+            group["params"] = [p for p in group["params"] if id(p) not in own]
+            options = {k: v for k, v in group.items() if k != "params"}
+            optimizer.add_param_group(
+                {**options, "params": mine, "lr": group["lr"] * self.args.objective_lr_multiplier}
+            )
+        return optimizer
+
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | None = None,
+    ) -> Any:
+        """The joint loss in training, the model's own in evaluation."""
+        if "domain" not in inputs:
+            outputs = model(**inputs)
+            return (outputs["loss"], outputs) if return_outputs else outputs["loss"]
+        outputs = model(**inputs, num_items=num_items_in_batch)
+        parts = outputs["parts"]
+        self._parts = parts if self._parts is None else self._parts + parts
+        self._parts_count += 1
+        return (outputs["loss"], outputs) if return_outputs else outputs["loss"]
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Adds every part under its own name, averaged since the last log; one device sync a log, none a step."""
+        if "loss" in logs and self._parts is not None:
+            parts = self._parts / self._parts_count
+            if self.args.world_size > 1:
+                parts = self.accelerator.reduce(parts, "mean")
+            values = dict(zip(self._part_names(), parts.tolist(), strict=True))
+            self._parts, self._parts_count = None, 0
+            broken = [name for name, value in values.items() if not math.isfinite(value)]
+            logs |= {f"{name}_loss": value for name, value in values.items()}
+            if broken:
+                super().log(logs, start_time)
+                raise FloatingPointError(
+                    f"The {broken[0]} part is {values[broken[0]]} at step {self.state.global_step} "
+                    f"({', '.join(f'{n}={v:.3g}' for n, v in values.items())}). Lower the learning rate or its weight; "
+                    "the last checkpoint is untouched."
+                )
+        super().log(logs, start_time)
+
+    def _part_names(self) -> list[str]:
+        return self.accelerator.unwrap_model(self.model, keep_torch_compile=False).part_names
+
+    # ---- evaluation
+
+    def evaluation_loop(
+        self,
+        dataloader: DataLoader,
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
+        """As in `Trainer`. What reads the labels of a set that is not a source's is called `oracle_…`; what reads
+        predictions alone is added for every set."""
+        output = super().evaluation_loop(
+            dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix
+        )
+        metrics = dict(output.metrics or {})
+        if not self._is_source(metric_key_prefix):
+            metrics = {_oracle(key, metric_key_prefix): value for key, value in metrics.items()}
+        if output.predictions is not None:
+            free = label_free_metrics(self.space.task, output.predictions)
+            metrics |= {f"{metric_key_prefix}_{name}": value for name, value in free.items()}
+        return EvalLoopOutput(output.predictions, output.label_ids, metrics, output.num_samples)
+
+    def _is_source(self, prefix: str) -> bool:
+        name = prefix.split("_", 1)[1] if "_" in prefix else ""
+        return is_source_name(name, self.source_names)
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> Any:
+        """As in `Trainer`.
+
+        Raises:
+            FileExistsError: the output folder holds another run, and neither `resume_from_checkpoint` nor
+                `overwrite_output_dir` says what to do with it.
+        """
+        if not resume_from_checkpoint and not getattr(self, "_owns_output_dir", False):
+            if self.is_world_process_zero():
+                check_output_dir(self.args.output_dir, self.args.overwrite_output_dir, clear=True)
+            self.accelerator.wait_for_everyone()
+        self._owns_output_dir = True
+        return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+
+
+class _Progress(TrainerCallback):
+    """Tells the schedules how far the run is, and the sampler which epoch it is."""
+
+    def __init__(self, trainer: AdaptationTrainer):
+        self.trainer = trainer
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.trainer.pair_sampler is not None:
+            self.trainer.pair_sampler.set_epoch(int((state.epoch or 0) + 1e-6))
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        adapter = self.trainer.accelerator.unwrap_model(self.trainer.model, keep_torch_compile=False)
+        adapter.progress.fill_(min(1.0, state.global_step / max(1, state.max_steps)))
+
+
+def _is_objective(name: str) -> bool:
+    return name.startswith("objectives.") or ".objectives." in name
+
+
+def _needs(objectives: Any, name: str) -> tuple[str, ...]:
+    return type(objectives[name]).needs() if name in objectives else ()
+
+
+def _oracle(key: str, prefix: str) -> str:
+    if key.endswith("_model_preparation_time"):
+        return key
+    return f"{prefix}_oracle_{key.removeprefix(prefix + '_')}"
+
+
+def _check_selection(args: AdaptationConfig, eval_dataset: Any, train_dataset: Any) -> None:
+    """Refuses to choose a checkpoint by target labels.
+
+    Raises:
+        ValueError: `metric_for_best_model` reads target labels and `allow_oracle_selection` is off.
+    """
+    metric = args.metric_for_best_model
+    if metric is None or metric == "loss" or args.allow_oracle_selection:
+        if metric == "loss" and isinstance(eval_dataset, dict):
+            raise ValueError('metric_for_best_model="loss" does not say of which set; write e.g. "eval_source_loss".')
+        return
+    metric = metric.removeprefix("eval_")
+    sources = tuple(train_dataset) if isinstance(train_dataset, dict) else ("source",)
+    names = tuple(eval_dataset) if isinstance(eval_dataset, dict) else ("source",)
+    for name in sorted(names, key=len, reverse=True):
+        if metric.startswith(f"{name}_"):
+            measure = metric.removeprefix(f"{name}_")
+            if is_source_name(name, sources) or measure in LABEL_FREE:
+                return
+            raise ValueError(
+                f"metric_for_best_model={args.metric_for_best_model!r} reads the labels of {name!r}, which is not a "
+                "source: a checkpoint chosen by it says nothing of a target without labels. Choose by a source metric "
+                f"or by {', '.join(f'eval_{name}_{m}' for m in LABEL_FREE)}; `allow_oracle_selection=True` does it "
+                f"all the same, as eval_{name}_oracle_{measure.removeprefix('oracle_')}."
+            )
+    raise ValueError(
+        f"metric_for_best_model={args.metric_for_best_model!r} names none of the evaluation sets "
+        f"({', '.join(names)}); metrics are called eval_<set>_<metric>.{nearest(metric, [f'{n}_accuracy' for n in names])}"
+    )

@@ -1,0 +1,42 @@
+"""The trainer with one objective named for you."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from .config import AdaptationConfig
+from .trainer import AdaptationTrainer
+
+
+class _NamedTrainer(AdaptationTrainer):
+    objective: ClassVar[str]
+    kinds: ClassVar[tuple[str, ...]]
+
+    def __init__(self, model: Any, args: AdaptationConfig, *rest: Any, **kwargs: Any):
+        specs = args.objective_specs()
+        if not specs:
+            args.objectives = {self.objective: 1.0}
+        elif not any(spec.kind in self.kinds for spec in specs):
+            raise ValueError(
+                f"{type(self).__name__} trains with {' or '.join(self.kinds)}, but `objectives` names "
+                f"{', '.join(s.kind for s in specs)}. Use AdaptationTrainer for any mixture."
+            )
+        super().__init__(model, args, *rest, **kwargs)
+
+
+class MMDTrainer(_NamedTrainer):
+    """`AdaptationTrainer` with `objectives={"mmd": 1.0}` unless `args` says more."""
+
+    objective, kinds = "mmd", ("mmd",)
+
+
+class AdversarialTrainer(_NamedTrainer):
+    """`AdaptationTrainer` with `objectives={"dann": 1.0}` unless `args` names `dann`, `cdan` or `cdan_e`."""
+
+    objective, kinds = "dann", ("dann", "cdan", "cdan_e")
+
+
+class ContrastiveTrainer(_NamedTrainer):
+    """`AdaptationTrainer` with `objectives={"supcon": 1.0}` unless `args` names `supcon` or `nt_xent`."""
+
+    objective, kinds = "supcon", ("supcon", "nt_xent")
