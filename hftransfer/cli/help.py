@@ -1,0 +1,45 @@
+"""`hftransfer finetune --help`."""
+
+from __future__ import annotations
+
+import shutil
+import textwrap
+
+from .fields import Option, module_path, read_options
+
+INTRO = """\
+Take a model from the domain with labels to the domain without.
+
+  hftransfer finetune --source sample --target sample --objectives '{"mmd": 1.0}' --output_dir runs/demo
+  hftransfer finetune --config news_to_medical.yaml --num_train_epochs 5
+  accelerate launch recipes/finetune.py --config recipes/configs/news_to_medical.yaml --dry_run
+
+Options may stand in a YAML file (--config); the command line wins over the file, the file over defaults.
+hftransfer itself takes --accelerate_config: one_process, multi_gpu, fsdp2 or a file.
+"""
+
+
+def finetune_options() -> list[Option]:
+    """All options of the recipe, by group."""
+    own = read_options(module_path("hftransfer.cli.arguments"), "FinetuneArguments", "Domains")
+    config = read_options(module_path("hftransfer.trainers.config"), "AdaptationConfig", "Training")
+    base = read_options(module_path("transformers.training_args"), "TrainingArguments", "Training")
+    overridden = {o.name for o in config}
+    merged = [*own, *config, *(o for o in base if o.name not in overridden)]
+    groups = list(dict.fromkeys(o.group for o in merged if o.group != "Training")) + ["Training"]
+    return sorted(merged, key=lambda o: groups.index(o.group))
+
+
+def print_help() -> None:
+    """Prints every option with its help text, by group."""
+    width = min(110, shutil.get_terminal_size((100, 20)).columns)
+    print(INTRO)
+    group = ""
+    for option in finetune_options():
+        if option.group != group:
+            group = option.group
+            print(f"\n{group}{' (transformers.TrainingArguments)' if group == 'Training' else ''}:")
+        default = f" [{option.default}]" if option.default else ""
+        print(f"  --{option.name}{default}")
+        if option.help:
+            print(textwrap.fill(option.help, width, initial_indent=" " * 6, subsequent_indent=" " * 6))

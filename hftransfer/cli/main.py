@@ -1,0 +1,74 @@
+"""`hftransfer <recipe> …`: runs a recipe's own file through accelerate's launcher."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from ..messages import nearest
+
+USAGE = """\
+hftransfer takes a Hugging Face model from the domain with labels to the domain without.
+
+usage: hftransfer <recipe> [--accelerate_config one_process|multi_gpu|fsdp2|FILE] [options]
+
+recipes:
+  finetune    train on labelled sources and an unlabelled target   (hftransfer finetune --help)
+
+other:
+  --version   print the version
+"""
+
+
+def main() -> None:
+    """Entry point of the `hftransfer` command."""
+    argv = sys.argv[1:]
+    if not argv or argv[0] in ("-h", "--help"):
+        print(USAGE)
+        return
+    if argv[0] == "--version":
+        from .._version import __version__
+
+        print(__version__)
+        return
+    recipe, rest = argv[0], argv[1:]
+    names = sorted(p.stem for p in recipes_folder().glob("*.py") if not p.stem.startswith("_"))
+    if recipe not in names:
+        sys.exit(f"hftransfer: there is no recipe {recipe!r}; there is {', '.join(names)}.{nearest(recipe, names)}")
+    if "-h" in rest or "--help" in rest:
+        from .help import print_help
+
+        print_help()
+        return
+    launch(recipes_folder() / f"{recipe}.py", rest)
+
+
+def recipes_folder() -> Path:
+    """The recipes of an installed package, or those beside it in a checkout."""
+    package = Path(__file__).parent.parent
+    installed = package / "recipes"
+    return installed if installed.is_dir() else package.parent / "recipes"
+
+
+def launch(script: Path, argv: list[str]) -> None:
+    """Hands a script to `accelerate launch`.
+
+    Args:
+        script: the file.
+        argv: its options; `--accelerate_config` is taken out and passed to the launcher.
+    """
+    from accelerate.commands.launch import launch_command, launch_command_parser
+
+    config: list[str] = []
+    if "--accelerate_config" in argv:
+        at = argv.index("--accelerate_config")
+        if at + 1 == len(argv):
+            sys.exit("hftransfer: --accelerate_config needs a name or a file.")
+        name = argv[at + 1]
+        shipped = script.parent / "accelerate" / f"{name}.yaml"
+        path = shipped if shipped.is_file() else Path(name)
+        if not path.is_file():
+            known = sorted(p.stem for p in shipped.parent.glob("*.yaml"))
+            sys.exit(f"hftransfer: there is no accelerate config {name!r}; there is {', '.join(known)}, or give a file.")
+        config, argv = ["--config_file", str(path)], argv[:at] + argv[at + 2 :]
+    launch_command(launch_command_parser().parse_args([*config, str(script), *argv]))

@@ -1,0 +1,94 @@
+"""Domains by name: a Hub id, a folder, a file, a pattern, or the embedded sample."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+READERS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
+SPLITS = ("train", "validation", "test")
+
+
+def load_domain(spec: str, role: str) -> dict[str, Any]:
+    """Loads a domain as `{split: dataset}`, the splits among train, validation and test.
+
+    Args:
+        spec: `sample`, a Hub id (`owner/name` or `owner/name:config`), a folder (of files, or saved with
+            `save_to_disk`), a file, or a pattern with `{split}`.
+        role: `"source"` or `"target"`: which half of the sample, and what messages say.
+
+    Raises:
+        FileNotFoundError: there is no such file or folder, or the Hub is out of reach.
+        ValueError: there is no train split, or the file is of another kind.
+    """
+    from datasets import DatasetDict, load_dataset, load_from_disk
+
+    from .sample import load_sample_corpus
+
+    if spec == "sample":
+        half = {"source": "news", "target": "medical"}[role]
+        return {k.split("_")[1]: v for k, v in load_sample_corpus().items() if k.startswith(half)}
+    path = Path(spec).expanduser()
+    if "{split}" in spec:
+        files = {s: Path(str(path).replace("{split}", s)) for s in SPLITS}
+        files = {s: p for s, p in files.items() if p.is_file()}
+        if "train" not in files:
+            raise FileNotFoundError(f"{role} {spec!r}: there is no file {str(path).replace('{split}', 'train')!r}.")
+        return {s: _read_file(p, role) for s, p in files.items()}
+    if path.is_file():
+        return {"train": _read_file(path, role)}
+    if path.is_dir():
+        saved = any((path / n).exists() for n in ("dataset_dict.json", "dataset_info.json", "state.json"))
+        found = load_from_disk(str(path)) if saved else load_dataset(str(path))
+        return _splits(found if isinstance(found, DatasetDict) else {"train": found}, spec, role)
+    if path.suffix in READERS or spec.startswith((".", "/", "~")) or spec.count("/") > 1:
+        raise FileNotFoundError(f"{role} {spec!r}: there is no such file or folder.")
+    name, _, config = spec.partition(":")
+    try:
+        return _splits(load_dataset(name, config or None), spec, role)
+    except (ConnectionError, OSError) as error:
+        raise FileNotFoundError(
+            f"{role} {spec!r}: it is no local file or folder, and the Hub is out of reach or does not have it "
+            "(is the id right? does a private one need `hf auth login`?)."
+        ) from error
+
+
+def hold_out(splits: dict[str, Any], fraction: float, seed: int) -> dict[str, Any]:
+    """Gives a domain without a validation split one, cut from train.
+
+    Raises:
+        ValueError: `fraction` is not between 0 and 1, or train is too small to cut.
+    """
+    if "validation" in splits or not fraction:
+        return splits
+    if not 0 < fraction < 1:
+        raise ValueError(f"validation_fraction={fraction} must be between 0 and 1.")
+    train = splits["train"]
+    if len(train) < 2:
+        raise ValueError(f"A train split of {len(train)} row cannot be cut for validation; set validation_fraction 0.")
+    cut = train.train_test_split(max(1, round(len(train) * fraction)), seed=seed)
+    return {**splits, "train": cut["train"], "validation": cut["test"]}
+
+
+def _read_file(path: Path, role: str) -> Any:
+    from datasets import load_dataset
+
+    reader = READERS.get(path.suffix)
+    if reader is None:
+        raise ValueError(f"{role} {str(path)!r}: files must end in {', '.join(READERS)}.")
+    if path.stat().st_size == 0:
+        raise ValueError(f"{role} {str(path)!r} is empty.")
+    options = {"sep": "\t"} if path.suffix == ".tsv" else {}
+    try:
+        return load_dataset(reader, data_files=str(path), split="train", **options)
+    except Exception as error:
+        cause = error.__cause__ or error
+        raise ValueError(f"{role} {str(path)!r} cannot be read as {reader}: {str(cause).splitlines()[0]}") from error
+
+
+def _splits(found: Any, spec: str, role: str) -> dict[str, Any]:
+    names = {"dev": "validation", "valid": "validation", "val": "validation"}
+    splits = {names.get(k, k): v for k, v in found.items()}
+    if "train" not in splits:
+        raise ValueError(f"{role} {spec!r} has no train split; it has {', '.join(found)}.")
+    return {k: v for k, v in splits.items() if k in SPLITS}

@@ -1,0 +1,183 @@
+# /// script
+# dependencies = ["hftransfer"]
+# ///
+"""Train on labelled sources and an unlabelled target; compare with the source alone; save a plain model.
+
+    accelerate launch recipes/finetune.py --config recipes/configs/news_to_medical.yaml
+    accelerate launch recipes/finetune.py --source news.csv --target medical.csv --objectives '{"mmd": 1.0}' \
+        --output_dir runs/mine --dry_run
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+HEADLINE = ("accuracy", "macro_f1", "mse", "pearson")
+
+
+def main(argv: list[str]) -> int:
+    from hftransfer.cli.arguments import FinetuneArguments
+    from hftransfer.cli.parser import parse
+    from hftransfer.trainers.config import AdaptationConfig
+
+    script, config = parse(argv, [FinetuneArguments, AdaptationConfig])
+    try:
+        return run(script, config)
+    except (ValueError, FileNotFoundError, FileExistsError, FloatingPointError) as error:
+        if config.process_index == 0:
+            print(f"\nhftransfer: {error}", file=sys.stderr)
+        return 1
+
+
+def run(script, config) -> int:
+    from hftransfer import AdaptationTrainer, HubError
+    from hftransfer.data.loading import hold_out, load_domain
+    from hftransfer.reporting.tables import print_plan, print_results
+    from hftransfer.trainers.checkpoints import check_output_dir
+    from hftransfer.trainers.plan import plan
+    from hftransfer.trainers.preparation import prepare
+
+    # 1. Check what can be checked before anything is loaded.
+    if not script.source:
+        raise ValueError("--source is missing: name a labelled source, or `--source sample`.")
+    if config.output_dir is None:
+        raise ValueError("--output_dir is missing: say where the model goes.")
+    if not config.resume_from_checkpoint and not script.dry_run:
+        check_output_dir(config.output_dir, config.overwrite_output_dir)
+
+    # 2. Load the domains.
+    with config.main_process_first(desc="loading"):
+        sources = {name: load_domain(spec, "source") for name, spec in named(script.source).items()}
+        sources = {n: hold_out(d, script.validation_fraction, config.seed) for n, d in sources.items()}
+        target = load_domain(script.target, "target") if script.target else {}
+    train = {name: splits["train"] for name, splits in sources.items()}
+    validation = {n: d["validation"] for n, d in sources.items() if "validation" in d}
+    test = {n: d.get("test", d.get("validation")) for n, d in sources.items() if "test" in d or "validation" in d}
+    if "validation" in target:
+        validation["target"] = target["validation"]
+    if "test" in target or "validation" in target:
+        test["target"] = target.get("test", target.get("validation"))
+
+    peft_config = lora(script) if script.use_lora else None
+    model_kwargs = {
+        k: v
+        for k, v in {
+            "revision": script.model_revision,
+            "dtype": script.dtype,
+            "attn_implementation": script.attn_implementation,
+            "trust_remote_code": script.trust_remote_code,
+        }.items()
+        if v
+    }
+    common = {
+        "train_dataset": train,
+        "target_dataset": target.get("train"),
+        "eval_dataset": validation or None,
+        "peft_config": peft_config,
+        "model_kwargs": model_kwargs,
+    }
+
+    if script.dry_run:
+        prepared = prepare(script.model, config, **common)
+        if config.process_index == 0:
+            print_plan(plan(config, prepared))
+        return 0
+
+    # 3. The source alone, then with the target.
+    results = {}
+    if script.source_only_baseline and config.objective_specs():
+        results["source-only"] = source_only(script, config, common, test)
+    trainer = AdaptationTrainer(script.model, config, **common)
+    trainer.dataset_names = {**named(script.source), "target": script.target or ""}
+    if trainer.is_world_process_zero():
+        print_plan(plan(config, trainer.prepared))
+    trainer.train(resume_from_checkpoint=config.resume_from_checkpoint)
+    row = "adapted" if config.objective_specs() else "source-only"
+    results[row] = headline(trainer.evaluate(test, metric_key_prefix="test") if test else {})
+
+    # 4. Save, show, push.
+    trainer.results = results
+    trainer.save_model(_internal_call=True)
+    trainer.create_model_card()
+    if trainer.is_world_process_zero():
+        (Path(config.output_dir) / "results.json").write_text(json.dumps(results, indent=2))
+        print_results(results, "Results on the test splits; oracle columns read target labels and chose nothing")
+        where, task = config.output_dir, trainer.card_facts().pipeline
+        print(f"\nThe model is in {where}. Load it anywhere, without hftransfer:\n")
+        print(f'  from transformers import pipeline\n  model = pipeline("{task}", "{where}")\n')
+        repo = config.hub_model_id or f"your-name/{Path(where).name}"
+        if not config.push_to_hub:
+            print(f'Push it:\n\n  hf upload {repo} {where} . --exclude "_*" --exclude "checkpoint-*"\n')
+    if config.push_to_hub:
+        try:
+            trainer.push_to_hub()
+        except HubError as error:
+            print(f"\nhftransfer: {error}", file=sys.stderr)
+            return 1
+        if trainer.is_world_process_zero():
+            print(f"Pushed to {trainer.hub_model_id}.")
+    trainer.end()
+    return 0
+
+
+def source_only(script, config, common, test) -> dict[str, float]:
+    """Trains and scores the same model without the target; a resumed run reads what the first one found."""
+    import copy
+
+    from hftransfer import AdaptationTrainer
+
+    folder = Path(config.output_dir) / "_source_only"
+    done = folder / "results.json"
+    if config.resume_from_checkpoint and done.is_file():
+        return json.loads(done.read_text())
+    alone = copy.copy(config)
+    alone.objectives, alone.output_dir, alone.overwrite_output_dir = None, str(folder), True
+    alone.save_strategy, alone.push_to_hub, alone.load_best_model_at_end = "no", False, False
+    alone.reveal_target_labels, alone.resume_from_checkpoint = 0, None
+    trainer = AdaptationTrainer(script.model, alone, **{**common, "target_dataset": None})
+    trainer.train()
+    scores = headline(trainer.evaluate(test, metric_key_prefix="test") if test else {})
+    if trainer.is_world_process_zero():
+        done.write_text(json.dumps(scores))
+    return scores
+
+
+def headline(metrics: dict[str, float]) -> dict[str, float]:
+    """The metrics worth a column."""
+    return {k.removeprefix("test_"): v for k, v in metrics.items() if k.endswith(HEADLINE)}
+
+
+def named(specs: list[str]) -> dict[str, str]:
+    """`["a=x.csv", "b=y.csv"]` or `["x.csv"]` as `{name: spec}`."""
+    if len(specs) == 1 and "=" not in specs[0]:
+        return {"source": specs[0]}
+    out: dict[str, str] = {}
+    for i, spec in enumerate(specs):
+        name, found, rest = spec.partition("=")
+        name, spec = (name, rest) if found and name.isidentifier() else (f"source_{i}", spec)
+        if name in out or name == "target":
+            raise ValueError(f"--source {spec}: the name {name!r} is taken; give each source a name of its own.")
+        out[name] = spec
+    return out
+
+
+def lora(script):
+    from peft import LoraConfig
+
+    return LoraConfig(
+        r=script.lora_r,
+        lora_alpha=script.lora_alpha,
+        lora_dropout=script.lora_dropout,
+        target_modules=script.lora_target_modules or None,
+    )
+
+
+if __name__ == "__main__":
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        from hftransfer.cli.help import print_help
+
+        print_help()
+    else:
+        sys.exit(main(sys.argv[1:]))
