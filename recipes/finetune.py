@@ -95,7 +95,7 @@ def run(script, config) -> int:
         print_plan(plan(config, trainer.prepared))
     trainer.train(resume_from_checkpoint=config.resume_from_checkpoint)
     row = "adapted" if config.objective_specs() else "source-only"
-    results[row] = headline(trainer.evaluate(test, metric_key_prefix="test") if test else {})
+    results[row] = headline(trainer.evaluate(test, metric_key_prefix="test") if test else {})  # type: ignore[arg-type]
 
     # 4. Save, show, push.
     trainer.results = results

@@ -26,7 +26,7 @@ def finetune_options() -> list[Option]:
     base = read_options(module_path("transformers.training_args"), "TrainingArguments", "Training")
     overridden = {o.name for o in config}
     merged = [*own, *config, *(o for o in base if o.name not in overridden)]
-    groups = list(dict.fromkeys(o.group for o in merged if o.group != "Training")) + ["Training"]
+    groups = [*dict.fromkeys(o.group for o in merged if o.group != "Training"), "Training"]
     return sorted(merged, key=lambda o: groups.index(o.group))
 
 

@@ -69,6 +69,8 @@ def launch(script: Path, argv: list[str]) -> None:
         path = shipped if shipped.is_file() else Path(name)
         if not path.is_file():
             known = sorted(p.stem for p in shipped.parent.glob("*.yaml"))
-            sys.exit(f"hftransfer: there is no accelerate config {name!r}; there is {', '.join(known)}, or give a file.")
+            sys.exit(
+                f"hftransfer: there is no accelerate config {name!r}; there is {', '.join(known)}, or give a file."
+            )
         config, argv = ["--config_file", str(path)], argv[:at] + argv[at + 2 :]
     launch_command(launch_command_parser().parse_args([*config, str(script), *argv]))

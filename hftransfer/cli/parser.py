@@ -11,7 +11,7 @@ from typing import Any
 from ..messages import nearest
 
 
-def parse(argv: Sequence[str], dataclasses: Sequence[type]) -> tuple[Any, ...]:
+def parse(argv: Sequence[str], dataclasses: Sequence[Any]) -> tuple[Any, ...]:
     """Parses arguments into dataclasses.
 
     Args:
@@ -41,7 +41,7 @@ def parse(argv: Sequence[str], dataclasses: Sequence[type]) -> tuple[Any, ...]:
     return tuple(out)
 
 
-def _make_parser(dataclasses: Sequence[type]) -> argparse.ArgumentParser:
+def _make_parser(dataclasses: Sequence[Any]) -> argparse.ArgumentParser:
     from transformers import HfArgumentParser
 
     class GroupedParser(HfArgumentParser):

@@ -129,7 +129,7 @@ def resolve_label_space(
         require_column(part, label_column, where)
     if task is not None and task not in TASKS:
         raise ValueError(f"task={task!r} is not one of {', '.join(TASKS)}.{nearest(task, TASKS)}")
-    chosen: Task = task or infer_task(dataset, label_column, tokens_column, first)  # type: ignore[assignment]
+    chosen: Task = task or infer_task(dataset, label_column, tokens_column, first)
     if chosen == "regression":
         return LabelSpace(chosen, ("score",))
 

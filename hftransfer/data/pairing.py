@@ -34,8 +34,8 @@ class PairedDataset(torch.utils.data.Dataset):
         self.num_source = int(self.starts[len(sources)])
         self.num_target = int(self.starts[-1]) - self.num_source
         self.source_sizes = [len(part) for part in sources.values()]
-        lengths = [np.asarray(part[LENGTH]) if LENGTH in part.column_names else None for part in self.parts]
-        self.lengths = None if any(x is None for x in lengths) else np.concatenate(lengths)  # type: ignore[arg-type]
+        parts = [np.asarray(part[LENGTH]) for part in self.parts if LENGTH in part.column_names]
+        self.lengths = np.concatenate(parts) if len(parts) == len(self.parts) else None
 
     def __len__(self) -> int:
         return int(self.starts[-1])

@@ -30,7 +30,7 @@ def load_sample_corpus() -> DatasetDict:
 
 
 def _read(split: str) -> Dataset:
-    path = resources.files("hftransfer.data").joinpath("corpus", f"{split}.jsonl")
+    path = resources.files("hftransfer.data").joinpath(f"corpus/{split}.jsonl")
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     columns = {"text": [row["text"] for row in rows]}
     features = {"text": Value("string")}

@@ -27,7 +27,12 @@ class PairedStream(torch.utils.data.IterableDataset):
     """
 
     def __init__(
-        self, sources: Mapping[str, Any], target: Any | None, ratio: float = 1.0, seed: int = 42, buffer_size: int = 1000
+        self,
+        sources: Mapping[str, Any],
+        target: Any | None,
+        ratio: float = 1.0,
+        seed: int = 42,
+        buffer_size: int = 1000,
     ):
         self.sources = {name: _shuffled(s, seed, buffer_size) for name, s in sources.items()}
         self.target = None if target is None else _shuffled(target, seed + 1, buffer_size)

@@ -95,7 +95,7 @@ def encode_text(
         encoded = tokenizer(
             texts, pairs, truncation=max_length is not None, max_length=max_length, is_split_into_words=split
         )
-        out: dict[str, list] = {key: value for key, value in encoded.items()}
+        out: dict[str, list] = dict(encoded.items())
         out[LENGTH] = [len(ids) for ids in out["input_ids"]]
         word_ids = [_first_subwords(encoded.word_ids(i)) for i in range(len(texts))] if tagging else []
         if tagging:

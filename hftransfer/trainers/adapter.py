@@ -194,7 +194,7 @@ class DomainAdapter(nn.Module):
             "source_logits": lambda: logits[:n].float(),
             "target_logits": lambda: logits[n:].float(),
             "source_labels": lambda: labels[:n],
-            "target_view_features": lambda: view.float() if view is not None else None,
+            "target_view_features": lambda: view.float() if view is not None else features[:0],
         }
         given = {name: gather_rows(make()) for name, make in available.items() if name in wanted}
         for name, objective in self.objectives.items():

@@ -8,24 +8,20 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import safetensors.torch
 import torch
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoint
 
 from ..models.adapters import is_peft, merged
+from .host import Host
 
 STATE_FILE = "_adaptation_state.safetensors"  # objectives and progress: beside the model, in checkpoints only
 STAGING = "_writing"  # the underscore keeps it from being uploaded
 
-if TYPE_CHECKING:
-    from transformers import Trainer as _Base
-else:
-    _Base = object
 
-
-class PlainCheckpoints(_Base):
+class PlainCheckpoints(Host):
     """Saving and loading for a `Trainer` whose model is a `DomainAdapter`.
 
     - The model goes to disk as `save_pretrained` writes it, and its config says how it was made under the key
@@ -54,7 +50,7 @@ class PlainCheckpoints(_Base):
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Writes a checkpoint aside, all processes, and renames it into place."""
-        run_dir = Path(super()._get_output_dir(trial))
+        run_dir = Path(str(super()._get_output_dir(trial)))
         staging, name = run_dir / STAGING, f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
         self._clear(staging)
         push, limit = self.args.push_to_hub, self.args.save_total_limit
@@ -83,7 +79,7 @@ class PlainCheckpoints(_Base):
         if self._staging is not None:
             super().save_model(output_dir, _internal_call=True)
             return
-        final = Path(output_dir or self.args.output_dir)
+        final = Path(str(output_dir or self.args.output_dir))
         staging = final / STAGING
         self._clear(staging)
         super().save_model(str(staging), _internal_call=True)
@@ -101,7 +97,7 @@ class PlainCheckpoints(_Base):
             self.push_to_hub(commit_message="Model save")
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        folder = Path(output_dir or self.args.output_dir)
+        folder = Path(str(output_dir or self.args.output_dir))
         if state_dict is None:
             plain, state = None, self._adaptation_state(self.model.state_dict())
         else:  # FSDP, DeepSpeed: the full state of the adapter
@@ -130,7 +126,7 @@ class PlainCheckpoints(_Base):
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
         super()._push_from_checkpoint(checkpoint_folder)
-        (Path(self.args.output_dir) / "training_args.bin").unlink(missing_ok=True)
+        (Path(str(self.args.output_dir)) / "training_args.bin").unlink(missing_ok=True)
 
     # ---- loading
 

@@ -27,7 +27,7 @@ class AdaptationConfig(TrainingArguments):
         >>> AdaptationConfig(output_dir="out", objectives={"mmd": 1.0})
     """
 
-    _VALID_DICT_FIELDS: ClassVar[list[str]] = [*TrainingArguments._VALID_DICT_FIELDS, "objectives"]
+    _VALID_DICT_FIELDS: ClassVar[list[str]] = [*TrainingArguments._VALID_DICT_FIELDS, "objectives"]  # type: ignore[misc]
 
     objectives: dict | str | None = _option(
         None,
@@ -98,7 +98,7 @@ class AdaptationConfig(TrainingArguments):
         self.remove_unused_columns = False
         self.label_names = ["labels"]
         # Streams are read by every process; a main process that cut up batches would mix source and target halves.
-        self.accelerator_config.dispatch_batches = False
+        self.accelerator_config.dispatch_batches = False  # type: ignore[union-attr]
 
     def objective_specs(self) -> list[ObjectiveSpec]:
         """The objectives, read and checked."""

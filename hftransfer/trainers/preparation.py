@@ -1,4 +1,4 @@
-"""From what a user passes to what a step needs: labels agreed on, targets masked, texts encoded, a model with a tap."""
+"""From what a user passes to what a step needs: labels agreed on, targets masked, texts encoded, a tapped model."""
 
 from __future__ import annotations
 
@@ -72,7 +72,10 @@ def prepare(
         )
     if any(target_dataset is source for source in sources.values()):
         raise ValueError("target_dataset is the same object as a source: there is nothing to adapt to.")
-    for name, part in [*sources.items(), *([("target_dataset", target_dataset)] if target_dataset is not None else [])]:
+    for name, part in [
+        *sources.items(),
+        *([("target_dataset", target_dataset)] if target_dataset is not None else []),
+    ]:
         if hasattr(part, "__len__") and len(part) == 0:
             raise ValueError(f"{name} is empty: it has no rows.")
     evaluation = _named_evaluation(eval_dataset)
@@ -106,7 +109,9 @@ def prepare(
         masked = mask_target_labels(target_dataset, columns.label)
         target = encode_target(masked, tokenizer, space, columns, "target_dataset", max_length=max_length)
 
-    stream = any(not hasattr(part, "__len__") for part in [*encoded.values(), *([target] if target is not None else [])])
+    stream = any(
+        not hasattr(part, "__len__") for part in [*encoded.values(), *([target] if target is not None else [])]
+    )
     train: PairedDataset | PairedStream
     if stream:
         train = PairedStream(encoded, target, args.target_ratio, args.data_seed or args.seed)
@@ -132,7 +137,9 @@ def prepare(
         model, tokenizer, head, space, train, None, tuple(sources), collator, moved, columns, max_length
     )
     if evaluation is not None:
-        prepared.evaluation = {name: prepared.encode_evaluation(part, f"eval_dataset[{name!r}]") for name, part in evaluation.items()}
+        prepared.evaluation = {
+            name: prepared.encode_evaluation(part, f"eval_dataset[{name!r}]") for name, part in evaluation.items()
+        }
     return prepared
 
 

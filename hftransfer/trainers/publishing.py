@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..models.adapters import is_peft
 from ..reporting.model_card import CardFacts, render_card
-
-if TYPE_CHECKING:
-    from transformers import Trainer as _Base
-else:
-    _Base = object
+from .host import Host
 
 
 class HubError(RuntimeError):
     """The Hub refused or was out of reach; the trained model is on disk."""
 
 
-class Publishing(_Base):
+class Publishing(Host):
     """`push_to_hub` and the model card of an `AdaptationTrainer`."""
 
     results: dict[str, dict[str, float]] | None = None  # {row of the card's table: {column: value}}
@@ -39,6 +35,7 @@ class Publishing(_Base):
         blocking: bool = True,
         token: str | None = None,
         revision: str | None = None,
+        private: bool | None = None,
         merge_adapter: bool | None = None,
         **kwargs: Any,
     ) -> Any:
@@ -59,7 +56,12 @@ class Publishing(_Base):
             self.args.merge_adapter = merge_adapter
         try:
             return super().push_to_hub(
-                commit_message=commit_message, blocking=blocking, token=token, revision=revision, **kwargs
+                commit_message=commit_message,
+                blocking=blocking,
+                token=token,
+                revision=revision,
+                private=private,
+                **kwargs,
             )
         except Exception as error:
             if not _is_hub_error(error):
@@ -72,7 +74,7 @@ class Publishing(_Base):
             ) from error
 
     def _repo_name(self) -> str:
-        return self.hub_model_id or self.args.hub_model_id or Path(self.args.output_dir).absolute().name
+        return self.hub_model_id or self.args.hub_model_id or Path(str(self.args.output_dir)).absolute().name
 
     def create_model_card(self, *args: Any, model_name: str | None = None, tags: Any = None, **kwargs: Any) -> None:
         """Writes README.md: base model, data, method, settings, results (oracle marked), how to load."""
@@ -81,7 +83,7 @@ class Publishing(_Base):
         facts = self.card_facts(model_name)
         extra = [tags] if isinstance(tags, str) else list(tags or [])
         text = render_card(facts, extra)
-        (Path(self.args.output_dir) / "README.md").write_text(text, encoding="utf-8")
+        (Path(str(self.args.output_dir)) / "README.md").write_text(text, encoding="utf-8")
 
     def card_facts(self, model_name: str | None = None) -> CardFacts:
         """What the card says, as plain data."""
@@ -89,7 +91,7 @@ class Publishing(_Base):
         base = model.get_base_model() if is_peft(model) else model
         adapter = is_peft(model) and not args.merge_adapter
         data = self.dataset_names or {}
-        last = {}
+        last: dict[str, float] = {}
         for entry in self.state.log_history:
             last |= {k: v for k, v in entry.items() if k.startswith("eval_")}
         return CardFacts(
@@ -145,4 +147,5 @@ def _reason(error: BaseException) -> str:
         return known[status]
     if status is not None:
         return f"{status}, the Hub's own fault; try again in a while."
-    return f"the Hub is out of reach ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no detail'})."
+    detail = str(error).splitlines()[0] if str(error) else "no detail"
+    return f"the Hub is out of reach ({type(error).__name__}: {detail})."

@@ -57,6 +57,8 @@ class AdaptationTrainer(PlainCheckpoints, Publishing, Trainer):
         >>> trainer.push_to_hub()
     """
 
+    args: AdaptationConfig
+    model: Any
     loss_is_scaled_for_ga = False  # our loss is a mean over the update's items; see get_batch_samples
 
     def __init__(
@@ -77,8 +79,8 @@ class AdaptationTrainer(PlainCheckpoints, Publishing, Trainer):
             raise TypeError(f"args must be an AdaptationConfig, not {type(args).__name__}.")
         if args.n_gpu > 1:
             raise ValueError(
-                f"{args.n_gpu} GPUs are visible but no launcher started the run, which would use nn.DataParallel. Start "
-                "it with `accelerate launch` or `torchrun`, or show it one GPU with CUDA_VISIBLE_DEVICES=0."
+                f"{args.n_gpu} GPUs are visible but no launcher started the run, which would use nn.DataParallel. "
+                "Start it with `accelerate launch` or `torchrun`, or show it one GPU with CUDA_VISIBLE_DEVICES=0."
             )
         _check_selection(args, eval_dataset, train_dataset)
         torch.manual_seed(args.seed)  # new heads and discriminators are drawn here, the same on every process
@@ -88,7 +90,10 @@ class AdaptationTrainer(PlainCheckpoints, Publishing, Trainer):
         specs = args.objective_specs()
         objectives, schedules = build_objectives(specs, ready.head.in_features, len(ready.space.names))
         if any("logits" in need for s in specs for need in _needs(objectives, s.name)) and ready.space.is_float:
-            raise ValueError(f"{', '.join(objectives)} on {ready.space.task}: objectives that read class predictions need one label a row.")
+            raise ValueError(
+                f"{', '.join(objectives)} on {ready.space.task}: "
+                "objectives that read class predictions need one label a row."
+            )
         adapter = DomainAdapter(
             ready.model,
             ready.head,
@@ -166,7 +171,7 @@ class AdaptationTrainer(PlainCheckpoints, Publishing, Trainer):
         return batches, count / (len(batches) * self.args.world_size)
 
     def _set_signature_columns_if_needed(self) -> None:
-        self._signature_columns = ["labels", *self.prepared.tokenizer.model_input_names]
+        self._signature_columns = ["labels", *self.prepared.tokenizer.model_input_names]  # type: ignore[assignment]
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
         """As in `Trainer`; raw datasets are encoded first."""
@@ -203,7 +208,7 @@ class AdaptationTrainer(PlainCheckpoints, Publishing, Trainer):
         model: torch.nn.Module,
         inputs: dict[str, Any],
         return_outputs: bool = False,
-        num_items_in_batch: torch.Tensor | None = None,
+        num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
         """The joint loss in training, the model's own in evaluation."""
         if "domain" not in inputs:
@@ -229,8 +234,8 @@ class AdaptationTrainer(PlainCheckpoints, Publishing, Trainer):
                 super().log(logs, start_time)
                 raise FloatingPointError(
                     f"The {broken[0]} part is {values[broken[0]]} at step {self.state.global_step} "
-                    f"({', '.join(f'{n}={v:.3g}' for n, v in values.items())}). Lower the learning rate or its weight; "
-                    "the last checkpoint is untouched."
+                    f"({', '.join(f'{n}={v:.3g}' for n, v in values.items())}). Lower the learning rate or its "
+                    "weight; the last checkpoint is untouched."
                 )
         super().log(logs, start_time)
 
@@ -249,9 +254,7 @@ class AdaptationTrainer(PlainCheckpoints, Publishing, Trainer):
     ) -> EvalLoopOutput:
         """As in `Trainer`. What reads the labels of a set that is not a source's is called `oracle_…`; what reads
         predictions alone is added for every set."""
-        output = super().evaluation_loop(
-            dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix
-        )
+        output = super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
         metrics = dict(output.metrics or {})
         if not self._is_source(metric_key_prefix):
             metrics = {_oracle(key, metric_key_prefix): value for key, value in metrics.items()}
@@ -264,7 +267,7 @@ class AdaptationTrainer(PlainCheckpoints, Publishing, Trainer):
         name = prefix.split("_", 1)[1] if "_" in prefix else ""
         return is_source_name(name, self.source_names)
 
-    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> Any:
+    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> Any:  # type: ignore[override]
         """As in `Trainer`.
 
         Raises:
@@ -273,7 +276,7 @@ class AdaptationTrainer(PlainCheckpoints, Publishing, Trainer):
         """
         if not resume_from_checkpoint and not getattr(self, "_owns_output_dir", False):
             if self.is_world_process_zero():
-                check_output_dir(self.args.output_dir, self.args.overwrite_output_dir, clear=True)
+                check_output_dir(str(self.args.output_dir), self.args.overwrite_output_dir, clear=True)
             self.accelerator.wait_for_everyone()
         self._owns_output_dir = True
         return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
@@ -333,7 +336,8 @@ def _check_selection(args: AdaptationConfig, eval_dataset: Any, train_dataset: A
                 f"or by {', '.join(f'eval_{name}_{m}' for m in LABEL_FREE)}; `allow_oracle_selection=True` does it "
                 f"all the same, as eval_{name}_oracle_{measure.removeprefix('oracle_')}."
             )
+    hint = nearest(metric, [f"{n}_accuracy" for n in names])
     raise ValueError(
         f"metric_for_best_model={args.metric_for_best_model!r} names none of the evaluation sets "
-        f"({', '.join(names)}); metrics are called eval_<set>_<metric>.{nearest(metric, [f'{n}_accuracy' for n in names])}"
+        f"({', '.join(names)}); metrics are called eval_<set>_<metric>.{hint}"
     )

@@ -9,13 +9,13 @@ from .trainer import AdaptationTrainer
 
 
 class _NamedTrainer(AdaptationTrainer):
-    objective: ClassVar[str]
+    default_kind: ClassVar[str]
     kinds: ClassVar[tuple[str, ...]]
 
     def __init__(self, model: Any, args: AdaptationConfig, *rest: Any, **kwargs: Any):
         specs = args.objective_specs()
         if not specs:
-            args.objectives = {self.objective: 1.0}
+            args.objectives = {self.default_kind: 1.0}
         elif not any(spec.kind in self.kinds for spec in specs):
             raise ValueError(
                 f"{type(self).__name__} trains with {' or '.join(self.kinds)}, but `objectives` names "
@@ -27,16 +27,16 @@ class _NamedTrainer(AdaptationTrainer):
 class MMDTrainer(_NamedTrainer):
     """`AdaptationTrainer` with `objectives={"mmd": 1.0}` unless `args` says more."""
 
-    objective, kinds = "mmd", ("mmd",)
+    default_kind, kinds = "mmd", ("mmd",)
 
 
 class AdversarialTrainer(_NamedTrainer):
     """`AdaptationTrainer` with `objectives={"dann": 1.0}` unless `args` names `dann`, `cdan` or `cdan_e`."""
 
-    objective, kinds = "dann", ("dann", "cdan", "cdan_e")
+    default_kind, kinds = "dann", ("dann", "cdan", "cdan_e")
 
 
 class ContrastiveTrainer(_NamedTrainer):
     """`AdaptationTrainer` with `objectives={"supcon": 1.0}` unless `args` names `supcon` or `nt_xent`."""
 
-    objective, kinds = "supcon", ("supcon", "nt_xent")
+    default_kind, kinds = "supcon", ("supcon", "nt_xent")

@@ -36,7 +36,9 @@ def load(data: Path, task: str, split: str, limit: int | None = None):
             names = ["no_relationship", "correlational", "conditional_causal", "direct_causal"]
             d = d.cast_column("label", ClassLabel(names=names))
         else:
-            d = load_dataset("parquet", data_files=str(data / f"news_biomed_pos/{domain}_{split}.parquet"), split="train")
+            d = load_dataset(
+                "parquet", data_files=str(data / f"news_biomed_pos/{domain}_{split}.parquet"), split="train"
+            )
             d = d.rename_column("pos", "label").select_columns(["tokens", "label"])
         sets[domain] = d.select(range(min(limit, len(d)))) if limit else d
     return sets[source], sets[target]
@@ -83,7 +85,10 @@ def run_cell(data: Path, task: str, method: str, policy: str, seed: int, epochs:
 
 def table(rows: list[dict]) -> str:
     """Mean ± sd over seeds, in per cent."""
-    lines = ["| policy | method | seeds | source acc | target acc (oracle) | target macro F1 (oracle) |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| policy | method | seeds | source acc | target acc (oracle) | target macro F1 (oracle) |",
+        "|---|---|---|---|---|---|",
+    ]
     groups: dict[tuple, list[dict]] = {}
     for row in rows:
         groups.setdefault((row["policy"], row["method"]), []).append(row)
@@ -112,7 +117,14 @@ def main() -> None:
     rows = [json.loads(line) for line in args.out.read_text().splitlines()] if args.out.exists() else []
     for seed in args.seeds:
         for method in args.methods:
-            key = {"task": args.task, "method": method, "policy": args.policy, "seed": seed, "epochs": args.epochs, "bf16": args.bf16}
+            key = {
+                "task": args.task,
+                "method": method,
+                "policy": args.policy,
+                "seed": seed,
+                "epochs": args.epochs,
+                "bf16": args.bf16,
+            }
             if any(all(row[k] == v for k, v in key.items()) for row in rows):
                 continue
             row = run_cell(args.data, args.task, method, args.policy, seed, args.epochs, args.bf16)

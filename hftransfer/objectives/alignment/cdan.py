@@ -35,6 +35,8 @@ class CDAN(Objective):
     Paper: Long et al., Conditional Adversarial Domain Adaptation, NeurIPS 2018.
     """
 
+    feature_map: torch.Tensor
+    class_map: torch.Tensor
     paper = "Long et al., Conditional Adversarial Domain Adaptation, NeurIPS 2018"
     default_schedule = "warm_start"
 

@@ -15,7 +15,8 @@ class NTXent(Objective):
     The second view is the same row under another dropout mask (text), run in the same joint forward. With 2m
     normalised projections z, row i and its other view j(i):
 
-    \[-\frac{1}{2m}\sum_i \log\frac{\exp(\mathrm{sim}(z_i, z_{j(i)})/\tau)}{\sum_{k\ne i}\exp(\mathrm{sim}(z_i, z_k)/\tau)}\]
+    \[-\frac{1}{2m}\sum_i
+      \log\frac{\exp(\mathrm{sim}(z_i, z_{j(i)})/\tau)}{\sum_{k\ne i}\exp(\mathrm{sim}(z_i, z_k)/\tau)}\]
 
     sim is the cosine. A model that tells nothing apart scores log(2m - 1).
 

@@ -1,0 +1,22 @@
+"""For the type checker: what the parts of the trainer may rely on. At run time they are plain mixins."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from transformers import Trainer
+
+    from ..data.labels import LabelSpace
+    from ..models.policy import PolicyReport
+    from .config import AdaptationConfig
+
+    class Host(Trainer):
+        args: AdaptationConfig
+        model: Any
+        space: LabelSpace
+        policy: PolicyReport
+        source_names: tuple[str, ...]
+
+else:
+    Host = object
