@@ -56,16 +56,16 @@ def column_names(dataset: Any) -> list[str]:
     """Column names of a map-style or streaming dataset (the first row is peeked at when the schema is unknown)."""
     if dataset.column_names is not None:
         return list(dataset.column_names)
-    return list(next(iter(dataset)).keys())
+    return list(next(iter(dataset), {}))
 
 
-def require_column(dataset: Any, column: str, where: str) -> None:
-    """Raises `ValueError` naming the dataset, the column and what there is instead."""
+def require_column(dataset: Any, column: str, where: str, option: str = "label_column") -> None:
+    """Raises `ValueError` naming the dataset, the column, what there is instead and the `option` that names it."""
     columns = column_names(dataset)
     if column not in columns:
         raise ValueError(
             f"{where} has no column {column!r}; its columns are {', '.join(map(repr, columns))}."
-            f"{nearest(column, columns)}"
+            f"{nearest(column, columns)} Rename one, or say which it is with `{option}`."
         )
 
 
@@ -78,34 +78,38 @@ def declared_names(dataset: Any, column: str) -> tuple[str, ...] | None:
 
 
 def infer_task(dataset: Any, label_column: str, tokens_column: str, where: str) -> Task:
-    """Guesses the task from the first row: a list beside `tokens` is tagging, another list multi-label, a float
-    regression, anything else one label a row."""
+    """Guesses the task: a list beside `tokens` is tagging, another list multi-label, numbers that are not all whole
+    regression, anything else one label a row. A stream is judged by its first row."""
     row = next(iter(dataset))
     value = row[label_column]
     if isinstance(value, (list, tuple)):
         return "token-classification" if tokens_column in row else "multi-label-classification"
-    if isinstance(value, float) and not float(value).is_integer():
-        return "regression"
+    if isinstance(value, float):
+        values = _column(dataset, label_column) if hasattr(dataset, "__len__") else (value,)
+        if any(v is not None and not float(v).is_integer() for v in values):
+            return "regression"
     if value is None:
-        raise ValueError(f"{where}: the first row has no value in {label_column!r}; every source row needs a label.")
+        raise ValueError(f"{where} row 0: {label_column!r} is None; every labelled row needs a value.")
     return "sequence-classification"
 
 
 def observed_names(dataset: Any, column: str, task: Task, where: str) -> tuple[str, ...]:
-    """The names seen in the rows: sorted strings, or "0" … "max" for integers."""
+    """The names seen in the rows: sorted strings, or "0" … "max" for integers (by position in 0/1 vectors)."""
     values: set[Any] = set()
     for position, value in enumerate(_column(dataset, column)):
         if task == "multi-label-classification" and value and not isinstance(value[0], str):
-            return tuple(str(i) for i in range(len(value)))  # 0/1 vectors
+            return tuple(str(i) for i in range(len(value)))  # the encoder checks that all rows are such vectors
         for item in value if isinstance(value, (list, tuple)) else (value,):
             if item is None:
-                raise ValueError(f"{where} row {position}: {column!r} is None; every source row needs a label.")
+                raise ValueError(f"{where} row {position}: {column!r} is None; every labelled row needs a value.")
             values.add(item)
     if all(isinstance(v, str) for v in values):
         return tuple(sorted(values))
     numbers = sorted(_integer(v, where) for v in values)
     if numbers and numbers[0] < 0:
-        raise ValueError(f"{where}: label {numbers[0]} in {column!r} is negative; labels run from 0.")
+        raise ValueError(
+            f"{where}: label {numbers[0]} in {column!r} is negative; labels run from 0. Drop rows that have none."
+        )
     return tuple(str(i) for i in range((numbers[-1] if numbers else -1) + 1))
 
 
@@ -139,6 +143,8 @@ def resolve_label_space(
     for where, part in domains.items():
         names = declared_names(part, label_column)
         if names is None and not hasattr(part, "__len__"):
+            if model_names:
+                continue  # each row is checked as it comes
             raise ValueError(
                 f"{where} is a stream, so its labels cannot be listed beforehand: "
                 f"cast {label_column!r} to a `ClassLabel`, or pass a model whose config names its labels."
@@ -152,14 +158,25 @@ def resolve_label_space(
             continue
         if not declared and base_declared and all(n.isdigit() for n in names) and len(names) <= len(base):
             continue  # bare integers index into the declared names
-        raise ValueError(
-            f"The label sets differ.\n  {base_where}: {', '.join(map(repr, base))}\n"
-            f"  {where}: {', '.join(map(repr, names))}\n"
-            "Every domain must use the same label names; rename or filter one of them."
-        )
+        raise ValueError(_differ(base_where, base, where, names))
     if len(base) < 2 and chosen != "multi-label-classification":
         raise ValueError(f"{base_where} holds one class only ({', '.join(base) or 'none'}); a classifier needs two.")
     return LabelSpace(chosen, base)
+
+
+def check_classes(sources: Mapping[str, Any], column: str) -> None:
+    """Raises `ValueError` when every row of every source carries the same label (streams are not read through)."""
+    if not all(hasattr(source, "__len__") for source in sources.values()):
+        return
+    seen: set[Any] = set()
+    for source in sources.values():
+        names = declared_names(source, column)
+        seen |= {names[v] if names and isinstance(v, int) and v >= 0 else v for v in source.unique(column)}
+    if len(seen) == 1:
+        raise ValueError(
+            f"All rows of {', '.join(sources)} carry the same label in {column!r} ({seen.pop()!r}): there is one class "
+            "only, and a classifier needs two."
+        )
 
 
 class LabelEncoder:
@@ -169,32 +186,54 @@ class LabelEncoder:
         space: the shared label space.
         names: the dataset's own declared names, when its values are integers that index into them.
         where: how messages call the dataset.
+        optional: `None` is "no label" instead of an error.
+
+    Raises:
+        ValueError: `names` holds one that is not in `space`; called, a value that is no label (the row is named).
     """
 
-    def __init__(self, space: LabelSpace, names: Sequence[str] | None, where: str):
-        self.space, self.where = space, where
-        self.ids = space.label2id
+    def __init__(self, space: LabelSpace, names: Sequence[str] | None, where: str, optional: bool = False):
+        self.space, self.where, self.optional = space, where, optional
+        self.ids, self.declared = space.label2id, bool(names)
+        if set(names or ()) - set(self.ids):
+            raise ValueError(_differ("the run", space.names, where, names or ()))
         self.lookup = [self.ids[n] for n in names] if names else list(range(len(space.names)))
 
     def __call__(self, value: Any, row: int) -> Any:
         """One row's value: an id, a list of ids (tagging), a 0/1 vector (multi-label) or a float (regression)."""
         task = self.space.task
         if value is None:
+            if not self.optional:
+                raise ValueError(f"{self.where} row {row}: the label is None. Drop or label such rows first.")
             return self.space.missing if task != "token-classification" else None
         if task == "regression":
-            number = float(value)
+            number = float(value) if isinstance(value, (int, float)) else math.nan
             if not math.isfinite(number):
-                raise ValueError(f"{self.where} row {row}: the regression target is {value!r}.")
+                raise ValueError(
+                    f"{self.where} row {row}: the label {value!r} is no finite number, as regression needs it. Fix the "
+                    "row, or set `task` if this is no regression."
+                )
             return number
+        if isinstance(value, (list, tuple)) != (task in ("token-classification", "multi-label-classification")):
+            raise ValueError(f"{self.where} row {row}: the label {value!r} does not fit {task}; is `task` right?")
         if task == "token-classification":
             return [self._one(item, row) for item in value]
         if task == "multi-label-classification":
-            width = len(self.space.names)
-            if value and not isinstance(value[0], str) and len(value) == width and set(value) <= {0, 1}:
-                return [float(item) for item in value]
+            return self._several(value, row)
+        return self._one(value, row)
+
+    def _several(self, value: Sequence[Any], row: int) -> list[float]:
+        """Names, ids into declared names, or a 0/1 vector."""
+        width = len(self.space.names)
+        if self.declared or not value or isinstance(value[0], str):
             on = {self._one(item, row) for item in value}
             return [float(i in on) for i in range(width)]
-        return self._one(value, row)
+        if len(value) != width or not set(value) <= {0, 1}:
+            raise ValueError(
+                f"{self.where} row {row}: the labels {value!r} are no 0/1 vector over {width} labels. Lists of ids need "
+                "names: cast the column to a list of `ClassLabel`."
+            )
+        return [float(item) for item in value]
 
     def _one(self, item: Any, row: int) -> int:
         if isinstance(item, str):
@@ -206,14 +245,27 @@ class LabelEncoder:
             return self.ids[item]
         index = _integer(item, self.where)
         if not 0 <= index < len(self.lookup):
-            raise ValueError(f"{self.where} row {row}: label {index} is outside 0 … {len(self.lookup) - 1}.")
+            raise ValueError(
+                f"{self.where} row {row}: label {index} is outside 0 … {len(self.lookup) - 1} "
+                f"({', '.join(map(repr, self.space.names))}). Fix or drop such rows first."
+            )
         return self.lookup[index]
 
 
 def _integer(value: Any, where: str) -> int:
     if isinstance(value, (bool, int)) or (isinstance(value, float) and value.is_integer()):
         return int(value)
-    raise ValueError(f"{where}: label {value!r} is neither a name nor a whole number.")
+    raise ValueError(
+        f'{where}: label {value!r} is neither a name nor a whole number; set `task="regression"` if it is a score.'
+    )
+
+
+def _differ(here: str, names: Iterable[str], there: str, others: Iterable[str]) -> str:
+    return (
+        f"The label sets differ.\n  {here}: {', '.join(map(repr, names))}\n"
+        f"  {there}: {', '.join(map(repr, others))}\n"
+        "Every domain must use the same label names; rename or filter one of them."
+    )
 
 
 def _column(dataset: Any, column: str) -> Iterable[Any]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .labels import require_column
+from .labels import declared_names, require_column
 
 REVEALED = "revealed_label"
 
@@ -43,8 +43,14 @@ def reveal_labels(
         seed: of the draw.
 
     Raises:
-        ValueError: neither or both of `per_class` and `indices`, a class with fewer rows, an index out of range.
+        ValueError: a stream, no label column, neither or both of `per_class` and `indices`, a class with fewer rows,
+            an index out of range.
     """
+    if not hasattr(dataset, "__len__"):
+        raise ValueError(
+            "reveal_labels: target_dataset is a stream, whose labels cannot be drawn from. Load it map-style, or leave "
+            "reveal_target_labels at 0."
+        )
     require_column(dataset, label_column, "target_dataset")
     if (per_class is None) == (indices is None):
         raise ValueError("reveal_labels takes exactly one of per_class and indices.")
@@ -55,12 +61,16 @@ def reveal_labels(
             raise ValueError(f"reveal_labels: per_class={per_class} must be at least 1.")
         if any(isinstance(label, (list, float)) for label in labels):
             raise ValueError("reveal_labels: per_class needs one label a row; name the rows with indices instead.")
-        rng = np.random.default_rng(seed)
+        rng, names = np.random.default_rng(seed), declared_names(dataset, label_column)
         chosen: list[int] = []
         for name in sorted({x for x in labels if x is not None}, key=str):
             rows = [i for i, label in enumerate(labels) if label == name]
             if len(rows) < per_class:
-                raise ValueError(f"reveal_labels: class {name!r} has {len(rows)} rows, fewer than {per_class}.")
+                shown = names[name] if names else name
+                raise ValueError(
+                    f"reveal_labels: class {shown!r} of target_dataset has {len(rows)} rows, fewer than {per_class}. "
+                    "Reveal fewer, or name the rows with indices."
+                )
             chosen += [int(i) for i in rng.choice(rows, per_class, replace=False)]
         indices = chosen
     wrong = [i for i in indices if not 0 <= i < len(labels)]

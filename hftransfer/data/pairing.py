@@ -129,12 +129,13 @@ class PairedBatchSampler(torch.utils.data.Sampler[list[int]]):
         if not self.balanced:
             return _stream(self.dataset.num_source, self.epoch * count, count, (self.seed, 0)).reshape(-1, rows)
         k = len(self.dataset.source_sizes)
-        share = -(-count // k)
-        streams = [
-            _stream(size, self.epoch * share, share, (self.seed, 2, i)) + int(self.dataset.starts[i])
-            for i, size in enumerate(self.dataset.source_sizes)
-        ]
-        return np.stack(streams, axis=1).reshape(-1)[:count].reshape(-1, rows)
+        turns = np.arange(self.epoch * count, (self.epoch + 1) * count)  # turn t goes to source t mod k
+        out = np.empty(count, dtype=np.int64)
+        for i, size in enumerate(self.dataset.source_sizes):
+            mine = turns % k == i
+            first = int(turns[mine][0]) // k if mine.any() else 0
+            out[mine] = _stream(size, first, int(mine.sum()), (self.seed, 2, i)) + int(self.dataset.starts[i])
+        return out.reshape(-1, rows)
 
     def _targets(self, rows: int) -> np.ndarray:
         count = self.updates * rows
@@ -168,6 +169,8 @@ class PairedBatchSampler(torch.utils.data.Sampler[list[int]]):
 
 def _stream(size: int, start: int, count: int, key: tuple[int, ...]) -> np.ndarray:
     """Positions `start … start+count` of an endless sequence of permutations of `range(size)`."""
+    if not count:
+        return np.empty(0, dtype=np.int64)
     first, last = start // size, (start + count - 1) // size
     passes = [np.random.default_rng((*key, p)).permutation(size) for p in range(first, last + 1)]
     offset = start - first * size

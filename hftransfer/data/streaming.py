@@ -19,7 +19,9 @@ class PairedStream(torch.utils.data.IterableDataset):
     Args:
         sources: encoded streams (or datasets) by name.
         target: the encoded target stream; `None` trains on the sources alone.
-        ratio: target rows per source row; the k-th source row brings `floor((k+1)·ratio) - floor(k·ratio)` of them.
+        ratio: target rows per source row.
+        batch_size: source rows per batch; each batch brings `max(1, round(batch_size·ratio))` target rows, so that all
+            batches of all processes are of one shape.
         seed, buffer_size: of the streams' own shuffling.
 
     Raises:
@@ -31,12 +33,13 @@ class PairedStream(torch.utils.data.IterableDataset):
         sources: Mapping[str, Any],
         target: Any | None,
         ratio: float = 1.0,
+        batch_size: int = 1,
         seed: int = 42,
         buffer_size: int = 1000,
     ):
         self.sources = {name: _shuffled(s, seed, buffer_size) for name, s in sources.items()}
         self.target = None if target is None else _shuffled(target, seed + 1, buffer_size)
-        self.ratio, self.epoch = ratio, 0
+        self.batch_size, self.target_rows, self.epoch = batch_size, max(1, round(batch_size * ratio)), 0
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
@@ -47,8 +50,9 @@ class PairedStream(torch.utils.data.IterableDataset):
         k = 0
         while True:
             row = next(readers[k % len(readers)])
-            take = int((k + 1) * self.ratio) - int(k * self.ratio) if target is not None else 0
-            yield {"pair": (row, [next(target) for _ in range(take)] if target is not None else [])}
+            position = k % self.batch_size
+            before, after = (p * self.target_rows // self.batch_size for p in (position, position + 1))
+            yield {"pair": (row, [next(target) for _ in range(after - before)] if target is not None else [])}
             k += 1
 
 

@@ -32,7 +32,7 @@ class TextColumns:
     def input_column(self, dataset: Any, tagging: bool, where: str) -> str:
         """The column the text is read from; raises when there is none."""
         if tagging:
-            require_column(dataset, self.tokens, where)
+            require_column(dataset, self.tokens, where, "tokens_column")
             return self.tokens
         columns = column_names(dataset)
         if self.text not in columns and self.tokens in columns:
@@ -40,7 +40,8 @@ class TextColumns:
         if self.text not in columns:
             raise ValueError(
                 f"{where} has neither a column {self.text!r} nor {self.tokens!r}; its columns are "
-                f"{', '.join(map(repr, columns))}.{nearest(self.text, columns)}"
+                f"{', '.join(map(repr, columns))}.{nearest(self.text, columns)} Rename one, or say which it is with "
+                "`text_column` or `tokens_column`."
             )
         return self.text
 
@@ -79,11 +80,12 @@ def encode_text(
     column = columns.input_column(dataset, tagging, where)
     split = column == columns.tokens
     if columns.text_pair is not None:
-        require_column(dataset, columns.text_pair, where)
+        require_column(dataset, columns.text_pair, where, "text_pair_column")
     encoder = None
     if label_column is not None:
         require_column(dataset, label_column, where)
-        encoder = LabelEncoder(space, declared_names(dataset, label_column), where)
+        names = declared_names(dataset, label_column)
+        encoder = LabelEncoder(space, names, where, optional=label_column == REVEALED)
 
     def encode(batch: dict[str, list], rows: list[int]) -> dict[str, list]:
         texts = batch[column]
@@ -105,7 +107,9 @@ def encode_text(
             if tagging:
                 for row, words, tags in zip(rows, texts, values, strict=True):
                     if tags is not None and len(words) != len(tags):
-                        raise ValueError(f"{where} row {row}: {len(words)} words but {len(tags)} labels.")
+                        raise ValueError(
+                            f"{where} row {row}: {len(words)} words but {len(tags)} labels; each word needs one."
+                        )
                 values = [
                     [IGNORE if w is None or tags is None else tags[w] for w in words]
                     for words, tags in zip(word_ids, values, strict=True)

@@ -171,8 +171,13 @@ def _from_pretrained(load: Callable[..., Any], name: str, revision: str | None, 
 
 
 @functools.cache
-def hub_reachable(timeout: float = 3.0) -> bool:
-    """Whether the Hub's host answers at all; asked once a process."""
+def hub_reachable() -> bool:
+    """`hub_answers`, asked once a process."""
+    return hub_answers()
+
+
+def hub_answers(timeout: float = 3.0) -> bool:
+    """Whether the Hub's host takes a connection within `timeout` seconds."""
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import takewhile
 
 from torch import nn
 
@@ -70,13 +71,18 @@ def report(model: nn.Module, policy: str) -> PolicyReport:
 
 
 def _between(model: nn.Module, stack: str) -> list[str]:
-    """Backbone parts after the layers (pooler, final norm): they move with the last layers."""
+    """Backbone parts after the layers (pooler, final norm): they move with the last layers.
+
+    Relative positions stand there too in some models, but serve all layers: from an embedding on, nothing moves.
+    """
+    frozen = set(embeddings(model))
     parent, _, last = stack.rpartition(".")
     out: list[str] = []
     while True:
         names = [n for n, _ in (model.get_submodule(parent) if parent else model).named_children()]
         if last in names and parent:
-            out += [f"{parent}.{n}." for n in names[names.index(last) + 1 :]]
+            after = [f"{parent}.{n}" for n in names[names.index(last) + 1 :]]
+            out += [f"{n}." for n in takewhile(lambda n: n not in frozen, after)]
         if "." not in parent:
             return out
         parent, _, last = parent.rpartition(".")

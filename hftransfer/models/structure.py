@@ -43,7 +43,7 @@ def embeddings(model: nn.Module) -> list[str]:
     stack, _ = layers(model)
     found: list[str] = []
     for name, module in model.named_modules():
-        if name and not name.startswith(stack) and not stack.startswith(name):
+        if name and not f"{name}.".startswith(f"{stack}.") and not f"{stack}.".startswith(f"{name}."):
             if name.split(".")[-1].endswith(
                 ("embeddings", "embed_tokens", "wte", "wpe", "word_embedding")
             ) or isinstance(module, nn.Embedding):

@@ -30,7 +30,7 @@ class Head:
 
 
 def find_head(model: nn.Module, batch: dict[str, Any]) -> Head:
-    """Finds the final linear by one forward in eval mode; random state and training mode are left as they were.
+    """Finds the final linear by one forward in eval mode; random state and training modes are left as they were.
 
     Args:
         model: a model with a classification head, PEFT-wrapped or not.
@@ -45,7 +45,7 @@ def find_head(model: nn.Module, batch: dict[str, Any]) -> Head:
         for name, module in model.named_modules()
         if isinstance(module, nn.Linear)
     ]
-    training = model.training
+    training = [module for module in model.modules() if module.training]
     device = next(model.parameters()).device
     try:
         model.eval()
@@ -55,20 +55,28 @@ def find_head(model: nn.Module, batch: dict[str, Any]) -> Head:
     finally:
         for hook in hooks:
             hook.remove()
-        model.train(training)
+        for module in training:
+            module.training = True
 
     for name, (x, out) in seen.items():
-        if out is logits:
+        if out is logits and _reproduces(model, name, x, out):
             return Head(name, x.shape[-1])
     for name, (x, out) in seen.items():
         if out.ndim == 3 and logits.ndim == 2 and out.shape[-1] == logits.shape[-1]:
             token = scored_token(model, inputs, out.shape[1])
-            if torch.equal(out[torch.arange(len(out), device=out.device), token], logits):
+            scored = out[torch.arange(len(out), device=out.device), token]
+            if torch.equal(scored, logits) and _reproduces(model, name, x, out):
                 return Head(name, x.shape[-1], pooled_after=True)
     raise ValueError(
         f"{type(model).__name__} has no linear layer whose output is its logits, so there is no feature to align. "
         "Use a model with a linear classification head."
     )
+
+
+def _reproduces(model: nn.Module, name: str, x: torch.Tensor, out: torch.Tensor) -> bool:
+    """Whether the logits are still what the linear made of its input (a model may change them in place)."""
+    with torch.no_grad():
+        return torch.allclose(model.get_submodule(name)(x), out, rtol=1e-3, atol=1e-5)
 
 
 def scored_token(model: nn.Module, inputs: dict[str, Any], length: int) -> torch.Tensor:

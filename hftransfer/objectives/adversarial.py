@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from .base import check_count
+
 
 class _Reverse(torch.autograd.Function):
     @staticmethod
@@ -34,6 +36,8 @@ class Discriminator(nn.Sequential):
     """
 
     def __init__(self, width: int, hidden: int = 256, depth: int = 2):
+        check_count("hidden", hidden)
+        check_count("depth", depth, least=0)
         blocks: list[nn.Module] = []
         for i in range(depth):
             blocks += [nn.Linear(width if i == 0 else hidden, hidden), nn.ReLU()]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -31,7 +32,7 @@ class Objective(nn.Module):
     """
 
     paper: ClassVar[str] = ""  # shown in the model card
-    default_schedule: ClassVar[str] = "constant"
+    default_schedule: ClassVar[str | dict[str, Any]] = "constant"
 
     forward: Callable[..., torch.Tensor]
 
@@ -53,3 +54,14 @@ class Objective(nn.Module):
         """The constructor's own settings, by name."""
         parameters = inspect.signature(cls.__init__).parameters
         return {n: p for n, p in parameters.items() if n not in ("self", "feature_dim", "num_classes")}
+
+
+def check_count(name: str, value: Any, least: int = 1) -> None:
+    """Raises a `ValueError` unless a setting is a whole number of at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"{name}={value!r} must be a whole number of at least {least}.")
+
+
+def is_positive(value: Any) -> bool:
+    """Whether a setting is a finite number above 0."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf

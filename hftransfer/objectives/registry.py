@@ -18,7 +18,7 @@ from .alignment.dann import DANN
 from .alignment.mmd import MMD
 from .alignment.supcon import SupCon
 from .base import Objective
-from .schedules import Schedule, get_schedule
+from .schedules import Schedule, describe_schedule, get_schedule
 from .self_training.nt_xent import NTXent
 
 REGISTRY: dict[str, type[Objective]] = {
@@ -43,17 +43,16 @@ class ObjectiveSpec:
 
     def __str__(self) -> str:
         extra = "".join(f", {k}={v}" for k, v in self.settings.items())
-        schedule = self.schedule if isinstance(self.schedule, str) else dict(self.schedule)
-        return f"{self.weight:g} x {self.kind} ({schedule}{extra})"
+        return f"{self.weight:g} x {self.kind} ({describe_schedule(self.schedule)}{extra})"
 
 
 def parse_objectives(objectives: Mapping[str, Any] | str | None) -> list[ObjectiveSpec]:
     """Reads `{"mmd": 1.0}`, `{"cdan": {"weight": 0.5, "schedule": "linear", "hidden": 256}}` or the same as JSON or
-    YAML text. Two of a kind go under two names, each with `kind`.
+    YAML text; a name alone or a list of names weighs each 1. Two of a kind go under two names, each with `kind`.
 
     Raises:
-        ValueError: an unknown objective or setting (the nearest name is offered), or a weight that is negative or
-            not finite.
+        ValueError: an unknown objective, setting or schedule (the nearest name is offered), a weight that is negative
+            or not finite, or a name that a run cannot use.
     """
     if objectives is None or objectives == "":
         return []
@@ -72,10 +71,12 @@ def parse_objectives(objectives: Mapping[str, Any] | str | None) -> list[Objecti
 
 
 def _parse_one(name: str, value: Any) -> ObjectiveSpec:
-    settings = dict(value) if isinstance(value, Mapping) else {"weight": value}
+    settings = _numbers(dict(value) if isinstance(value, Mapping) else {"weight": value})
     kind = settings.pop("kind", name)
-    if kind not in REGISTRY:
+    if not isinstance(kind, str) or kind not in REGISTRY:
         raise ValueError(f"There is no objective {kind!r}; there is {', '.join(REGISTRY)}.{nearest(kind, REGISTRY)}")
+    if name in ("", "task") or "." in name or hasattr(nn.ModuleDict(), name):
+        raise ValueError(f"An objective cannot be called {name!r}: the name is taken, empty or has a dot in it.")
     cls = REGISTRY[kind]
     weight, schedule = settings.pop("weight", 1.0), settings.pop("schedule", cls.default_schedule)
     if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not math.isfinite(weight) or weight < 0:
@@ -88,6 +89,18 @@ def _parse_one(name: str, value: Any) -> ObjectiveSpec:
                 f"Objective {name!r} has no setting {key!r}; it has {', '.join(known)}.{nearest(key, known)}"
             )
     return ObjectiveSpec(name, kind, float(weight), schedule, settings)
+
+
+def _numbers(value: Any) -> Any:
+    """Reads numbers that YAML took for text, such as 1e-3."""
+    if isinstance(value, Mapping):
+        return {key: _numbers(item) for key, item in value.items()}
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
 
 
 def build_objectives(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 import torch
+
+from ..messages import nearest
+from .base import is_positive
 
 Schedule = Callable[[torch.Tensor], torch.Tensor]
 
@@ -32,17 +35,34 @@ def warm_start(progress: torch.Tensor, gamma: float = 10.0) -> torch.Tensor:
 SCHEDULES: dict[str, Callable[..., torch.Tensor]] = {"constant": constant, "linear": linear, "warm_start": warm_start}
 
 
-def get_schedule(spec: str | dict[str, Any]) -> Schedule:
+def get_schedule(spec: str | Mapping[str, Any]) -> Schedule:
     """A schedule by name, or by `{"name": "warm_start", "gamma": 5.0}`.
 
     Raises:
-        ValueError: an unknown name or setting.
+        ValueError: an unknown name or setting (the nearest is offered), or a gamma that is not positive.
     """
+    if not isinstance(spec, (str, Mapping)):
+        raise ValueError(f'schedule {spec!r} must be a name, or a map such as {{"name": "warm_start", "gamma": 5}}.')
     settings = {"name": spec} if isinstance(spec, str) else dict(spec)
     name = settings.pop("name", None)
-    if name not in SCHEDULES:
-        raise ValueError(f"schedule {name!r} is not one of {', '.join(SCHEDULES)}.")
+    if not isinstance(name, str) or name not in SCHEDULES:
+        raise ValueError(f"schedule {name!r} is not one of {', '.join(SCHEDULES)}.{nearest(name, SCHEDULES)}")
+    peak = settings.pop("peak", 1.0)
+    if isinstance(peak, bool) or not isinstance(peak, (int, float)) or not 0 <= peak < math.inf:
+        raise ValueError(f"schedule {name!r}: peak must be a number of at least 0, not {peak!r}.")
     known = ("gamma",) if name == "warm_start" else ()
-    if set(settings) - set(known):
-        raise ValueError(f"schedule {name!r} has no setting {sorted(set(settings) - set(known))[0]!r}.")
-    return partial(SCHEDULES[name], **settings)
+    for key, value in settings.items():
+        if key not in known:
+            raise ValueError(f"schedule {name!r} has no setting {key!r}.{nearest(key, known)}")
+        if not is_positive(value):
+            raise ValueError(f"{key}={value!r} of schedule {name!r} must be a positive number.")
+    shape = partial(SCHEDULES[name], **settings)
+    return shape if peak == 1 else lambda progress: peak * shape(progress)
+
+
+def describe_schedule(spec: str | dict[str, Any]) -> str:
+    """`"warm_start to 0.1"`."""
+    if isinstance(spec, str):
+        return spec
+    extra = "".join(f", {k} {v:g}" for k, v in spec.items() if k not in ("name", "peak"))
+    return f"{spec['name']}{extra}" + (f" to {spec['peak']:g}" if "peak" in spec else "")

@@ -12,13 +12,14 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoint
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoint, sort_checkpoints
 
 from ..models.adapters import is_peft, merged
 from .host import Host
 
 STATE_FILE = "_adaptation_state.safetensors"  # objectives and progress: beside the model, in checkpoints only
 STAGING = "_writing"  # the underscore keeps it from being uploaded
+MARKERS = ("config.json", "adapter_config.json")  # a folder without one of these is no model to anybody
 
 
 class PlainCheckpoints(Host):
@@ -27,7 +28,7 @@ class PlainCheckpoints(Host):
     - The model goes to disk as `save_pretrained` writes it, and its config says how it was made under the key
       `hftransfer`, which everything else ignores.
     - Objectives' parameters and buffers go to `_adaptation_state.safetensors`, in checkpoints only.
-    - Everything is written to a staging folder first and renamed when complete.
+    - Everything is written to a staging folder first and renamed when complete; what is removed goes the same way.
     - `training_args.bin`, a pickle, is replaced by `training_args.json`.
     """
 
@@ -68,14 +69,15 @@ class PlainCheckpoints(Host):
             if (run_dir / name).exists():
                 os.rename(run_dir / name, staging / "replaced")
             os.rename(staging / name, run_dir / name)
-            shutil.rmtree(staging, ignore_errors=True)
             self._rotate(run_dir)
+            shutil.rmtree(staging, ignore_errors=True)
         self.accelerator.wait_for_everyone()
         if push:
             self._push_from_checkpoint(str(run_dir / name))
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Saves the plain model; an interrupted save leaves what was there before."""
+        """Saves the plain model. A folder has its config only while everything else in it is whole and belongs
+        together, so that an interrupted save leaves a model or none, never parts of one."""
         if self._staging is not None:
             super().save_model(output_dir, _internal_call=True)
             return
@@ -84,14 +86,14 @@ class PlainCheckpoints(Host):
         self._clear(staging)
         super().save_model(str(staging), _internal_call=True)
         self.accelerator.wait_for_everyone()
-        if self.args.should_save:
-            final.mkdir(parents=True, exist_ok=True)
-            for item in staging.iterdir():
+        if self.args.should_save and staging.is_dir():  # sharded states are in checkpoints only
+            _sync(staging)
+            for pattern in (*MARKERS, "model*.safetensors*", "adapter_model*.safetensors"):
+                for stale in final.glob(pattern):
+                    stale.unlink()
+            for item in sorted(staging.iterdir(), key=lambda item: item.name in MARKERS):
                 os.replace(item, final / item.name)
             staging.rmdir()
-            if (final / "adapter_config.json").exists() and self.args.merge_adapter:
-                for stale in final.glob("adapter_*"):
-                    stale.unlink()
         self.accelerator.wait_for_everyone()
         if self.args.push_to_hub and not _internal_call:
             self.push_to_hub(commit_message="Model save")
@@ -123,10 +125,6 @@ class PlainCheckpoints(Host):
             "sources": list(self.source_names),
             "policy": self.policy.policy,
         }
-
-    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
-        super()._push_from_checkpoint(checkpoint_folder)
-        (Path(str(self.args.output_dir)) / "training_args.bin").unlink(missing_ok=True)
 
     # ---- loading
 
@@ -169,14 +167,33 @@ class PlainCheckpoints(Host):
         self.accelerator.wait_for_everyone()
 
     def _rotate(self, run_dir: Path) -> None:
-        from transformers.trainer_utils import rotate_checkpoints
+        """Removes the oldest checkpoints beyond `save_total_limit`, but neither the newest nor the best."""
+        found, limit = sort_checkpoints(str(run_dir), use_mtime=True), self.args.save_total_limit or 0
+        kept = {*found[-1:], *([str(Path(best))] if (best := self.state.best_model_checkpoint) else [])}
+        if limit > 0:
+            self._drop([c for c in found if c not in kept][: max(0, len(found) - max(limit, len(kept)))])
 
-        rotate_checkpoints(
-            output_dir=str(run_dir),
-            save_total_limit=self.args.save_total_limit,
-            best_model_checkpoint=self.state.best_model_checkpoint,
-            use_mtime=True,
-        )
+    def _drop(self, checkpoints: list[str]) -> None:
+        """Removes checkpoints, each at one stroke: a half-deleted one would be resumed from."""
+        for checkpoint in map(Path, checkpoints):
+            staging = checkpoint.parent / STAGING
+            staging.mkdir(exist_ok=True)
+            os.rename(checkpoint, staging / checkpoint.name)
+            shutil.rmtree(staging / checkpoint.name, ignore_errors=True)
+
+    def _finalize_training(self, *args: Any, **kwargs: Any) -> Any:
+        """As in `Trainer`, which at `save_total_limit=1` deletes all but the best checkpoint file by file."""
+        limit, self.args.save_total_limit = self.args.save_total_limit, None
+        try:
+            output = super()._finalize_training(*args, **kwargs)
+        finally:
+            self.args.save_total_limit = limit
+        best = self.state.best_model_checkpoint
+        if self.args.should_save and limit == 1 and best is not None:
+            run_dir = Path(best).parent
+            self._drop([c for c in sort_checkpoints(str(run_dir)) if Path(c) != Path(best)])
+            shutil.rmtree(run_dir / STAGING, ignore_errors=True)
+        return output
 
 
 def check_output_dir(path: str, overwrite: bool, clear: bool = False) -> None:

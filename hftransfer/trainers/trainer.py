@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from ..data.pairing import PairedBatchSampler, PairedDataset
 from ..messages import nearest
 from ..objectives.registry import build_objectives
 from .adapter import DomainAdapter
-from .checkpoints import PlainCheckpoints, check_output_dir
+from .checkpoints import STAGING, PlainCheckpoints, check_output_dir
 from .config import AdaptationConfig
 from .metrics import LABEL_FREE, label_free_metrics, metrics_for
 from .preparation import is_source_name, prepare
@@ -275,9 +276,9 @@ class AdaptationTrainer(PlainCheckpoints, Publishing, Trainer):
                 `overwrite_output_dir` says what to do with it.
         """
         if not resume_from_checkpoint and not getattr(self, "_owns_output_dir", False):
-            if self.is_world_process_zero():
-                check_output_dir(str(self.args.output_dir), self.args.overwrite_output_dir, clear=True)
-            self.accelerator.wait_for_everyone()
+            clear = self.is_world_process_zero()
+            check_output_dir(str(self.args.output_dir), self.args.overwrite_output_dir, clear)
+        self._clear(Path(str(self.args.output_dir)) / STAGING)  # of a run that was killed while saving
         self._owns_output_dir = True
         return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
 
@@ -289,8 +290,9 @@ class _Progress(TrainerCallback):
         self.trainer = trainer
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if self.trainer.pair_sampler is not None:
-            self.trainer.pair_sampler.set_epoch(int((state.epoch or 0) + 1e-6))
+        sampler = self.trainer.pair_sampler
+        if sampler is not None:
+            sampler.set_epoch(state.global_step // sampler.updates)
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         adapter = self.trainer.accelerator.unwrap_model(self.trainer.model, keep_torch_compile=False)
@@ -318,9 +320,12 @@ def _check_selection(args: AdaptationConfig, eval_dataset: Any, train_dataset: A
         ValueError: `metric_for_best_model` reads target labels and `allow_oracle_selection` is off.
     """
     metric = args.metric_for_best_model
-    if metric is None or metric == "loss" or args.allow_oracle_selection:
-        if metric == "loss" and isinstance(eval_dataset, dict):
-            raise ValueError('metric_for_best_model="loss" does not say of which set; write e.g. "eval_source_loss".')
+    if metric in ("loss", "eval_loss") and isinstance(eval_dataset, dict):
+        raise ValueError('metric_for_best_model="loss" does not say of which set; write e.g. "eval_source_loss".')
+    if metric in ("loss", "eval_loss"):
+        args.metric_for_best_model = "eval_source_loss"  # a single evaluation set is the source's
+        return
+    if metric is None or args.allow_oracle_selection:
         return
     metric = metric.removeprefix("eval_")
     sources = tuple(train_dataset) if isinstance(train_dataset, dict) else ("source",)

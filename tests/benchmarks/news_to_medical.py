@@ -20,6 +20,8 @@ METHODS = {
     "cdan": {"cdan": 1.0},
     "contrastive": {"supcon": 1.0},
     "nt_xent": {"nt_xent": 1.0},
+    "mmd, full strength": {"mmd": {"weight": 1.0, "schedule": "warm_start"}},
+    "dann, full strength": {"dann": {"weight": 1.0, "schedule": "warm_start"}},
     "target-trained (oracle)": {},
 }
 SIZES = {"press": ("press", "pubmed"), "pos": ("news", "biomed")}
@@ -53,7 +55,7 @@ def run_cell(data: Path, task: str, method: str, policy: str, seed: int, epochs:
     source_test, target_test = load(data, task, "test")
     oracle = method.startswith("target-trained")
     args = AdaptationConfig(
-        output_dir=f"runs/benchmark-{task}-{method.split()[0]}-{policy}-{seed}",
+        output_dir=f"runs/benchmark-{task}-{method.split()[0].strip(',')}-{policy}-{seed}",
         overwrite_output_dir=True,
         objectives=METHODS[method],
         num_train_epochs=epochs,

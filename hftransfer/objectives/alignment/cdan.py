@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 
 from ..adversarial import Discriminator, domain_loss, reverse_gradient
-from ..base import Objective
+from ..base import Objective, check_count
 
 MAX_PRODUCT = 4096  # above this many entries the outer product is replaced by random projections (the paper's rule)
 
@@ -38,7 +38,7 @@ class CDAN(Objective):
     feature_map: torch.Tensor
     class_map: torch.Tensor
     paper = "Long et al., Conditional Adversarial Domain Adaptation, NeurIPS 2018"
-    default_schedule = "warm_start"
+    default_schedule = GENTLE
 
     def __init__(
         self,
@@ -54,6 +54,7 @@ class CDAN(Objective):
         super().__init__()
         if peer not in (None, "tllib"):
             raise ValueError(f"peer={peer!r} must be 'tllib' or nothing.")
+        check_count("random_dim", random_dim)
         self.entropy, self.peer = entropy, peer
         self.randomized = feature_dim * num_classes > MAX_PRODUCT if randomized is None else randomized
         if self.randomized:

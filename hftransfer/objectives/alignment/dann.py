@@ -6,6 +6,7 @@ import torch
 
 from ..adversarial import Discriminator, domain_loss, reverse_gradient
 from ..base import Objective
+from ..schedules import GENTLE
 
 
 class DANN(Objective):
@@ -27,7 +28,7 @@ class DANN(Objective):
     """
 
     paper = "Ganin et al., Domain-Adversarial Training of Neural Networks, JMLR 2016"
-    default_schedule = "warm_start"
+    default_schedule = GENTLE
 
     def __init__(self, feature_dim: int, hidden: int = 256, depth: int = 2):
         super().__init__()

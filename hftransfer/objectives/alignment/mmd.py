@@ -6,10 +6,11 @@ from typing import Any, Literal
 
 import torch
 
-from ..base import Objective
+from ..base import Objective, check_count, is_positive
 from ..queue import FeatureQueue
 
 MEDIAN_ROWS = 2048  # the median is taken over at most this many rows
+RESOLUTION = 1e-10  # squared distances below this share of the squared mean feature are rounding, not spread
 
 
 class MMD(Objective):
@@ -30,7 +31,8 @@ class MMD(Objective):
     Args:
         feature_dim: width of the features.
         estimator: `"unbiased"` or `"biased"`.
-        bandwidth: `"mean"`, `"median"`, or a fixed squared width.
+        bandwidth: `"mean"`, `"median"` (the mean, should more than half of the pairs coincide), or a fixed squared
+            width.
         kernels: how many, with multipliers in powers of 2 centred on 1.
         queue: rows of each domain kept from earlier batches and added without gradient (0 for none).
         peer: `"tllib"` for that library's constants: bandwidth from all pairs with i = j, k = exp(-d²/(2αb)) with
@@ -43,7 +45,7 @@ class MMD(Objective):
     """
 
     paper = "Long et al., Learning Transferable Features with Deep Adaptation Networks, ICML 2015"
-    default_schedule = "warm_start"
+    default_schedule = GENTLE
 
     def __init__(
         self,
@@ -57,12 +59,12 @@ class MMD(Objective):
         super().__init__()
         if estimator not in ("unbiased", "biased"):
             raise ValueError(f"estimator={estimator!r} must be 'unbiased' or 'biased'.")
-        if bandwidth not in ("mean", "median") and not (isinstance(bandwidth, (int, float)) and bandwidth > 0):
+        if bandwidth not in ("mean", "median") and not is_positive(bandwidth):
             raise ValueError(f"bandwidth={bandwidth!r} must be 'mean', 'median' or a positive number.")
         if peer not in (None, "tllib"):
             raise ValueError(f"peer={peer!r} must be 'tllib' or nothing.")
-        if kernels < 1 or queue < 0:
-            raise ValueError("kernels must be at least 1 and queue at least 0.")
+        check_count("kernels", kernels)
+        check_count("queue", queue, least=0)
         self.estimator, self.bandwidth, self.kernels, self.peer = estimator, bandwidth, kernels, peer
         self.source_queue = FeatureQueue(queue, feature_dim) if queue else None
         self.target_queue = FeatureQueue(queue, feature_dim) if queue else None
@@ -75,60 +77,62 @@ class MMD(Objective):
             self.source_queue.push(source_features)
             self.target_queue.push(target_features)
         # Distances do not see a shift, but their rounding does: Gram matrices lose digits far from the origin.
-        center = torch.cat([x.detach(), y.detach()]).mean(0)
+        center = (x.detach().sum(0) + y.detach().sum(0)) / (len(x) + len(y))
         x, y = x - center, y - center
-        widths = self._widths(x.detach(), y.detach())
+        widths = self._widths(x.detach(), y.detach(), RESOLUTION * center.square().sum() + 1e-12)
         biased = self.estimator == "biased" and self.peer is None
         value = _GaussianMMD.apply(x, y, widths, biased)
         if self.peer == "tllib":
             value = self.kernels * value + 2 / max(1, len(x) - 1)
         return value
 
-    def _widths(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        """(kernels,) divisors of the squared distance, widest first, each half the one before."""
-        z = torch.cat([x, y])
-        n = len(z)
-        if self.bandwidth == "median" and self.peer is None:
-            z = z[:: max(1, -(-n // MEDIAN_ROWS))]
-            base = torch.pdist(z).square().median() if len(z) > 1 else z.new_ones(())
-        elif self.bandwidth == "mean" or self.peer is not None:
-            pairs = n * n if self.peer == "tllib" else max(1, n * (n - 1))
-            base = 2 * n * (z - z.mean(0)).square().sum() / pairs  # sum over pairs = 2n · sum of squared deviations
-        else:
-            base = z.new_tensor(float(self.bandwidth))
-        exponents = torch.arange(self.kernels, device=z.device, dtype=z.dtype)
+    def _widths(self, x: torch.Tensor, y: torch.Tensor, floor: torch.Tensor) -> torch.Tensor:
+        """(kernels,) divisors of the squared distance of centred rows, widest first, each half the one before.
+
+        Collapsed rows differ by rounding only: `floor` keeps it from passing for a distance.
+        """
+        n = len(x) + len(y)
+        pairs = n * n if self.peer == "tllib" else max(1, n * (n - 1))
+        base = 2 * n * (_squared_norms(x).sum() + _squared_norms(y).sum()) / pairs  # sum over all pairs / pairs
+        if self.peer is None and self.bandwidth == "median":
+            median = torch.pdist(torch.cat([x, y])[:: max(1, -(-n // MEDIAN_ROWS))]).square().median()
+            base = torch.where(median > floor, median, base)
+        elif self.peer is None and self.bandwidth != "mean":
+            base = x.new_tensor(float(self.bandwidth))
+        exponents = torch.arange(self.kernels, device=x.device, dtype=x.dtype)
         top = 2.0 * 2 if self.peer == "tllib" else 2.0 ** ((self.kernels - 1) // 2)
-        return base.clamp_min(1e-12) * top * 0.5**exponents
+        return base.clamp_min(floor) * top * 0.5**exponents
 
 
 class _GaussianMMD(torch.autograd.Function):
-    """Value and gradient together, block by block: one Gram matrix is alive at a time and none is kept for backward.
+    """Value and gradient together, block by block: two matrices are alive at a time and none is kept for backward.
 
-    The kernels' widths halve, so each kernel is the square of the one before: one exponential serves them all.
+    The kernels' widths halve, so each kernel is the square of the one before: one exponential serves them all. With
+    S the slope of a block in the squared distance, d/da_i of sum_ij k(a_i, b_j) is 2 sum_j S_ij (a_i - b_j): a
+    product with b, and row sums that are gathered over the blocks and multiply a at the end.
     """
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, y: torch.Tensor, widths: torch.Tensor, biased: bool) -> torch.Tensor:
         n, m = len(x), len(y)
-        value, gx, gy = x.new_zeros(()), torch.zeros_like(x), torch.zeros_like(y)
-        for a, b, weight in (
-            (x, x, 1 / (n * n if biased else max(1, n * (n - 1)))),
-            (y, y, 1 / (m * m if biased else max(1, m * (m - 1)))),
-            (x, y, -2 / (n * m)),
-        ):
-            same = a is b
-            total, slope = _block(a, b, widths, drop_diagonal=same and not biased)
-            value += weight * total
-            # d/da_i of sum_ij k(a_i, b_j) = 2 sum_j k'_ij (a_i - b_j), k' the slope in the squared distance
-            ga = 2 * weight * (slope.sum(1, keepdim=True) * a - slope @ b)
-            if same:
-                (gx if a is x else gy).add_(ga, alpha=2)
-            else:
-                gx += ga
-                gy += 2 * weight * (slope.sum(0).unsqueeze(1) * b - slope.T @ a)
-            del slope
+        within_x = 1 / (n * n if biased else max(1, n * (n - 1)))
+        within_y = 1 / (m * m if biased else max(1, m * (m - 1)))
+        x2, y2 = _squared_norms(x), _squared_norms(y)
+
+        xx, slope = _block(x, x, x2, x2, widths, 4 * within_x, keep_diagonal=biased)
+        sums_x, gx = slope.sum(1), torch.mm(slope, x)
+        yy, slope = _block(y, y, y2, y2, widths, 4 * within_y, keep_diagonal=biased)
+        sums_y, gy = slope.sum(1), torch.mm(slope, y)
+        xy, slope = _block(x, y, x2, y2, widths, -4 / (n * m))
+        sums_x += slope.sum(1)
+        sums_y += slope.sum(0)
+        gx.addmm_(slope, y)
+        gy.addmm_(slope.T, x)
+
+        gx = torch.addcmul(gx.neg_(), sums_x.unsqueeze(1), x, out=gx)
+        gy = torch.addcmul(gy.neg_(), sums_y.unsqueeze(1), y, out=gy)
         ctx.save_for_backward(gx, gy)
-        return value
+        return within_x * xx + within_y * yy - 2 / (n * m) * xy
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
@@ -137,19 +141,25 @@ class _GaussianMMD(torch.autograd.Function):
 
 
 def _block(
-    a: torch.Tensor, b: torch.Tensor, widths: torch.Tensor, drop_diagonal: bool
+    a: torch.Tensor,
+    b: torch.Tensor,
+    a2: torch.Tensor,
+    b2: torch.Tensor,
+    widths: torch.Tensor,
+    scale: float,
+    keep_diagonal: bool = True,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Sum of the mean kernel over a block, and its slope in the squared distance as a matrix."""
-    kernel = torch.addmm(b.square().sum(1).unsqueeze(0), a, b.T, alpha=-2).add_(a.square().sum(1, keepdim=True))
-    kernel.clamp_(min=0).div_(-widths[0]).exp_()
-    if drop_diagonal:
-        kernel.fill_diagonal_(0)
-    elif a is b:
-        kernel.fill_diagonal_(1)
-    total, slope = a.new_zeros(()), torch.zeros_like(kernel)
-    for k in range(len(widths)):
-        total += kernel.sum()
-        slope.addcdiv_(kernel, widths[k].expand(1, 1), value=-1)
-        if k + 1 < len(widths):
-            kernel.square_()
-    return total / len(widths), slope.div_(len(widths))
+    """Sum of the mean kernel over a block, and `scale` times its slope in the squared distance as a matrix."""
+    kernel = torch.addmm(b2, a, b.T, alpha=-2).add_(a2.unsqueeze(1))
+    kernel.clamp_(min=0).mul_(-1 / widths[0]).exp_()
+    if a is b:
+        kernel.fill_diagonal_(float(keep_diagonal))  # exactly 1, or left out
+    total, slope = kernel.sum(), kernel.clone()
+    for k in range(1, len(widths)):
+        total += kernel.square_().sum()
+        slope.add_(kernel, alpha=2.0**k)
+    return total / len(widths), slope.mul_(-scale / (len(widths) * widths[0]))
+
+
+def _squared_norms(x: torch.Tensor) -> torch.Tensor:
+    return torch.linalg.vector_norm(x, dim=1).square()

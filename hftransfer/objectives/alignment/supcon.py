@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from ..base import Objective
+from ..base import Objective, check_count, is_positive
 from ..queue import FeatureQueue
 
 
@@ -34,14 +34,15 @@ class SupCon(Objective):
     """
 
     paper = "Khosla et al., Supervised Contrastive Learning, NeurIPS 2020"
-    default_schedule = "warm_start"
+    default_schedule = GENTLE
 
     def __init__(self, feature_dim: int, temperature: float = 0.1, threshold: float = 0.9, queue: int = 256):
         super().__init__()
-        if temperature <= 0:
-            raise ValueError(f"temperature={temperature} must be positive.")
+        if not is_positive(temperature):
+            raise ValueError(f"temperature={temperature!r} must be a positive number.")
         if not 0 <= threshold <= 1:
             raise ValueError(f"threshold={threshold} must be between 0 and 1.")
+        check_count("queue", queue, least=0)
         self.temperature, self.threshold = temperature, threshold
         self.queue = FeatureQueue(queue, feature_dim) if queue else None
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..base import Objective
+from ..base import Objective, check_count, is_positive
 
 
 class NTXent(Objective):
@@ -32,12 +32,13 @@ class NTXent(Objective):
     """
 
     paper = "Chen et al., A Simple Framework for Contrastive Learning of Visual Representations, ICML 2020"
-    default_schedule = "constant"
+    default_schedule = GENTLE
 
     def __init__(self, feature_dim: int, temperature: float = 0.1, projection_dim: int = 128):
         super().__init__()
-        if temperature <= 0:
-            raise ValueError(f"temperature={temperature} must be positive.")
+        if not is_positive(temperature):
+            raise ValueError(f"temperature={temperature!r} must be a positive number.")
+        check_count("projection_dim", projection_dim, least=0)
         self.temperature = temperature
         self.projection: nn.Module = nn.Identity()
         if projection_dim:
