@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
+from importlib import metadata, resources
+from pathlib import Path
+from typing import Any
 
 PIPELINES = {
     "sequence-classification": "text-classification",
@@ -39,32 +42,80 @@ class CardFacts:
     @property
     def hub_base_model(self) -> str:
         """The base model when it is a Hub id; a path of somebody's machine is nobody else's business."""
-        parts = self.base_model.split("/")
-        return self.base_model if len(parts) <= 2 and all(parts) and not parts[0].startswith((".", "~")) else ""
+        return self.base_model if is_hub_id(self.base_model) else ""
 
     @property
-    def columns(self) -> list[str]:
-        """Result columns worth a table: the headline metrics, not every class's."""
+    def shown_sources(self) -> str:
+        return ", ".join(map(_shown, self.sources))
+
+    @property
+    def shown_target(self) -> str:
+        return _shown(self.target)
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """Result columns worth a table, with their headings: the headline metrics, not every class's."""
         wanted = ("accuracy", "macro_f1", "loss", "mse", "pearson")
-        seen: dict[str, None] = {}
-        for row in self.results.values():
-            seen |= dict.fromkeys(c for c in row if c.endswith(wanted))
-        return list(seen)
+        keys = dict.fromkeys(c for row in self.results.values() for c in row if c.endswith(wanted))
+        return {c: c.replace("oracle_", "").replace("_", " ") + " (*oracle*)" * ("oracle" in c) for c in keys}
 
 
-def render_card(facts: CardFacts, extra_tags: Iterable[str] = ()) -> str:
-    """README.md with its metadata block."""
+def render_card(
+    facts: CardFacts,
+    tags: Iterable[str] = (),
+    datasets: Iterable[str] = (),
+    more: Mapping[str, Any] | None = None,
+) -> str:
+    """README.md with its metadata block.
+
+    Args:
+        facts: what the card says.
+        tags: besides our own.
+        datasets: Hub ids, besides those among the facts.
+        more: further metadata; `None` values are left out.
+    """
     import jinja2
     import yaml
 
-    meta: dict[str, object] = {
+    found = [name.partition(":")[0] for name in (*facts.sources, facts.target)]
+    meta: dict[str, Any] = {
         "library_name": "peft" if facts.adapter else "transformers",
         "pipeline_tag": facts.pipeline,
-        "tags": sorted({"hftransfer", "domain-adaptation", *facts.objectives, *extra_tags}),
+        "base_model": facts.hub_base_model,
+        "datasets": list(dict.fromkeys([*(name for name in found if "/" in name and is_hub_id(name)), *datasets])),
+        "tags": sorted({"hftransfer", "domain-adaptation", *facts.objectives, *tags}),
     }
-    if facts.hub_base_model:
-        meta["base_model"] = facts.hub_base_model
+    meta = {key: value for key, value in {**meta, **(more or {})}.items() if value}
+    versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("hftransfer", "transformers", "torch"))
     template = resources.files("hftransfer.reporting").joinpath("model_card.md.jinja").read_text(encoding="utf-8")
     environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
-    body = environment.from_string(template).render(facts=facts)
+    body = environment.from_string(template).render(facts=facts, load=load_lines(facts), versions=versions)
     return f"---\n{yaml.safe_dump(meta, sort_keys=False)}---\n\n{body.strip()}\n"
+
+
+def load_lines(facts: CardFacts, where: str | None = None) -> list[str]:
+    """The lines of Python that load the model without hftransfer.
+
+    Args:
+        facts: of the model.
+        where: a folder; the repository when `None`.
+    """
+    where = where or facts.repo_id
+    if not facts.adapter:
+        return ["from transformers import pipeline", f'model = pipeline("{facts.pipeline}", "{where}")']
+    return []
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether a name is a repository's (`name` or `owner/name`) and no file or folder here."""
+    part = r"[A-Za-z0-9_][\w.-]*"
+    return bool(re.fullmatch(rf"{part}(/{part})?", name)) and not _is_file(name)
+
+
+def _is_file(name: str) -> bool:
+    return Path(name).exists() or Path(name).suffix in (".csv", ".tsv", ".json", ".jsonl", ".parquet")
+
+
+def _shown(name: str) -> str:
+    """A data set's name for strangers: files and folders without the way to them."""
+    return name if is_hub_id(name.partition(":")[0]) else Path(name).name

@@ -2,16 +2,37 @@
 
 from __future__ import annotations
 
+import functools
+import logging
+import shlex
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from ..models.adapters import is_peft
+from ..models.loading import hub_answers
 from ..reporting.model_card import CardFacts, render_card
 from .host import Host
 
+logger = logging.getLogger(__name__)
+
+# `*` matches `/` too. Underscored files are a run's own; a .bin is a pickle, and one of the arguments has the token.
+PRIVATE = ["_*", "checkpoint-*", "*.bin"]
+RESUME_ONLY = ["optimizer*", "scheduler*", "scaler*", "rng_state*", "trainer_state.json", "*_fsdp_*", "*.pt", "*.pth"]
+# What a push replaces as a whole: an adapter beside a merged model, or old shards, would be loaded together with it.
+MODEL_FILES = ["config.json", "model*.safetensors*", "adapter_config.json", "adapter_model*.safetensors"]
+
 
 class HubError(RuntimeError):
-    """The Hub refused or was out of reach; the trained model is on disk."""
+    """The Hub refused or was out of reach; nothing on disk was lost.
+
+    Attributes:
+        passing: it may work later as it is (an outage), where a refusal (a wrong token) needs something done.
+    """
+
+    def __init__(self, message: str, passing: bool = False):
+        super().__init__(message)
+        self.passing = passing
 
 
 class Publishing(Host):
@@ -19,15 +40,18 @@ class Publishing(Host):
 
     results: dict[str, dict[str, float]] | None = None  # {row of the card's table: {column: value}}
     dataset_names: dict[str, str] | None = None  # {"source": …, "target": …} for the card
+    push_in_progress: Any = None
 
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
-        """As in `Trainer`, with one clear message: it runs before training, so nothing can be lost."""
-        try:
-            super().init_hf_repo(token=token, private=private)
-        except Exception as error:
-            if not _is_hub_error(error):
-                raise
-            raise HubError(f"The Hub repository {self._repo_name()!r} could not be made: {_reason(error)}") from error
+        """As in `Trainer`: with `push_to_hub=True` the repository is made before training.
+
+        A Hub that is out of reach does not stop the run; the push at its end tries again.
+
+        Raises:
+            HubError: the Hub refused.
+        """
+        if self.is_world_process_zero():
+            self.hub_model_id = claim_repo(self.args, token, private)
 
     def push_to_hub(
         self,
@@ -39,65 +63,156 @@ class Publishing(Host):
         merge_adapter: bool | None = None,
         **kwargs: Any,
     ) -> Any:
-        """Saves the model to `output_dir` and uploads it with its card.
+        """Saves the model and its card to `output_dir`, then uploads them.
+
+        Files of an older model in the repository (an adapter where a merged model goes now) are removed in the same
+        commit.
 
         Args:
             commit_message: of the commit.
-            blocking: wait for the upload.
-            token: instead of the logged-in one; never written anywhere.
-            revision: branch to push to.
+            blocking: wait for the upload; otherwise returns a `Future`.
+            token: instead of `args.hub_token` or the logged-in one; never written anywhere.
+            revision: branch to push to, made from the main one if need be; `args.hub_revision` when `None`.
+            private: make the repository private; `args.hub_private_repo` when `None`.
             merge_adapter: push an adapter merged into a plain model; `args.merge_adapter` when `None`.
-            **kwargs: `private=True` and what `Trainer.push_to_hub` takes.
+            **kwargs: for `create_model_card`.
+
+        Returns:
+            The `CommitInfo`, or a `Future` of it; `None` on all processes but the first.
 
         Raises:
             HubError: with the reason, where the model is, and how to push again.
         """
         if merge_adapter is not None:
             self.args.merge_adapter = merge_adapter
+        self.callback_handler.on_push_begin(self.args, self.state, self.control)
+        self.save_model(_internal_call=True)
+        if not self.is_world_process_zero():
+            return None
+        self.create_model_card(**kwargs)
+        self._finish_current_push()
+        push = functools.partial(self._push, commit_message, token, revision, private, kwargs)
+        return push() if blocking else _api().run_as_future(push)
+
+    def _push(
+        self,
+        commit_message: str | None,
+        token: str | None,
+        revision: str | None,
+        private: bool | None,
+        card: dict[str, Any],
+    ) -> Any:
+        """The part of `push_to_hub` that needs the Hub; everything is on disk."""
+        folder = str(self.args.output_dir)
+        revision = revision or self.args.hub_revision
+        token = token if token is not None else self.args.hub_token
         try:
-            return super().push_to_hub(
+            named = self._repo_name()
+            self.hub_model_id = _make_repo(self.args, token, private)
+            if self.hub_model_id != named:  # the Hub put the user's name in front
+                self.create_model_card(**card)
+            if revision and revision != "main" and not revision.startswith("refs/"):
+                _api().create_branch(self.hub_model_id, branch=revision, token=token, exist_ok=True)
+            return _api().upload_folder(
+                repo_id=self.hub_model_id,
+                folder_path=folder,
                 commit_message=commit_message,
-                blocking=blocking,
                 token=token,
                 revision=revision,
-                private=private,
-                **kwargs,
+                ignore_patterns=list(PRIVATE),
+                delete_patterns=list(MODEL_FILES),
             )
         except Exception as error:
-            if not _is_hub_error(error):
-                raise
-            folder = self.args.output_dir
+            reason, passing = _reason(error)
             raise HubError(
-                f"Pushing to {self._repo_name()!r} failed: {_reason(error)}\nThe trained model is safe in {folder}. "
-                f"Push it again with trainer.push_to_hub(), or from a shell: "
-                f'hf upload {self._repo_name()} {folder} . --exclude "_*" --exclude "checkpoint-*"'
+                f"Pushing to {self._repo_name()!r} failed: {reason}\nThe trained model is safe in {folder}. Push it "
+                "again with trainer.push_to_hub(), or from a shell:\n  "
+                + upload_command(self._repo_name(), folder, revision, private or self.args.hub_private_repo),
+                passing,
             ) from error
 
-    def _repo_name(self) -> str:
-        return self.hub_model_id or self.args.hub_model_id or Path(str(self.args.output_dir)).absolute().name
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        """Pushes a checkpoint in the background as `args.hub_strategy` says; a failure is a warning."""
+        from transformers.trainer_utils import HubStrategy
+        from transformers.utils import PushInProgress
 
-    def create_model_card(self, *args: Any, model_name: str | None = None, tags: Any = None, **kwargs: Any) -> None:
-        """Writes README.md: base model, data, method, settings, results (oracle marked), how to load."""
+        args, strategy = self.args, self.args.hub_strategy
+        busy = self.push_in_progress is not None and not self.push_in_progress.is_done()
+        if not self.is_world_process_zero() or strategy == HubStrategy.END or self.hub_model_id is None:
+            return
+        if busy and not args.hub_always_push:
+            return
+        self.callback_handler.on_push_begin(args, self.state, self.control)
+        name = Path(checkpoint_folder).name
+        places: dict[str, list[str]] = {"": PRIVATE + RESUME_ONLY}
+        if strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS):
+            places["last-checkpoint" if strategy == HubStrategy.CHECKPOINT else name] = ["*.bin"]
+        jobs = [
+            _api().upload_folder(
+                repo_id=self.hub_model_id,
+                folder_path=checkpoint_folder,
+                path_in_repo=place,
+                commit_message=f"Training in progress, step {self.state.global_step}",
+                token=args.hub_token,
+                revision=args.hub_revision,
+                ignore_patterns=list(ignored),
+                run_as_future=True,
+            )
+            for place, ignored in places.items()
+        ]
+        for job in jobs:
+            job.add_done_callback(functools.partial(_warn, name))
+        if busy:
+            self.push_in_progress.jobs.extend(jobs)
+        else:
+            self.push_in_progress = PushInProgress(jobs)
+
+    def _repo_name(self) -> str:
+        return self.hub_model_id or _repo_name(self.args)
+
+    # ---- the card
+
+    def create_model_card(
+        self,
+        language: str | None = None,
+        license: str | None = None,
+        tags: str | list[str] | None = None,
+        model_name: str | None = None,
+        finetuned_from: str | None = None,
+        dataset: str | list[str] | None = None,
+        **metadata: Any,
+    ) -> None:
+        """Writes README.md: base model, data, method, settings, results (oracle marked), how to load.
+
+        Args:
+            language, license: for the card's metadata.
+            tags: besides ours and the model's.
+            model_name: the title; the repository's name when `None`.
+            finetuned_from: the base model's Hub id, where the model itself does not know it.
+            dataset: Hub ids of data sets, besides those that `dataset_names` holds.
+            **metadata: more keys of the metadata.
+        """
         if not self.is_world_process_zero():
             return
-        facts = self.card_facts(model_name)
-        extra = [tags] if isinstance(tags, str) else list(tags or [])
-        text = render_card(facts, extra)
+        facts = self.card_facts(model_name, finetuned_from)
+        more = {"language": language, "license": license, **metadata}
+        text = render_card(
+            facts, [*_list(tags), *_list(getattr(self.model, "model_tags", None))], _list(dataset), more
+        )
         (Path(str(self.args.output_dir)) / "README.md").write_text(text, encoding="utf-8")
 
-    def card_facts(self, model_name: str | None = None) -> CardFacts:
+    def card_facts(self, model_name: str | None = None, finetuned_from: str | None = None) -> CardFacts:
         """What the card says, as plain data."""
         args, model = self.args, self.model.model
         base = model.get_base_model() if is_peft(model) else model
-        adapter = is_peft(model) and not args.merge_adapter
         data = self.dataset_names or {}
         last: dict[str, float] = {}
         for entry in self.state.log_history:
             last |= {k: v for k, v in entry.items() if k.startswith("eval_")}
         return CardFacts(
-            name=model_name or self._repo_name(),
+            name=model_name or self._repo_name().split("/")[-1],
             repo_id=self._repo_name(),
-            base_model=base.config.name_or_path or "",
+            base_model=finetuned_from or base.config.name_or_path or "",
             task=self.space.task,
             labels=self.space.names if self.space.task != "regression" else (),
             sources=[data.get(name, name) for name in self.source_names],
@@ -115,37 +230,99 @@ class Publishing(Host):
                 "seed": str(args.seed),
             },
             results=self.results or {"evaluation": {k.removeprefix("eval_"): v for k, v in last.items()}},
-            adapter=adapter,
+            adapter=is_peft(model) and not args.merge_adapter,
         )
 
 
-def _is_hub_error(error: BaseException) -> bool:
-    """The client's own errors, and whatever its transport raises when a connection breaks."""
-    from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
+def claim_repo(args: Any, token: str | None = None, private: bool | None = None) -> str | None:
+    """Makes the repository that a run will push to, before it trains.
 
-    module = type(error).__module__.split(".")[0]
-    return isinstance(error, (HfHubHTTPError, LocalTokenNotFoundError, ConnectionError, TimeoutError)) or module in (
-        "httpx",
-        "httpx2",
-        "httpcore",
-        "httpcore2",
-        "requests",
-        "urllib3",
-    )
+    Returns:
+        Its full id, or `None`, with a warning, when the Hub is out of reach for now.
+
+    Raises:
+        HubError: the Hub refused, or the repository is public and should be private.
+    """
+    try:
+        return _make_repo(args, token if token is not None else args.hub_token, private)
+    except Exception as error:
+        reason, passing = _reason(error)
+        message = f"The Hub repository {_repo_name(args)!r} could not be made: {reason}"
+        if not passing:
+            raise HubError(message) from error
+        logger.warning("%s The run goes on, and tries again when it pushes.", message)
+        return None
 
 
-def _reason(error: BaseException) -> str:
-    """One line for a person."""
-    status = getattr(getattr(error, "response", None), "status_code", None)
+def upload_command(repo_id: str, folder: str, revision: str | None = None, private: bool | None = None) -> str:
+    """The shell command that uploads what `push_to_hub` does."""
+    words = ["hf", "upload", repo_id, folder, "."]
+    words += ["--revision", revision] if revision else []
+    words += ["--private"] if private else []
+    return shlex.join(words) + "".join(f' --exclude "{pattern}"' for pattern in PRIVATE)
+
+
+def _api() -> Any:
+    from huggingface_hub import HfApi
+
+    from .._version import __version__
+
+    return HfApi(library_name="hftransfer", library_version=__version__)
+
+
+def _repo_name(args: Any) -> str:
+    return args.hub_model_id or Path(str(args.output_dir)).absolute().name
+
+
+def _make_repo(args: Any, token: str | None, private: bool | None) -> str:
+    """Creates the repository unless it is there; returns its full id."""
+    from huggingface_hub import constants
+
+    if not hub_answers(timeout=10):  # the client would retry for most of a minute
+        raise ConnectionError("HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else constants.ENDPOINT)
+    private = private if private is not None else args.hub_private_repo
+    repo_id = _api().create_repo(_repo_name(args), token=token, private=private, exist_ok=True).repo_id
+    if private and not _api().model_info(repo_id, token=token).private:
+        raise PermissionError(f"{repo_id} exists and is public, but a private one is asked for.")
+    return repo_id
+
+
+def _warn(checkpoint: str, job: Any) -> None:
+    if not job.cancelled() and job.exception() is not None:
+        logger.warning("%s was not pushed: %s The run goes on.", checkpoint, _reason(job.exception())[0])
+
+
+def _reason(error: BaseException) -> tuple[str, bool]:
+    """One line for a person, and whether trying again later may be enough."""
+    causes = list(_causes(error))
+    response = next((r for e in causes if (r := getattr(e, "response", None)) is not None), None)
     known = {
         401: "401, not logged in or a wrong token; run `hf auth login`.",
         403: "403, the token may not write there.",
         404: "404, there is no such repository or branch, or the token may not see it.",
         409: "409, the repository is in the way of what was asked (a name that is taken, or a commit in between).",
+        429: "429, too many requests; try again in a while.",
     }
-    if status in known:
-        return known[status]
-    if status is not None:
-        return f"{status}, the Hub's own fault; try again in a while."
-    detail = str(error).splitlines()[0] if str(error) else "no detail"
-    return f"the Hub is out of reach ({type(error).__name__}: {detail})."
+    if response is not None:
+        status = response.status_code
+        fault = f"{status}, the Hub's own fault; try again in a while." if status >= 500 else f"{status}."
+        said = next((s for e in causes if (s := getattr(e, "server_message", None))), None)
+        detail = f" The Hub says: {' '.join(said.split())}" if said and status < 500 else ""
+        return known.get(status, fault) + detail, status >= 500 or status in (408, 429)
+    last = causes[-1]
+    detail = str(last).splitlines()[0] if str(last) else "no detail"
+    if any(isinstance(e, (ConnectionError, TimeoutError)) or type(e).__module__.startswith("http") for e in causes):
+        return f"the Hub is out of reach ({type(last).__name__}: {detail}).", True
+    return f"{detail.rstrip('.')} ({type(last).__name__}).", False
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An error and what it was raised from, outermost first."""
+    seen: BaseException | None = error
+    while seen is not None:
+        yield seen
+        seen = seen.__cause__
+
+
+def _list(value: Any) -> list[str]:
+    return [value] if isinstance(value, str) else list(value or [])

@@ -9,6 +9,7 @@ import torch
 
 from ..adversarial import Discriminator, domain_loss, reverse_gradient
 from ..base import Objective, check_count
+from ..schedules import GENTLE
 
 MAX_PRODUCT = 4096  # above this many entries the outer product is replaced by random projections (the paper's rule)
 

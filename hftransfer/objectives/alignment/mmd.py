@@ -8,6 +8,7 @@ import torch
 
 from ..base import Objective, check_count, is_positive
 from ..queue import FeatureQueue
+from ..schedules import GENTLE
 
 MEDIAN_ROWS = 2048  # the median is taken over at most this many rows
 RESOLUTION = 1e-10  # squared distances below this share of the squared mean feature are rounding, not spread

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 
 from ..base import Objective, check_count, is_positive
 from ..queue import FeatureQueue
+from ..schedules import GENTLE
 
 
 class SupCon(Objective):

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..base import Objective, check_count, is_positive
+from ..schedules import GENTLE
 
 
 class NTXent(Objective):
