@@ -48,7 +48,8 @@ class AdaptationCollator:
         width = batch["input_ids"].shape[1]
         if self.space.task == "token-classification":
             left = self.tokenizer.padding_side == "left"
-            batch[WORD_MASK] = torch.tensor([_pad(m or [], width, 0, left) for m in masks])
+            if any(m is not None for m in masks):
+                batch[WORD_MASK] = torch.tensor([_pad(m or [], width, 0, left) for m in masks])
             if labelled:
                 batch["labels"] = torch.tensor([_pad(y or [], width, IGNORE, left) for y in labels])
         elif labelled:
@@ -58,8 +59,6 @@ class AdaptationCollator:
         if training:
             batch["domain"] = torch.tensor(domain)
             batch[NUM_SOURCE] = sum(d != TARGET for d in domain)
-        else:
-            batch.pop(WORD_MASK, None)
         return batch
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ..messages import nearest
+from ..network import hub_reachable
+
 READERS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
 SPLITS = ("train", "validation", "test")
 
@@ -28,6 +31,8 @@ def load_domain(spec: str, role: str) -> dict[str, Any]:
     if spec == "sample":
         half = {"source": "news", "target": "medical"}[role]
         return {k.split("_")[1]: v for k, v in load_sample_corpus().items() if k.startswith(half)}
+    if not spec:
+        raise ValueError(f"{role} is empty: give `sample`, a Hub id, a folder or a file.")
     path = Path(spec).expanduser()
     if "{split}" in spec:
         files = {s: Path(str(path).replace("{split}", s)) for s in SPLITS}
@@ -39,17 +44,26 @@ def load_domain(spec: str, role: str) -> dict[str, Any]:
         return {"train": _read_file(path, role)}
     if path.is_dir():
         saved = any((path / n).exists() for n in ("dataset_dict.json", "dataset_info.json", "state.json"))
-        found = load_from_disk(str(path)) if saved else load_dataset(str(path))
+        try:
+            found = load_from_disk(str(path)) if saved else load_dataset(str(path))
+        except Exception as error:
+            raise ValueError(
+                f"{role} {spec!r}: the folder cannot be read as a dataset ({_first_line(error)}). It should hold files "
+                f"named by split (train.csv, validation.csv, test.csv; or {', '.join(READERS)}), or come from "
+                "`save_to_disk`."
+            ) from error
         return _splits(found if isinstance(found, DatasetDict) else {"train": found}, spec, role)
     if path.suffix in READERS or spec.startswith((".", "/", "~")) or spec.count("/") > 1:
         raise FileNotFoundError(f"{role} {spec!r}: there is no such file or folder.")
     name, _, config = spec.partition(":")
     try:
+        if not hub_reachable() and not _is_cached(name):  # the client would retry for half a minute
+            raise ConnectionError(name)
         return _splits(load_dataset(name, config or None), spec, role)
     except (ConnectionError, OSError) as error:
         raise FileNotFoundError(
             f"{role} {spec!r}: it is no local file or folder, and the Hub is out of reach or does not have it "
-            "(is the id right? does a private one need `hf auth login`?)."
+            f"(is the id right? does a private one need `hf auth login`?).{nearest(spec, ['sample'])}"
         ) from error
 
 
@@ -77,13 +91,25 @@ def _read_file(path: Path, role: str) -> Any:
     if reader is None:
         raise ValueError(f"{role} {str(path)!r}: files must end in {', '.join(READERS)}.")
     if path.stat().st_size == 0:
-        raise ValueError(f"{role} {str(path)!r} is empty.")
+        raise ValueError(f"{role} {str(path)!r} is empty: it has no rows.")
     options = {"sep": "\t"} if path.suffix == ".tsv" else {}
     try:
         return load_dataset(reader, data_files=str(path), split="train", **options)
     except Exception as error:
-        cause = error.__cause__ or error
-        raise ValueError(f"{role} {str(path)!r} cannot be read as {reader}: {str(cause).splitlines()[0]}") from error
+        if "corresponds to no data" in str(error):
+            raise ValueError(f"{role} {str(path)!r} is empty: it has a header but no rows.") from error
+        raise ValueError(f"{role} {str(path)!r} cannot be read as {reader}: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error.__cause__ or error).strip().split("\n")[0]
+
+
+def _is_cached(name: str) -> bool:
+    """Whether `datasets` keeps a copy of a Hub dataset."""
+    from datasets import config
+
+    return (Path(config.HF_DATASETS_CACHE) / name.replace("/", "___")).is_dir()
 
 
 def _splits(found: Any, spec: str, role: str) -> dict[str, Any]:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import importlib.util
 import logging
-import os
-import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from transformers import (
     AutoModelForSequenceClassification,
@@ -18,6 +14,10 @@ from transformers import (
     AutoTokenizer,
     PreTrainedModel,
 )
+from transformers.utils import logging as transformers_logging
+
+from ..network import hub_reachable
+from .adapters import is_peft
 
 logger = logging.getLogger(__name__)
 
@@ -54,16 +54,20 @@ def load_model(
     kwargs.setdefault("trust_remote_code", False)
     if PROBLEM_TYPES[task]:
         kwargs["problem_type"] = PROBLEM_TYPES[task]
-    model = _from_pretrained(
-        auto.from_pretrained,
+    model, found = _from_pretrained(
+        _quietly(auto.from_pretrained),
         name_or_path,
         revision,
         num_labels=len(names),
         id2label=dict(enumerate(names)),
         label2id={name: i for i, name in enumerate(names)},
         ignore_mismatched_sizes=True,
+        output_loading_info=True,
         **kwargs,
     )
+    new = sorted({*found["missing_keys"], *(key for key, *_ in found["mismatched_keys"])})
+    if new:
+        logger.warning("%s: new weights for %s, trained from scratch.", name_or_path, ", ".join(new))
     return model
 
 
@@ -115,13 +119,15 @@ def check_head(model: PreTrainedModel, task: str, names: Sequence[str]) -> None:
     """Makes sure that a loaded model has a head of the right size, and writes the names to its config.
 
     Raises:
-        ValueError: the model is a bare backbone or its head has another number of outputs.
+        ValueError: the model is a bare backbone, its head is for another kind of task, or has another number of
+            outputs.
     """
-    architecture = type(model).__name__
-    if not architecture.endswith("Classification"):
+    architecture = type(model.get_base_model() if is_peft(model) else model).__name__
+    tagging = task == "token-classification"
+    if not architecture.endswith("Classification") or tagging != architecture.endswith("TokenClassification"):
         raise ValueError(
-            f"{architecture} has no classification head. Pass the checkpoint's name instead of a model, or load it "
-            f"with `AutoModelFor{'Token' if task == 'token-classification' else 'Sequence'}Classification`."
+            f"{architecture} has no head for {task}. Pass the checkpoint's name instead of a model, or load it "
+            f"with `AutoModelFor{'Token' if tagging else 'Sequence'}Classification`."
         )
     if model.config.num_labels != len(names):
         raise ValueError(
@@ -132,6 +138,20 @@ def check_head(model: PreTrainedModel, task: str, names: Sequence[str]) -> None:
     model.config.label2id = {name: i for i, name in enumerate(names)}
     if PROBLEM_TYPES[task]:
         model.config.problem_type = PROBLEM_TYPES[task]
+
+
+def _quietly(load: Callable[..., Any]) -> Callable[..., Any]:
+    """Without the stock report of missing head weights, which a new head always sets off."""
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        before = transformers_logging.get_verbosity()
+        transformers_logging.set_verbosity_error()
+        try:
+            return load(*args, **kwargs)
+        finally:
+            transformers_logging.set_verbosity(before)
+
+    return run
 
 
 def _from_pretrained(load: Callable[..., Any], name: str, revision: str | None, **kwargs: Any) -> Any:
@@ -166,31 +186,8 @@ def _from_pretrained(load: Callable[..., Any], name: str, revision: str | None, 
             )
         ) from error
     if local is not None and not path.is_dir() and isinstance(loaded, PreTrainedModel):
-        loaded.config.name_or_path = name  # what the card calls the base model
+        loaded.name_or_path = loaded.config.name_or_path = name  # what cards and adapters call the base model
     return loaded
-
-
-@functools.cache
-def hub_reachable() -> bool:
-    """`hub_answers`, asked once a process."""
-    return hub_answers()
-
-
-def hub_answers(timeout: float = 3.0) -> bool:
-    """Whether the Hub's host takes a connection within `timeout` seconds."""
-    from huggingface_hub import constants
-
-    if constants.HF_HUB_OFFLINE:
-        return False
-    address = urlsplit(constants.ENDPOINT)
-    if any(os.environ.get(k) for k in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
-        return True  # a proxy resolves names that this machine cannot
-    try:
-        port = address.port or (443 if address.scheme == "https" else 80)
-        with socket.create_connection((address.hostname or "", port), timeout=timeout):
-            return True
-    except OSError:
-        return False
 
 
 def _local_copy(name: str, revision: str | None) -> str | None:

@@ -16,6 +16,8 @@ PIPELINES = {
     "token-classification": "token-classification",
 }
 
+PROBLEM_TYPES = {"multi-label-classification": "multi_label_classification", "regression": "regression"}
+
 
 @dataclass(frozen=True)
 class CardFacts:
@@ -102,8 +104,19 @@ def load_lines(facts: CardFacts, where: str | None = None) -> list[str]:
     """
     where = where or facts.repo_id
     if not facts.adapter:
-        return ["from transformers import pipeline", f'model = pipeline("{facts.pipeline}", "{where}")']
-    return []
+        return ["from transformers import pipeline", "", f'model = pipeline("{facts.pipeline}", "{where}")']
+    # An adapter's repository has no config: the base model's says neither how many labels there are nor their names.
+    auto = f"AutoPeftModelFor{'Token' if facts.pipeline == 'token-classification' else 'Sequence'}Classification"
+    options = [f"id2label={dict(enumerate(facts.labels))}" if facts.labels else "num_labels=1"]
+    options += ["ignore_mismatched_sizes=True"]
+    options += [f'problem_type="{kind}"'] if (kind := PROBLEM_TYPES.get(facts.task)) else []
+    return [
+        f"from peft import {auto}",
+        "from transformers import pipeline",
+        "",
+        f'model = {auto}.from_pretrained("{where}", {", ".join(options)})',
+        f'model = pipeline("{facts.pipeline}", model.merge_and_unload(), tokenizer="{where}")',
+    ]
 
 
 def is_hub_id(name: str) -> bool:

@@ -9,6 +9,8 @@ from transformers import TrainingArguments
 
 from ..objectives.registry import ObjectiveSpec, parse_objectives
 
+LOWER_IS_BETTER = ("loss", "entropy", "mse", "mae")  # ends of metrics; of all others, more is better
+
 
 def _option(default: Any, group: str, text: str) -> Any:
     return field(default=default, metadata={"help": text, "group": group})
@@ -21,7 +23,8 @@ class AdaptationConfig(TrainingArguments):
     Every field of `transformers.TrainingArguments` is here too. Defaults that differ from it: `learning_rate` 5e-5
     with `warmup_steps` 0.1 and `weight_decay` 0.01, batches of 16 (64 in evaluation), logging every 10 steps, no
     unused-parameter search and no buffer broadcast under DDP, and no NaN filter in the logged loss (it costs a device
-    sync a step; a part that is not finite stops the run instead).
+    sync a step; a part that is not finite stops the run instead). `greater_is_better` is read off the metric's name:
+    less of loss, entropy, mse and mae is better.
 
     Example:
         >>> AdaptationConfig(output_dir="out", objectives={"mmd": 1.0})
@@ -93,7 +96,10 @@ class AdaptationConfig(TrainingArguments):
     )
 
     def __post_init__(self) -> None:
+        undecided = self.greater_is_better is None
         super().__post_init__()
+        if undecided and str(self.metric_for_best_model).endswith(LOWER_IS_BETTER):
+            self.greater_is_better = False
         self._check()
         self.remove_unused_columns = False
         self.label_names = ["labels"]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..models.adapters import is_peft
-from ..models.loading import hub_answers
+from ..network import hub_answers
 from ..reporting.model_card import CardFacts, render_card
 from .host import Host
 
@@ -18,7 +18,8 @@ logger = logging.getLogger(__name__)
 
 # `*` matches `/` too. Underscored files are a run's own; a .bin is a pickle, and one of the arguments has the token.
 PRIVATE = ["_*", "checkpoint-*", "*.bin"]
-RESUME_ONLY = ["optimizer*", "scheduler*", "scaler*", "rng_state*", "trainer_state.json", "*_fsdp_*", "*.pt", "*.pth"]
+# In a checkpoint and of no use to others; its README is PEFT's, which names paths of this machine.
+RESUME_ONLY = ["optimizer*", "trainer_state.json", "*_fsdp_*", "*.pt", "*.pth", "README.md"]
 # What a push replaces as a whole: an adapter beside a merged model, or old shards, would be loaded together with it.
 MODEL_FILES = ["config.json", "model*.safetensors*", "adapter_config.json", "adapter_model*.safetensors"]
 
@@ -90,6 +91,13 @@ class Publishing(Host):
         if not self.is_world_process_zero():
             return None
         self.create_model_card(**kwargs)
+        facts = self.card_facts()
+        if facts.adapter and not facts.hub_base_model:
+            logger.warning(
+                "The adapter's base model is %r, a folder of this machine: nobody else can load the adapter. "
+                "Push it merged, with merge_adapter=True.",
+                facts.base_model,
+            )
         self._finish_current_push()
         push = functools.partial(self._push, commit_message, token, revision, private, kwargs)
         return push() if blocking else _api().run_as_future(push)
@@ -224,8 +232,8 @@ class Publishing(Host):
                 "learning rate": f"{args.learning_rate:g}",
                 "epochs": f"{args.num_train_epochs:g}" if args.max_steps <= 0 else "",
                 "steps": str(self.state.max_steps or args.max_steps),
-                "batch": f"{args.per_device_train_batch_size} source rows x {args.world_size} processes x "
-                f"{args.gradient_accumulation_steps} accumulated, {args.target_ratio:g} target rows each",
+                "batch": f"{args.per_device_train_batch_size} source rows, {args.target_ratio:g} target rows for each; "
+                f"{args.gradient_accumulation_steps} accumulated, processes: {args.world_size}",
                 "precision": "bf16" if args.bf16 else "fp16" if args.fp16 else "fp32",
                 "seed": str(args.seed),
             },

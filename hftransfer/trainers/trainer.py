@@ -9,16 +9,18 @@ from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
-from transformers import Trainer, TrainerCallback
+from transformers import ProgressCallback, Trainer
 from transformers.trainer_utils import EvalLoopOutput
 
 from ..data.pairing import PairedBatchSampler, PairedDataset
+from ..data.text import WORD_MASK
 from ..messages import nearest
 from ..objectives.registry import build_objectives
 from .adapter import DomainAdapter
+from .callbacks import Clock, ReadableProgress
 from .checkpoints import STAGING, PlainCheckpoints, check_output_dir
 from .config import AdaptationConfig
-from .metrics import LABEL_FREE, label_free_metrics, metrics_for
+from .metrics import IGNORE, LABEL_FREE, label_free_metrics, metrics_for
 from .preparation import is_source_name, prepare
 from .publishing import Publishing
 
@@ -124,7 +126,9 @@ class AdaptationTrainer(PlainCheckpoints, Publishing, Trainer):
         )
         self.label_smoother = None  # the joint loss smooths; evaluation reports the plain loss
         self.label_names = ["labels"]
-        self.add_callback(_Progress(self))
+        self.add_callback(Clock(self))
+        if self.pop_callback(ProgressCallback) is not None:
+            self.add_callback(ReadableProgress())
 
     # ---- data
 
@@ -222,28 +226,54 @@ class AdaptationTrainer(PlainCheckpoints, Publishing, Trainer):
         return (outputs["loss"], outputs) if return_outputs else outputs["loss"]
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Adds every part under its own name, averaged since the last log; one device sync a log, none a step."""
-        if "loss" in logs and self._parts is not None:
-            parts = self._parts / self._parts_count
-            if self.args.world_size > 1:
-                parts = self.accelerator.reduce(parts, "mean")
-            values = dict(zip(self._part_names(), parts.tolist(), strict=True))
-            self._parts, self._parts_count = None, 0
-            broken = [name for name, value in values.items() if not math.isfinite(value)]
-            logs |= {f"{name}_loss": value for name, value in values.items()}
-            if broken:
-                super().log(logs, start_time)
-                raise FloatingPointError(
-                    f"The {broken[0]} part is {values[broken[0]]} at step {self.state.global_step} "
-                    f"({', '.join(f'{n}={v:.3g}' for n, v in values.items())}). Lower the learning rate or its "
-                    "weight; the last checkpoint is untouched."
-                )
-        super().log(logs, start_time)
+        """Adds every part under its own name, averaged since the last log; one device sync a log, none a step.
 
-    def _part_names(self) -> list[str]:
-        return self.accelerator.unwrap_model(self.model, keep_torch_compile=False).part_names
+        Raises:
+            FloatingPointError: a part is not finite.
+        """
+        values = self._mean_parts() if "loss" in logs or "train_loss" in logs else {}
+        if values:
+            self._parts, self._parts_count = None, 0
+        if "loss" in logs:
+            logs |= {f"{name}_loss": value for name, value in values.items()}
+        super().log(logs, start_time)
+        self._check_finite(values)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """A run that broke since the last log stops here instead of saving."""
+        self._check_finite(self._mean_parts())
+        super()._save_checkpoint(model, trial)
+
+    def _mean_parts(self) -> dict[str, float]:
+        """Every part by name, averaged since the last log and over processes."""
+        if self._parts is None:
+            return {}
+        parts = self._parts / self._parts_count
+        if self.args.world_size > 1:
+            parts = self.accelerator.reduce(parts, "mean")
+        names = self.accelerator.unwrap_model(self.model, keep_torch_compile=False).part_names
+        return dict(zip(names, parts.tolist(), strict=True))
+
+    def _check_finite(self, parts: dict[str, float]) -> None:
+        broken = [name for name, value in parts.items() if not math.isfinite(value)]
+        if broken:
+            raise FloatingPointError(
+                f"The {broken[0]} part is {parts[broken[0]]} at step {self.state.global_step} "
+                f"({', '.join(f'{n}={v:.3g}' for n, v in parts.items())}). Lower the learning rate or its "
+                "weight; the last checkpoint is untouched."
+            )
 
     # ---- evaluation
+
+    def prediction_step(
+        self, model: torch.nn.Module, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: Any = None
+    ) -> Any:
+        """As in `Trainer`; a tagger's logits are -100 where no word begins, as they are in the padding of batches."""
+        loss, logits, labels = super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
+        if isinstance(logits, torch.Tensor) and WORD_MASK in inputs:
+            elsewhere = inputs[WORD_MASK].to(logits.device) == 0
+            logits = logits.masked_fill(elsewhere.unsqueeze(-1), IGNORE)
+        return loss, logits, labels
 
     def evaluation_loop(
         self,
@@ -259,7 +289,7 @@ class AdaptationTrainer(PlainCheckpoints, Publishing, Trainer):
         metrics = dict(output.metrics or {})
         if not self._is_source(metric_key_prefix):
             metrics = {_oracle(key, metric_key_prefix): value for key, value in metrics.items()}
-        if output.predictions is not None:
+        if output.predictions is not None and self.preprocess_logits_for_metrics is None:
             free = label_free_metrics(self.space.task, output.predictions)
             metrics |= {f"{metric_key_prefix}_{name}": value for name, value in free.items()}
         return EvalLoopOutput(output.predictions, output.label_ids, metrics, output.num_samples)
@@ -283,22 +313,6 @@ class AdaptationTrainer(PlainCheckpoints, Publishing, Trainer):
         return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
 
 
-class _Progress(TrainerCallback):
-    """Tells the schedules how far the run is, and the sampler which epoch it is."""
-
-    def __init__(self, trainer: AdaptationTrainer):
-        self.trainer = trainer
-
-    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        sampler = self.trainer.pair_sampler
-        if sampler is not None:
-            sampler.set_epoch(state.global_step // sampler.updates)
-
-    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        adapter = self.trainer.accelerator.unwrap_model(self.trainer.model, keep_torch_compile=False)
-        adapter.progress.fill_(min(1.0, state.global_step / max(1, state.max_steps)))
-
-
 def _is_objective(name: str) -> bool:
     return name.startswith("objectives.") or ".objectives." in name
 
@@ -314,26 +328,28 @@ def _oracle(key: str, prefix: str) -> str:
 
 
 def _check_selection(args: AdaptationConfig, eval_dataset: Any, train_dataset: Any) -> None:
-    """Refuses to choose a checkpoint by target labels.
+    """Refuses to choose a checkpoint by target labels. With one evaluation set, a metric need not name it.
 
     Raises:
-        ValueError: `metric_for_best_model` reads target labels and `allow_oracle_selection` is off.
+        ValueError: `metric_for_best_model` names no evaluation set, or it reads target labels and
+            `allow_oracle_selection` is off.
     """
-    metric = args.metric_for_best_model
-    if metric in ("loss", "eval_loss") and isinstance(eval_dataset, dict):
+    if args.metric_for_best_model is None:
+        return
+    metric = args.metric_for_best_model.removeprefix("eval_")
+    if metric == "loss" and isinstance(eval_dataset, dict):
         raise ValueError('metric_for_best_model="loss" does not say of which set; write e.g. "eval_source_loss".')
-    if metric in ("loss", "eval_loss"):
-        args.metric_for_best_model = "eval_source_loss"  # a single evaluation set is the source's
-        return
-    if metric is None or args.allow_oracle_selection:
-        return
-    metric = metric.removeprefix("eval_")
+    if not isinstance(eval_dataset, dict):
+        metric = metric if metric.startswith("source_") else f"source_{metric}"
+        args.metric_for_best_model = f"eval_{metric}"
     sources = tuple(train_dataset) if isinstance(train_dataset, dict) else ("source",)
     names = tuple(eval_dataset) if isinstance(eval_dataset, dict) else ("source",)
     for name in sorted(names, key=len, reverse=True):
         if metric.startswith(f"{name}_"):
             measure = metric.removeprefix(f"{name}_")
             if is_source_name(name, sources) or measure in LABEL_FREE:
+                return
+            if args.allow_oracle_selection and measure.startswith("oracle_"):
                 return
             raise ValueError(
                 f"metric_for_best_model={args.metric_for_best_model!r} reads the labels of {name!r}, which is not a "
