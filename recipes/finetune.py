@@ -21,23 +21,26 @@ def main(argv: list[str]) -> int:
     from hftransfer.cli.arguments import FinetuneArguments
     from hftransfer.cli.parser import parse
     from hftransfer.trainers.config import AdaptationConfig
+    from hftransfer.trainers.publishing import HubError
 
     script, config = parse(argv, [FinetuneArguments, AdaptationConfig])
     try:
         return run(script, config)
-    except (ValueError, FileNotFoundError, FileExistsError, FloatingPointError) as error:
+    except (ValueError, FileNotFoundError, FileExistsError, FloatingPointError, HubError) as error:
         if config.process_index == 0:
             print(f"\nhftransfer: {error}", file=sys.stderr)
         return 1
 
 
 def run(script, config) -> int:
-    from hftransfer import AdaptationTrainer, HubError
+    from hftransfer import AdaptationTrainer
     from hftransfer.data.loading import hold_out, load_domain
+    from hftransfer.reporting.model_card import load_lines
     from hftransfer.reporting.tables import print_plan, print_results
     from hftransfer.trainers.checkpoints import check_output_dir
     from hftransfer.trainers.plan import plan
     from hftransfer.trainers.preparation import prepare
+    from hftransfer.trainers.publishing import claim_repo, upload_command
 
     # 1. Check what can be checked before anything is loaded.
     if not script.source:
@@ -85,7 +88,9 @@ def run(script, config) -> int:
             print_plan(plan(config, prepared))
         return 0
 
-    # 3. The source alone, then with the target.
+    # 3. The source alone, then with the target. A Hub that refuses says so before anything is trained.
+    if config.push_to_hub and config.process_index == 0:
+        claim_repo(config)
     results = {}
     if script.source_only_baseline and config.objective_specs():
         results["source-only"] = source_only(script, config, common, test)
@@ -104,18 +109,14 @@ def run(script, config) -> int:
     if trainer.is_world_process_zero():
         (Path(config.output_dir) / "results.json").write_text(json.dumps(results, indent=2))
         print_results(results, "Results on the test splits; oracle columns read target labels and chose nothing")
-        where, task = config.output_dir, trainer.card_facts().pipeline
+        where, lines = config.output_dir, load_lines(trainer.card_facts(), config.output_dir)
         print(f"\nThe model is in {where}. Load it anywhere, without hftransfer:\n")
-        print(f'  from transformers import pipeline\n  model = pipeline("{task}", "{where}")\n')
-        repo = config.hub_model_id or f"your-name/{Path(where).name}"
+        print("\n".join(f"  {line}".rstrip() for line in lines), "\n", sep="")
         if not config.push_to_hub:
-            print(f'Push it:\n\n  hf upload {repo} {where} . --exclude "_*" --exclude "checkpoint-*"\n')
+            repo = config.hub_model_id or f"your-name/{Path(where).name}"
+            print(f"Push it:\n\n  {upload_command(repo, where)}\n")
     if config.push_to_hub:
-        try:
-            trainer.push_to_hub()
-        except HubError as error:
-            print(f"\nhftransfer: {error}", file=sys.stderr)
-            return 1
+        trainer.push_to_hub()
         if trainer.is_world_process_zero():
             print(f"Pushed to {trainer.hub_model_id}.")
     trainer.end()

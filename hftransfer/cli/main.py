@@ -20,6 +20,9 @@ other:
 """
 
 
+OPTION = "--accelerate_config"
+
+
 def main() -> None:
     """Entry point of the `hftransfer` command."""
     argv = sys.argv[1:]
@@ -60,10 +63,11 @@ def launch(script: Path, argv: list[str]) -> None:
     from accelerate.commands.launch import launch_command, launch_command_parser
 
     config: list[str] = []
-    if "--accelerate_config" in argv:
-        at = argv.index("--accelerate_config")
+    argv = [part for word in argv for part in (word.split("=", 1) if word.startswith(f"{OPTION}=") else [word])]
+    if OPTION in argv:
+        at = argv.index(OPTION)
         if at + 1 == len(argv):
-            sys.exit("hftransfer: --accelerate_config needs a name or a file.")
+            sys.exit(f"hftransfer: {OPTION} needs a name or a file.")
         name = argv[at + 1]
         shipped = script.parent / "accelerate" / f"{name}.yaml"
         path = shipped if shipped.is_file() else Path(name)
@@ -73,4 +77,5 @@ def launch(script: Path, argv: list[str]) -> None:
                 f"hftransfer: there is no accelerate config {name!r}; there is {', '.join(known)}, or give a file."
             )
         config, argv = ["--config_file", str(path)], argv[:at] + argv[at + 2 :]
-    launch_command(launch_command_parser().parse_args([*config, str(script), *argv]))
+    # Quiet: the recipe has said what is wrong; the launcher would bury it under a traceback of its own.
+    launch_command(launch_command_parser().parse_args(["--quiet", *config, str(script), *argv]))

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
+import copy
+import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
+
+import yaml
 
 from ..messages import nearest
 
@@ -36,7 +39,7 @@ def parse(argv: Sequence[str], dataclasses: Sequence[Any]) -> tuple[Any, ...]:
         names = {f for f in cls.__dataclass_fields__ if cls.__dataclass_fields__[f].init}
         try:
             out.append(cls(**{k: v for k, v in values.items() if k in names}))
-        except ValueError as error:
+        except (ValueError, TypeError, ImportError, OSError) as error:
             parser.error(str(error))
     return tuple(out)
 
@@ -49,9 +52,13 @@ def _make_parser(dataclasses: Sequence[Any]) -> argparse.ArgumentParser:
 
         groups: dict[str, Any]
 
+        def error(self, message: str) -> NoReturn:
+            """One message; the usage of two hundred options would bury it."""
+            self.exit(2, f"hftransfer finetune: {message}\n")
+
         @staticmethod
         def _parse_dataclass_field(parser: Any, field: Any) -> None:
-            metadata = dict(field.metadata)
+            field, metadata = copy.copy(field), dict(field.metadata)  # the class keeps its own
             group = metadata.pop("group", "Training")
             metadata["help"] = str(metadata.get("help", "")).replace("%", "%%")
             field.metadata = metadata
@@ -84,18 +91,17 @@ def _split_config(argv: list[str], parser: argparse.ArgumentParser) -> tuple[Pat
 
 
 def _yaml_arguments(path: Path, given: list[str], parser: argparse.ArgumentParser) -> list[str]:
-    """The file's options as words, without those that the command line gives."""
-    import yaml
-
+    """The file's options as words, without those that the command line gives. Maps and lists, which a word cannot
+    hold, become the parser's defaults."""
     if not path.is_file():
         parser.error(f"there is no config file {path}.")
     try:
-        options = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        options = yaml.load(path.read_text(encoding="utf-8"), _Loader) or {}
     except yaml.YAMLError as error:
         parser.error(f"{path} is not valid YAML: {error}")
     if not isinstance(options, dict):
         parser.error(f"{path} must map option names to values.")
-    known = {a.dest for a in parser._actions}
+    known = {a.dest: a for a in reversed(parser._actions) if a.dest != "help"}
     on_command_line = {w.split("=")[0].lstrip("-").replace("-", "_") for w in given if w.startswith("--")}
     on_command_line |= {w.removeprefix("no_") for w in on_command_line}
     words: list[str] = []
@@ -104,12 +110,23 @@ def _yaml_arguments(path: Path, given: list[str], parser: argparse.ArgumentParse
             parser.error(f"{path}: unknown key {key!r}.{nearest(key, known)}")
         if key in on_command_line or value is None:
             continue
-        if isinstance(value, dict):
-            words += [f"--{key}", json.dumps(value)]
-        elif isinstance(value, list) and key == "source":
-            words += [w for item in value for w in (f"--{key}", str(item))]
-        elif isinstance(value, list):
+        action = known[key]
+        if key == "source":
+            specs = [f"{n}={spec}" for n, spec in value.items()] if isinstance(value, dict) else value
+            words += [f"--{key}={spec}" for spec in (specs if isinstance(specs, list) else [specs])]
+        elif isinstance(value, list) and action.nargs == "+":
             words += [f"--{key}", *map(str, value)]
+        elif isinstance(value, (dict, list, bool)) and not action.choices and action.type in (str, dict):
+            parser.set_defaults(**{key: value})
         else:
-            words += [f"--{key}", str(value)]
+            words.append(f"--{key}={value}")
     return words
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 takes 1e-3, without a dot, for text; this one does not."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)

@@ -11,6 +11,10 @@ from .structure import head_modules, layers
 from .tap import Head
 
 
+# Methods that do not adapt linears as such (norms, biases, scales of some activations): PEFT knows their targets.
+OWN_TARGETS = ("IA3", "LN_TUNING", "BEFT")
+
+
 def complete_peft_config(model: nn.Module, peft_config: Any, head: Head) -> Any:
     """Fills in what a PEFT config leaves open.
 
@@ -24,7 +28,8 @@ def complete_peft_config(model: nn.Module, peft_config: Any, head: Head) -> Any:
     """
     config = copy.deepcopy(peft_config)
     saved = head_modules(model, head)
-    if hasattr(config, "target_modules") and config.target_modules in (None, "all-linear"):
+    open_targets = getattr(config, "target_modules", "") in (None, "all-linear")
+    if open_targets and config.peft_type.value not in OWN_TARGETS:
         stack, _ = layers(model)
         outside = tuple(f"{name}." for name in saved)
         targets = [

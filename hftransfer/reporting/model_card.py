@@ -102,7 +102,7 @@ def load_lines(facts: CardFacts, where: str | None = None) -> list[str]:
         facts: of the model.
         where: a folder; the repository when `None`.
     """
-    where = where or facts.repo_id
+    where = where or (facts.repo_id if "/" in facts.repo_id else f"your-name/{facts.repo_id}")
     if not facts.adapter:
         return ["from transformers import pipeline", "", f'model = pipeline("{facts.pipeline}", "{where}")']
     # An adapter's repository has no config: the base model's says neither how many labels there are nor their names.

@@ -19,8 +19,9 @@ class Clock(TrainerCallback):
         self.trainer = trainer
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if self.trainer.pair_sampler is not None:
-            self.trainer.pair_sampler.set_epoch(int((state.epoch or 0) + 1e-6))
+        sampler = self.trainer.pair_sampler
+        if sampler is not None:
+            sampler.set_epoch(state.global_step // sampler.updates)
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         adapter = self.trainer.accelerator.unwrap_model(self.trainer.model, keep_torch_compile=False)

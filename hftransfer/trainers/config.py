@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from transformers import TrainingArguments
+from transformers.utils import is_torch_bf16_gpu_available
 
 from ..objectives.registry import ObjectiveSpec, parse_objectives
 
@@ -29,8 +30,6 @@ class AdaptationConfig(TrainingArguments):
     Example:
         >>> AdaptationConfig(output_dir="out", objectives={"mmd": 1.0})
     """
-
-    _VALID_DICT_FIELDS: ClassVar[list[str]] = [*TrainingArguments._VALID_DICT_FIELDS, "objectives"]  # type: ignore[misc]
 
     objectives: dict | str | None = _option(
         None,
@@ -96,11 +95,15 @@ class AdaptationConfig(TrainingArguments):
     )
 
     def __post_init__(self) -> None:
+        self._check_precision()
         undecided = self.greater_is_better is None
         super().__post_init__()
         if undecided and str(self.metric_for_best_model).endswith(LOWER_IS_BETTER):
             self.greater_is_better = False
         self._check()
+        word = str(self.resume_from_checkpoint).lower()
+        if word in ("true", "false"):  # a command line and a YAML file have no other way to say "the last one"
+            self.resume_from_checkpoint = word == "true"  # type: ignore[assignment]
         self.remove_unused_columns = False
         self.label_names = ["labels"]
         # Streams are read by every process; a main process that cut up batches would mix source and target halves.
@@ -110,8 +113,20 @@ class AdaptationConfig(TrainingArguments):
         """The objectives, read and checked."""
         return parse_objectives(self.objectives)
 
+    def _check_precision(self) -> None:
+        """Before `TrainingArguments` refuses in words that name neither the setting nor the way out."""
+        if (self.bf16 or self.bf16_full_eval) and not self.use_cpu and not is_torch_bf16_gpu_available():
+            name = "bf16" if self.bf16 else "bf16_full_eval"
+            raise ValueError(
+                f"{name}=True, but no accelerator of this machine computes in bfloat16. Leave it off; use_cpu=True runs "
+                "it on the CPU, where it is mostly slower than float32."
+            )
+
     def _check(self) -> None:
         self.objective_specs()
+        for name in ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 1.")
         if not self.target_ratio > 0:
             raise ValueError(f"target_ratio={self.target_ratio} must be positive.")
         if self.epoch_by not in ("source", "longest"):
@@ -121,6 +136,6 @@ class AdaptationConfig(TrainingArguments):
         if self.reveal_target_labels < 0:
             raise ValueError(f"reveal_target_labels={self.reveal_target_labels} must be at least 0.")
         if self.max_length is not None and self.max_length < 4:
-            raise ValueError(f"max_length={self.max_length} leaves no room for text.")
+            raise ValueError(f"max_length={self.max_length} leaves no room for text; it must be at least 4.")
         if not self.objective_lr_multiplier > 0:
             raise ValueError(f"objective_lr_multiplier={self.objective_lr_multiplier} must be positive.")

@@ -131,13 +131,12 @@ class Publishing(Host):
                 delete_patterns=list(MODEL_FILES),
             )
         except Exception as error:
-            reason, passing = _reason(error)
-            raise HubError(
-                f"Pushing to {self._repo_name()!r} failed: {reason}\nThe trained model is safe in {folder}. Push it "
-                "again with trainer.push_to_hub(), or from a shell:\n  "
-                + upload_command(self._repo_name(), folder, revision, private or self.args.hub_private_repo),
-                passing,
-            ) from error
+            name, (reason, passing) = self._repo_name(), _reason(error)
+            message = f"Pushing to {name!r} failed: {reason}\nThe trained model is safe in {folder}."
+            if not isinstance(error, HubError):
+                command = upload_command(name, folder, revision, private or self.args.hub_private_repo)
+                message += f" Push it again with trainer.push_to_hub(), or from a shell:\n  {command}"
+            raise HubError(message, passing) from error
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
         """Pushes a checkpoint in the background as `args.hub_strategy` says; a failure is a warning."""
@@ -176,7 +175,9 @@ class Publishing(Host):
             self.push_in_progress = PushInProgress(jobs)
 
     def _repo_name(self) -> str:
-        return self.hub_model_id or _repo_name(self.args)
+        """The full id once the Hub told it, unless another repository is meant by now."""
+        wanted, known = _repo_name(self.args), self.hub_model_id or ""
+        return known if known.endswith(f"/{wanted}") else wanted
 
     # ---- the card
 
@@ -291,7 +292,10 @@ def _make_repo(args: Any, token: str | None, private: bool | None) -> str:
     private = private if private is not None else args.hub_private_repo
     repo_id = _api().create_repo(_repo_name(args), token=token, private=private, exist_ok=True).repo_id
     if private and not _api().model_info(repo_id, token=token).private:
-        raise PermissionError(f"{repo_id} exists and is public, but a private one is asked for.")
+        raise HubError(
+            f"{repo_id} exists and is public, but a private one is asked for. Choose another hub_model_id, or make it "
+            "private in its settings."
+        )
     return repo_id
 
 
@@ -302,6 +306,8 @@ def _warn(checkpoint: str, job: Any) -> None:
 
 def _reason(error: BaseException) -> tuple[str, bool]:
     """One line for a person, and whether trying again later may be enough."""
+    if isinstance(error, HubError):
+        return str(error), error.passing
     causes = list(_causes(error))
     response = next((r for e in causes if (r := getattr(e, "response", None)) is not None), None)
     known = {

@@ -122,8 +122,10 @@ class _GaussianMMD(torch.autograd.Function):
 
         xx, slope = _block(x, x, x2, x2, widths, 4 * within_x, keep_diagonal=biased)
         sums_x, gx = slope.sum(1), torch.mm(slope, x)
+        del slope
         yy, slope = _block(y, y, y2, y2, widths, 4 * within_y, keep_diagonal=biased)
         sums_y, gy = slope.sum(1), torch.mm(slope, y)
+        del slope
         xy, slope = _block(x, y, x2, y2, widths, -4 / (n * m))
         sums_x += slope.sum(1)
         sums_y += slope.sum(0)

@@ -1,0 +1,138 @@
+"""Run by torchrun: every objective on two processes, under DDP and under FSDP2, against one process.
+
+Each process first computes the reference, alone, on the union batch; then both share the work. Three SGD steps each,
+so that queues fill and parameters part ways if anything is wrong. Writes JSON to the given file: {case: {wrapping: {"loss":
+largest difference, "gradient": largest difference, "seen": largest value of the objective itself}}}.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from unittest import mock
+
+import tiny
+import torch
+import torch.distributed as dist
+from domains import tagged
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
+from torch.nn.parallel import DistributedDataParallel
+
+from hftransfer.data.collation import AdaptationCollator
+from hftransfer.data.labels import LabelSpace
+from hftransfer.models.tap import find_head
+from hftransfer.objectives.registry import REGISTRY, build_objectives, parse_objectives
+from hftransfer.trainers.adapter import DomainAdapter
+
+WORLD, ROWS, STEPS, RATE, CLASSES = 2, 4, 3, 0.1, len(tiny.LABELS)
+TASKS = {"sequence": "sequence-classification", "token": "token-classification"}
+NEEDED = {"supcon": {"threshold": 0.34, "queue": 12}}  # an untrained model is never 90 % sure
+VARIANTS = {
+    "mmd_queue": {"kind": "mmd", "queue": 12},
+    "mmd_biased_median": {"kind": "mmd", "estimator": "biased", "bandwidth": "median"},
+    "mmd_tllib": {"kind": "mmd", "peer": "tllib"},
+    "cdan_randomized": {"kind": "cdan", "randomized": True, "random_dim": 64},
+    "cdan_e_tllib": {"kind": "cdan_e", "peer": "tllib"},
+}
+OBJECTIVES = {name: NEEDED.get(name, {}) for name in REGISTRY} | VARIANTS
+LOCAL = "mmd_of_each_process"  # what a loss without gathering computes: shows that the harness can tell
+
+
+def cases() -> list[tuple[str, str]]:
+    return [(task, name) for task in TASKS for name in OBJECTIVES] + [("sequence", LOCAL)]
+
+
+def build(task: str, name: str) -> DomainAdapter:
+    spec = {"kind": "mmd"} if name == LOCAL else OBJECTIVES[name]
+    still = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    model = tiny.bert(tagging=task == "token", initializer_range=0.2, **still)  # features as far apart as trained ones
+    head = find_head(model, {"input_ids": torch.tensor([[2, 5, 3]])})
+    specs = parse_objectives({name: {"weight": 1.5, **spec}})
+    objectives, schedules = build_objectives(specs, head.in_features, CLASSES)
+    adapter = DomainAdapter(model, head, objectives, {name: 1.5}, schedules, TASKS[task]).train()
+    adapter.progress.fill_(0.3)
+    return adapter
+
+
+def batches(task: str, step: int) -> tuple[dict, list[dict]]:
+    """The union batch, and each process's share of it, padded by itself."""
+    space = LabelSpace(TASKS[task], tiny.LABELS)
+    collate = AdaptationCollator(tiny.tokenizer(), space)
+    source, target = (tagged(task, WORLD * ROWS, seed=10 * step + k, labelled=k == 0) for k in (0, 1))
+    union = collate([*source, *target])
+    shares = [collate([*source[r : r + ROWS], *target[r : r + ROWS]]) for r in range(0, WORLD * ROWS, ROWS)]
+    return union, shares
+
+
+def train(module, adapter: DomainAdapter, task: str, share: int | None):
+    """Loss and gradients by name of each step; `share` is this process's part, `None` the union."""
+    for step in range(STEPS):
+        union, shares = batches(task, step)
+        items = (union["labels"] != -100).sum() / (1 if share is None else WORLD)
+        output = module(**(union if share is None else shares[share]), num_items=items)
+        output.loss.backward()
+        loss, gradients = output.loss.detach().clone(), {}
+        with torch.no_grad():
+            for name, parameter in adapter.named_parameters():
+                if parameter.grad is None:
+                    continue
+                gradient = parameter.grad
+                gradients[name] = (gradient.full_tensor() if isinstance(gradient, DTensor) else gradient).clone()
+                parameter -= RATE * gradient
+                parameter.grad = None
+        if share is not None:
+            dist.all_reduce(loss)
+            loss /= WORLD
+        yield loss, gradients, output.parts[1].item()
+
+
+def compare(reference, found) -> dict[str, float]:
+    loss, gradient, seen = 0.0, 0.0, 0.0
+    for (want_loss, want, part), (got_loss, got, _) in zip(reference, found, strict=True):
+        assert want.keys() == got.keys()
+        loss = max(loss, abs(want_loss - got_loss).item())
+        gradient = max(gradient, *(float((want[n] - got[n]).abs().max()) for n in want))
+        seen = max(seen, abs(part))
+    return {"loss": loss, "gradient": gradient, "seen": seen}
+
+
+def data_parallel(adapter):
+    return DistributedDataParallel(adapter, find_unused_parameters=False, broadcast_buffers=False)
+
+
+def sharded(adapter):
+    mesh = init_device_mesh("cpu", (WORLD,))
+    for layer in adapter.model.bert.encoder.layer:
+        fully_shard(layer, mesh=mesh)
+    fully_shard(adapter, mesh=mesh)
+    assert all(isinstance(p, DTensor) for p in adapter.parameters())
+    return adapter
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    references = {}
+    for task, name in cases():  # before there is a process group: nothing is gathered
+        adapter = build(task, name)
+        references[task, name] = list(train(adapter, adapter, task, None))
+    dist.init_process_group("gloo")
+    report: dict = {}
+    for task, name in cases():
+        for wrapping, wrap in (("ddp", data_parallel), ("fsdp2", sharded)):
+            adapter = build(task, name)
+            gather = mock.patch("hftransfer.trainers.adapter.gather_rows", lambda rows: rows)
+            with gather if name == LOCAL else mock.MagicMock():
+                found = list(train(wrap(adapter), adapter, task, dist.get_rank()))
+            worst = [None] * WORLD
+            dist.all_gather_object(worst, compare(references[task, name], found))
+            report.setdefault(f"{task}/{name}", {})[wrapping] = {k: max(w[k] for w in worst) for k in worst[0]}
+    if dist.get_rank() == 0:
+        with open(sys.argv[1], "w") as file:
+            json.dump(report, file)
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()

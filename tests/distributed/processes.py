@@ -1,0 +1,98 @@
+"""Processes for tests: two of them under torchrun, and forked ones that may be killed."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+KILLED = -9
+# A server imports the slow modules once; every child is forked from it, clean of what the test process did.
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["conftest", "hftransfer.trainers.trainer", "peft", "tiny"])
+
+
+def torchrun(script: str, *arguments: Any, processes: int = 2, timeout: float = 240) -> str:
+    """Runs a script of this folder on several processes and returns what it printed; fails with it otherwise."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(processes)]
+    command += ["--master_port", str(free_port()), str(HERE / script), *map(str, arguments)]
+    return run(command, timeout)
+
+
+def run(command: list[str], timeout: float = 240, expect: int = 0, **env: str) -> str:
+    """Runs a command with one thread a process and the tests' helpers importable."""
+    settings = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{HERE.parent}{os.pathsep}{HERE}"} | env
+    done = subprocess.run(command, env=settings, capture_output=True, text=True, timeout=timeout, check=False)
+    assert done.returncode == expect, f"status {done.returncode}\n{done.stdout[-4000:]}\n{done.stderr[-8000:]}"
+    return done.stdout + done.stderr
+
+
+def forked(target: Callable, *arguments: Any, processes: int = 1, timeout: float = 120, log: Path) -> int:
+    """Calls `target(*arguments)` in forked processes; the exit status of the first that ended badly, or 0.
+
+    With several processes they are the ranks of one gloo group. Those that wait for one that was killed are killed
+    too, as a launcher would.
+
+    Args:
+        target: a function of a module that a fresh process can import.
+        *arguments: of it.
+        processes: how many.
+        timeout: in seconds, for all of them.
+        log: file that gets what they print.
+    """
+    port = free_port()
+    workers = [
+        FORKS.Process(target=_enter, args=(target, arguments, rank, processes, port, str(log)), daemon=True)
+        for rank in range(processes)
+    ]
+    for worker in workers:
+        worker.start()
+    status = 0
+    for worker in _in_order_of_end(workers, timeout):
+        if worker.exitcode:
+            status = status or worker.exitcode
+            for other in workers:
+                other.kill()
+    return status
+
+
+def _in_order_of_end(workers: list, timeout: float):
+    left = {worker.sentinel: worker for worker in workers}
+    while left:
+        ended = multiprocessing.connection.wait(left, timeout)
+        if not ended:
+            for worker in left.values():
+                worker.kill()
+            raise TimeoutError(f"{len(left)} of {len(workers)} processes did not end in {timeout} s.")
+        for sentinel in ended:
+            worker = left.pop(sentinel)
+            worker.join()
+            yield worker
+
+
+def _enter(target: Callable, arguments: tuple, rank: int, processes: int, port: int, log: str) -> None:
+    with open(log, "a") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    if processes > 1:
+        os.environ |= {
+            "RANK": str(rank),
+            "LOCAL_RANK": str(rank),
+            "WORLD_SIZE": str(processes),
+            "LOCAL_WORLD_SIZE": str(processes),
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port),
+        }
+    target(*arguments)
+
+
+def free_port() -> int:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return server.getsockname()[1]

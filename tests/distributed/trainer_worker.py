@@ -1,0 +1,64 @@
+"""Whole runs of `AdaptationTrainer` whose updates hold the same rows, however they are cut; run by torchrun too."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+import runs
+import tiny
+import torch
+from domains import tagging
+from safetensors.torch import save_file
+
+STILL = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "initializer_range": 0.2}
+CASES: dict[str, dict] = {
+    "sequence": {"objectives": None},
+    "token": {"objectives": None},
+    "few_shot": {"objectives": None, "reveal_target_labels": 3},
+    "sequence_dann": {"objectives": {"dann": 1.0}},  # a mean over rows, so it may be accumulated as the task loss is
+    "token_dann": {"objectives": {"dann": 1.0}},
+    "sequence_mmd": {"objectives": {"mmd": {"weight": 1.0, "queue": 12}}},  # not additive over micro-batches
+    "token_mmd": {"objectives": {"mmd": 1.0}},
+}
+ADDITIVE = [name for name in CASES if not name.endswith("mmd")]
+
+
+def train(case: str, rows: int, accumulation: int, folder: Path) -> None:
+    """Four steps of SGD over more than an epoch; the main process writes weights and losses to `folder`."""
+    words = case.startswith("token")
+    target = tagging(30, seed=1, labelled=False) if words else tiny.domain(30, seed=1)
+    with tempfile.TemporaryDirectory() as output_dir:
+        trainer = runs.trainer(
+            output_dir,
+            model=tiny.bert(tagging=words, **STILL),
+            train_dataset=tagging(24) if words else tiny.domain(24),
+            target_dataset=target,
+            per_device_train_batch_size=rows,
+            gradient_accumulation_steps=accumulation,
+            max_steps=4,
+            optim="sgd",
+            learning_rate=0.1,
+            weight_decay=0.0,
+            lr_scheduler_type="constant",
+            **CASES[case],
+        )
+        trainer.train()
+        if trainer.is_world_process_zero():
+            folder.mkdir(parents=True)
+            state = {k: v.contiguous() for k, v in trainer.model.state_dict().items()}
+            save_file(state, str(folder / "state.safetensors"))
+            losses = {k: runs.logged(trainer, k) for k in ("task_loss", "loss", "grad_norm")}
+            (folder / "losses.json").write_text(json.dumps(losses))
+        trainer.accelerator.wait_for_everyone()
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    out = Path(sys.argv[1])
+    for name in CASES:
+        train(name, 4, 1, out / name / "two_processes")
+        if name in ADDITIVE:
+            train(name, 2, 2, out / name / "two_processes_accumulated")

@@ -1,0 +1,69 @@
+"""What the objectives' tests share: batches with every input an objective can ask for, and float64 NumPy pieces."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from hftransfer.objectives import Objective, build_objectives, parse_objectives
+
+WIDTH, CLASSES = 6, 3
+
+
+def make(kind: str, width: int = WIDTH, classes: int = CLASSES, **settings: Any) -> Objective:
+    """An objective as the registry builds it, from a fixed seed."""
+    torch.manual_seed(0)
+    modules, _ = build_objectives(parse_objectives({kind: settings}), width, classes)
+    return modules[kind]
+
+
+def batch(
+    n: int = 7, m: int = 5, width: int = WIDTH, classes: int = CLASSES, seed: int = 0, dtype: torch.dtype = torch.float32
+) -> dict[str, torch.Tensor]:
+    """A batch of two different domains; features and logits want a gradient."""
+    g = torch.Generator().manual_seed(seed)
+
+    def draw(rows: int, columns: int, shift: float = 0.0) -> torch.Tensor:
+        return (torch.randn(rows, columns, generator=g, dtype=torch.float64) + shift).to(dtype).requires_grad_()
+
+    return {
+        "source_features": draw(n, width),
+        "target_features": draw(m, width, shift=0.7),
+        "source_logits": draw(n, classes),
+        "target_logits": draw(m, classes),
+        "source_labels": torch.randint(0, classes, (n,), generator=g),
+        "target_view_features": draw(m, width, shift=0.7),
+        "strength": torch.tensor(0.8, dtype=dtype),
+    }
+
+
+def call(objective: Objective, inputs: dict[str, torch.Tensor], **replaced: torch.Tensor) -> torch.Tensor:
+    """The objective on what it asks for."""
+    inputs = {**inputs, **replaced}
+    return objective(**{name: inputs[name] for name in objective.needs()})
+
+
+def array(x: torch.Tensor) -> np.ndarray:
+    return x.detach().numpy().astype(np.float64)
+
+
+def softmax(z: np.ndarray) -> np.ndarray:
+    e = np.exp(z - z.max(1, keepdims=True))
+    return e / e.sum(1, keepdims=True)
+
+
+def mlp(module: nn.Module, x: np.ndarray) -> np.ndarray:
+    """Linear layers with ReLU between them."""
+    linears = [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
+    for i, layer in enumerate(linears):
+        x = x @ array(layer.weight).T + array(layer.bias)
+        x = np.maximum(x, 0) if i + 1 < len(linears) else x
+    return x
+
+
+def domain_entropy(source: np.ndarray, target: np.ndarray, s: Any = 1.0, t: Any = 1.0) -> float:
+    """½(mean of s·BCE(source, 1) + mean of t·BCE(target, 0)) on logits."""
+    return 0.5 * float((s * np.logaddexp(0, -source)).mean() + (t * np.logaddexp(0, target)).mean())

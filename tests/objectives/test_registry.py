@@ -1,0 +1,155 @@
+"""Reading `objectives`: forms, names, weights, settings; and what is built from it."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from hftransfer.objectives import REGISTRY, Objective, build_objectives, parse_objectives
+from hftransfer.objectives.base import INPUTS
+from hftransfer.objectives.schedules import GENTLE
+
+CDAN = {"cdan": {"weight": 0.5, "schedule": "linear", "hidden": 64}}
+
+
+def brief(specs) -> list[tuple]:
+    return [(s.name, s.kind, s.weight, s.schedule, s.settings) for s in specs]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        CDAN,
+        '{"cdan": {"weight": 0.5, "schedule": "linear", "hidden": 64}}',
+        '{"cdan":{"weight":5e-1,"schedule":"linear","hidden":64}}',
+        "cdan: {weight: 0.5, schedule: linear, hidden: 64}",
+        "cdan:\n  weight: 0.5\n  schedule: linear\n  hidden: 64\n",
+    ],
+)
+def test_dict_json_and_yaml_say_the_same(text):
+    assert brief(parse_objectives(text)) == [("cdan", "cdan", 0.5, "linear", {"hidden": 64})]
+
+
+@pytest.mark.parametrize("nothing", [None, "", "{}", {}, "null", []])
+def test_nothing(nothing):
+    assert parse_objectives(nothing) == []
+
+
+@pytest.mark.parametrize("names", [["mmd", "dann"], "[mmd, dann]", '["mmd", "dann"]', {"mmd": 1, "dann": 1.0}])
+def test_a_list_weighs_each_one(names):
+    assert [(s.kind, s.weight) for s in parse_objectives(names)] == [("mmd", 1.0), ("dann", 1.0)]
+
+
+def test_a_name_alone_weighs_one():
+    assert brief(parse_objectives("supcon")) == [("supcon", "supcon", 1.0, GENTLE, {})]
+
+
+@pytest.mark.parametrize("text", ['{"mmd": 1e-3}', "mmd: 1e-3", "mmd: {weight: 1e-3}", {"mmd": "1e-3"}])
+def test_a_number_that_yaml_takes_for_text(text):
+    assert parse_objectives(text)[0].weight == 0.001
+
+
+def test_such_numbers_in_settings():
+    spec = parse_objectives("mmd: {bandwidth: 2e0, schedule: {name: warm_start, gamma: 1e1, peak: 1e-1}}")[0]
+    assert spec.settings == {"bandwidth": 2.0}
+    assert spec.schedule == {"name": "warm_start", "gamma": 10.0, "peak": 0.1}
+
+
+def test_two_of_a_kind_under_two_names():
+    specs = parse_objectives({"wide": {"kind": "mmd", "bandwidth": 9.0}, "narrow": {"kind": "mmd", "weight": 2}})
+    modules, schedules = build_objectives(specs, 4, 3)
+    assert [(s.name, s.kind, s.weight) for s in specs] == [("wide", "mmd", 1.0), ("narrow", "mmd", 2.0)]
+    assert list(modules) == list(schedules) == ["wide", "narrow"]
+    assert (modules["wide"].bandwidth, modules["narrow"].bandwidth) == (9.0, "mean")
+
+
+def test_what_is_read_is_left_as_it_was():
+    given = {"cdan": {"weight": 0.5, "schedule": {"name": "linear"}, "hidden": 64}}
+    build_objectives(parse_objectives(given), 4, 3)
+    assert given == {"cdan": {"weight": 0.5, "schedule": {"name": "linear"}, "hidden": 64}}
+
+
+def test_weight_0_is_not_built():
+    modules, schedules = build_objectives(parse_objectives({"mmd": 0, "dann": 1, "supcon": 0.0}), 4, 3)
+    assert list(modules) == list(schedules) == ["dann"]
+
+
+@pytest.mark.parametrize("kind", REGISTRY)
+def test_each_kind_builds_with_its_defaults_and_states_its_paper(kind):
+    modules, schedules = build_objectives(parse_objectives({kind: 1.0}), 8, 3)
+    assert type(modules[kind]) is REGISTRY[kind]
+    assert torch.isfinite(schedules[kind](torch.tensor(0.5)))
+    assert REGISTRY[kind].paper
+    assert set(REGISTRY[kind].needs()) <= set(INPUTS)
+    assert not {"self", "feature_dim", "num_classes"} & set(REGISTRY[kind].settings())
+
+
+@pytest.mark.parametrize(
+    ("objectives", "message"),
+    [
+        ({"mdm": 1.0}, "no objective 'mdm'; there is mmd, .*Did you mean 'mmd'"),
+        ("cdna", "no objective 'cdna'.*Did you mean 'cdan'"),
+        ({"mine": 1.0}, "no objective 'mine'"),
+        ({"mine": {"kind": "dan"}}, "no objective 'dan'.*Did you mean 'dann'"),
+        ({"mine": {"kind": ["mmd"]}}, "no objective"),
+        ({"mmd": {"kernel": 5}}, "'mmd' has no setting 'kernel'.*Did you mean 'kernels'"),
+        ({"mmd": {"weigth": 1}}, "Did you mean 'weight'"),
+        ({"dann": {"feature_dim": 4}}, "no setting 'feature_dim'"),
+        ({"mmd": {"schedule": "liner"}}, "Did you mean 'linear'"),
+        ({"mmd": {"schedule": 1}}, "schedule 1 must be a name"),
+        ("{mmd: 1.0", "neither JSON nor YAML"),
+        (3, "must map names to weights"),
+        ([{"mmd": 1.0}], "must map names to weights"),
+        ({"": {"kind": "mmd"}}, "cannot be called ''"),
+        ({"a.b": {"kind": "mmd"}}, "cannot be called 'a.b'"),
+        ({"task": {"kind": "mmd"}}, "cannot be called 'task'"),
+        ({"keys": {"kind": "mmd"}}, "cannot be called 'keys'"),
+    ],
+)
+def test_what_is_refused(objectives, message):
+    with pytest.raises(ValueError, match=message):
+        parse_objectives(objectives)
+
+
+@pytest.mark.parametrize("weight", [-1, -1e-9, math.nan, math.inf, -math.inf, True, False, None, "heavy", [1.0]])
+@pytest.mark.parametrize("form", [lambda w: {"mmd": w}, lambda w: {"mmd": {"weight": w}}])
+def test_weights_that_are_refused(weight, form):
+    with pytest.raises(ValueError, match="weight of objective 'mmd' must be a number of at least 0"):
+        parse_objectives(form(weight))
+
+
+@pytest.mark.parametrize("text", ["mmd: .nan", '{"mmd": NaN}', "mmd: .inf", "mmd: true", "mmd: -1", "mmd:"])
+def test_weights_that_are_refused_in_text(text):
+    with pytest.raises(ValueError, match="weight of objective 'mmd' must be a number of at least 0"):
+        parse_objectives(text)
+
+
+def test_a_bad_value_names_its_objective():
+    with pytest.raises(ValueError, match="Objective 'wide': kernels='many' must be a whole number"):
+        build_objectives(parse_objectives({"wide": {"kind": "mmd", "kernels": "many"}}), 4, 3)
+
+
+def test_an_objective_may_ask_only_for_what_there_is():
+    class Greedy(Objective):
+        def forward(self, source_features, target_labels):
+            return source_features.sum()
+
+    with pytest.raises(TypeError, match="Greedy.forward asks for 'target_labels'; there is only source_features"):
+        Greedy.needs()
+
+
+def test_a_specification_reads_well():
+    spec = parse_objectives({"mmd": {"weight": 0.5, "schedule": "linear", "kernels": 3}})[0]
+    assert str(spec) == "0.5 x mmd (linear, kernels=3)"
+    assert "warm_start" in str(parse_objectives("dann")[0])
+
+
+def test_modules_are_a_module_dict():
+    """So that parameters and buffers join the optimizer, the checkpoint and the device."""
+    modules, _ = build_objectives(parse_objectives({"dann": 1, "supcon": 1}), 4, 3)
+    assert isinstance(modules, nn.ModuleDict)
+    assert any(name.startswith("dann.discriminator") for name, _ in modules.named_parameters())
+    assert any(name.startswith("supcon.queue") for name, _ in modules.named_buffers())

@@ -1,0 +1,246 @@
+"""A run end to end: what is logged, how fast what moves, and what stops a run."""
+
+from __future__ import annotations
+
+import math
+import sys
+from pathlib import Path
+
+import pytest
+import runs
+import tiny
+import torch
+import transformers
+from torch.utils._python_dispatch import TorchDispatchMode
+from transformers import TrainerCallback
+
+import hftransfer
+from hftransfer import Objective
+from hftransfer.objectives.registry import REGISTRY
+
+CONSTANT = {"schedule": "constant"}
+OURS, STACK = (str(Path(package.__file__).parent) for package in (hftransfer, transformers))
+
+
+class Strength(Objective):
+    """Keeps the schedule's values."""
+
+    seen: list[float]
+
+    def forward(self, source_features, strength):
+        self.seen = [*getattr(self, "seen", []), strength.item()]
+        return source_features.sum() * 0
+
+
+class Breaking(Objective):
+    """Not a number from its third step on."""
+
+    steps = 0
+
+    def forward(self, target_features):
+        self.steps += 1
+        return target_features.mean() * (math.nan if self.steps > 2 else 0)
+
+
+@pytest.fixture(autouse=True)
+def _registered(monkeypatch):
+    for cls in (Strength, Breaking):
+        monkeypatch.setitem(REGISTRY, cls.__name__.lower(), cls)
+
+
+class AtEachStep(TrainerCallback):
+    def __init__(self, look):
+        self.look, self.seen = look, []
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.seen.append(self.look(kwargs))
+
+
+# ---- logs
+
+
+def test_every_part_is_logged_by_name_and_they_add_up(tmp_path):
+    objectives = {
+        "mmd": {"weight": 0.5, **CONSTANT},
+        "first": {"kind": "dann", "weight": 2.0, **CONSTANT},
+        "nt_xent": {"weight": 1.5, **CONSTANT},
+    }
+    run = runs.trainer(tmp_path, objectives=objectives, max_steps=6, logging_steps=2)
+    run.train()
+    logs = [entry for entry in run.state.log_history if "loss" in entry]
+    assert [entry["step"] for entry in logs] == [2, 4, 6]
+    for entry in logs:
+        parts = {name: entry[f"{name}_loss"] for name in ("task", "mmd", "first", "nt_xent")}
+        total = parts["task"] + 0.5 * parts["mmd"] + 2 * parts["first"] + 1.5 * parts["nt_xent"]
+        assert entry["loss"] == pytest.approx(total, rel=1e-5)
+    assert len({entry["task_loss"] for entry in logs}) == 3  # averages of their own two steps
+
+
+def test_without_objectives_or_target_the_loss_is_the_task(tmp_path):
+    args = runs.config(tmp_path, objectives=None, num_train_epochs=2, max_steps=-1)
+    run = runs.AdaptationTrainer(
+        tiny.bert(), args, train_dataset=tiny.domain(), processing_class=tiny.tokenizer()
+    )
+    run.train()
+    assert runs.logged(run, "loss") == pytest.approx(runs.logged(run, "task_loss"))
+    assert (run.state.global_step, run.state.epoch) == (12, 2)  # 24 rows by fours, twice
+
+
+def test_a_schedule_follows_the_run(tmp_path):
+    run = runs.trainer(tmp_path, objectives={"strength": {"schedule": "linear"}}, max_steps=4)
+    run.train()
+    assert run.model.objectives["strength"].seen == [0, 0.25, 0.5, 0.75]
+
+
+class Syncs(TorchDispatchMode):
+    """Where a device would be waited for, in our code: `(function, line)` of the innermost frame that is ours, unless
+    a frame of transformers comes first."""
+
+    WAITING = ("_local_scalar_dense", "nonzero", "masked_select", "equal", "unique")
+
+    def __init__(self):
+        super().__init__()
+        self.ours: list[str] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.name().removeprefix("aten::").split(".")[0].lstrip("_")
+        masked = name in ("index", "index_put") and any(
+            isinstance(x, torch.Tensor) and x.dtype == torch.bool for x in args[1] if x is not None
+        )
+        if masked or name in [n.lstrip("_") for n in self.WAITING]:
+            self.note()
+        return func(*args, **(kwargs or {}))
+
+    def note(self) -> None:
+        frame = sys._getframe(1)
+        while frame is not None and not frame.f_code.co_filename.startswith(STACK):
+            if frame.f_code.co_filename.startswith(OURS):
+                self.ours.append(frame.f_code.co_name)
+                return
+            frame = frame.f_back
+
+    def watch(self, monkeypatch) -> Syncs:
+        """Adds the ways out of a tensor that no operator stands for."""
+        for name in ("tolist", "numpy", "cpu"):
+            monkeypatch.setattr(torch.Tensor, name, self._noting(getattr(torch.Tensor, name)))
+        return self
+
+    def _noting(self, method):
+        def noting(*args, **kwargs):
+            self.note()
+            return method(*args, **kwargs)
+
+        return noting
+
+
+@pytest.mark.parametrize("tagging", [False, True], ids=["sequences", "words"])
+@pytest.mark.parametrize("kind", [name for name in REGISTRY if name not in ("strength", "breaking")])
+def test_the_device_is_waited_for_once_a_log_not_once_a_step(kind, tagging, tmp_path, monkeypatch):
+    data = dict(train_dataset=tiny.tagged(), target_dataset=tiny.tagged(seed=1, labelled=False)) if tagging else {}
+    run = runs.trainer(
+        tmp_path,
+        tiny.bert(tiny.TAGS if tagging else tiny.LABELS, tagging=tagging),
+        objectives={kind: 1.0},
+        max_steps=6,
+        logging_steps=3,
+        **data,
+    )
+    with Syncs().watch(monkeypatch) as syncs:
+        run.train()
+    assert syncs.ours == ["_mean_parts"] * 2
+
+
+def test_the_watch_sees_a_sync(tmp_path, monkeypatch):
+    """The control of the test above: an objective that reads its value off the device is caught at every step."""
+    monkeypatch.setattr(sys.modules["hftransfer.objectives.alignment.mmd"].MMD, "forward", _waiting)
+    run = runs.trainer(tmp_path, objectives={"mmd": 1.0}, max_steps=4, logging_steps=4)
+    with Syncs().watch(monkeypatch) as syncs:
+        run.train()
+    assert syncs.ours == ["_objective_values"] * 4 + ["_mean_parts"]
+
+
+def _waiting(self, source_features, target_features):
+    return source_features.mean() * (source_features.sum().item() > 0)
+
+
+# ---- rates
+
+
+@pytest.mark.parametrize("freeze", ["none", "head"])
+def test_objectives_learn_at_their_own_rate(freeze, tmp_path):
+    rates = AtEachStep(lambda step: [group["lr"] for group in step["optimizer"].param_groups])
+    run = runs.trainer(
+        tmp_path,
+        objectives={"dann": 1.0},
+        objective_lr_multiplier=4.0,
+        freeze=freeze,
+        learning_rate=1e-3,
+        max_steps=4,
+        weight_decay=0.1,
+        callbacks=[rates],
+    )
+    run.train()
+    names = {id(p): name for name, p in run.model.named_parameters()}
+    groups = [{names[id(p)] for p in group["params"]} for group in run.optimizer.param_groups]
+    moving = {name for name, p in run.model.named_parameters() if p.requires_grad}
+    assert sum(map(len, groups)) == len(moving)
+    assert set().union(*groups) == moving
+    for group, own in zip(run.optimizer.param_groups, groups, strict=True):
+        objective = {name.startswith("objectives.") for name in own}
+        assert len(objective) == 1
+        assert group["initial_lr"] == pytest.approx(4e-3 if objective.pop() else 1e-3)
+        plain = {name.endswith("bias") or "LayerNorm" in name for name in own}
+        assert plain == {group["weight_decay"] == 0}
+    assert rates.seen[0][0] > rates.seen[-1][0]  # the schedule of the rate moves all groups alike
+    assert all(at[i] / at[0] == pytest.approx(rates.seen[0][i] / rates.seen[0][0]) for at in rates.seen[:-1] for i in range(len(at)))
+    assert runs.logged(run, "learning_rate")[0] == pytest.approx(1e-3)
+
+
+def test_an_optimizer_of_the_users_is_left_alone(tmp_path):
+    model = tiny.bert()
+    own = torch.optim.SGD(model.parameters(), lr=0.5)
+    run = runs.trainer(tmp_path, model, objectives={"dann": 1.0}, optimizers=(own, None))
+    run.train()
+    assert len(own.param_groups) == 1
+    assert own.param_groups[0]["initial_lr"] == 0.5
+
+
+# ---- what stops a run
+
+
+def test_a_part_that_is_not_finite_stops_the_run_by_name(tmp_path):
+    run = runs.trainer(tmp_path, objectives={"mmd": 1.0, "breaking": 1.0}, max_steps=8, logging_steps=2)
+    with pytest.raises(FloatingPointError, match=r"The breaking part is nan at step 4 \(task=.*breaking=nan\)"):
+        run.train()
+    assert math.isnan(runs.logged(run, "breaking_loss")[-1])
+    assert len(runs.logged(run, "breaking_loss")) == 2  # the log that shows it was written
+
+
+def test_a_broken_run_is_not_saved(tmp_path):
+    """Saving more often than logging: the last checkpoint is from before it broke."""
+    run = runs.trainer(
+        tmp_path, objectives={"breaking": 1.0}, max_steps=8, logging_steps=8, save_strategy="steps", save_steps=1
+    )
+    with pytest.raises(FloatingPointError, match="The breaking part is nan at step 3"):
+        run.train()
+    assert sorted(path.name for path in tmp_path.glob("checkpoint-*")) == ["checkpoint-1", "checkpoint-2"]
+
+
+def test_a_run_too_short_to_log_is_checked_at_its_end(tmp_path):
+    run = runs.trainer(tmp_path, objectives={"breaking": 1.0}, max_steps=3, logging_steps=10)
+    with pytest.raises(FloatingPointError, match="The breaking part is nan"):
+        run.train()
+
+
+def test_data_parallel_is_refused(tmp_path, monkeypatch):
+    args = runs.config(tmp_path)
+    monkeypatch.setattr(type(args), "n_gpu", 2)
+    with pytest.raises(ValueError, match="2 GPUs are visible but no launcher started the run"):
+        runs.trainer(tmp_path, args=args)
+
+
+def test_other_arguments_are_refused(tmp_path):
+    from transformers import TrainingArguments
+
+    with pytest.raises(TypeError, match="args must be an AdaptationConfig, not TrainingArguments"):
+        runs.trainer(tmp_path, args=TrainingArguments(output_dir=str(tmp_path)))
