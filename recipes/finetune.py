@@ -33,6 +33,8 @@ def main(argv: list[str]) -> int:
 
 
 def run(script, config) -> int:
+    from transformers import set_seed
+
     from hftransfer import AdaptationTrainer
     from hftransfer.data.loading import hold_out, load_domain
     from hftransfer.reporting.model_card import load_lines
@@ -45,8 +47,8 @@ def run(script, config) -> int:
     # 1. Check what can be checked before anything is loaded.
     if not script.source:
         raise ValueError("--source is missing: name a labelled source, or `--source sample`.")
-    if config.output_dir is None:
-        raise ValueError("--output_dir is missing: say where the model goes.")
+    if script.target and script.target != "sample" and script.target in named(script.source).values():
+        raise ValueError(f"--target {script.target} is a source too: there is nothing to adapt to.")
     if not config.resume_from_checkpoint and not script.dry_run:
         check_output_dir(config.output_dir, config.overwrite_output_dir)
 
@@ -88,21 +90,25 @@ def run(script, config) -> int:
             print_plan(plan(config, prepared))
         return 0
 
-    # 3. The source alone, then with the target. A Hub that refuses says so before anything is trained.
+    # 3. Whatever is wrong with the data or the Hub comes to light before anything is trained.
     if config.push_to_hub and config.process_index == 0:
         claim_repo(config)
+    trainer = AdaptationTrainer(script.model, config, **common)
+    trainer.dataset_names = {**named(script.source), "target": script.target or ""}
+    test = {name: trainer.prepared.encode_evaluation(part, f"the test split of {name}") for name, part in test.items()}
+    if trainer.is_world_process_zero():
+        print_plan(plan(config, trainer.prepared))
+
+    # 4. The source alone, then with the target, which starts from the same seed with or without the comparison.
     results = {}
     if script.source_only_baseline and config.objective_specs():
         results["source-only"] = source_only(script, config, common, test)
-    trainer = AdaptationTrainer(script.model, config, **common)
-    trainer.dataset_names = {**named(script.source), "target": script.target or ""}
-    if trainer.is_world_process_zero():
-        print_plan(plan(config, trainer.prepared))
+    set_seed(config.seed)
     trainer.train(resume_from_checkpoint=config.resume_from_checkpoint)
     row = "adapted" if config.objective_specs() else "source-only"
     results[row] = headline(trainer.evaluate(test, metric_key_prefix="test") if test else {})  # type: ignore[arg-type]
 
-    # 4. Save, show, push.
+    # 5. Save, show, push.
     trainer.results = results
     trainer.save_model(_internal_call=True)
     trainer.create_model_card()

@@ -139,6 +139,10 @@ def fail(folder: Path) -> dict:
 
     attempt("wrong_token", token="hf_wrong")
     again("wrong_token")
+    trainer.args.hub_token = None
+    attempt("not_logged_in")
+    trainer.args.hub_token = TOKEN
+    again("not_logged_in")
     for name, fault in {
         "conflict": {"method": "POST", "path": "/commit/", "status": 409},
         "broken_at_the_start": {"method": "POST", "path": "/repos/create", "status": 500},
@@ -171,7 +175,12 @@ def fail(folder: Path) -> dict:
     logging.getLogger("hftransfer").addHandler(catch)
     hub.fail("POST", "/preupload/", status=500)
     background = runs.trainer(
-        folder / "background", save_strategy="steps", save_steps=1, push_to_hub=True, hub_model_id="me/bg", hub_token=TOKEN
+        folder / "background",
+        save_strategy="steps",
+        save_steps=1,
+        push_to_hub=True,
+        hub_model_id="me/bg",
+        hub_token=TOKEN,
     )
     background.train()
     out["background"] = {"step": background.state.global_step, "said": said}

@@ -156,6 +156,8 @@ class Handler(BaseHTTPRequestHandler):
         try:
             if fault:
                 raise Refusal(fault.status, f"planned {fault.status}")
+            if self.headers.get("Authorization") not in (None, f"Bearer {TOKEN}"):
+                raise Refusal(401, "Invalid credentials in Authorization header")
             for method, pattern, act in ROUTES:
                 found = re.fullmatch(pattern, path)
                 if found and self.command in method:
@@ -313,7 +315,10 @@ class Handler(BaseHTTPRequestHandler):
         if folder and not inside:
             raise Refusal(404, f"{folder} does not exist", "EntryNotFound")
         self.send(
-            [{"type": "file", "path": p, "size": len(d), "oid": hashlib.sha1(d).hexdigest()} for p, d in inside.items()]
+            [
+                {"type": "file", "path": p, "size": len(d), "oid": hashlib.sha1(d).hexdigest()}
+                for p, d in inside.items()
+            ]
         )
 
     def resolve(self, body: bytes, name: str, revision: str, path: str) -> None:

@@ -27,7 +27,7 @@ def config(folder, **settings) -> AdaptationConfig:
 
 def trainer(folder, model=None, args=None, cls=AdaptationTrainer, **settings) -> AdaptationTrainer:
     """A trainer on tiny domains; what the trainer takes goes by its name, the rest to the config."""
-    own = ("eval_dataset", "compute_metrics", "callbacks", "peft_config", "optimizers")
+    own = ("eval_dataset", "compute_metrics", "preprocess_logits_for_metrics", "callbacks", "peft_config", "optimizers")
     given = {k: settings.pop(k) for k in own if k in settings}
     given["train_dataset"] = settings.pop("train_dataset", None) or tiny.domain()
     given["target_dataset"] = settings.pop("target_dataset", None) or tiny.domain(seed=1, labelled=False)

@@ -93,6 +93,8 @@ def _split_config(argv: list[str], parser: argparse.ArgumentParser) -> tuple[Pat
 def _yaml_arguments(path: Path, given: list[str], parser: argparse.ArgumentParser) -> list[str]:
     """The file's options as words, without those that the command line gives. Maps and lists, which a word cannot
     hold, become the parser's defaults."""
+    from transformers.hf_argparser import string_to_bool
+
     if not path.is_file():
         parser.error(f"there is no config file {path}.")
     try:
@@ -101,6 +103,7 @@ def _yaml_arguments(path: Path, given: list[str], parser: argparse.ArgumentParse
         parser.error(f"{path} is not valid YAML: {error}")
     if not isinstance(options, dict):
         parser.error(f"{path} must map option names to values.")
+    scalars = (int, float, string_to_bool)
     known = {a.dest: a for a in reversed(parser._actions) if a.dest != "help"}
     on_command_line = {w.split("=")[0].lstrip("-").replace("-", "_") for w in given if w.startswith("--")}
     on_command_line |= {w.removeprefix("no_") for w in on_command_line}
@@ -116,7 +119,7 @@ def _yaml_arguments(path: Path, given: list[str], parser: argparse.ArgumentParse
             words += [f"--{key}={spec}" for spec in (specs if isinstance(specs, list) else [specs])]
         elif isinstance(value, list) and action.nargs == "+":
             words += [f"--{key}", *map(str, value)]
-        elif isinstance(value, (dict, list, bool)) and not action.choices and action.type in (str, dict):
+        elif isinstance(value, (dict, list, bool)) and not action.choices and action.type not in scalars:
             parser.set_defaults(**{key: value})
         else:
             words.append(f"--{key}={value}")

@@ -174,8 +174,8 @@ def check_classes(sources: Mapping[str, Any], column: str) -> None:
         seen |= {names[v] if names and isinstance(v, int) and v >= 0 else v for v in source.unique(column)}
     if len(seen) == 1:
         raise ValueError(
-            f"All rows of {', '.join(sources)} carry the same label in {column!r} ({seen.pop()!r}): there is one class "
-            "only, and a classifier needs two."
+            f"All rows of {', '.join(sources)} carry the same label in {column!r} ({seen.pop()!r}): there is "
+            "one class only, and a classifier needs two."
         )
 
 
@@ -210,8 +210,8 @@ class LabelEncoder:
             number = float(value) if isinstance(value, (int, float)) else math.nan
             if not math.isfinite(number):
                 raise ValueError(
-                    f"{self.where} row {row}: the label {value!r} is no finite number, as regression needs it. Fix the "
-                    "row, or set `task` if this is no regression."
+                    f"{self.where} row {row}: the label {value!r} is no finite number, as regression needs it. "
+                    "Fix the row, or set `task` if this is no regression."
                 )
             return number
         if isinstance(value, (list, tuple)) != (task in ("token-classification", "multi-label-classification")):
@@ -230,8 +230,8 @@ class LabelEncoder:
             return [float(i in on) for i in range(width)]
         if len(value) != width or not set(value) <= {0, 1}:
             raise ValueError(
-                f"{self.where} row {row}: the labels {value!r} are no 0/1 vector over {width} labels. Lists of ids need "
-                "names: cast the column to a list of `ClassLabel`."
+                f"{self.where} row {row}: the labels {value!r} are no 0/1 vector over {width} labels. Lists of ids "
+                "need names: cast the column to a list of `ClassLabel`."
             )
         return [float(item) for item in value]
 

@@ -48,8 +48,8 @@ def load_domain(spec: str, role: str) -> dict[str, Any]:
             found = load_from_disk(str(path)) if saved else load_dataset(str(path))
         except Exception as error:
             raise ValueError(
-                f"{role} {spec!r}: the folder cannot be read as a dataset ({_first_line(error)}). It should hold files "
-                f"named by split (train.csv, validation.csv, test.csv; or {', '.join(READERS)}), or come from "
+                f"{role} {spec!r}: the folder cannot be read as a dataset ({_first_line(error)}). It should hold "
+                f"files named by split (train.csv, validation.csv, test.csv; or {', '.join(READERS)}), or come from "
                 "`save_to_disk`."
             ) from error
         return _splits(found if isinstance(found, DatasetDict) else {"train": found}, spec, role)

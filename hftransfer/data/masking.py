@@ -48,8 +48,8 @@ def reveal_labels(
     """
     if not hasattr(dataset, "__len__"):
         raise ValueError(
-            "reveal_labels: target_dataset is a stream, whose labels cannot be drawn from. Load it map-style, or leave "
-            "reveal_target_labels at 0."
+            "reveal_labels: target_dataset is a stream, whose labels cannot be drawn from. Load it map-style, or "
+            "leave reveal_target_labels at 0."
         )
     require_column(dataset, label_column, "target_dataset")
     if (per_class is None) == (indices is None):

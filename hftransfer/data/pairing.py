@@ -16,7 +16,7 @@ import torch
 from .text import LENGTH
 
 TARGET = -1  # `domain` of a target row; sources are 0, 1, … in the order given
-WINDOW = 16  # global batches that are sorted together: more pads less, fewer mixes more
+WINDOW = 50  # global batches that are sorted together: more pads less, fewer mixes more
 
 
 class PairedDataset(torch.utils.data.Dataset):

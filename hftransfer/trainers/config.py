@@ -118,8 +118,8 @@ class AdaptationConfig(TrainingArguments):
         if (self.bf16 or self.bf16_full_eval) and not self.use_cpu and not is_torch_bf16_gpu_available():
             name = "bf16" if self.bf16 else "bf16_full_eval"
             raise ValueError(
-                f"{name}=True, but no accelerator of this machine computes in bfloat16. Leave it off; use_cpu=True runs "
-                "it on the CPU, where it is mostly slower than float32."
+                f"{name}=True, but no accelerator of this machine computes in bfloat16. Leave it off; use_cpu=True "
+                "runs it on the CPU, where it is mostly slower than float32."
             )
 
     def _check(self) -> None:

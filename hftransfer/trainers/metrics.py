@@ -56,6 +56,10 @@ def regression_metrics(predictions: np.ndarray, references: np.ndarray) -> dict[
 
 def metrics_for(task: str, names: Sequence[str]) -> Callable[[EvalPrediction], dict[str, float]]:
     """The `compute_metrics` of a task."""
+    if task != "regression":
+        # Now, before seeds are set: what this import brings along draws from Python's random state, which would make
+        # a resumed run, in another process, draw once more than one that was left alone.
+        import sklearn.metrics  # noqa: F401
 
     def compute(prediction: EvalPrediction) -> dict[str, float]:
         logits, labels = _logits(prediction.predictions), np.asarray(prediction.label_ids)

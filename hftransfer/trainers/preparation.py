@@ -107,8 +107,8 @@ def prepare(
         loading.check_head(model, space.task, space.names)
         if processing_class is None and not model.config.name_or_path:
             raise ValueError(
-                "processing_class is missing: a model that was not loaded from anywhere says of no tokenizer. Pass the "
-                "tokenizer that belongs to it."
+                "processing_class is missing: a model that was not loaded from anywhere says of no tokenizer. Pass "
+                "the tokenizer that belongs to it."
             )
         tokenizer = processing_class or loading.load_tokenizer(model.config.name_or_path, words=words)
     loading.check_tokenizer(tokenizer, model)
@@ -209,8 +209,8 @@ def _check_streams(args: AdaptationConfig, domains: Mapping[str, Any]) -> None:
         shards = 1 if hasattr(part, "__len__") else getattr(part, "num_shards", workers)
         if workers > shards:
             raise ValueError(
-                f"dataloader_num_workers={workers}, but {where} is read in {shards} shard(s), which workers share out: "
-                f"set dataloader_num_workers to {shards} at most."
+                f"dataloader_num_workers={workers}, but {where} is read in {shards} shard(s), which workers share "
+                f"out: set dataloader_num_workers to {shards} at most."
             )
 
 

@@ -285,8 +285,11 @@ def _repo_name(args: Any) -> str:
 
 def _make_repo(args: Any, token: str | None, private: bool | None) -> str:
     """Creates the repository unless it is there; returns its full id."""
-    from huggingface_hub import constants
+    from huggingface_hub import constants, get_token
+    from huggingface_hub.errors import LocalTokenNotFoundError
 
+    if token is None and get_token() is None:
+        raise LocalTokenNotFoundError("not logged in: run `hf auth login`, or set HF_TOKEN")
     if not hub_answers(timeout=10):  # the client would retry for most of a minute
         raise ConnectionError("HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else constants.ENDPOINT)
     private = private if private is not None else args.hub_private_repo

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from .callbacks import Clock, ReadableProgress
 from .checkpoints import STAGING, PlainCheckpoints, check_output_dir
 from .config import AdaptationConfig
 from .metrics import IGNORE, LABEL_FREE, label_free_metrics, metrics_for
+from .parts import RunningParts
 from .preparation import is_source_name, prepare
 from .publishing import Publishing
 
@@ -112,8 +112,6 @@ class AdaptationTrainer(PlainCheckpoints, Publishing, Trainer):
         self.prepared = ready
         self.space, self.policy, self.source_names = ready.space, ready.policy, ready.source_names
         self.pair_sampler: PairedBatchSampler | None = None
-        self._parts: torch.Tensor | None = None
-        self._parts_count = 0
         super().__init__(
             model=adapter,
             args=args,
@@ -126,6 +124,7 @@ class AdaptationTrainer(PlainCheckpoints, Publishing, Trainer):
         )
         self.label_smoother = None  # the joint loss smooths; evaluation reports the plain loss
         self.label_names = ["labels"]
+        self._parts = RunningParts(self.accelerator)
         self.add_callback(Clock(self))
         if self.pop_callback(ProgressCallback) is not None:
             self.add_callback(ReadableProgress())
@@ -220,9 +219,7 @@ class AdaptationTrainer(PlainCheckpoints, Publishing, Trainer):
             outputs = model(**inputs)
             return (outputs["loss"], outputs) if return_outputs else outputs["loss"]
         outputs = model(**inputs, num_items=num_items_in_batch)
-        parts = outputs["parts"]
-        self._parts = parts if self._parts is None else self._parts + parts
-        self._parts_count += 1
+        self._parts.add(outputs["parts"])
         return (outputs["loss"], outputs) if return_outputs else outputs["loss"]
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -232,36 +229,20 @@ class AdaptationTrainer(PlainCheckpoints, Publishing, Trainer):
             FloatingPointError: a part is not finite.
         """
         values = self._mean_parts() if "loss" in logs or "train_loss" in logs else {}
-        if values:
-            self._parts, self._parts_count = None, 0
         if "loss" in logs:
             logs |= {f"{name}_loss": value for name, value in values.items()}
         super().log(logs, start_time)
-        self._check_finite(values)
+        self._parts.check(values, self.state.global_step)
+        if values:
+            self._parts.clear()
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """A run that broke since the last log stops here instead of saving."""
-        self._check_finite(self._mean_parts())
+        self._parts.check(self._mean_parts(), self.state.global_step)
         super()._save_checkpoint(model, trial)
 
     def _mean_parts(self) -> dict[str, float]:
-        """Every part by name, averaged since the last log and over processes."""
-        if self._parts is None:
-            return {}
-        parts = self._parts / self._parts_count
-        if self.args.world_size > 1:
-            parts = self.accelerator.reduce(parts, "mean")
-        names = self.accelerator.unwrap_model(self.model, keep_torch_compile=False).part_names
-        return dict(zip(names, parts.tolist(), strict=True))
-
-    def _check_finite(self, parts: dict[str, float]) -> None:
-        broken = [name for name, value in parts.items() if not math.isfinite(value)]
-        if broken:
-            raise FloatingPointError(
-                f"The {broken[0]} part is {parts[broken[0]]} at step {self.state.global_step} "
-                f"({', '.join(f'{n}={v:.3g}' for n, v in parts.items())}). Lower the learning rate or its "
-                "weight; the last checkpoint is untouched."
-            )
+        return self._parts.mean(self.accelerator.unwrap_model(self.model, keep_torch_compile=False).part_names)
 
     # ---- evaluation
 
@@ -311,6 +292,13 @@ class AdaptationTrainer(PlainCheckpoints, Publishing, Trainer):
         self._clear(Path(str(self.args.output_dir)) / STAGING)  # of a run that was killed while saving
         self._owns_output_dir = True
         return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        """As in `Trainer`, which takes one step too many when a run that had reached its last one is resumed."""
+        if self.state.global_step >= self.state.max_steps:
+            self.control.should_training_stop = True
+            return
+        super()._run_epoch(*args, **kwargs)
 
 
 def _is_objective(name: str) -> bool:

@@ -40,7 +40,9 @@ def main() -> None:
     runs: dict[str, list[float]] = {name: [] for name in PROGRAMS}
     for repeat in range(args.repeats + 1):  # the first fills the caches
         for name, program in PROGRAMS.items():
-            runs[name] += [seconds(program)] if repeat else [seconds(program)][:0]
+            taken = seconds(program)
+            if repeat:
+                runs[name].append(taken)
     ms = {name: median_ms(values) for name, values in runs.items()}
     for name, value in ms.items():
         print(f"{name:>30}: {value:6.0f} ms")

@@ -11,6 +11,7 @@ from torch import nn
 from hftransfer.objectives import Objective, build_objectives, parse_objectives
 
 WIDTH, CLASSES = 6, 3
+MULTIPLIERS = {1: [1], 2: [1, 0.5], 3: [2, 1, 0.5], 4: [2, 1, 0.5, 0.25], 5: [4, 2, 1, 0.5, 0.25]}
 
 
 def make(kind: str, width: int = WIDTH, classes: int = CLASSES, **settings: Any) -> Objective:
@@ -21,7 +22,12 @@ def make(kind: str, width: int = WIDTH, classes: int = CLASSES, **settings: Any)
 
 
 def batch(
-    n: int = 7, m: int = 5, width: int = WIDTH, classes: int = CLASSES, seed: int = 0, dtype: torch.dtype = torch.float32
+    n: int = 7,
+    m: int = 5,
+    width: int = WIDTH,
+    classes: int = CLASSES,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float32,
 ) -> dict[str, torch.Tensor]:
     """A batch of two different domains; features and logits want a gradient."""
     g = torch.Generator().manual_seed(seed)
@@ -67,3 +73,20 @@ def mlp(module: nn.Module, x: np.ndarray) -> np.ndarray:
 def domain_entropy(source: np.ndarray, target: np.ndarray, s: Any = 1.0, t: Any = 1.0) -> float:
     """½(mean of s·BCE(source, 1) + mean of t·BCE(target, 0)) on logits."""
     return 0.5 * float((s * np.logaddexp(0, -source)).mean() + (t * np.logaddexp(0, target)).mean())
+
+
+def distances(z: np.ndarray) -> np.ndarray:
+    """All squared distances."""
+    return ((z[:, None] - z[None]) ** 2).sum(-1)
+
+
+def mmd(x: np.ndarray, y: np.ndarray, estimator: str = "unbiased", bandwidth: Any = "mean", kernels: int = 5) -> float:
+    """MMD² by its definition, from full matrices."""
+    n, m, d = len(x), len(y), distances(np.concatenate([x, y]))
+    pairs = d[np.triu_indices(n + m, 1)]
+    b = {"mean": pairs.mean(), "median": np.sort(pairs)[(len(pairs) - 1) // 2]}.get(bandwidth, bandwidth)
+    k = np.mean([np.exp(-d / (mu * b)) for mu in MULTIPLIERS[kernels]], axis=0)
+    ss, tt, st = k[:n, :n], k[n:, n:], k[:n, n:]
+    if estimator == "biased":
+        return ss.mean() + tt.mean() - 2 * st.mean()
+    return (ss.sum() - n) / (n * (n - 1)) + (tt.sum() - m) / (m * (m - 1)) - 2 * st.mean()

@@ -137,7 +137,7 @@ def test_an_objective_may_ask_only_for_what_there_is():
         def forward(self, source_features, target_labels):
             return source_features.sum()
 
-    with pytest.raises(TypeError, match="Greedy.forward asks for 'target_labels'; there is only source_features"):
+    with pytest.raises(TypeError, match="asks for 'target_labels'; there is only source_features"):
         Greedy.needs()
 
 

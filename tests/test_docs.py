@@ -1,0 +1,221 @@
+"""The documentation is held to the code: examples run, defaults, options and messages are those of the code."""
+
+from __future__ import annotations
+
+import ast
+import re
+import textwrap
+from pathlib import Path
+
+import pytest
+import tiny
+from datasets import Dataset
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertModel
+
+from hftransfer import AdaptationConfig, AdaptationTrainer, reveal_labels
+from hftransfer.cli.arguments import FinetuneArguments
+from hftransfer.cli.help import finetune_options
+from hftransfer.cli.parser import parse
+from hftransfer.data.labels import resolve_label_space
+from hftransfer.data.loading import load_domain
+from hftransfer.objectives.registry import REGISTRY, parse_objectives
+from hftransfer.trainers.checkpoints import check_output_dir
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = {"cdan_e": "cdan"}  # objectives that share a page
+MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.S | re.M)
+
+
+def rows(text: str) -> list[list[str]]:
+    """Cells of all Markdown tables, without the rules below their heads."""
+    lines = [line.strip() for line in text.splitlines() if line.lstrip().startswith("|")]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return [row for row in cells if not set("".join(row)) <= set("-: ")]
+
+
+# ---- examples
+
+
+def test_the_example_of_the_readme_runs(tmp_path, monkeypatch, model_folder):
+    """Twelve lines as printed, but for a tiny model and two steps; what they save loads without hftransfer."""
+    example = next(b for b in blocks(ROOT / "README.md", "python") if "AdaptationTrainer(" in b)
+    assert len([line for line in example.splitlines() if line.strip()]) <= 12
+    short = '"mmd": 1.0}, max_steps=2, use_cpu=True, report_to=[], disable_tqdm=True'
+    monkeypatch.chdir(tmp_path)
+    scope: dict = {}
+    exec(example.replace(MODEL, model_folder).replace('"mmd": 1.0}', short), scope)
+
+    assert scope["trainer"].state.global_step == 2
+    assert {"eval_source_accuracy", "eval_target_oracle_accuracy"} <= set(scope["trainer"].evaluate())
+    saved = tmp_path / "news-to-medical"
+    assert AutoModelForSequenceClassification.from_pretrained(saved).config.num_labels == 3
+    assert AutoTokenizer.from_pretrained(saved).vocab_size > 0
+
+
+@pytest.mark.parametrize("page", [DOCS / "python.md", ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name)
+def test_the_objective_of_ones_own_runs(tmp_path, monkeypatch, page):
+    """CORAL as the page writes it trains a step under its own name."""
+    import torch
+
+    from hftransfer import Objective
+
+    source = next(b for b in re.findall(r"```python\n(.*?)```", page.read_text(), re.S) if "class Coral" in b)
+    lines = [line for line in textwrap.dedent(source).splitlines() if "AdaptationConfig(" not in line]
+    scope = {"torch": torch, "Objective": Objective}
+    monkeypatch.setitem(REGISTRY, "coral", None)  # taken out again afterwards
+    exec("\n".join(lines), scope)
+    monkeypatch.setitem(REGISTRY, "coral", scope["Coral"])
+    x, y = torch.randn(9, 3), torch.randn(7, 3) * 2
+    expected = ((x.T.cov() - y.T.cov()) ** 2).sum() / (4 * 3**2)
+    torch.testing.assert_close(scope["Coral"]()(x, y), expected)
+    assert parse_objectives({"coral": 0.5})[0].kind == "coral"
+
+
+# ---- objectives
+
+
+@pytest.mark.parametrize("name", REGISTRY)
+def test_every_objective_has_a_page_a_row_and_a_place_in_the_site(name):
+    page = PAGES.get(name, name)
+    index = (DOCS / "objectives/index.md").read_text()
+    assert f"[`{name}`]({page}.md)" in index
+    assert f"objectives/{page}.md" in (ROOT / "mkdocs.yml").read_text()
+    text = (DOCS / f"objectives/{page}.md").read_text()
+    parts = ("Formula", "Needs", "When it helps", "When it hurts", "Defaults", "Cost", "Peer settings", "Paper")
+    assert re.findall(r"^## (.*)$", text, re.M) == list(parts)
+
+
+@pytest.mark.parametrize("name", [name for name in REGISTRY if name not in PAGES])
+def test_the_defaults_of_a_page_are_those_of_the_code(name):
+    cls = REGISTRY[name]
+    expected = {key: p.default for key, p in cls.settings().items()}
+    expected |= {"weight": 1.0, "schedule": cls.default_schedule}
+    table = (DOCS / f"objectives/{name}.md").read_text().split("## Defaults")[1].split("\n## ")[0]
+    printed = {row[0].strip("`"): ast.literal_eval(row[1].strip("`")) for row in rows(table) if row[0] != "setting"}
+    assert printed == expected
+
+
+# ---- options
+
+
+def test_the_recipe_page_lists_every_option_with_its_default():
+    """All options but those of `TrainingArguments`, no other, each beside its default."""
+    options = {o.name: o.default for o in finetune_options() if o.group != "Training"}
+    section = (DOCS / "recipe.md").read_text().split("## Options")[1].split("\n## ")[0]
+    printed: dict[str, str] = {}
+    for row in rows(section):
+        names = re.findall(r"`([a-z_]+)`", row[0])
+        defaults = [d.strip("` ") for d in row[1].split(",")] if len(names) > 1 else [row[1].strip("`")]
+        printed |= dict(zip(names, defaults, strict=True)) if names else {}
+    printed = {name: {"–": "", "true": "True", "false": "False"}.get(value, value) for name, value in printed.items()}
+    assert printed == options
+
+
+# ---- messages
+
+
+def train_on(train, target=None, evaluation=None, model=None, **settings):
+    """Builds a trainer that is expected to refuse."""
+    settings = {"objectives": {"mmd": 1.0}, **settings}
+    args = AdaptationConfig(output_dir="never-written", use_cpu=True, report_to=[], **settings)
+    target = tiny.domain(seed=1, labelled=False) if target is None else target
+    return AdaptationTrainer(model or tiny.bert(), args, train, target, evaluation, tiny.tokenizer())
+
+
+def table(**columns) -> Dataset:
+    return Dataset.from_dict(columns)
+
+
+def tag(words, labels):
+    return train_on(table(tokens=words, label=labels), table(tokens=[["w1"]]), model=tiny.bert(("down", "up"), True))
+
+
+def differing():
+    resolve_label_space(
+        {"source": tiny.domain(), "eval_dataset['target']": tiny.domain(labels=("falls", "up", "flat"))}, "label"
+    )
+
+
+def strange_file(tmp_path):
+    (tmp_path / "notes.txt").write_text("text")
+    load_domain("notes.txt", "source")
+
+
+BOTH = {"source": tiny.domain(), "target": tiny.domain(seed=3)}
+PAIR = {"model": tiny.bert(("down", "up"))}
+MADE = {
+    "data.md": [
+        lambda _: train_on(tiny.domain().rename_column("text", "texts")),
+        lambda _: train_on(tiny.domain(labelled=False)),
+        lambda _: train_on(table(text=["w1", None], label=["up", "down"]), **PAIR),
+        lambda _: train_on(table(text=["w1", " "], label=["up", "down"]), **PAIR),
+        lambda _: train_on(tiny.domain(), tiny.domain().select([])),
+        lambda _: train_on(BOTH["source"], BOTH["source"]),
+        lambda _: train_on(table(text=["w1", "w2"], label=[["up"], ["down", "up"]]), objectives={"cdan": 1}, **PAIR),
+        lambda _: tag([["w1", "w2"], ["w3", "w4"]], [["up", "down"], ["up"]]),
+        lambda _: tag(["w1 w2"], [["up", "down"]]),
+        lambda _: train_on(table(text=["w1", "w2"], label=[0.5, float("nan")]), model=tiny.bert(("score",))),
+        lambda _: train_on(tiny.domain(), task="sequence-clasification"),
+        lambda _: differing(),
+        lambda _: train_on(table(text=["w1", "w2"], label=["up", None]), **PAIR),
+        lambda _: train_on(table(text=["w1", "w2"], label=[0, -1])),
+        lambda _: resolve_label_space({"source": table(text=["w1", "w2"], label=["up", "up"])}, "label"),
+        lambda _: reveal_labels(tiny.domain(), per_class=100),
+        lambda _: reveal_labels(tiny.domain()),
+        lambda _: train_on(table(text=["w1"], label=["up"]).to_iterable_dataset(), model="x/y", max_steps=3),
+        lambda _: load_domain("nofile.csv", "source"),
+        strange_file,
+    ],
+    "metrics.md": [
+        lambda _: train_on(tiny.domain(), evaluation=BOTH, metric_for_best_model="eval_target_accuracy"),
+        lambda _: train_on(tiny.domain(), evaluation=BOTH, metric_for_best_model="loss"),
+    ],
+    "python.md": [lambda _: train_on(tiny.domain(), model=BertModel(tiny.bert().config))],
+    "objectives/index.md": [
+        lambda _: parse_objectives({"mdm": 1.0}),
+        lambda _: parse_objectives({"mmd": {"kernel": 3}}),
+    ],
+}
+CASES = [(page, i) for page, makers in MADE.items() for i in range(len(makers))]
+
+
+@pytest.mark.parametrize(("page", "i"), CASES)
+def test_a_message_in_the_documentation_is_the_one_you_get(page, i, tmp_path, monkeypatch):
+    """The i-th message of a page, word for word."""
+    monkeypatch.chdir(tmp_path)
+    printed = blocks(DOCS / page, "text")
+    assert len(printed) == len(MADE[page]), "each message of the page needs a case here, in order"
+    with pytest.raises((ValueError, FileNotFoundError)) as caught:
+        MADE[page][i](tmp_path)
+    assert str(caught.value) == printed[i].strip()
+
+
+def test_the_messages_of_the_recipe_page(tmp_path, monkeypatch, capsys):
+    """A typo in a file and on the command line, GPUs without a launcher, a folder that holds a run."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text("sourcee: news.csv")
+    (tmp_path / "runs/mine/checkpoint-9").mkdir(parents=True)
+    _plan, file, word, parallel, taken = (block.strip() for block in blocks(DOCS / "recipe.md", "text"))
+    for argv, message in ((["--config", "mine.yaml"], file), (["--targett", "medical.csv"], word)):
+        with pytest.raises(SystemExit):
+            parse(argv, [FinetuneArguments, AdaptationConfig])
+        assert message in capsys.readouterr().err
+    monkeypatch.setattr(AdaptationConfig, "n_gpu", 2)
+    with pytest.raises(ValueError, match="no launcher") as refused:
+        train_on(tiny.domain())
+    assert str(refused.value) == parallel
+    with pytest.raises(FileExistsError) as refused:
+        check_output_dir("runs/mine", overwrite=False)
+    assert str(refused.value) == taken
+
+
+def test_resuming_from_the_last_checkpoint_can_be_said_in_words():
+    """`--resume_from_checkpoint true` is the last checkpoint, not a folder called true."""
+    for word, meant in (("true", True), ("True", True), ("false", False), ("runs/checkpoint-5", "runs/checkpoint-5")):
+        _, config = parse(["--resume_from_checkpoint", word, "--use_cpu"], [FinetuneArguments, AdaptationConfig])
+        assert config.resume_from_checkpoint == meant

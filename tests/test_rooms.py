@@ -1,0 +1,168 @@
+"""One room, one question: imports point only the way the table says."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import hftransfer
+
+PACKAGE = Path(hftransfer.__file__).parent
+RECIPES = PACKAGE.parent / "recipes"
+
+# What each room may import of ours. `messages` and `_version` are for everybody.
+SHARED = {"messages", "_version"}
+ROOMS = {
+    "data": {"network"},
+    "models": {"network"},
+    "objectives": set(),
+    "embeddings": {"data", "models"},
+    "selection": {"embeddings"},
+    "reporting": set(),
+    "trainers": {"data", "models", "objectives", "embeddings", "selection", "reporting", "network"},
+    "cli": set(),
+}
+TYPES_ONLY = {"objectives": {"models"}}  # under `if TYPE_CHECKING`
+LAZILY = {"cli": {"data", "models", "objectives", "trainers", "reporting", "recipes"}}  # inside functions
+# Single files beside the rooms; the public names are imported when first used, from a list in __init__.pyi.
+FILES = {"__init__": {"_version"}, "_version": set(), "messages": set(), "network": set()}
+
+
+@dataclass(frozen=True)
+class Import:
+    """One import of ours: the room or file it reaches, the module named in full, and where it stands."""
+
+    room: str
+    module: str
+    typing: bool
+    lazy: bool
+    names: tuple[str, ...] = ()
+
+
+def imports(source: str, module: str, is_package: bool = False) -> Iterator[Import]:
+    """Imports of `hftransfer` in a module's source, relative ones resolved, those of submodules by name too."""
+    here = module.split(".")
+
+    def walk(node: ast.AST, typing: bool, lazy: bool) -> Iterator[Import]:
+        if isinstance(node, ast.Import):
+            targets = [(alias.name.split("."), ()) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            up = node.level - 1 if is_package else node.level
+            base = (here[: len(here) - up] if node.level else []) + (node.module.split(".") if node.module else [])
+            names = tuple(alias.name for alias in node.names)
+            targets = [([*base, name], (name,)) for name in names] if base == ["hftransfer"] else [(base, names)]
+        else:
+            targets = []
+        for path, names in targets:
+            if path[0] == "hftransfer":
+                yield Import(path[1] if len(path) > 1 else "__init__", ".".join(path), typing, lazy, names)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            for child in node.body:
+                yield from walk(child, True, lazy)
+            for child in node.orelse:
+                yield from walk(child, typing, lazy)
+            return
+        inside = lazy or isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+        for child in ast.iter_child_nodes(node):
+            yield from walk(child, typing, inside)
+
+    yield from walk(ast.parse(source), False, False)
+
+
+def forbidden(room: str, found: Import) -> bool:
+    allowed = SHARED | {room} | ROOMS[room]
+    if found.typing:
+        allowed |= TYPES_ONLY.get(room, set())
+    if found.lazy:
+        allowed |= LAZILY.get(room, set())
+    return found.room not in allowed
+
+
+def modules() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def dotted(path: Path) -> str:
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports_of(path: Path) -> list[Import]:
+    return list(imports(path.read_text(encoding="utf-8"), dotted(path), path.name == "__init__.py"))
+
+
+@pytest.mark.parametrize("path", modules(), ids=dotted)
+def test_imports_point_one_way(path):
+    parts = path.relative_to(PACKAGE).parts
+    if len(parts) == 1:
+        wrong = [i for i in imports_of(path) if i.room not in FILES[path.stem]]
+    else:
+        wrong = [i for i in imports_of(path) if forbidden(parts[0], i)]
+    assert not wrong, f"{dotted(path)} imports {', '.join(i.module for i in wrong)}"
+
+
+def test_every_room_is_in_the_table():
+    found = {p.name for p in PACKAGE.iterdir() if (p / "__init__.py").is_file()}
+    assert found <= set(ROOMS)
+    assert {"data", "models", "objectives", "trainers", "reporting", "cli"} <= found
+
+
+def test_the_table_has_no_circle():
+    """Rooms can be put in an order in which each imports only those before it."""
+    left = dict(ROOMS)
+    while left:
+        free = [room for room, allowed in left.items() if not allowed & set(left)]
+        assert free, f"a circle among {', '.join(left)}"
+        for room in free:
+            del left[room]
+
+
+def test_recipes_import_no_private_name():
+    for path in sorted(RECIPES.glob("*.py")):
+        for found in imports(path.read_text(encoding="utf-8"), path.stem):
+            private = [part for part in [*found.module.split("."), *found.names] if part.startswith("_")]
+            assert not private, f"{path.name} imports {found.module}: {', '.join(private)}"
+
+
+@pytest.mark.parametrize(
+    ("room", "source", "caught"),
+    [
+        ("objectives", "from ..trainers.adapter import DomainAdapter", True),
+        ("objectives", "from ..messages import nearest", False),
+        ("objectives", "from .base import Objective", False),
+        ("objectives", "from ..models.tap import Head", True),
+        ("objectives", "if TYPE_CHECKING:\n    from ..models.tap import Head", False),
+        ("objectives", "if TYPE_CHECKING:\n    pass\nelse:\n    from ..models.tap import Head", True),
+        ("objectives", "if TYPE_CHECKING:\n    from ..data.text import LENGTH", True),
+        ("data", "import hftransfer.models.tap", True),
+        ("data", "from hftransfer import models", True),
+        ("data", "from hftransfer import load_model", True),
+        ("data", "from .. import models", True),
+        ("data", "import torch, os.path as p\nfrom datasets import Dataset", False),
+        ("data", "def f():\n    from ..trainers import plan", True),
+        ("data", "try:\n    from ..trainers import plan\nexcept ImportError:\n    pass", True),
+        ("models", "class A:\n    from ..data import text", True),
+        ("cli", "from ..trainers.config import AdaptationConfig", True),
+        ("cli", "def f():\n    from ..trainers.config import AdaptationConfig", False),
+        ("reporting", "from ..trainers.plan import plan", True),
+        ("trainers", "from ..reporting.tables import print_plan", False),
+        ("trainers", "from ..cli.parser import parse", True),
+        ("trainers", "import hftransfer", True),
+    ],
+)
+def test_a_planted_import_is_judged(room, source, caught):
+    found = list(imports(source, f"hftransfer.{room}.module"))
+    assert any(forbidden(room, i) for i in found) is caught
+
+
+def test_relative_imports_resolve_from_packages_and_deeper_modules():
+    def reached(*args) -> list[str]:
+        return [i.module for i in imports(*args)]
+
+    assert reached("from .base import X", "hftransfer.objectives", True) == ["hftransfer.objectives.base"]
+    assert reached("from ..base import X", "hftransfer.objectives.alignment.mmd") == ["hftransfer.objectives.base"]
+    assert reached("from ...models import tap", "hftransfer.objectives.alignment.mmd") == ["hftransfer.models"]

@@ -1,0 +1,148 @@
+"""Choosing a checkpoint: by source metrics or by ones that need no label, never by target labels unless asked to."""
+
+from __future__ import annotations
+
+import pytest
+import runs
+import tiny
+from transformers import EarlyStoppingCallback
+
+
+def sets():
+    return {"source": tiny.domain(9, seed=5), "target": tiny.domain(9, seed=6)}
+
+
+def choosing(folder, metric, evaluation=None, **settings):
+    """A run that evaluates and saves after each of its steps, at a rate at which metrics jump."""
+    schedule = dict(save_strategy="steps", save_steps=1, eval_strategy="steps", eval_steps=1, max_steps=4)
+    return runs.trainer(
+        folder,
+        settings.pop("model", None) or tiny.bert(initializer_range=0.3),
+        eval_dataset=evaluation or sets(),
+        metric_for_best_model=metric,
+        load_best_model_at_end=True,
+        learning_rate=3e-2,
+        **schedule | settings,
+    )
+
+
+@pytest.mark.parametrize(
+    ("metric", "more_is_better"),
+    [
+        ("eval_source_accuracy", True),
+        ("source_macro_f1", True),
+        ("eval_source_loss", False),
+        ("eval_target_information", True),
+        ("eval_target_entropy", False),
+    ],
+)
+def test_the_best_checkpoint_comes_back(metric, more_is_better, tmp_path):
+    run = choosing(tmp_path, metric)
+    run.train()
+    key = metric if metric.startswith("eval_") else f"eval_{metric}"
+    values = runs.logged(run, key)
+    assert len(values) == 4
+    assert len(set(values)) > 1
+    best = max(values) if more_is_better else min(values)
+    assert run.state.best_metric == best
+    assert run.state.best_global_step == values.index(best) + 1
+    assert run.evaluate()[key] == pytest.approx(best, rel=1e-5)
+    kept = type(run.model.model).from_pretrained(tmp_path / f"checkpoint-{values.index(best) + 1}")
+    assert not runs.moved(run.model.model, runs.copied(kept))
+
+
+@pytest.mark.parametrize("metric", ["eval_source_mse", "mae", "loss"])
+def test_less_error_is_better_in_regression(metric, tmp_path):
+    def data(seed):
+        return tiny.domain(9, seed, labelled=False).add_column("label", [0.25, 1.5, -2.0] * 3)
+
+    run = choosing(tmp_path, metric, data(5), train_dataset=data(0), model=tiny.bert(("score",)))
+    run.train()
+    values = runs.logged(run, f"eval_source_{metric.removeprefix('eval_source_')}")
+    assert run.state.best_metric == min(values) < max(values)
+
+
+def test_what_the_user_says_is_better_is_better(tmp_path):
+    assert not runs.config(tmp_path, metric_for_best_model="eval_target_entropy").greater_is_better
+    assert runs.config(tmp_path, metric_for_best_model="eval_target_entropy", greater_is_better=True).greater_is_better
+    assert runs.config(tmp_path).greater_is_better is None
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "eval_accuracy", "eval_source_accuracy", "source_accuracy"])
+def test_a_single_set_need_not_be_named(metric, tmp_path):
+    run = choosing(tmp_path, metric, tiny.domain(9, seed=5), max_steps=2)
+    run.train()
+    assert run.state.best_metric == max(runs.logged(run, "eval_source_accuracy"))
+
+
+def test_without_a_metric_the_sources_loss_decides(tmp_path):
+    run = choosing(tmp_path, None, tiny.domain(9, seed=5), max_steps=2)
+    run.train()
+    assert run.state.best_metric == min(runs.logged(run, "eval_source_loss"))
+
+
+@pytest.mark.parametrize(
+    ("metric", "message"),
+    [
+        ("eval_target_accuracy", "reads the labels of 'target'.*eval_target_information.*eval_target_oracle_accuracy"),
+        ("target_macro_f1", "reads the labels of 'target'"),
+        ("eval_target_loss", "reads the labels of 'target'"),
+        ("eval_target_oracle_accuracy", "reads the labels of 'target'.*as eval_target_oracle_accuracy"),
+        ("loss", "does not say of which set"),
+        ("eval_loss", "does not say of which set"),
+        ("accuracy", r"names none of the evaluation sets \(source, target\)"),
+        ("eval_sorce_accuracy", "names none.*Did you mean 'source_accuracy'"),
+    ],
+)
+def test_metrics_that_cannot_choose(metric, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        runs.trainer(tmp_path, eval_dataset=sets(), metric_for_best_model=metric)
+
+
+def test_labels_of_the_target_choose_only_when_asked_to(tmp_path):
+    run = choosing(tmp_path, "eval_target_oracle_accuracy", allow_oracle_selection=True, max_steps=2)
+    run.train()
+    assert run.state.best_metric == max(runs.logged(run, "eval_target_oracle_accuracy"))
+    with pytest.raises(ValueError, match="as eval_target_oracle_accuracy"):  # there is no metric of that name
+        runs.trainer(
+            tmp_path, eval_dataset=sets(), metric_for_best_model="eval_target_accuracy", allow_oracle_selection=True
+        )
+
+
+def test_a_run_stops_early(tmp_path):
+    """A user's metric that falls at every evaluation, with patience for two."""
+    scores = iter(range(10, 0, -1))
+    run = choosing(
+        tmp_path,
+        "eval_source_score",
+        {"source": tiny.domain(9, seed=5)},
+        compute_metrics=lambda _: {"score": float(next(scores))},
+        callbacks=[EarlyStoppingCallback(early_stopping_patience=2)],
+        max_steps=8,
+    )
+    run.train()
+    assert run.state.global_step == 3
+    assert (run.state.best_metric, run.state.best_global_step) == (10, 1)
+    load = type(run.model.model).from_pretrained
+    assert not runs.moved(run.model.model, runs.copied(load(tmp_path / "checkpoint-1")))
+    assert runs.moved(run.model.model, runs.copied(load(tmp_path / "checkpoint-3")))
+
+
+def test_early_stopping_reads_one_set_of_several(tmp_path):
+    run = choosing(
+        tmp_path,
+        "eval_target_diversity",
+        callbacks=[EarlyStoppingCallback(early_stopping_patience=1, early_stopping_threshold=10.0)],
+        max_steps=8,
+    )
+    run.train()
+    assert run.state.global_step == 2  # nothing rises by ten: the second evaluation ends it
+
+
+def test_a_plateau_schedule_reads_it_too(tmp_path):
+    args = dict(lr_scheduler_type="reduce_lr_on_plateau", lr_scheduler_kwargs={"patience": 0, "threshold": 10.0})
+    run = choosing(tmp_path, "eval_target_information", max_steps=3, **args)
+    run.train()
+    rates = runs.logged(run, "learning_rate")
+    assert rates[0] > rates[-1]
+
