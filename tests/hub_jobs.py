@@ -174,14 +174,8 @@ def fail(folder: Path) -> dict:
     catch.emit = lambda record: said.append(record.getMessage())
     logging.getLogger("hftransfer").addHandler(catch)
     hub.fail("POST", "/preupload/", status=500)
-    background = runs.trainer(
-        folder / "background",
-        save_strategy="steps",
-        save_steps=1,
-        push_to_hub=True,
-        hub_model_id="me/bg",
-        hub_token=TOKEN,
-    )
+    own = {"push_to_hub": True, "hub_model_id": "me/background", "hub_token": TOKEN}
+    background = runs.trainer(folder / "background", save_strategy="steps", save_steps=1, **own)
     background.train()
     out["background"] = {"step": background.state.global_step, "said": said}
     hub.faults.clear()

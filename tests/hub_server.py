@@ -184,7 +184,7 @@ class Handler(BaseHTTPRequestHandler):
         self.connection.shutdown(socket.SHUT_RD)
         self.connection.close()
         self.close_connection = True
-        self.wfile = open("/dev/null", "wb")  # noqa: SIM115 (the base class flushes and closes it)
+        self.wfile = open("/dev/null", "wb")  # the base class flushes and closes it
 
     def send(self, content: object, status: int = 200, headers: dict[str, str] | None = None) -> None:
         data = content if isinstance(content, bytes) else json.dumps(content).encode()

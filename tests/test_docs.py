@@ -8,11 +8,13 @@ import textwrap
 from pathlib import Path
 
 import pytest
+import runs
 import tiny
+import torch
 from datasets import Dataset
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertModel
 
-from hftransfer import AdaptationConfig, AdaptationTrainer, reveal_labels
+from hftransfer import AdaptationConfig, AdaptationTrainer, Objective, reveal_labels
 from hftransfer.cli.arguments import FinetuneArguments
 from hftransfer.cli.help import finetune_options
 from hftransfer.cli.parser import parse
@@ -59,21 +61,18 @@ def test_the_example_of_the_readme_runs(tmp_path, monkeypatch, model_folder):
 
 @pytest.mark.parametrize("page", [DOCS / "python.md", ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name)
 def test_the_objective_of_ones_own_runs(tmp_path, monkeypatch, page):
-    """CORAL as the page writes it trains a step under its own name."""
-    import torch
-
-    from hftransfer import Objective
-
-    source = next(b for b in re.findall(r"```python\n(.*?)```", page.read_text(), re.S) if "class Coral" in b)
-    lines = [line for line in textwrap.dedent(source).splitlines() if "AdaptationConfig(" not in line]
+    """The class as the page writes it, registered under the page's name, trains a step."""
+    source = next(b for b in re.findall(r"```python\n(.*?)```", page.read_text(), re.S) if "class MeanGap" in b)
+    monkeypatch.setitem(REGISTRY, "mean_gap", None)  # taken out again afterwards
     scope = {"torch": torch, "Objective": Objective}
-    monkeypatch.setitem(REGISTRY, "coral", None)  # taken out again afterwards
-    exec("\n".join(lines), scope)
-    monkeypatch.setitem(REGISTRY, "coral", scope["Coral"])
-    x, y = torch.randn(9, 3), torch.randn(7, 3) * 2
-    expected = ((x.T.cov() - y.T.cov()) ** 2).sum() / (4 * 3**2)
-    torch.testing.assert_close(scope["Coral"]()(x, y), expected)
-    assert parse_objectives({"coral": 0.5})[0].kind == "coral"
+    exec(textwrap.dedent(source), scope)
+    REGISTRY["mean_gap"] = scope["MeanGap"]
+    x, y = torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([[0.0, 1.0]])
+    assert scope["MeanGap"]()(x, y).item() == 8.0
+
+    run = runs.trainer(tmp_path, objectives={"mean_gap": 1.0}, max_steps=1)
+    run.train()
+    assert len(runs.logged(run, "mean_gap_loss")) == 1
 
 
 # ---- objectives

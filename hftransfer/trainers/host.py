@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     class Host(Trainer):
         args: AdaptationConfig
         model: Any
+        hub_model_id: Any
         space: LabelSpace
         policy: PolicyReport
         source_names: tuple[str, ...]

@@ -89,7 +89,7 @@ def label_free_metrics(task: str, logits: Any) -> dict[str, float]:
     entropy = float(-(p * np.log(np.clip(p, 1e-12, None))).sum(1).mean())
     mean = p.mean(0)
     marginal = float(-(mean * np.log(np.clip(mean, 1e-12, None))).sum())
-    return {"entropy": entropy, "diversity": marginal / np.log(p.shape[1]), "information": marginal - entropy}
+    return {"entropy": entropy, "diversity": float(marginal / np.log(p.shape[1])), "information": marginal - entropy}
 
 
 def _logits(predictions: Any) -> np.ndarray:

@@ -181,7 +181,7 @@ class Publishing(Host):
 
     # ---- the card
 
-    def create_model_card(
+    def create_model_card(  # type: ignore[override]  # keys that Trainer names one by one go to the metadata
         self,
         language: str | None = None,
         license: str | None = None,
@@ -215,6 +215,7 @@ class Publishing(Host):
         args, model = self.args, self.model.model
         base = model.get_base_model() if is_peft(model) else model
         data = self.dataset_names or {}
+        rows = args.per_device_train_batch_size * args.world_size * args.gradient_accumulation_steps
         last: dict[str, float] = {}
         for entry in self.state.log_history:
             last |= {k: v for k, v in entry.items() if k.startswith("eval_")}
@@ -233,8 +234,9 @@ class Publishing(Host):
                 "learning rate": f"{args.learning_rate:g}",
                 "epochs": f"{args.num_train_epochs:g}" if args.max_steps <= 0 else "",
                 "steps": str(self.state.max_steps or args.max_steps),
-                "batch": f"{args.per_device_train_batch_size} source rows, {args.target_ratio:g} target rows for each; "
-                f"{args.gradient_accumulation_steps} accumulated, processes: {args.world_size}",
+                "batch": f"{rows} source rows ({args.per_device_train_batch_size} a device, {args.world_size} "
+                f"process(es), {args.gradient_accumulation_steps} accumulated)",
+                "target rows per source row": f"{args.target_ratio:g}",
                 "precision": "bf16" if args.bf16 else "fp16" if args.fp16 else "fp32",
                 "seed": str(args.seed),
             },

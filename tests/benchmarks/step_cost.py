@@ -8,9 +8,9 @@
 - bare: a plain PyTorch loop doing the same math (written out below, without a line of ours);
 - plain: fine-tuning on the 32 rows, all labelled, without an objective.
 
-A step of ours is all that happens between two ends of a step: loading and collating rows, forward, backward, clipping,
-AdamW, schedule, logging. A rival's step is forward, backward, clipping and AdamW on a batch made beforehand. Medians of
-process time are compared.
+A step of ours is all that happens between two ends of a step: loading and collating rows, forward, backward,
+clipping, AdamW, schedule, logging. A rival's step is forward, backward, clipping and AdamW on a batch made beforehand.
+Medians of process time are compared.
 """
 
 from __future__ import annotations

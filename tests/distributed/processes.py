@@ -15,7 +15,7 @@ HERE = Path(__file__).parent
 KILLED = -9
 # A server imports the slow modules once; every child is forked from it, clean of what the test process did.
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["conftest", "hftransfer.trainers.trainer", "peft", "tiny"])
+FORKS.set_forkserver_preload(["preloaded"])
 
 
 def torchrun(script: str, *arguments: Any, processes: int = 2, timeout: float = 240) -> str:

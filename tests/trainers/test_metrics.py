@@ -53,7 +53,7 @@ SETS_EXPECTED = {
     "micro_f1": 2 * 2 / (3 + 4),
 }
 PAIR = np.array([1.0, 2.0, 6.0]), np.array([2.0, 2.0, 4.0])
-REGRESSION = {"mse": 5 / 3, "mae": 1.0, "pearson": 5 / np.sqrt(14 * 8 / 3 * 3 / 3)}
+REGRESSION = {"mse": 5 / 3, "mae": 1.0, "pearson": 6 / np.sqrt(14 * 8 / 3)}
 
 
 def test_one_label_a_row():
