@@ -39,7 +39,7 @@ def run(script, config) -> int:
     from hftransfer.data.loading import hold_out, load_domain
     from hftransfer.reporting.model_card import load_lines
     from hftransfer.reporting.tables import print_plan, print_results
-    from hftransfer.trainers.checkpoints import check_output_dir
+    from hftransfer.trainers.checkpoints import check_output_dir, find_checkpoint
     from hftransfer.trainers.plan import plan
     from hftransfer.trainers.preparation import prepare
     from hftransfer.trainers.publishing import claim_repo, upload_command
@@ -49,7 +49,9 @@ def run(script, config) -> int:
         raise ValueError("--source is missing: name a labelled source, or `--source sample`.")
     if script.target and script.target != "sample" and script.target in named(script.source).values():
         raise ValueError(f"--target {script.target} is a source too: there is nothing to adapt to.")
-    if not config.resume_from_checkpoint and not script.dry_run:
+    if config.resume_from_checkpoint:
+        config.resume_from_checkpoint = find_checkpoint(config.output_dir, config.resume_from_checkpoint)
+    elif not script.dry_run:
         check_output_dir(config.output_dir, config.overwrite_output_dir)
 
     # 2. Load the domains.

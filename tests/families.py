@@ -7,15 +7,15 @@ import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoModelForTokenClassification
 
 SEQUENCE, TOKEN = "sequence-classification", "token-classification"
-SHARED = dict(vocab_size=64, max_position_embeddings=66, pad_token_id=0)
-SIZES = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=48)
-SPECIAL = dict(cls_token_id=2, sep_token_id=3, bos_token_id=2, eos_token_id=3)
-RELATIVE = dict(relative_attention=True, position_buckets=8, pos_att_type=["p2c", "c2p"], share_att_key=True)
+SHARED = {"vocab_size": 64, "max_position_embeddings": 66, "pad_token_id": 0}
+SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
+SPECIAL = {"cls_token_id": 2, "sep_token_id": 3, "bos_token_id": 2, "eos_token_id": 3}
+RELATIVE = {"relative_attention": True, "position_buckets": 8, "pos_att_type": ["p2c", "c2p"], "share_att_key": True}
 
 FAMILIES = {
     "bert": SIZES,
     "albert": dict(**SIZES, embedding_size=16),
-    "distilbert": dict(dim=32, n_layers=2, n_heads=2, hidden_dim=48),
+    "distilbert": {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 48},
     "roberta": SIZES,
     "xlm-roberta": SIZES,
     "electra": dict(**SIZES, embedding_size=16),
@@ -32,7 +32,7 @@ def build(family: str, task: str = SEQUENCE, labels=tiny.LABELS, seed: int = 0, 
     """A two-layer model of width 32 in training mode, with dropout where its family has it."""
     torch.manual_seed(seed)
     names = dict(enumerate(labels))
-    settings = SHARED | FAMILIES[family] | dict(id2label=names, label2id={v: k for k, v in names.items()}) | config
+    settings = SHARED | FAMILIES[family] | {"id2label": names, "label2id": {v: k for k, v in names.items()}} | config
     auto = AutoModelForTokenClassification if task == TOKEN else AutoModelForSequenceClassification
     return auto.from_config(AutoConfig.for_model(family, **settings)).train()
 

@@ -10,24 +10,31 @@ from hftransfer import AdaptationConfig, AdaptationTrainer
 
 def config(folder, **settings) -> AdaptationConfig:
     """Two steps of 4 + 4 rows on the CPU, nothing saved, with a rate at which every parameter moves."""
-    defaults = dict(
-        objectives={"mmd": 1.0},
-        max_steps=2,
-        per_device_train_batch_size=4,
-        learning_rate=1e-2,
-        warmup_steps=0,
-        logging_steps=1,
-        save_strategy="no",
-        report_to=[],
-        disable_tqdm=True,
-        use_cpu=True,
-    )
+    defaults = {
+        "objectives": {"mmd": 1.0},
+        "max_steps": 2,
+        "per_device_train_batch_size": 4,
+        "learning_rate": 1e-2,
+        "warmup_steps": 0,
+        "logging_steps": 1,
+        "save_strategy": "no",
+        "report_to": [],
+        "disable_tqdm": True,
+        "use_cpu": True,
+    }
     return AdaptationConfig(output_dir=str(folder), **defaults | settings)
 
 
 def trainer(folder, model=None, args=None, cls=AdaptationTrainer, **settings) -> AdaptationTrainer:
     """A trainer on tiny domains; what the trainer takes goes by its name, the rest to the config."""
-    own = ("eval_dataset", "compute_metrics", "preprocess_logits_for_metrics", "callbacks", "peft_config", "optimizers")
+    own = (
+        "eval_dataset",
+        "compute_metrics",
+        "preprocess_logits_for_metrics",
+        "callbacks",
+        "peft_config",
+        "optimizers",
+    )
     given = {k: settings.pop(k) for k in own if k in settings}
     given["train_dataset"] = settings.pop("train_dataset", None) or tiny.domain()
     given["target_dataset"] = settings.pop("target_dataset", None) or tiny.domain(seed=1, labelled=False)

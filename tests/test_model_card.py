@@ -11,6 +11,7 @@ import torch
 import yaml
 from peft import LoraConfig, get_peft_model
 
+from hftransfer.models import loading
 from hftransfer.reporting.model_card import CardFacts, is_hub_id, load_lines, render_card
 
 FACTS = CardFacts(
@@ -71,8 +72,6 @@ def test_the_lines_load_the_model(tmp_path, task, labels, kind, adapter):
         base.save_pretrained(tmp_path / "base")
         model.name_or_path = str(tmp_path / "base")
         model = get_peft_model(model, LoraConfig(r=2, target_modules=["query"], modules_to_save=["classifier"]))
-        if not tagging:  # the pooler of a new sequence classifier is new too
-            model.base_model.model.bert.pooler.load_state_dict(base.pooler.state_dict())
     folder = saved(model, tmp_path / "model")
     shown = labels if task != "regression" else ()
     names: dict = {}
@@ -91,6 +90,19 @@ def test_the_lines_load_the_model(tmp_path, task, labels, kind, adapter):
         squash = torch.sigmoid if kind == "multi_label_classification" else lambda x: torch.softmax(x, -1)
         scores = {entry["label"]: entry["score"] for entry in pipe("w1 w2 up", top_k=None)}
         assert scores == pytest.approx(dict(zip(labels, squash(expected[0]).tolist(), strict=True)), abs=1e-4)
+
+
+def test_an_offline_copy_goes_by_its_hub_id(tmp_path, monkeypatch):
+    """In the config and in an adapter: the folder of an installed package is of no use to anybody else."""
+    tiny.bert().save_pretrained(tmp_path / "packaged_copy" / "model")
+    (tmp_path / "packaged_copy" / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(loading.OFFLINE_COPIES, "owner/base", ("packaged_copy", "model"))
+    monkeypatch.setattr(loading, "hub_reachable", lambda: False)
+    model = loading.load_model("owner/base", "sequence-classification", tiny.LABELS)
+    assert model.config.name_or_path == "owner/base"
+    adapter = get_peft_model(model, LoraConfig(r=2, target_modules=["query"]))
+    assert adapter.peft_config["default"].base_model_name_or_path == "owner/base"
 
 
 def test_results_are_a_table_with_oracle_marked():

@@ -24,16 +24,16 @@ def bert(labels=LABELS, tagging: bool = False, seed: int = 0, **config):
     """A two-layer BERT of width 32 with a head for `labels`."""
     torch.manual_seed(seed)
     names = dict(enumerate(labels))
-    settings = dict(
-        vocab_size=64,
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=48,
-        max_position_embeddings=64,
-        id2label=names,
-        label2id={v: k for k, v in names.items()},
-    )
+    settings = {
+        "vocab_size": 64,
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 48,
+        "max_position_embeddings": 64,
+        "id2label": names,
+        "label2id": {v: k for k, v in names.items()},
+    }
     cls = BertForTokenClassification if tagging else BertForSequenceClassification
     return cls(BertConfig(**settings | config))
 

@@ -68,7 +68,8 @@ def _option(node: ast.AnnAssign, group: str) -> Option:
                         text = str(_literal(item))
     elif value is not None:
         default = ast.unparse(value)
-    return Option(name, {"list": "", "None": ""}.get(default, default.strip("'\"")), " ".join(text.split()), group)
+    shown = "" if default == "None" or (default.isidentifier() and default not in ("True", "False")) else default
+    return Option(name, shown.strip("'\""), " ".join(text.split()), group)
 
 
 def _literal(node: ast.expr) -> object:

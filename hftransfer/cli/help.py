@@ -40,6 +40,7 @@ def print_help() -> None:
             group = option.group
             print(f"\n{group}{' (transformers.TrainingArguments)' if group == 'Training' else ''}:")
         default = f" [{option.default}]" if option.default else ""
-        print(f"  --{option.name}{default}")
+        off = f", --no_{option.name}" if option.default == "True" else ""
+        print(f"  --{option.name}{off}{default}")
         if option.help:
             print(textwrap.fill(option.help, width, initial_indent=" " * 6, subsequent_indent=" " * 6))

@@ -78,9 +78,12 @@ def hold_out(splits: dict[str, Any], fraction: float, seed: int) -> dict[str, An
     if not 0 < fraction < 1:
         raise ValueError(f"validation_fraction={fraction} must be between 0 and 1.")
     train = splits["train"]
-    if len(train) < 2:
-        raise ValueError(f"A train split of {len(train)} row cannot be cut for validation; set validation_fraction 0.")
-    cut = train.train_test_split(max(1, round(len(train) * fraction)), seed=seed)
+    size = max(1, round(len(train) * fraction))
+    if size >= len(train):
+        raise ValueError(
+            f"A train split of {len(train)} row(s) cannot be cut for validation; set validation_fraction to 0."
+        )
+    cut = train.train_test_split(size, seed=seed)
     return {**splits, "train": cut["train"], "validation": cut["test"]}
 
 

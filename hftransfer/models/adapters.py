@@ -10,7 +10,6 @@ from torch import nn
 from .structure import head_modules, layers
 from .tap import Head
 
-
 # Methods that do not adapt linears as such (norms, biases, scales of some activations): PEFT knows their targets.
 OWN_TARGETS = ("IA3", "LN_TUNING", "BEFT")
 
@@ -21,13 +20,19 @@ def complete_peft_config(model: nn.Module, peft_config: Any, head: Head) -> Any:
     `target_modules` of `None` or `"all-linear"` becomes every linear of the layers and of what stands between them
     and the head (a pooler), by full name. `modules_to_save` becomes the head's own modules, by full name. So a new
     head is always trained and saved, and DistilBERT's `pre_classifier`, which the suffix rule confuses with
-    `classifier`, is trained in full instead of being wrapped twice.
+    `classifier`, is trained in full instead of being wrapped twice. A pooler that the checkpoint lacks is saved in full
+    too: whoever loads the adapter would draw another one.
 
     Raises:
         ValueError: the model has no linear layers to adapt.
     """
     config = copy.deepcopy(peft_config)
     saved = head_modules(model, head)
+    names = {key.rpartition(".")[0] for key in getattr(model, "fresh_weights", ())}
+    fresh = sorted(name for name in names if not f"{name}.".startswith(tuple(f"{s}." for s in saved)))
+    saved += fresh
+    if fresh and getattr(config, "exclude_modules", "") is None:
+        config.exclude_modules = fresh
     open_targets = getattr(config, "target_modules", "") in (None, "all-linear")
     if open_targets and config.peft_type.value not in OWN_TARGETS:
         stack, _ = layers(model)

@@ -65,7 +65,10 @@ def load_model(
         output_loading_info=True,
         **kwargs,
     )
+    if not Path(name_or_path).expanduser().is_dir():  # it may have come from a copy: cards and adapters say the Hub id
+        model.name_or_path = model.config.name_or_path = name_or_path
     new = sorted({*found["missing_keys"], *(key for key, *_ in found["mismatched_keys"])})
+    model.fresh_weights = tuple(new)  # an adapter has to save them whole: elsewhere they would be drawn anew
     if new:
         logger.warning("%s: new weights for %s, trained from scratch.", name_or_path, ", ".join(new))
     return model
@@ -175,7 +178,7 @@ def _from_pretrained(load: Callable[..., Any], name: str, revision: str | None, 
                 f"hold it.{hint}"
             )
     try:
-        loaded = load(local or name, **kwargs)
+        return load(local or name, **kwargs)
     except OSError as error:
         raise FileNotFoundError(
             f"Could not load {name!r}: "
@@ -185,9 +188,6 @@ def _from_pretrained(load: Callable[..., Any], name: str, revision: str | None, 
                 else "the Hub has no such model, or not for you (is the id right? does it need `hf auth login`?)."
             )
         ) from error
-    if local is not None and not path.is_dir() and isinstance(loaded, PreTrainedModel):
-        loaded.name_or_path = loaded.config.name_or_path = name  # what cards and adapters call the base model
-    return loaded
 
 
 def _local_copy(name: str, revision: str | None) -> str | None:

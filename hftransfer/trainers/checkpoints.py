@@ -226,6 +226,21 @@ def check_output_dir(path: str, overwrite: bool, clear: bool = False) -> None:
             shutil.rmtree(item) if item.is_dir() else item.unlink()
 
 
+def find_checkpoint(path: str, resume: str | bool) -> str:
+    """The checkpoint to go on from: `resume` itself, or the last one of the output folder when it is `True`.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    found = resume if isinstance(resume, str) else get_last_checkpoint(path) if Path(path).is_dir() else None
+    if found is None or not Path(found).is_dir():
+        raise FileNotFoundError(
+            f"There is no checkpoint to resume from: {found or path} does not "
+            f"{'exist' if found else 'hold one'}. Start without resume_from_checkpoint."
+        )
+    return found
+
+
 def _sync(folder: Path) -> None:
     """Flushes a folder's files, so that a rename is not on disk before what it names."""
     for path in folder.rglob("*"):

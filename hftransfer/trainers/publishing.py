@@ -172,7 +172,7 @@ class Publishing(Host):
         if busy:
             self.push_in_progress.jobs.extend(jobs)
         else:
-            self.push_in_progress = PushInProgress(jobs)
+            self.push_in_progress = PushInProgress(jobs)  # type: ignore[arg-type]  # annotated as one job
 
     def _repo_name(self) -> str:
         """The full id once the Hub told it, unless another repository is meant by now."""

@@ -17,7 +17,7 @@ from ..messages import nearest
 from ..objectives.registry import build_objectives
 from .adapter import DomainAdapter
 from .callbacks import Clock, ReadableProgress
-from .checkpoints import STAGING, PlainCheckpoints, check_output_dir
+from .checkpoints import STAGING, PlainCheckpoints, check_output_dir, find_checkpoint
 from .config import AdaptationConfig
 from .metrics import IGNORE, LABEL_FREE, label_free_metrics, metrics_for
 from .parts import RunningParts
@@ -286,7 +286,9 @@ class AdaptationTrainer(PlainCheckpoints, Publishing, Trainer):
             FileExistsError: the output folder holds another run, and neither `resume_from_checkpoint` nor
                 `overwrite_output_dir` says what to do with it.
         """
-        if not resume_from_checkpoint and not getattr(self, "_owns_output_dir", False):
+        if resume_from_checkpoint:
+            resume_from_checkpoint = find_checkpoint(str(self.args.output_dir), resume_from_checkpoint)
+        elif not getattr(self, "_owns_output_dir", False):
             clear = self.is_world_process_zero()
             check_output_dir(str(self.args.output_dir), self.args.overwrite_output_dir, clear)
         self._clear(Path(str(self.args.output_dir)) / STAGING)  # of a run that was killed while saving

@@ -140,5 +140,5 @@ def test_a_fraction_is_between_0_and_1(fraction):
 @pytest.mark.parametrize(("rows", "fraction"), [(1, 0.1), (2, 0.9)])
 def test_a_train_split_is_never_cut_to_nothing(rows, fraction):
     data = Dataset.from_dict({"text": ["w1"] * rows, "label": [0] * rows})
-    with pytest.raises(ValueError, match=f"train split of {rows} row.* cannot be cut .* set validation_fraction"):
+    with pytest.raises(ValueError, match=f"train split of {rows} row.s. cannot be cut .* set validation_fraction"):
         hold_out({"train": data}, fraction, seed=1)

@@ -4,8 +4,6 @@ import gc
 
 import conftest  # noqa: F401
 import killing  # noqa: F401
-import peft.peft_model
-import sklearn.metrics
 import transformers.conversion_mapping
 import transformers.models.bert.modeling_bert
 

@@ -12,6 +12,7 @@ from peft import LNTuningConfig, LoraConfig, PeftModel, get_peft_model
 from torch import nn
 
 from hftransfer.models.adapters import attach_adapter, complete_peft_config, merged
+from hftransfer.models.loading import load_model
 from hftransfer.models.tap import Head, find_head
 
 # {family: (stack, linears of a layer, linears elsewhere in the backbone, head of a sequence model)}
@@ -147,3 +148,25 @@ def test_a_model_that_comes_wrapped_is_trained_as_it_is(task_type, tmp_path):
     assert runs.moved(model, before) == run.policy.trainable
     with pytest.raises(ValueError, match="PEFT-wrapped already"):
         runs.trainer(tmp_path, model, peft_config=config)
+
+
+@pytest.mark.parametrize("targets", [None, ["query"], ["dense"]])
+def test_a_pooler_that_the_checkpoint_lacks_is_saved_with_the_adapter(targets, tmp_path):
+    """Continued masked-language training leaves no pooler: it is drawn at loading, another one at each loading."""
+    tiny.bert(tagging=True).save_pretrained(tmp_path / "base")
+
+    def base():
+        return load_model(str(tmp_path / "base"), SEQUENCE, tiny.LABELS)
+
+    batch = tiny.tokenizer()(["w1 w2"], return_tensors="pt")
+    torch.manual_seed(0)
+    model = base()
+    wrapped = attach_adapter(model, LoraConfig(r=2, target_modules=targets), find_head(model, batch))
+    with torch.no_grad():
+        for parameter in wrapped.parameters():
+            if parameter.requires_grad:
+                parameter.add_(torch.randn_like(parameter))
+    wrapped.save_pretrained(tmp_path / "adapter")
+    torch.manual_seed(1)
+    reloaded = PeftModel.from_pretrained(base(), tmp_path / "adapter")
+    assert torch.equal(logits(reloaded, batch), logits(wrapped, batch))

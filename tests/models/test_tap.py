@@ -84,7 +84,8 @@ def test_a_probe_that_fails_leaves_no_hook_and_no_mode_behind():
     model = families.build("bert")
     with pytest.raises(ValueError, match="input_ids"):
         find_head(model, {})
-    assert model.training and not any(module._forward_hooks for module in model.modules())
+    assert model.training
+    assert not any(module._forward_hooks for module in model.modules())
 
 
 class Odd(nn.Module):

@@ -67,9 +67,7 @@ def test_the_two_differ_on_the_source():
 def test_separate_features_go_to_the_right_domain():
     adapter, out = joint_forward("separate", "mmd")
     seen = []
-    adapter.objectives["mmd"].register_forward_pre_hook(
-        lambda _, args, kwargs: seen.append(kwargs), with_kwargs=True
-    )
+    adapter.objectives["mmd"].register_forward_pre_hook(lambda _, args, kwargs: seen.append(kwargs), with_kwargs=True)
     adapter(
         pixel_values=images(),
         labels=torch.tensor([0, 1, -100, -100, -100]),

@@ -25,7 +25,7 @@ class Witness(Objective):
         self.value = value
 
     def forward(self, source_features, target_features, source_logits, target_logits, source_labels):
-        self.seen = dict(sf=source_features, tf=target_features, sl=source_logits, tl=target_logits, y=source_labels)
+        self.seen = {"sf": source_features, "tf": target_features, "sl": source_logits, "tl": target_logits, "y": source_labels}
         self.autocast = torch.is_autocast_enabled("cpu")
         return source_features.new_tensor(self.value)
 
@@ -59,7 +59,7 @@ def adapter(objectives=None, weights=None, schedules=None, tagging=False, **sett
 def joint_batch(rows: int = 3, **more):
     """Rows of the tiny batch, the last of them a target row."""
     labels = torch.tensor([0, 2, -100])
-    return families.batch(rows=rows) | dict(labels=labels, domain=torch.tensor([0, 0, -1]), num_source=2) | more
+    return families.batch(rows=rows) | {"labels": labels, "domain": torch.tensor([0, 0, -1]), "num_source": 2} | more
 
 
 # ---- from outside
@@ -110,7 +110,7 @@ def test_a_copy_taps_itself():
 def test_the_total_is_task_plus_weighted_parts():
     """Schedules read the progress; an objective that takes `strength` schedules itself."""
     objectives = {"a": Witness(5.0), "b": Witness(7.0), "c": Scheduled()}
-    joint = adapter(objectives, dict(a=0.5, b=2.0, c=1.0), dict(a=constant, b=linear, c=linear))
+    joint = adapter(objectives, {"a": 0.5, "b": 2.0, "c": 1.0}, {"a": constant, "b": linear, "c": linear})
     joint.progress.fill_(0.25)
     out = joint(**joint_batch())
     task = out.parts[0].item()
@@ -121,14 +121,16 @@ def test_the_total_is_task_plus_weighted_parts():
     assert not out.parts.requires_grad
 
 
-def test_objectives_are_given_each_domains_rows():
-    witness = Witness()
-    joint, batch = adapter({"w": witness}), joint_batch()
+@pytest.mark.parametrize(("family", "left"), [("bert", False), ("llama", False), ("llama", True)])
+def test_objectives_are_given_each_domains_rows(family, left):
+    model, inputs, witness = families.build(family), families.batch(left), Witness()
+    head, batch = find_head(model, inputs), joint_batch() | inputs
+    joint = DomainAdapter(model, head, nn.ModuleDict({"w": witness}), {"w": 1.0}, {"w": constant}).eval()
     out = joint(**batch)
-    tap = FeatureTap(joint.model, find_head(joint.model, families.batch()))
-    logits = joint.model(**families.batch()).logits
-    features = tap.take(families.batch())
-    expected = dict(sf=features[:2], tf=features[2:], sl=logits[:2], tl=logits[2:], y=batch["labels"][:2])
+    tap = FeatureTap(model, head)
+    logits = model(**inputs).logits
+    features = tap.take(inputs)
+    expected = {"sf": features[:2], "tf": features[2:], "sl": logits[:2], "tl": logits[2:], "y": batch["labels"][:2]}
     assert all(torch.equal(witness.seen[name], value) for name, value in expected.items())
     assert torch.equal(out.logits, logits)
 

@@ -14,7 +14,7 @@ def sets():
 
 def choosing(folder, metric, evaluation=None, **settings):
     """A run that evaluates and saves after each of its steps, at a rate at which metrics jump."""
-    schedule = dict(save_strategy="steps", save_steps=1, eval_strategy="steps", eval_steps=1, max_steps=4)
+    schedule = {"save_strategy": "steps", "save_steps": 1, "eval_strategy": "steps", "eval_steps": 1, "max_steps": 4}
     return runs.trainer(
         folder,
         settings.pop("model", None) or tiny.bert(initializer_range=0.3),
@@ -140,9 +140,8 @@ def test_early_stopping_reads_one_set_of_several(tmp_path):
 
 
 def test_a_plateau_schedule_reads_it_too(tmp_path):
-    args = dict(lr_scheduler_type="reduce_lr_on_plateau", lr_scheduler_kwargs={"patience": 0, "threshold": 10.0})
+    args = {"lr_scheduler_type": "reduce_lr_on_plateau", "lr_scheduler_kwargs": {"patience": 0, "threshold": 10.0}}
     run = choosing(tmp_path, "eval_target_information", max_steps=3, **args)
     run.train()
     rates = runs.logged(run, "learning_rate")
     assert rates[0] > rates[-1]
-

@@ -78,9 +78,7 @@ def test_every_part_is_logged_by_name_and_they_add_up(tmp_path):
 
 def test_without_objectives_or_target_the_loss_is_the_task(tmp_path):
     args = runs.config(tmp_path, objectives=None, num_train_epochs=2, max_steps=-1)
-    run = runs.AdaptationTrainer(
-        tiny.bert(), args, train_dataset=tiny.domain(), processing_class=tiny.tokenizer()
-    )
+    run = runs.AdaptationTrainer(tiny.bert(), args, train_dataset=tiny.domain(), processing_class=tiny.tokenizer())
     run.train()
     assert runs.logged(run, "loss") == pytest.approx(runs.logged(run, "task_loss"))
     assert (run.state.global_step, run.state.epoch) == (12, 2)  # 24 rows by fours, twice
@@ -136,7 +134,7 @@ class Syncs(TorchDispatchMode):
 @pytest.mark.parametrize("tagging", [False, True], ids=["sequences", "words"])
 @pytest.mark.parametrize("kind", [name for name in REGISTRY if name not in ("strength", "breaking")])
 def test_the_device_is_waited_for_once_a_log_not_once_a_step(kind, tagging, tmp_path, monkeypatch):
-    data = dict(train_dataset=tiny.tagged(), target_dataset=tiny.tagged(seed=1, labelled=False)) if tagging else {}
+    data = {"train_dataset": tiny.tagged(), "target_dataset": tiny.tagged(seed=1, labelled=False)} if tagging else {}
     run = runs.trainer(
         tmp_path,
         tiny.bert(tiny.TAGS if tagging else tiny.LABELS, tagging=tagging),
@@ -192,7 +190,11 @@ def test_objectives_learn_at_their_own_rate(freeze, tmp_path):
         plain = {name.endswith("bias") or "LayerNorm" in name for name in own}
         assert plain == {group["weight_decay"] == 0}
     assert rates.seen[0][0] > rates.seen[-1][0]  # the schedule of the rate moves all groups alike
-    assert all(at[i] / at[0] == pytest.approx(rates.seen[0][i] / rates.seen[0][0]) for at in rates.seen[:-1] for i in range(len(at)))
+    assert all(
+        at[i] / at[0] == pytest.approx(rates.seen[0][i] / rates.seen[0][0])
+        for at in rates.seen[:-1]
+        for i in range(len(at))
+    )
     assert runs.logged(run, "learning_rate")[0] == pytest.approx(1e-3)
 
 

@@ -1,0 +1,56 @@
+"""The finetune recipe on tiny csv files: in this process, or as a user starts it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import tiny
+
+RECIPE = Path(__file__).parents[2] / "recipes" / "finetune.py"
+OPTIONS = {
+    "objectives": '{"mmd": 1.0}',
+    "max_steps": "6",
+    "per_device_train_batch_size": "4",
+    "learning_rate": "3e-3",
+    "save_strategy": "steps",
+    "save_steps": "3",
+    "logging_steps": "3",
+    "disable_tqdm": "true",
+    "use_cpu": "true",
+}
+
+
+def write_domain(folder: Path, name: str, seed: int, sizes: dict[str, int], unlabelled: tuple[str, ...] = ()) -> str:
+    """`{name}_{split}.csv` files with label names; the pattern that reads them."""
+    for offset, (split, rows) in enumerate(sizes.items()):
+        data = tiny.domain(rows, seed=seed + offset)
+        names = [tiny.LABELS[i] for i in data["label"]]
+        data = data.remove_columns("label")
+        if split not in unlabelled:
+            data = data.add_column("label", names)
+        data.to_csv(folder / f"{name}_{split}.csv")
+    return str(folder / (name + "_{split}.csv"))
+
+
+def words(**options: str | None) -> list[str]:
+    """A command line: the usual options, these instead or besides; `None` leaves one out."""
+    chosen = {k: v for k, v in (OPTIONS | options).items() if v is not None}
+    return [word for key, value in chosen.items() for word in (f"--{key}", value)]
+
+
+def run(argv: list[str]) -> int:
+    """The recipe's `main` in this process; its exit status."""
+    spec = importlib.util.spec_from_file_location("finetune", RECIPE)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.main(argv)
+
+
+def start(command: list[str], cwd: Path) -> subprocess.CompletedProcess:
+    """A command in a fresh process, offline, on one thread and a wide terminal."""
+    env = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "COLUMNS": "200", "CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.run([sys.executable, *command], cwd=cwd, env=env, capture_output=True, text=True, timeout=300)

@@ -1,0 +1,204 @@
+"""The recipe end to end, on csv files and a tiny model folder."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import recipe
+import tiny
+from safetensors.torch import load_file
+
+LOAD = """
+import json, sys
+sys.modules["hftransfer"] = None  # as on a machine that has never heard of it
+from transformers import pipeline
+model = pipeline("text-classification", sys.argv[1])
+print(json.dumps([row["label"] for row in model(json.loads(sys.argv[2]))]))
+"""
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory, model_folder):
+    """Two domains as csv files, and the options that name them."""
+    folder = tmp_path_factory.mktemp("finetune")
+    source = recipe.write_domain(folder, "news", 0, {"train": 24, "validation": 9, "test": 12})
+    target = recipe.write_domain(folder, "medical", 50, {"train": 18, "validation": 9, "test": 12}, ("train",))
+    return SimpleNamespace(folder=folder, data={"source": source, "target": target, "model": model_folder})
+
+
+@pytest.fixture(scope="module")
+def finished(world):
+    """One run from a shell, as a user starts it."""
+    output = world.folder / "run"
+    done = recipe.start([str(recipe.RECIPE), *recipe.words(**world.data, output_dir=str(output))], world.folder)
+    assert done.returncode == 0, done.stderr
+    return SimpleNamespace(output=output, stdout=done.stdout, results=json.loads((output / "results.json").read_text()))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+# ---- a run
+
+
+def test_the_run_shows_plan_and_table(finished):
+    plan, table = finished.stdout.split("Results on the test splits", 1)
+    for fact in ("24 labelled rows", "18 unlabelled rows", "down, flat, up", "6 updates", "1 x mmd", str(finished.output)):
+        assert fact in plan
+    header = table[: table.index("source-only")]
+    assert header.count("(oracle)") == sum("oracle" in column for column in finished.results["adapted"])
+    for row in ("source-only", "adapted"):
+        line = next(line for line in table.splitlines() if f" {row} " in line)
+        assert f"{100 * finished.results[row]['source_accuracy']:.1f} %" in line
+        assert f"{100 * finished.results[row]['target_oracle_accuracy']:.1f} %" in line
+    assert f'pipeline("text-classification", "{finished.output}")' in table
+    assert f"hf upload your-name/run {finished.output}" in table
+
+
+def test_columns_that_read_target_labels_are_called_oracle(finished):
+    for scores in finished.results.values():
+        assert {"source_accuracy", "source_macro_f1", "target_oracle_accuracy", "target_oracle_macro_f1"} == set(scores)
+
+
+def test_what_is_saved_loads_without_hftransfer_and_predicts_what_the_table_says(world, finished):
+    rows = rows_of(world.folder / "medical_test.csv")
+    texts = json.dumps([row["text"] for row in rows])
+    done = recipe.start(["-c", LOAD, str(finished.output), texts], world.folder)
+    assert done.returncode == 0, done.stderr
+    predicted = json.loads(done.stdout.splitlines()[-1])
+    hits = sum(p == row["label"] for p, row in zip(predicted, rows, strict=True))
+    assert hits / len(rows) == pytest.approx(finished.results["adapted"]["target_oracle_accuracy"])
+
+
+def test_what_is_saved_is_a_plain_model_with_its_card(finished):
+    names = {p.name for p in finished.output.iterdir()}
+    assert {"config.json", "model.safetensors", "tokenizer.json", "README.md", "results.json"} <= names
+    assert not [n for n in names if n.endswith((".bin", ".pt", ".py", ".pkl"))]
+    config = json.loads((finished.output / "config.json").read_text())
+    assert config["architectures"] == ["BertForSequenceClassification"]
+    assert set(config["label2id"]) == set(tiny.LABELS)
+    assert "oracle" in (finished.output / "README.md").read_text()
+
+
+def test_a_second_run_is_refused_and_touches_nothing(world, finished, capsys):
+    before = contents(finished.output)
+    assert recipe.run(recipe.words(**world.data, output_dir=str(finished.output))) == 1
+    message = capsys.readouterr().err
+    assert f"{finished.output} already holds a run" in message
+    assert "Choose another output_dir" in message
+    assert "checkpoint-6" in message
+    assert "overwrite_output_dir" in message
+    assert contents(finished.output) == before
+
+
+def test_a_run_that_was_cut_off_resumes_to_the_same_model(world, finished, tmp_path):
+    cut = tmp_path / "run"
+    shutil.copytree(finished.output, cut)
+    shutil.rmtree(cut / "checkpoint-6")
+    for name in ("model.safetensors", "config.json", "results.json"):
+        (cut / name).unlink()
+    baseline = cut / "_source_only" / "results.json"
+    changed = baseline.stat().st_mtime_ns
+    argv = recipe.words(**world.data, output_dir=str(cut), resume_from_checkpoint="true")
+    assert recipe.run(argv) == 0
+    assert json.loads((cut / "results.json").read_text()) == finished.results
+    assert baseline.stat().st_mtime_ns == changed  # the source-only model was not trained again
+    weights = load_file(str(finished.output / "model.safetensors"))
+    for name, value in load_file(str(cut / "model.safetensors")).items():
+        assert value.equal(weights[name]), name
+
+
+def test_the_comparison_does_not_change_the_adapted_model(world, finished, tmp_path):
+    argv = [*recipe.words(**world.data, output_dir=str(tmp_path / "run")), "--no_source_only_baseline"]
+    assert recipe.run(argv) == 0
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert results == {"adapted": finished.results["adapted"]}
+    assert not (tmp_path / "run" / "_source_only").exists()
+
+
+def test_without_objectives_there_is_the_source_only_row(world, finished, tmp_path):
+    argv = recipe.words(**world.data | {"target": None}, output_dir=str(tmp_path / "run"), objectives=None)
+    assert recipe.run(argv) == 0
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    mine = {k: v for k, v in finished.results["source-only"].items() if k.startswith("source_")}
+    assert results == {"source-only": mine}
+
+
+def test_several_sources_and_an_adapter_without_splits(world, tmp_path, capsys):
+    """Files without splits are cut for validation; a merged adapter is a plain model."""
+    first, second = (str(world.folder / f"{name}.csv") for name in ("news_train", "news_test"))
+    argv = recipe.words(
+        **world.data | {"source": f"big={first}", "target": str(world.folder / "medical_train.csv")},
+        output_dir=str(tmp_path / "run"),
+        use_lora="true",
+        merge_adapter="true",
+        balance_sources="true",
+    )
+    assert recipe.run([*argv, "--source", f"small={second}"]) == 0
+    out = capsys.readouterr().out
+    assert "source big" in out
+    assert "22 labelled rows" in out  # 24 less a tenth
+    assert "11 labelled rows" in out
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert set(results["adapted"]) == {f"{s}_{m}" for s in ("big", "small") for m in ("accuracy", "macro_f1")}
+    assert (tmp_path / "run" / "model.safetensors").is_file()
+    assert not (tmp_path / "run" / "adapter_config.json").exists()
+
+
+# ---- a dry run
+
+
+def test_a_dry_run_prints_the_plan_and_writes_nothing(world, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    argv = recipe.words(**world.data, output_dir="run", gradient_accumulation_steps="2", freeze="head", max_steps=None)
+    assert recipe.run([*argv, "--dry_run"]) == 0
+    plan = capsys.readouterr().out
+    for fact in (
+        "sequence-classification",
+        "down, flat, up",
+        "24 labelled rows",
+        "18 unlabelled rows",
+        "4 source + 4 target rows, x 2 an update",
+        "9 updates (3 an epoch)",
+        "9 labelled rows",
+        "head: 99 of",
+        "1 x mmd",
+        "run",
+    ):
+        assert fact in plan, fact
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_shipped_config_is_readable_and_plans_the_demo(world, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    config = recipe.RECIPE.parent / "configs" / "news_to_medical.yaml"
+    argv = ["--config", str(config), "--model", world.data["model"], "--use_cpu", "--dry_run"]
+    assert recipe.run(argv) == 0
+    plan = capsys.readouterr().out
+    assert "improvement, worsening, no change" in plan
+    assert list(tmp_path.iterdir()) == []
+
+
+# ---- through the command
+
+
+def test_the_command_launches_the_recipe_and_passes_its_one_message_on(world, tmp_path):
+    command = ["-m", "hftransfer.cli", "finetune", "--accelerate_config", "one_process"]
+    wrong = recipe.words(**world.data | {"source": "gone.csv"}, output_dir="run")
+    done = recipe.start([*command, *wrong], tmp_path)
+    assert done.returncode == 1
+    assert "hftransfer: source 'gone.csv': there is no such file or folder" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []

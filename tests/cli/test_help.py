@@ -1,0 +1,104 @@
+"""`--help` is instant, needs no torch, and lists what the parser takes; `hftransfer` finds its recipes."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from hftransfer import AdaptationConfig, __version__
+from hftransfer.cli import main as cli
+from hftransfer.cli.arguments import FinetuneArguments
+from hftransfer.cli.help import finetune_options, print_help
+from hftransfer.cli.parser import _make_parser
+
+RECIPE = Path(__file__).parents[2] / "recipes" / "finetune.py"
+CHECK = """
+heavy = {"torch", "transformers", "datasets", "accelerate", "peft", "numpy"} & set(sys.modules)
+assert not heavy, heavy
+"""
+
+
+def command(monkeypatch, *words: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["hftransfer", *words])
+    cli.main()
+
+
+def test_help_lists_exactly_what_the_parser_takes(capsys):
+    parser = _make_parser([FinetuneArguments, AdaptationConfig])
+    taken = {o for a in parser._actions for o in a.option_strings if "-" not in o.lstrip("-")} - {"-h", "--help"}
+    print_help()
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  --")]
+    listed = [word.strip(",") for line in lines for word in line.split(" [")[0].split()]
+    assert sorted(listed) == sorted(taken)
+
+
+def test_help_says_of_every_option_what_it_does_and_what_it_is_without():
+    parser = _make_parser([FinetuneArguments, AdaptationConfig])
+    defaults = {a.dest: a.default for a in reversed(parser._actions)}
+    for option in finetune_options():
+        assert len(option.help) > 4, option.name
+        if isinstance(defaults[option.name], (bool, int, float)):
+            assert ast.literal_eval(option.default) == defaults[option.name], option.name
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        "import sys; from hftransfer.cli.main import main; sys.argv = ['hftransfer', 'finetune', '--help']; main()",
+        f"import sys, runpy; sys.argv = ['finetune.py', '-h']; runpy.run_path({str(RECIPE)!r}, run_name='__main__')",
+    ],
+)
+def test_help_takes_less_than_a_second_and_no_heavy_import(start):
+    seconds = []
+    for _ in range(3):
+        began = time.perf_counter()
+        done = subprocess.run([sys.executable, "-c", start + CHECK], capture_output=True, text=True)
+        seconds.append(time.perf_counter() - began)
+        assert done.returncode == 0, done.stderr
+        assert "--objectives" in done.stdout
+    assert min(seconds) < 1.0
+
+
+@pytest.mark.parametrize("words", [[], ["--help"], ["-h"]])
+def test_the_command_alone_says_what_there_is(monkeypatch, capsys, words):
+    command(monkeypatch, *words)
+    out = capsys.readouterr().out
+    assert "usage: hftransfer <recipe>" in out
+    assert "finetune" in out
+
+
+def test_the_version(monkeypatch, capsys):
+    command(monkeypatch, "--version")
+    assert capsys.readouterr().out.strip() == __version__
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["fintune"], "there is no recipe 'fintune'; there is finetune. Did you mean 'finetune'?"),
+        (["nonsense", "--help"], "there is no recipe 'nonsense'; there is finetune."),
+        (["finetune", "--accelerate_config"], "--accelerate_config needs a name or a file"),
+        (["finetune", "--accelerate_config", "many"], "no accelerate config 'many'; there is fsdp2, multi_gpu, one_pro"),
+        (["finetune", "--accelerate_config=many"], "no accelerate config 'many'"),
+    ],
+)
+def test_what_is_not_there_is_refused(monkeypatch, words, message):
+    with pytest.raises(SystemExit, match="hftransfer: ") as error:
+        command(monkeypatch, *words)
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize("words", [["--accelerate_config", "one_process"], ["--accelerate_config=one_process"], []])
+def test_a_recipe_goes_through_accelerates_launcher(monkeypatch, words):
+    launched = []
+    monkeypatch.setattr("accelerate.commands.launch.launch_command", launched.append)
+    command(monkeypatch, "finetune", "--seed", "3", *words, "--dry_run")
+    (args,) = launched
+    assert Path(args.training_script) == RECIPE
+    assert args.training_script_args == ["--seed", "3", "--dry_run"]
+    assert args.config_file == (str(RECIPE.parent / "accelerate" / "one_process.yaml") if words else None)

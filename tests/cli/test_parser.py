@@ -1,0 +1,203 @@
+"""The recipe's parser: every field on the command line, command line over YAML over defaults, typos refused."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from hftransfer import AdaptationConfig
+from hftransfer.cli.arguments import FinetuneArguments
+from hftransfer.cli.parser import _make_parser, parse
+
+BOTH = [FinetuneArguments, AdaptationConfig]
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def read(*words: str, yaml: str | None = None) -> tuple[FinetuneArguments, AdaptationConfig]:
+    """Parses a command line, and a config file with this text if there is one."""
+    argv = ["--use_cpu=true", *words]
+    if yaml is not None:
+        with open("run.yaml", "w", encoding="utf-8") as file:
+            file.write(yaml)
+        argv += ["--config", "run.yaml"]
+    return parse(argv, BOTH)
+
+
+def refused(capsys, *words: str, yaml: str | None = None) -> str:
+    """The one message of a refused command line."""
+    with pytest.raises(SystemExit) as error:
+        read(*words, yaml=yaml)
+    assert error.value.code == 2
+    message = capsys.readouterr().err
+    assert message.startswith("hftransfer finetune: ")
+    assert "usage:" not in message
+    return message
+
+
+# ---- fields
+
+
+@pytest.mark.parametrize("cls", BOTH)
+def test_every_field_is_an_option_with_a_help_text_and_a_group(cls):
+    parser = _make_parser(BOTH)
+    actions = {a.dest: a for a in reversed(parser._actions)}
+    groups = {a.dest: g.title for g in parser._action_groups for a in g._group_actions}
+    for field in dataclasses.fields(cls):
+        if field.init:
+            assert f"--{field.name}" in actions[field.name].option_strings
+            assert actions[field.name].help, field.name
+            assert groups[field.name] in {"Domains", "Model", "Adaptation", "Data", "Output", "Training"}
+    assert {"Domains", "Model", "Adaptation", "Data", "Output", "Training"} <= set(groups.values())
+
+
+def test_the_parser_leaves_the_dataclasses_as_they_were():
+    first = _make_parser(BOTH).format_help()
+    assert _make_parser(BOTH).format_help() == first
+    assert AdaptationConfig.__dataclass_fields__["objectives"].metadata["group"] == "Adaptation"
+
+
+def test_without_a_word_there_are_the_defaults(tmp_path):
+    script, config = read()
+    assert script == FinetuneArguments()
+    expected = AdaptationConfig(use_cpu=True)
+    for field in dataclasses.fields(AdaptationConfig):
+        if field.init and field.name != "accelerator_config":
+            assert getattr(config, field.name) == getattr(expected, field.name), field.name
+
+
+@pytest.mark.parametrize("dash", ["--learning_rate=2e-4", "--learning-rate=2e-4"])
+def test_words_may_be_joined_by_dashes(dash):
+    assert read(dash)[1].learning_rate == 2e-4
+
+
+# ---- precedence
+
+
+def test_the_command_line_wins_over_the_file_and_the_file_over_defaults():
+    yaml = "learning_rate: 1e-3\nseed: 7\nlength_aware: false\nsource: [a.csv, b.csv]\nweight_decay:\n"
+    script, config = read("--seed", "8", "--source", "c.csv", yaml=yaml)
+    assert (config.learning_rate, config.seed, config.length_aware) == (1e-3, 8, False)
+    assert config.weight_decay == AdaptationConfig(use_cpu=True).weight_decay  # a key without a value says nothing
+    assert config.warmup_steps == 0.1
+    assert script.source == ["c.csv"]
+
+
+@pytest.mark.parametrize("word", ["--length_aware", "--length_aware=true", "--length-aware"])
+def test_a_switch_can_be_turned_back_on(word):
+    assert read(word, yaml="length_aware: false")[1].length_aware is True
+
+
+@pytest.mark.parametrize("word", ["--no_length_aware", "--no-length-aware", "--length_aware=false"])
+def test_a_switch_can_be_turned_back_off(word):
+    assert read(word, yaml="length_aware: true")[1].length_aware is False
+
+
+# ---- values
+
+
+@pytest.mark.parametrize("text", ["1e-3", "0.001", "1.0e-3", "1E-3", "'1e-3'"])
+def test_a_number_is_a_number_however_it_is_written(text):
+    assert read(yaml=f"learning_rate: {text}")[1].learning_rate == 1e-3
+
+
+@pytest.mark.parametrize(
+    ("yaml", "name", "value"),
+    [
+        ("dry_run: yes", "dry_run", True),
+        ("source_only_baseline: no", "source_only_baseline", False),
+        ("source: sample", "source", ["sample"]),
+        ("source: [a.csv, news=b.csv]", "source", ["a.csv", "news=b.csv"]),
+        ("source: {books: a.csv, dvd: b.csv}", "source", ["books=a.csv", "dvd=b.csv"]),
+        ("lora_target_modules: [query, value]", "lora_target_modules", ["query", "value"]),
+        ("model: -strange", "model", "-strange"),
+        ("target: --odd", "target", "--odd"),
+    ],
+)
+def test_values_of_the_recipe(yaml, name, value):
+    assert getattr(read(yaml=yaml)[0], name) == value
+
+
+@pytest.mark.parametrize(
+    ("yaml", "name", "value"),
+    [
+        ("max_steps: -1", "max_steps", -1),
+        ("report_to: [none]", "report_to", []),
+        ("report_to: none", "report_to", []),
+        ("hub_private_repo: true", "hub_private_repo", True),
+        ("fsdp: false", "fsdp", False),
+        ("resume_from_checkpoint: true", "resume_from_checkpoint", True),
+        ("resume_from_checkpoint: runs/a/checkpoint-3", "resume_from_checkpoint", "runs/a/checkpoint-3"),
+        ("lr_scheduler_kwargs: {min_lr: 1e-6}", "lr_scheduler_kwargs", {"min_lr": 1e-6}),
+        ("epoch_by: longest", "epoch_by", "longest"),
+        ("max_length: 64", "max_length", 64),
+    ],
+)
+def test_values_of_the_config(yaml, name, value):
+    found = getattr(read(yaml=yaml)[1], name)
+    assert found == value
+    assert type(found) is type(value)
+
+
+def test_sources_are_repeated_on_the_command_line():
+    assert read("--source", "a.csv", "--source", "news=b.csv")[0].source == ["a.csv", "news=b.csv"]
+
+
+@pytest.mark.parametrize(
+    ("words", "yaml"),
+    [
+        (["--objectives", '{"mmd": 1.0, "dann": {"weight": 0.001, "schedule": "linear"}}'], None),
+        (["--objectives", "{mmd: 1.0, dann: {weight: 1e-3, schedule: linear}}"], None),
+        ([], "objectives: {mmd: 1, dann: {weight: 1e-3, schedule: linear}}"),
+        ([], "objectives:\n  mmd: 1.0\n  dann:\n    weight: 0.001\n    schedule: linear\n"),
+    ],
+)
+def test_objectives_are_json_or_yaml(words, yaml):
+    specs = read(*words, yaml=yaml)[1].objective_specs()
+    assert [(s.name, s.weight) for s in specs] == [("mmd", 1.0), ("dann", 0.001)]
+    assert specs[1].schedule == "linear"
+
+
+@pytest.mark.parametrize("words", [["--objectives", "mmd"], ["--objectives", "[mmd]"], ["--objectives", ""]])
+def test_names_alone_weigh_one(words):
+    assert [s.weight for s in read(*words)[1].objective_specs()] == [1.0] * bool(words[1])
+
+
+# ---- refusals
+
+
+@pytest.mark.parametrize(
+    ("words", "yaml", "message"),
+    [
+        (["--learning_rat", "1"], None, "unknown argument --learning_rat. Did you mean '--learning_rate'?"),
+        (["--lenght-aware=1"], None, "unknown argument --lenght-aware=1. Did you mean '--length_aware'?"),
+        (["--no_bf16"], None, "unknown argument --no_bf16. Did you mean '--bf16'?"),
+        (["news.csv"], None, "unknown argument news.csv."),
+        ([], "lerning_rate: 1", "run.yaml: unknown key 'lerning_rate'. Did you mean 'learning_rate'?"),
+        ([], "objectves: {mmd: 1}", "run.yaml: unknown key 'objectves'. Did you mean 'objectives'?"),
+        ([], "Source: a.csv", "run.yaml: unknown key 'Source'. Did you mean 'source'?"),
+        ([], "help: true", "run.yaml: unknown key 'help'."),
+        ([], "- a", "run.yaml must map option names to values."),
+        ([], "a: [", "run.yaml is not valid YAML: "),
+        (["--config"], None, "--config needs a YAML file."),
+        (["--config", "gone.yaml"], None, "there is no config file gone.yaml."),
+        (["--learning_rate", "fast"], None, "--learning-rate: invalid float value: 'fast'"),
+        ([], "learning_rate: {a: 1}", "--learning-rate: invalid float value: "),
+        ([], "per_device_train_batch_size: 2.5", "--per-device-train-batch-size: invalid int value: '2.5'"),
+        ([], "bf16: maybe", "--bf16: Truthy value expected"),
+        (["--epoch_by", "target"], None, "--epoch-by: invalid choice: 'target' (choose from"),
+        (["--source"], None, "--source: expected one argument"),
+        (["--objectives", '{"mdd": 1}'], None, "There is no objective 'mdd'; there is mmd, "),
+        (["--objectives", '{"mmd": -1}'], None, "The weight of objective 'mmd' must be a number of at least 0, not -1"),
+        (["--objectives", '{"mmd": 1'], None, "objectives is neither JSON nor YAML: "),
+        (["--target_ratio", "0"], None, "target_ratio=0.0 must be positive."),
+        (["--eval_strategy", "steps", "--load_best_model_at_end"], "save_strategy: epoch", "the save and eval strategy"),
+        (["--accelerator_config", "gone.json"], None, "gone.json"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_message(capsys, words, yaml, message):
+    assert message in refused(capsys, *words, yaml=yaml)
