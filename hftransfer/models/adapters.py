@@ -20,8 +20,8 @@ def complete_peft_config(model: nn.Module, peft_config: Any, head: Head) -> Any:
     `target_modules` of `None` or `"all-linear"` becomes every linear of the layers and of what stands between them
     and the head (a pooler), by full name. `modules_to_save` becomes the head's own modules, by full name. So a new
     head is always trained and saved, and DistilBERT's `pre_classifier`, which the suffix rule confuses with
-    `classifier`, is trained in full instead of being wrapped twice. A pooler that the checkpoint lacks is saved in full
-    too: whoever loads the adapter would draw another one.
+    `classifier`, is trained in full instead of being wrapped twice. A pooler that the checkpoint lacks is saved in
+    full too: whoever loads the adapter would draw another one.
 
     Raises:
         ValueError: the model has no linear layers to adapt.

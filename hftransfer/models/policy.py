@@ -37,6 +37,8 @@ def apply_policy(model: nn.Module, policy: str, head: Head) -> PolicyReport:
             last two layers move (any number); `embeddings` — the embeddings are frozen and the rest moves.
         head: from `find_head`.
 
+    Weights that the checkpoint lacked and `load_model` drew (a pooler, say) belong to the new head: they always move.
+
     Raises:
         ValueError: an unknown policy, or more layers than the model has.
     """
@@ -89,6 +91,7 @@ def _between(model: nn.Module, stack: str) -> list[str]:
 
 
 def _set(model: nn.Module, policy: str, names: set[str]) -> PolicyReport:
+    names = names | set(getattr(model, "fresh_weights", ()))
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name in names)
     return report(model, policy)

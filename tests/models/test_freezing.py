@@ -11,7 +11,9 @@ import tiny
 import torch
 from families import FAMILIES, SEQUENCE, TOKEN
 from peft import LoraConfig, get_peft_model
+from transformers import BertModel
 
+from hftransfer import load_model
 from hftransfer.models.policy import apply_policy
 from hftransfer.models.structure import embeddings, head_modules, layers
 from hftransfer.models.tap import find_head
@@ -104,6 +106,14 @@ def test_a_policy_replaces_an_earlier_one():
     head = find_head(model, families.batch())
     apply_policy(model, "head", head)
     assert apply_policy(model, "none", head).trainable == set(dict(model.named_parameters()))
+
+
+def test_weights_that_the_checkpoint_lacked_always_move(tmp_path):
+    """A frozen random pooler would leave nothing to read for the head above it."""
+    BertModel(tiny.bert().config, add_pooling_layer=False).save_pretrained(tmp_path)
+    model = load_model(str(tmp_path), SEQUENCE, tiny.LABELS)
+    report = apply_policy(model, "head", find_head(model, families.batch()))
+    assert report.trainable == under(model, "classifier", "bert.pooler")
 
 
 def test_what_the_user_froze_stays_frozen_without_a_policy(tmp_path):

@@ -25,7 +25,8 @@ class Witness(Objective):
         self.value = value
 
     def forward(self, source_features, target_features, source_logits, target_logits, source_labels):
-        self.seen = {"sf": source_features, "tf": target_features, "sl": source_logits, "tl": target_logits, "y": source_labels}
+        self.seen = {"sf": source_features, "tf": target_features, "sl": source_logits, "tl": target_logits}
+        self.seen["y"] = source_labels
         self.autocast = torch.is_autocast_enabled("cpu")
         return source_features.new_tensor(self.value)
 

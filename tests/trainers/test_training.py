@@ -190,11 +190,8 @@ def test_objectives_learn_at_their_own_rate(freeze, tmp_path):
         plain = {name.endswith("bias") or "LayerNorm" in name for name in own}
         assert plain == {group["weight_decay"] == 0}
     assert rates.seen[0][0] > rates.seen[-1][0]  # the schedule of the rate moves all groups alike
-    assert all(
-        at[i] / at[0] == pytest.approx(rates.seen[0][i] / rates.seen[0][0])
-        for at in rates.seen[:-1]
-        for i in range(len(at))
-    )
+    for at in rates.seen[:-1]:
+        assert [rate / at[0] for rate in at] == pytest.approx([rate / rates.seen[0][0] for rate in rates.seen[0]])
     assert runs.logged(run, "learning_rate")[0] == pytest.approx(1e-3)
 
 
