@@ -111,14 +111,14 @@ def check_tokenizer(tokenizer: Any, model: PreTrainedModel) -> None:
         model.config.pad_token_id = tokenizer.pad_token_id
 
 
-def head_names(model: PreTrainedModel) -> tuple[str, ...] | None:
+def head_names(model: Any) -> tuple[str, ...] | None:
     """The label names a loaded model carries, or `None` when they are the stock `LABEL_0`, `LABEL_1`, …"""
     id2label = getattr(model.config, "id2label", None) or {}
     names = tuple(str(id2label[i]) for i in sorted(id2label))
     return None if not names or all(n == f"LABEL_{i}" for i, n in enumerate(names)) else names
 
 
-def check_head(model: PreTrainedModel, task: str, names: Sequence[str]) -> None:
+def check_head(model: Any, task: str, names: Sequence[str]) -> None:
     """Makes sure that a loaded model has a head of the right size, and writes the names to its config.
 
     Raises:

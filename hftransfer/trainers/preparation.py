@@ -87,7 +87,8 @@ def prepare(
 
     columns = TextColumns(args.text_column, args.text_pair_column, args.tokens_column, args.label_column)
     model = os.fspath(model) if isinstance(model, os.PathLike) else model
-    if not isinstance(model, (str, torch.nn.Module)):
+    kinds: Any = (str, torch.nn.Module)
+    if not isinstance(model, kinds):
         raise TypeError(f"model must be a Hub id, a folder or a loaded model, not {type(model).__name__}.")
     model_names = None if isinstance(model, str) else loading.head_names(model)
     labelled = {

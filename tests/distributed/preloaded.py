@@ -4,10 +4,12 @@ import gc
 
 import conftest  # noqa: F401
 import killing  # noqa: F401
-import transformers.conversion_mapping
-import transformers.models.bert.modeling_bert
+import peft.peft_model  # noqa: F401
+import sklearn.metrics  # noqa: F401
+import transformers.models.bert.modeling_bert  # noqa: F401
+from transformers.conversion_mapping import get_checkpoint_conversion_mapping
 
 import hftransfer.trainers.trainer  # noqa: F401
 
-transformers.conversion_mapping.get_checkpoint_conversion_mapping("bert")
+get_checkpoint_conversion_mapping("bert")  # a slow table, built at first use
 gc.freeze()  # the children's collections need not walk through all this

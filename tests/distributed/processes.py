@@ -8,10 +8,13 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 HERE = Path(__file__).parent
+PATHS = {"PYTHONPATH": f"{HERE.parent}{os.pathsep}{HERE}"}
 KILLED = -9
 # A server imports the slow modules once; every child is forked from it, clean of what the test process did.
 FORKS = multiprocessing.get_context("forkserver")
@@ -27,7 +30,7 @@ def torchrun(script: str, *arguments: Any, processes: int = 2, timeout: float = 
 
 def run(command: list[str], timeout: float = 240, expect: int = 0, **env: str) -> str:
     """Runs a command with one thread a process and the tests' helpers importable."""
-    settings = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{HERE.parent}{os.pathsep}{HERE}"} | env
+    settings = os.environ | PATHS | {"OMP_NUM_THREADS": "1"} | env
     done = subprocess.run(command, env=settings, capture_output=True, text=True, timeout=timeout, check=False)
     assert done.returncode == expect, f"status {done.returncode}\n{done.stdout[-4000:]}\n{done.stderr[-8000:]}"
     return done.stdout + done.stderr
@@ -47,6 +50,8 @@ def forked(target: Callable, *arguments: Any, processes: int = 1, timeout: float
         log: file that gets what they print.
     """
     port = free_port()
+    with mock.patch.dict(os.environ, PATHS):  # the server looks for what it preloads before it is told of sys.path
+        forkserver.ensure_running()
     workers = [
         FORKS.Process(target=_enter, args=(target, arguments, rank, processes, port, str(log)), daemon=True)
         for rank in range(processes)
