@@ -149,7 +149,9 @@ def source_only(script, config, common, test) -> dict[str, float]:
     trainer.train()
     scores = headline(trainer.evaluate(test, metric_key_prefix="test") if test else {})
     if trainer.is_world_process_zero():
-        done.write_text(json.dumps(scores))
+        partial = folder / "results.json.part"
+        partial.write_text(json.dumps(scores))
+        partial.replace(done)  # a run that is killed leaves the whole file or none
     return scores
 
 

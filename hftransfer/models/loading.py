@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from transformers import (
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
@@ -177,9 +178,12 @@ def _from_pretrained(load: Callable[..., Any], name: str, revision: str | None, 
                 f"Could not load {name!r}: it is no local folder, the Hub is out of reach, and its cache does not "
                 f"hold it.{hint}"
             )
+    whole = local is None or any((Path(local) / n).is_file() for n in ("config.json", "adapter_config.json"))
     try:
+        if not whole:
+            raise FileNotFoundError(local)
         return load(local or name, **kwargs)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise FileNotFoundError(
             f"Could not load {name!r}: "
             + (

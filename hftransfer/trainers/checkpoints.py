@@ -205,9 +205,11 @@ def check_output_dir(path: str, overwrite: bool, clear: bool = False) -> None:
         clear: with `overwrite`, remove its checkpoints and model now.
 
     Raises:
-        FileExistsError: it holds a run and `overwrite` is off.
+        FileExistsError: it holds a run and `overwrite` is off, or it is a file.
     """
     folder = Path(path)
+    if folder.is_file():
+        raise FileExistsError(f"{path} is a file; output_dir must be a folder. Choose another.")
     if not folder.is_dir():
         return
     models = [folder / name for name in ("config.json", "adapter_config.json", "model.safetensors")]

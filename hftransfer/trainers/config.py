@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import torch
 from transformers import TrainingArguments
 from transformers.utils import is_torch_bf16_gpu_available
 
@@ -106,6 +107,7 @@ class AdaptationConfig(TrainingArguments):
             self.resume_from_checkpoint = word == "true"  # type: ignore[assignment]
         self.remove_unused_columns = False
         self.label_names = ["labels"]
+        self.dataloader_pin_memory &= torch.accelerator.is_available()  # torch warns of it otherwise
         # Streams are read by every process; a main process that cut up batches would mix source and target halves.
         self.accelerator_config.dispatch_batches = False  # type: ignore[union-attr]
 

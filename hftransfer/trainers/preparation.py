@@ -12,7 +12,7 @@ import torch
 
 from ..data.collation import AdaptationCollator
 from ..data.domains import as_domain, as_sources, source_label
-from ..data.labels import LabelSpace, check_classes, column_names, resolve_label_space
+from ..data.labels import LabelSpace, check_classes, column_names, require_column, resolve_label_space
 from ..data.masking import mask_target_labels, reveal_labels
 from ..data.pairing import PairedDataset
 from ..data.streaming import PairedStream
@@ -91,10 +91,10 @@ def prepare(
     if not isinstance(model, kinds):
         raise TypeError(f"model must be a Hub id, a folder or a loaded model, not {type(model).__name__}.")
     model_names = None if isinstance(model, str) else loading.head_names(model)
-    labelled = {
-        **{source_label(name): source for name, source in sources.items()},
-        **_labelled(evaluation, columns.label, sources),
-    }
+    labelled = {source_label(name): source for name, source in sources.items()}
+    for where, source in labelled.items():
+        require_column(source, columns.label, where)
+    labelled |= _labelled(evaluation, columns.label, sources)
     space = resolve_label_space(labelled, columns.label, columns.tokens, args.task, model_names)
     if space.task == "sequence-classification":
         check_classes(sources, columns.label)

@@ -37,7 +37,9 @@ def finished(world):
     output = world.folder / "run"
     done = recipe.start([str(recipe.RECIPE), *recipe.words(**world.data, output_dir=str(output))], world.folder)
     assert done.returncode == 0, done.stderr
-    return SimpleNamespace(output=output, stdout=done.stdout, results=json.loads((output / "results.json").read_text()))
+    return SimpleNamespace(
+        output=output, stdout=done.stdout, results=json.loads((output / "results.json").read_text())
+    )
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -54,7 +56,14 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 
 def test_the_run_shows_plan_and_table(finished):
     plan, table = finished.stdout.split("Results on the test splits", 1)
-    for fact in ("24 labelled rows", "18 unlabelled rows", "down, flat, up", "6 updates", "1 x mmd", str(finished.output)):
+    for fact in (
+        "24 labelled rows",
+        "18 unlabelled rows",
+        "down, flat, up",
+        "6 updates",
+        "1 x mmd",
+        str(finished.output),
+    ):
         assert fact in plan
     header = table[: table.index("source-only")]
     assert header.count("(oracle)") == sum("oracle" in column for column in finished.results["adapted"])
@@ -68,7 +77,9 @@ def test_the_run_shows_plan_and_table(finished):
 
 def test_columns_that_read_target_labels_are_called_oracle(finished):
     for scores in finished.results.values():
-        assert {"source_accuracy", "source_macro_f1", "target_oracle_accuracy", "target_oracle_macro_f1"} == set(scores)
+        assert {"source_accuracy", "source_macro_f1", "target_oracle_accuracy", "target_oracle_macro_f1"} == set(
+            scores
+        )
 
 
 def test_what_is_saved_loads_without_hftransfer_and_predicts_what_the_table_says(world, finished):

@@ -83,7 +83,10 @@ def test_the_version(monkeypatch, capsys):
         (["fintune"], "there is no recipe 'fintune'; there is finetune. Did you mean 'finetune'?"),
         (["nonsense", "--help"], "there is no recipe 'nonsense'; there is finetune."),
         (["finetune", "--accelerate_config"], "--accelerate_config needs a name or a file"),
-        (["finetune", "--accelerate_config", "many"], "no accelerate config 'many'; there is fsdp2, multi_gpu, one_pro"),
+        (
+            ["finetune", "--accelerate_config", "many"],
+            "no accelerate config 'many'; there is fsdp2, multi_gpu, one_pro",
+        ),
         (["finetune", "--accelerate_config=many"], "no accelerate config 'many'"),
     ],
 )

@@ -192,10 +192,18 @@ def test_names_alone_weigh_one(words):
         (["--epoch_by", "target"], None, "--epoch-by: invalid choice: 'target' (choose from"),
         (["--source"], None, "--source: expected one argument"),
         (["--objectives", '{"mdd": 1}'], None, "There is no objective 'mdd'; there is mmd, "),
-        (["--objectives", '{"mmd": -1}'], None, "The weight of objective 'mmd' must be a number of at least 0, not -1"),
+        (
+            ["--objectives", '{"mmd": -1}'],
+            None,
+            "The weight of objective 'mmd' must be a number of at least 0, not -1",
+        ),
         (["--objectives", '{"mmd": 1'], None, "objectives is neither JSON nor YAML: "),
         (["--target_ratio", "0"], None, "target_ratio=0.0 must be positive."),
-        (["--eval_strategy", "steps", "--load_best_model_at_end"], "save_strategy: epoch", "the save and eval strategy"),
+        (
+            ["--eval_strategy", "steps", "--load_best_model_at_end"],
+            "save_strategy: epoch",
+            "the save and eval strategy",
+        ),
         (["--accelerator_config", "gone.json"], None, "gone.json"),
     ],
 )

@@ -58,10 +58,14 @@ def test_a_run_is_the_same_with_and_without_them(tmp_path, present):
 def test_float_and_word_labels_are_masked_too(tmp_path):
     scores = Dataset.from_dict({"text": TEXTS, "label": [i / 7 for i in range(len(TEXTS))]})
     model = tiny.bert(("LABEL_0",), num_labels=1)
-    (batch, *_) = training_batches(runs.trainer(tmp_path, model, train_dataset=scores, target_dataset=scores.select(range(9))))
+    (batch, *_) = training_batches(
+        runs.trainer(tmp_path, model, train_dataset=scores, target_dataset=scores.select(range(9)))
+    )
     assert torch.isnan(batch["labels"]).tolist() == [False] * 4 + [True] * 4
     tags = tiny.tagged()
-    run = runs.trainer(tmp_path, tiny.bert(tiny.TAGS, tagging=True), train_dataset=tags, target_dataset=tiny.tagged(seed=1))
+    run = runs.trainer(
+        tmp_path, tiny.bert(tiny.TAGS, tagging=True), train_dataset=tags, target_dataset=tiny.tagged(seed=1)
+    )
     (batch, *_) = training_batches(run)
     assert (batch["labels"][4:] == IGNORE).all()
     assert (batch["labels"][:4] >= 0).any(1).all()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import runs
 import tiny
+from accelerate.data_loader import BatchSamplerShard
 from datasets import Dataset
 from torch.utils.data import DataLoader
 
@@ -164,6 +165,18 @@ def test_an_update_holds_the_same_rows_however_it_is_cut(grouped):
             assert np.array_equal(a, b)
 
 
+def test_processes_share_out_the_micro_batches_of_each_update():
+    """Two processes of 4 rows see, update by update, what one process of 8 rows sees."""
+    whole = PairedBatchSampler(paired((50,), 33), 8)
+    cut = PairedBatchSampler(paired((50,), 33), 4, chunks=2)
+    shards = [list(BatchSamplerShard(cut, num_processes=2, process_index=i)) for i in (0, 1)]
+    assert [len(shard) for shard in shards] == [len(whole)] * 2
+    for batch, first, second in zip(whole, *shards, strict=True):
+        assert len(first) == len(second) == 8
+        assert sorted(first[:4] + second[:4]) == sorted(batch[:8])
+        assert sorted(first[4:] + second[4:]) == sorted(batch[8:])
+
+
 def test_the_cut_between_processes_does_not_follow_length():
     sampler = PairedBatchSampler(paired((2000,), 2000), 8, chunks=2)
     mean = sampler.dataset.lengths[epoch_of(sampler)].mean(axis=1)
@@ -220,5 +233,7 @@ def test_the_trainer_goes_from_epoch_to_epoch(tmp_path):
     run.data_collator = lambda rows: seen.append([r["input_ids"] for r in rows]) or collate(rows)
     run.train()
     sampler = run.pair_sampler
-    expected = [[r["input_ids"] for r in run.train_dataset.__getitems__(b)] for e in (0, 1) for b in epoch_of(sampler, e)]
+    expected = [
+        [r["input_ids"] for r in run.train_dataset.__getitems__(b)] for e in (0, 1) for b in epoch_of(sampler, e)
+    ]
     assert seen == expected

@@ -83,7 +83,9 @@ def test_no_near_duplicate_crosses_splits():
 
 def test_the_domains_use_different_words():
     """Fewer than half of the medical word types were ever seen in the news."""
-    news, medical = ({w for s in SPLITS if s.startswith(d) for t in TEXTS[s] for w in words(t)} for d in ("news", "med"))
+    news, medical = (
+        {w for s in SPLITS if s.startswith(d) for t in TEXTS[s] for w in words(t)} for d in ("news", "med")
+    )
     assert len(medical & news) < 0.5 * len(medical)
 
 

@@ -9,6 +9,7 @@ import pytest
 import runs
 import tiny
 import torch
+from accelerate.data_loader import IterableDatasetShard
 from datasets import Dataset, IterableDataset
 
 from hftransfer.data.streaming import PairedStream
@@ -77,6 +78,20 @@ def test_a_stream_that_runs_dry_says_so():
         next(iter(stream))
 
 
+def test_processes_get_batches_of_one_shape_that_add_up():
+    """Two processes of 3 + 5 rows share out what one process of the same stream yields."""
+    make = lambda: PairedStream({"source": numbers(40)}, numbers(7), 1.7, batch_size=3)  # noqa: E731
+    everything = list(islice(make(), 24))
+    shards = [
+        list(islice(IterableDatasetShard(make(), batch_size=3, num_processes=2, process_index=i), 12)) for i in (0, 1)
+    ]
+    for shard in shards:
+        for start in range(0, 12, 3):
+            assert sum(len(row["pair"][1]) for row in shard[start : start + 3]) == 5
+    mixed = [row for start in range(0, 12, 3) for shard in shards for row in shard[start : start + 3]]
+    assert mixed == everything
+
+
 # ---- through the trainer
 
 
@@ -88,7 +103,9 @@ def streams() -> dict:
 
 
 def test_a_run_on_streams_trains_and_evaluates(tmp_path):
-    run = runs.trainer(tmp_path, **streams(), eval_dataset={"target": tiny.domain(5).to_iterable_dataset()}, max_steps=9)
+    run = runs.trainer(
+        tmp_path, **streams(), eval_dataset={"target": tiny.domain(5).to_iterable_dataset()}, max_steps=9
+    )
     before = runs.copied(run.model.model)
     run.train()
     assert runs.moved(run.model.model, before) == set(before)

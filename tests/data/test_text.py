@@ -75,7 +75,11 @@ def test_an_unlabelled_domain_has_no_labels():
 @pytest.mark.parametrize(
     ("columns", "space", "message"),
     [
-        ({"txt": ["w1"], "label": [0]}, CLASSES, "neither a column 'text' nor 'tokens'; its columns are 'txt', 'label'"),
+        (
+            {"txt": ["w1"], "label": [0]},
+            CLASSES,
+            "neither a column 'text' nor 'tokens'; its columns are 'txt', 'label'",
+        ),
         ({"text": ["w1"], "lable": [0]}, CLASSES, "no column 'label'.*Did you mean 'lable'"),
         ({"text": ["w1"], "label": [[0]]}, TAGGING, "no column 'tokens'.*`tokens_column`"),
         ({"text": ["w1", None], "label": [0, 1]}, CLASSES, "row 1: 'text' is None. Drop or fill"),

@@ -24,11 +24,12 @@ CASES: dict[str, dict[str, Any]] = {
     "peft_accumulated": {"peft": True, "gradient_accumulation_steps": 2, "per_device_train_batch_size": 2},
     "tagging": {"tagging": True, "objectives": {"cdan_e": 1.0, "supcon": {"threshold": 0.3, "queue": 12}}},
     "two_views": {"objectives": {"nt_xent": 1.0}, "save_total_limit": 1, "load_best_model_at_end": True},
+    "best_is_not_last": {"save_total_limit": 1, "load_best_model_at_end": True, "greater_is_better": True},
 }
 
 
-def train(folder: str, case: str, resume: bool = False, kill: tuple[str, int] | None = None) -> None:
-    """A run with dropout, evaluation and rotation; `kill` is a moment and which of its occurrences."""
+def train(folder: str, case: str, resume: bool = False, kill: tuple[str, int] | None = None) -> Any:
+    """A trainer after a run with dropout, evaluation and rotation; `kill` is a moment and which of its occurrences."""
     torch.set_num_threads(1)
     settings = dict(CASES[case])
     words = settings.pop("tagging", False)
@@ -65,6 +66,7 @@ def train(folder: str, case: str, resume: bool = False, kill: tuple[str, int] | 
     )
     trainer.train(resume_from_checkpoint=resume)
     trainer.save_model()
+    return trainer
 
 
 class _Count:

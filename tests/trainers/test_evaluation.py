@@ -122,6 +122,13 @@ def test_the_users_metrics_replace_ours(tmp_path):
     assert seen == [((10, 3), (10,)), ((8, 3), (8,))]
 
 
+def test_the_reported_loss_is_not_smoothed(tmp_path):
+    plain, smooth = (
+        trainer(tmp_path, eval_dataset=labelled(), label_smoothing_factor=factor).evaluate() for factor in (0.0, 0.4)
+    )
+    assert smooth["eval_source_loss"] == plain["eval_source_loss"]
+
+
 def test_what_the_user_makes_of_the_logits_is_not_read_as_logits(tmp_path):
     run = trainer(
         tmp_path,
