@@ -33,8 +33,6 @@ def main(argv: list[str]) -> int:
 
 
 def run(script, config) -> int:
-    from transformers import set_seed
-
     from hftransfer import AdaptationTrainer
     from hftransfer.data.loading import hold_out, load_domain
     from hftransfer.reporting.model_card import load_lines
@@ -101,11 +99,10 @@ def run(script, config) -> int:
     if trainer.is_world_process_zero():
         print_plan(plan(config, trainer.prepared))
 
-    # 4. The source alone, then with the target, which starts from the same seed with or without the comparison.
+    # 4. The source alone, then with the target, which `train` starts from the same seed either way.
     results = {}
     if script.source_only_baseline and config.objective_specs():
         results["source-only"] = source_only(script, config, common, test)
-    set_seed(config.seed)
     trainer.train(resume_from_checkpoint=config.resume_from_checkpoint)
     row = "adapted" if config.objective_specs() else "source-only"
     results[row] = headline(trainer.evaluate(test, metric_key_prefix="test") if test else {})  # type: ignore[arg-type]

@@ -164,7 +164,7 @@ class PairedBatchSampler(torch.utils.data.Sampler[list[int]]):
     def _sorted(self, block: np.ndarray) -> np.ndarray:
         assert self.lengths is not None
         flat = block.reshape(-1)
-        return block
+        return flat[np.argsort(self.lengths[flat], kind="stable")].reshape(block.shape)
 
 
 def _stream(size: int, start: int, count: int, key: tuple[int, ...]) -> np.ndarray:

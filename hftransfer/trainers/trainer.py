@@ -85,6 +85,11 @@ class AdaptationTrainer(PlainCheckpoints, Publishing, Trainer):
                 f"{args.n_gpu} GPUs are visible but no launcher started the run, which would use nn.DataParallel. "
                 "Start it with `accelerate launch` or `torchrun`, or show it one GPU with CUDA_VISIBLE_DEVICES=0."
             )
+        ignored = [name for name in ("compute_loss_func", "model_init") if kwargs.get(name) is not None]
+        if ignored:
+            raise ValueError(
+                f"{ignored[0]} has no effect: the loss is the task's plus `objectives`, of one model."
+            )
         _check_selection(args, eval_dataset, train_dataset)
         torch.manual_seed(args.seed)  # new heads and discriminators are drawn here, the same on every process
         ready = prepare(
@@ -122,7 +127,6 @@ class AdaptationTrainer(PlainCheckpoints, Publishing, Trainer):
             compute_metrics=compute_metrics or metrics_for(ready.space.task, ready.space.names),
             **kwargs,
         )
-        self.label_smoother = None  # the joint loss smooths; evaluation reports the plain loss
         self.label_names = ["labels"]
         self._parts = RunningParts(self.accelerator)
         self.add_callback(Clock(self))

@@ -22,7 +22,7 @@ def home(tmp_path_factory):
     data.to_json(folder / "d.json", lines=False)
     data.to_parquet(folder / "d.parquet")
     data.save_to_disk(folder / "saved")
-    DatasetDict(train=data, validation=data.select(range(3))).save_to_disk(folder / "saved_dict")
+    DatasetDict(train=data, valid=data.select(range(3))).save_to_disk(folder / "saved_dict")
     for name, rows in (("train", 12), ("dev", 4), ("test", 5)):
         (folder / "splits").mkdir(exist_ok=True)
         data.select(range(rows)).to_csv(folder / "splits" / f"{name}.csv")

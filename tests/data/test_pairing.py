@@ -178,9 +178,10 @@ def test_processes_share_out_the_micro_batches_of_each_update():
 
 
 def test_the_cut_between_processes_does_not_follow_length():
+    """In half of the updates, give or take, the first process has the shorter rows."""
     sampler = PairedBatchSampler(paired((2000,), 2000), 8, chunks=2)
     mean = sampler.dataset.lengths[epoch_of(sampler)].mean(axis=1)
-    assert abs(mean[0::2].mean() - mean[1::2].mean()) < 0.05 * mean.mean()
+    assert 0.3 < np.mean(mean[0::2] < mean[1::2]) < 0.7
 
 
 def test_the_last_update_is_filled_up_or_left_out():

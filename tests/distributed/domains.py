@@ -9,7 +9,7 @@ import tiny
 from datasets import ClassLabel, Dataset, Sequence
 
 
-def tagged(task: str, rows: int, seed: int, labelled: bool = True) -> list[dict[str, Any]]:
+def encoded(task: str, rows: int, seed: int, labelled: bool = True) -> list[dict[str, Any]]:
     """Encoded training rows of one domain, of different lengths, as a `PairedDataset` hands them to the collator."""
     draw = random.Random(seed)
     out = []

@@ -23,6 +23,7 @@ CASES: dict[str, dict[str, Any]] = {
     "accumulated": {"gradient_accumulation_steps": 2, "per_device_train_batch_size": 2},
     "peft_accumulated": {"peft": True, "gradient_accumulation_steps": 2, "per_device_train_batch_size": 2},
     "tagging": {"tagging": True, "objectives": {"cdan_e": 1.0, "supcon": {"threshold": 0.3, "queue": 12}}},
+    "stream": {"stream": True, "gradient_accumulation_steps": 2, "per_device_train_batch_size": 2},
     "two_views": {"objectives": {"nt_xent": 1.0}, "save_total_limit": 1, "load_best_model_at_end": True},
     "best_is_not_last": {"save_total_limit": 1, "load_best_model_at_end": True, "greater_is_better": True},
 }
@@ -33,6 +34,7 @@ def train(folder: str, case: str, resume: bool = False, kill: tuple[str, int] | 
     torch.set_num_threads(1)
     settings = dict(CASES[case])
     words = settings.pop("tagging", False)
+    stream = settings.pop("stream", False)
     rows = PER_EPOCH * 4 * int(os.environ.get("WORLD_SIZE", "1"))
     if settings.pop("peft", False):
         from peft import LoraConfig
@@ -44,11 +46,16 @@ def train(folder: str, case: str, resume: bool = False, kill: tuple[str, int] | 
     evaluation = {"source": tagging(6, seed=2), "target": tagging(6, seed=3)}
     if not words:
         evaluation = {"source": tiny.domain(6, seed=2), "target": tiny.domain(6, seed=3)}
+    source, target = tiny.domain(rows), tiny.domain(31, seed=1, labelled=False)
+    if words:
+        source, target = tagging(rows), tagging(31, seed=1, labelled=False)
+    if stream:
+        source, target = source.to_iterable_dataset(), target.to_iterable_dataset()
     trainer = runs.trainer(
         folder,
         model=tiny.bert(tagging=words, initializer_range=0.2),
-        train_dataset=tagging(rows) if words else tiny.domain(rows),
-        target_dataset=tagging(31, seed=1, labelled=False) if words else tiny.domain(31, seed=1, labelled=False),
+        train_dataset=source,
+        target_dataset=target,
         eval_dataset=evaluation,
         **{
             "objectives": OBJECTIVES,

@@ -1,20 +1,21 @@
 """Run by torchrun: every objective on two processes, under DDP and under FSDP2, against one process.
 
-Each process first computes the reference, alone, on the union batch; then both share the work. Three SGD steps each,
-so that queues fill and parameters part ways if anything is wrong. Writes JSON to the given file: {case: {wrapping: {"loss":
-largest difference, "gradient": largest difference, "seen": largest value of the objective itself}}}.
+The references come first: each is computed by one process alone, on the union batch. Then both share the work. Three
+SGD steps each, so that queues fill and parameters part ways if anything is wrong. Writes JSON to the file: {case:
+{wrapping: {"loss": largest difference, "gradient": largest difference, "seen": largest value of the objective}}}.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from unittest import mock
 
 import tiny
 import torch
 import torch.distributed as dist
-from domains import tagged
+from domains import encoded
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
@@ -60,7 +61,7 @@ def batches(task: str, step: int) -> tuple[dict, list[dict]]:
     """The union batch, and each process's share of it, padded by itself."""
     space = LabelSpace(TASKS[task], tiny.LABELS)
     collate = AdaptationCollator(tiny.tokenizer(), space)
-    source, target = (tagged(task, WORLD * ROWS, seed=10 * step + k, labelled=k == 0) for k in (0, 1))
+    source, target = (encoded(task, WORLD * ROWS, seed=10 * step + k, labelled=k == 0) for k in (0, 1))
     union = collate([*source, *target])
     shares = [collate([*source[r : r + ROWS], *target[r : r + ROWS]]) for r in range(0, WORLD * ROWS, ROWS)]
     return union, shares
@@ -113,11 +114,14 @@ def sharded(adapter):
 
 def main() -> None:
     torch.set_num_threads(1)
-    references = {}
-    for task, name in cases():  # before there is a process group: nothing is gathered
+    mine = {}
+    for task, name in cases()[int(os.environ["RANK"]) :: WORLD]:  # without a process group nothing is gathered
         adapter = build(task, name)
-        references[task, name] = list(train(adapter, adapter, task, None))
+        mine[task, name] = list(train(adapter, adapter, task, None))
     dist.init_process_group("gloo")
+    everybodys: list = [None] * WORLD
+    dist.all_gather_object(everybodys, mine)
+    references = {case: reference for part in everybodys for case, reference in part.items()}
     report: dict = {}
     for task, name in cases():
         for wrapping, wrap in (("ddp", data_parallel), ("fsdp2", sharded)):

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import killing
 import pytest
 import torch
-from processes import KILLED, forked
+from processes import KILLED, forked, run
 from safetensors.torch import load_file
 
+FIRST_METRICS = """
+import random, numpy
+from transformers import EvalPrediction
+from hftransfer.trainers.metrics import metrics_for
+compute = metrics_for("sequence-classification", ("up", "down"))
+before = random.getstate()
+compute(EvalPrediction(numpy.eye(2), numpy.array([0, 1])))
+assert random.getstate() == before
+"""
 LAST = f"checkpoint-{killing.STEPS}"
 
 KILLS = [  # case, moment, which of its occurrences, the step that is resumed from
@@ -29,6 +39,7 @@ KILLS = [  # case, moment, which of its occurrences, the step that is resumed fr
     ("peft_accumulated", "evaluation", 3, 3),
     ("tagging", "state_half_written", 2, 3),
     ("tagging", "epoch_begins", 2, 6),
+    ("stream", "backward", 14, 6),
     ("two_views", "before_the_rename", 3, 6),
 ]
 
@@ -38,7 +49,7 @@ def undisturbed(tmp_path_factory):
     """A function from a case, and a number of processes, to the folder of a run that nothing happened to."""
     folder, done = tmp_path_factory.mktemp("undisturbed"), set()
 
-    def run(case: str, processes: int = 1) -> Path:
+    def folder_of(case: str, processes: int = 1) -> Path:
         name = f"{case}_{processes}"
         if name not in done:
             log = folder / f"{name}.log"
@@ -47,7 +58,7 @@ def undisturbed(tmp_path_factory):
             done.add(name)
         return folder / name
 
-    return run
+    return folder_of
 
 
 @pytest.mark.parametrize(("case", "moment", "n", "last"), KILLS)
@@ -70,6 +81,11 @@ def test_a_run_killed_in_its_first_save_starts_over(undisturbed, tmp_path):
     assert [p.name for p in folder.iterdir()] == ["_writing"]
     assert forked(killing.train, str(folder), "plain", log=log) == 0, log.read_text()[-6000:]
     _assert_same(undisturbed("plain"), folder)
+
+
+def test_first_metrics_draw_nothing():
+    """Python's random state is part of a checkpoint, and some imports draw from it: they must come before the seed."""
+    run([sys.executable, "-c", FIRST_METRICS])
 
 
 def _kill_and_resume(tmp_path, case, kill, last, processes=1):

@@ -18,6 +18,7 @@ CASES: dict[str, dict] = {
     "sequence": {"objectives": None},
     "token": {"objectives": None},
     "few_shot": {"objectives": None, "reveal_target_labels": 3},
+    "stream": {"objectives": None},
     "sequence_dann": {"objectives": {"dann": 1.0}},  # a mean over rows, so it may be accumulated as the task loss is
     "token_dann": {"objectives": {"dann": 1.0}},
     "sequence_mmd": {"objectives": {"mmd": {"weight": 1.0, "queue": 12}}},  # not additive over micro-batches
@@ -29,12 +30,15 @@ ADDITIVE = [name for name in CASES if not name.endswith("mmd")]
 def train(case: str, rows: int, accumulation: int, folder: Path) -> None:
     """Four steps of SGD over more than an epoch; the main process writes weights and losses to `folder`."""
     words = case.startswith("token")
+    source = tagging(24) if words else tiny.domain(24)
     target = tagging(30, seed=1, labelled=False) if words else tiny.domain(30, seed=1)
+    if case == "stream":
+        source, target = source.to_iterable_dataset(), target.to_iterable_dataset()
     with tempfile.TemporaryDirectory() as output_dir:
         trainer = runs.trainer(
             output_dir,
             model=tiny.bert(tagging=words, **STILL),
-            train_dataset=tagging(24) if words else tiny.domain(24),
+            train_dataset=source,
             target_dataset=target,
             per_device_train_batch_size=rows,
             gradient_accumulation_steps=accumulation,

@@ -5,7 +5,11 @@ from __future__ import annotations
 import pytest
 import runs
 import tiny
+import torch
+from safetensors.torch import load_file
 from transformers import EarlyStoppingCallback
+
+from hftransfer.trainers.checkpoints import STATE_FILE
 
 
 def sets():
@@ -116,6 +120,7 @@ def test_a_run_stops_early(tmp_path):
         tmp_path,
         "eval_source_score",
         {"source": tiny.domain(9, seed=5)},
+        objectives={"dann": 1.0},
         compute_metrics=lambda _: {"score": float(next(scores))},
         callbacks=[EarlyStoppingCallback(early_stopping_patience=2)],
         max_steps=8,
@@ -126,6 +131,10 @@ def test_a_run_stops_early(tmp_path):
     load = type(run.model.model).from_pretrained
     assert not runs.moved(run.model.model, runs.copied(load(tmp_path / "checkpoint-1")))
     assert runs.moved(run.model.model, runs.copied(load(tmp_path / "checkpoint-3")))
+    critics = [load_file(tmp_path / f"checkpoint-{step}" / STATE_FILE) for step in (1, 3)]
+    name = next(name for name, _ in run.model.named_parameters() if name.startswith("objectives."))
+    assert torch.equal(run.model.get_parameter(name), critics[0][name])
+    assert not torch.equal(run.model.get_parameter(name), critics[1][name])
 
 
 def test_early_stopping_reads_one_set_of_several(tmp_path):
