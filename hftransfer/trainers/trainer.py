@@ -87,9 +87,7 @@ class AdaptationTrainer(PlainCheckpoints, Publishing, Trainer):
             )
         ignored = [name for name in ("compute_loss_func", "model_init") if kwargs.get(name) is not None]
         if ignored:
-            raise ValueError(
-                f"{ignored[0]} has no effect: the loss is the task's plus `objectives`, of one model."
-            )
+            raise ValueError(f"{ignored[0]} has no effect: the loss is the task's plus `objectives`, of one model.")
         _check_selection(args, eval_dataset, train_dataset)
         torch.manual_seed(args.seed)  # new heads and discriminators are drawn here, the same on every process
         ready = prepare(
