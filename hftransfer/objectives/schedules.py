@@ -36,8 +36,8 @@ def warm_start(progress: torch.Tensor, gamma: float = 10.0) -> torch.Tensor:
 SCHEDULES: dict[str, Callable[..., torch.Tensor]] = {"constant": constant, "linear": linear, "warm_start": warm_start}
 
 
-# At full strength an alignment term was seen to take three to four points of a pretrained encoder's accuracy on its own
-# source (press releases -> PubMed, batch 16), at a tenth under three. Weight 1 means this unless the user says more.
+# At full strength an alignment term was seen to take three to four points of a pretrained encoder's accuracy on its
+# own source (press releases -> PubMed, batch 16), at a tenth under three. Weight 1 means this unless the user says so.
 GENTLE: dict[str, Any] = {"name": "warm_start", "peak": 0.1}
 
 
