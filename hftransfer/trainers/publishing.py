@@ -249,7 +249,7 @@ def claim_repo(args: Any, token: str | None = None, private: bool | None = None)
     """Makes the repository that a run will push to, before it trains.
 
     Returns:
-        Its full id, or `None`, with a warning, when the Hub is out of reach for now.
+        Its full id, or `None`, with a warning, when the Hub is out of reach at that time.
 
     Raises:
         HubError: the Hub refused, or the repository is public and should be private.
