@@ -158,4 +158,6 @@ def test_a_tokenizer_pads_with_its_end_of_sequence_where_it_has_no_pad_token(tmp
 
 
 def test_text_that_is_too_long_is_cut(tmp_path):
-    trainer(tmp_path, target_dataset=rows(["w1 " * 500, "w2"])).train()
+    run = trainer(tmp_path, target_dataset=rows(["w1 " * 500, "w2"]))
+    assert max(run.train_dataset.lengths) == run.prepared.max_length < 500
+    run.train()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import sys
 import textwrap
 
 from .fields import Option, module_path, read_options
@@ -31,16 +33,24 @@ def finetune_options() -> list[Option]:
 
 
 def print_help() -> None:
-    """Prints every option with its help text, by group."""
+    """Prints every option with its help text, by group; a reader that closes early (`| head`) is no error."""
+    try:
+        print(help_text(), flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains as it exits
+
+
+def help_text() -> str:
+    """What `--help` shows."""
     width = min(110, shutil.get_terminal_size((100, 20)).columns)
-    print(INTRO)
-    group = ""
+    lines, group = [INTRO], ""
     for option in finetune_options():
         if option.group != group:
             group = option.group
-            print(f"\n{group}{' (transformers.TrainingArguments)' if group == 'Training' else ''}:")
+            lines.append(f"\n{group}{' (transformers.TrainingArguments)' if group == 'Training' else ''}:")
         default = f" [{option.default}]" if option.default else ""
         off = f", --no_{option.name}" if option.default == "True" else ""
-        print(f"  --{option.name}{off}{default}")
+        lines.append(f"  --{option.name}{off}{default}")
         if option.help:
-            print(textwrap.fill(option.help, width, initial_indent=" " * 6, subsequent_indent=" " * 6))
+            lines.append(textwrap.fill(option.help, width, initial_indent=" " * 6, subsequent_indent=" " * 6))
+    return "\n".join(lines)
