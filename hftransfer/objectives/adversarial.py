@@ -1,14 +1,23 @@
-"""What the adversarial objectives share: gradient reversal, a discriminator, a domain loss."""
+"""What the adversarial objectives share: gradient reversal, one MLP, and losses that weigh their rows."""
 
 from __future__ import annotations
 
+import math
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .base import check_count
+from .base import Range, check_count
+from .kernels import LEAST_MASS
+
+SEARCH: dict[str, Range | tuple[Any, ...]] = {
+    "weight": Range(0.1, 10.0, log=True),
+    "hidden": (64, 256, 1024),
+    "depth": (1, 2, 3),
+}
 
 
 class _Reverse(torch.autograd.Function):
@@ -28,29 +37,78 @@ def reverse_gradient(x: torch.Tensor, strength: torch.Tensor) -> torch.Tensor:
     return _Reverse.apply(x, strength)
 
 
+class _GroupLinear(nn.Module):
+    """Linear layers side by side: (rows, width) or (rows, groups, width) -> (rows, groups, outputs)."""
+
+    def __init__(self, groups: int, width: int, outputs: int):
+        super().__init__()
+        bound = 1 / math.sqrt(width)  # as in `nn.Linear`
+        self.weight = nn.Parameter(torch.empty(groups, width, outputs).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(groups, outputs).uniform_(-bound, bound))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        rows = "rgi" if x.ndim == 3 else "ri"
+        return torch.einsum(f"{rows},gio->rgo", x, self.weight) + self.bias
+
+
 class Discriminator(nn.Sequential):
-    """A small MLP that tells source from target: (rows, width) -> (rows,) logits, positive for source.
+    """A small MLP, (rows, width) -> (rows,) logits, positive for source. All adversarial objectives use it: with more
+    `outputs` as a classifier, (rows, outputs), and with `groups` as that many MLPs at once, (rows, groups).
 
     No batch norm and no dropout: the first mixes the domains' statistics and gives the answer away, the second
     makes processes differ.
     """
 
-    def __init__(self, width: int, hidden: int = 256, depth: int = 2):
+    def __init__(self, width: int, hidden: int = 256, depth: int = 2, outputs: int = 1, groups: int = 0):
         check_count("hidden", hidden)
         check_count("depth", depth, least=0)
+        linear = partial(_GroupLinear, groups) if groups else nn.Linear
         blocks: list[nn.Module] = []
         for i in range(depth):
-            blocks += [nn.Linear(width if i == 0 else hidden, hidden), nn.ReLU()]
-        super().__init__(*blocks, nn.Linear(hidden if depth else width, 1), nn.Flatten(0))
+            blocks += [linear(width if i == 0 else hidden, hidden), nn.ReLU()]
+        last = linear(hidden if depth else width, outputs)
+        super().__init__(*blocks, last, nn.Flatten(1 if groups or outputs > 1 else 0))
+
+    def input_gradient(self, x: torch.Tensor) -> torch.Tensor:
+        """(rows, width) -> (rows, width), each row's gradient of its one output.
+
+        Written out layer by layer, so that a loss on it needs one backward pass and no second derivative: the ReLUs'
+        on-off pattern is all that depends on x, and it is constant almost everywhere.
+        """
+        *hidden, last = (layer for layer in self if isinstance(layer, nn.Linear))
+        patterns = []
+        for layer in hidden:
+            x = layer(x).relu()
+            patterns.append(x > 0)
+        gradient = last.weight.expand(len(x), -1)
+        for layer, pattern in zip(reversed(hidden), reversed(patterns), strict=True):
+            gradient = (gradient * pattern) @ layer.weight
+        return gradient
+
+
+def normalized(weights: torch.Tensor) -> torch.Tensor:
+    """Weights divided by their mean, so that they sum to their number; without gradient. Zeros stay zeros."""
+    weights = weights.detach()
+    return weights / weights.mean().clamp_min(LEAST_MASS)
+
+
+def weighted_mean(values: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Σ w·v / Σ w: a weight of 2 is that row twice. 0 if nothing has weight."""
+    return (normalized(weights) * values).mean()
 
 
 def domain_loss(
     source: torch.Tensor,
     target: torch.Tensor,
-    source_weights: torch.Tensor | None = None,
-    target_weights: torch.Tensor | None = None,
+    source_weights: torch.Tensor | float = 1.0,
+    target_weights: torch.Tensor | float = 1.0,
 ) -> torch.Tensor:
     """½(BCE(source, 1) + BCE(target, 0)) on logits, each domain averaged by itself (weights sum to its rows)."""
-    s = F.binary_cross_entropy_with_logits(source, torch.ones_like(source), weight=source_weights)
-    t = F.binary_cross_entropy_with_logits(target, torch.zeros_like(target), weight=target_weights)
-    return (s + t) / 2
+    s, t = -F.logsigmoid(source), -F.logsigmoid(-target)
+    return ((source_weights * s).mean() + (target_weights * t).mean()) / 2
+
+
+def label_loss(logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Weighted mean cross-entropy of the rows that have a label; 0 if none has."""
+    error = F.cross_entropy(logits, labels, ignore_index=-100, reduction="none")
+    return weighted_mean(error, weights * (labels >= 0))

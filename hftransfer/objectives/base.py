@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import nn
@@ -17,9 +18,37 @@ INPUTS = {
     "source_logits": "(n, classes)",
     "target_logits": "(m, classes)",
     "source_labels": "(n,) class ids; -100 where a row has none",
+    "source_weights": "(n,) what each source row counts: its class's weight under label shift, else 1",
+    "source_domains": "(n,) which source each row is of, from 0",
     "target_view_features": "(m, d) the target rows again, under another dropout mask",
+    "target_rerun": "a function: runs this process' target rows again with their embeddings moved, see `Rerun`",
     "strength": "() the schedule's value; an objective that takes it schedules itself",
 }
+
+FILLED_IN = ("feature_dim", "num_classes", "num_sources")  # constructor arguments that are not settings
+
+
+@dataclass(frozen=True)
+class Range:
+    """Where a sweep may look for a number: between `low` and `high`, evenly or in the logarithm."""
+
+    low: float
+    high: float
+    log: bool = False
+
+
+class Rerun(Protocol):
+    """Another forward of this process' target rows, without dropout.
+
+    `embeddings` (m, tokens, e), detached, are the rows' input embeddings and `mask` (m, tokens) their tokens that are
+    no padding. Called with a shift of the embeddings' shape, or with nothing for `None`, it gives (m, classes) logits;
+    in tagging, those of as many words for each row.
+    """
+
+    embeddings: torch.Tensor
+    mask: torch.Tensor
+
+    def __call__(self, shift: torch.Tensor | None) -> torch.Tensor: ...
 
 
 class Objective(nn.Module):
@@ -27,12 +56,14 @@ class Objective(nn.Module):
 
     Subclasses implement `forward` with keyword arguments from `INPUTS` and return a scalar tensor. They may hold
     parameters (a discriminator), which join the optimizer with the objectives' learning-rate multiplier, and
-    buffers (a queue, a random projection), which travel with checkpoints. Constructor arguments named `feature_dim`
-    and `num_classes` are filled in; all others are the objective's settings.
+    buffers (a queue, a random projection), which travel with checkpoints. Constructor arguments named `feature_dim`,
+    `num_classes` and `num_sources` are filled in; all others are the objective's settings. `search` says where a sweep
+    may look for them: a `Range`, or a tuple of choices.
     """
 
     paper: ClassVar[str] = ""  # shown in the model card
     default_schedule: ClassVar[str | dict[str, Any]] = "constant"
+    search: ClassVar[dict[str, Range | tuple[Any, ...]]] = {}
 
     forward: Callable[..., torch.Tensor]
 
@@ -53,7 +84,7 @@ class Objective(nn.Module):
     def settings(cls) -> dict[str, inspect.Parameter]:
         """The constructor's own settings, by name."""
         parameters = inspect.signature(cls.__init__).parameters
-        return {n: p for n, p in parameters.items() if n not in ("self", "feature_dim", "num_classes")}
+        return {n: p for n, p in parameters.items() if n not in ("self", *FILLED_IN)}
 
 
 def check_count(name: str, value: Any, least: int = 1) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,36 +13,85 @@ import yaml
 from torch import nn
 
 from ..messages import nearest
+from .alignment.afn import AFN
+from .alignment.bsp import BSP
 from .alignment.cdan import CDAN, CDANE
+from .alignment.cdann import CDANN
+from .alignment.cmd import CMD
+from .alignment.coral import CORAL
 from .alignment.dann import DANN
+from .alignment.deepjdot import DeepJDOT
+from .alignment.dsan import DSAN
+from .alignment.iwan import IWAN
+from .alignment.jan import JAN
+from .alignment.m3sda import M3SDA
+from .alignment.mcd import MCD
+from .alignment.mdd import MDD
 from .alignment.mmd import MMD
+from .alignment.mmd_rff import MMDRFF
+from .alignment.osbp import OSBP
+from .alignment.prototype import Prototype
 from .alignment.supcon import SupCon
+from .alignment.swd import SWD
+from .alignment.wdgrl import WDGRL
 from .base import Objective
 from .schedules import Schedule, describe_schedule, get_schedule
+from .self_training.bnm import BNM
+from .self_training.entropy import Entropy
+from .self_training.im import InformationMaximization
+from .self_training.mcc import MCC
 from .self_training.nt_xent import NTXent
+from .self_training.vat import VAT
 
 REGISTRY: dict[str, type[Objective]] = {
     "mmd": MMD,
+    "mmd_rff": MMDRFF,
+    "jan": JAN,
+    "dsan": DSAN,
+    "coral": CORAL,
+    "cmd": CMD,
+    "swd": SWD,
+    "deepjdot": DeepJDOT,
+    "m3sda": M3SDA,
     "dann": DANN,
     "cdan": CDAN,
     "cdan_e": CDANE,
+    "cdann": CDANN,
+    "mdd": MDD,
+    "mcd": MCD,
+    "wdgrl": WDGRL,
+    "iwan": IWAN,
+    "osbp": OSBP,
+    "prototype": Prototype,
     "supcon": SupCon,
     "nt_xent": NTXent,
+    "mcc": MCC,
+    "bnm": BNM,
+    "entropy": Entropy,
+    "im": InformationMaximization,
+    "afn": AFN,
+    "bsp": BSP,
+    "vat": VAT,
 }
+
+FEATURES = re.compile(r"head|mean|hidden:-?\d+")  # places in the model that an objective may read its features from
 
 
 @dataclass(frozen=True)
 class ObjectiveSpec:
-    """One entry of `objectives`: how the run calls it, what it is, its weight, schedule and settings."""
+    """One entry of `objectives`: how the run calls it, what it is, its weight, schedule, settings, and where in the
+    model its features come from."""
 
     name: str
     kind: str
     weight: float
     schedule: str | dict[str, Any]
     settings: dict[str, Any] = field(default_factory=dict)
+    features: str = "head"
 
     def __str__(self) -> str:
         extra = "".join(f", {k}={v}" for k, v in self.settings.items())
+        extra += f", features={self.features}" if self.features != "head" else ""
         return f"{self.weight:g} x {self.kind} ({describe_schedule(self.schedule)}{extra})"
 
 
@@ -62,7 +111,11 @@ def parse_objectives(objectives: Mapping[str, Any] | str | None) -> list[Objecti
         except yaml.YAMLError as error:
             raise ValueError(f"objectives is neither JSON nor YAML: {objectives!r}") from error
     if isinstance(objectives, str) or (isinstance(objectives, list) and all(isinstance(o, str) for o in objectives)):
-        objectives = dict.fromkeys([objectives] if isinstance(objectives, str) else objectives, 1.0)
+        names = [objectives] if isinstance(objectives, str) else objectives
+        twice = [name for name in names if names.count(name) > 1]
+        if twice:
+            raise ValueError(f"objectives names {twice[0]!r} twice. Give it a weight: {{{twice[0]!r}: 2.0}}.")
+        objectives = dict.fromkeys(names, 1.0)
     if objectives is None:
         return []
     if not isinstance(objectives, Mapping):
@@ -82,13 +135,25 @@ def _parse_one(name: str, value: Any) -> ObjectiveSpec:
     if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not math.isfinite(weight) or weight < 0:
         raise ValueError(f"The weight of objective {name!r} must be a number of at least 0, not {weight!r}.")
     get_schedule(schedule)
+    features = settings.pop("features", "head")
+    _check_features(name, cls, features)
     for key in settings:
         if key not in cls.settings():
-            known = [*cls.settings(), "weight", "schedule", "kind"]
+            known = [*cls.settings(), "weight", "schedule", "features", "kind"]
             raise ValueError(
                 f"Objective {name!r} has no setting {key!r}; it has {', '.join(known)}.{nearest(key, known)}"
             )
-    return ObjectiveSpec(name, kind, float(weight), schedule, settings)
+    return ObjectiveSpec(name, kind, float(weight), schedule, settings, features)
+
+
+def _check_features(name: str, cls: type[Objective], features: Any) -> None:
+    if not isinstance(features, str) or not FEATURES.fullmatch(features):
+        raise ValueError(
+            f"Objective {name!r}: features={features!r} must be 'head' (what the final layer sees), 'mean' (the last "
+            "layer, averaged over tokens) or 'hidden:<layer>', such as 'hidden:-3' for the last layer but two."
+        )
+    if features != "head" and not any(need.endswith("features") for need in cls.needs()):
+        raise ValueError(f"Objective {name!r}: features={features!r} has no effect, it reads predictions only.")
 
 
 def _numbers(value: Any) -> Any:
@@ -104,15 +169,25 @@ def _numbers(value: Any) -> Any:
 
 
 def build_objectives(
-    specs: list[ObjectiveSpec], feature_dim: int, num_classes: int
+    specs: list[ObjectiveSpec], feature_dim: int | Mapping[str, int], num_classes: int, num_sources: int = 1
 ) -> tuple[nn.ModuleDict, dict[str, Schedule]]:
-    """Modules and schedules by name. An objective of weight 0 is left out: it computes nothing."""
+    """Modules and schedules by name. An objective of weight 0 is left out: it computes nothing.
+
+    Args:
+        specs: from `parse_objectives`.
+        feature_dim: width of the features, or widths by place (`"head"`, `"mean"`, `"hidden:-3"`).
+        num_classes, num_sources: of the run.
+
+    Raises:
+        ValueError: a setting that an objective refuses.
+    """
     modules, schedules = nn.ModuleDict(), {}
     for spec in specs:
         if spec.weight == 0:
             continue
         cls = REGISTRY[spec.kind]
-        given = {"feature_dim": feature_dim, "num_classes": num_classes}
+        width = feature_dim if isinstance(feature_dim, int) else feature_dim[spec.features]
+        given = {"feature_dim": width, "num_classes": num_classes, "num_sources": num_sources}
         wanted = inspect.signature(cls.__init__).parameters
         try:
             modules[spec.name] = cls(**{k: v for k, v in given.items() if k in wanted}, **spec.settings)
@@ -120,10 +195,3 @@ def build_objectives(
             raise ValueError(f"Objective {spec.name!r}: {error}") from error
         schedules[spec.name] = get_schedule(spec.schedule)
     return modules, schedules
-
-
-def describe(specs: list[ObjectiveSpec]) -> str:
-    """One line for logs and cards."""
-    return json.dumps(
-        {s.name: {"kind": s.kind, "weight": s.weight, "schedule": s.schedule, **s.settings} for s in specs}
-    )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,13 +12,14 @@ import torch.nn.functional as F
 from torch import nn
 from transformers.utils import ModelOutput
 
+from ..models.layer_tap import HEAD, LayerTap
 from ..models.tap import FeatureTap, Head
 from ..objectives.base import Objective
-from ..objectives.gather import gather_rows
+from ..objectives.label_shift import LabelShift
 from ..objectives.schedules import Schedule
+from .inputs import JointRows, ObjectiveInputs, TargetRerun
 
 IGNORE = -100
-TOKENS_PER_ROW = 8  # words of a sentence that take part in a tagger's objectives: the same number for every row
 
 
 @dataclass
@@ -28,11 +30,13 @@ class AdaptationOutput(ModelOutput):
         loss: `task + Σ weight · objective`, a scalar.
         logits: of the batch as it came, source rows first.
         parts: (1 + objectives,) detached values: the task loss, then each objective before its weight.
+        extent: (4,) detached: the largest absolute feature of the source and of the target, and the same of logits.
     """
 
     loss: torch.Tensor | None = None
     logits: torch.Tensor | None = None
     parts: torch.Tensor | None = None
+    extent: torch.Tensor | None = None
 
 
 class DomainAdapter(nn.Module):
@@ -51,6 +55,9 @@ class DomainAdapter(nn.Module):
         label_smoothing: of the task's cross-entropy.
         batch_norm: `"joint"` runs both domains in one forward; `"separate"` in two, so that batch norm sees each
             domain by itself.
+        features: where in the model an objective's features come from, by its name; the head's input if not given.
+        label_shift: estimates class weights, which the objectives are given as `source_weights`.
+        weigh_task: weigh the rows of the task loss by them, too.
     """
 
     accepts_loss_kwargs = False  # for transformers' Trainer: this loss is a per-batch mean of its own
@@ -66,6 +73,9 @@ class DomainAdapter(nn.Module):
         task: str = "sequence-classification",
         label_smoothing: float = 0.0,
         batch_norm: str = "joint",
+        features: Mapping[str, str] | None = None,
+        label_shift: LabelShift | None = None,
+        weigh_task: bool = False,
     ):
         super().__init__()
         self.model = model
@@ -73,6 +83,9 @@ class DomainAdapter(nn.Module):
         self.weights, self.schedules = dict(weights or {}), dict(schedules or {})
         self.task, self.label_smoothing, self.batch_norm = task, label_smoothing, batch_norm
         self.tap = FeatureTap(model, head)
+        self.features = dict(features or {})
+        self.layer_taps = {where: LayerTap(model, where) for where in {*self.features.values()} - {HEAD}}
+        self.label_shift, self.weigh_task = label_shift, weigh_task
         self.needs = {name: type(o).needs() for name, o in self.objectives.items() if isinstance(o, Objective)}
         self.wants_view = any("target_view_features" in needs for needs in self.needs.values())
         self.register_buffer("progress", torch.zeros(()))
@@ -117,29 +130,43 @@ class DomainAdapter(nn.Module):
             raise ValueError("A training batch has no labels: source rows need a label column.")
         task = self._task_loss(logits[:rows], labels, num_items)
         parts, total = [task], task
-        if self.objectives:
-            with torch.autocast(logits.device.type, enabled=False):
-                for name, value in self._objective_values(features, logits, labels, word_mask, n, rows):
+        if self.objectives or self.label_shift is not None:
+            kind = logits.device.type
+            precision = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
+            with torch.autocast(kind, enabled=False):
+                batch = JointRows(features, logits, labels, domain, n, rows)
+                rerun = partial(self._rerun, inputs, word_mask, precision, n, rows)
+                given = ObjectiveInputs(
+                    batch if word_mask is None else batch.words(word_mask), self.label_shift, rerun
+                )
+                for name, value in self._objective_values(given):
                     weight: Any = self.weights[name]
                     if "strength" not in self.needs[name]:
                         weight = weight * self.schedules[name](self.progress)
                     total = total + weight * value
                     parts.append(value)
-        return AdaptationOutput(total, logits[:rows], torch.stack([p.detach().float() for p in parts]))
+        values = torch.stack([p.detach().float() for p in parts])
+        return AdaptationOutput(total, logits[:rows], values, _extent(features[HEAD], logits, n, rows))
 
-    def _run(self, inputs: dict[str, Any], n: int, rows: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def _run(self, inputs: dict[str, Any], n: int, rows: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Logits and features of source, target and, if some objective wants it, the target's second view."""
         if self.wants_view:
             inputs = {k: torch.cat([v, v[n:]]) if _is_rows(v, rows) else v for k, v in inputs.items()}
         if self.batch_norm == "joint" or n == rows:
             logits = self.model(**inputs).logits
-            return logits, self.tap.take(inputs)
+            return logits, self._take(inputs)
         outs = []
         for part in (slice(0, n), slice(n, None)):
             total = next(len(v) for v in inputs.values() if isinstance(v, torch.Tensor))
             half = {k: v[part] if _is_rows(v, total) else v for k, v in inputs.items()}
-            outs.append((self.model(**half).logits, self.tap.take(half)))
-        return torch.cat([o[0] for o in outs]), torch.cat([o[1] for o in outs])
+            outs.append((self.model(**half).logits, self._take(half)))
+        (logits, features), (more_logits, more) = outs
+        return torch.cat([logits, more_logits]), {k: torch.cat([v, more[k]]) for k, v in features.items()}
+
+    def _take(self, inputs: dict[str, Any]) -> dict[str, torch.Tensor]:
+        """Features of the last forward by place; the taps let go of them."""
+        head = self.tap.take(inputs)
+        return {HEAD: head} | {where: tap.take(inputs, head.ndim == 2) for where, tap in self.layer_taps.items()}
 
     def _task_loss(self, logits: torch.Tensor, labels: torch.Tensor, num_items: torch.Tensor | None) -> torch.Tensor:
         """The model's own loss, over labelled items only, as a sum divided by `num_items`.
@@ -164,59 +191,41 @@ class DomainAdapter(nn.Module):
                 logits.flatten(0, -2),
                 labels.flatten(),
                 ignore_index=IGNORE,
+                weight=self.label_shift.weights if self.weigh_task and self.label_shift is not None else None,
                 reduction="sum",
                 label_smoothing=self.label_smoothing,
             )
         return total / (known.sum().clamp_min(1) if num_items is None else num_items)
 
-    def _objective_values(
-        self,
-        features: torch.Tensor,
-        logits: torch.Tensor,
-        labels: torch.Tensor,
-        word_mask: torch.Tensor | None,
-        n: int,
-        rows: int,
-    ):
+    def _objective_values(self, given: ObjectiveInputs) -> Iterator[tuple[str, torch.Tensor]]:
         """Yields each objective's name and value on the rows of all processes, in fp32."""
-        view = features[rows:] if self.wants_view else None
-        features, logits = features[:rows], logits[:rows]
-        if word_mask is not None:
-            view_mask = word_mask[n:]
-            features, logits, labels = (pick_words(x, word_mask) for x in (features, logits, labels))
-            if view is not None:
-                view = pick_words(view, view_mask)
-            n *= TOKENS_PER_ROW
-        wanted = {need for needs in self.needs.values() for need in needs}
-        available = {
-            "source_features": lambda: features[:n].float(),
-            "target_features": lambda: features[n:].float(),
-            "source_logits": lambda: logits[:n].float(),
-            "target_logits": lambda: logits[n:].float(),
-            "source_labels": lambda: labels[:n],
-            "target_view_features": lambda: view.float() if view is not None else features[:0],
-        }
-        given = {name: gather_rows(make()) for name, make in available.items() if name in wanted}
         for name, objective in self.objectives.items():
-            arguments = {need: given[need] for need in self.needs[name] if need != "strength"}
-            if "strength" in self.needs[name]:
+            where, needs = self.features.get(name, HEAD), self.needs[name]
+            arguments = {need: given.get(need, where) for need in needs if need != "strength"}
+            if "strength" in needs:
                 arguments["strength"] = self.schedules[name](self.progress)
             yield name, objective(**arguments)
+        if self.label_shift is not None and self.training:
+            seen = ("source_logits", "source_labels", "target_logits")
+            self.label_shift.observe(*(given.get(name) for name in seen))
+
+    def _rerun(
+        self,
+        inputs: dict[str, Any],
+        word_mask: torch.Tensor | None,
+        precision: torch.dtype | None,
+        n: int,
+        rows: int,
+    ) -> TargetRerun:
+        target = {k: v[n:rows] if _is_rows(v, rows) else v for k, v in inputs.items()}
+        words = None if word_mask is None else word_mask[n:rows]
+        return TargetRerun(self.model, target, words, precision, partial(self._take, target))
 
 
-def pick_words(x: torch.Tensor, word_mask: torch.Tensor) -> torch.Tensor:
-    """(rows, tokens, …) -> (rows·k, …): k words of every row, evenly spaced over its words.
-
-    The same number for each row keeps shapes equal on all processes; a short sentence repeats words. Which words
-    depends on the row alone, so a batch may be cut anywhere.
-    """
-    rows, length = word_mask.shape
-    seen = word_mask.cumsum(1)  # 1-based number of the word at each position
-    count = seen[:, -1:].clamp_min(1)
-    steps = torch.arange(TOKENS_PER_ROW, device=word_mask.device)
-    number = 1 + (steps * count).div(TOKENS_PER_ROW, rounding_mode="floor")
-    position = torch.searchsorted(seen.contiguous(), number.contiguous()).clamp_max(length - 1)
-    return x[torch.arange(rows, device=x.device).unsqueeze(1), position].flatten(0, 1)
+def _extent(features: torch.Tensor, logits: torch.Tensor, n: int, rows: int) -> torch.Tensor:
+    """What to look at when a part breaks: which domain ran away, and whether before the head or in it."""
+    sides = [x.detach()[part] for x in (features, logits) for part in (slice(0, n), slice(n, rows))]
+    return torch.stack([x.abs().amax().float() if x.numel() else x.new_zeros((), dtype=torch.float) for x in sides])
 
 
 def _is_rows(value: Any, rows: int) -> bool:

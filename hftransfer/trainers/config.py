@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from transformers import TrainingArguments
 from transformers.utils import is_torch_bf16_gpu_available
 
+from ..messages import nearest
+from ..objectives.label_shift import Estimator
 from ..objectives.registry import ObjectiveSpec, parse_objectives
 
+SHIFTS = ("none", *get_args(Estimator))
 LOWER_IS_BETTER = ("loss", "entropy", "mse", "mae")  # ends of metrics; of all others, more is better
 
 
@@ -57,6 +60,17 @@ class AdaptationConfig(TrainingArguments):
     )
     batch_norm: Literal["joint", "separate"] = _option(
         "joint", "Adaptation", "Batch norm sees source and target together, or each by itself (two forwards)."
+    )
+    label_shift: Literal["none", "mlls", "bbse", "pada"] = _option(
+        "none",
+        "Adaptation",
+        "Estimate how much commoner each class is in the target, from predictions alone, each time the target was "
+        "seen once; objectives weigh source rows by it. mlls or bbse; pada for a target that lacks classes.",
+    )
+    label_shift_task: Literal["weights", "bias", "none"] = _option(
+        "weights",
+        "Adaptation",
+        "What the task makes of label_shift: weigh its rows, correct the saved head's bias at the end, or nothing.",
     )
     allow_oracle_selection: bool = _option(
         False, "Adaptation", "Let a metric that reads target labels choose the best checkpoint (not honest)."
@@ -135,6 +149,12 @@ class AdaptationConfig(TrainingArguments):
             raise ValueError(f"epoch_by={self.epoch_by!r} must be 'source' or 'longest'.")
         if self.batch_norm not in ("joint", "separate"):
             raise ValueError(f"batch_norm={self.batch_norm!r} must be 'joint' or 'separate'.")
+        for name, choices in (("label_shift", SHIFTS), ("label_shift_task", ("weights", "bias", "none"))):
+            if getattr(self, name) not in choices:
+                raise ValueError(
+                    f"{name}={getattr(self, name)!r} must be one of {', '.join(choices)}."
+                    f"{nearest(getattr(self, name), choices)}"
+                )
         if self.reveal_target_labels < 0:
             raise ValueError(f"reveal_target_labels={self.reveal_target_labels} must be at least 0.")
         if self.max_length is not None and self.max_length < 4:

@@ -28,9 +28,14 @@ class RunningParts:
         self.count = 0
         self.total: torch.Tensor | None = None
         self.broke: torch.Tensor | None = None  # at which forward each part was first not finite; inf if never
+        self.extent: torch.Tensor | None = None  # of the forward in which the first part broke, else of the last
 
-    def add(self, parts: torch.Tensor) -> None:
-        """Takes the (parts,) detached values of one forward."""
+    def add(self, parts: torch.Tensor, extent: torch.Tensor) -> None:
+        """Takes the (parts,) and (4,) detached values of one forward."""
+        if self.extent is None or self.broke is None:
+            self.extent = extent
+        else:
+            self.extent = torch.where(self.broke.isinf().all(), extent, self.extent)
         broke = torch.where(parts.isfinite(), math.inf, float(self.count))
         self.total = parts.clone() if self.total is None else self.total + parts
         self.broke = broke if self.broke is None else torch.minimum(self.broke, broke)
@@ -58,6 +63,12 @@ class RunningParts:
         first = min(zip(broke, means, strict=True), key=lambda pair: pair[0])[1]
         raise FloatingPointError(
             f"The {first} part is not finite at step {step} "
-            f"({', '.join(f'{name}={value:.3g}' for name, value in means.items())} since the last log). Lower the "
-            "learning rate or its weight; the last checkpoint is untouched."
+            f"({', '.join(f'{name}={value:.3g}' for name, value in means.items())} since the last log). Largest "
+            f"values then: {self._extent()}. Lower the learning rate or its weight; the last checkpoint is untouched."
         )
+
+    def _extent(self) -> str:
+        """Of this process."""
+        assert self.extent is not None
+        names = ("source features", "target features", "source logits", "target logits")
+        return ", ".join(f"{name} {value:.3g}" for name, value in zip(names, self.extent.tolist(), strict=True))

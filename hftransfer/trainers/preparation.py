@@ -18,6 +18,7 @@ from ..data.pairing import PairedDataset
 from ..data.streaming import PairedStream
 from ..data.text import WORD_MASK, TextColumns, encode_target, encode_text
 from ..models import adapters, loading, policy
+from ..models.layer_tap import HEAD, layer_widths
 from ..models.tap import Head, find_head
 from .config import AdaptationConfig
 
@@ -39,6 +40,7 @@ class Prepared:
     policy: policy.PolicyReport
     columns: TextColumns
     max_length: int | None
+    feature_widths: dict[str, int]  # by place in the model
 
     def encode_evaluation(self, dataset: Any, name: str) -> Any:
         """Encodes a raw evaluation set; one that is encoded already is returned as it is."""
@@ -158,8 +160,10 @@ def prepare(
     else:
         moved = policy.apply_policy(model, args.freeze, head)
 
+    places = {spec.features for spec in args.objective_specs()}
+    widths = {HEAD: head.in_features} | layer_widths(model, places, _probe(encoded, collator))
     prepared = Prepared(
-        model, tokenizer, head, space, train, None, tuple(sources), collator, moved, columns, max_length
+        model, tokenizer, head, space, train, None, tuple(sources), collator, moved, columns, max_length, widths
     )
     if evaluation is not None:
         prepared.evaluation = {

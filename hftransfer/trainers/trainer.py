@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +14,20 @@ from transformers.trainer_utils import EvalLoopOutput
 
 from ..data.pairing import PairedBatchSampler, PairedDataset
 from ..data.text import WORD_MASK
-from ..messages import nearest
 from ..objectives.registry import build_objectives
 from .adapter import DomainAdapter
 from .callbacks import Clock, ReadableProgress
 from .checkpoints import STAGING, PlainCheckpoints, check_output_dir, find_checkpoint
 from .config import AdaptationConfig
-from .metrics import IGNORE, LABEL_FREE, label_free_metrics, metrics_for
+from .label_shift import build_label_shift, correct_bias
+from .metrics import IGNORE, label_free_metrics, metrics_for
 from .parts import RunningParts
 from .preparation import is_source_name, prepare
 from .publishing import Publishing
+from .selecting import check_measure, check_selection
 
 logger = logging.getLogger(__name__)
+CLASSES = re.compile("logits|labels|rerun")  # inputs that only classes have
 
 
 class AdaptationTrainer(PlainCheckpoints, Publishing, Trainer):
@@ -88,14 +91,18 @@ class AdaptationTrainer(PlainCheckpoints, Publishing, Trainer):
         ignored = [name for name in ("compute_loss_func", "model_init") if kwargs.get(name) is not None]
         if ignored:
             raise ValueError(f"{ignored[0]} has no effect: the loss is the task's plus `objectives`, of one model.")
-        _check_selection(args, eval_dataset, train_dataset)
+        check_selection(args, eval_dataset, train_dataset)
         torch.manual_seed(args.seed)  # new heads and discriminators are drawn here, the same on every process
         ready = prepare(
             model, args, train_dataset, target_dataset, eval_dataset, processing_class, peft_config, model_kwargs
         )
+        if compute_metrics is None and kwargs.get("preprocess_logits_for_metrics") is None:
+            check_measure(args, ready.space, ready.evaluation)
         specs = args.objective_specs()
-        objectives, schedules = build_objectives(specs, ready.head.in_features, len(ready.space.names))
-        if any("logits" in need for s in specs for need in _needs(objectives, s.name)) and ready.space.is_float:
+        objectives, schedules = build_objectives(
+            specs, ready.feature_widths, len(ready.space.names), len(ready.source_names)
+        )
+        if any(CLASSES.search(need) for s in specs for need in _needs(objectives, s.name)) and ready.space.is_float:
             raise ValueError(
                 f"{', '.join(objectives)} on {ready.space.task}: "
                 "objectives that read class predictions need one label a row."
@@ -109,6 +116,9 @@ class AdaptationTrainer(PlainCheckpoints, Publishing, Trainer):
             ready.space.task,
             args.label_smoothing_factor,
             args.batch_norm,
+            {s.name: s.features for s in specs if s.name in objectives},
+            build_label_shift(args, ready),
+            args.label_shift_task == "weights",
         )
         if args.activation_checkpointing and hasattr(ready.model, "peft_config"):
             ready.model.enable_input_require_grads()
@@ -221,7 +231,7 @@ class AdaptationTrainer(PlainCheckpoints, Publishing, Trainer):
             outputs = model(**inputs)
             return (outputs["loss"], outputs) if return_outputs else outputs["loss"]
         outputs = model(**inputs, num_items=num_items_in_batch)
-        self._parts.add(outputs["parts"])
+        self._parts.add(outputs["parts"], outputs["extent"])
         return (outputs["loss"], outputs) if return_outputs else outputs["loss"]
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -295,7 +305,10 @@ class AdaptationTrainer(PlainCheckpoints, Publishing, Trainer):
             check_output_dir(str(self.args.output_dir), self.args.overwrite_output_dir, clear)
         self._clear(Path(str(self.args.output_dir)) / STAGING)  # of a run that was killed while saving
         self._owns_output_dir = True
-        return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+        output = super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+        if self.args.label_shift_task == "bias":
+            correct_bias(self.accelerator.unwrap_model(self.model, keep_torch_compile=False))
+        return output
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
         """As in `Trainer`, which takes one step too many when a run that had reached its last one is resumed."""
@@ -317,40 +330,3 @@ def _oracle(key: str, prefix: str) -> str:
     if key.endswith("_model_preparation_time"):
         return key
     return f"{prefix}_oracle_{key.removeprefix(prefix + '_')}"
-
-
-def _check_selection(args: AdaptationConfig, eval_dataset: Any, train_dataset: Any) -> None:
-    """Refuses to choose a checkpoint by target labels. With one evaluation set, a metric need not name it.
-
-    Raises:
-        ValueError: `metric_for_best_model` names no evaluation set, or it reads target labels and
-            `allow_oracle_selection` is off.
-    """
-    if args.metric_for_best_model is None:
-        return
-    metric = args.metric_for_best_model.removeprefix("eval_")
-    if metric == "loss" and isinstance(eval_dataset, dict):
-        raise ValueError('metric_for_best_model="loss" does not say of which set; write e.g. "eval_source_loss".')
-    if not isinstance(eval_dataset, dict):
-        metric = metric if metric.startswith("source_") else f"source_{metric}"
-        args.metric_for_best_model = f"eval_{metric}"
-    sources = tuple(train_dataset) if isinstance(train_dataset, dict) else ("source",)
-    names = tuple(eval_dataset) if isinstance(eval_dataset, dict) else ("source",)
-    for name in sorted(names, key=len, reverse=True):
-        if metric.startswith(f"{name}_"):
-            measure = metric.removeprefix(f"{name}_")
-            if is_source_name(name, sources) or measure in LABEL_FREE:
-                return
-            if args.allow_oracle_selection and measure.startswith("oracle_"):
-                return
-            raise ValueError(
-                f"metric_for_best_model={args.metric_for_best_model!r} reads the labels of {name!r}, which is not a "
-                "source: a checkpoint chosen by it says nothing of a target without labels. Choose by a source metric "
-                f"or by {', '.join(f'eval_{name}_{m}' for m in LABEL_FREE)}; `allow_oracle_selection=True` does it "
-                f"all the same, as eval_{name}_oracle_{measure.removeprefix('oracle_')}."
-            )
-    hint = nearest(metric, [f"{n}_accuracy" for n in names])
-    raise ValueError(
-        f"metric_for_best_model={args.metric_for_best_model!r} names none of the evaluation sets "
-        f"({', '.join(names)}); metrics are called eval_<set>_<metric>.{hint}"
-    )

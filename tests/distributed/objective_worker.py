@@ -12,6 +12,7 @@ import os
 import sys
 from unittest import mock
 
+import pytest
 import tiny
 import torch
 import torch.distributed as dist
@@ -24,20 +25,40 @@ from torch.nn.parallel import DistributedDataParallel
 from hftransfer.data.collation import AdaptationCollator
 from hftransfer.data.labels import LabelSpace
 from hftransfer.models.tap import find_head
+from hftransfer.objectives.label_shift import LabelShift
 from hftransfer.objectives.registry import REGISTRY, build_objectives, parse_objectives
 from hftransfer.trainers.adapter import DomainAdapter
+from hftransfer.trainers.inputs import TOKENS_PER_ROW
 
 WORLD, ROWS, STEPS, RATE, CLASSES = 2, 4, 3, 0.1, len(tiny.LABELS)
 TASKS = {"sequence": "sequence-classification", "token": "token-classification"}
-NEEDED = {"supcon": {"threshold": 0.34, "queue": 12}}  # an untrained model is never 90 % sure
+NEEDED = {
+    "supcon": {"threshold": 0.34, "queue": 12},  # an untrained model is never 90 % sure
+    "prototype": {"threshold": 0.34},
+    "mdd": {"margin": 0.5},  # steps of SGD this long would throw the defaults far off, and rounding with them
+    "wdgrl": {"penalty": 1.0},
+    "coral": {"mean_weight": 1.0},  # covariances of features this small are too small to compare
+}
 VARIANTS = {
     "mmd_queue": {"kind": "mmd", "queue": 12},
     "mmd_biased_median": {"kind": "mmd", "estimator": "biased", "bandwidth": "median"},
     "mmd_tllib": {"kind": "mmd", "peer": "tllib"},
+    "mmd_linear": {"kind": "mmd", "estimator": "linear"},
+    "jan_tllib": {"kind": "jan", "peer": "tllib"},
+    "dsan_unbiased": {"kind": "dsan", "estimator": "unbiased"},
+    "coral_tllib": {"kind": "coral", "peer": "tllib"},
+    "deepjdot_sinkhorn": {"kind": "deepjdot", "regularization": 0.1},
+    "dann_each": {"kind": "dann", "sources": "each"},
+    "mmd_hidden": {"kind": "mmd", "features": "hidden:0"},
+    "mmd_label_shift": {"kind": "mmd"},  # with class weights that are estimated anew at each step
     "cdan_randomized": {"kind": "cdan", "randomized": True, "random_dim": 64},
     "cdan_e_tllib": {"kind": "cdan_e", "peer": "tllib"},
+    "prototype_contrast": {"kind": "prototype", "threshold": 0.0, "distance": "cosine", "temperature": 0.1},
+    "supcon_chunk": {"kind": "supcon", "threshold": 0.34, "queue": 12, "chunk": 3},
+    "nt_xent_queue": {"kind": "nt_xent", "queue": 12, "chunk": 3},
 }
 OBJECTIVES = {name: NEEDED.get(name, {}) for name in REGISTRY} | VARIANTS
+NOT_SHARDED = ("vat",)  # it says so itself
 LOCAL = "mmd_of_each_process"  # what a loss without gathering computes: shows that the harness can tell
 
 
@@ -52,7 +73,21 @@ def build(task: str, name: str) -> DomainAdapter:
     head = find_head(model, {"input_ids": torch.tensor([[2, 5, 3]])})
     specs = parse_objectives({name: {"weight": 1.5, **spec}})
     objectives, schedules = build_objectives(specs, head.in_features, CLASSES)
-    adapter = DomainAdapter(model, head, objectives, {name: 1.5}, schedules, TASKS[task]).train()
+    shift = None
+    if name.endswith("label_shift"):
+        shift = LabelShift(CLASSES, "bbse", rows=WORLD * ROWS * (TOKENS_PER_ROW if task == "token" else 1))
+    features = {spec.name: spec.features for spec in specs}
+    adapter = DomainAdapter(
+        model,
+        head,
+        objectives,
+        {name: 1.5},
+        schedules,
+        TASKS[task],
+        features=features,
+        label_shift=shift,
+        weigh_task=True,
+    ).train()
     adapter.progress.fill_(0.3)
     return adapter
 
@@ -87,6 +122,11 @@ def train(module, adapter: DomainAdapter, task: str, share: int | None):
             dist.all_reduce(loss)
             loss /= WORLD
         yield loss, gradients, output.parts[1].item()
+
+
+def refused(module, adapter: DomainAdapter, task: str) -> None:
+    with pytest.raises(ValueError, match="under DDP"):
+        next(train(module, adapter, task, dist.get_rank()))
 
 
 def compare(reference, found) -> dict[str, float]:
@@ -126,7 +166,10 @@ def main() -> None:
     for task, name in cases():
         for wrapping, wrap in (("ddp", data_parallel), ("fsdp2", sharded)):
             adapter = build(task, name)
-            gather = mock.patch("hftransfer.trainers.adapter.gather_rows", lambda rows: rows)
+            gather = mock.patch("hftransfer.trainers.inputs.gather_rows", lambda rows: rows)
+            if name in NOT_SHARDED and wrapping == "fsdp2":
+                refused(wrap(adapter), adapter, task)
+                continue
             with gather if name == LOCAL else mock.MagicMock():
                 found = list(train(wrap(adapter), adapter, task, dist.get_rank()))
             worst = [None] * WORLD

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 
 import pytest
-from objective_worker import LOCAL, OBJECTIVES, TASKS
+from objective_worker import LOCAL, NOT_SHARDED, OBJECTIVES, TASKS
 from processes import torchrun
 
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
     path = tmp_path_factory.mktemp("objectives") / "report.json"
-    torchrun("objective_worker.py", path)
+    torchrun("objective_worker.py", path, timeout=600)
     return json.loads(path.read_text())
 
 
@@ -20,6 +20,9 @@ def report(tmp_path_factory):
 @pytest.mark.parametrize("objective", OBJECTIVES)
 @pytest.mark.parametrize("task", TASKS)
 def test_two_processes_equal_one_on_the_union_batch(report, task, objective, wrapping):
+    if objective in NOT_SHARDED and wrapping == "fsdp2":
+        assert wrapping not in report[f"{task}/{objective}"]  # the worker saw it refused
+        return
     found = report[f"{task}/{objective}"][wrapping]
     assert found["seen"] > 1e-3, "the objective was zero throughout, so nothing was compared"
     assert found["loss"] < 1e-5

@@ -21,6 +21,21 @@ def make(kind: str, width: int = WIDTH, classes: int = CLASSES, **settings: Any)
     return modules[kind]
 
 
+class FakeRerun:
+    """A linear model over the mean of a row's tokens; rows have 2 to 4 tokens, padded on the right. See `Rerun`."""
+
+    def __init__(self, m: int, width: int, classes: int, seed: int = 0, dtype: torch.dtype = torch.float32):
+        g = torch.Generator().manual_seed(100 + seed)
+        self.embeddings = torch.randn(m, 4, width, generator=g, dtype=torch.float64).to(dtype)
+        self.mask = (torch.arange(4) < 2 + torch.arange(m).unsqueeze(1) % 3).long()
+        self.weight = torch.randn(width, classes, generator=g, dtype=torch.float64).to(dtype).requires_grad_()
+
+    def __call__(self, shift: torch.Tensor | None) -> torch.Tensor:
+        x = self.embeddings if shift is None else self.embeddings + shift
+        real = self.mask.to(x.dtype).unsqueeze(-1)
+        return (x * real).sum(1) / real.sum(1).clamp_min(1) @ self.weight
+
+
 def batch(
     n: int = 7,
     m: int = 5,
@@ -28,7 +43,7 @@ def batch(
     classes: int = CLASSES,
     seed: int = 0,
     dtype: torch.dtype = torch.float32,
-) -> dict[str, torch.Tensor]:
+) -> dict[str, Any]:
     """A batch of two different domains; features and logits want a gradient."""
     g = torch.Generator().manual_seed(seed)
 
@@ -41,12 +56,15 @@ def batch(
         "source_logits": draw(n, classes),
         "target_logits": draw(m, classes),
         "source_labels": torch.randint(0, classes, (n,), generator=g),
+        "source_weights": torch.ones(n, dtype=dtype),
+        "source_domains": torch.zeros(n, dtype=torch.long),
         "target_view_features": draw(m, width, shift=0.7),
+        "target_rerun": FakeRerun(m, width, classes, seed, dtype),
         "strength": torch.tensor(0.8, dtype=dtype),
     }
 
 
-def call(objective: Objective, inputs: dict[str, torch.Tensor], **replaced: torch.Tensor) -> torch.Tensor:
+def call(objective: Objective, inputs: dict[str, Any], **replaced: Any) -> torch.Tensor:
     """The objective on what it asks for."""
     inputs = {**inputs, **replaced}
     return objective(**{name: inputs[name] for name in objective.needs()})

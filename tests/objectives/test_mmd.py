@@ -10,19 +10,19 @@ import numpy as np
 import pytest
 import torch
 from cases import array, batch, distances, make, mmd
+from kernel_cases import Largest, kernel_matrix, kernel_mmd, shifted_labels, tllib_index, tllib_kernel
 
-from hftransfer.objectives.alignment.mmd import MEDIAN_ROWS, MMD, _GaussianMMD
+from hftransfer.objectives.alignment.mmd import MMD
+from hftransfer.objectives.kernels import MEDIAN_ROWS
 
 
 def tllib_mmd(x, y) -> float:
-    """That library's quadratic form: bandwidth from all pairs and the zero diagonal, kernels summed, 2/(n-1) added."""
-    n, d = len(x), distances(np.concatenate([x, y]))
-    k = sum(np.exp(-d / (2 * alpha * d.mean())) for alpha in (1 / 8, 1 / 4, 1 / 2, 1, 2))
-    index = np.full((2 * n, 2 * n), -1 / n**2)
-    for i in range(n):
-        for j in range(n):
-            index[i, j] = index[n + i, n + j] = 0 if i == j else 1 / (n * (n - 1))
-    return (k * index).sum() + 2 / (n - 1)
+    """That library's quadratic form, 2/(n-1) added."""
+    return (tllib_kernel(np.concatenate([x, y])) * tllib_index(len(x))).sum() + 2 / (len(x) - 1)
+
+
+def some_weights(n, dtype=torch.float32):
+    return 0.3 + 1.4 * torch.rand(n, generator=torch.Generator().manual_seed(2), dtype=dtype)
 
 
 def two(n=7, m=5, width=6, seed=0, dtype=torch.float32):
@@ -55,12 +55,13 @@ def test_median_of_many_rows_is_taken_over_every_kth():
     assert make("mmd", bandwidth="median")(x, y).item() == pytest.approx(fixed(x, y).item(), abs=1e-6)
 
 
-@pytest.mark.parametrize("biased", [True, False])
-@pytest.mark.parametrize(("n", "m"), [(5, 4), (1, 3), (1, 1)])
-def test_gradient_of_the_function(biased, n, m):
+@pytest.mark.parametrize("estimator", ["unbiased", "biased", "linear"])
+@pytest.mark.parametrize("kernels", [1, 3])
+@pytest.mark.parametrize(("n", "m"), [(5, 4), (1, 3), (3, 1), (1, 1)])
+def test_gradient(estimator, kernels, n, m):
     x, y = two(n, m, width=3, dtype=torch.float64)
-    widths = torch.tensor([4.0, 2.0, 1.0], dtype=torch.float64)
-    assert torch.autograd.gradcheck(lambda a, b: _GaussianMMD.apply(a, b, widths, biased), (x, y))
+    module, w = make("mmd", width=3, estimator=estimator, kernels=kernels, bandwidth=2.0), some_weights(n, x.dtype)
+    assert torch.autograd.gradcheck(lambda a, b: module(a, b, w), (x, y))
 
 
 @pytest.mark.parametrize("estimator", ["unbiased", "biased"])
@@ -78,6 +79,119 @@ def test_bandwidth_has_no_gradient():
     gradients = [torch.autograd.grad(make("mmd", bandwidth=b)(x, y), [x, y]) for b in ("mean", float(pairs.mean()))]
     for found, wanted in zip(*gradients, strict=True):
         torch.testing.assert_close(found, wanted)
+
+
+@pytest.mark.parametrize("estimator", ["unbiased", "biased"])
+@pytest.mark.parametrize("bandwidth", ["mean", "median", 3.0])
+@pytest.mark.parametrize(("n", "m"), [(7, 5), (2, 9)])
+def test_source_weights(estimator, bandwidth, n, m):
+    (x, y), w = two(n, m), some_weights(n)
+    k = kernel_matrix(np.concatenate([array(x), array(y)]), array(w), bandwidth)
+    value = make("mmd", estimator=estimator, bandwidth=bandwidth)(x, y, w)
+    assert value.item() == pytest.approx(kernel_mmd(k, array(w), estimator), abs=2e-6)
+
+
+def test_source_weights_in_the_peers_form():
+    (x, y), w = two(6, 6), some_weights(6)
+    z = np.concatenate([array(x), array(y)])
+    d, every = distances(z), np.concatenate([array(w), np.ones(6)])
+    b = every @ d @ every / every.sum() ** 2
+    k = sum(np.exp(-d / (2 * alpha * b)) for alpha in (1 / 8, 1 / 4, 1 / 2, 1, 2))
+    assert make("mmd", peer="tllib")(x, y, w).item() == pytest.approx(kernel_mmd(k, array(w)) + 2 / 5, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"estimator": "biased"}, {"estimator": "linear"}, {"bandwidth": "median"}, {"peer": "tllib"}]
+)
+def test_weights_of_one_change_nothing(settings):
+    x, y = two(8, 8)
+    plain, weighted = make("mmd", **settings)(x, y), make("mmd", **settings)(x, y, torch.ones(8))
+    assert torch.equal(plain, weighted)
+    for a, b in zip(torch.autograd.grad(plain, [x, y]), torch.autograd.grad(weighted, [x, y]), strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("bandwidth", ["mean", 3.0])
+def test_weight_2_is_a_row_twice(bandwidth):
+    """In the biased form; the unbiased one would leave the two out as one row."""
+    (x, y), w = two(5, 4), torch.tensor([1.0, 2.0, 1.0, 3.0, 1.0])
+    module = make("mmd", estimator="biased", bandwidth=bandwidth)
+    repeated = x.repeat_interleave(w.long(), dim=0)
+    torch.testing.assert_close(module(x, y, w), module(repeated, y, torch.ones(8)), atol=2e-7, rtol=0)
+    gradients = [torch.autograd.grad(value, x)[0] for value in (module(x, y, w), module(repeated, y))]
+    torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize("estimator", ["unbiased", "biased"])
+def test_weight_0_leaves_a_row_out_and_only_ratios_matter(estimator):
+    (x, y), w = two(5, 4), some_weights(5)
+    module = make("mmd", estimator=estimator, bandwidth=3.0)
+    w[2] = 0
+    left = [0, 1, 3, 4]
+    assert module(x, y, w).item() == pytest.approx(module(x[left], y, w[left]).item(), abs=2e-7)
+    assert module(x, y, 7 * w).item() == pytest.approx(module(x, y, w).item(), abs=5e-7)
+
+
+@pytest.mark.parametrize("estimator", ["unbiased", "biased", "linear"])
+def test_weights_make_up_for_classes_of_another_frequency(estimator):
+    """Averages over draws: the weighted source looks like the target, the plain source does not."""
+    module, values = make("mmd", width=4, estimator=estimator), []
+    for seed in range(20):
+        x, w, y, _ = shifted_labels(400, seed)
+        g = torch.Generator().manual_seed(seed)  # the linear form pairs rows by place
+        order, y = torch.randperm(400, generator=g), y[torch.randperm(400, generator=g)]
+        x, w = x[order], w[order]
+        values.append([module(x, y, w).item(), module(x, y).item()])
+    weighted, plain = np.mean(values, axis=0)
+    assert abs(weighted) < 0.15 * plain
+
+
+def test_queue_keeps_the_weights_of_its_rows():
+    module = make("mmd", queue=6)
+    (x1, y1), (x2, y2), w1, w2 = two(4, 4, seed=1), two(4, 4, seed=2), some_weights(4), torch.tensor([2.0, 1, 1, 0.5])
+    module(x1, y1, w1)
+    w = array(torch.cat([w2, w1]))
+    k = kernel_matrix(np.concatenate([array(z) for z in (x2, x1, y2, y1)]), w)
+    assert module(x2, y2, w2).item() == pytest.approx(kernel_mmd(k, w), abs=2e-6)
+
+
+def linear_mmd(x, y, w, kernels=5, bandwidth="mean") -> float:
+    """Pair by pair: row i with row i + h."""
+    h = min(len(x), len(y)) // 2
+    k = kernel_matrix(np.concatenate([x, y]), w, bandwidth, kernels)
+    t = len(x)
+    ss = sum(w[i] * w[i + h] * k[i, i + h] for i in range(h)) / sum(w[i] * w[i + h] for i in range(h))
+    tt = sum(k[t + i, t + i + h] for i in range(h)) / h
+    st = sum(w[i] * k[i, t + i + h] + w[i + h] * k[i + h, t + i] for i in range(h))
+    return ss + tt - st / (sum(w[: 2 * h]) / 2)
+
+
+@pytest.mark.parametrize(("n", "m"), [(6, 6), (7, 7), (9, 4), (3, 8), (2, 2)])
+@pytest.mark.parametrize("bandwidth", ["mean", "median", 3.0])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_linear_form(n, m, bandwidth, weighted):
+    (x, y), w = two(n, m), some_weights(n) if weighted else torch.ones(n)
+    value = make("mmd", estimator="linear", bandwidth=bandwidth)(x, y, w)
+    assert value.shape == ()
+    assert value.item() == pytest.approx(linear_mmd(array(x), array(y), array(w), bandwidth=bandwidth), abs=2e-6)
+
+
+def test_linear_form_makes_nothing_quadratic():
+    """4,000 rows: a block of kernels would have 16 million entries, the rows themselves have 32 thousand."""
+    x, y = (torch.randn(4000, 8, requires_grad=True) for _ in range(2))
+    with Largest() as largest:
+        MMD(estimator="linear")(x, y).backward()
+    assert largest.entries == 4000 * 8
+    with Largest() as largest:
+        MMD()(x[:500], y[:500])
+    assert largest.entries == 500 * 500
+
+
+def test_linear_form_of_one_row_is_0():
+    x, y = two(1, 5)
+    value = make("mmd", estimator="linear")(x, y)
+    assert value.item() == 0
+    assert torch.autograd.grad(value, x)[0].abs().max() == 0
 
 
 def test_gradient_scales_with_what_comes_back():
@@ -146,8 +260,8 @@ def test_invariances(settings):
 def test_estimators_on_equal_distributions():
     """Over many draws the unbiased form averages 0, the biased form does not, and the peer's constant is 2/(n-1)."""
     n, draws = 8, 300
-    values = {name: [] for name in ("unbiased", "biased", "tllib")}
-    modules = {"unbiased": MMD(), "biased": MMD(estimator="biased"), "tllib": MMD(peer="tllib")}
+    modules = {name: MMD(estimator=name) for name in ("unbiased", "biased", "linear")} | {"tllib": MMD(peer="tllib")}
+    values = {name: [] for name in modules}
     g = torch.Generator().manual_seed(0)
     for _ in range(draws):
         x, y = torch.randn(2, n, 4, generator=g)
@@ -156,13 +270,29 @@ def test_estimators_on_equal_distributions():
     mean = {name: np.mean(v) for name, v in values.items()}
     error = {name: np.std(v) / draws**0.5 for name, v in values.items()}
     assert abs(mean["unbiased"]) < 4 * error["unbiased"]
+    assert abs(mean["linear"]) < 4 * error["linear"]
     assert min(values["unbiased"]) < 0
     assert min(values["biased"]) >= -1e-6
     assert mean["biased"] > 40 * error["biased"]
     assert abs(mean["tllib"] - 2 / (n - 1)) < 4 * error["tllib"]
 
 
-@pytest.mark.parametrize("settings", [{}, {"estimator": "biased"}, {"bandwidth": "median"}, {"peer": "tllib"}])
+def test_the_linear_form_is_noisier_and_the_more_so_the_larger_the_batch():
+    g, ratio = torch.Generator().manual_seed(0), {}
+    for n in (8, 32):
+        values = {name: [] for name in ("linear", "unbiased")}
+        for _ in range(200):
+            x, y = torch.randn(2, n, 16, generator=g)
+            for name, found in values.items():
+                found.append(MMD(estimator=name)(x, y).item())
+        ratio[n] = np.std(values["linear"]) / np.std(values["unbiased"])
+    assert ratio[8] > 2
+    assert ratio[32] > 1.5 * ratio[8]
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"estimator": "biased"}, {"estimator": "linear"}, {"bandwidth": "median"}, {"peer": "tllib"}]
+)
 @pytest.mark.parametrize("scale", [0.0, 1.0, 100.0, 1e4])
 @pytest.mark.parametrize(("n", "m"), [(16, 16), (13, 7)])
 def test_collapsed_features_do_not_push(settings, scale, n, m):
@@ -209,7 +339,7 @@ def test_memory_is_a_few_kernel_matrices():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"estimator": "linear"}, "'linear' must be 'unbiased' or 'biased'"),
+        ({"estimator": "cubic"}, "'cubic' must be 'unbiased', 'biased' or 'linear'"),
         ({"bandwidth": "max"}, "'max' must be 'mean', 'median' or a positive number"),
         ({"bandwidth": 0}, "0 must be"),
         ({"bandwidth": True}, "True must be"),

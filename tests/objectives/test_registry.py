@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from hftransfer.objectives import REGISTRY, Objective, build_objectives, parse_objectives
-from hftransfer.objectives.base import INPUTS
+from hftransfer.objectives.base import INPUTS, Range
 from hftransfer.objectives.schedules import GENTLE
 
 CDAN = {"cdan": {"weight": 0.5, "schedule": "linear", "hidden": 64}}
@@ -41,6 +41,11 @@ def test_nothing(nothing):
 @pytest.mark.parametrize("names", [["mmd", "dann"], "[mmd, dann]", '["mmd", "dann"]', {"mmd": 1, "dann": 1.0}])
 def test_a_list_weighs_each_one(names):
     assert [(s.kind, s.weight) for s in parse_objectives(names)] == [("mmd", 1.0), ("dann", 1.0)]
+
+
+def test_a_list_that_names_one_twice():
+    with pytest.raises(ValueError, match="objectives names 'mmd' twice"):
+        parse_objectives(["mmd", "dann", "mmd"])
 
 
 def test_a_name_alone_weighs_one():
@@ -93,7 +98,7 @@ def test_each_kind_builds_with_its_defaults_and_states_its_paper(kind):
         ({"mdm": 1.0}, "no objective 'mdm'; there is mmd, .*Did you mean 'mmd'"),
         ("cdna", "no objective 'cdna'.*Did you mean 'cdan'"),
         ({"mine": 1.0}, "no objective 'mine'"),
-        ({"mine": {"kind": "dan"}}, "no objective 'dan'.*Did you mean 'dann'"),
+        ({"mine": {"kind": "dannn"}}, "no objective 'dannn'.*Did you mean 'dann'"),
         ({"mine": {"kind": ["mmd"]}}, "no objective"),
         ({"mmd": {"kernel": 5}}, "'mmd' has no setting 'kernel'.*Did you mean 'kernels'"),
         ({"mmd": {"weigth": 1}}, "Did you mean 'weight'"),
@@ -153,3 +158,20 @@ def test_modules_are_a_module_dict():
     assert isinstance(modules, nn.ModuleDict)
     assert any(name.startswith("dann.discriminator") for name, _ in modules.named_parameters())
     assert any(name.startswith("supcon.queue") for name, _ in modules.named_buffers())
+
+
+@pytest.mark.parametrize("kind", REGISTRY)
+def test_where_a_sweep_may_look_is_where_the_objective_lets_it(kind):
+    """Both ends of every range, and every choice, can be built; the default lies among them."""
+    search = REGISTRY[kind].search
+    assert isinstance(search["weight"], Range)
+    for name, where in search.items():
+        values = (where.low, where.high) if isinstance(where, Range) else where
+        if isinstance(where, Range):
+            assert where.low < where.high
+            assert not where.log or where.low > 0
+        for value in values:
+            build_objectives(parse_objectives({kind: {name: value}}), 8, 3)
+        if name != "weight":
+            default = REGISTRY[kind].settings()[name].default
+            assert where.low <= default <= where.high if isinstance(where, Range) else default in where

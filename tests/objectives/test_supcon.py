@@ -1,4 +1,4 @@
-"""Supervised contrast across domains: value, pseudo-labels, queue."""
+"""Supervised contrast across domains: value, pseudo-labels, weights, queue, chunks."""
 
 from __future__ import annotations
 
@@ -8,38 +8,47 @@ import numpy as np
 import pytest
 import torch
 from cases import array, batch, call, make, softmax
+from moment_cases import doubled, weighted
 
 
 def unit(x: np.ndarray) -> np.ndarray:
     return x / np.linalg.norm(x, axis=1, keepdims=True)
 
 
-def contrast(anchors, labels, candidates, candidate_labels, tau) -> float:
-    """Mean over anchors with a positive of the mean over positives of -log share among labelled candidates."""
-    values = []
+def contrast(anchors, labels, candidates, candidate_labels, tau, weights=None, counts=None) -> float:
+    """Mean over anchors with a positive of the mean over positives of -log share among labelled candidates. Anchors
+    weigh `weights` and candidates `counts` where they are given."""
+    weights = np.ones(len(anchors)) if weights is None else weights
+    counts = np.ones(len(candidates)) if counts is None else counts
+    values, shares = [], []
     usable = [j for j, label in enumerate(candidate_labels) if label >= 0]
-    for z, label in zip(anchors, labels, strict=True):
-        positives = [j for j in usable if candidate_labels[j] == label]
+    for z, label, weight in zip(anchors, labels, weights, strict=True):
+        positives = [j for j in usable if candidate_labels[j] == label and counts[j] > 0]
         if label < 0 or not positives:
             continue
-        total = sum(math.exp(z @ candidates[j] / tau) for j in usable)
-        values.append(np.mean([-math.log(math.exp(z @ candidates[j] / tau) / total) for j in positives]))
-    return float(np.mean(values)) if values else 0.0
+        total = sum(counts[j] * math.exp(z @ candidates[j] / tau) for j in usable)
+        terms = [-math.log(math.exp(z @ candidates[j] / tau) / total) for j in positives]
+        values.append(np.average(terms, weights=counts[positives]))
+        shares.append(weight)
+    return float(np.average(values, weights=shares)) if values else 0.0
 
 
 def supcon(inputs, tau=0.1, threshold=0.9, queue=()) -> float:
+    """`queue` holds features, labels and weights of earlier batches."""
     s, t = unit(array(inputs["source_features"])), unit(array(inputs["target_features"]))
     p = softmax(array(inputs["target_logits"]))
     pseudo = np.where(p.max(1) >= threshold, p.argmax(1), -100)
-    labels = inputs["source_labels"].numpy()
-    more = np.concatenate([s, *(rows for rows, _ in queue)])
-    more_labels = np.concatenate([labels, *(y for _, y in queue)])
-    return 0.5 * (contrast(t, pseudo, more, more_labels, tau) + contrast(s, labels, t, pseudo, tau))
+    labels, weights = inputs["source_labels"].numpy(), array(inputs["source_weights"])
+    more, more_labels, counts = (
+        np.concatenate([now, *(past[k] for past in queue)]) for k, now in enumerate((s, labels, weights))
+    )
+    target_side = contrast(t, pseudo, more, more_labels, tau, counts=counts)
+    return 0.5 * (target_side + contrast(s, labels, t, pseudo, tau, weights=weights))
 
 
-def confident(seed=0, **kwargs):
-    """A batch in which some target rows are confident and some are not."""
-    inputs = batch(9, 8, seed=seed, **kwargs)
+def confident(seed=0, weigh=False, **kwargs):
+    """A batch in which some target rows are confident and some are not; `weigh`: and source rows weigh 0.3 to 1.3."""
+    inputs = (weighted if weigh else batch)(9, 8, seed=seed, **kwargs)
     sharpness = torch.tensor([10.0, 0.5]).repeat(4).unsqueeze(1)
     inputs["target_logits"] = sharpness * inputs["target_logits"].detach()
     share = inputs["target_logits"].softmax(-1).amax(-1) >= 0.9
@@ -49,8 +58,9 @@ def confident(seed=0, **kwargs):
 
 @pytest.mark.parametrize("temperature", [0.07, 0.5, 1.0])
 @pytest.mark.parametrize("threshold", [0.0, 0.6, 0.9])
-def test_value_is_the_definition(temperature, threshold):
-    inputs = confident()
+@pytest.mark.parametrize("weigh", [False, True])
+def test_value_is_the_definition(temperature, threshold, weigh):
+    inputs = confident(weigh=weigh)
     module = make("supcon", temperature=temperature, threshold=threshold, queue=0)
     assert call(module, inputs).item() == pytest.approx(supcon(inputs, temperature, threshold), rel=1e-5)
 
@@ -59,21 +69,47 @@ def test_source_rows_without_a_label_take_no_part():
     inputs = confident()
     inputs["source_labels"] = inputs["source_labels"].clone()
     inputs["source_labels"][::2] = -100
-    fewer = {**inputs, **{k: inputs[k][1::2] for k in ("source_features", "source_labels")}}
+    fewer = {**inputs, **{k: inputs[k][1::2] for k in ("source_features", "source_labels", "source_weights")}}
     module = make("supcon", queue=0)
     assert call(module, inputs).item() == pytest.approx(supcon(inputs), rel=1e-5)
     torch.testing.assert_close(call(module, inputs), call(module, fewer))
 
 
-def test_queue_holds_normalised_labelled_source_rows():
+def test_queue_holds_normalised_labelled_source_rows_with_their_weights():
     module = make("supcon", queue=20)
-    seen = []
+    kept = np.empty((0, 6)), np.empty(0, dtype=int), np.empty(0)
+    for seed in range(4):
+        inputs = confident(seed, weigh=seed != 2)
+        assert call(module, inputs).item() == pytest.approx(supcon(inputs, queue=[kept]), rel=1e-5)
+        rows = unit(array(inputs["source_features"])), inputs["source_labels"].numpy(), array(inputs["source_weights"])
+        kept = tuple(np.concatenate(pair)[-20:] for pair in zip(kept, rows, strict=True))
+
+
+def test_weight_2_is_a_row_twice_and_weight_0_is_none():
+    """As an anchor, as a positive and as one of the others; in the queue as well."""
+    module, other = make("supcon", threshold=0.0), make("supcon", threshold=0.0)
     for seed in range(3):
-        inputs = confident(seed)
-        kept = np.concatenate([rows for rows, _ in seen])[-20:] if seen else np.empty((0, 6))
-        labels = np.concatenate([y for _, y in seen])[-20:] if seen else np.empty(0, dtype=int)
-        assert call(module, inputs).item() == pytest.approx(supcon(inputs, queue=[(kept, labels)]), rel=1e-5)
-        seen.append((unit(array(inputs["source_features"])), inputs["source_labels"].numpy()))
+        weight, twice = doubled(batch(9, 8, seed=seed))
+        torch.testing.assert_close(call(module, weight), call(other, twice))
+    inputs = batch(9, 8)
+    fewer = {k: inputs[k][:-1] for k in ("source_features", "source_labels", "source_weights")}
+    inputs["source_weights"] = torch.tensor([1.0] * 8 + [0.0])
+    module, other = make("supcon", threshold=0.0), make("supcon", threshold=0.0)
+    for _ in range(2):
+        torch.testing.assert_close(call(module, inputs), call(other, inputs, **fewer))
+
+
+@pytest.mark.parametrize("chunk", [1, 4, 64])
+def test_chunks_change_neither_value_nor_gradient(chunk):
+    """Of the second batch, so that there are rows in the queue."""
+    found = []
+    for size in (0, chunk):
+        module, inputs = make("supcon", chunk=size).double(), confident(weigh=True, dtype=torch.float64)
+        call(module, confident(seed=1, weigh=True, dtype=torch.float64))
+        value = call(module, inputs)
+        found.append([value, *torch.autograd.grad(value, [inputs["source_features"], inputs["target_features"]])])
+    for whole, parts in zip(*found, strict=True):
+        torch.testing.assert_close(whole, parts, atol=1e-12, rtol=1e-12)
 
 
 def test_queue_survives_a_state_dict():
@@ -144,9 +180,10 @@ def test_invariances():
         torch.testing.assert_close(call(module, inputs, **change), value, msg=what, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("queue", [0, 8])
-def test_gradcheck(queue):
-    module, inputs = make("supcon", queue=queue, temperature=0.5).double(), confident(dtype=torch.float64)
+@pytest.mark.parametrize(("queue", "chunk"), [(0, 0), (8, 0), (8, 4)])
+def test_gradcheck(queue, chunk):
+    module = make("supcon", queue=queue, chunk=chunk, temperature=0.5).double()
+    inputs = confident(weigh=True, dtype=torch.float64)
     call(module, confident(seed=1, dtype=torch.float64))  # fills the queue
     state = {k: v.clone() for k, v in module.state_dict().items()}
 
@@ -159,7 +196,16 @@ def test_gradcheck(queue):
 
 @pytest.mark.parametrize(
     "settings",
-    [{"temperature": 0}, {"temperature": float("nan")}, {"threshold": 1.5}, {"threshold": -0.1}, {"queue": -1}],
+    [
+        {"temperature": 0},
+        {"temperature": float("nan")},
+        {"threshold": 1.5},
+        {"threshold": -0.1},
+        {"threshold": "high"},
+        {"queue": -1},
+        {"chunk": -1},
+        {"chunk": 2.5},
+    ],
 )
 def test_bad_settings(settings):
     with pytest.raises(ValueError, match="must be"):

@@ -14,7 +14,7 @@ from torch import nn
 from hftransfer import DomainAdapter, Objective
 from hftransfer.models.tap import FeatureTap, find_head
 from hftransfer.objectives.schedules import constant, linear
-from hftransfer.trainers.adapter import TOKENS_PER_ROW, pick_words
+from hftransfer.trainers.inputs import TOKENS_PER_ROW, pick_words
 
 
 class Witness(Objective):

@@ -96,11 +96,38 @@ def test_without_a_metric_the_sources_loss_decides(tmp_path):
         ("eval_loss", "does not say of which set"),
         ("accuracy", r"names none of the evaluation sets \(source, target\)"),
         ("eval_sorce_accuracy", "names none.*Did you mean 'source_accuracy'"),
+        ("eval_source_acuracy", "sequence-classification has no metric 'acuracy'.*macro_f1.*Did you mean 'accuracy'"),
+        ("eval_source_mse", "sequence-classification has no metric 'mse'; it has loss, accuracy, macro_f1"),
     ],
 )
 def test_metrics_that_cannot_choose(metric, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         runs.trainer(tmp_path, eval_dataset=sets(), metric_for_best_model=metric)
+
+
+@pytest.mark.parametrize(
+    ("task", "metric"),
+    [
+        ("tags", "eval_source_f1_whole"),
+        ("tags", "eval_target_diversity"),
+        ("numbers", "eval_source_pearson"),
+        ("classes", "eval_source_recall_up"),
+    ],
+)
+def test_metrics_of_every_task_may_choose(task, metric, tmp_path):
+    if task == "tags":
+        model, make = tiny.bert(tiny.TAGS, tagging=True), tiny.tagged
+    elif task == "numbers":
+        model = tiny.bert(("score",))
+        make = lambda seed: tiny.domain(9, seed, labelled=False).add_column("label", [0.25, 1.5, -2.0] * 3)  # noqa: E731
+    else:
+        model, make = tiny.bert(), tiny.domain
+    source, target = make(seed=0), make(seed=1)
+    evaluation = {"source": make(seed=2), "target": make(seed=3)}
+    data = {"train_dataset": source, "target_dataset": target.remove_columns("label"), "eval_dataset": evaluation}
+    runs.trainer(tmp_path, model=model, metric_for_best_model=metric, **data)
+    with pytest.raises(ValueError, match="has no metric 'nonesuch'"):
+        runs.trainer(tmp_path, model=model, metric_for_best_model="eval_source_nonesuch", **data)
 
 
 def test_labels_of_the_target_choose_only_when_asked_to(tmp_path):

@@ -90,6 +90,9 @@ def test_a_schedule_follows_the_run(tmp_path):
     assert run.model.objectives["strength"].seen == [0, 0.25, 0.5, 0.75]
 
 
+WAITS = ("deepjdot",)  # its plan is found on the host, and its page says so
+
+
 class Syncs(TorchDispatchMode):
     """Where a device would be waited for, in our code: `(function, line)` of the innermost frame that is ours, unless
     a frame of transformers comes first."""
@@ -132,7 +135,7 @@ class Syncs(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("tagging", [False, True], ids=["sequences", "words"])
-@pytest.mark.parametrize("kind", [name for name in REGISTRY if name not in ("strength", "breaking")])
+@pytest.mark.parametrize("kind", [name for name in REGISTRY if name not in ("strength", "breaking", *WAITS)])
 def test_the_device_is_waited_for_once_a_log_not_once_a_step(kind, tagging, tmp_path, monkeypatch):
     data = {"train_dataset": tiny.tagged(), "target_dataset": tiny.tagged(seed=1, labelled=False)} if tagging else {}
     run = runs.trainer(
@@ -213,6 +216,23 @@ def test_a_part_that_is_not_finite_stops_the_run_by_name(tmp_path):
         run.train()
     assert math.isnan(runs.logged(run, "breaking_loss")[-1])
     assert len(runs.logged(run, "breaking_loss")) == 2  # the log that shows it was written
+
+
+def test_the_message_says_where_it_broke(tmp_path):
+    """The head is broken before step 3: the features of that step, not of those after it, are still sound."""
+
+    class BreaksTheHead(TrainerCallback):
+        def on_step_begin(self, args, state, control, model=None, **kwargs):
+            if state.global_step == 2:
+                with torch.no_grad():
+                    model.model.classifier.weight.fill_(float("inf"))
+
+    run = runs.trainer(tmp_path, max_steps=5, logging_steps=5, callbacks=[BreaksTheHead()])
+    sound = (
+        r"The task part is not finite at step 5.*source features \d\S*, target features \d\S*, source logits (nan|inf)"
+    )
+    with pytest.raises(FloatingPointError, match=sound):
+        run.train()
 
 
 def test_a_broken_run_is_not_saved(tmp_path):

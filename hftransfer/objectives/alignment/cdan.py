@@ -7,7 +7,7 @@ from typing import Literal
 
 import torch
 
-from ..adversarial import Discriminator, domain_loss, reverse_gradient
+from ..adversarial import SEARCH, Discriminator, domain_loss, normalized, reverse_gradient, weighted_mean
 from ..base import Objective, check_count
 from ..schedules import GENTLE
 
@@ -20,7 +20,8 @@ class CDAN(Objective):
     Predictions are detached: the reversed gradient flows through the features only. When d·K exceeds 4,096 the
     product becomes \(h = (R_f f) \odot (R_g g) / \sqrt{D}\) with fixed Gaussian matrices, kept in buffers.
 
-    With `entropy=True` (CDAN-E) a row counts \(1 + e^{-H(g)}\), so that uncertain predictions weigh less.
+    With `entropy=True` (CDAN-E) a row counts \(1 + e^{-H(g)}\), so that uncertain predictions weigh less. A source row
+    counts `source_weights` times that, and the products are normalised.
 
     Args:
         feature_dim, num_classes: widths.
@@ -31,7 +32,7 @@ class CDAN(Objective):
         peer: `"tllib"` normalises the entropy weights over both domains together; ours over each domain, so that
             both always count the same.
 
-    Shapes: (n, d), (m, d), (n, K), (m, K) -> ().
+    Shapes: (n, d), (m, d), (n, K), (m, K), (n,) -> ().
 
     Paper: Long et al., Conditional Adversarial Domain Adaptation, NeurIPS 2018.
     """
@@ -40,6 +41,7 @@ class CDAN(Objective):
     class_map: torch.Tensor
     paper = "Long et al., Conditional Adversarial Domain Adaptation, NeurIPS 2018"
     default_schedule = GENTLE
+    search = SEARCH
 
     def __init__(
         self,
@@ -70,6 +72,7 @@ class CDAN(Objective):
         target_features: torch.Tensor,
         source_logits: torch.Tensor,
         target_logits: torch.Tensor,
+        source_weights: torch.Tensor,
         strength: torch.Tensor,
     ) -> torch.Tensor:
         n, m = len(source_features), len(target_features)
@@ -77,14 +80,13 @@ class CDAN(Objective):
         f = reverse_gradient(torch.cat([source_features, target_features]), strength)
         source, target = self.discriminator(self._joint(f, g)).split([n, m])
         if not self.entropy:
-            return domain_loss(source, target)
+            return domain_loss(source, target, normalized(source_weights))
         certainty = 1 + torch.exp(torch.special.entr(g).sum(-1).neg())
+        s, t = certainty.split([n, m])
         if self.peer == "tllib":
-            certainty = certainty / certainty.mean()
-            s, t = certainty.split([n, m])
-        else:
-            s, t = (w / w.mean() for w in certainty.split([n, m]))
-        return domain_loss(source, target, s, t)
+            mean = weighted_mean(certainty, torch.cat([source_weights, torch.ones_like(t)]))
+            return domain_loss(source, target, normalized(source_weights) * s / mean, t / mean)
+        return domain_loss(source, target, normalized(source_weights * s), normalized(t))
 
     def _joint(self, f: torch.Tensor, g: torch.Tensor) -> torch.Tensor:
         if self.randomized:

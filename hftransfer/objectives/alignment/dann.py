@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-import torch
+from typing import Literal
 
-from ..adversarial import Discriminator, domain_loss, reverse_gradient
+import torch
+import torch.nn.functional as F
+
+from ..adversarial import SEARCH, Discriminator, domain_loss, normalized, reverse_gradient
 from ..base import Objective
+from ..moments import members, shares
 from ..schedules import GENTLE
 
 
@@ -16,29 +20,61 @@ class DANN(Objective):
       \text{encoder: } -\lambda(p)\,\nabla\]
 
     The schedule is the reversal strength λ(p), so the discriminator learns at full speed from the first step. The
-    loss of a discriminator that cannot tell is log 2 = 0.693.
+    loss of a discriminator that cannot tell is log 2 = 0.693. The mean over the source is weighted by
+    `source_weights`.
+
+    With `sources="each"` the discriminator names the domain among S sources and the target, \(\mathcal D_0 \dots
+    \mathcal D_S\), so that sources are drawn to each other as well:
+
+    \[\min_D\;\frac{1}{S+1}\sum_{d=0}^{S}\;\operatorname*{mean}_{x\in \mathcal D_d}\mathrm{CE}(D(x), d)\]
+
+    Each domain is averaged by itself, so that all count the same whatever their rows; a source without a row in the
+    batch is left out of the outer mean. Blind: log(S + 1). With one source it is the form above.
 
     Args:
         feature_dim: width of the features.
+        num_sources: S.
         hidden, depth: of the discriminator.
+        sources: `"joint"` takes all sources for one domain; `"each"` tells them apart.
 
-    Shapes: (n, d) and (m, d) -> ().
+    Shapes: (n, d), (m, d), (n,), (n,) -> ().
 
     Paper: Ganin et al., Domain-Adversarial Training of Neural Networks, JMLR 2016.
     """
 
     paper = "Ganin et al., Domain-Adversarial Training of Neural Networks, JMLR 2016"
     default_schedule = GENTLE
+    search = SEARCH
 
-    def __init__(self, feature_dim: int, hidden: int = 256, depth: int = 2):
+    def __init__(
+        self,
+        feature_dim: int,
+        num_sources: int = 1,
+        hidden: int = 256,
+        depth: int = 2,
+        sources: Literal["joint", "each"] = "joint",
+    ):
         super().__init__()
-        self.discriminator = Discriminator(feature_dim, hidden, depth)
+        if sources not in ("joint", "each"):
+            raise ValueError(f"sources={sources!r} must be 'joint' or 'each'.")
+        self.sources, self.num_sources = sources, num_sources
+        self.discriminator = Discriminator(feature_dim, hidden, depth, num_sources + 1 if sources == "each" else 1)
 
     def forward(
-        self, source_features: torch.Tensor, target_features: torch.Tensor, strength: torch.Tensor
+        self,
+        source_features: torch.Tensor,
+        target_features: torch.Tensor,
+        source_weights: torch.Tensor,
+        source_domains: torch.Tensor,
+        strength: torch.Tensor,
     ) -> torch.Tensor:
-        both = torch.cat([source_features, target_features])
-        source, target = self.discriminator(reverse_gradient(both, strength)).split(
-            [len(source_features), len(target_features)]
-        )
-        return domain_loss(source, target)
+        n, m = len(source_features), len(target_features)
+        logits = self.discriminator(reverse_gradient(torch.cat([source_features, target_features]), strength))
+        if self.sources == "joint":
+            source, target = logits.split([n, m])
+            return domain_loss(source, target, normalized(source_weights))
+        domains = torch.cat([source_domains, source_domains.new_full((m,), self.num_sources)])
+        weights = torch.cat([source_weights, source_weights.new_ones(m)])
+        share = shares(members(domains, self.num_sources + 1) * weights.unsqueeze(1))  # a domain's rows share 1
+        error = F.cross_entropy(logits, domains, reduction="none")
+        return (share.sum(1) * error).sum() / (share.sum(0) > 0).sum()

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F
 
-from ..base import Objective, check_count, is_positive
+from ..base import Objective, Range, check_count, is_positive
+from ..contrast import contrast, nowhere
+from ..moments import mean, members, shares
+from ..predictions import check_threshold, pseudo_labels
 from ..queue import FeatureQueue
 from ..schedules import GENTLE
 
@@ -22,13 +27,20 @@ class SupCon(Objective):
     averaged over the anchors of each domain that have a positive, then over the two domains; z are L2-normalised
     features. Without a confident target row the loss is 0.
 
+    Source weights w count rows: a source anchor counts w_i in the mean over anchors, a source candidate w_a in the
+    sum under the fraction, a source positive w_p in the mean over positives. So weight 2 is that row twice, and a
+    class that the target has less often pushes less.
+
     Args:
         feature_dim: width of the features.
         temperature: τ.
         threshold: how confident a target row must be.
-        queue: labelled source rows kept from earlier batches as further candidates (0 for none).
+        queue: labelled source rows kept from earlier batches as further candidates (0 for none), each with the weight
+            it came with.
+        chunk: anchors taken at a time, computed again in the backward pass: memory then grows with the batch and not
+            with its square (0 for all at once).
 
-    Shapes: (n, d), (m, d), (n,), (m, K) -> ().
+    Shapes: (n, d), (m, d), (n,), (m, K), (n,) -> ().
 
     Paper: Khosla et al., Supervised Contrastive Learning, NeurIPS 2020; across domains with pseudo-labels as in Wang
     et al., Cross-domain Contrastive Learning for Unsupervised Domain Adaptation, 2021.
@@ -36,16 +48,24 @@ class SupCon(Objective):
 
     paper = "Khosla et al., Supervised Contrastive Learning, NeurIPS 2020"
     default_schedule = GENTLE
+    search: ClassVar = {
+        "weight": Range(0.1, 10.0, log=True),
+        "temperature": Range(0.05, 0.5, log=True),
+        "threshold": (0.7, 0.8, 0.9, 0.95),
+        "queue": (0, 256, 1024),
+    }
 
-    def __init__(self, feature_dim: int, temperature: float = 0.1, threshold: float = 0.9, queue: int = 256):
+    def __init__(
+        self, feature_dim: int, temperature: float = 0.1, threshold: float = 0.9, queue: int = 256, chunk: int = 0
+    ):
         super().__init__()
         if not is_positive(temperature):
             raise ValueError(f"temperature={temperature!r} must be a positive number.")
-        if not 0 <= threshold <= 1:
-            raise ValueError(f"threshold={threshold} must be between 0 and 1.")
+        check_threshold(threshold)
         check_count("queue", queue, least=0)
-        self.temperature, self.threshold = temperature, threshold
-        self.queue = FeatureQueue(queue, feature_dim) if queue else None
+        check_count("chunk", chunk, least=0)
+        self.temperature, self.threshold, self.chunk = temperature, threshold, chunk
+        self.queue = FeatureQueue(queue, feature_dim + 1) if queue else None  # the last column is the weight
 
     def forward(
         self,
@@ -53,27 +73,36 @@ class SupCon(Objective):
         target_features: torch.Tensor,
         source_labels: torch.Tensor,
         target_logits: torch.Tensor,
+        source_weights: torch.Tensor,
     ) -> torch.Tensor:
         s, t = F.normalize(source_features, dim=-1), F.normalize(target_features, dim=-1)
-        confidence, pseudo = target_logits.detach().softmax(-1).max(-1)
-        pseudo = torch.where(confidence >= self.threshold, pseudo, -100)
-        candidates, labels = s, source_labels
+        weights, ones = source_weights.detach(), t.new_ones(len(t))
+        pseudo, classes = pseudo_labels(target_logits, self.threshold), target_logits.shape[1]
+        source_side = self._contrast(s, source_labels, weights, t, pseudo, ones, classes)
+        candidates, labels, counts = s, source_labels, weights
         if self.queue is not None:
             old, old_labels = self.queue.rows()
-            candidates, labels = torch.cat([s, old]), torch.cat([source_labels, old_labels])
-            self.queue.push(s, source_labels)
-        return (self._contrast(t, pseudo, candidates, labels) + self._contrast(s, source_labels, t, pseudo)) / 2
+            self.queue.push(torch.cat([s, weights.unsqueeze(1)], 1), source_labels)
+            candidates, labels = torch.cat([s, old[:, :-1]]), torch.cat([labels, old_labels])
+            counts = torch.cat([weights, old[:, -1]])
+        return (self._contrast(t, pseudo, ones, candidates, labels, counts, classes) + source_side) / 2
 
     def _contrast(
-        self, anchors: torch.Tensor, labels: torch.Tensor, candidates: torch.Tensor, candidate_labels: torch.Tensor
+        self,
+        anchors: torch.Tensor,
+        labels: torch.Tensor,
+        weights: torch.Tensor,
+        candidates: torch.Tensor,
+        candidate_labels: torch.Tensor,
+        counts: torch.Tensor,
+        classes: int,
     ) -> torch.Tensor:
-        """Mean over anchors with a positive; 0 when there is none. Shapes are static: rows are masked, not dropped."""
-        similarity = anchors @ candidates.T / self.temperature
-        positive = (labels.unsqueeze(1) == candidate_labels.unsqueeze(0)) & (labels >= 0).unsqueeze(1)
-        usable = (candidate_labels >= 0).unsqueeze(0)
-        similarity = similarity.masked_fill(~usable, torch.finfo(similarity.dtype).min / 2)
-        log_share = similarity - similarity.logsumexp(1, keepdim=True)
-        count = positive.sum(1)
-        per_anchor = -torch.where(positive, log_share, 0).sum(1) / count.clamp_min(1)
-        active = (count > 0).to(per_anchor.dtype)
-        return (per_anchor * active).sum() / active.sum().clamp_min(1)
+        """Weighted mean over anchors with a positive; 0 when there is none. Rows are masked, not dropped."""
+        own = members(labels, classes).to(anchors.dtype)
+        of_class = members(candidate_labels, classes) * counts.unsqueeze(1)
+        positives = own @ (shares(of_class).T @ candidates)  # their weighted mean
+        there = own @ (of_class.sum(0) > 0).to(anchors.dtype)
+        usable = (candidate_labels >= 0) & (counts > 0)
+        offsets = torch.where(usable, counts.log(), nowhere(anchors))
+        per_anchor = contrast(anchors, positives, candidates, self.temperature, offsets, self.chunk)
+        return mean(torch.where(there > 0, per_anchor, 0), weights * there)

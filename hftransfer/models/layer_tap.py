@@ -1,0 +1,87 @@
+"""Features of an inner layer: a hook on one layer of the stack, and a mean over its tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import nn
+
+from .structure import layers
+
+HEAD, MEAN = "head", "mean"
+
+
+class LayerTap:
+    """Keeps the output of one layer at each forward.
+
+    Args:
+        model: plain or PEFT-wrapped, with a stack of layers.
+        where: `"mean"` for the last layer, `"hidden:i"` for layer i of the stack, counted from its end if negative.
+
+    Raises:
+        ValueError: the stack has no such layer.
+
+    Example:
+        >>> tap = LayerTap(model, "hidden:-3")
+        >>> logits = model(**batch).logits
+        >>> features = tap.take(batch, pool=True)  # (rows, width)
+    """
+
+    def __init__(self, model: nn.Module, where: str):
+        name, stack = layers(model)
+        index = -1 if where == MEAN else int(where.split(":")[1])
+        if not -len(stack) <= index < len(stack):
+            raise ValueError(f"features={where!r}: the stack {name!r} has {len(stack)} layers only.")
+        self._seen: torch.Tensor | None = None
+        self._hook = stack[index].register_forward_hook(self._keep)
+
+    def _keep(self, _: nn.Module, args: Any, output: Any) -> None:
+        self._seen = output[0] if isinstance(output, tuple) else output
+
+    def take(self, inputs: dict[str, Any], pool: bool) -> torch.Tensor:
+        """The last forward's output, which ran on `inputs`; it is let go of.
+
+        (rows, tokens, width), or with `pool` (rows, width): the mean over the tokens that are not padding, or over
+        the positions of a feature map.
+        """
+        x, self._seen = self._seen, None
+        if x is None:
+            raise RuntimeError("The tapped layer did not run in the last forward.")
+        if not pool:
+            return x
+        if x.ndim == 4:
+            return x.mean((2, 3))
+        mask = inputs.get("attention_mask")
+        if mask is None or mask.shape != x.shape[:2]:
+            return x.mean(1)
+        weight = mask.unsqueeze(-1).to(x.dtype)
+        return (x * weight).sum(1) / weight.sum(1).clamp_min(1)
+
+    def remove(self) -> None:
+        self._hook.remove()
+
+
+def layer_widths(model: nn.Module, wheres: Iterable[str], batch: dict[str, Any]) -> dict[str, int]:
+    """Width of the features at each place but the head, by one forward in eval mode.
+
+    Raises:
+        ValueError: as `LayerTap`.
+    """
+    taps = {where: LayerTap(model, where) for where in wheres if where != HEAD}
+    if not taps:
+        return {}
+    training = [module for module in model.modules() if module.training]
+    device = next(model.parameters()).device
+    inputs = {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
+    try:
+        model.eval()
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            model(**inputs)
+        return {where: tap.take(inputs, pool=True).shape[-1] for where, tap in taps.items()}
+    finally:
+        for tap in taps.values():
+            tap.remove()
+        for module in training:
+            module.training = True

@@ -1,0 +1,54 @@
+"""Adaptive feature norm, stepwise."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import torch
+
+from ..base import Objective, Range, is_positive
+from ..moments import mean
+from ..schedules import GENTLE
+
+
+class AFN(Objective):
+    r"""Features of both domains grow longer, a step at a time.
+
+    \[\tfrac12\left(\frac{\sum_i w_i\,\ell(s_i)}{\sum_i w_i} + \frac1m\sum_j \ell(t_j)\right),\qquad
+      \ell(f) = \big(\lVert f\rVert - \mathrm{sg}(\lVert f\rVert) - \Delta\big)^2\]
+
+    sg stops the gradient, so **the value is Δ² at every step**: only the gradient acts, and it draws each row outwards
+    with the same strength whatever its length. Nothing ends it but the weight decay and the schedule. For batches of
+    equal size this is the paper's mean over both domains.
+
+    Args:
+        delta: Δ, the step.
+        peer: `"tllib"` adds the two means, which is twice our value.
+
+    Shapes: (n, d), (m, d), (n,) -> ().
+
+    Paper: Xu et al., Larger Norm More Transferable: An Adaptive Feature Norm Approach for Unsupervised Domain
+    Adaptation, ICCV 2019.
+    """
+
+    paper = "Xu et al., Larger Norm More Transferable: An Adaptive Feature Norm Approach, ICCV 2019"
+    default_schedule = GENTLE
+    search: ClassVar = {"weight": Range(0.1, 10.0, log=True), "delta": Range(0.1, 2.0)}
+
+    def __init__(self, delta: float = 1.0, peer: Literal["tllib"] | None = None):
+        super().__init__()
+        if not is_positive(delta):
+            raise ValueError(f"delta={delta!r} must be a positive number.")
+        if peer not in (None, "tllib"):
+            raise ValueError(f"peer={peer!r} must be 'tllib' or nothing.")
+        self.delta, self.peer = delta, peer
+
+    def forward(
+        self, source_features: torch.Tensor, target_features: torch.Tensor, source_weights: torch.Tensor
+    ) -> torch.Tensor:
+        value = mean(self._step(source_features), source_weights) + mean(self._step(target_features))
+        return value if self.peer == "tllib" else value / 2
+
+    def _step(self, features: torch.Tensor) -> torch.Tensor:
+        length = torch.linalg.vector_norm(features, dim=1)
+        return (length - length.detach() - self.delta).square()

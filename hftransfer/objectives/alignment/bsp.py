@@ -1,0 +1,49 @@
+"""Batch spectral penalisation."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+
+from ..base import Objective, Range, check_count
+from ..spectral import largest_squares
+
+PAPER: dict[str, Any] = {"name": "warm_start", "peak": 1e-4}  # squares of features are large: the paper's weight
+
+
+class BSP(Objective):
+    r"""The largest singular values of each domain's features are held down.
+
+    \[\sum_{i\le k} \sigma_i(F_s)^2 + \sigma_i(F_t)^2,\qquad F_s = \mathrm{diag}(\sqrt w)\,S,\; F_t = T\]
+
+    Adversarial alignment concentrates on the few directions that move most easily, and features lose the others,
+    which tell classes apart; the penalty keeps the first ones from taking over. **It is meant beside `dann` or
+    `cdan`**: alone it only shrinks features.
+
+    Values are sums over rows, not means, as published: they grow with the batch. Hence a schedule that ends at 1e-4,
+    the paper's weight, where other objectives end at 0.1. A source row of weight 2 counts as that row twice.
+
+    Args:
+        k: how many singular values of each domain.
+
+    Shapes: (n, d), (m, d), (n,) -> ().
+
+    Paper: Chen et al., Transferability vs. Discriminability: Batch Spectral Penalization for Adversarial Domain
+    Adaptation, ICML 2019.
+    """
+
+    paper = "Chen et al., Transferability vs. Discriminability: Batch Spectral Penalization, ICML 2019"
+    default_schedule = PAPER
+    search: ClassVar = {"weight": Range(0.1, 10.0, log=True), "k": (1, 2, 4)}
+
+    def __init__(self, k: int = 1):
+        super().__init__()
+        check_count("k", k)
+        self.k = k
+
+    def forward(
+        self, source_features: torch.Tensor, target_features: torch.Tensor, source_weights: torch.Tensor
+    ) -> torch.Tensor:
+        weighted = source_features * source_weights.detach().sqrt().unsqueeze(1)
+        return largest_squares(weighted, self.k) + largest_squares(target_features, self.k)

@@ -1,0 +1,130 @@
+"""Class centroids, kept over batches, are drawn together across domains."""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+
+from ..base import Objective, Range, is_positive
+from ..contrast import nowhere
+from ..kernels import squared_distances, squared_norms
+from ..moments import mean, members, shares
+from ..predictions import check_threshold, pseudo_labels
+from ..schedules import GENTLE
+
+SOURCE, TARGET = 0, 1
+
+
+class Prototype(Objective):
+    r"""Source and target centroids of the same class are drawn together.
+
+    A source row belongs to its label's class, a target row to the predicted one once its largest probability is at
+    least `threshold` (no gradient through predictions). A class's centroid is a moving average of its batch means
+    \(\bar s_k\), \(\bar t_k\),
+
+    \[c^S_k \leftarrow \theta\, c^S_k + (1-\theta)\, \bar s_k,\qquad c^T_k \leftarrow \theta\, c^T_k
+      + (1-\theta)\, \bar t_k,\qquad \frac{1}{|C|}\sum_{k\in C} D(c^S_k, c^T_k)\]
+
+    with gradient through the batch's share, 1 - θ of it. The first mean of a class is taken whole, and a class that
+    the batch lacks keeps its centroid. C are the classes that both domains have had. Without one the loss is 0. D is
+    the squared distance, as in Xie et al., or the cosine distance 1 - cos. They sum over classes; the mean here makes
+    a weight mean the same for 3 classes and for 30.
+
+    That form only attracts. With a `temperature` τ a centroid must be nearer to its own class than to the others of
+    the other domain, those it has had at all, and D(c^S_k, c^T_k) gives way to
+
+    \[\tfrac12\left(-\log\frac{\exp(-D(c^S_k, c^T_k)/\tau)}{\sum_l \exp(-D(c^S_k, c^T_l)/\tau)}
+      -\log\frac{\exp(-D(c^S_k, c^T_k)/\tau)}{\sum_l \exp(-D(c^S_l, c^T_k)/\tau)}\right)\]
+
+    The softmax over distances to prototypes is Snell et al.'s, with squared distances and τ = 1; with cosines and a
+    small τ it is ProtoNCE's (Li et al.). Both contrast rows with the centroids of their own data; here the other
+    domain's centroids are contrasted, which neither paper does.
+
+    Source weights make \(\bar s_k\) a weighted mean. A weight that all rows of a class share cancels out: how frequent
+    a class is makes no difference here.
+
+    Args:
+        feature_dim, num_classes: widths.
+        decay: θ.
+        threshold: how confident a target row must be; 0 takes all rows, as the paper does.
+        distance: `"squared"` or `"cosine"`.
+        temperature: τ of the contrastive form; `None` for the plain one.
+
+    Shapes: (n, d), (m, d), (n,), (m, K), (n,) -> ().
+
+    Paper: Xie et al., Learning Semantic Representations for Unsupervised Domain Adaptation, ICML 2018 (MSTN, of which
+    this is the centroid term); Snell et al., Prototypical Networks for Few-shot Learning, NeurIPS 2017; Li et al.,
+    Prototypical Contrastive Learning of Unsupervised Representations, ICLR 2021.
+    """
+
+    centroids: torch.Tensor
+    seen: torch.Tensor
+    paper = "Xie et al., Learning Semantic Representations for Unsupervised Domain Adaptation, ICML 2018"
+    default_schedule = GENTLE
+    search: ClassVar = {
+        "weight": Range(0.1, 10.0, log=True),
+        "decay": (0.0, 0.7, 0.9),
+        "threshold": (0.0, 0.8, 0.9),
+        "distance": ("squared", "cosine"),
+        "temperature": (None, 1.0, 10.0),
+    }
+
+    def __init__(
+        self,
+        feature_dim: int,
+        num_classes: int,
+        decay: float = 0.7,
+        threshold: float = 0.9,
+        distance: Literal["squared", "cosine"] = "squared",
+        temperature: float | None = None,
+    ):
+        super().__init__()
+        if isinstance(decay, bool) or not isinstance(decay, (int, float)) or not 0 <= decay < 1:
+            raise ValueError(f"decay={decay!r} must be at least 0 and below 1.")
+        check_threshold(threshold)
+        if distance not in ("squared", "cosine"):
+            raise ValueError(f"distance={distance!r} must be 'squared' or 'cosine'.")
+        if temperature is not None and not is_positive(temperature):
+            raise ValueError(f"temperature={temperature!r} must be a positive number or nothing.")
+        self.decay, self.threshold, self.distance, self.temperature = decay, threshold, distance, temperature
+        self.register_buffer("centroids", torch.zeros(2, num_classes, feature_dim))
+        self.register_buffer("seen", torch.zeros(2, num_classes))  # 1 for a class that has a centroid
+
+    def forward(
+        self,
+        source_features: torch.Tensor,
+        target_features: torch.Tensor,
+        source_labels: torch.Tensor,
+        target_logits: torch.Tensor,
+        source_weights: torch.Tensor,
+    ) -> torch.Tensor:
+        pseudo, ones = pseudo_labels(target_logits, self.threshold), source_weights.new_ones(len(target_features))
+        s = self._moved(SOURCE, source_features, source_labels, source_weights)
+        t = self._moved(TARGET, target_features, pseudo, ones)
+        if self.distance == "cosine":  # half the squared distance of what has length 1
+            s, t = (F.normalize(x, dim=1) / math.sqrt(2) for x in (s, t))
+        seen_s, seen_t = self.seen
+        if self.temperature is None:
+            values = (s - t).square().sum(1)
+        else:
+            center = mean(torch.cat([s, t]).detach(), self.seen.flatten())
+            s, t = s - center, t - center  # products of rows far from the origin lose digits
+            logits = squared_distances(s, t, squared_norms(s), squared_norms(t)) / -self.temperature
+            masked = logits.masked_fill(~(seen_s.unsqueeze(1) * seen_t > 0), nowhere(logits))
+            values = (masked.logsumexp(0) + masked.logsumexp(1)) / 2 - logits.diagonal()
+        both = seen_s * seen_t
+        return mean(torch.where(both > 0, values, 0), both)
+
+    def _moved(self, domain: int, rows: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        """(K, d) centroids after this batch, with gradient through its share; the state moves with them."""
+        of_class = members(labels, self.seen.shape[1]) * weights.unsqueeze(1)
+        there = (of_class.sum(0) > 0).to(rows.dtype)
+        old, seen = self.centroids[domain], self.seen[domain]
+        share = there * (1 - self.decay * seen)
+        moved = old + share.unsqueeze(1) * (shares(of_class).T @ rows - old)
+        old.copy_(moved.detach())
+        seen.copy_(torch.maximum(seen, there))
+        return moved

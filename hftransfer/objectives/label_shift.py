@@ -1,0 +1,158 @@
+"""Label shift: how much commoner each class is in the target than in the source, from predictions alone."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from torch import nn
+
+from .base import check_count, is_positive
+from .moments import members
+
+Estimator = Literal["bbse", "mlls", "pada"]
+EM_STEPS, EM_TOLERANCE = 500, 1e-8
+
+
+def bbse(confusion: torch.Tensor, predicted: torch.Tensor) -> torch.Tensor:
+    r"""Black-box shift estimation: the w ≥ 0 that solves \(C w = q\) best.
+
+    Args:
+        confusion: (K, K), C_ij the mean over all source rows of "predicted i, labelled j"; sums to 1.
+        predicted: (K,), q_i the mean over target rows of "predicted i".
+
+    Returns:
+        (K,) class weights \(w_j = p_T(j)/p_S(j)\).
+
+    Paper: Lipton, Wang and Smola, Detecting and Correcting for Label Shift with Black Box Predictors, ICML 2018.
+    """
+    from scipy.optimize import nnls
+
+    solution, _ = nnls(confusion.cpu().double().numpy(), predicted.cpu().double().numpy())
+    return torch.from_numpy(np.asarray(solution)).to(confusion.device)
+
+
+def mlls(probabilities: torch.Tensor, source_priors: torch.Tensor) -> torch.Tensor:
+    r"""Maximum-likelihood label shift by expectation maximisation.
+
+    \[\pi_k \leftarrow \frac1m \sum_i \frac{\pi_k\,p_{ik}/p_S(k)}{\sum_l \pi_l\,p_{il}/p_S(l)},\qquad
+      w_k = \pi_k/p_S(k)\]
+
+    Args:
+        probabilities: (m, K) of a source model on target rows; the better calibrated, the better the estimate.
+        source_priors: (K,) class frequencies of the source; a class that never occurs gets weight 1.
+
+    Returns:
+        (K,) class weights.
+
+    Paper: Saerens, Latinne and Decaestecker, Adjusting the Outputs of a Classifier to New a Priori Probabilities,
+    Neural Computation 2002; Alexandari, Kundaje and Shrikumar, ICML 2020.
+    """
+    p, prior = probabilities.double(), source_priors.double()
+    seen = prior > 0
+    ratio = torch.where(seen, p / prior.clamp_min(1e-12), 0.0)
+    pi = prior
+    for _ in range(EM_STEPS):
+        joint = ratio * pi
+        new = (joint / joint.sum(1, keepdim=True).clamp_min(1e-300)).mean(0)
+        done = (new - pi).abs().amax() < EM_TOLERANCE
+        pi = new
+        if done:
+            break
+    return torch.where(seen, pi / prior.clamp_min(1e-12), 1.0)
+
+
+class LabelShift(nn.Module):
+    r"""Class weights \(w_k \approx p_T(k)/p_S(k)\) from the run's own predictions. State in buffers.
+
+    They are estimated anew each time `rows` target rows have gone by.
+
+    Until the first estimate all weights are 1. An estimate is bounded to [1/bound, bound], mixed with the one before
+    (`smoothing` is the share of the new one), and scaled so that source rows count 1 on average.
+
+    The predictions are those of training forwards. On source rows that the model has learnt by heart, `bbse`
+    overrates how well classes are told apart; `mlls` reads target predictions and source frequencies only.
+
+    Args:
+        num_classes: K.
+        estimator: `"mlls"`, `"bbse"`, or `"pada"` (the mean target prediction itself, for targets that lack classes).
+        rows: target rows between two estimates; all of them are kept as (rows, K) probabilities.
+        smoothing: share of a new estimate, above 0 and up to 1.
+        bound: largest weight, and the inverse of the smallest.
+
+    Paper: des Combes et al., Domain Adaptation with Conditional Distribution Matching and Generalized Label Shift,
+    NeurIPS 2020 (weights during training); Cao et al., Partial Adversarial Domain Adaptation, ECCV 2018 (`"pada"`).
+    """
+
+    weights: torch.Tensor
+    confusion: torch.Tensor
+    counts: torch.Tensor
+    predicted: torch.Tensor
+    filled: torch.Tensor
+
+    def __init__(
+        self,
+        num_classes: int,
+        estimator: Estimator = "mlls",
+        rows: int = 1024,
+        smoothing: float = 0.5,
+        bound: float = 10.0,
+    ):
+        super().__init__()
+        if estimator not in get_args(Estimator):
+            raise ValueError(f"estimator={estimator!r} must be one of {', '.join(get_args(Estimator))}.")
+        check_count("rows", rows)
+        if not is_positive(smoothing) or smoothing > 1:
+            raise ValueError(f"smoothing={smoothing!r} must be above 0 and at most 1.")
+        if not is_positive(bound) or bound < 1:
+            raise ValueError(f"bound={bound!r} must be a number of at least 1.")
+        self.estimator, self.rows, self.smoothing, self.bound = estimator, rows, smoothing, bound
+        self.register_buffer("weights", torch.ones(num_classes))
+        self.register_buffer("confusion", torch.zeros(num_classes, num_classes))
+        self.register_buffer("counts", torch.zeros(num_classes))
+        self.register_buffer("predicted", torch.zeros(rows, num_classes))
+        self.register_buffer("filled", torch.zeros((), dtype=torch.long))
+        self.count = 0  # `filled` on the host, so that a step needs no sync
+
+    @torch.no_grad()
+    def observe(self, source_logits: torch.Tensor, source_labels: torch.Tensor, target_logits: torch.Tensor) -> None:
+        """Takes (n, K), (n,) and (m, K) of one step, the rows of all processes; labels below 0 are left out."""
+        onehot = members(source_labels, len(self.weights)).to(self.confusion.dtype)
+        self.confusion += source_logits.to(onehot.dtype).softmax(-1).T @ onehot
+        self.counts += onehot.sum(0)
+        new = target_logits.to(onehot.dtype).softmax(-1)[: self.rows - self.count]
+        self.predicted[self.count : self.count + len(new)] = new
+        self.count += len(new)
+        if self.count >= self.rows:
+            self._estimate()
+            for seen in (self.confusion, self.counts, self.predicted):
+                seen.zero_()
+            self.count = 0
+        self.filled.fill_(self.count)
+
+    def _estimate(self) -> None:
+        total = self.counts.sum().clamp_min(1)
+        prior, mean = self.counts / total, self.predicted.mean(0)
+        if self.estimator == "mlls":
+            new = mlls(self.predicted, prior)
+        elif self.estimator == "bbse":
+            new = bbse(self.confusion / total, mean)
+        else:
+            new = mean * len(mean)
+        new = self._bounded(new.to(self.weights.dtype), prior)
+        mixed = (1 - self.smoothing) * self.weights + self.smoothing * new
+        # A new tensor: this step's backward pass still holds the old one.
+        self.weights = mixed / (prior * mixed).sum().clamp_min(1e-6)
+
+    def _bounded(self, weights: torch.Tensor, prior: torch.Tensor) -> torch.Tensor:
+        weights = weights / (prior * weights).sum().clamp_min(1e-6)
+        return torch.where(prior > 0, weights.clamp(1 / self.bound, self.bound), 1.0)
+
+    def of(self, labels: torch.Tensor) -> torch.Tensor:
+        """(n,) class ids -> (n,) weights; 1 where a row has no label."""
+        return torch.where(labels >= 0, self.weights[labels.clamp_min(0)], 1.0)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        super()._load_from_state_dict(state_dict, prefix, *args)
+        self.count = int(self.filled)

@@ -1,0 +1,49 @@
+"""Sums over singular values whose gradient is finite whatever the matrix: repeated values, zeros, a single point.
+
+The vectors come from the smaller Gram matrix, in float64 and without gradient; the value is then written so that its
+own gradient is the right one. No derivative of a singular vector, with its differences of values to divide by, is
+ever taken. On a GPU the decomposition waits for the device once.
+"""
+
+from __future__ import annotations
+
+import torch
+
+ROUNDING = torch.finfo(torch.float32).eps  # of what comes in
+
+
+def nuclear_norm(x: torch.Tensor) -> torch.Tensor:
+    """(n, d) -> (), the sum of singular values; with x = U S Vᵀ its gradient is U Vᵀ.
+
+    Directions whose singular value is rounding (below max(n, d)·eps of the largest) are left out: of all
+    subgradients of a rank-deficient matrix this is the shortest.
+    """
+    x = _wide(x)
+    values, vectors = _eigen(x)
+    seen = values > (max(x.shape) * ROUNDING) ** 2 * values[-1]
+    inverse = torch.where(seen, values, 1.0).rsqrt() * seen
+    polar = (vectors * inverse) @ (vectors.T @ x.detach().to(vectors.dtype))
+    return (x * polar.to(x.dtype)).sum()
+
+
+def largest_squares(x: torch.Tensor, k: int) -> torch.Tensor:
+    """(n, d) -> (), the sum of the k largest squared singular values (of all, if there are fewer).
+
+    The gradient is twice the part of x that lies in their directions; among tied values the choice is free, and each
+    choice is a subgradient.
+    """
+    x = _wide(x)
+    _, vectors = _eigen(x)
+    return (vectors[:, -k:].T.to(x.dtype) @ x).square().sum()
+
+
+def _wide(x: torch.Tensor) -> torch.Tensor:
+    return x if x.shape[0] <= x.shape[1] else x.T
+
+
+@torch.no_grad()
+def _eigen(wide: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Squared singular values, ascending, and left singular vectors. What is not finite must not end the run here:
+    it makes the value NaN, and whoever watches losses sees that."""
+    x = wide if wide.device.type == "mps" else wide.double()  # mps has no float64
+    return torch.linalg.eigh((x @ x.T).nan_to_num(0.0, 0.0, 0.0))

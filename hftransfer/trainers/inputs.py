@@ -1,0 +1,159 @@
+"""What objectives are given: the rows of all processes by argument name, in fp32, gathered once each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.distributed.fsdp import FSDPModule
+
+from ..objectives.gather import gather_rows
+from ..objectives.label_shift import LabelShift
+
+TOKENS_PER_ROW = 8  # words of a sentence that take part in a tagger's objectives: the same number for every row
+
+
+@dataclass
+class JointRows:
+    """A joint batch after its forward: `n` source rows, then target rows, then the target's second views, if any.
+
+    Args:
+        features: (rows, d) by place in the model; (rows, tokens, d) in tagging.
+        logits, labels, domain: of all rows, views included in `logits` only.
+        n: how many are source rows.
+        rows: source and target rows together.
+    """
+
+    features: Mapping[str, torch.Tensor]
+    logits: torch.Tensor
+    labels: torch.Tensor
+    domain: torch.Tensor
+    n: int
+    rows: int
+
+    def words(self, word_mask: torch.Tensor) -> JointRows:
+        """The same for tagging, where a row is a word."""
+        masks = torch.cat([word_mask, word_mask[self.n :]])
+        pick = lambda x: pick_words(x, masks[: len(x)])  # noqa: E731
+        domain = self.domain.unsqueeze(1).expand(-1, TOKENS_PER_ROW).flatten()
+        features = {where: pick(x) for where, x in self.features.items()}
+        k = TOKENS_PER_ROW
+        return JointRows(features, pick(self.logits), pick(self.labels), domain, self.n * k, self.rows * k)
+
+
+class ObjectiveInputs:
+    """Inputs by name and by place in the model; what two objectives share is gathered once.
+
+    Every process must ask for the same inputs in the same order.
+    """
+
+    def __init__(
+        self,
+        batch: JointRows,
+        label_shift: LabelShift | None = None,
+        rerun: Callable[[], TargetRerun] | None = None,
+    ):
+        self.batch, self.label_shift, self.rerun = batch, label_shift, rerun
+        self._gathered: dict[tuple[str, str], Any] = {}
+
+    def get(self, name: str, where: str = "head") -> Any:
+        """One input from `INPUTS`; `where` matters to features only."""
+        key = (name, where if name.endswith("features") else "")
+        if key not in self._gathered:
+            self._gathered[key] = self._make(name, where)
+        return self._gathered[key]
+
+    def _make(self, name: str, where: str) -> Any:
+        b = self.batch
+        n, rows = b.n, b.rows
+        if name == "target_rerun":
+            assert self.rerun is not None
+            return self.rerun()
+        if name == "source_weights":
+            if self.label_shift is None:
+                return gather_rows(torch.ones(n, device=b.logits.device))
+            return self.label_shift.of(self.get("source_labels"))
+        x = {
+            "source_features": lambda: b.features[where][:n].float(),
+            "target_features": lambda: b.features[where][n:rows].float(),
+            "target_view_features": lambda: b.features[where][rows:].float(),
+            "source_logits": lambda: b.logits[:n].float(),
+            "target_logits": lambda: b.logits[n:rows].float(),
+            "source_labels": lambda: b.labels[:n],
+            "source_domains": lambda: b.domain[:n],
+        }[name]()
+        return gather_rows(x)
+
+
+class TargetRerun:
+    """Runs target rows again, their input embeddings moved. See `objectives.base.Rerun`.
+
+    Args:
+        model: with token embeddings.
+        inputs: model inputs of the rows.
+        word_mask: (m, tokens) in tagging, where rows of logits are words.
+        autocast: the run's precision, which objectives are kept out of; `None` without autocast.
+        done: called after each forward, to let go of what taps have seen.
+
+    Raises:
+        ValueError: the model has no token embeddings, or is sharded by FSDP2.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        word_mask: torch.Tensor | None,
+        autocast: torch.dtype | None,
+        done: Callable[[], Any],
+    ):
+        get: Any = getattr(model, "get_input_embeddings", None)
+        layer = get() if get is not None else None
+        if not isinstance(layer, nn.Embedding) or "input_ids" not in inputs:
+            raise ValueError(f"vat moves token embeddings, and {type(model).__name__} has none.")
+        if any(isinstance(module, FSDPModule) for module in model.modules()):
+            raise ValueError(
+                "vat takes a gradient inside the forward pass, after which FSDP2 has let go of its shards. "
+                "Run it under DDP, or on one process."
+            )
+        self.layer = layer
+        self.model, self.inputs, self.word_mask, self.autocast, self.done = model, inputs, word_mask, autocast, done
+        ids = inputs["input_ids"]
+        self.mask = inputs.get("attention_mask", torch.ones_like(ids))
+        with torch.no_grad():
+            self.embeddings = self.layer(ids).float()
+
+    def __call__(self, shift: torch.Tensor | None) -> torch.Tensor:
+        training = [module for module in self.model.modules() if module.training]
+        hook = None
+        if shift is not None:
+            hook = self.layer.register_forward_hook(lambda _, args, out: out + shift.to(out.dtype))
+        try:
+            self.model.eval()  # dropout would drown a small move
+            with torch.autocast(self.embeddings.device.type, self.autocast, enabled=self.autocast is not None):
+                logits = self.model(**self.inputs).logits.float()
+            self.done()
+            return logits if self.word_mask is None else pick_words(logits, self.word_mask)
+        finally:
+            if hook is not None:
+                hook.remove()
+            for module in training:
+                module.training = True
+
+
+def pick_words(x: torch.Tensor, word_mask: torch.Tensor) -> torch.Tensor:
+    """(rows, tokens, …) -> (rows·k, …): k words of every row, evenly spaced over its words.
+
+    The same number for each row keeps shapes equal on all processes; a short sentence repeats words. Which words
+    depends on the row alone, so a batch may be cut anywhere.
+    """
+    rows, length = word_mask.shape
+    seen = word_mask.cumsum(1)  # 1-based number of the word at each position
+    count = seen[:, -1:].clamp_min(1)
+    steps = torch.arange(TOKENS_PER_ROW, device=word_mask.device)
+    number = 1 + (steps * count).div(TOKENS_PER_ROW, rounding_mode="floor")
+    position = torch.searchsorted(seen.contiguous(), number.contiguous()).clamp_max(length - 1)
+    return x[torch.arange(rows, device=x.device).unsqueeze(1), position].flatten(0, 1)

@@ -1,0 +1,49 @@
+"""Label shift in a run: building the estimate, and baking it into the saved head."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from ..objectives.label_shift import LabelShift
+from .adapter import DomainAdapter
+from .config import AdaptationConfig
+from .inputs import TOKENS_PER_ROW
+from .preparation import Prepared
+
+MOST_ROWS = 4096  # of the target between two estimates; of a stream, a quarter
+
+
+def build_label_shift(args: AdaptationConfig, prepared: Prepared) -> LabelShift | None:
+    """The run's `LabelShift`, or `None`.
+
+    Raises:
+        ValueError: no target, no classes, or a head without the bias that is to be corrected.
+    """
+    if args.label_shift == "none":
+        return None
+    if prepared.space.is_float:
+        raise ValueError(f"label_shift={args.label_shift!r} needs classes; {prepared.space.task} has none.")
+    num_target = getattr(prepared.train, "num_target", None)
+    if num_target == 0:
+        raise ValueError(f"label_shift={args.label_shift!r} needs target rows: pass a target_dataset.")
+    if args.label_shift_task == "bias" and prepared.model.get_submodule(prepared.head.name).bias is None:
+        raise ValueError(f"label_shift_task='bias', but the head {prepared.head.name!r} has no bias; use 'weights'.")
+    words = TOKENS_PER_ROW if prepared.space.task == "token-classification" else 1
+    rows = min(MOST_ROWS, words * num_target) if num_target else MOST_ROWS // 4
+    return LabelShift(len(prepared.space.names), args.label_shift, rows)
+
+
+@torch.no_grad()
+def correct_bias(adapter: DomainAdapter) -> None:
+    """Adds log w to the head's bias: p(k | x) becomes proportional to w_k p(k | x), the target's posterior."""
+    if adapter.label_shift is None:
+        return
+    head: Any = adapter.model.get_submodule(adapter.tap.head.name)
+    bias = head.bias
+    correction = adapter.label_shift.weights.log().to(bias.dtype)
+    if isinstance(bias, DTensor):
+        correction = distribute_tensor(correction, bias.device_mesh, bias.placements)
+    bias.add_(correction)

@@ -1,0 +1,137 @@
+"""Central moment discrepancy: value for each interval, weights, and a gradient that rounding cannot fool."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from cases import array, batch, call, make
+from kernel_cases import shifted_labels
+from moment_cases import collapsed, doubled, gradients, moment, weighted
+
+INTERVALS = ["batch", "tanh", [-2, 3]]
+
+
+def cmd(inputs, moments: int = 5, interval="batch") -> float:
+    """The paper's sum; [a, b] is the range of all features of the batch, [-1, 1] after tanh, or as given."""
+    x, y, w = (array(inputs[name]) for name in ("source_features", "target_features", "source_weights"))
+    if interval == "tanh":
+        x, y, interval = np.tanh(x), np.tanh(y), [-1, 1]
+    elif interval == "batch":
+        interval = [min(x.min(), y.min()), max(x.max(), y.max())]
+    width, ones = interval[1] - interval[0], np.ones(len(y))
+    s, t = moment(x, w, 1), moment(y, ones, 1)
+    value = np.linalg.norm(s - t) / width
+    for k in range(2, moments + 1):
+        value += np.linalg.norm(moment(x, w, k, s) - moment(y, ones, k, t)) / width**k
+    return value
+
+
+@pytest.mark.parametrize("interval", INTERVALS)
+@pytest.mark.parametrize("moments", [1, 2, 5, 7])
+@pytest.mark.parametrize(("n", "m"), [(7, 5), (4, 9), (6, 6)])
+def test_value_is_the_definition(interval, moments, n, m):
+    module = make("cmd", moments=moments, interval=interval)
+    for inputs in (batch(n, m), weighted(n, m)):
+        value = call(module, inputs)
+        assert value.shape == ()
+        assert value.item() == pytest.approx(cmd(inputs, moments, interval), rel=1e-5)
+
+
+@pytest.mark.parametrize("interval", ["tanh", [-2, 3]])
+def test_gradient(interval):
+    module, inputs = make("cmd", width=3, interval=interval), weighted(5, 4, 3, dtype=torch.float64)
+    forward = lambda x, y: module(x, y, inputs["source_weights"])  # noqa: E731
+    assert torch.autograd.gradcheck(forward, (inputs["source_features"], inputs["target_features"]))
+
+
+def test_the_range_of_the_batch_has_no_gradient():
+    """The gradient is that of a fixed interval with the same ends."""
+    inputs = weighted(dtype=torch.float64)
+    both = np.concatenate([array(inputs["source_features"]), array(inputs["target_features"])])
+    fixed = make("cmd", interval=[float(both.min()), float(both.max())])
+    found, wanted = (gradients(call(module, inputs), inputs) for module in (make("cmd"), fixed))
+    for a, b in zip(found, wanted, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("interval", INTERVALS)
+def test_equal_domains_score_0_and_do_not_push(interval):
+    inputs = batch(6, 6)
+    inputs["target_features"] = inputs["source_features"].detach().flip(0).clone().requires_grad_()
+    value = call(make("cmd", interval=interval), inputs)
+    assert value.item() == pytest.approx(0, abs=1e-6)
+    assert all(g.abs().max() == 0 for g in gradients(value, inputs))
+
+
+@pytest.mark.parametrize("interval", INTERVALS)
+@pytest.mark.parametrize("scale", [0.0, 1.0, 1e4])
+@pytest.mark.parametrize(("n", "m"), [(16, 16), (13, 7)])
+def test_rounding_does_not_push(interval, scale, n, m):
+    """A norm's gradient has length 1 at any distance above 0, so that of rows that are all the same must be 0."""
+    inputs = collapsed(n, m, scale)
+    value = call(make("cmd", width=64, interval=interval), inputs)
+    assert value.item() == 0
+    assert all(g.abs().max() == 0 for g in gradients(value, inputs))
+
+
+def test_invariances():
+    inputs = weighted(8, 6)
+    x, y, w = (inputs[name] for name in ("source_features", "target_features", "source_weights"))
+    g = torch.Generator().manual_seed(1)
+    order, columns = torch.randperm(8, generator=g), torch.randperm(6, generator=g)
+    for interval in INTERVALS:
+        module = make("cmd", interval=interval)
+        value = module(x, y, w).item()
+        cases = {
+            "row order": (x[order], y.flip(0), w[order]),
+            "order of coordinates": (x[:, columns], y[:, columns], w),
+            "sign": (-x, -y, w),
+            "weights scaled": (x, y, 5 * w),
+        }
+        if interval != "tanh":
+            cases["translation"] = (x + 30, y + 30, w)
+        if interval == "batch":
+            cases["scale"] = (50 * x, 50 * y, w)
+        for what, arguments in cases.items():
+            assert module(*arguments).item() == pytest.approx(value, rel=1e-4), (interval, what)
+        assert module(y, x, torch.ones(6)).item() == pytest.approx(module(x, y, torch.ones(8)).item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("interval", INTERVALS)
+def test_a_weight_of_2_is_the_row_twice(interval):
+    heavy, twice = doubled(batch())
+    module = make("cmd", interval=interval)
+    torch.testing.assert_close(call(module, heavy), call(module, twice))
+
+
+def test_right_weights_undo_a_label_shift():
+    x, w, y, _ = shifted_labels(400, seed=0)
+    plain, corrected = (make("cmd", 4)(x, y, weights).item() for weights in (torch.ones(400), w))
+    assert corrected < 0.3 * plain
+
+
+def test_higher_moments_see_what_lower_ones_do_not():
+    """Same mean and variance, other skewness: the third moment tells."""
+    x = torch.tensor([-1.0, -1, 2] * 4).unsqueeze(1)
+    values = [make("cmd", 1, moments=k)(x, -x, torch.ones(12)).item() for k in (1, 2, 3)]
+    assert values[:2] == [0, 0]
+    assert values[2] == pytest.approx(2 * 2 / 4**3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"moments": 0}, "moments=0 must be a whole number of at least 1"),
+        ({"moments": 2.5}, "moments=2.5 must be a whole number"),
+        ({"interval": "range"}, "interval='range' must be 'batch', 'tanh' or two numbers"),
+        ({"interval": [1, 1]}, "a < b"),
+        ({"interval": [0, 1, 2]}, "a < b"),
+        ({"interval": [0, "1"]}, "a < b"),
+        ({"interval": [0, float("inf")]}, "a < b"),
+        ({"interval": 3}, "interval=3 must be"),
+    ],
+)
+def test_bad_settings(settings, message):
+    with pytest.raises(ValueError, match=message):
+        make("cmd", **settings)

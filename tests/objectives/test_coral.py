@@ -1,0 +1,164 @@
+"""CORAL: value, weights, the two ways to the same number, peer constants, what it sees and what it does not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from cases import array, batch, call, make
+from kernel_cases import Largest, shifted_labels
+from moment_cases import covariance, doubled, gradients, moment, weighted
+from test_adaptation import FULL, SEEDS, source_only
+from toy import fit, train
+
+from hftransfer.objectives.moments import covariance_gap, shares, spread
+
+
+def coral(inputs, mean_weight: float = 0.0) -> float:
+    """The paper's formula, plus the mean squared difference of the means."""
+    x, y, w = (array(inputs[name]) for name in ("source_features", "target_features", "source_weights"))
+    d, ones = x.shape[1], np.ones(len(y))
+    value = ((covariance(x, w) - covariance(y, ones)) ** 2).sum() / (4 * d**2)
+    return value + mean_weight * ((moment(x, w, 1) - moment(y, ones, 1)) ** 2).mean()
+
+
+@pytest.mark.parametrize(("n", "m", "width"), [(7, 5, 6), (4, 9, 6), (12, 12, 3), (5, 4, 20), (6, 6, 13)])
+@pytest.mark.parametrize("mean_weight", [0.0, 0.7])
+def test_value_is_the_definition(n, m, width, mean_weight):
+    module = make("coral", width, mean_weight=mean_weight)
+    for inputs in (batch(n, m, width), weighted(n, m, width)):
+        value = call(module, inputs)
+        assert value.shape == ()
+        assert value.item() == pytest.approx(coral(inputs, mean_weight), rel=1e-5)
+
+
+def test_with_equal_weights_the_covariance_is_numpys():
+    inputs = batch(9, 6)
+    x, y = array(inputs["source_features"]), array(inputs["target_features"])
+    expected = ((np.cov(x.T) - np.cov(y.T)) ** 2).sum() / (4 * 36)
+    assert call(make("coral"), inputs).item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("n", [3, 8, 20])
+def test_peer_tllib(n):
+    """That library: mean squared difference of the covariances' entries, plus that of the means."""
+    inputs = batch(n, n)
+    x, y = array(inputs["source_features"]), array(inputs["target_features"])
+    expected = ((np.cov(x.T) - np.cov(y.T)) ** 2).mean() + ((x.mean(0) - y.mean(0)) ** 2).mean()
+    assert call(make("coral", peer="tllib"), inputs).item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("width", [3, 40])
+def test_gradient(width):
+    module, inputs = make("coral", width, mean_weight=0.5), weighted(4, 3, width, dtype=torch.float64)
+    forward = lambda x, y: module(x, y, inputs["source_weights"])  # noqa: E731
+    assert torch.autograd.gradcheck(forward, (inputs["source_features"], inputs["target_features"]))
+
+
+def test_few_wide_rows_need_no_matrix_of_their_width():
+    """Rows of both domains, not columns, are what the largest tensor is made of; the value is the same."""
+    inputs = weighted(8, 6, 400)
+    with Largest() as made:
+        value = call(make("coral", 400, peer="tllib"), inputs)
+        gradients(value, inputs)
+    assert made.entries <= 14 * 400
+    wide = coral(inputs)
+    assert call(make("coral", 400), inputs).item() == pytest.approx(wide, rel=1e-5)
+
+
+@pytest.mark.parametrize("apart", [1.0, 1e-2, 1e-4])
+def test_no_digits_are_lost_between_like_domains(apart):
+    """Against plain float32 matrices, whose difference cancels: at least as good, to a factor of the rounding."""
+    g = torch.Generator().manual_seed(0)
+    x, noise = torch.randn(2, 16, 128, generator=g)
+    y, w = x + apart * noise, torch.ones(16)
+    exact = ((np.cov(array(x).T) - np.cov(array(y).T)) ** 2).sum()
+    plain = (spread(x).T @ spread(x) - spread(y).T @ spread(y)).square().sum().item()
+    allowed = 2 * abs(plain - exact) + 1e-5 * exact
+    assert abs(covariance_gap(x, y, w).item() - exact) < allowed
+
+
+@pytest.mark.parametrize("width", [6, 40])
+@pytest.mark.parametrize("settings", [{}, {"mean_weight": 1.0}, {"peer": "tllib"}])
+def test_equal_domains_score_0_and_do_not_push(width, settings):
+    x = batch(6, 6, width)["source_features"]
+    inputs = batch(6, 6, width) | {"source_features": x, "target_features": x.detach().clone().requires_grad_()}
+    value = call(make("coral", width, **settings), inputs)
+    assert value.item() == pytest.approx(0, abs=1e-10)
+    assert all(g.abs().max() < 1e-5 for g in gradients(value, inputs))
+
+
+@pytest.mark.parametrize("width", [6, 40])
+def test_invariances(width):
+    module, inputs = make("coral", width), weighted(8, 6, width)
+    x, y, w = (inputs[name] for name in ("source_features", "target_features", "source_weights"))
+    value = call(module, inputs).item()
+    g = torch.Generator().manual_seed(1)
+    rotation, order = torch.linalg.qr(torch.randn(width, width, generator=g))[0], torch.randperm(8, generator=g)
+    for what, arguments in {
+        "row order": (x[order], y.flip(0), w[order]),
+        "one domain moved": (x + 3, y - 2, w),
+        "rotation": (x @ rotation, y @ rotation, w),
+        "sign": (-x, -y, w),
+        "weights scaled": (x, y, 5 * w),
+        "a row of weight 0": (torch.cat([x, 100 + x[:1]]), y, torch.cat([w, torch.zeros(1)])),
+    }.items():
+        assert module(*arguments).item() == pytest.approx(value, rel=2e-4), what
+    assert module(3 * x, 3 * y, w).item() == pytest.approx(81 * value, rel=1e-4)
+
+
+def test_a_weight_of_2_counts_in_the_mean_as_the_row_twice():
+    """The covariance has an unbiased divisor, for which two equal rows are not one heavy row: only shares agree."""
+    heavy, twice = doubled(batch())
+    module = make("coral", mean_weight=1.0)
+    apart = call(module, heavy) - call(make("coral"), heavy)
+    torch.testing.assert_close(call(module, twice) - call(make("coral"), twice), apart)
+
+
+def test_right_weights_undo_a_label_shift():
+    x, w, y, _ = shifted_labels(400, seed=0)
+    plain, corrected = (make("coral", 4, mean_weight=1.0)(x, y, weights).item() for weights in (torch.ones(400), w))
+    assert corrected < 0.05 * plain
+
+
+def test_weights_have_no_gradient_and_one_heavy_row_no_spread():
+    inputs = batch(1, 4)
+    inputs["source_weights"].requires_grad_()
+    value = call(make("coral", mean_weight=1.0), inputs)
+    assert torch.autograd.grad(value, inputs["source_weights"], allow_unused=True) == (None,)
+    x = torch.randn(3, 5, requires_grad=True)
+    alone = spread(x, torch.tensor([1.0, 0.0, 0.0]))
+    assert alone.abs().max() == 0
+    assert torch.isfinite(torch.autograd.grad(alone.sum(), x)[0]).all()
+    assert shares(torch.zeros(3)).tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_covariances_come_together_and_the_target_gains(seed):
+    """The paper's form leaves the means where they are, so a classifier may still tell the domains apart."""
+
+    def apart(objectives):
+        module, held_out, _ = fit(objectives, seed)
+        with torch.no_grad():
+            x, y = (array(module.model.body(rows)) for rows, _ in held_out)
+        return ((np.cov(x.T) - np.cov(y.T)) ** 2).sum() / (np.cov(y.T) ** 2).sum()
+
+    assert apart({"coral": FULL}) < 0.5 * apart(None)
+    before, after = source_only(seed, 0.1), train({"coral": FULL}, seed)
+    assert after.target_accuracy > before.target_accuracy + 0.02
+    assert after.source_accuracy > before.source_accuracy - 0.03
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"mean_weight": -1}, "mean_weight=-1 must be a number of at least 0"),
+        ({"mean_weight": float("inf")}, "mean_weight=inf must be"),
+        ({"mean_weight": "much"}, "mean_weight='much' must be"),
+        ({"mean_weight": True}, "mean_weight=True must be"),
+        ({"peer": "skada"}, "'skada' must be 'tllib'"),
+    ],
+)
+def test_bad_settings(settings, message):
+    with pytest.raises(ValueError, match=message):
+        make("coral", **settings)

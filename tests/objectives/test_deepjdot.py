@@ -1,0 +1,231 @@
+"""DeepJDOT: the plan against a linear program, its marginals, where the gradient goes, and a missing POT."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from cases import array, batch, call, make, softmax
+from kernel_cases import shifted_labels
+from moment_cases import doubled, gradients, weighted
+from scipy.optimize import linprog
+from scipy.special import logsumexp
+
+from hftransfer.objectives.alignment import deepjdot
+
+SETTINGS = {"alpha": 0.3, "label_weight": 0.7}
+
+
+def cost(inputs, alpha: float = 0.3, label_weight: float = 0.7) -> np.ndarray:
+    x, y, labels = array(inputs["source_features"]), array(inputs["target_features"]), inputs["source_labels"]
+    p = softmax(array(inputs["target_logits"]))
+    c = np.zeros((len(x), len(y)))
+    for i, j in itertools.product(range(len(x)), range(len(y))):
+        c[i, j] = alpha * ((x[i] - y[j]) ** 2).sum()
+        c[i, j] -= label_weight * np.log(p[j, labels[i]]) if labels[i] >= 0 else 0
+    return c
+
+
+def cheapest(c: np.ndarray, w: np.ndarray) -> float:
+    """The transport problem as a linear program."""
+    n, m = c.shape
+    rows, columns = np.kron(np.eye(n), np.ones(m)), np.kron(np.ones(n), np.eye(m))
+    marginals = np.concatenate([w / w.sum(), np.full(m, 1 / m)])
+    return linprog(c.ravel(), A_eq=np.concatenate([rows, columns]), b_eq=marginals).fun
+
+
+def plan_of(module, inputs) -> np.ndarray:
+    """The plan that `forward` used."""
+    seen = []
+    solve = module._plan
+    module._plan = lambda *arguments: seen.append(solve(*arguments)) or seen[-1]
+    call(module, inputs)
+    del module._plan
+    return array(seen[0])
+
+
+@pytest.mark.parametrize(("n", "m"), [(7, 5), (4, 9), (6, 6), (1, 4), (4, 1)])
+def test_value_is_the_cheapest_transport(n, m):
+    module = make("deepjdot", **SETTINGS)
+    for inputs in (batch(n, m), weighted(n, m)):
+        value = call(module, inputs)
+        assert value.shape == ()
+        assert value.item() == pytest.approx(cheapest(cost(inputs), array(inputs["source_weights"])), rel=1e-5)
+
+
+def test_with_as_many_rows_the_plan_is_the_best_pairing():
+    inputs = batch(5, 5)
+    c = cost(inputs)
+    best = min(np.mean([c[i, j] for i, j in enumerate(p)]) for p in itertools.permutations(range(5)))
+    assert call(make("deepjdot", **SETTINGS), inputs).item() == pytest.approx(best, rel=1e-5)
+
+
+@pytest.mark.parametrize("regularization", [0.0, 0.1])
+def test_marginals_are_the_source_weights_and_equal_shares_of_the_target(regularization):
+    inputs = weighted(7, 5)
+    plan, w = plan_of(make("deepjdot", regularization=regularization), inputs), array(inputs["source_weights"])
+    assert np.allclose(plan.sum(1), w / w.sum(), atol=1e-5)
+    assert np.allclose(plan.sum(0), 1 / 5, atol=1e-5)
+
+
+@pytest.mark.parametrize("regularization", [0.05, 0.2])
+def test_entropic_plan_is_sinkhorns(regularization):
+    """Potentials in the logarithm, many steps; the width is a share of the mean cost above row and column minima."""
+    inputs = weighted(7, 5)
+    module, c = make("deepjdot", **SETTINGS, regularization=regularization), cost(inputs)
+    above = c - c.min(1, keepdims=True)
+    above -= above.min(0)
+    k = -c / (regularization * above.mean())
+    a, b = array(inputs["source_weights"]), np.full(5, 1 / 5)
+    f, g = np.zeros(7), np.zeros(5)
+    for _ in range(5000):
+        f = np.log(a / a.sum()) - logsumexp(k + g, axis=1)
+        g = np.log(b) - logsumexp(k + f[:, None], axis=0)
+    expected = np.exp(k + f[:, None] + g)
+    assert np.allclose(plan_of(module, inputs), expected, atol=1e-4)
+    assert call(module, inputs).item() == pytest.approx((expected * c).sum(), rel=1e-3)
+
+
+def test_a_far_outlier_or_a_sharp_plan_does_not_break_sinkhorn():
+    inputs = batch()
+    inputs["source_features"] = torch.cat([1e4 * inputs["source_features"][:1], inputs["source_features"][1:]])
+    for regularization in (0.2, 0.01):
+        plan = plan_of(make("deepjdot", regularization=regularization), inputs)
+        assert np.allclose(plan.sum(1), 1 / 7, atol=1e-3)
+        assert np.allclose(plan.sum(0), 1 / 5, atol=1e-3)
+
+
+def test_gradient():
+    """Near a solution that does not change, the derivative of the least cost is that of the cost under its plan."""
+    module, inputs = make("deepjdot", **SETTINGS), weighted(5, 4, 3, dtype=torch.float64)
+    labels, w = inputs["source_labels"], inputs["source_weights"]
+    forward = lambda x, y, z: module(x, y, labels, z, w)  # noqa: E731
+    wanted = tuple(inputs[name] for name in ("source_features", "target_features", "target_logits"))
+    assert torch.autograd.gradcheck(forward, wanted)
+
+
+@pytest.mark.parametrize("regularization", [0.0, 0.1])
+def test_the_plan_is_a_constant_for_the_gradient(regularization):
+    module, inputs = make("deepjdot", **SETTINGS, regularization=regularization), weighted(dtype=torch.float64)
+    plan = torch.from_numpy(plan_of(module, inputs))
+    x, y, z = (inputs[name] for name in ("source_features", "target_features", "target_logits"))
+    squared = (x.unsqueeze(1) - y.unsqueeze(0)).square().sum(-1)
+    surprise = -torch.stack([z.log_softmax(-1)[:, label] for label in inputs["source_labels"]])
+    by_hand = (plan * (0.3 * squared + 0.7 * surprise)).sum()
+    for found, wanted in zip(
+        *(torch.autograd.grad(v, [x, y, z]) for v in (call(module, inputs), by_hand)), strict=True
+    ):
+        torch.testing.assert_close(found, wanted)
+
+
+def test_equal_domains_cost_nothing_but_labels():
+    inputs = batch(6, 6)
+    inputs["target_features"] = inputs["source_features"].detach().flip(0).clone().requires_grad_()
+    value = call(make("deepjdot", alpha=1.0, label_weight=0.0), inputs)
+    assert value.item() == pytest.approx(0, abs=1e-5)
+    assert all(g.abs().max() < 1e-5 for g in gradients(value, inputs))
+
+
+def test_labels_decide_between_rows_that_lie_alike():
+    """Two target rows on the same spot: each source row goes to the one predicted as it is labelled."""
+    spot = torch.zeros(2, 3, requires_grad=True)
+    logits = torch.tensor([[0.0, 5.0], [5.0, 0.0]])
+    module = make("deepjdot", 3, 2)
+    module(spot, spot.detach(), torch.tensor([0, 1]), logits, torch.ones(2))
+    plan = module._plan(torch.tensor([[5.0, 0.0], [0.0, 5.0]]), torch.tensor([0.5, 0.5]))
+    assert plan.tolist() == [[0, 0.5], [0.5, 0]]
+    value = module(spot, spot.detach(), torch.tensor([0, 1]), logits, torch.ones(2))
+    assert value.item() == pytest.approx(0.1 * np.log1p(np.exp(-5)), rel=1e-4)
+
+
+def test_rows_without_a_label_are_matched_by_their_features():
+    inputs = batch()
+    inputs["source_labels"] = torch.tensor([0, -100, 2, 1, -100, 0, 1])
+    expected = cheapest(cost(inputs), np.ones(7))
+    assert call(make("deepjdot", **SETTINGS), inputs).item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("regularization", [0.0, 0.1])
+def test_invariances(regularization):
+    module, inputs = make("deepjdot", **SETTINGS, regularization=regularization), weighted(8, 6)
+    value = call(module, inputs).item()
+    x, y = inputs["source_features"], inputs["target_features"]
+    g = torch.Generator().manual_seed(1)
+    rotation, order = torch.linalg.qr(torch.randn(6, 6, generator=g))[0], torch.randperm(8, generator=g)
+    source = ("source_features", "source_labels", "source_weights")
+    for what, changed in {
+        "source order": {name: inputs[name][order] for name in source},
+        "target order": {name: inputs[name].flip(0) for name in ("target_features", "target_logits")},
+        "translation": {"source_features": x + 30, "target_features": y + 30},
+        "rotation": {"source_features": x @ rotation, "target_features": y @ rotation},
+        "weights scaled": {"source_weights": 5 * inputs["source_weights"]},
+    }.items():
+        assert call(module, inputs, **changed).item() == pytest.approx(value, rel=1e-4), what
+
+
+@pytest.mark.parametrize("regularization", [0.0, 0.1])
+def test_weights_are_masses(regularization):
+    """Weight 2 is the row twice (of the exact plan: entropy counts rows), and weight 0 no row at all."""
+    module, inputs = make("deepjdot", **SETTINGS, regularization=regularization), batch()
+    if not regularization:
+        torch.testing.assert_close(*(call(module, b) for b in doubled(inputs)))
+    without = {name: inputs[name][1:] for name in ("source_features", "source_labels", "source_weights")}
+    weights = torch.ones(7)
+    weights[0] = 0
+    plan = plan_of(module, {**inputs, "source_weights": weights})
+    assert plan[0].sum() == 0
+    if not regularization:
+        torch.testing.assert_close(call(module, inputs, source_weights=weights), call(module, inputs, **without))
+
+
+def test_right_weights_undo_a_label_shift():
+    x, w, y, logits = shifted_labels(80, seed=0)
+    labels = logits[:80].argmax(-1)
+    plain, corrected = (
+        make("deepjdot", 4, 2)(x, y, labels, logits[80:], weights).item() for weights in (torch.ones(80), w)
+    )
+    assert corrected < 0.3 * plain
+
+
+def test_what_is_not_finite_gives_a_value_that_is_not_and_no_endless_search():
+    inputs = batch()
+    inputs["source_features"] = torch.full_like(inputs["source_features"], float("nan"))
+    assert not torch.isfinite(call(make("deepjdot"), inputs))
+
+
+def test_twice_the_same_batch_twice_the_same_bits():
+    inputs = weighted(16, 12)
+    values = [call(make("deepjdot", regularization=r), inputs) for r in (0.0, 0.0, 0.1, 0.1)]
+    assert torch.equal(values[0], values[1])
+    assert torch.equal(values[2], values[3])
+
+
+def test_without_pot_the_message_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(deepjdot, "find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=r'pip install "hftransfer\[transport\]"'):
+        make("deepjdot")
+
+
+def test_pot_is_imported_only_when_a_plan_is_needed():
+    build = "from hftransfer.objectives.alignment.deepjdot import DeepJDOT; DeepJDOT()"
+    code = f"import sys; {build}; print('ot' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"alpha": -1}, "alpha=-1 must be a number of at least 0"),
+        ({"label_weight": float("nan")}, "label_weight=nan must be a number of at least 0"),
+        ({"regularization": "little"}, "regularization='little' must be"),
+        ({"alpha": 0, "label_weight": 0}, "both 0"),
+    ],
+)
+def test_bad_settings(settings, message):
+    with pytest.raises(ValueError, match=message):
+        make("deepjdot", **settings)

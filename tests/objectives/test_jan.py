@@ -1,0 +1,156 @@
+"""Joint MMD: value, gradient, what it sees that MMD does not, weights, peer constants."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from cases import array, batch, call, distances, make, softmax
+from kernel_cases import kernel_matrix, kernel_mmd, shifted_labels, tllib_index, tllib_kernel
+
+
+def both(inputs, name: str) -> np.ndarray:
+    return np.concatenate([array(inputs[f"{domain}_{name}"]) for domain in ("source", "target")])
+
+
+def joint(inputs, bandwidth="mean", kernels=5, prediction_bandwidth=1.68) -> np.ndarray:
+    """The product of the two kernels, all rows with all rows."""
+    w = array(inputs["source_weights"])
+    predictions = kernel_matrix(softmax(both(inputs, "logits")), w, prediction_bandwidth, 1)
+    return kernel_matrix(both(inputs, "features"), w, bandwidth, kernels) * predictions
+
+
+@pytest.mark.parametrize("estimator", ["unbiased", "biased"])
+@pytest.mark.parametrize("bandwidth", ["mean", "median", 3.0])
+@pytest.mark.parametrize("prediction_bandwidth", ["mean", "median", 1.68])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_value_is_the_definition(estimator, bandwidth, prediction_bandwidth, weighted):
+    inputs = batch()
+    if weighted:
+        inputs["source_weights"] = 0.3 + torch.rand(7, generator=torch.Generator().manual_seed(1))
+    widths = {"bandwidth": bandwidth, "prediction_bandwidth": prediction_bandwidth, "kernels": 3}
+    value = call(make("jan", estimator=estimator, **widths), inputs)
+    assert value.shape == ()
+    expected = kernel_mmd(joint(inputs, **widths), array(inputs["source_weights"]), estimator)
+    assert value.item() == pytest.approx(expected, abs=2e-6)
+
+
+@pytest.mark.parametrize("n", [3, 8, 20])
+def test_peer_tllib(n):
+    """Five kernels on the features, summed, one of σ = 0.92 on the predictions; 2/(n-1) added."""
+    inputs = batch(n, n)
+    of_predictions = np.exp(-distances(softmax(both(inputs, "logits"))) / (2 * 0.92**2))
+    kernel = tllib_kernel(both(inputs, "features")) * of_predictions
+    expected = (kernel * tllib_index(n)).sum() + 2 / (n - 1)
+    assert call(make("jan", peer="tllib"), inputs).item() == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("estimator", ["unbiased", "biased"])
+@pytest.mark.parametrize(("n", "m"), [(4, 3), (1, 2)])
+def test_gradient(estimator, n, m):
+    module = make("jan", estimator=estimator, bandwidth=2.0, kernels=3)
+    inputs = batch(n, m, width=3, dtype=torch.float64)
+    w = 0.5 + torch.rand(n, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    names = ("source_features", "target_features", "source_logits", "target_logits")
+    assert torch.autograd.gradcheck(lambda *rows: module(*rows, w), tuple(inputs[name] for name in names))
+
+
+def test_same_predictions_everywhere_make_it_mmd():
+    inputs = batch()
+    flat = {name: torch.zeros_like(inputs[name]) for name in ("source_logits", "target_logits")}
+    assert call(make("jan"), inputs, **flat).item() == pytest.approx(call(make("mmd"), inputs).item(), abs=2e-7)
+
+
+def test_it_sees_features_that_changed_their_predictions():
+    """Features and predictions are distributed alike in both domains, but go together the other way round."""
+    g = torch.Generator().manual_seed(0)
+    f = torch.cat([torch.randn(10, 6, generator=g) - 2, torch.randn(10, 6, generator=g) + 2])
+    z = torch.tensor([[4.0, 0.0, 0.0]] * 10 + [[0.0, 4.0, 0.0]] * 10)
+    inputs = {"source_features": f, "target_features": f, "source_logits": z, "source_weights": torch.ones(20)}
+    together = call(make("jan", estimator="biased"), inputs, target_logits=z).item()
+    crossed = call(make("jan", estimator="biased"), inputs, target_logits=z.flip(0)).item()
+    assert call(make("mmd", estimator="biased"), inputs).item() == pytest.approx(0, abs=1e-6)
+    assert together == pytest.approx(0, abs=1e-6)
+    assert crossed > 0.1
+
+
+def test_equal_domains():
+    inputs = batch(6, 6)
+    same = {f"target_{k}": inputs[f"source_{k}"].detach().clone().requires_grad_() for k in ("features", "logits")}
+    value = call(make("jan", estimator="biased"), inputs, **same)
+    assert value.item() == pytest.approx(0, abs=1e-6)
+    wanted = [inputs["source_features"], inputs["source_logits"], *same.values()]
+    assert max(g.abs().max() for g in torch.autograd.grad(value, wanted)) < 1e-6
+    assert call(make("jan"), inputs, **same) < 0
+
+
+def test_estimators_on_equal_distributions():
+    n, draws = 8, 300
+    modules = {"unbiased": make("jan"), "biased": make("jan", estimator="biased"), "tllib": make("jan", peer="tllib")}
+    values = {name: [] for name in modules}
+    g = torch.Generator().manual_seed(0)
+    for _ in range(draws):
+        (x, y), (zx, zy) = torch.randn(2, n, 4, generator=g), torch.randn(2, n, 3, generator=g)
+        for name, module in modules.items():
+            values[name].append(module(x, y, zx, zy, torch.ones(n)).item())
+    mean = {name: np.mean(v) for name, v in values.items()}
+    error = {name: np.std(v) / draws**0.5 for name, v in values.items()}
+    assert abs(mean["unbiased"]) < 4 * error["unbiased"]
+    assert mean["biased"] > 40 * error["biased"]
+    assert abs(mean["tllib"] - 2 / (n - 1)) < 4 * error["tllib"]
+
+
+@pytest.mark.parametrize("settings", [{}, {"estimator": "biased"}, {"peer": "tllib"}])
+def test_invariances(settings):
+    module, inputs = make("jan", **settings), batch(8, 8)
+    value, g = call(module, inputs).item(), torch.Generator().manual_seed(1)
+    order, rotation = torch.randperm(8, generator=g), torch.linalg.qr(torch.randn(6, 6, generator=g))[0]
+    features = {name: inputs[name] for name in ("source_features", "target_features")}
+    logits = {name: inputs[name] for name in ("source_logits", "target_logits")}
+    for what, changed in {
+        "row order": {k: v[order] for k, v in {**features, **logits}.items() if k.startswith("source")},
+        "translation": {k: v + 300 for k, v in features.items()},
+        "rotation": {k: v @ rotation for k, v in features.items()},
+        "scale": {k: 50 * v for k, v in features.items()},
+        "domains swapped": {
+            "source_features": inputs["target_features"],
+            "target_features": inputs["source_features"],
+            "source_logits": inputs["target_logits"],
+            "target_logits": inputs["source_logits"],
+        },
+        "logits moved together": {k: v + 5 for k, v in logits.items()},
+        "classes renamed": {k: v.flip(1) for k, v in logits.items()},
+    }.items():
+        assert call(module, inputs, **changed).item() == pytest.approx(value, abs=2e-5), what
+
+
+def test_weight_2_is_a_row_twice():
+    module, inputs = make("jan", estimator="biased"), batch(5, 4)
+    w = torch.tensor([1.0, 2.0, 1.0, 3.0, 1.0])
+    repeated = {k: inputs[k].repeat_interleave(w.long(), dim=0) for k in ("source_features", "source_logits")}
+    twice = call(module, inputs, source_weights=torch.ones(8), **repeated)
+    torch.testing.assert_close(call(module, inputs, source_weights=w), twice, atol=2e-7, rtol=0)
+
+
+def test_weights_make_up_for_classes_of_another_frequency():
+    module, values = make("jan"), []
+    for seed in range(10):
+        x, w, y, z = shifted_labels(80, seed)
+        values.append([module(x, y, z[:80], z[80:], weights).item() for weights in (w, torch.ones(80))])
+    weighted, plain = np.mean(values, axis=0)
+    assert abs(weighted) < 0.1 * plain
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"estimator": "linear"}, "'linear' must be 'unbiased' or 'biased'"),
+        ({"bandwidth": 0}, "bandwidth=0 must be 'mean', 'median' or a positive number"),
+        ({"prediction_bandwidth": "max"}, "prediction_bandwidth='max' must be 'mean', 'median' or a positive number"),
+        ({"kernels": 0}, "kernels=0 must be a whole number of at least 1"),
+        ({"peer": "xlearn"}, "'xlearn' must be 'tllib'"),
+    ],
+)
+def test_bad_settings(settings, message):
+    with pytest.raises(ValueError, match=message):
+        make("jan", **settings)

@@ -1,0 +1,96 @@
+"""MDD: the margin loss, its stable logarithm, its balance point, TLlib's shift."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from cases import array, batch, call, make, mlp, softmax
+from torch import nn
+
+
+def reference(module, inputs, shift: float = 0.0) -> float:
+    """γ times the weighted mean of -log σ_h(s), minus the mean of log(1 - σ_h(t))."""
+    parts = []
+    for domain in ("source", "target"):
+        p = softmax(mlp(module.head, array(inputs[f"{domain}_features"])))
+        parts.append(p[np.arange(len(p)), array(inputs[f"{domain}_logits"]).argmax(1)])
+    agree = np.average(-np.log(parts[0]), weights=array(inputs["source_weights"]))
+    return module.margin * agree - np.log(np.minimum(1 - parts[1] + shift, 1)).mean()
+
+
+@pytest.mark.parametrize("margin", [1.0, 4.0])
+@pytest.mark.parametrize(("n", "m"), [(7, 5), (4, 9)])
+def test_value_given_the_head(margin, n, m):
+    module, inputs = make("mdd", margin=margin), batch(n, m)
+    assert call(module, inputs).item() == pytest.approx(reference(module, inputs), rel=1e-6)
+    inputs["source_weights"] = torch.linspace(0.2, 2.0, n)
+    assert call(module, inputs).item() == pytest.approx(reference(module, inputs), rel=1e-6)
+
+
+def test_tllib_shifts_the_logarithm():
+    ours, theirs, inputs = make("mdd"), make("mdd", peer="tllib"), batch()
+    inputs["target_features"] = inputs["target_features"].detach() * 300  # sure of it: here 1e-6 is much
+    inputs["target_logits"] = theirs.head(inputs["target_features"]).detach()
+    value = call(theirs, inputs).item()
+    assert value == pytest.approx(reference(theirs, inputs, shift=1e-6), rel=1e-4)
+    assert call(ours, inputs).item() > value + 1
+
+
+def test_log_of_one_minus_p_is_right_where_p_is_1():
+    """By hand: logits 40, 0, 0 leave 1 - p = 2e-40/(1 + 2e-40), whose logarithm fp32 cannot get from p."""
+    module, inputs = make("mdd", width=3, depth=0), batch(width=3)
+    with torch.no_grad():
+        module.head[0].weight.copy_(torch.eye(3))
+        module.head[0].bias.zero_()
+    inputs["target_features"] = torch.tensor([[40.0, 0.0, 0.0]]).requires_grad_()
+    inputs["target_logits"] = torch.tensor([[1.0, 0.0, 0.0]])
+    source = {"source_features": torch.zeros(7, 3), "strength": torch.tensor(-1.0)}
+    value = call(module, inputs, **source)
+    assert value.item() == pytest.approx(4 * math.log(3) + 40 - math.log(2), abs=1e-5)
+    (gradient,) = torch.autograd.grad(value, inputs["target_features"])
+    torch.testing.assert_close(gradient, torch.tensor([[1.0, -0.5, -0.5]]))
+
+
+@pytest.mark.parametrize("margin", [1.0, 4.0])
+def test_on_equal_domains_a_head_does_no_better_than_the_balance_point(margin):
+    """σ = γ/(1 + γ) everywhere: γ log(1 + 1/γ) + log(1 + γ)."""
+    module, inputs = make("mdd", margin=margin, hidden=16), batch(6, 6)
+    same = {"target_features": inputs["source_features"], "target_logits": inputs["source_logits"]}
+    balance = margin * math.log(1 + 1 / margin) + math.log(1 + margin)
+    optimizer = torch.optim.Adam(module.parameters(), lr=2e-2)
+    for _ in range(150):
+        optimizer.zero_grad()
+        loss = call(module, inputs, **same)
+        loss.backward()
+        optimizer.step()
+        assert loss.item() >= balance - 1e-5
+    assert loss.item() == pytest.approx(balance, abs=5e-3)
+
+
+def test_a_head_that_tells_the_domains_apart_goes_below_it():
+    module, inputs = make("mdd", depth=0), batch()
+    nn.init.zeros_(module.head[0].weight)
+    far = {"source_features": torch.zeros(7, 6), "target_features": torch.ones(5, 6)}
+    one = {f"{d}_logits": torch.tensor([1.0, 0.0, 0.0]).expand(r, 3) for d, r in (("source", 7), ("target", 5))}
+    with torch.no_grad():
+        module.head[0].weight[0] = -10.0
+        module.head[0].bias.copy_(torch.tensor([20.0, 0.0, 0.0]))
+    assert call(module, inputs, **far, **one).item() < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"margin": 0}, "margin=0 must be a positive number"),
+        ({"margin": float("nan")}, "must be a positive number"),
+        ({"peer": "skada"}, "'skada' must be 'tllib'"),
+        ({"hidden": 0}, "hidden=0 must be a whole number"),
+        ({"classes": 1}, "num_classes=1 must be a whole number of at least 2"),
+    ],
+)
+def test_bad_settings(settings, message):
+    with pytest.raises(ValueError, match=message):
+        make("mdd", **settings)

@@ -1,0 +1,178 @@
+"""Sliced Wasserstein: value by repeated rows and by SciPy, weights, directions that every process and resume share."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import numpy as np
+import pytest
+import torch
+from cases import array, batch, call, make
+from kernel_cases import shifted_labels
+from moment_cases import collapsed, doubled, gradients, weighted
+from scipy.stats import wasserstein_distance
+
+
+def directions(module, inputs) -> np.ndarray:
+    """Those of the next step."""
+    return array(copy.deepcopy(module)._directions(inputs["source_features"].detach()))
+
+
+def projected(module, inputs):
+    theta = directions(module, inputs)
+    return [array(inputs[f"{domain}_features"]) @ theta for domain in ("source", "target")]
+
+
+@pytest.mark.parametrize("order", [1, 2])
+@pytest.mark.parametrize(("n", "m"), [(7, 5), (4, 9), (6, 6), (8, 4), (1, 5), (1, 1)])
+def test_value_is_that_of_sorted_pairs_once_rows_are_repeated_to_a_common_number(order, n, m):
+    module, inputs = make("swd", order=order), batch(n, m)
+    common = math.lcm(n, m)
+    s, t = (np.sort(np.repeat(p, common // len(p), axis=0), axis=0) for p in projected(module, inputs))
+    value = call(module, inputs)
+    assert value.shape == ()
+    assert value.item() == pytest.approx((np.abs(s - t) ** order).mean(), rel=1e-4)
+
+
+@pytest.mark.parametrize(("n", "m"), [(7, 5), (4, 9), (6, 6)])
+def test_weighted_value_is_scipys(n, m):
+    module, inputs = make("swd", order=1, projections=16), weighted(n, m)
+    pairs = zip(*(p.T for p in projected(module, inputs)), strict=True)
+    expected = np.mean([wasserstein_distance(s, t, array(inputs["source_weights"])) for s, t in pairs])
+    assert call(module, inputs).item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_weighted_squares_are_those_of_quantiles():
+    """Read off on a grid far finer than the steps."""
+    module, inputs = make("swd", projections=4), weighted()
+    levels = (np.arange(200_000) + 0.5) / 200_000
+    w, total = array(inputs["source_weights"]), 0.0
+    for s, t in zip(*(p.T for p in projected(module, inputs)), strict=True):
+        order = np.argsort(s)
+        ends = np.cumsum(w[order]) / w.sum()
+        quantiles = s[order][np.searchsorted(ends, levels).clip(max=len(s) - 1)]
+        total += ((quantiles - np.sort(t)[(levels * len(t)).astype(int)]) ** 2).mean()
+    assert call(module, inputs).item() == pytest.approx(total / 4, rel=1e-3)
+
+
+@pytest.mark.parametrize("order", [1, 2])
+@pytest.mark.parametrize(("n", "m"), [(5, 4), (3, 3), (1, 3)])
+def test_gradient(order, n, m):
+    module, inputs = make("swd", width=3, order=order, projections=8), weighted(n, m, 3, dtype=torch.float64)
+    forward = lambda x, y: copy.deepcopy(module)(x, y, inputs["source_weights"])  # noqa: E731
+    assert torch.autograd.gradcheck(forward, (inputs["source_features"], inputs["target_features"]))
+
+
+@pytest.mark.parametrize("order", [1, 2])
+@pytest.mark.parametrize(("n", "m"), [(6, 6), (6, 12)])
+def test_equal_domains_score_0_and_do_not_push(order, n, m):
+    inputs = batch(n, m)
+    rows = inputs["source_features"].detach().flip(0).repeat(m // n, 1)
+    inputs["target_features"] = rows.requires_grad_()
+    value = call(make("swd", order=order), inputs)
+    assert value.item() == pytest.approx(0, abs=1e-6)
+    if order == 2:
+        assert all(g.abs().max() < 1e-6 for g in gradients(value, inputs))
+
+
+@pytest.mark.parametrize("scale", [0.0, 1.0, 1e4])
+def test_collapsed_features_do_not_push(scale):
+    inputs = collapsed(13, 7, scale)
+    value = call(make("swd", width=64), inputs)
+    assert value.item() == pytest.approx(0, abs=1e-9 * max(1, scale**2))
+    assert all(g.abs().max() < 1e-5 * max(1, scale) for g in gradients(value, inputs))
+
+
+def test_a_shift_has_the_squared_length_over_the_width():
+    """On average over directions, whatever the rows."""
+    g = torch.Generator().manual_seed(0)
+    x, shift = torch.randn(16, 24, generator=g), torch.randn(24, generator=g)
+    value = make("swd", width=24, projections=20_000)(x, x + shift, torch.ones(16)).item()
+    assert value == pytest.approx(shift.square().mean().item(), rel=0.03)
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_invariances(order):
+    module, inputs = make("swd", order=order), weighted(8, 6)
+    x, y, w = (inputs[name] for name in ("source_features", "target_features", "source_weights"))
+    fresh = lambda *arguments: copy.deepcopy(module)(*arguments).item()  # noqa: E731
+    value, order_of_rows = fresh(x, y, w), torch.randperm(8, generator=torch.Generator().manual_seed(1))
+    for what, arguments in {
+        "row order": (x[order_of_rows], y.flip(0), w[order_of_rows]),
+        "translation": (x + 30, y + 30, w),
+        "sign": (-x, -y, w),
+        "weights scaled": (x, y, 5 * w),
+        "a row of weight 0": (torch.cat([x, 100 + x[:1]]), y, torch.cat([w, torch.zeros(1)])),
+    }.items():
+        assert fresh(*arguments) == pytest.approx(value, rel=1e-4), what
+    assert fresh(3 * x, 3 * y, w) == pytest.approx(3**order * value, rel=1e-4)
+    ones = torch.ones(8)
+    assert fresh(y, x, ones[:6]) == pytest.approx(fresh(x, y, ones), rel=1e-5)
+
+
+def test_a_rotation_changes_it_by_chance_only():
+    inputs = batch(8, 6)
+    x, y, w = (inputs[name] for name in ("source_features", "target_features", "source_weights"))
+    rotation = torch.linalg.qr(torch.randn(6, 6, generator=torch.Generator().manual_seed(1)))[0]
+    module = make("swd", projections=20_000)
+    assert module(x @ rotation, y @ rotation, w).item() == pytest.approx(module(x, y, w).item(), rel=0.03)
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_a_weight_of_2_is_the_row_twice(order):
+    heavy, twice = doubled(batch())
+    values = [call(make("swd", order=order), inputs) for inputs in (heavy, twice)]
+    torch.testing.assert_close(*values)
+
+
+def test_right_weights_undo_a_label_shift():
+    x, w, y, _ = shifted_labels(400, seed=0)
+    plain, corrected = (make("swd", 4)(x, y, weights).item() for weights in (torch.ones(400), w))
+    assert corrected < 0.1 * plain
+
+
+def test_directions_are_of_length_1_new_at_every_step_and_the_same_in_every_process():
+    module, other, inputs = make("swd"), make("swd"), batch()
+    first = directions(module, inputs)
+    assert np.allclose((first**2).sum(0), 1)
+    assert np.array_equal(first, directions(other, inputs))
+    torch.manual_seed(5)  # a process that has drawn other numbers in the meantime
+    torch.randn(3)
+    assert np.array_equal(first, directions(other, inputs))
+    call(module, inputs)
+    assert not np.allclose(first, directions(module, inputs))
+
+
+def test_drawing_leaves_the_global_generator_alone():
+    state = torch.get_rng_state()
+    call(make("swd"), batch())  # `make` seeds with 0
+    torch.manual_seed(0)
+    assert torch.equal(torch.get_rng_state(), torch.manual_seed(0).get_state())
+    torch.set_rng_state(state)
+    module, before = make("swd"), torch.get_rng_state()
+    call(module, batch())
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_a_resumed_run_goes_on_with_the_same_directions():
+    module, resumed = make("swd"), make("swd")
+    values = [call(module, batch(seed=seed)) for seed in range(3)]
+    assert len(set(values)) == 3
+    resumed.load_state_dict(module.state_dict())
+    for seed in (5, 6):
+        assert torch.equal(call(module, batch(seed=seed)), call(resumed, batch(seed=seed)))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"projections": 0}, "projections=0 must be a whole number of at least 1"),
+        ({"order": 3}, "order=3 must be 1 or 2"),
+        ({"order": True}, "order=True must be 1 or 2"),
+        ({"order": 1.5}, "order=1.5 must be 1 or 2"),
+    ],
+)
+def test_bad_settings(settings, message):
+    with pytest.raises(ValueError, match=message):
+        make("swd", **settings)

@@ -1,0 +1,266 @@
+"""Virtual adversarial training: directions, lengths, padding, and what a run sees of it."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from cases import FakeRerun, array, make, softmax
+from toy import ToyModel, draw
+
+from hftransfer.objectives.schedules import warm_start
+from hftransfer.objectives.self_training.vat import start_direction
+
+SEEDS = (0, 1, 2)
+
+
+def start(v: np.ndarray, mask: np.ndarray, number: int) -> np.ndarray:
+    """The start direction, entry by entry; `v` are the embeddings in units of their root mean square."""
+    d = np.zeros_like(v)
+    for i, t, j in np.ndindex(*v.shape):
+        turns = mask[i, : t + 1].sum() * (j + 1) * ((2 * number + 1) * 40503 % 65536) % 65536 / 65536
+        d[i, t, j] = mask[i, t] * math.sin(2 * math.pi * turns + v[i, t, j])
+    return d
+
+
+def unit(d: np.ndarray) -> np.ndarray:
+    return d / np.sqrt((d**2).sum((1, 2), keepdims=True))
+
+
+def kl(p: np.ndarray, q: np.ndarray) -> np.ndarray:
+    return (p * np.log(p / q)).sum(-1)
+
+
+def vat(rerun: FakeRerun, xi=1.0, eps=5.0, iterations=1, number=0) -> tuple[float, np.ndarray]:
+    """The value and the shift, with the derivative of KL by hand: for the mean of l tokens, W(q - p)/l at each."""
+    v, mask, w = array(rerun.embeddings), rerun.mask.numpy(), array(rerun.weight)
+    real = mask[:, :, None].astype(float)
+    length = real.sum(1)
+    predict = lambda shift: softmax(((v + shift) * real).sum(1) / length @ w)  # noqa: E731
+    scale = np.sqrt(((v * real) ** 2).sum((1, 2)) / (length[:, 0] * v.shape[2]))[:, None, None]
+    p, u = predict(0), unit(start(v / scale, mask, number))
+    for _ in range(iterations):
+        u = unit(real * ((predict(xi * scale * u) - p) @ w.T / length)[:, None])
+    return kl(p, predict(eps * scale * u)).mean(), eps * scale * u
+
+
+def shifts(module, rerun) -> list[torch.Tensor]:
+    """The shifts that the objective asks for, in order."""
+    seen = []
+
+    def spy(shift):
+        seen.append(shift)
+        return rerun(shift)
+
+    spy.embeddings, spy.mask = rerun.embeddings, rerun.mask
+    module(spy)
+    return seen
+
+
+@pytest.mark.parametrize("xi", [0.1, 1.0])
+@pytest.mark.parametrize("eps", [0.5, 5.0])
+@pytest.mark.parametrize("iterations", [1, 3])
+def test_value_and_shift_are_the_definition(xi, eps, iterations):
+    rerun = FakeRerun(6, 5, 3, dtype=torch.float64)
+    module = make("vat", xi=xi, eps=eps, iterations=iterations)
+    for number in range(3):
+        value, shift = vat(rerun, xi, eps, iterations, number)
+        clean, *_, last = shifts(module, rerun)
+        assert clean is None
+        np.testing.assert_allclose(array(last), shift, atol=1e-9)
+        module.calls -= 1
+        assert module(rerun).item() == pytest.approx(value, rel=1e-9)
+
+
+def test_the_gradient_is_that_of_the_moved_prediction_alone():
+    """p and the shift are constants: only q moves."""
+    rerun = FakeRerun(6, 5, 3, dtype=torch.float64)
+    _, shift = vat(rerun)
+    w, p = array(rerun.weight), rerun(None).detach().softmax(-1)
+    real = rerun.mask.unsqueeze(-1)
+    mean = (((rerun.embeddings + torch.from_numpy(shift)) * real).sum(1) / real.sum(1)).numpy()
+    expected = mean.T @ (softmax(mean @ w) - p.numpy()) / 6
+    (found,) = torch.autograd.grad(make("vat")(rerun), rerun.weight)
+    np.testing.assert_allclose(array(found), expected, atol=1e-12)
+
+
+def test_gradcheck():
+    """Of what moves, with p and the shift as constants: a bias that is added to the logits."""
+    rerun, bias = FakeRerun(4, 5, 3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64, requires_grad=True)
+    p, shift = rerun(None).detach().softmax(-1), torch.from_numpy(vat(rerun)[1])
+
+    def moved(b):
+        return F.kl_div((rerun(shift) + b).log_softmax(-1), p, reduction="batchmean")
+
+    def biased(shift):
+        return rerun(shift) + bias
+
+    biased.embeddings, biased.mask = rerun.embeddings, rerun.mask
+    assert torch.autograd.gradcheck(moved, bias)
+    torch.testing.assert_close(*(torch.autograd.grad(x, bias)[0] for x in (make("vat")(biased), moved(bias))))
+
+
+def test_no_other_shift_of_that_length_is_much_worse():
+    """Two classes: KL grows along one direction only, and one iteration finds it."""
+    rerun, module = FakeRerun(6, 5, 2, dtype=torch.float64), make("vat", xi=0.01, eps=0.1)
+    p = rerun(None).softmax(-1).detach()
+    worst = shifts(module, rerun)[-1]
+    lengths = worst.square().sum((1, 2), keepdim=True).sqrt()
+    damage = lambda shift: torch.from_numpy(kl(p.numpy(), array(rerun(shift).softmax(-1))))  # noqa: E731
+    g = torch.Generator().manual_seed(0)
+    for _ in range(100):
+        other = torch.randn(worst.shape, generator=g, dtype=worst.dtype) * rerun.mask.unsqueeze(-1)
+        other *= lengths / other.square().sum((1, 2), keepdim=True).sqrt()
+        assert (damage(other) < 1.05 * damage(worst)).all()
+
+
+@pytest.mark.parametrize("eps", [1.0, 5.0])
+def test_a_shift_has_its_length_over_real_tokens_and_leaves_padding(eps):
+    rerun = FakeRerun(6, 5, 3)
+    padding = rerun.mask.unsqueeze(-1) == 0
+    for shift in shifts(make("vat", xi=0.5, eps=eps), rerun)[1:]:
+        assert not shift[padding.expand_as(shift)].any()
+    real = [x[m > 0] for x, m in zip(rerun.embeddings, rerun.mask, strict=True)]
+    expected = torch.stack([eps * x.square().mean().sqrt() for x in real])
+    torch.testing.assert_close(shift.square().sum((1, 2)).sqrt(), expected)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_a_row_is_moved_alike_wherever_it_is_and_however_it_is_padded(side):
+    """Two processes pad their shares by themselves and must do what one process does."""
+    rerun, module = FakeRerun(6, 5, 3), make("vat")
+    whole = shifts(module, rerun)[-1]
+    part, keep = FakeRerun(6, 5, 3), slice(2, 5)
+    more = (3, 0) if side == "left" else (0, 3)
+    part.embeddings = F.pad(rerun.embeddings[keep], (0, 0, *more), value=7.0)
+    part.mask = F.pad(rerun.mask[keep], more)
+    module.calls.zero_()
+    shift = shifts(module, part)[-1]
+    torch.testing.assert_close(shift[:, 3:] if side == "left" else shift[:, :4], whole[keep])
+
+
+def test_the_mean_over_processes_is_the_mean_over_all_rows():
+    rerun, values = FakeRerun(6, 5, 3), []
+    for keep in (slice(0, 3), slice(3, 6)):
+        part = FakeRerun(6, 5, 3)
+        part.embeddings, part.mask = rerun.embeddings[keep], rerun.mask[keep]
+        values.append(make("vat")(part))
+    torch.testing.assert_close(sum(values) / 2, make("vat")(rerun))
+
+
+def test_rounding_of_embeddings_stays_rounding():
+    """A start that were a hash of embeddings would be another one after a difference in the last digit."""
+    rerun, near = FakeRerun(6, 5, 3), FakeRerun(6, 5, 3)
+    near.embeddings = near.embeddings * (1 + 1e-6)
+    torch.testing.assert_close(shifts(make("vat"), near)[-1], shifts(make("vat"), rerun)[-1], atol=1e-4, rtol=1e-4)
+
+
+def test_starts_change_from_call_to_call_and_favour_no_side():
+    """The sign of a shift is that of its start. Were it always the same, each step would push the same way."""
+    v, mask = torch.randn(4, 6, 8, generator=torch.Generator().manual_seed(0)), torch.ones(4, 6)
+    starts = torch.stack([start_direction(v, mask, torch.ones(4, 1, 1), torch.tensor(i)) for i in range(400)])
+    starts = starts / starts.square().sum((2, 3), keepdim=True).sqrt()
+    assert starts.mean(0).square().sum((1, 2)).max() < 0.1  # of at most 1
+    chosen = torch.randn(6, 8, generator=torch.Generator().manual_seed(1))
+    side = ((starts * chosen).sum((2, 3)) > 0).float().mean(0)
+    assert ((side > 0.35) & (side < 0.65)).all()
+
+
+def test_a_resumed_run_goes_on_as_it_would_have():
+    module, other, rerun = make("vat"), make("vat"), FakeRerun(6, 5, 3)
+    values = [module(rerun).item() for _ in range(3)]
+    assert len(set(values)) == 3
+    other.load_state_dict(module.state_dict())
+    assert other.calls.item() == 3
+    assert [other(rerun).item() for _ in range(3)] == [module(rerun).item() for _ in range(3)]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"weight": lambda w: torch.zeros_like(w)},  # predictions at 1/K, and no gradient at all
+        {"weight": lambda w: 1e4 * w},  # at 0 and 1
+        {"weight": lambda w: 1e-20 * w},  # gradients whose squares are 0
+        {"embeddings": torch.zeros_like},
+        {"embeddings": lambda v: 1e4 * v},
+        {"mask": torch.zeros_like},  # nothing but padding
+    ],
+)
+def test_edges_are_finite(change):
+    rerun, module = FakeRerun(6, 5, 3), make("vat")
+    for name, to in change.items():
+        setattr(rerun, name, to(getattr(rerun, name).detach()))
+    rerun.weight.requires_grad_()
+    value = module(rerun)
+    assert torch.isfinite(value)
+    assert value >= -1e-6
+    assert torch.isfinite(torch.autograd.grad(value, rerun.weight)[0]).all()
+
+
+def test_where_the_gradient_is_lost_in_rounding_the_row_moves_along_its_start():
+    """As in half precision, when the step xi changes no digit of the prediction."""
+    rerun, module = FakeRerun(6, 5, 3, dtype=torch.float64), make("vat")
+    rerun.weight = torch.zeros_like(rerun.weight).requires_grad_()
+    shift = array(shifts(module, rerun)[-1])
+    v = array(rerun.embeddings)
+    scale = np.linalg.norm(shift, axis=(1, 2), keepdims=True) / 5
+    np.testing.assert_allclose(shift, 5 * scale * unit(start(v / scale, rerun.mask.numpy(), 0)), atol=1e-9)
+
+
+def test_the_first_run_and_the_power_method_leave_no_gradient_behind():
+    rerun = FakeRerun(6, 5, 3)
+    make("vat", iterations=2)(rerun)
+    assert rerun.weight.grad is None
+
+
+class ToyRerun:
+    """The toy's rows as three tokens of two numbers."""
+
+    def __init__(self, model: ToyModel, x: torch.Tensor):
+        self.model, self.embeddings, self.mask = model, x.unflatten(1, (3, 2)), torch.ones(len(x), 3)
+
+    def __call__(self, shift: torch.Tensor | None) -> torch.Tensor:
+        self.model.eval()
+        logits = self.model((self.embeddings if shift is None else self.embeddings + shift).flatten(1)).logits
+        self.model.train()
+        return logits
+
+
+def train(seed: int, weight: float, steps: int = 300) -> tuple[float, float]:
+    """Accuracy on source and target rows that training has not seen, as in `toy.train`."""
+    torch.manual_seed(seed)
+    model, module = ToyModel(), make("vat", eps=0.5)
+    g = torch.Generator().manual_seed(1000 + seed)
+    (xs, ys), (xt, _) = draw(600, False, g), draw(600, True, g)
+    held_out = draw(400, False, g), draw(400, True, g)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    for step in range(steps):
+        s, t = torch.randint(0, 600, (2, 32), generator=g)
+        loss = F.cross_entropy(model(xs[s]).logits, ys[s])
+        if weight:
+            loss = loss + weight * warm_start(torch.tensor(step / steps)) * module(ToyRerun(model, xt[t]))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    model.eval()
+    source, target = ((model(x).logits.argmax(-1) == y).float().mean().item() for x, y in held_out)
+    return source, target
+
+
+def test_the_target_gains():
+    for seed in SEEDS:
+        (source, target), (source_after, target_after) = train(seed, 0.0), train(seed, 1.0)
+        assert target_after > target + 0.02
+        assert target_after > 0.98
+        assert source_after > source - 0.03
+
+
+@pytest.mark.parametrize(
+    "settings", [{"xi": 0}, {"eps": -1}, {"eps": float("nan")}, {"iterations": 0}, {"xi": "small"}]
+)
+def test_bad_settings(settings):
+    with pytest.raises(ValueError, match="must be"):
+        make("vat", **settings)

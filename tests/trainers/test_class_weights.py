@@ -1,0 +1,173 @@
+"""Label shift in a run: who is given the weights, the corrected bias, and resuming."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import runs
+import tiny
+import torch
+import torch.nn.functional as F
+from transformers import AutoModelForSequenceClassification
+
+from hftransfer import Objective
+from hftransfer.objectives.label_shift import LabelShift
+from hftransfer.objectives.registry import REGISTRY
+
+
+class Witness(Objective):
+    def forward(self, source_features, source_labels, source_weights):
+        self.seen = source_labels, source_weights
+        return source_features.sum() * 0.0
+
+
+@pytest.fixture
+def witness(monkeypatch):
+    monkeypatch.setitem(REGISTRY, "witness", Witness)
+
+
+def fixed(run, weights=(0.5, 1.0, 2.0)):
+    """A run whose class weights are given."""
+    run.model.label_shift.weights = torch.tensor(weights)
+    return run.model
+
+
+def batch(run):
+    return next(iter(run.get_train_dataloader()))
+
+
+def test_objectives_and_task_are_weighted(tmp_path, witness):
+    run = runs.trainer(tmp_path, objectives={"witness": 1.0}, label_shift="mlls")
+    adapter, inputs = fixed(run).eval(), batch(run)
+    out = adapter(**inputs)
+    labels, weights = adapter.objectives["witness"].seen
+    assert torch.equal(weights, torch.tensor([0.5, 1.0, 2.0])[labels])
+    n = inputs["num_source"]
+    per_row = F.cross_entropy(out.logits[:n], inputs["labels"][:n], reduction="none")
+    torch.testing.assert_close(out.parts[0], (weights * per_row).sum().detach() / n)
+
+
+@pytest.mark.parametrize("use", ["bias", "none"])
+def test_the_task_is_left_alone_if_asked(tmp_path, witness, use):
+    run = runs.trainer(tmp_path, objectives={"witness": 1.0}, label_shift="mlls", label_shift_task=use)
+    adapter, inputs = fixed(run).eval(), batch(run)
+    n = inputs["num_source"]
+    out = adapter(**inputs)
+    torch.testing.assert_close(out.parts[0], F.cross_entropy(out.logits[:n], inputs["labels"][:n]).detach())
+    assert adapter.objectives["witness"].seen[1].unique().numel() > 1
+
+
+def test_without_label_shift_all_rows_count_1(tmp_path, witness):
+    run = runs.trainer(tmp_path, objectives={"witness": 1.0})
+    run.model(**batch(run))
+    labels, weights = run.model.objectives["witness"].seen
+    assert torch.equal(weights, torch.ones(len(labels)))
+    assert run.model.label_shift is None
+
+
+def test_tagging_weighs_words(tmp_path, witness):
+    run = runs.trainer(
+        tmp_path,
+        model=tiny.bert(tiny.TAGS, tagging=True),
+        objectives={"witness": 1.0},
+        label_shift="bbse",
+        train_dataset=tiny.tagged(),
+        target_dataset=tiny.tagged(seed=1, labelled=False),
+    )
+    fixed(run, (0.5, 2.0))(**batch(run))
+    labels, weights = run.model.objectives["witness"].seen
+    assert set(labels.tolist()) == {0, 1}
+    assert torch.equal(weights, torch.tensor([0.5, 2.0])[labels])
+
+
+@pytest.mark.parametrize("objectives", [{"mmd": 1.0}, {}])
+def test_a_run_estimates_as_it_goes(tmp_path, objectives):
+    """Six rows of 24 a step: after each pass over the target there is a new estimate."""
+    settings = {"objectives": objectives, "label_shift": "mlls", "per_device_train_batch_size": 6}
+    run = runs.trainer(tmp_path / "short", max_steps=3, **settings)
+    run.train()
+    assert run.model.label_shift.rows == 24
+    assert torch.equal(run.model.label_shift.weights, torch.ones(3))
+    run = runs.trainer(tmp_path / "long", max_steps=4, **settings)
+    run.train()
+    assert run.model.label_shift.weights.ne(1).all()
+
+
+def test_the_saved_bias_is_corrected_once(tmp_path):
+    """What `save_model` writes, and what is evaluated after training, is the corrected head; checkpoints are not."""
+    run = runs.trainer(
+        tmp_path,
+        label_shift="mlls",
+        label_shift_task="bias",
+        max_steps=8,
+        save_strategy="steps",
+        save_steps=8,
+    )
+    run.train()
+    run.save_model()
+    correction = run.model.label_shift.weights.log()
+    assert correction.abs().max() > 1e-3
+    checkpoint, saved = (
+        AutoModelForSequenceClassification.from_pretrained(folder).classifier.bias.detach()
+        for folder in (tmp_path / "checkpoint-8", tmp_path)
+    )
+    torch.testing.assert_close(saved, checkpoint + correction)
+
+
+def test_the_correction_is_bayes_rule():
+    """softmax(z + log w) is the posterior under the target's priors."""
+    prior, weights = np.array([0.5, 0.3, 0.2]), np.array([0.3, 1.0, 2.75])
+    likelihood = np.random.default_rng(0).random((5, 3))
+    source = likelihood * prior
+    target = likelihood * prior * weights
+    logits = torch.from_numpy(np.log(source / source.sum(1, keepdims=True)) + np.log(weights))
+    np.testing.assert_allclose(logits.softmax(-1), target / target.sum(1, keepdims=True))
+
+
+def test_a_resumed_run_is_the_uninterrupted_one(tmp_path):
+    settings = {"label_shift": "bbse", "save_strategy": "steps", "save_steps": 4, "per_device_train_batch_size": 4}
+    whole = runs.trainer(tmp_path / "whole", max_steps=9, **settings)
+    whole.train()
+    half = runs.trainer(tmp_path / "half", max_steps=9, **settings)
+    half.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-4"))
+    assert whole.model.label_shift.weights.ne(1).any()
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(value, half.model.state_dict()[name]), name
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"label_shift": "mll"}, "label_shift='mll' must be one of none, bbse, mlls, pada. Did you mean 'mlls'?"),
+        ({"label_shift_task": "weight"}, "label_shift_task='weight' must be one of .*Did you mean 'weights'?"),
+    ],
+)
+def test_refusals(tmp_path, settings, message):
+    with pytest.raises(ValueError, match=message.replace("?", r"\?")):
+        runs.config(tmp_path, **settings)
+
+
+def test_a_head_without_bias_cannot_be_corrected(tmp_path):
+    model = tiny.bert()
+    model.classifier.bias = None
+    with pytest.raises(ValueError, match="the head 'classifier' has no bias; use 'weights'"):
+        runs.trainer(tmp_path, model=model, label_shift="mlls", label_shift_task="bias")
+
+
+def test_numbers_have_no_classes(tmp_path):
+    data = tiny.domain().remove_columns("label").add_column("label", [i + 0.5 for i in range(24)])
+    with pytest.raises(ValueError, match="label_shift='mlls' needs classes; regression has none"):
+        runs.trainer(tmp_path, model=tiny.bert(("score",)), train_dataset=data, objectives={}, label_shift="mlls")
+
+
+def test_two_estimators_agree_with_a_module_fed_by_hand(tmp_path):
+    """What a run observes is every source and target row of its steps."""
+    run = runs.trainer(tmp_path, label_shift="bbse", max_steps=1, per_device_train_batch_size=24)
+    inputs = batch(run)
+    adapter, by_hand = run.model.train(), LabelShift(3, "bbse", rows=24)
+    for module in adapter.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    logits = adapter(**inputs).logits.detach()
+    by_hand.observe(logits[:24], inputs["labels"][:24], logits[24:])
+    torch.testing.assert_close(adapter.label_shift.weights, by_hand.weights)
