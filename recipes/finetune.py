@@ -34,7 +34,7 @@ def main(argv: list[str]) -> int:
 
 def run(script, config) -> int:
     from hftransfer import AdaptationTrainer
-    from hftransfer.data.loading import hold_out, load_domain
+    from hftransfer.data.loading import load_shift
     from hftransfer.reporting.model_card import load_lines
     from hftransfer.reporting.tables import print_plan, print_results
     from hftransfer.trainers.checkpoints import check_output_dir, find_checkpoint
@@ -54,16 +54,7 @@ def run(script, config) -> int:
 
     # 2. Load the domains.
     with config.main_process_first(desc="loading"):
-        sources = {name: load_domain(spec, "source") for name, spec in named(script.source).items()}
-        sources = {n: hold_out(d, script.validation_fraction, config.seed) for n, d in sources.items()}
-        target = load_domain(script.target, "target") if script.target else {}
-    train = {name: splits["train"] for name, splits in sources.items()}
-    validation = {n: d["validation"] for n, d in sources.items() if "validation" in d}
-    test = {n: d.get("test", d.get("validation")) for n, d in sources.items() if "test" in d or "validation" in d}
-    if "validation" in target:
-        validation["target"] = target["validation"]
-    if "test" in target or "validation" in target:
-        test["target"] = target.get("test", target.get("validation"))
+        data = load_shift(named(script.source), script.target, script.validation_fraction, config.seed)
 
     peft_config = lora(script) if script.use_lora else None
     model_kwargs = {
@@ -77,9 +68,9 @@ def run(script, config) -> int:
         if v
     }
     common = {
-        "train_dataset": train,
-        "target_dataset": target.get("train"),
-        "eval_dataset": validation or None,
+        "train_dataset": data.train,
+        "target_dataset": data.target,
+        "eval_dataset": data.validation or None,
         "peft_config": peft_config,
         "model_kwargs": model_kwargs,
     }
@@ -95,17 +86,18 @@ def run(script, config) -> int:
         claim_repo(config)
     trainer = AdaptationTrainer(script.model, config, **common)
     trainer.dataset_names = {**named(script.source), "target": script.target or ""}
-    test = {name: trainer.prepared.encode_evaluation(part, f"the test split of {name}") for name, part in test.items()}
+    test = {n: trainer.prepared.encode_evaluation(part, f"the test split of {n}") for n, part in data.test.items()}
     if trainer.is_world_process_zero():
         print_plan(plan(config, trainer.prepared))
 
     # 4. The source alone, then with the target, which `train` starts from the same seed either way.
     results = {}
-    if script.source_only_baseline and config.objective_specs():
+    adapts = bool(config.objective_specs()) or config.label_shift != "none"
+    if script.source_only_baseline and adapts:
         results["source-only"] = source_only(script, config, common, test)
     trainer.train(resume_from_checkpoint=config.resume_from_checkpoint)
-    row = "adapted" if config.objective_specs() else "source-only"
-    results[row] = headline(trainer.evaluate(test, metric_key_prefix="test") if test else {})  # type: ignore[arg-type]
+    row = "adapted" if adapts else "source-only"
+    results[row] = headline(trainer.evaluate(test, metric_key_prefix="test") if test else {})
 
     # 5. Save, show, push.
     trainer.results = results
@@ -141,7 +133,7 @@ def source_only(script, config, common, test) -> dict[str, float]:
     alone = copy.copy(config)
     alone.objectives, alone.output_dir, alone.overwrite_output_dir = None, str(folder), True
     alone.save_strategy, alone.push_to_hub, alone.load_best_model_at_end = "no", False, False
-    alone.reveal_target_labels, alone.resume_from_checkpoint = 0, None
+    alone.reveal_target_labels, alone.label_shift, alone.resume_from_checkpoint = 0, "none", None
     trainer = AdaptationTrainer(script.model, alone, **{**common, "target_dataset": None})
     trainer.train()
     scores = headline(trainer.evaluate(test, metric_key_prefix="test") if test else {})

@@ -1,4 +1,4 @@
-"""`hftransfer finetune --help`."""
+"""`hftransfer <recipe> --help`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import shutil
 import sys
 import textwrap
 
+from .benchmark import benchmark_parser
 from .fields import Option, module_path, read_options
 
 INTRO = """\
@@ -32,16 +33,16 @@ def finetune_options() -> list[Option]:
     return sorted(merged, key=lambda o: groups.index(o.group))
 
 
-def print_help() -> None:
-    """Prints every option with its help text, by group; a reader that closes early (`| head`) is no error."""
+def print_help(recipe: str = "finetune") -> None:
+    """Prints every option of a recipe with its help text; a reader that closes early (`| head`) is no error."""
     try:
-        print(help_text(), flush=True)
+        print(benchmark_parser().format_help() if recipe == "benchmark" else help_text(), flush=True)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains as it exits
 
 
 def help_text() -> str:
-    """What `--help` shows."""
+    """What `finetune --help` shows."""
     width = min(110, shutil.get_terminal_size((100, 20)).columns)
     lines, group = [INTRO], ""
     for option in finetune_options():

@@ -14,6 +14,7 @@ usage: hftransfer <recipe> [--accelerate_config one_process|multi_gpu|fsdp2|FILE
 
 recipes:
   finetune    train on labelled sources and an unlabelled target   (hftransfer finetune --help)
+  benchmark   compare methods over shifts and seeds                (hftransfer benchmark --help)
 
 other:
   --version   print the version
@@ -41,7 +42,7 @@ def main() -> None:
     if "-h" in rest or "--help" in rest:
         from .help import print_help
 
-        print_help()
+        print_help(recipe)
         return
     launch(recipes_folder() / f"{recipe}.py", rest)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import copy
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -27,8 +27,53 @@ def parse(argv: Sequence[str], dataclasses: Sequence[Any]) -> tuple[Any, ...]:
     parser = _make_parser(dataclasses)
     config, rest = _split_config(list(argv), parser)
     if config is not None:
-        rest = [*_yaml_arguments(config, rest, parser), *rest]
-    namespace, unknown = parser.parse_known_args(rest)
+        try:
+            options = read_yaml(config)
+        except ValueError as error:
+            parser.error(str(error))
+        rest = [*_words(options, str(config), rest, parser), *rest]
+    return _fill(parser, rest, dataclasses)
+
+
+def build(cls: Any, options: Mapping[str, Any], where: str) -> Any:
+    """A dataclass from a map, its values read and checked as those of a file.
+
+    Args:
+        cls: such as `AdaptationConfig`.
+        options: field names to values.
+        where: how messages call the map.
+
+    Raises:
+        ValueError: with one clear message.
+    """
+    parser = _make_parser([cls])
+
+    def refuse(message: str) -> NoReturn:
+        raise ValueError(f"{where}: {message.removeprefix(f'{where}: ')}")
+
+    parser.error = refuse  # type: ignore[method-assign]
+    return _fill(parser, _words(options, where, [], parser), [cls])[0]
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML file that maps names to values.
+
+    Raises:
+        ValueError: it is not there, is not YAML, or is no map.
+    """
+    if not path.is_file():
+        raise ValueError(f"there is no config file {path}.")
+    try:
+        options = yaml.load(path.read_text(encoding="utf-8"), _Loader) or {}
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(options, dict):
+        raise ValueError(f"{path} must map option names to values.")
+    return options
+
+
+def _fill(parser: argparse.ArgumentParser, words: list[str], dataclasses: Sequence[Any]) -> tuple[Any, ...]:
+    namespace, unknown = parser.parse_known_args(words)
     if unknown:
         word = next((u for u in unknown if u.startswith("--")), unknown[0])
         known = [o for a in parser._actions for o in a.option_strings if "-" not in o.removeprefix("--")]
@@ -90,19 +135,11 @@ def _split_config(argv: list[str], parser: argparse.ArgumentParser) -> tuple[Pat
     return None, argv
 
 
-def _yaml_arguments(path: Path, given: list[str], parser: argparse.ArgumentParser) -> list[str]:
-    """The file's options as words, without those that the command line gives. Maps and lists, which a word cannot
-    hold, become the parser's defaults."""
+def _words(options: Mapping[str, Any], where: str, given: list[str], parser: argparse.ArgumentParser) -> list[str]:
+    """A file's options as words, without those that the command line gives. Maps and lists, which a word cannot hold,
+    become the parser's defaults."""
     from transformers.hf_argparser import string_to_bool
 
-    if not path.is_file():
-        parser.error(f"there is no config file {path}.")
-    try:
-        options = yaml.load(path.read_text(encoding="utf-8"), _Loader) or {}
-    except yaml.YAMLError as error:
-        parser.error(f"{path} is not valid YAML: {error}")
-    if not isinstance(options, dict):
-        parser.error(f"{path} must map option names to values.")
     scalars = (int, float, string_to_bool)
     known = {a.dest: a for a in reversed(parser._actions) if a.dest != "help"}
     on_command_line = {w.split("=")[0].lstrip("-").replace("-", "_") for w in given if w.startswith("--")}
@@ -110,7 +147,7 @@ def _yaml_arguments(path: Path, given: list[str], parser: argparse.ArgumentParse
     words: list[str] = []
     for key, value in options.items():
         if key not in known:
-            parser.error(f"{path}: unknown key {key!r}.{nearest(key, known)}")
+            parser.error(f"{where}: unknown key {key!r}.{nearest(key, known)}")
         if key in on_command_line or value is None:
             continue
         action = known[key]

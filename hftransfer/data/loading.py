@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,52 @@ from ..network import hub_reachable
 
 READERS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
 SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Shift:
+    """The data sets of one run: what is trained on, and evaluation sets by name, the target's under `"target"`."""
+
+    train: dict[str, Any]
+    target: Any | None
+    validation: dict[str, Any]
+    test: dict[str, Any]
+
+
+def load_shift(
+    sources: Mapping[str, str],
+    target: str | None,
+    validation_fraction: float,
+    seed: int,
+    test: Mapping[str, str] | None = None,
+) -> Shift:
+    """Loads sources and target. Tests are on test splits, or on validation where there is no test.
+
+    Args:
+        sources: names to what `load_domain` takes.
+        target: the same.
+        validation_fraction: of a source's train split, held out when it has no validation split.
+        seed: of that cut.
+        test: test sets that stand elsewhere, by name; of such a file or folder its test split, else its validation
+            split, else all of it.
+
+    Raises:
+        FileNotFoundError, ValueError: as `load_domain` and `hold_out`.
+    """
+    loaded = {name: load_domain(spec, "source") for name, spec in sources.items()}
+    domains = {name: hold_out(splits, validation_fraction, seed) for name, splits in loaded.items()}
+    if target:
+        domains["target"] = load_domain(target, "target")
+    tests = {name: d.get("test", d.get("validation")) for name, d in domains.items()}
+    for name, spec in (test or {}).items():
+        apart = load_domain(spec, "target" if name == "target" else "source")
+        tests[name] = apart.get("test", apart.get("validation", apart["train"]))
+    return Shift(
+        train={name: domains[name]["train"] for name in sources},
+        target=domains["target"]["train"] if target else None,
+        validation={name: d["validation"] for name, d in domains.items() if "validation" in d},
+        test={name: part for name, part in tests.items() if part is not None},
+    )
 
 
 def load_domain(spec: str, role: str) -> dict[str, Any]:

@@ -80,8 +80,8 @@ def test_the_version(monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["fintune"], "there is no recipe 'fintune'; there is finetune. Did you mean 'finetune'?"),
-        (["nonsense", "--help"], "there is no recipe 'nonsense'; there is finetune."),
+        (["fintune"], "Did you mean 'finetune'?"),
+        (["nonsense", "--help"], "there is no recipe 'nonsense'; there is benchmark, finetune"),
         (["finetune", "--accelerate_config"], "--accelerate_config needs a name or a file"),
         (
             ["finetune", "--accelerate_config", "many"],

@@ -191,7 +191,7 @@ def test_names_alone_weigh_one(words):
         ([], "bf16: maybe", "--bf16: Truthy value expected"),
         (["--epoch_by", "target"], None, "--epoch-by: invalid choice: 'target' (choose from"),
         (["--source"], None, "--source: expected one argument"),
-        (["--objectives", '{"mdd": 1}'], None, "There is no objective 'mdd'; there is mmd, "),
+        (["--objectives", '{"mmm": 1}'], None, "There is no objective 'mmm'; there is mmd, "),
         (
             ["--objectives", '{"mmd": -1}'],
             None,

@@ -1,0 +1,459 @@
+"""The benchmark recipe: what its file may say, cells that resume, fail and change, and what is shown of them."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import recipe
+import yaml
+
+from hftransfer.cli import main as cli
+from hftransfer.cli.benchmark import KEYS, benchmark_parser, read_benchmark, select
+from hftransfer.reporting.benchmark import (
+    append_result,
+    describe_size,
+    describe_time,
+    guess_seconds,
+    latest,
+    markdown,
+    read_results,
+    summarise,
+)
+
+ROOT = Path(__file__).parents[2]
+RECIPE = ROOT / "recipes" / "benchmark.py"
+TRAINING = {"max_steps": 3, "per_device_train_batch_size": 4, "learning_rate": 3e-3, "use_cpu": True}
+
+
+def load_recipe():
+    spec = importlib.util.spec_from_file_location("benchmark_recipe", RECIPE)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory, model_folder):
+    """Two sources and a target with labels as csv files, and a file's usual keys."""
+    folder = tmp_path_factory.mktemp("benchmark")
+    sizes = {"train": 12, "test": 9}
+    source, more, target = (recipe.write_domain(folder, n, s, sizes) for n, s in (("a", 0), ("b", 20), ("t", 50)))
+    keys = {"model": model_folder, "seeds": [1], "training": TRAINING}
+    keys |= {"shifts": {"toy": {"source": source, "target": target}}, "methods": {"mmd": {"mmd": 1.0}}}
+    return SimpleNamespace(folder=folder, keys=keys, source=source, more=more, target=target)
+
+
+@pytest.fixture
+def here(world, tmp_path, monkeypatch):
+    """A recipe whose cells run in this process, in an empty folder; `started` lists them."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    module, started = load_recipe(), []
+
+    def start(folder: Path) -> int:
+        started.append(json.loads((folder / "cell.json").read_text())["method"])
+        return module.run_folder(folder)
+
+    module.start = start
+    return SimpleNamespace(module=module, started=started, out=tmp_path / "out")
+
+
+def run(here, world, *words: str, **keys) -> int:
+    """Writes the file, the usual keys or these instead, and runs it."""
+    text = yaml.safe_dump({**world.keys, "output_dir": str(here.out), **keys}, sort_keys=False)
+    Path("run.yaml").write_text(text)
+    here.started.clear()
+    return here.module.main(["--config", "run.yaml", *words])
+
+
+# ---- runs
+
+
+def test_a_run_in_its_parts(here, world, capsys, monkeypatch):
+    """One cell as users run it, in a process of its own; then the rest, which leaves it alone; then nothing."""
+    inside = here.module.start
+    here.module.start = load_recipe().start
+    assert run(here, world, "--only", "method=mmd") == 0
+    here.module.start = inside
+    (first,) = read_results(here.out / "results.jsonl")
+    assert (first["method"], first["seed"], first["status"], first["updates"]) == ("mmd", 1, "done", 3)
+    assert 0 < first["peak_memory"] < 2**33
+    assert 0 < first["seconds"] <= first["wall_seconds"]
+    assert {"source_accuracy", "source_macro_f1", "target_oracle_accuracy", "target_entropy", "torch"} <= set(first)
+    assert not [key for key in first if key.endswith(("runtime", "per_second"))]
+
+    assert run(here, world, target_trained=True) == 0
+    assert here.started == ["source-only", "target-trained"]
+    lines = (here.out / "results.jsonl").read_text().splitlines()
+    assert json.loads(lines[0]) == first
+    results = {row["method"]: row for row in map(json.loads, lines)}
+    assert {"source_accuracy", "target_oracle_accuracy"} <= set(results["target-trained"])
+    assert "[1 of 1] toy · mmd · full · seed 1: target " in capsys.readouterr().out
+    page = (here.out / "table.md").read_text()
+    head, _, *rows = (line for line in page.splitlines() if line.startswith("|"))
+    assert head.split(" | ")[:2] == ["| shift", "method"]
+    assert "target accuracy (oracle)" in head
+    assert [row.split(" | ")[1] for row in rows] == ["source-only", "mmd", "target-trained (oracle)"]
+    shown = [f"{100 * results[m]['target_oracle_accuracy']:.1f}" for m in ("source-only", "mmd", "target-trained")]
+    assert [row.split(" | ")[5] for row in rows] == shown
+    assert (here.out / "results.png").read_bytes().startswith(b"\x89PNG")
+    assert list((here.out / "_cells").iterdir()) == []
+
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert run(here, world, target_trained=True) == 0
+    assert here.started == []
+    assert (here.out / "results.jsonl").read_text().splitlines() == lines
+    said = capsys.readouterr().out
+    assert "There is no picture. Pictures need matplotlib: `pip install 'hftransfer[plots]'` installs it." in said
+
+
+def test_a_changed_setting_runs_its_cells_again_and_keeps_the_old_lines(here, world):
+    keys = {"seeds": [1, 2], "policies": {"head": {"freeze": "head"}}}
+    assert run(here, world, "--only", "seed=1", **keys) == 0
+    assert run(here, world, "--only", "seed=1", **keys | {"methods": {"mmd": {"mmd": 2.0}}}) == 0
+    assert here.started == ["mmd"]
+    rows = read_results(here.out / "results.jsonl")
+    assert [row["method"] for row in rows] == ["source-only", "mmd", "mmd"]
+    assert [row["settings"]["config"]["objectives"] for row in rows] == [None, {"mmd": 1.0}, {"mmd": 2.0}]
+    table = (here.out / "table.md").read_text()
+    assert len([line for line in table.splitlines() if " mmd " in line]) == 1
+    assert "| 1 of 2 |" in table
+
+
+def test_a_failing_cell_is_written_down_and_the_others_go_on(here, world, capsys):
+    methods = {"wild": {"objectives": {"mmd": 1.0}, "learning_rate": 1e30}, "mmd": {"mmd": 1.0}}
+    assert run(here, world, methods=methods) == 1
+    assert here.started == ["source-only", "wild", "mmd"]
+    rows = {row["method"]: row for row in read_results(here.out / "results.jsonl")}
+    assert {name: row["status"] for name, row in rows.items()} == {
+        "source-only": "done",
+        "wild": "failed",
+        "mmd": "done",
+    }
+    assert "Lower the learning rate" in rows["wild"]["error"]
+    assert Path(rows["wild"]["log"]).parent.is_dir()
+    assert "failed: toy · wild · full · seed 1: FloatingPointError: " in capsys.readouterr().out
+    assert "0 of 1, 1 failed" in (here.out / "table.md").read_text()
+    assert run(here, world, methods=methods) == 1
+    assert here.started == ["wild"]
+
+
+def test_a_process_that_dies_fails_its_cell_alone(here, world, capsys):
+    """And what a killed run left behind, half a line and half a folder, does no harm."""
+    here.module.start = lambda folder: -9
+    assert run(here, world, "--only", "method=mmd") == 1
+    assert "the process ended with status -9 and left no result" in capsys.readouterr().out
+    (row,) = read_results(here.out / "results.jsonl")
+    folder = here.out / "_cells" / row["hash"]
+    (folder / "result.json.part").write_text('{"status": "do')
+    with open(here.out / "results.jsonl", "a") as file:
+        file.write('{"hash": "123", "status": "do')
+    here.module.start = lambda folder: (folder / "result.json").write_text('{"status": "failed", "error": "x\\ny"}')
+    assert run(here, world, "--only", "method=mmd") == 1
+    assert [row["error"][:5] for row in read_results(here.out / "results.jsonl")] == ["the p", "x\ny"]
+    assert "- toy · mmd · full · seed 1: x y\n" in (here.out / "table.md").read_text()
+
+
+def test_several_sources_lora_tests_elsewhere_and_equal_updates(here, world):
+    """Rows that read one domain take as many updates as the methods, which go on until the target was seen."""
+    shift = {"source": {"a": world.source, "b": world.more}, "target": world.target, "balance_sources": True}
+    shift["test"] = {"target": world.source.replace("{split}", "test")}
+    training = {k: v for k, v in TRAINING.items() if k != "max_steps"} | {"num_train_epochs": 1, "target_ratio": 0.25}
+    training["epoch_by"] = "longest"
+    keys = {"shifts": {"two": shift}, "training": training, "policies": {"lora": {"lora": {"r": 2}}}}
+    assert run(here, world, target_trained=True, **keys) == 0
+    rows = read_results(here.out / "results.jsonl")
+    assert {row["updates"] for row in rows} == {12}
+    for row in rows:
+        assert row["sources"] == ["a", "b"]
+        assert {"a_accuracy", "b_accuracy", "target_oracle_accuracy"} <= set(row)
+        assert row["target_oracle_accuracy"] == pytest.approx(row["a_accuracy"])  # the same rows, by another name
+        assert row["settings"]["lora"] == {"r": 2, "lora_alpha": 16, "lora_dropout": 0.05}
+
+
+def test_a_dry_run_checks_and_shows_and_writes_nothing(here, world, capsys):
+    assert run(here, world, "--dry_run", seeds=[1, 2]) == 0
+    out = capsys.readouterr().out
+    assert "1 to do, 2 to do" in out
+    assert "0 of 4 cells are done; 4 are left." in out
+    assert not here.out.exists()
+    for cell in read_benchmark(Path("run.yaml")).cells[:1]:
+        here.out.mkdir()
+        append_result(here.out / "results.jsonl", cell.facts | {"status": "done", "wall_seconds": 90})
+    assert run(here, world, "--dry_run", seeds=[1, 2]) == 0
+    out = capsys.readouterr().out
+    assert "1 done, 2 to do" in out
+    assert "1 of 4 cells are done; 3 are left, about 4 min by those that are done." in out
+
+
+def test_a_cell_ends_with_the_run_that_started_it(tmp_path):
+    code = "import sys, time; sys.path.insert(0, sys.argv[1]); import benchmark, threading\n"
+    code += "threading.Thread(target=benchmark.end_with_parent, daemon=True).start(); time.sleep(60)"
+    child = subprocess.Popen([sys.executable, "-c", code, str(RECIPE.parent)], stdin=subprocess.PIPE)
+    child.stdin.close()
+    assert child.wait(timeout=30) == 1
+
+
+# ---- refusals
+
+WRONG_FILE = {
+    "a key": ({"method": {}}, "run.yaml: unknown key 'method'. Did you mean 'methods'?"),
+    "no shifts": ({"shifts": None}, "run.yaml: 'shifts' is missing: names to {source, target}"),
+    "a metric": ({"metric": "mse"}, "metric: there is no 'mse'; there is accuracy, macro_f1, micro_f1, pearson."),
+    "seeds": ({"seeds": 3}, "seeds must be a list of whole numbers, such as [1, 2, 3], not 3."),
+    "a seed twice": ({"seeds": [1, 2, 1]}, "seeds: 1 is there twice."),
+    "methods in a list": ({"methods": ["mmd"]}, "methods must map names to settings, not ['mmd']."),
+    "a comma": ({"methods": {"mmd, x": None}}, "methods: mmd, x: a name may hold neither ','"),
+    "an objective": ({"methods": {"m": {"mdm": 1}}}, "methods: m: There is no objective 'mdm'; there is mmd, "),
+    "a setting of one": ({"methods": {"m": {"mmd": {"kernel": 3}}}}, "methods: m: Objective 'mmd' has no setting"),
+    "settings without objectives": (
+        {"methods": {"m": {"mmd": 1, "max_steps": 3}}}, "Settings stand beside `objectives:`, as 'max_steps' should.",
+    ),
+    "a setting beside": (
+        {"methods": {"m": {"objectives": None, "max_step": 3}}}, "m: unknown key 'max_step'. Did you mean 'max_steps'",
+    ),
+    "the oracle's name": ({"methods": {"target-trained": None}}, "the name is taken; `target_trained: true` adds"),
+    "the baseline's": ({"methods": {"source-only": {"mmd": 1}}}, "that row trains on the source alone"),
+    "a policy": ({"policies": {"p": {"freezee": "head"}}}, "p: unknown key 'freezee'. Did you mean 'freeze'"),
+    "lora": ({"policies": {"p": {"lora": {"rr": 8}}}}, "policies: p: lora: unknown key 'rr'."),
+    "lora as a word": ({"policies": {"p": {"lora": True}}}, "p: lora: must map settings to values, not True."),
+    "training": ({"training": {"lerning_rate": 1}}, "training: unknown key 'lerning_rate'. Did you mean 'learning_r"),
+    "a seed": ({"training": {"seed": 1}}, "training: 'seed' cannot stand here: seeds stand at the top of the file"),
+    "oracle selection": (
+        {"training": {"allow_oracle_selection": True}}, "cannot stand here: nothing is chosen by target labels here.",
+    ),
+    "half a shift": ({"shifts": {"s": {"source": "sample"}}}, "shifts: s: must name a `source` and a `target`."),
+    "a shift's key": (
+        {"shifts": {"s": {"source": "sample", "target": "sample", "tests": {}}}}, "unknown key 'tests'. Did you",
+    ),
+    "nothing to adapt to": ({"shifts": {"s": {"source": "a", "target": "a"}}}, "'a' is source and target"),
+    "a source called target": (
+        {"shifts": {"s": {"source": {"target": "a"}, "target": "b"}}}, "the name 'target' is taken",
+    ),
+    "a test of nothing": (
+        {"shifts": {"s": {"source": "a", "target": "b", "test": {"sourc": "c"}}}}, "test: unknown key 'sourc'. Did",
+    ),
+    "a source that is no text": ({"shifts": {"s": {"source": ["a"], "target": "b"}}}, "`source` is a text or a map"),
+}  # fmt: skip
+SAMPLE = {"s": {"source": "sample", "target": "sample"}}
+WRONG_RUN = {
+    "a file that is not there": ({"shifts": {"s": {"source": "gone.csv", "target": "sample"}}}, "source 'gone.csv': "),
+    "a model that is not there": ({"model": "./gone"}, "toy · source-only · full: There is no folder './gone'"),
+    "a word for a number": ({"training": {"learning_rate": "fast"}}, "invalid float value: 'fast'"),
+    "a policy's word": ({"policies": {"p": {"freeze": "haed"}}}, "toy · source-only · p: freeze='haed'"),
+    "a setting an objective refuses": (
+        {"methods": {"dann": {"dann": {"hidden": -1}}}}, "toy · dann · full: Objective 'dann': ",
+    ),
+    "a choice by target labels": (
+        {"shifts": SAMPLE, "training": {"max_length": 8, "metric_for_best_model": "eval_target_accuracy"}},
+        "s · source-only · full: metric_for_best_model='eval_target_accuracy' reads the labels of 'target'",
+    ),
+    "a target that has no labels to train on": (
+        {"shifts": SAMPLE, "target_trained": True, "training": {"max_length": 8}},
+        "s · target-trained · full: target_trained needs target rows with labels, and the train split of 'sample'",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("keys", "message"), WRONG_FILE.values(), ids=WRONG_FILE.keys())
+def test_what_is_wrong_with_a_file_is_said_in_one_message(here, world, capsys, keys, message):
+    assert run(here, world, **keys) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.startswith("\nhftransfer: run.yaml: ")
+    assert not here.out.exists()
+
+
+@pytest.mark.parametrize(("keys", "message"), WRONG_RUN.values(), ids=WRONG_RUN.keys())
+def test_what_is_wrong_with_a_run_is_said_before_it(here, world, capsys, keys, message):
+    training = {"training": TRAINING | keys["training"]} if "training" in keys else {}
+    assert run(here, world, **keys | training) == 1
+    assert message in capsys.readouterr().err
+    assert not here.out.exists()
+
+
+def test_more_than_one_process_is_refused(here, world, capsys, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert run(here, world) == 1
+    assert "CUDA_VISIBLE_DEVICES=0" in capsys.readouterr().err
+
+
+# ---- cells
+
+
+def test_settings_win_from_the_method_to_what_is_common(tmp_path):
+    (tmp_path / "run.yaml").write_text("""
+model: m
+output_dir: out
+seeds: [4]
+training: {weight_decay: 1, max_length: 1, learning_rate: 1, num_train_epochs: 1, label_shift: mlls}
+shifts: {s: {source: a.csv, target: b.csv, max_length: 2, learning_rate: 2, num_train_epochs: 2}}
+policies: {p: {learning_rate: 3, num_train_epochs: 3}, q: {lora: {}}}
+methods: {m: {objectives: mmd, num_train_epochs: 4}, source-only: {objectives: , warmup_steps: 7}}
+target_trained: true
+""")
+    cells = read_benchmark(tmp_path / "run.yaml").cells
+    assert [(c.method, c.policy) for c in cells][:4] == [
+        ("source-only", "p"), ("m", "p"), ("target-trained", "p"), ("source-only", "q"),
+    ]  # fmt: skip
+    config = cells[1].settings["config"]
+    names = ("weight_decay", "max_length", "learning_rate", "num_train_epochs", "seed", "objectives", "label_shift")
+    assert [config[name] for name in names] == [1, 2, 3, 4, 4, "mmd", "mlls"]
+    assert cells[0].settings["config"]["warmup_steps"] == 7
+    for cell in (cells[0], cells[2]):  # these read one domain
+        assert (cell.settings["config"]["label_shift"], cell.settings["config"]["objectives"]) == ("none", None)
+    assert (cells[0].settings["lora"], cells[3].settings["lora"]["r"]) == (None, 8)
+    assert len({c.hash for c in cells}) == len(cells) == 6
+
+
+def test_only_selects(world, tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump({**world.keys, "output_dir": "out", "seeds": [1, 2, 3]}))
+    cells = read_benchmark(path).cells
+    assert [str(c) for c in select(cells, ["method=mmd", "seed=3,1"])] == [
+        "toy · mmd · full · seed 1",
+        "toy · mmd · full · seed 3",
+    ]
+    for words, message in (
+        ("methods=mmd", "write FIELD=NAME,… with one of shift, method, policy, seed. Did you mean 'method'?"),
+        ("method", "write FIELD=NAME"),
+        ("method=mdm", "there is no method 'mdm'; there is source-only, mmd. Did you mean 'mmd'?"),
+        ("seed=4", "there is no seed '4'; there is 1, 2, 3."),
+    ):
+        with pytest.raises(ValueError, match=re.escape(message)):
+            select(cells, [words])
+
+
+# ---- lines and tables
+
+
+def row(method="mmd", seed=1, target=0.5, source=(0.8,), status="done", **more):
+    names = [f"s{i}" for i in range(len(source))]
+    scores = {f"{n}_accuracy": value for n, value in zip(names, source, strict=True)}
+    facts = {"shift": "toy", "method": method, "policy": "full", "seed": seed, "hash": "h", "status": status}
+    times = {"seconds": 10.0 * seed, "wall_seconds": 20.0 * seed, "peak_memory": seed * 2**30}
+    return facts | times | {"sources": names, "target_oracle_accuracy": target} | scores | more
+
+
+def test_a_line_of_the_table_by_hand():
+    rows = [row("source-only", seed, target) for seed, target in ((1, 0.600), (2, 0.600), (3, 0.700))]
+    rows += [row("mmd", 1, 0.595, (0.8, 0.6)), row("mmd", 2, 0.594, (0.9, 0.7)), row("mmd", 3, 0.800, (1.0, 0.8))]
+    rows += [row("dann", 1, status="failed", error="e"), row("target-trained", 1, 0.9, seconds=4.6, peak_memory=None)]
+    methods = ["source-only", "mmd", "dann", "target-trained", "cdan"]
+    table = summarise(rows, [("toy", m, "full") for m in methods for _ in range(3)])
+    assert list(table[1].values()) == [
+        "toy", "mmd", "full", "3", "80.0 ± 10.0", "66.3 ± 11.9", "33 % (1 of 3)", "20", "3.0 GiB",
+    ]  # fmt: skip
+    assert [line["harm"] for line in table] == ["–", "33 % (1 of 3)", "–", "–", "–"]
+    assert [line["seeds"] for line in table] == ["3", "3", "0 of 3, 1 failed", "1 of 3", "0 of 3"]
+    assert list(table[3].values())[5:] == ["90.0", "–", "5", "–"]
+    assert table[4]["target accuracy (oracle)"] == "–"
+
+
+def test_harm_counts_seeds_that_have_their_source_only():
+    rows = [row("source-only", 2, 0.6), row("mmd", 1, 0.1), row("mmd", 2, 0.5)]
+    assert summarise(rows, [("toy", "mmd", "full")] * 2)[0]["harm"] == "100 % (1 of 1)"
+    other = [row("source-only", 1, 0.6) | {"policy": "lora"}, row("mmd", 1, 0.1)]
+    assert summarise(other, [("toy", "mmd", "full")])[0]["harm"] == "–"
+
+
+def test_a_correlation_is_shown_as_it_is():
+    rows = [row("mmd", 1, target_oracle_pearson=0.25, s0_pearson=0.5)]
+    (line,) = summarise(rows, [("toy", "mmd", "full")], "pearson")
+    assert (line["source pearson"], line["target pearson (oracle)"]) == ("0.500", "0.250")
+    page = markdown([line], "pearson")
+    assert page.startswith("| shift | method | policy | seeds | source pearson | target pearson (oracle) | harm |")
+    assert "| --- | --- | --- | --- | ---: |" in page
+    assert "target pearson (oracle) is more than 0.5 points below" in page
+
+
+def test_lines_survive_a_kill(tmp_path):
+    path = tmp_path / "results.jsonl"
+    assert read_results(path) == []
+    append_result(path, row(seed=1))
+    whole = path.read_bytes()
+    for cut in (1, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole + whole[:cut])
+        append_result(path, row(seed=2))
+        assert [r["seed"] for r in read_results(path)] == ([1, 1, 2] if cut == len(whole) - 1 else [1, 2])
+    path.write_bytes(b'[]\n3\n{"a": 1}\n\xff\n' + whole)
+    assert [r["seed"] for r in read_results(path)] == [1]
+
+
+def test_the_last_line_of_the_present_settings_counts():
+    rows = [row(status="failed"), row(), row(hash="old", target=0.9), row(seed=2, status="failed")]
+    cells = [{"method": "mmd", "seed": seed, "hash": "h"} for seed in (1, 2, 3)]
+    assert [r and r["status"] for r in latest(rows, cells)] == ["done", "failed", None]
+    assert latest(rows, []) == []
+
+
+def test_what_is_left_is_guessed_from_what_is_most_like_it():
+    rows = [row("mmd", 1), row("mmd", 2), row("dann", 3), row("dann", 9, status="failed")]
+    cell = {"shift": "toy", "method": "mmd", "policy": "full"}
+    assert guess_seconds(rows, [cell]) == 30
+    assert guess_seconds(rows, [cell | {"method": "cdan"}]) == 40
+    assert guess_seconds(rows, [cell, cell | {"shift": "x", "policy": "y"}]) == 70
+    assert guess_seconds([], [cell]) is None
+
+
+def test_times_and_sizes():
+    assert [describe_time(s) for s in (5.4, 119, 121, 3600)] == ["5 s", "2 min", "2 min", "1 h 0 min"]
+    assert describe_time(9000) == "2 h 30 min"
+    assert [describe_size(s) for s in (0, 740 * 2**20, 9 * 2**29)] == ["–", "740 MiB", "4.5 GiB"]
+
+
+# ---- documentation
+
+
+def test_the_page_lists_the_keys_and_says_what_you_are_told(here, world, capsys):
+    page = (ROOT / "docs/benchmark.md").read_text()
+    keys = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", page, re.M))
+    assert {key: keys.get(key) for key in KEYS} == KEYS
+    assert all(key in benchmark_parser().format_help() for key in KEYS)
+
+    (example,) = re.findall(r"^```yaml\n(.*?)^```", page, re.S | re.M)
+    Path("mine.yaml").write_text(example)
+    cells = read_benchmark(Path("mine.yaml")).cells
+    assert len(cells) == 2 * 5 * 2 * 3  # shifts, methods with the two that are added, policies, seeds
+
+    messages = re.findall(r"^```text\n(.*?)\n^```", page, re.S | re.M)
+    good = yaml.safe_load(example)
+    Path("medical.csv").write_text("text\nw1\nw2\n")
+    shift = {"source": world.source, "target": "medical.csv"}
+    wrong = (
+        {**good, "method": {}},
+        {**good, "training": {"seed": 3}},
+        {**good, "model": world.keys["model"], "shifts": {"news to medical": shift}, "training": {"use_cpu": True}},
+    )
+    for keys, message in zip(wrong, messages, strict=True):
+        Path("mine.yaml").write_text(yaml.safe_dump(keys, sort_keys=False))
+        assert here.module.main(["--config", "mine.yaml"]) == 1
+        assert capsys.readouterr().err.strip() == f"hftransfer: {message}"
+
+
+def test_the_shipped_file_is_readable():
+    benchmark = read_benchmark(RECIPE.parent / "configs" / "benchmark_sample.yaml")
+    assert len(benchmark.cells) == 4 * 2
+    assert {cell.settings["source"]["source"] for cell in benchmark.cells} == {"sample"}
+
+
+def test_help_needs_no_heavy_import(monkeypatch, capsys):
+    env = os.environ | {"PYTHONPROFILEIMPORTTIME": "1"}
+    done = subprocess.run([sys.executable, str(RECIPE), "--help"], env=env, capture_output=True, text=True)
+    assert done.returncode == 0
+    assert "--only" in done.stdout
+    assert "target_trained" in done.stdout
+    imported = {line.split("|")[-1].strip() for line in done.stderr.splitlines() if line.startswith("import time")}
+    assert "hftransfer.cli.benchmark" in imported
+    assert not imported & {"torch", "transformers", "datasets", "numpy", "peft"}
+    monkeypatch.setattr(sys, "argv", ["hftransfer", "benchmark", "--help"])
+    cli.main()
+    assert capsys.readouterr().out.split() == done.stdout.split()
