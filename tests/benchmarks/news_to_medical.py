@@ -2,7 +2,9 @@
 
     python tests/benchmarks/news_to_medical.py --data DIR --task press --policy full --seeds 1 2 3
 
-Checkpoints are the last ones; nothing is chosen by target labels. Columns called oracle read them.
+Checkpoints are the last ones; nothing is chosen by target labels. Columns called oracle read them. The rate of full
+fine-tuning was chosen by source-only accuracy on the source's validation rows. The target-trained model sees as
+many epochs of 2,000 labelled target rows.
 """
 
 from __future__ import annotations
@@ -18,12 +20,22 @@ METHODS = {
     "mmd": {"mmd": 1.0},
     "dann": {"dann": 1.0},
     "cdan": {"cdan": 1.0},
-    "contrastive": {"supcon": 1.0},
+    "cdan_e": {"cdan_e": 1.0},
+    "supcon": {"supcon": 1.0},
     "nt_xent": {"nt_xent": 1.0},
     "mmd, full strength": {"mmd": {"weight": 1.0, "schedule": "warm_start"}},
     "dann, full strength": {"dann": {"weight": 1.0, "schedule": "warm_start"}},
+    "source-only, mlls": {},
+    "mmd, mlls": {"mmd": 1.0},
+    "dann, mlls": {"dann": 1.0},
     "target-trained (oracle)": {},
 }
+MORE = {  # settings beside the objectives
+    "source-only, mlls": {"label_shift": "mlls", "label_shift_task": "bias"},
+    "mmd, mlls": {"label_shift": "mlls"},
+    "dann, mlls": {"label_shift": "mlls"},
+}
+MOST_ORACLE = 2000  # target rows that the target-trained model sees: about as many as the sources have
 SIZES = {"press": ("press", "pubmed"), "pos": ("news", "biomed")}
 
 
@@ -54,12 +66,15 @@ def run_cell(data: Path, task: str, method: str, policy: str, seed: int, epochs:
     source, target = load(data, task, "train")
     source_test, target_test = load(data, task, "test")
     oracle = method.startswith("target-trained")
+    if oracle:
+        source = target.select(range(min(MOST_ORACLE, len(target))))
     args = AdaptationConfig(
-        output_dir=f"runs/benchmark-{task}-{method.split()[0].strip(',')}-{policy}-{seed}",
+        output_dir=f"runs/benchmark-{task}-{method.replace(', ', '-').replace(' ', '-')}-{policy}-{seed}",
         overwrite_output_dir=True,
         objectives=METHODS[method],
+        **MORE.get(method, {}),
         num_train_epochs=epochs,
-        learning_rate=5e-5 if policy == "full" else 1e-3,
+        learning_rate=1e-4 if policy == "full" else 1e-3,
         seed=seed,
         bf16=bf16,
         use_cpu=True,
@@ -70,8 +85,8 @@ def run_cell(data: Path, task: str, method: str, policy: str, seed: int, epochs:
     trainer = AdaptationTrainer(
         "sentence-transformers/all-MiniLM-L6-v2",
         args,
-        train_dataset=target if oracle else source,
-        target_dataset=target if METHODS[method] else None,
+        train_dataset=source,
+        target_dataset=target if METHODS[method] or method in MORE else None,
         eval_dataset={"source": source_test, "target": target_test},
         peft_config=LoraConfig(r=8, lora_alpha=16) if policy == "lora" else None,
     )
@@ -111,7 +126,7 @@ def main() -> None:
     parser.add_argument("--policy", choices=("full", "lora"), default="full")
     parser.add_argument("--methods", nargs="+", default=list(METHODS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--epochs", type=float, default=4.0)
+    parser.add_argument("--epochs", type=float, default=2.0)
     parser.add_argument("--bf16", action="store_true")
     parser.add_argument("--out", type=Path, default=Path("runs/news_to_medical.jsonl"))
     args = parser.parse_args()
