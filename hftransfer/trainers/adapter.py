@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -56,12 +56,14 @@ class DomainAdapter(nn.Module):
         batch_norm: `"joint"` runs both domains in one forward; `"separate"` in two, so that batch norm sees each
             domain by itself.
         features: where in the model an objective's features come from, by its name; the head's input if not given.
+        source_weights: what a row of each source counts; nothing if all count 1.
         label_shift: estimates class weights, which the objectives are given as `source_weights`.
         weigh_task: weigh the rows of the task loss by them, too.
     """
 
     accepts_loss_kwargs = False  # for transformers' Trainer: this loss is a per-batch mean of its own
     progress: torch.Tensor
+    source_weights: torch.Tensor
 
     def __init__(
         self,
@@ -74,6 +76,7 @@ class DomainAdapter(nn.Module):
         label_smoothing: float = 0.0,
         batch_norm: str = "joint",
         features: Mapping[str, str] | None = None,
+        source_weights: Sequence[float] = (),
         label_shift: LabelShift | None = None,
         weigh_task: bool = False,
     ):
@@ -89,6 +92,7 @@ class DomainAdapter(nn.Module):
         self.needs = {name: type(o).needs() for name, o in self.objectives.items() if isinstance(o, Objective)}
         self.wants_view = any("target_view_features" in needs for needs in self.needs.values())
         self.register_buffer("progress", torch.zeros(()))
+        self.register_buffer("source_weights", torch.tensor(list(source_weights)), persistent=False)
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -128,7 +132,7 @@ class DomainAdapter(nn.Module):
         logits, features = self._run(inputs, n, rows)
         if labels is None:
             raise ValueError("A training batch has no labels: source rows need a label column.")
-        task = self._task_loss(logits[:rows], labels, num_items)
+        task = self._task_loss(logits[:rows], labels, domain, num_items)
         parts, total = [task], task
         if self.objectives or self.label_shift is not None:
             kind = logits.device.type
@@ -137,7 +141,7 @@ class DomainAdapter(nn.Module):
                 batch = JointRows(features, logits, labels, domain, n, rows)
                 rerun = partial(self._rerun, inputs, word_mask, precision, n, rows)
                 given = ObjectiveInputs(
-                    batch if word_mask is None else batch.words(word_mask), self.label_shift, rerun
+                    batch if word_mask is None else batch.words(word_mask), self._row_weights, rerun
                 )
                 for name, value in self._objective_values(given):
                     weight: Any = self.weights[name]
@@ -168,11 +172,23 @@ class DomainAdapter(nn.Module):
         head = self.tap.take(inputs)
         return {HEAD: head} | {where: tap.take(inputs, head.ndim == 2) for where, tap in self.layer_taps.items()}
 
-    def _task_loss(self, logits: torch.Tensor, labels: torch.Tensor, num_items: torch.Tensor | None) -> torch.Tensor:
-        """The model's own loss, over labelled items only, as a sum divided by `num_items`.
+    def _row_weights(self, labels: torch.Tensor, domain: torch.Tensor, classes: bool = True) -> torch.Tensor | None:
+        """What source rows count, in the shape of `domain`; target rows count 1. `None` if all rows count 1."""
+        weights = self.source_weights[domain] if len(self.source_weights) else None
+        if classes and self.label_shift is not None:
+            of_class = self.label_shift.of(labels)
+            weights = of_class if weights is None else weights * of_class
+        return weights if weights is None else torch.where(domain >= 0, weights, 1.0)
+
+    def _task_loss(
+        self, logits: torch.Tensor, labels: torch.Tensor, domain: torch.Tensor, num_items: torch.Tensor | None
+    ) -> torch.Tensor:
+        """The model's own loss, over labelled items only, as a weighted sum divided by `num_items`.
 
         Rows without a label are masked, not dropped: shapes stay static and nothing waits for the device.
         """
+        per_item = domain.view(-1, *[1] * (logits.ndim - 2)).expand(logits.shape[:-1])  # a tagger's items are tokens
+        weights = self._row_weights(labels, per_item, classes=self.weigh_task)
         logits = logits.float()
         if self.task in ("regression", "multi-label-classification"):
             labels = labels.view(len(labels), -1)
@@ -184,17 +200,17 @@ class DomainAdapter(nn.Module):
                 if self.task == "regression"
                 else F.binary_cross_entropy_with_logits(logits, filled, reduction="none")
             )
-            total = (loss.mean(1) * known).sum()
+            total = (loss.mean(1) * (known if weights is None else known * weights)).sum()
         else:
             known = labels != IGNORE
             total = F.cross_entropy(
                 logits.flatten(0, -2),
                 labels.flatten(),
                 ignore_index=IGNORE,
-                weight=self.label_shift.weights if self.weigh_task and self.label_shift is not None else None,
-                reduction="sum",
+                reduction="sum" if weights is None else "none",
                 label_smoothing=self.label_smoothing,
             )
+            total = total if weights is None else (total * weights.flatten()).sum()
         return total / (known.sum().clamp_min(1) if num_items is None else num_items)
 
     def _objective_values(self, given: ObjectiveInputs) -> Iterator[tuple[str, torch.Tensor]]:

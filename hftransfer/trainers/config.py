@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 import torch
+import yaml
 from transformers import TrainingArguments
 from transformers.utils import is_torch_bf16_gpu_available
 
@@ -46,6 +48,12 @@ class AdaptationConfig(TrainingArguments):
         "source", "Adaptation", "An epoch ends when the source was seen once, or when the longer domain was."
     )
     balance_sources: bool = _option(False, "Adaptation", "Draw several sources in equal shares instead of by size.")
+    source_weights: dict | str | None = _option(
+        None,
+        "Adaptation",
+        'What a row of each source counts, in the task and in the objectives: a map of names to weights, {"papers": '
+        "2.0}; JSON or YAML. Sources that are not named count 1.",
+    )
     reveal_target_labels: int = _option(
         0, "Adaptation", "Few-shot: how many labelled target rows of each class training may read."
     )
@@ -129,6 +137,25 @@ class AdaptationConfig(TrainingArguments):
         """The objectives, read and checked."""
         return parse_objectives(self.objectives)
 
+    def source_weight_map(self) -> dict[str, float]:
+        """What a row of each named source counts.
+
+        Raises:
+            ValueError: no map, or a weight that is negative or not finite.
+        """
+        given = self.source_weights
+        if isinstance(given, str):
+            try:
+                given = yaml.safe_load(given)
+            except yaml.YAMLError as error:
+                raise ValueError(f"source_weights is neither JSON nor YAML: {self.source_weights!r}") from error
+        if not isinstance(given, (dict, type(None))):
+            raise ValueError(f'source_weights must map names to weights, such as {{"papers": 2.0}}, not {given!r}.')
+        for name, weight in (given or {}).items():
+            if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 <= weight < math.inf:
+                raise ValueError(f"source_weights: {name!r} must be a number of at least 0, not {weight!r}.")
+        return {str(name): float(weight) for name, weight in (given or {}).items()}
+
     def _check_precision(self) -> None:
         """Before `TrainingArguments` refuses in words that name neither the setting nor the way out."""
         if (self.bf16 or self.bf16_full_eval) and not self.use_cpu and not is_torch_bf16_gpu_available():
@@ -140,6 +167,7 @@ class AdaptationConfig(TrainingArguments):
 
     def _check(self) -> None:
         self.objective_specs()
+        self.source_weight_map()
         for name in ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1.")

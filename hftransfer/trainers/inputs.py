@@ -11,7 +11,6 @@ from torch import nn
 from torch.distributed.fsdp import FSDPModule
 
 from ..objectives.gather import gather_rows
-from ..objectives.label_shift import LabelShift
 
 TOKENS_PER_ROW = 8  # words of a sentence that take part in a tagger's objectives: the same number for every row
 
@@ -48,15 +47,20 @@ class ObjectiveInputs:
     """Inputs by name and by place in the model; what two objectives share is gathered once.
 
     Every process must ask for the same inputs in the same order.
+
+    Args:
+        batch: this process' rows.
+        weights: what rows with these labels, of these domains, count; `None` for 1 each.
+        rerun: makes `target_rerun`.
     """
 
     def __init__(
         self,
         batch: JointRows,
-        label_shift: LabelShift | None = None,
+        weights: Callable[[torch.Tensor, torch.Tensor], torch.Tensor | None] | None = None,
         rerun: Callable[[], TargetRerun] | None = None,
     ):
-        self.batch, self.label_shift, self.rerun = batch, label_shift, rerun
+        self.batch, self.weights, self.rerun = batch, weights, rerun
         self._gathered: dict[tuple[str, str], Any] = {}
 
     def get(self, name: str, where: str = "head") -> Any:
@@ -73,9 +77,8 @@ class ObjectiveInputs:
             assert self.rerun is not None
             return self.rerun()
         if name == "source_weights":
-            if self.label_shift is None:
-                return gather_rows(torch.ones(n, device=b.logits.device))
-            return self.label_shift.of(self.get("source_labels"))
+            weights = None if self.weights is None else self.weights(b.labels[:n], b.domain[:n])
+            return gather_rows(torch.ones(n, device=b.logits.device) if weights is None else weights)
         x = {
             "source_features": lambda: b.features[where][:n].float(),
             "target_features": lambda: b.features[where][n:rows].float(),

@@ -44,5 +44,9 @@ def plan(args: AdaptationConfig, prepared: Prepared) -> dict[str, Any]:
     rows["features"] = f"{prepared.head.in_features} wide, into {prepared.head.name}"
     specs = args.objective_specs()
     rows["objectives"] = "\n".join(f"{s.name}: {s}" for s in specs) or "none: source only"
+    if args.label_shift != "none":
+        rows["label shift"] = f"{args.label_shift}; the task: {args.label_shift_task}"
+    if args.source_weights:
+        rows["source weights"] = ", ".join(f"{k} {v:g}" for k, v in args.source_weight_map().items())
     rows["saved to"] = str(args.output_dir)
     return rows

@@ -237,6 +237,7 @@ class Publishing(Host):
                 "batch": f"{rows} source rows ({args.per_device_train_batch_size} a device, {args.world_size} "
                 f"process(es), {args.gradient_accumulation_steps} accumulated)",
                 "target rows per source row": f"{args.target_ratio:g}",
+                "label shift": args.label_shift if args.label_shift != "none" else "",
                 "precision": "bf16" if args.bf16 else "fp16" if args.fp16 else "fp32",
                 "seed": str(args.seed),
             },

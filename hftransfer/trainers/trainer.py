@@ -14,6 +14,7 @@ from transformers.trainer_utils import EvalLoopOutput
 
 from ..data.pairing import PairedBatchSampler, PairedDataset
 from ..data.text import WORD_MASK
+from ..messages import nearest
 from ..objectives.registry import build_objectives
 from .adapter import DomainAdapter
 from .callbacks import Clock, ReadableProgress
@@ -117,6 +118,7 @@ class AdaptationTrainer(PlainCheckpoints, Publishing, Trainer):
             args.label_smoothing_factor,
             args.batch_norm,
             {s.name: s.features for s in specs if s.name in objectives},
+            _source_weights(args, ready.source_names),
             build_label_shift(args, ready),
             args.label_shift_task == "weights",
         )
@@ -324,6 +326,24 @@ def _is_objective(name: str) -> bool:
 
 def _needs(objectives: Any, name: str) -> tuple[str, ...]:
     return type(objectives[name]).needs() if name in objectives else ()
+
+
+def _source_weights(args: AdaptationConfig, names: tuple[str, ...]) -> list[float]:
+    """By source, in order; nothing if all count 1.
+
+    Raises:
+        ValueError: a weight for a source that there is not, or no source that counts.
+    """
+    given = args.source_weight_map()
+    for name in given:
+        if name not in names:
+            raise ValueError(
+                f"source_weights names {name!r}; the sources are {', '.join(names)}.{nearest(name, names)}"
+            )
+    weights = [given.get(name, 1.0) for name in names]
+    if not any(weights):
+        raise ValueError("source_weights leaves no source that counts: give one of them a weight above 0.")
+    return weights if given else []
 
 
 def _oracle(key: str, prefix: str) -> str:

@@ -171,3 +171,85 @@ def test_two_estimators_agree_with_a_module_fed_by_hand(tmp_path):
     logits = adapter(**inputs).logits.detach()
     by_hand.observe(logits[:24], inputs["labels"][:24], logits[24:])
     torch.testing.assert_close(adapter.label_shift.weights, by_hand.weights)
+
+
+# ---- sources that count more
+
+
+TWO = {"papers": tiny.domain(12, seed=2), "broadcast": tiny.domain(12, seed=3)}
+
+
+def test_sources_count_what_they_are_told(tmp_path, witness):
+    run = runs.trainer(
+        tmp_path, objectives={"witness": 1.0}, train_dataset=TWO, source_weights='{"broadcast": 3}', label_shift="mlls"
+    )
+    adapter, inputs = fixed(run).eval(), batch(run)
+    out, n = adapter(**inputs), inputs["num_source"]
+    labels, weights = adapter.objectives["witness"].seen
+    of_source = torch.tensor([1.0, 3.0])[inputs["domain"][:n]]
+    assert of_source.unique().numel() == 2
+    assert torch.equal(weights, of_source * torch.tensor([0.5, 1.0, 2.0])[labels])
+    per_row = F.cross_entropy(out.logits[:n], labels, reduction="none")
+    torch.testing.assert_close(out.parts[0], (weights * per_row).sum().detach() / n)
+
+
+def test_words_of_a_source_count_what_it_counts(tmp_path):
+    run = runs.trainer(
+        tmp_path,
+        model=tiny.bert(tiny.TAGS, tagging=True),
+        train_dataset={"papers": tiny.tagged(seed=2), "broadcast": tiny.tagged(seed=3)},
+        target_dataset=tiny.tagged(seed=1, labelled=False),
+        source_weights={"papers": 0.0},
+    )
+    adapter, inputs = run.model.eval(), batch(run)
+    out = adapter(**inputs)
+    kept = (inputs["labels"] != -100) & (inputs["domain"] == 1).unsqueeze(1)
+    error = F.cross_entropy(out.logits[kept], inputs["labels"][kept], reduction="sum")
+    torch.testing.assert_close(out.parts[0], (error / (inputs["labels"] != -100).sum()).detach())
+
+
+def test_numbers_of_a_source_count_what_it_counts(tmp_path):
+    def numbers(seed):
+        return tiny.domain(12, seed, labelled=False).add_column("label", [i + 0.5 for i in range(12)])
+
+    data = {"papers": numbers(2), "broadcast": numbers(3)}
+    run = runs.trainer(tmp_path, model=tiny.bert(("score",)), train_dataset=data, source_weights={"papers": 0.5})
+    adapter, inputs = run.model.eval(), batch(run)
+    out, n = adapter(**inputs), inputs["num_source"]
+    weights = torch.tensor([0.5, 1.0])[inputs["domain"][:n]]
+    error = (out.logits[:n, 0] - inputs["labels"][:n]).square()
+    torch.testing.assert_close(out.parts[0], ((weights * error).sum() / n).detach())
+
+
+def test_revealed_target_rows_count_1(tmp_path):
+    """Few-shot rows are the target's already: neither a class's weight nor a source's applies to them."""
+    run = runs.trainer(
+        tmp_path,
+        target_dataset=tiny.domain(seed=1),
+        reveal_target_labels=8,
+        label_shift="mlls",
+        source_weights={"source": 2.0},
+    )
+    adapter, inputs = fixed(run, (0.1, 0.1, 0.1)).eval(), batch(run)
+    out, n = adapter(**inputs), inputs["num_source"]
+    known = inputs["labels"] != -100
+    assert known[n:].any()
+    per_row = F.cross_entropy(out.logits, inputs["labels"], reduction="none")
+    expected = (0.2 * per_row[:n].sum() + per_row[n:].sum()) / known.sum()
+    torch.testing.assert_close(out.parts[0], expected.detach())
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"paper": 2.0}, "source_weights names 'paper'; the sources are papers, broadcast. Did you mean 'papers'"),
+        ({"papers": -1}, "source_weights: 'papers' must be a number of at least 0, not -1"),
+        ({"papers": "much"}, "source_weights: 'papers' must be a number"),
+        ({"papers": 0, "broadcast": 0}, "source_weights leaves no source that counts"),
+        ("{papers: 1", "source_weights is neither JSON nor YAML"),
+        ("[papers]", "source_weights must map names to weights"),
+    ],
+)
+def test_weights_of_sources_that_are_refused(tmp_path, given, message):
+    with pytest.raises(ValueError, match=message):
+        runs.trainer(tmp_path, train_dataset=TWO, source_weights=given)
