@@ -18,7 +18,7 @@ INPUTS = {
     "source_logits": "(n, classes)",
     "target_logits": "(m, classes)",
     "source_labels": "(n,) class ids; -100 where a row has none",
-    "source_weights": "(n,) what each source row counts: its class's weight under label shift, else 1",
+    "source_weights": "(n,) what each source row counts: by its class, by its source; a 1 expanded where all count 1",
     "source_domains": "(n,) which source each row is of, from 0",
     "target_view_features": "(m, d) the target rows again, under another dropout mask",
     "target_rerun": "a function: runs this process' target rows again with their embeddings moved, see `Rerun`",

@@ -33,6 +33,9 @@ def gather_rows(rows: torch.Tensor) -> torch.Tensor:
 
     Without a process group the tensor itself comes back.
     """
-    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
-        return rows
-    return _GatherRows.apply(rows)
+    return _GatherRows.apply(rows) if num_processes() > 1 else rows
+
+
+def num_processes() -> int:
+    """1 without a process group."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.distributed.fsdp import FSDPModule
 
-from ..objectives.gather import gather_rows
+from ..objectives.gather import gather_rows, num_processes
 
 TOKENS_PER_ROW = 8  # words of a sentence that take part in a tagger's objectives: the same number for every row
 
@@ -78,7 +78,9 @@ class ObjectiveInputs:
             return self.rerun()
         if name == "source_weights":
             weights = None if self.weights is None else self.weights(b.labels[:n], b.domain[:n])
-            return gather_rows(torch.ones(n, device=b.logits.device) if weights is None else weights)
+            if weights is None:  # one number, expanded: objectives can tell
+                return torch.ones((), device=b.logits.device).expand(n * num_processes())
+            return gather_rows(weights)
         x = {
             "source_features": lambda: b.features[where][:n].float(),
             "target_features": lambda: b.features[where][n:rows].float(),

@@ -26,24 +26,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from machine import describe, median_ms, verdict
+from peers import NAMES, Worker, make_env
 
 SIZES, DIM, WIDTH = (32, 64, 128, 256), 768, 1536.0
 SETTINGS = ("1", "5", "33", "shipped")
-PINNED = ["torch==2.13.0", "numpy", "pandas", "scikit-learn", "tabulate", "tqdm"]
-WITHOUT_NEEDS = ["pytorch-adapt==0.0.83", "skada==0.6.0"]  # the first asks for torchvision, which it does not use here
-WITHOUT_NEEDS += ["pytorch-metric-learning", "torchmetrics", "lightning-utilities", "packaging", "skorch", "POT"]
-
-
-def make_env(folder: Path) -> Path:
-    """The peers' interpreter; the environment is made when it is not there."""
-    python, done = folder / "bin" / "python", folder / ".installed"
-    if not done.exists():
-        print(f"Making {folder} ...", flush=True)
-        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-        for packages in (PINNED, ["--no-deps", *WITHOUT_NEEDS]):
-            subprocess.run([str(python), "-m", "pip", "install", "--quiet", *packages], check=True)
-        done.touch()
-    return python
 
 
 def our_losses(setting: str) -> dict:
@@ -126,22 +112,16 @@ def compare(python: Path, rounds: int, repeats: int) -> dict:
     results: dict = {(s, n): {} for s in SETTINGS for n in SIZES}
     with tempfile.TemporaryDirectory() as folder:
         np.savez(f"{folder}/inputs.npz", **inputs)
-        worker = subprocess.Popen(
-            [str(python), __file__, "--serve", f"{folder}/inputs.npz"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for round_ in range(rounds + 1):  # the first warms up
-            for (setting, n), cell in results.items():
-                answers = measure(our_losses(setting), inputs, n, repeats)
-                answers["products"] = {"value": 0, "seconds": products(inputs, n, repeats)}
-                print(json.dumps([setting, n, repeats]), file=worker.stdin, flush=True)
-                answers |= json.loads(worker.stdout.readline())
-                for name, answer in answers.items() if round_ else ():
-                    cell.setdefault(name, {"seconds": [], "value": answer["value"]})["seconds"] += answer["seconds"]
-        worker.stdin.close()
-        worker.wait()
+        with Worker(python, __file__, f"{folder}/inputs.npz") as worker:
+            for round_ in range(rounds + 1):  # the first warms up
+                for (setting, n), cell in results.items():
+                    answers = measure(our_losses(setting), inputs, n, repeats)
+                    answers["products"] = {"value": 0, "seconds": products(inputs, n, repeats)}
+                    answers |= worker.ask(setting, n, repeats)
+                    for name, answer in answers.items() if round_ else ():
+                        cell.setdefault(name, {"seconds": [], "value": answer["value"]})["seconds"] += answer[
+                            "seconds"
+                        ]
     return results
 
 
@@ -161,17 +141,16 @@ def main() -> None:
 
     print(describe())
     results = compare(make_env(args.env.expanduser().resolve()), args.rounds, args.repeats)
-    peers = ("pytorch-adapt", "skada")
     print("\nkernels    n   ours ms  products ms   pytorch-adapt         skada         value ours / pytorch-adapt")
     for (setting, n), cell in results.items():
         ms = {name: median_ms(answer["seconds"]) for name, answer in cell.items()}
-        ratios = "  ".join(f"{ms[p]:7.2f} ({ms[p] / ms['hftransfer']:4.1f}x)" for p in peers)
+        ratios = "  ".join(f"{ms[p]:7.2f} ({ms[p] / ms['hftransfer']:4.1f}x)" for p in NAMES)
         values = f"{cell['hftransfer']['value']:.6f} / {cell['pytorch-adapt']['value']:.6f}"
         print(f"{setting:>7} {n:4}  {ms['hftransfer']:8.2f} {ms['products']:10.2f}   {ratios}   {values}")
     print()
     for setting in SETTINGS:
         ms = {name: median_ms(answer["seconds"]) for name, answer in results[setting, SIZES[-1]].items()}
-        ratio = min(ms[p] for p in peers) / ms["hftransfer"]
+        ratio = min(ms[p] for p in NAMES) / ms["hftransfer"]
         print(verdict(f"n = {SIZES[-1]}, kernels {setting}: times faster than both peers", ratio, 4, at_least=True))
     command = [sys.executable, __file__, "--peak-memory", "4096"]
     matrices = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)

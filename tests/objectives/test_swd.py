@@ -176,3 +176,17 @@ def test_a_resumed_run_goes_on_with_the_same_directions():
 def test_bad_settings(settings, message):
     with pytest.raises(ValueError, match=message):
         make("swd", **settings)
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_rows_that_all_count_1_take_a_shorter_way_to_the_same_value(order):
+    inputs = batch(6, 6)
+    long, short = make("swd", order=order), make("swd", order=order)
+    every = torch.ones(()).expand(6)
+    found, wanted = call(short, inputs, source_weights=every), call(long, inputs)
+    torch.testing.assert_close(found, wanted)
+    names = ("source_features", "target_features")
+    for name in names:
+        (a,) = torch.autograd.grad(found, inputs[name], retain_graph=True)
+        (b,) = torch.autograd.grad(wanted, inputs[name], retain_graph=True)
+        torch.testing.assert_close(a, b)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from ..base import Objective, Range, check_count
 from ..kernels import LEAST_MASS
-from ..moments import centred
+from ..moments import all_equal, centred
 from ..schedules import GENTLE
 
 
@@ -59,13 +59,16 @@ class SWD(Objective):
         directions = self._directions(x)
         s, order = (x @ directions).sort(0)
         t = (y @ directions).sort(0).values
+        if len(x) == len(y) and all_equal(source_weights):
+            return self._cost(s - t).mean()  # sorted pairs: the pieces below, without looking for them
         levels_s = _ends(source_weights.detach()[order])
         levels_t = _ends(y.new_ones(len(y), 1)).expand(-1, self.projections)
         levels = torch.cat([levels_s, levels_t]).sort(0).values
         pieces = levels.diff(dim=0, prepend=torch.zeros_like(levels[:1]))
-        distance = _at(s, levels_s, levels) - _at(t, levels_t, levels)
-        distance = distance.abs() if self.order == 1 else distance.square()
-        return (pieces * distance).sum(0).mean()
+        return (pieces * self._cost(_at(s, levels_s, levels) - _at(t, levels_t, levels))).sum(0).mean()
+
+    def _cost(self, difference: torch.Tensor) -> torch.Tensor:
+        return difference.abs() if self.order == 1 else difference.square()
 
     @torch.compiler.disable  # a counter on the host would recompile at every step
     def _directions(self, x: torch.Tensor) -> torch.Tensor:
