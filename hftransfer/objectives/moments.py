@@ -28,7 +28,7 @@ def members(labels: torch.Tensor, classes: int) -> torch.Tensor:
 
 def mean(x: torch.Tensor, weights: torch.Tensor | None = None) -> torch.Tensor:
     """(n, d) -> (d,). Weight 2 is that row twice; `None` weighs all rows alike."""
-    return x.mean(0) if weights is None else shares(weights) @ x
+    return x.mean(0) if weights is None or all_equal(weights) else shares(weights) @ x
 
 
 def centred(x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

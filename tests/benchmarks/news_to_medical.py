@@ -114,7 +114,8 @@ def table(rows: list[dict]) -> str:
         columns = []
         for key in ("source_accuracy", "target_oracle_accuracy", "target_oracle_macro_f1"):
             values = [100 * c[key] for c in cells]
-            columns.append(f"{statistics.mean(values):.1f} ± {statistics.stdev(values) if len(values) > 1 else 0:.1f}")
+            spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
+            columns.append(f"{statistics.mean(values):.1f}{spread}")
         lines.append(f"| {policy} | {method} | {len(cells)} | {' | '.join(columns)} |")
     return "\n".join(lines)
 
