@@ -38,8 +38,8 @@ def test_a_checkpoint_that_was_cut_off_is_named(tmp_path, model_folder):
 @pytest.mark.parametrize(
     ("settings", "culprit", "remedy"),
     [
-        ({"objectives": {"mdd": 1.0}}, "no objective 'mdd'", "Did you mean 'mmd'?"),
-        ({"objectives": "ddan"}, "no objective 'ddan'", "Did you mean 'dann'?"),
+        ({"objectives": {"mdm": 1.0}}, "no objective 'mdm'", "Did you mean 'mmd'?"),
+        ({"objectives": "dannn"}, "no objective 'dannn'", "Did you mean 'dann'?"),
         ({"objectives": {"mmd": -0.1}}, "weight of objective 'mmd'", "at least 0, not -0.1"),
         ({"objectives": {"mmd": float("nan")}}, "weight of objective 'mmd'", "at least 0, not nan"),
         ({"objectives": {"mmd": "strong"}}, "weight of objective 'mmd'", "a number of at least 0, not 'strong'"),
