@@ -166,11 +166,12 @@ def main() -> None:
     for task, name in cases():
         for wrapping, wrap in (("ddp", data_parallel), ("fsdp2", sharded)):
             adapter = build(task, name)
-            gather = mock.patch("hftransfer.trainers.inputs.gather_rows", lambda rows: rows)
+            alone = {"gather_rows": lambda rows: rows, "num_processes": lambda: 1}
+            alone = mock.patch.multiple("hftransfer.trainers.inputs", **alone)
             if name in NOT_SHARDED and wrapping == "fsdp2":
                 refused(wrap(adapter), adapter, task)
                 continue
-            with gather if name == LOCAL else mock.MagicMock():
+            with alone if name == LOCAL else mock.MagicMock():
                 found = list(train(wrap(adapter), adapter, task, dist.get_rank()))
             worst = [None] * WORLD
             dist.all_gather_object(worst, compare(references[task, name], found))
