@@ -2,9 +2,8 @@
 
     python tests/benchmarks/news_to_medical.py --data DIR --task press --policy full --seeds 1 2 3
 
-Checkpoints are the last ones; nothing is chosen by target labels. Columns called oracle read them. The rate of full
-fine-tuning was chosen by source-only accuracy on the source's validation rows. The target-trained model sees as
-many epochs of 2,000 labelled target rows.
+Checkpoints are the last ones; nothing is chosen by target labels. Columns called oracle read them. The
+target-trained model sees as many epochs of 2,000 labelled target rows.
 """
 
 from __future__ import annotations
