@@ -93,6 +93,12 @@ def check_count(name: str, value: Any, least: int = 1) -> None:
         raise ValueError(f"{name}={value!r} must be a whole number of at least {least}.")
 
 
+def check_peer(peer: Any) -> None:
+    """Raises a `ValueError` unless it is `"tllib"` or nothing."""
+    if peer not in (None, "tllib"):
+        raise ValueError(f"peer={peer!r} must be 'tllib' or nothing.")
+
+
 def is_positive(value: Any) -> bool:
     """Whether a setting is a finite number above 0."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 import torch
 
-from ..base import Objective, Range, is_positive
+from ..base import Objective, Range, check_peer, is_positive
 from ..moments import mean
 from ..schedules import GENTLE
 
@@ -39,8 +39,7 @@ class AFN(Objective):
         super().__init__()
         if not is_positive(delta):
             raise ValueError(f"delta={delta!r} must be a positive number.")
-        if peer not in (None, "tllib"):
-            raise ValueError(f"peer={peer!r} must be 'tllib' or nothing.")
+        check_peer(peer)
         self.delta, self.peer = delta, peer
 
     def forward(

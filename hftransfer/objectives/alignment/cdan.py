@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 
 from ..adversarial import SEARCH, Discriminator, domain_loss, normalized, reverse_gradient, weighted_mean
-from ..base import Objective, check_count
+from ..base import Objective, check_count, check_peer
 from ..schedules import GENTLE
 
 MAX_PRODUCT = 4096  # above this many entries the outer product is replaced by random projections (the paper's rule)
@@ -55,8 +55,7 @@ class CDAN(Objective):
         peer: Literal["tllib"] | None = None,
     ):
         super().__init__()
-        if peer not in (None, "tllib"):
-            raise ValueError(f"peer={peer!r} must be 'tllib' or nothing.")
+        check_peer(peer)
         check_count("random_dim", random_dim)
         self.entropy, self.peer = entropy, peer
         self.randomized = feature_dim * num_classes > MAX_PRODUCT if randomized is None else randomized

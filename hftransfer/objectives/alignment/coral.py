@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 import torch
 
-from ..base import Objective, Range, is_positive
+from ..base import Objective, Range, check_peer, is_positive
 from ..moments import covariance_gap, mean
 from ..schedules import GENTLE
 
@@ -40,8 +40,7 @@ class CORAL(Objective):
         super().__init__()
         if mean_weight != 0 and not is_positive(mean_weight):
             raise ValueError(f"mean_weight={mean_weight!r} must be a number of at least 0.")
-        if peer not in (None, "tllib"):
-            raise ValueError(f"peer={peer!r} must be 'tllib' or nothing.")
+        check_peer(peer)
         self.covariance_weight = 1.0 if peer == "tllib" else 0.25
         self.mean_weight = 1.0 if peer == "tllib" else float(mean_weight)
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 import torch
 
-from ..base import Objective, Range, check_count
+from ..base import Objective, Range, check_count, check_peer
 from ..kernels import (
     SEARCH,
     Bandwidth,
@@ -64,8 +64,7 @@ class JAN(Objective):
         check_bandwidth(bandwidth)
         check_bandwidth(prediction_bandwidth, "prediction_bandwidth")
         check_count("kernels", kernels)
-        if peer not in (None, "tllib"):
-            raise ValueError(f"peer={peer!r} must be 'tllib' or nothing.")
+        check_peer(peer)
         self.estimator, self.bandwidth, self.kernels, self.peer = estimator, bandwidth, kernels, peer
         self.prediction_bandwidth = prediction_bandwidth
 

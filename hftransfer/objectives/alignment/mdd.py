@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from ..adversarial import SEARCH, Discriminator, reverse_gradient, weighted_mean
-from ..base import Objective, Range, check_count, is_positive
+from ..base import Objective, Range, check_count, check_peer, is_positive
 from ..schedules import GENTLE
 
 SHIFT = 1e-6  # TLlib's, inside its logarithm
@@ -55,8 +55,7 @@ class MDD(Objective):
         check_count("num_classes", num_classes, least=2)
         if not is_positive(margin):
             raise ValueError(f"margin={margin!r} must be a positive number.")
-        if peer not in (None, "tllib"):
-            raise ValueError(f"peer={peer!r} must be 'tllib' or nothing.")
+        check_peer(peer)
         self.margin, self.peer = margin, peer
         self.head = Discriminator(feature_dim, hidden, depth, num_classes)
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import torch
 
-from ..base import Objective, check_count
+from ..base import Objective, check_count, check_peer
 from ..kernels import (
     LEAST_MASS,
     SEARCH,
@@ -77,8 +77,7 @@ class MMD(Objective):
         super().__init__()
         check_estimator(estimator, ("unbiased", "biased", "linear"))
         check_bandwidth(bandwidth)
-        if peer not in (None, "tllib"):
-            raise ValueError(f"peer={peer!r} must be 'tllib' or nothing.")
+        check_peer(peer)
         check_count("kernels", kernels)
         check_count("queue", queue, least=0)
         self.estimator, self.bandwidth, self.kernels, self.peer = estimator, bandwidth, kernels, peer
