@@ -9,6 +9,7 @@ from hftransfer.reporting.benchmark import (
     guess_seconds,
     latest,
     markdown,
+    print_table,
     read_results,
     summarise,
 )
@@ -87,3 +88,15 @@ def test_times_and_sizes():
     assert [describe_time(s) for s in (5.4, 119, 121, 3600)] == ["5 s", "2 min", "2 min", "1 h 0 min"]
     assert describe_time(9000) == "2 h 30 min"
     assert [describe_size(s) for s in (0, 740 * 2**20, 9 * 2**29)] == ["–", "740 MiB", "4.5 GiB"]
+
+
+def test_a_narrow_terminal_keeps_the_oracle_mark(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    line = {"shift": "news to medical", "method": "source-only", "policy": "full", "seeds": "1 of 2"}
+    line |= {"source accuracy": "63.8 ± 1.0", "target accuracy (oracle)": "57.5 ± 2.0", "harm": "0 of 2"}
+    line |= {"seconds": "122", "memory": "1.2 GiB"}
+    print_table([line, line | {"method": "mmd"}], "Results")
+    printed = capsys.readouterr().out
+    assert "Results · news to medical · full" in printed
+    assert "(oracle)" in printed
+    assert "…" not in printed
