@@ -3,7 +3,11 @@
     python tests/benchmarks/news_to_medical.py --data DIR --task press --policy full --seeds 1 2 3
 
 Checkpoints are the last ones; nothing is chosen by target labels. Columns called oracle read them. The
-target-trained model sees as many epochs of 2,000 labelled target rows.
+target-trained model sees as many epochs of 2,000 labelled target rows. A learning rate is chosen by what source-only
+training has on the source's validation rows:
+
+    python tests/benchmarks/news_to_medical.py --data DIR --task press --policy lora --methods source-only --seeds 1 \
+      --split validation --learning_rate 2e-3
 """
 
 from __future__ import annotations
@@ -35,6 +39,7 @@ MORE = {  # settings beside the objectives
     "dann, mlls": {"label_shift": "mlls"},
 }
 MOST_ORACLE = 2000  # target rows that the target-trained model sees: about as many as the sources have
+RATES = {"full": 1e-4, "lora": 2e-3}
 SIZES = {"press": ("press", "pubmed"), "pos": ("news", "biomed")}
 
 
@@ -57,13 +62,23 @@ def load(data: Path, task: str, split: str, limit: int | None = None):
     return sets[source], sets[target]
 
 
-def run_cell(data: Path, task: str, method: str, policy: str, seed: int, epochs: float, bf16: bool) -> dict:
+def run_cell(
+    data: Path,
+    task: str,
+    method: str,
+    policy: str,
+    seed: int,
+    epochs: float,
+    bf16: bool,
+    learning_rate: float,
+    split: str,
+) -> dict:
     from peft import LoraConfig
 
     from hftransfer import AdaptationConfig, AdaptationTrainer
 
     source, target = load(data, task, "train")
-    source_test, target_test = load(data, task, "test")
+    source_held, target_held = load(data, task, split)
     oracle = method.startswith("target-trained")
     if oracle:
         source = target.select(range(min(MOST_ORACLE, len(target))))
@@ -73,7 +88,7 @@ def run_cell(data: Path, task: str, method: str, policy: str, seed: int, epochs:
         objectives=METHODS[method],
         **MORE.get(method, {}),
         num_train_epochs=epochs,
-        learning_rate=1e-4 if policy == "full" else 1e-3,
+        learning_rate=learning_rate,
         seed=seed,
         bf16=bf16,
         use_cpu=True,
@@ -86,7 +101,7 @@ def run_cell(data: Path, task: str, method: str, policy: str, seed: int, epochs:
         args,
         train_dataset=source,
         target_dataset=target if METHODS[method] or method in MORE else None,
-        eval_dataset={"source": source_test, "target": target_test},
+        eval_dataset={"source": source_held, "target": target_held},
         peft_config=LoraConfig(r=8, lora_alpha=16) if policy == "lora" else None,
     )
     began = time.time()
@@ -96,7 +111,7 @@ def run_cell(data: Path, task: str, method: str, policy: str, seed: int, epochs:
     keep = ("accuracy", "macro_f1", "entropy", "diversity")
     results = {k.removeprefix("eval_"): v for k, v in metrics.items() if k.endswith(keep)}
     return {"task": task, "method": method, "policy": policy, "seed": seed, "epochs": epochs, "bf16": bf16,
-            "seconds": round(seconds, 1), **results}  # fmt: skip
+            "learning_rate": learning_rate, "split": split, "seconds": round(seconds, 1), **results}  # fmt: skip
 
 
 def table(rows: list[dict]) -> str:
@@ -128,6 +143,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--epochs", type=float, default=2.0)
     parser.add_argument("--bf16", action="store_true")
+    parser.add_argument("--learning_rate", type=float, default=None, help="default: " + str(RATES))
+    parser.add_argument("--split", choices=("test", "validation"), default="test")
     parser.add_argument("--out", type=Path, default=Path("runs/news_to_medical.jsonl"))
     args = parser.parse_args()
     args.out.parent.mkdir(parents=True, exist_ok=True)
@@ -141,15 +158,20 @@ def main() -> None:
                 "seed": seed,
                 "epochs": args.epochs,
                 "bf16": args.bf16,
+                "learning_rate": args.learning_rate or RATES[args.policy],
+                "split": args.split,
             }
             if any(all(row[k] == v for k, v in key.items()) for row in rows):
                 continue
-            row = run_cell(args.data, args.task, method, args.policy, seed, args.epochs, args.bf16)
+            row = run_cell(args.data, **key)
             rows.append(row)
             with args.out.open("a") as file:
                 file.write(json.dumps(row) + "\n")
             print(json.dumps(row), flush=True)
-    print(table([r for r in rows if r["task"] == args.task and r["epochs"] == args.epochs]))
+    shown = {"task": args.task, "epochs": args.epochs, "split": args.split}
+    rate = lambda policy: args.learning_rate or RATES[policy]  # noqa: E731
+    rows = [r for r in rows if all(r[k] == v for k, v in shown.items()) and r["learning_rate"] == rate(r["policy"])]
+    print(table(rows))
 
 
 if __name__ == "__main__":
