@@ -9,8 +9,8 @@ STAMP := $(VENV)/.installed
 demo: $(STAMP)
 	$(BIN)/accelerate launch --config_file recipes/accelerate/one_process.yaml recipes/finetune.py --config recipes/configs/news_to_medical.yaml
 
-test: $(STAMP)
-	$(BIN)/python -m pytest
+test: $(STAMP)  # two files at a time: tests are single-threaded, and module fixtures stay with their file
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow
