@@ -71,6 +71,9 @@ class LabelShift(nn.Module):
     Until the first estimate all weights are 1. An estimate is bounded to [1/bound, bound], mixed with the one before
     (`smoothing` is the share of the new one), and scaled so that source rows count 1 on average.
 
+    `mlls` must know the class frequencies that the model was trained on. Where the task weighs its rows by w
+    (`weighs_task`), those are \(p_S(k)\,w_k\), not \(p_S\): else every estimate would be laid on top of the one before.
+
     The predictions are those of training forwards. On source rows that the model has learnt by heart, `bbse`
     overrates how well classes are told apart; `mlls` reads target predictions and source frequencies only.
 
@@ -80,6 +83,7 @@ class LabelShift(nn.Module):
         rows: target rows between two estimates; all of them are kept as (rows, K) probabilities.
         smoothing: share of a new estimate, above 0 and up to 1.
         bound: largest weight, and the inverse of the smallest.
+        weighs_task: the task loss of the model that predicts weighs its rows by these weights.
 
     Paper: des Combes et al., Domain Adaptation with Conditional Distribution Matching and Generalized Label Shift,
     NeurIPS 2020 (weights during training); Cao et al., Partial Adversarial Domain Adaptation, ECCV 2018 (`"pada"`).
@@ -98,6 +102,7 @@ class LabelShift(nn.Module):
         rows: int = 1024,
         smoothing: float = 0.5,
         bound: float = 10.0,
+        weighs_task: bool = False,
     ):
         super().__init__()
         if estimator not in get_args(Estimator):
@@ -108,6 +113,7 @@ class LabelShift(nn.Module):
         if not is_positive(bound) or bound < 1:
             raise ValueError(f"bound={bound!r} must be a number of at least 1.")
         self.estimator, self.rows, self.smoothing, self.bound = estimator, rows, smoothing, bound
+        self.weighs_task = weighs_task
         self.register_buffer("weights", torch.ones(num_classes))
         self.register_buffer("confusion", torch.zeros(num_classes, num_classes))
         self.register_buffer("counts", torch.zeros(num_classes))
@@ -135,7 +141,8 @@ class LabelShift(nn.Module):
         total = self.counts.sum().clamp_min(1)
         prior, mean = self.counts / total, self.predicted.mean(0)
         if self.estimator == "mlls":
-            new = mlls(self.predicted, prior)
+            already = self.weights if self.weighs_task else torch.ones_like(prior)
+            new = already * mlls(self.predicted, prior * already)
         elif self.estimator == "bbse":
             new = bbse(self.confusion / total, mean)
         else:

@@ -33,7 +33,9 @@ def build_label_shift(args: AdaptationConfig, prepared: Prepared) -> LabelShift 
         raise ValueError(f"label_shift_task='bias', but the head {prepared.head.name!r} has no bias; use 'weights'.")
     words = TOKENS_PER_ROW if prepared.space.task == "token-classification" else 1
     rows = min(MOST_ROWS, words * num_target) if num_target else MOST_ROWS // 4
-    return LabelShift(len(prepared.space.names), args.label_shift, rows)
+    return LabelShift(
+        len(prepared.space.names), args.label_shift, rows, weighs_task=args.label_shift_task == "weights"
+    )
 
 
 @torch.no_grad()

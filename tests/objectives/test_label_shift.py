@@ -83,6 +83,23 @@ def test_estimates_find_the_true_weights(estimator, seed):
     assert (torch.bincount(labels) / 4000 * shift.weights).sum() == pytest.approx(1)
 
 
+def test_a_task_that_weighs_its_rows_is_not_corrected_twice():
+    """A model trained on weighted rows predicts with their class frequencies: the estimate has to know, or it runs
+    away from the true weights with every round."""
+    (xs, ys), (xt, _) = draw(4000, SOURCE, 0), draw(4000, TARGET, 1)
+
+    def settle(weighs_task: bool) -> np.ndarray:
+        shift = LabelShift(3, rows=4000, smoothing=1.0, weighs_task=weighs_task)
+        for _ in range(6):
+            trained_on = SOURCE * array(shift.weights)  # the exact posterior of a model trained with these weights
+            source, target = (torch.from_numpy(np.log(posterior(x, trained_on))) for x in (xs, xt))
+            shift.observe(source, torch.from_numpy(ys), target)
+        return array(shift.weights)
+
+    np.testing.assert_allclose(settle(True), TRUE, rtol=0.1)
+    assert np.abs(settle(False) / TRUE - 1).max() > 0.5
+
+
 def test_pada_is_the_mean_prediction_and_finds_absent_classes():
     """Four classes, of which the target has two."""
     shift = LabelShift(4, "pada", rows=100, smoothing=1.0)
