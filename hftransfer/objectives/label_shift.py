@@ -41,7 +41,8 @@ def mlls(probabilities: torch.Tensor, source_priors: torch.Tensor) -> torch.Tens
 
     Args:
         probabilities: (m, K) of a source model on target rows; the better calibrated, the better the estimate.
-        source_priors: (K,) class frequencies of the source; a class that never occurs gets weight 1.
+        source_priors: (K,) class frequencies that the model was trained on, or better, its mean prediction on rows
+            of the source: the two agree if it is calibrated. A class that never occurs gets weight 1.
 
     Returns:
         (K,) class weights.
@@ -71,11 +72,13 @@ class LabelShift(nn.Module):
     Until the first estimate all weights are 1. An estimate is bounded to [1/bound, bound], mixed with the one before
     (`smoothing` is the share of the new one), and scaled so that source rows count 1 on average.
 
-    `mlls` must know the class frequencies that the model was trained on. Where the task weighs its rows by w
-    (`weighs_task`), those are \(p_S(k)\,w_k\), not \(p_S\): else every estimate would be laid on top of the one before.
+    `mlls` sets target predictions against the model's own mean prediction on source rows of the same steps, not
+    against class counts: what the model says too often everywhere, early in training above all, is then no shift.
+    Where the task weighs its rows by w (`weighs_task`), that mean is weighted, too, and the estimate is what w still
+    lacks: else every estimate would be laid on top of the one before.
 
     The predictions are those of training forwards. On source rows that the model has learnt by heart, `bbse`
-    overrates how well classes are told apart; `mlls` reads target predictions and source frequencies only.
+    overrates how well classes are told apart.
 
     Args:
         num_classes: K.
@@ -142,7 +145,8 @@ class LabelShift(nn.Module):
         prior, mean = self.counts / total, self.predicted.mean(0)
         if self.estimator == "mlls":
             already = self.weights if self.weighs_task else torch.ones_like(prior)
-            new = already * mlls(self.predicted, prior * already)
+            said = self.confusion @ already  # how often the model predicts each class on the source it is trained on
+            new = already * mlls(self.predicted, said / said.sum().clamp_min(1e-12))
         elif self.estimator == "bbse":
             new = bbse(self.confusion / total, mean)
         else:

@@ -32,7 +32,11 @@ def build_label_shift(args: AdaptationConfig, prepared: Prepared) -> LabelShift 
     if args.label_shift_task == "bias" and prepared.model.get_submodule(prepared.head.name).bias is None:
         raise ValueError(f"label_shift_task='bias', but the head {prepared.head.name!r} has no bias; use 'weights'.")
     words = TOKENS_PER_ROW if prepared.space.task == "token-classification" else 1
-    rows = min(MOST_ROWS, words * num_target) if num_target else MOST_ROWS // 4
+    if num_target:  # an epoch's, or all of a target that an epoch sees more than once
+        seen = round(prepared.train.num_source * args.target_ratio)
+        rows = min(MOST_ROWS, words * num_target, words * max(1, seen))
+    else:
+        rows = MOST_ROWS // 4
     return LabelShift(
         len(prepared.space.names), args.label_shift, rows, weighs_task=args.label_shift_task == "weights"
     )

@@ -5,7 +5,7 @@
 The peers live in an environment of their own, which the first run makes under `--env`. A worker there gets the same
 inputs (768 features, 10 classes), takes turns with us, and both count the time of their own process on one thread.
 Each library's own form at its own defaults, but with the same temperature, number of projections and weights of
-transport costs. Ratios are the faster peer's time over ours.
+transport costs. Ratios are the peer's time over ours, and the peer's peak memory over ours at the largest size.
 """
 
 from __future__ import annotations
@@ -112,6 +112,20 @@ def measure(
     return out
 
 
+def peak_bytes(losses: dict[str, Callable], arrays: dict[str, np.ndarray], n: int) -> dict[str, int]:
+    """How far torch's allocations rise at most in forward + backward, the inputs not counted."""
+    out = {}
+    for name, loss in losses.items():
+        loss(batch(arrays, n)).backward()  # what is made once is not counted
+        inputs = batch(arrays, n)
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+            loss(inputs).backward()
+        events = [e for e in profile.profiler.kineto_results.events() if e.name() == "[memory]"]  # type: ignore
+        now = np.cumsum([e.nbytes() for e in sorted(events, key=lambda e: e.start_ns())])
+        out[name] = int(now.max())
+    return out
+
+
 def draw() -> dict[str, np.ndarray]:
     rng = np.random.default_rng(0)
     arrays: dict[str, np.ndarray] = {}
@@ -127,13 +141,15 @@ def serve(path: str) -> None:
     arrays = dict(np.load(path))
     for line in sys.stdin:
         kind, n, repeats = json.loads(line)
-        print(json.dumps(measure(peers(kind), arrays, n, repeats)), flush=True)
+        found = measure(peers(kind), arrays, n, repeats) if repeats else peak_bytes(peers(kind), arrays, n)
+        print(json.dumps(found), flush=True)
 
 
 def compare(
     python: Path, kinds: list[str], rounds: int, repeats: int
-) -> dict[tuple[str, int], dict[str, list[float]]]:
-    arrays, results = draw(), {(kind, n): {} for kind in kinds for n in SIZES}
+) -> tuple[dict[tuple[str, int], dict[str, list[float]]], dict[str, dict[str, int]]]:
+    """Seconds by objective and size, and peak bytes by objective at the largest size."""
+    arrays, results, memory = draw(), {(kind, n): {} for kind in kinds for n in SIZES}, {}
     with tempfile.TemporaryDirectory() as folder:
         np.savez(f"{folder}/inputs.npz", **arrays)
         with Worker(python, __file__, f"{folder}/inputs.npz") as worker:
@@ -142,7 +158,10 @@ def compare(
                     found = measure({"hftransfer": ours(kind)}, arrays, n, repeats) | worker.ask(kind, n, repeats)
                     for name, seconds in found.items() if round_ else ():
                         cell.setdefault(name, []).extend(seconds)
-    return results
+            for kind in kinds:
+                memory[kind] = peak_bytes({"hftransfer": ours(kind)}, arrays, SIZES[-1])
+                memory[kind] |= worker.ask(kind, SIZES[-1], 0)
+    return results, memory
 
 
 def main() -> None:
@@ -157,18 +176,21 @@ def main() -> None:
     if args.serve:
         return serve(args.serve)
     print(describe())
-    results = compare(make_env(args.env.expanduser().resolve()), args.kinds, args.rounds, args.repeats)
-    print(
-        f"\n| objective | ours ms, n = {', '.join(map(str, SIZES))} | "
-        + " | ".join(f"{p}, times ours" for p in NAMES)
-        + " |"
-    )
+    results, memory = compare(make_env(args.env.expanduser().resolve()), args.kinds, args.rounds, args.repeats)
+    beside = " | ".join(f"{p}, times ours" for p in NAMES)
+    print(f"\n| objective | ours ms, n = {', '.join(map(str, SIZES))} | {beside} |")
     print("|---|---|---|---|")
     for kind in args.kinds:
         ms = [{name: median_ms(seconds) for name, seconds in results[kind, n].items()} for n in SIZES]
         mine = ", ".join(f"{m['hftransfer']:.2f}" for m in ms)
         ratios = [" / ".join(f"{m[p] / m['hftransfer']:.1f}" for m in ms) if p in ms[0] else "–" for p in NAMES]
         print(f"| `{kind}` | {mine} | {' | '.join(ratios)} |")
+    print(f"\n| objective | peak MiB, n = {SIZES[-1]} | {beside} |")
+    print("|---|---|---|---|")
+    for kind in args.kinds:
+        m = memory[kind]
+        ratios = [f"{m[p] / m['hftransfer']:.1f}" if p in m else "–" for p in NAMES]
+        print(f"| `{kind}` | {m['hftransfer'] / 2**20:.1f} | {' | '.join(ratios)} |")
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from machine import describe, verdict
 from hftransfer.data.collation import AdaptationCollator
 from hftransfer.data.labels import resolve_label_space
 from hftransfer.data.pairing import PairedBatchSampler, PairedDataset
-from hftransfer.data.text import TextColumns, encode_text
+from hftransfer.data.text import TextColumns, TextEncoder, encode_text
 from hftransfer.models.loading import load_tokenizer
 
 ROWS = 16
@@ -63,7 +63,7 @@ def main() -> None:
     space = resolve_label_space({"press": press}, columns.label, columns.tokens, None, None)
     source = encode_text(press, tokenizer, space, columns, "press", columns.label, 512)
     target = encode_text(pubmed, tokenizer, space, columns, "pubmed", None, 512)
-    paired, collator = PairedDataset({"press": source}, target), AdaptationCollator(tokenizer, space)
+    paired, collator = PairedDataset({"press": source}, target), AdaptationCollator(TextEncoder(tokenizer, space), space)
     print(describe())
     print("length-aware off: {:.1f} % padding, own {:.1f} %".format(*padding(paired, collator, False)))
     joint, own = padding(paired, collator, True)

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import torch
 
 from ..base import Objective, Range, check_count
+from ..moments import all_equal
 from ..spectral import largest_squares
 
 PAPER: dict[str, Any] = {"name": "warm_start", "peak": 1e-4}  # squares of features are large: the paper's weight
@@ -45,5 +46,6 @@ class BSP(Objective):
     def forward(
         self, source_features: torch.Tensor, target_features: torch.Tensor, source_weights: torch.Tensor
     ) -> torch.Tensor:
-        weighted = source_features * source_weights.detach().sqrt().unsqueeze(1)
+        x, w = source_features, source_weights.detach()
+        weighted = x if all_equal(w) else x * w.sqrt().unsqueeze(1)
         return largest_squares(weighted, self.k) + largest_squares(target_features, self.k)
