@@ -4,6 +4,7 @@
 """Train on labelled sources and an unlabelled target; compare with the source alone; save a plain model.
 
     accelerate launch recipes/finetune.py --config recipes/configs/news_to_medical.yaml
+    accelerate launch recipes/finetune.py --config recipes/configs/digits.yaml
     accelerate launch recipes/finetune.py --source news.csv --target medical.csv --objectives '{"mmd": 1.0}' \
         --output_dir runs/mine --dry_run
 """
@@ -26,14 +27,15 @@ def main(argv: list[str]) -> int:
     script, config = parse(argv, [FinetuneArguments, AdaptationConfig])
     try:
         return run(script, config)
-    except (ValueError, FileNotFoundError, FileExistsError, FloatingPointError, HubError) as error:
+    except (ValueError, TypeError, ImportError, OSError, FloatingPointError, HubError) as error:
         if config.process_index == 0:
             print(f"\nhftransfer: {error}", file=sys.stderr)
         return 1
 
 
 def run(script, config) -> int:
-    from hftransfer import AdaptationTrainer
+    from hftransfer import AdaptationTrainer, print_policy
+    from hftransfer.cli.arguments import named
     from hftransfer.data.loading import load_shift
     from hftransfer.reporting.model_card import load_lines
     from hftransfer.reporting.tables import print_plan, print_results
@@ -54,7 +56,8 @@ def run(script, config) -> int:
 
     # 2. Load the domains.
     with config.main_process_first(desc="loading"):
-        data = load_shift(named(script.source), script.target, script.validation_fraction, config.seed)
+        fraction, image_column = script.validation_fraction, config.image_column
+        data = load_shift(named(script.source), script.target, fraction, config.seed, image_column=image_column)
 
     peft_config = lora(script) if script.use_lora else None
     model_kwargs = {
@@ -67,34 +70,38 @@ def run(script, config) -> int:
         }.items()
         if v
     }
+    model = script.backbone()
     common = {
         "train_dataset": data.train,
         "target_dataset": data.target,
         "eval_dataset": data.validation or None,
         "peft_config": peft_config,
         "model_kwargs": model_kwargs,
+        "processing_class": script.processor,
     }
 
     if script.dry_run:
-        prepared = prepare(script.model, config, **common)
+        prepared = prepare(model, config, **common)
         if config.process_index == 0:
             print_plan(plan(config, prepared))
+            print_policy(prepared, config)
         return 0
 
     # 3. Whatever is wrong with the data or the Hub comes to light before anything is trained.
     if config.push_to_hub and config.process_index == 0:
         claim_repo(config)
-    trainer = AdaptationTrainer(script.model, config, **common)
+    trainer = AdaptationTrainer(model, config, **common)
     trainer.dataset_names = {**named(script.source), "target": script.target or ""}
     test = {n: trainer.prepared.encode_evaluation(part, f"the test split of {n}") for n, part in data.test.items()}
     if trainer.is_world_process_zero():
         print_plan(plan(config, trainer.prepared))
+        print_policy(trainer)
 
     # 4. The source alone, then with the target, which `train` starts from the same seed either way.
     results = {}
-    adapts = bool(config.objective_specs()) or config.label_shift != "none"
+    adapts = bool(config.objective_specs()) or config.label_shift != "none" or config.adabn
     if script.source_only_baseline and adapts:
-        results["source-only"] = source_only(script, config, common, test)
+        results["source-only"] = source_only(model, config, common, test)
     trainer.train(resume_from_checkpoint=config.resume_from_checkpoint)
     row = "adapted" if adapts else "source-only"
     results[row] = headline(trainer.evaluate(test, metric_key_prefix="test") if test else {})
@@ -120,7 +127,7 @@ def run(script, config) -> int:
     return 0
 
 
-def source_only(script, config, common, test) -> dict[str, float]:
+def source_only(model, config, common, test) -> dict[str, float]:
     """Trains and scores the same model without the target; a resumed run reads what the first one found."""
     import copy
 
@@ -131,10 +138,10 @@ def source_only(script, config, common, test) -> dict[str, float]:
     if config.resume_from_checkpoint and done.is_file():
         return json.loads(done.read_text())
     alone = copy.copy(config)
-    alone.objectives, alone.output_dir, alone.overwrite_output_dir = None, str(folder), True
+    alone.objectives, alone.teacher, alone.output_dir, alone.overwrite_output_dir = None, None, str(folder), True
     alone.save_strategy, alone.push_to_hub, alone.load_best_model_at_end = "no", False, False
-    alone.reveal_target_labels, alone.label_shift, alone.resume_from_checkpoint = 0, "none", None
-    trainer = AdaptationTrainer(script.model, alone, **{**common, "target_dataset": None})
+    alone.reveal_target_labels, alone.label_shift, alone.adabn, alone.resume_from_checkpoint = 0, "none", False, None
+    trainer = AdaptationTrainer(model, alone, **{**common, "target_dataset": None})
     trainer.train()
     scores = headline(trainer.evaluate(test, metric_key_prefix="test") if test else {})
     if trainer.is_world_process_zero():
@@ -147,20 +154,6 @@ def source_only(script, config, common, test) -> dict[str, float]:
 def headline(metrics: dict[str, float]) -> dict[str, float]:
     """The metrics worth a column."""
     return {k.removeprefix("test_"): v for k, v in metrics.items() if k.endswith(HEADLINE)}
-
-
-def named(specs: list[str]) -> dict[str, str]:
-    """`["a=x.csv", "b=y.csv"]` or `["x.csv"]` as `{name: spec}`."""
-    if len(specs) == 1 and "=" not in specs[0]:
-        return {"source": specs[0]}
-    out: dict[str, str] = {}
-    for i, spec in enumerate(specs):
-        name, found, rest = spec.partition("=")
-        name, spec = (name, rest) if found and name.isidentifier() else (f"source_{i}", spec)
-        if name in out or name == "target":
-            raise ValueError(f"--source {spec}: the name {name!r} is taken; give each source a name of its own.")
-        out[name] = spec
-    return out
 
 
 def lora(script):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+
 
 def _option(default: Any, group: str, text: str) -> Any:
     extra = {"default_factory": default} if callable(default) else {"default": default}
@@ -16,14 +18,16 @@ class FinetuneArguments:
     """Arguments of `recipes/finetune.py`.
 
     `source` and `target` take a Hub id (`owner/name`, `owner/name:config`), a folder, a csv, tsv, json, jsonl or
-    parquet file, a pattern with `{split}` in it, or `sample` for the embedded corpus.
+    parquet file, a folder of images, a pattern with `{split}` in it, or a sample: `sample` for the embedded corpus,
+    `sample:digits` for digits as scanned, and `sample:digits_inverted`, `sample:digits_textured` or
+    `sample:digits_blurred_rotated` for a shift of them.
     """
 
     source: list[str] = _option(
         list,
         "Domains",
-        "Labelled source: a Hub id, a folder, a csv, json or parquet file, a pattern such as data/news_{split}.csv, "
-        "or sample. Repeat it, as name=..., for several.",
+        "Labelled source: a Hub id, a folder of files or images, a csv, json or parquet file, a pattern such as "
+        "data/news_{split}.csv, sample, or sample:digits. Repeat it, as name=..., for several.",
     )
     target: str | None = _option(None, "Domains", "Unlabelled target, given the same way.")
     validation_fraction: float = _option(
@@ -34,7 +38,18 @@ class FinetuneArguments:
     )
     dry_run: bool = _option(False, "Domains", "Print the plan and stop.")
 
-    model: str = _option("sentence-transformers/all-MiniLM-L6-v2", "Model", "Hub id or folder of the backbone.")
+    model: str | None = _option(
+        None, "Model", "Hub id or folder of the backbone; for text sentence-transformers/all-MiniLM-L6-v2 when absent."
+    )
+    model_config: dict | str | None = _option(
+        None,
+        "Model",
+        'Instead of a model: settings of one from scratch, {"model_type": "resnet", "hidden_sizes": [16, 32, 64], '
+        '"depths": [1, 1, 1]}; JSON or YAML. Images then need image_size, text a processor.',
+    )
+    processor: str | None = _option(
+        None, "Model", "Hub id or folder of the tokenizer or image processor; the model's own when absent."
+    )
     model_revision: str | None = _option(None, "Model", "Branch, tag or commit of the model.")
     dtype: str | None = _option(
         None, "Model", "float32, bfloat16 or float16 weights; the checkpoint's own when absent."
@@ -48,3 +63,43 @@ class FinetuneArguments:
     lora_target_modules: list[str] = _option(
         list, "Model", "Modules to adapt; every linear of the layers when absent."
     )
+
+    def backbone(self) -> Any:
+        """What the trainer takes as its model.
+
+        Raises:
+            ValueError: a model and settings of one from scratch, or settings that are no map.
+        """
+        if not self.model_config:
+            return self.model or DEFAULT_MODEL
+        if self.model:
+            raise ValueError("model and model_config are both given: one is loaded, the other made. Leave one out.")
+        settings = self.model_config
+        if isinstance(settings, str):
+            import yaml
+
+            try:
+                settings = yaml.safe_load(settings)
+            except yaml.YAMLError as error:
+                raise ValueError(f"model_config is neither JSON nor YAML: {self.model_config!r}") from error
+        if not isinstance(settings, dict):
+            raise ValueError(f'model_config must be a map, such as {{"model_type": "resnet"}}, not {settings!r}.')
+        return settings
+
+
+def named(specs: list[str]) -> dict[str, str]:
+    """`["a=x.csv", "b=y.csv"]` or `["x.csv"]` as `{name: spec}`.
+
+    Raises:
+        ValueError: two of a name.
+    """
+    if len(specs) == 1 and "=" not in specs[0]:
+        return {"source": specs[0]}
+    out: dict[str, str] = {}
+    for i, spec in enumerate(specs):
+        name, found, rest = spec.partition("=")
+        name, spec = (name, rest) if found and name.isidentifier() else (f"source_{i}", spec)
+        if name in out or name == "target":
+            raise ValueError(f"--source {spec}: the name {name!r} is taken; give each source a name of its own.")
+        out[name] = spec
+    return out

@@ -143,7 +143,7 @@ def read_benchmark(path: Path) -> Benchmark:
         role = method if method in (BASELINE, ORACLE) else "method"
         config = {**DEFAULTS, **common, **domains["config"], **moving.get("config", {}), **own, "seed": seed}
         if role != "method":  # these two read one domain only
-            config |= {"objectives": None, "label_shift": "none", "reveal_target_labels": 0}
+            config |= {"objectives": None, "label_shift": "none", "adabn": False, "reveal_target_labels": 0}
         if role == ORACLE:  # no source is left to choose a checkpoint by
             config |= {"load_best_model_at_end": False, "metric_for_best_model": None}
         settings = {**model, **domains, "lora": moving["lora"], "role": role, "config": config}

@@ -9,6 +9,7 @@ import textwrap
 
 from .benchmark import benchmark_parser
 from .fields import Option, module_path, read_options
+from .interpolate import interpolate_parser
 
 INTRO = """\
 Take a model from the domain with labels to the domain without.
@@ -35,8 +36,9 @@ def finetune_options() -> list[Option]:
 
 def print_help(recipe: str = "finetune") -> None:
     """Prints every option of a recipe with its help text; a reader that closes early (`| head`) is no error."""
+    parsers = {"benchmark": benchmark_parser, "interpolate": interpolate_parser}
     try:
-        print(benchmark_parser().format_help() if recipe == "benchmark" else help_text(), flush=True)
+        print(parsers[recipe]().format_help() if recipe in parsers else help_text(), flush=True)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains as it exits
 

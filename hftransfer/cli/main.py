@@ -15,6 +15,7 @@ usage: hftransfer <recipe> [--accelerate_config one_process|multi_gpu|fsdp2|FILE
 recipes:
   finetune    train on labelled sources and an unlabelled target   (hftransfer finetune --help)
   benchmark   compare methods over shifts and seeds                (hftransfer benchmark --help)
+  interpolate average trained weights: WiSE-FT, soups; no training (hftransfer interpolate --help)
 
 other:
   --version   print the version

@@ -3,61 +3,91 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
+from transformers.pytorch_utils import Conv1D
 
-from .structure import head_modules, layers
-from .tap import Head
+from .structure import embeddings, head_modules, layers
+from .tap import Head, find_head
 
-# Methods that do not adapt linears as such (norms, biases, scales of some activations): PEFT knows their targets.
-OWN_TARGETS = ("IA3", "LN_TUNING", "BEFT")
+LINEARS = (nn.Linear, Conv1D)
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+NORMS, BIASES = "LN_TUNING", "BEFT"  # methods that train what is there instead of adding to linears
+REFUSED = {
+    "ADALORA": "nothing calls its `update_and_allocate` after each step, so its ranks would never be shared out"
+}
 
 
 def complete_peft_config(model: nn.Module, peft_config: Any, head: Head) -> Any:
     """Fills in what a PEFT config leaves open.
 
     `target_modules` of `None` or `"all-linear"` becomes every linear of the layers and of what stands between them
-    and the head (a pooler), by full name. `modules_to_save` becomes the head's own modules, by full name. So a new
-    head is always trained and saved, and DistilBERT's `pre_classifier`, which the suffix rule confuses with
-    `classifier`, is trained in full instead of being wrapped twice. A pooler that the checkpoint lacks is saved in
-    full too: whoever loads the adapter would draw another one.
+    and the head (a pooler), by full name; in a model without such linears, every convolution there that is not
+    grouped. Norm tuning gets the norms instead, BEFT linears with a bias, and IA3 is told which linears narrow, since
+    it scales their input. Linears that the model reads without calling, or that several layers share, are left out.
+
+    `modules_to_save` becomes the head's own modules, by full name. So a new head is always trained and saved, and
+    DistilBERT's `pre_classifier`, which the suffix rule confuses with `classifier`, is trained in full instead of
+    being wrapped twice. A pooler that the checkpoint lacks is saved in full too: whoever loads the adapter would draw
+    another one.
 
     Raises:
-        ValueError: the model has no linear layers to adapt.
+        ValueError: the model has nothing to adapt, or the method does not work here.
     """
     config = copy.deepcopy(peft_config)
-    saved = head_modules(model, head)
+    method = config.peft_type.value
+    if method in REFUSED:
+        raise ValueError(f"{method} is not supported: {REFUSED[method]}. Use LoRA.")
+    saved = [part for name in head_modules(model, head) for part in _opened(model, name)]
     names = {key.rpartition(".")[0] for key in getattr(model, "fresh_weights", ())}
     fresh = sorted(name for name in names if not f"{name}.".startswith(tuple(f"{s}." for s in saved)))
     saved += fresh
     if fresh and getattr(config, "exclude_modules", "") is None:
         config.exclude_modules = fresh
     open_targets = getattr(config, "target_modules", "") in (None, "all-linear")
-    if open_targets and config.peft_type.value not in OWN_TARGETS:
-        stack, _ = layers(model)
-        outside = tuple(f"{name}." for name in saved)
-        targets = [
-            name
-            for name, module in model.named_modules()
-            if isinstance(module, nn.Linear) and name not in saved and not name.startswith(outside)
-        ]
-        if not targets:
-            raise ValueError(
-                f"{type(model).__name__} has no linear layers outside its head (its layers are in {stack!r}). "
-                "Name `target_modules` yourself, or use a freezing policy."
-            )
-        config.target_modules = targets
+    if open_targets:
+        config.target_modules = _targets(model, method, saved, head)
+        if method == "IA3" and config.feedforward_modules is None:
+            inner = [(name, model.get_submodule(name)) for name in config.target_modules]
+            config.feedforward_modules = [
+                n for n, m in inner if isinstance(m, nn.Linear) and m.in_features > m.out_features
+            ]
     if getattr(config, "modules_to_save", None) is None and hasattr(config, "modules_to_save"):
         config.modules_to_save = saved
     return config
 
 
-def attach_adapter(model: Any, peft_config: Any, head: Head) -> Any:
-    """Wraps a model with an adapter whose open fields are completed from its structure."""
+def attach_adapter(model: Any, peft_config: Any, head: Head, batch: dict[str, Any] | None = None) -> Any:
+    """Wraps a model with an adapter whose open fields are completed from its structure.
+
+    Args:
+        model: plain; its layers are wrapped in place.
+        peft_config: any PEFT config.
+        head: from `find_head`.
+        batch: model inputs to try the wrapped model on; some models read attributes of a layer that PEFT's wrapper
+            does not have.
+
+    Raises:
+        ValueError: as `complete_peft_config`, or PEFT refuses the model.
+    """
     from peft import get_peft_model
 
-    return get_peft_model(model, complete_peft_config(model, peft_config, head))
+    config = complete_peft_config(model, peft_config, head)
+    try:
+        wrapped = get_peft_model(model, config)
+        _check_called(model, head)
+        if batch is not None:
+            find_head(wrapped, batch)
+        return wrapped
+    except (ValueError, TypeError, NotImplementedError, AttributeError, RuntimeError) as error:
+        method, reason = config.peft_type.value, str(error).strip().splitlines()[0].rstrip(".")
+        raise ValueError(
+            f"PEFT cannot put {method} on {type(model).__name__}: {reason}. Choose other targets, another method, or "
+            "a freezing policy."
+        ) from error
 
 
 def is_peft(model: Any) -> bool:
@@ -66,5 +96,103 @@ def is_peft(model: Any) -> bool:
 
 
 def merged(model: Any) -> Any:
-    """A plain copy with the adapter merged into its weights; the adapted model itself stays as it is."""
+    """A plain copy with the adapter merged into its weights; the adapted model itself stays as it is.
+
+    Raises:
+        ValueError: as `check_merge`.
+    """
+    check_merge(model)
     return copy.deepcopy(model).merge_and_unload()
+
+
+def check_merge(model: Any) -> None:
+    """Makes sure that an adapter can become part of its model's weights.
+
+    Raises:
+        ValueError: the method adds tokens instead of changing weights, or adapts a grouped convolution.
+    """
+    if model.active_peft_config.is_prompt_learning:
+        method = model.active_peft_config.peft_type.value
+        raise ValueError(f"{method} changes no weights, so it cannot be merged into them: leave merge_adapter off.")
+    weights: dict[int, str] = {}
+    for name, module in model.named_modules():
+        base = getattr(module, "base_layer", None)
+        weight = getattr(base, "weight", None)
+        if weight is not None and weights.setdefault(id(weight), name) != name:
+            raise ValueError(
+                f"{weights[id(weight)]!r} and {name!r} share one weight, which would get both adapters: leave them "
+                "out of `target_modules`, or merge_adapter off."
+            )
+        if isinstance(base, CONVOLUTIONS) and base.groups > 1:
+            raise ValueError(
+                f"PEFT cannot merge an adapter into {name!r}, a convolution of {base.groups} groups: leave it out of "
+                "`target_modules`, or merge_adapter off."
+            )
+
+
+def _targets(model: nn.Module, method: str, saved: Sequence[str], head: Head) -> list[str]:
+    """Full names of what a method adapts.
+
+    Raises:
+        ValueError: there is nothing.
+    """
+    outside = tuple(f"{name}." for name in saved)
+    unheard = {name.rpartition(".")[0] for name in head.idle} | head.uncalled
+    users = Counter(id(p) for _, p in model.named_parameters(remove_duplicate=False))
+    inside = {
+        name: m
+        for name, m in model.named_modules()
+        if name
+        and name not in saved
+        and not name.startswith(outside)
+        and name not in unheard
+        # Merging would add the adapters of all its users to a weight that several layers share.
+        and all(users[id(p)] == 1 for p in m.parameters(recurse=False))
+    }
+    if method == NORMS:
+        targets = [name for name, m in inside.items() if "norm" in type(m).__name__.lower() and _has_weight(m)]
+        kind = "norms with weights"
+    else:
+        targets = [n for n, m in inside.items() if isinstance(m, LINEARS) and (method != BIASES or m.bias is not None)]
+        kind = "linear layers with a bias" if method == BIASES else "linear layers"
+    if targets:
+        return targets
+    stack, _ = layers(model)
+    stem = tuple(f"{name}." for name in embeddings(model))
+    convolutions = {}
+    if method not in (NORMS, BIASES):
+        convolutions = {n: m for n, m in inside.items() if isinstance(m, CONVOLUTIONS) and not n.startswith(stem)}
+    plain = [name for name, m in convolutions.items() if m.groups == 1]
+    if plain:
+        return plain
+    also = ""
+    if convolutions:
+        also = (
+            f", and its {len(convolutions)} convolutions are grouped or depthwise: PEFT takes those only where the "
+            "rank is divisible by the groups, and cannot merge them"
+        )
+    elif method not in (NORMS, BIASES):
+        kind = "linear layers and no convolutions"
+    raise ValueError(
+        f"{type(model).__name__} has no {kind} outside its head (its layers are in {stack!r}){also}. "
+        "Name `target_modules` yourself, or use a freezing policy."
+    )
+
+
+def _check_called(model: nn.Module, head: Head) -> None:
+    """Raises `ValueError` for an adapter around a module that the model reads without calling it."""
+    for name, module in model.named_modules():
+        if name in head.uncalled and hasattr(module, "base_layer"):
+            raise ValueError(f"the model reads the weights of {name!r} without calling it, past any adapter")
+
+
+def _opened(model: nn.Module, name: str) -> list[str]:
+    """The parts with parameters of a `Sequential`, which most PEFT methods cannot put back when they merge."""
+    module = model.get_submodule(name)
+    if not isinstance(module, nn.Sequential):
+        return [name]
+    return [f"{name}.{part}" for part, child in module.named_children() if any(True for _ in child.parameters())]
+
+
+def _has_weight(module: nn.Module) -> bool:
+    return any(True for _ in module.parameters(recurse=False))

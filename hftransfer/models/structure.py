@@ -1,4 +1,9 @@
-"""The parts of a model, read off its structure: layers, embeddings, head. No table of names."""
+"""The parts of a model, read off its structure: layers, embeddings, head. No table of names.
+
+A layer is an entry of the outermost list of modules. In transformers, state-space models, MobileNets and EfficientNet
+that is a block (in MobileNetV1 a convolution: depthwise and pointwise ones alternate); in Swin, ConvNeXt, ResNet and
+RegNet it is a stage.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +44,10 @@ def head_modules(model: nn.Module, head: Head) -> list[str]:
 
 
 def embeddings(model: nn.Module) -> list[str]:
-    """Names of the outermost modules before the layers that hold an `nn.Embedding` or are a patch embedding."""
+    """Names of the outermost modules that hold an `nn.Embedding` or are a patch embedding, outside the layers.
+
+    A convolutional network has none; there it is the stem: whatever stands before the layers in the backbone.
+    """
     stack, _ = layers(model)
     found: list[str] = []
     for name, module in model.named_modules():
@@ -49,4 +57,18 @@ def embeddings(model: nn.Module) -> list[str]:
             ) or isinstance(module, nn.Embedding):
                 if not any(name.startswith(outer + ".") for outer in found):
                     found.append(name)
+    return found or _stem(model, stack)
+
+
+def _stem(model: nn.Module, stack: str) -> list[str]:
+    """Modules with parameters that stand before the layers, inside the backbone."""
+    found: list[str] = []
+    parent, *path = stack.split(".")
+    for child in path:
+        for name, module in model.get_submodule(parent).named_children():
+            if name == child:
+                break
+            if any(True for _ in module.parameters()):
+                found.append(f"{parent}.{name}")
+        parent = f"{parent}.{child}"
     return found

@@ -7,11 +7,15 @@ features are taken at the same token.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -22,11 +26,17 @@ class Head:
         name: full name of the final linear.
         in_features: width of the features.
         pooled_after: the linear sees every token and one token's logits are selected afterwards (decoder heads).
+        idle: names of parameters that run without a say in the logits, such as CLIP's norm of a pooled output that
+            its classifier does not read. Training cannot move them, and DDP waits for their gradients in vain.
+        uncalled: names of modules whose weights count although they are not called, as the linears inside
+            `nn.MultiheadAttention` and some of Mamba's: an adapter put around them would be passed by.
     """
 
     name: str
     in_features: int
     pooled_after: bool = False
+    idle: frozenset[str] = frozenset()
+    uncalled: frozenset[str] = frozenset()
 
 
 def find_head(model: nn.Module, batch: dict[str, Any]) -> Head:
@@ -40,37 +50,92 @@ def find_head(model: nn.Module, batch: dict[str, Any]) -> Head:
         ValueError: no linear produces the logits, or the head does not reproduce them from its input.
     """
     seen: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
-    hooks = [
-        module.register_forward_hook(lambda _, args, out, name=name: seen.__setitem__(name, (args[0], out)))
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear)
-    ]
+    ran: set[nn.Module] = set()
+
+    def keep(module: nn.Module, args: Any, out: Any, name: str) -> None:
+        ran.add(module)
+        if isinstance(module, nn.Linear):
+            seen[name] = (args[0], out)
+
+    hooks = [m.register_forward_hook(partial(keep, name=name)) for name, m in model.named_modules()]
     training = [module for module in model.modules() if module.training]
+    frozen = [p for p in model.parameters() if not p.requires_grad and p.is_floating_point()]
     device = next(model.parameters()).device
     try:
         model.eval()
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        for parameter in frozen:
+            parameter.requires_grad_(True)
+        with torch.enable_grad(), torch.random.fork_rng(devices=[]):  # the graph says who has a say in the logits
             inputs = {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
             logits = model(**inputs).logits
+            idle, uncalled = _unmoved(model, logits, ran)
     finally:
         for hook in hooks:
             hook.remove()
+        for parameter in frozen:
+            parameter.requires_grad_(False)
         for module in training:
             module.training = True
 
     for name, (x, out) in seen.items():
         if out is logits and _reproduces(model, name, x, out):
-            return Head(name, x.shape[-1])
+            return Head(name, x.shape[-1], idle=idle, uncalled=uncalled)
     for name, (x, out) in seen.items():
         if out.ndim == 3 and logits.ndim == 2 and out.shape[-1] == logits.shape[-1]:
             token = scored_token(model, inputs, out.shape[1])
             scored = out[torch.arange(len(out), device=out.device), token]
             if torch.equal(scored, logits) and _reproduces(model, name, x, out):
-                return Head(name, x.shape[-1], pooled_after=True)
+                return Head(name, x.shape[-1], pooled_after=True, idle=idle, uncalled=uncalled)
     raise ValueError(
         f"{type(model).__name__} has no linear layer whose output is its logits, so there is no feature to align. "
         "Use a model with a linear classification head."
     )
+
+
+def freeze_idle(model: nn.Module, head: Head) -> int:
+    """Freezes the parameters without a say in the logits, so that DDP does not wait for their gradients.
+
+    Returns:
+        How many of them would have moved.
+    """
+    moving = [(n, p) for n, p in model.named_parameters() if n in head.idle and p.requires_grad]
+    for _, parameter in moving:
+        parameter.requires_grad_(False)
+    if moving:
+        logger.info(
+            "%s: %d parameters have no say in the logits and are frozen (%s, …).",
+            type(model).__name__,
+            len(moving),
+            moving[0][0],
+        )
+    return len(moving)
+
+
+def _unmoved(model: nn.Module, logits: torch.Tensor, ran: set[nn.Module]) -> tuple[frozenset[str], frozenset[str]]:
+    """`Head.idle` and `Head.uncalled`, by what the graph of the logits leads to and which modules ran.
+
+    A module that did not run and has no say may do so on another batch, as an expert that no token was sent to.
+    """
+    if logits.grad_fn is None:
+        return frozenset(), frozenset()
+    reached: set[int] = set()
+    nodes, left = {logits.grad_fn}, [logits.grad_fn]
+    while left:
+        node: Any = left.pop()
+        if hasattr(node, "variable"):
+            reached.add(id(node.variable))
+        new = {after for after, _ in node.next_functions if after is not None} - nodes
+        nodes |= new
+        left += new
+    lent = {module.out_proj for module in ran if isinstance(module, nn.MultiheadAttention)}  # read, not called
+    idle, uncalled = set(), set()
+    for name, module in model.named_modules():
+        for own, parameter in module.named_parameters(recurse=False):
+            if id(parameter) in reached and module not in ran:
+                uncalled.add(name)
+            elif id(parameter) not in reached and module in ran | lent and parameter.requires_grad:
+                idle.add(f"{name}.{own}" if name else own)
+    return frozenset(idle), frozenset(uncalled)
 
 
 def _reproduces(model: nn.Module, name: str, x: torch.Tensor, out: torch.Tensor) -> bool:

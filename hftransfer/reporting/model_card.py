@@ -36,10 +36,23 @@ class CardFacts:
     settings: Mapping[str, str]
     results: Mapping[str, Mapping[str, float]]
     adapter: bool = False
+    modality: str = "text"
+    task_name: str = ""  # how people call the task; `task` when empty
+    blocks: Sequence[Sequence[str]] = ()  # what moved: a header and rows, as text
 
     @property
     def pipeline(self) -> str:
-        return PIPELINES[self.task]
+        return "image-classification" if self.modality == "image" else PIPELINES[self.task]
+
+    @property
+    def shown_task(self) -> str:
+        """With its article."""
+        name = self.task_name or self.task
+        return f"{'An' if name[0] in 'aeiou' else 'A'} {name}"
+
+    @property
+    def shown_base(self) -> str:
+        return self.hub_base_model or ("a local checkpoint" if self.base_model else "none: made from a config")
 
     @property
     def hub_base_model(self) -> str:
@@ -102,21 +115,41 @@ def load_lines(facts: CardFacts, where: str | None = None) -> list[str]:
         facts: of the model.
         where: a folder; the repository when `None`.
     """
+    base = facts.hub_base_model or (facts.base_model if where else "path/to/the/base-model")
     where = where or (facts.repo_id if "/" in facts.repo_id else f"your-name/{facts.repo_id}")
     if not facts.adapter:
         return ["from transformers import pipeline", "", f'model = pipeline("{facts.pipeline}", "{where}")']
     # An adapter's repository has no config: the base model's says neither how many labels there are nor their names.
+    if facts.modality == "image":
+        return _image_adapter_lines(facts, where, base)
     auto = f"AutoPeftModelFor{'Token' if facts.pipeline == 'token-classification' else 'Sequence'}Classification"
-    options = [f"id2label={dict(enumerate(facts.labels))}" if facts.labels else "num_labels=1"]
-    options += ["ignore_mismatched_sizes=True"]
-    options += [f'problem_type="{kind}"'] if (kind := PROBLEM_TYPES.get(facts.task)) else []
     return [
         f"from peft import {auto}",
         "from transformers import pipeline",
         "",
-        f'model = {auto}.from_pretrained("{where}", {", ".join(options)})',
+        f'model = {auto}.from_pretrained("{where}", {_head_options(facts)})',
         f'model = pipeline("{facts.pipeline}", model.merge_and_unload(), tokenizer="{where}")',
     ]
+
+
+def _image_adapter_lines(facts: CardFacts, where: str, base: str) -> list[str]:
+    """PEFT has no class that finds the base of an image classifier by itself."""
+    auto = "AutoModelForImageClassification"
+    return [
+        "from peft import PeftModel",
+        f"from transformers import {auto}, pipeline",
+        "",
+        f'model = {auto}.from_pretrained("{base}", {_head_options(facts)})',
+        f'model = PeftModel.from_pretrained(model, "{where}").merge_and_unload()',
+        f'model = pipeline("{facts.pipeline}", model, image_processor="{where}")',
+    ]
+
+
+def _head_options(facts: CardFacts) -> str:
+    options = [f"id2label={dict(enumerate(facts.labels))}" if facts.labels else "num_labels=1"]
+    options += ["ignore_mismatched_sizes=True"]
+    options += [f'problem_type="{kind}"'] if (kind := PROBLEM_TYPES.get(facts.task)) else []
+    return ", ".join(options)
 
 
 def is_hub_id(name: str) -> bool:

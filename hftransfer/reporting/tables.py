@@ -2,8 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+
+class PolicyRow(NamedTuple):
+    """One block of a model: how many parameters it has and how many move, their peak rate and weight decay (of
+    matrices; `None` where nothing moves or nobody knows), how they move, and from when on if not from the start."""
+
+    name: str
+    total: int
+    trainable: int
+    rate: float | None
+    decay: float | None
+    method: str
+    starts: str = ""
+
+    def cells(self) -> list[str]:
+        """As text, in the order of `policy_columns`."""
+        numbers = ["-" if value is None else f"{value:.3g}" for value in (self.rate, self.decay)]
+        return [self.name, f"{self.total:,}", f"{self.trainable:,}", *numbers, self.method, self.starts or "-"]
+
+
+def policy_table(rows: Sequence[PolicyRow]) -> list[list[str]]:
+    """A header and one list of cells a row, without columns that say nothing."""
+    columns = ["block", "parameters", "trainable", "rate", "weight decay", "method", "moves from"]
+    cells = [row.cells() for row in rows]
+    kept = [i for i in range(len(columns)) if i not in (3, 4, 6) or any(line[i] != "-" for line in cells)]
+    return [[line[i] for i in kept] for line in (columns, *cells)]
+
+
+def print_policy_rows(rows: Sequence[PolicyRow], title: str) -> None:
+    """A model's blocks: what moves, how and how fast."""
+    from rich.console import Console
+    from rich.table import Table
+
+    head, *lines = policy_table(rows)
+    table = Table(title=title, title_justify="left")
+    for column in head:
+        words = column in ("block", "method", "moves from")
+        name = column == "block"  # in a narrow terminal names are folded: numbers are not to be cut
+        table.add_column(
+            column.replace(" ", "\n"),
+            justify="left" if words else "right",
+            overflow="fold" if name else "ellipsis",
+            no_wrap=not name,
+        )
+    for line in lines:
+        table.add_row(*line)
+    Console().print(table)
 
 
 def print_plan(rows: Mapping[str, Any], title: str = "Plan") -> None:

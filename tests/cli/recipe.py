@@ -42,9 +42,9 @@ def words(**options: str | None) -> list[str]:
     return [word for key, value in chosen.items() for word in (f"--{key}", value)]
 
 
-def run(argv: list[str]) -> int:
-    """The recipe's `main` in this process; its exit status."""
-    spec = importlib.util.spec_from_file_location("finetune", RECIPE)
+def run(argv: list[str], name: str = "finetune") -> int:
+    """A recipe's `main` in this process; its exit status."""
+    spec = importlib.util.spec_from_file_location(name, RECIPE.with_name(f"{name}.py"))
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.main(argv)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pictures
 import runs
 import safetensors.torch
 import tiny
@@ -25,6 +26,10 @@ CASES: dict[str, dict[str, Any]] = {
     "tagging": {"tagging": True, "objectives": {"cdan_e": 1.0, "supcon": {"threshold": 0.3, "queue": 12}}},
     "stream": {"stream": True, "gradient_accumulation_steps": 2, "per_device_train_batch_size": 2},
     "two_views": {"objectives": {"nt_xent": 1.0}, "save_total_limit": 1, "load_best_model_at_end": True},
+    "unfreezing": {"unfreeze": {"by": "step", "every": 2}, "layer_decay": 0.9},
+    "probing": {"lp_epochs": 1, "lr_scheduler_type": "slanted_triangular"},
+    "images": {"images": True, "objectives": {"dann": 0.5, "nt_xent": 0.1}, "augment": "strong"},
+    "anchored": {"objectives": {"l2_sp": 1.0, "lwf": 1.0, "co_tuning": 1.0, "bi_tuning": {"queue": 3}}},
     "best_is_not_last": {"save_total_limit": 1, "load_best_model_at_end": True, "greater_is_better": True},
 }
 
@@ -35,6 +40,7 @@ def train(folder: str, case: str, resume: bool = False, kill: tuple[str, int] | 
     settings = dict(CASES[case])
     words = settings.pop("tagging", False)
     stream = settings.pop("stream", False)
+    images = settings.pop("images", False)
     rows = PER_EPOCH * 4 * int(os.environ.get("WORLD_SIZE", "1"))
     if settings.pop("peft", False):
         from peft import LoraConfig
@@ -49,11 +55,16 @@ def train(folder: str, case: str, resume: bool = False, kill: tuple[str, int] | 
     source, target = tiny.domain(rows), tiny.domain(31, seed=1, labelled=False)
     if words:
         source, target = tagging(rows), tagging(31, seed=1, labelled=False)
+    model = tiny.bert(tagging=words, initializer_range=0.2)
+    if images:
+        source, target = pictures.pictures(rows), pictures.pictures(31, seed=1, labelled=False)
+        evaluation = {"source": pictures.pictures(6, seed=2), "target": pictures.pictures(6, seed=3)}
+        model, settings["processing_class"] = pictures.resnet(), pictures.processor()
     if stream:
         source, target = source.to_iterable_dataset(), target.to_iterable_dataset()
     trainer = runs.trainer(
         folder,
-        model=tiny.bert(tagging=words, initializer_range=0.2),
+        model=model,
         train_dataset=source,
         target_dataset=target,
         eval_dataset=evaluation,

@@ -16,6 +16,7 @@ import pytest
 import tiny
 import torch
 import torch.distributed as dist
+from anchored import anchors
 from domains import encoded
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
@@ -24,6 +25,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from hftransfer.data.collation import AdaptationCollator
 from hftransfer.data.labels import LabelSpace
+from hftransfer.data.text import TextEncoder
 from hftransfer.models.tap import find_head
 from hftransfer.objectives.label_shift import LabelShift
 from hftransfer.objectives.registry import REGISTRY, build_objectives, parse_objectives
@@ -38,6 +40,11 @@ NEEDED = {
     "mdd": {"margin": 0.5},  # steps of SGD this long would throw the defaults far off, and rounding with them
     "wdgrl": {"penalty": 1.0},
     "coral": {"mean_weight": 1.0},  # covariances of features this small are too small to compare
+    "l2_sp": {"alpha": 0.002, "beta": 0.1},  # losses near 1, so that rounding is small beside 1e-5
+    "bss": {"k": 20},  # words that are picked twice leave small singular values at 0
+    "bi_tuning": {"temperature": 0.5, "queue": 4},
+    "delta": {"schedule": {"name": "constant", "peak": 0.02}},
+    "constraint": {"proportions": {"up": [0.9, 1.0]}, "method": "lagrangian"},
 }
 VARIANTS = {
     "mmd_queue": {"kind": "mmd", "queue": 12},
@@ -56,6 +63,9 @@ VARIANTS = {
     "prototype_contrast": {"kind": "prototype", "threshold": 0.0, "distance": "cosine", "temperature": 0.1},
     "supcon_chunk": {"kind": "supcon", "threshold": 0.34, "queue": 12, "chunk": 3},
     "nt_xent_queue": {"kind": "nt_xent", "queue": 12, "chunk": 3},
+    "distill_target": {"kind": "distill", "rows": "target"},
+    "distill_features": {"kind": "distill", "of": "features", "features": "hidden:0"},
+    "distill_attention": {"kind": "distill", "of": "attention"},
 }
 OBJECTIVES = {name: NEEDED.get(name, {}) for name in REGISTRY} | VARIANTS
 NOT_SHARDED = ("vat",)  # it says so itself
@@ -72,7 +82,9 @@ def build(task: str, name: str) -> DomainAdapter:
     model = tiny.bert(tagging=task == "token", initializer_range=0.2, **still)  # features as far apart as trained ones
     head = find_head(model, {"input_ids": torch.tensor([[2, 5, 3]])})
     specs = parse_objectives({name: {"weight": 1.5, **spec}})
-    objectives, schedules = build_objectives(specs, head.in_features, CLASSES)
+    anchored = anchors(model, tiny.bert(tagging=task == "token", initializer_range=0.2, seed=1, **still), head, specs)
+    task_name, given = TASKS[task], (lambda where: ()) if anchored is None else anchored.facts
+    objectives, schedules = build_objectives(specs, head.in_features, CLASSES, 1, tiny.LABELS, task_name, given)
     shift = None
     if name.endswith("label_shift"):
         shift = LabelShift(CLASSES, "bbse", rows=WORLD * ROWS * (TOKENS_PER_ROW if task == "token" else 1))
@@ -87,6 +99,7 @@ def build(task: str, name: str) -> DomainAdapter:
         features=features,
         label_shift=shift,
         weigh_task=True,
+        anchors=anchored,
     ).train()
     adapter.progress.fill_(0.3)
     return adapter
@@ -95,7 +108,7 @@ def build(task: str, name: str) -> DomainAdapter:
 def batches(task: str, step: int) -> tuple[dict, list[dict]]:
     """The union batch, and each process's share of it, padded by itself."""
     space = LabelSpace(TASKS[task], tiny.LABELS)
-    collate = AdaptationCollator(tiny.tokenizer(), space)
+    collate = AdaptationCollator(TextEncoder(tiny.tokenizer(), space), space)
     source, target = (encoded(task, WORLD * ROWS, seed=10 * step + k, labelled=k == 0) for k in (0, 1))
     union = collate([*source, *target])
     shares = [collate([*source[r : r + ROWS], *target[r : r + ROWS]]) for r in range(0, WORLD * ROWS, ROWS)]

@@ -41,6 +41,12 @@ KILLS = [  # case, moment, which of its occurrences, the step that is resumed fr
     ("tagging", "epoch_begins", 2, 6),
     ("stream", "backward", 14, 6),
     ("two_views", "before_the_rename", 3, 6),
+    ("anchored", "backward", 5, 3),
+    ("images", "backward", 8, 6),
+    ("unfreezing", "optimizer_stepped", 5, 3),  # a stage begins at 2, 4 and 6
+    ("unfreezing", "saved", 2, 6),
+    ("probing", "optimizer_stepped", 5, 3),  # the backbone joins at 6
+    ("probing", "optimizer_stepped", 8, 6),
 ]
 
 

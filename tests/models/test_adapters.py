@@ -69,21 +69,21 @@ def test_what_the_user_says_stays():
     assert (config.target_modules, config.modules_to_save) == ({"query"}, ["pooler"])
 
 
-def test_methods_that_do_not_adapt_linears_choose_their_own_targets():
+def test_norm_tuning_is_given_the_norms():
     model = families.build("bert")
     config = complete_peft_config(model, LNTuningConfig(), find_head(model, families.batch()))
-    assert config.target_modules is None
+    assert set(config.target_modules) == {n for n, m in model.named_modules() if isinstance(m, nn.LayerNorm)}
     assert config.modules_to_save == ["classifier"]
 
 
 def test_a_model_without_linears_to_adapt_says_so():
-    class Convolutional(nn.Module):
+    class Elementwise(nn.Module):
         def __init__(self):
             super().__init__()
-            self.stages, self.classifier = nn.ModuleList([nn.Conv1d(2, 2, 1)]), nn.Linear(2, 2)
+            self.stages, self.classifier = nn.ModuleList([nn.PReLU(2)]), nn.Linear(2, 2)
 
-    with pytest.raises(ValueError, match="Convolutional has no linear layers outside its head"):
-        complete_peft_config(Convolutional(), LoraConfig(), Head("classifier", 2))
+    with pytest.raises(ValueError, match="Elementwise has no linear layers and no convolutions outside its head"):
+        complete_peft_config(Elementwise(), LoraConfig(), Head("classifier", 2))
 
 
 @pytest.mark.parametrize("task_type", [None, "SEQ_CLS"])

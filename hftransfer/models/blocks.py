@@ -1,0 +1,138 @@
+"""A model as a row of blocks from input to head: what policies freeze, rates decay over and tables show."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import takewhile
+
+from torch import nn
+
+from .adapters import is_peft
+from .structure import embeddings, head_modules, layers
+from .tap import Head
+
+
+@dataclass(frozen=True)
+class Block:
+    """One part of a model.
+
+    Args:
+        name: of the module.
+        depth: how far below the head: 0 for the head and for what stands between it and the layers, 1 for the last
+            layer, 2 for the one before it, …; one more than there are layers for what stands before them.
+        head: whether it belongs to the task's head. Weights that the checkpoint lacked do, wherever they stand.
+        parameters: full names; a tensor with several names has each of them in its own block.
+    """
+
+    name: str
+    depth: int
+    head: bool
+    parameters: tuple[str, ...]
+
+
+def split(model: nn.Module, head: Head | None = None) -> list[Block]:
+    """All parameters of a model, each in one block, in the order in which inputs pass the blocks.
+
+    Args:
+        model: plain or PEFT-wrapped.
+        head: from `find_head`; without it, nothing but weights that the checkpoint lacked counts as head.
+    """
+    inner, prefix = _inner(model)
+    stack, depth_of_layers, after = _stack(inner)
+    tops = [f"{name}." for name in _head_names(inner, prefix, head)]
+    fresh = set(getattr(inner, "fresh_weights", ()))
+    found: dict[tuple[int, bool, str], list[str]] = {}
+    for name, _ in model.named_parameters(remove_duplicate=False):
+        own = name.removeprefix(prefix)
+        unit = _unit(own, stack)
+        if own.startswith(tuple(tops)) or _plain(own) in fresh:
+            place = (0, True, unit)
+        elif unit.startswith(f"{stack}."):
+            place = (depth_of_layers - int(unit.rpartition(".")[2]), False, unit)
+        elif f"{unit}.".startswith(after):
+            place = (0, False, unit)
+        else:
+            place = (depth_of_layers + 1, False, unit)
+        found.setdefault(place, []).append(name)
+    blocks = [Block(unit, depth, top, tuple(names)) for (depth, top, unit), names in found.items()]
+    return sorted(blocks, key=lambda block: (-block.depth, block.head))  # stable: as registered within a depth
+
+
+def num_layers(model: nn.Module) -> int:
+    """How many layers the stack has; 0 where there is none."""
+    return _stack(_inner(model)[0])[1]
+
+
+def layer_name(model: nn.Module, index: int) -> str:
+    """Full name of a layer of the stack, counted from its end if negative."""
+    stack, depth, _ = _stack(_inner(model)[0])
+    return f"{stack}.{index if index >= 0 else depth + index}"
+
+
+def bare(name: str) -> str:
+    """A parameter's name without what FSDP, compilation and activation checkpointing put into it."""
+    for part in ("_fsdp_wrapped_module.", "_checkpoint_wrapped_module.", "_orig_mod."):
+        name = name.replace(part, "")
+    return name
+
+
+def _inner(model: nn.Module) -> tuple[nn.Module, str]:
+    """The plain model inside an adapter, and what precedes its names; the model itself if there is no adapter."""
+    if not is_peft(model):
+        return model, ""
+    inner = model.get_base_model()  # type: ignore[operator]
+    return inner, next(f"{name}." for name, module in model.named_modules() if module is inner)
+
+
+def _stack(model: nn.Module) -> tuple[str, int, tuple[str, ...]]:
+    """Name of the stack of layers, how many there are, and what stands between them and the head."""
+    try:
+        stack, blocks = layers(model)
+    except ValueError:
+        return "", 0, ()
+    return stack, len(blocks), tuple(_between(model, stack))
+
+
+def _plain(name: str) -> str:
+    """A parameter's name before an adapter was put on the model."""
+    for part in ("original_module.", "modules_to_save.default.", "base_layer."):
+        name = name.replace(part, "")
+    return bare(name)
+
+
+def _head_names(inner: nn.Module, prefix: str, head: Head | None) -> list[str]:
+    if head is None:
+        return []
+    own = replace(head, name=head.name.removeprefix(prefix))
+    try:
+        return head_modules(inner, own)
+    except ValueError:  # no layers to tell the backbone by
+        return [own.name.split(".")[0]]
+
+
+def _unit(name: str, stack: str) -> str:
+    """The outermost module that holds a parameter and not the stack; a layer, if the parameter is in the stack."""
+    parts = name.split(".")
+    if stack and name.startswith(f"{stack}."):
+        return ".".join(parts[: stack.count(".") + 2])
+    for end in range(1, len(parts)):
+        unit = ".".join(parts[:end])
+        if not f"{stack}.".startswith(f"{unit}."):
+            return unit
+    return name
+
+
+def _between(model: nn.Module, stack: str) -> list[str]:
+    """Backbone parts after the layers (pooler, final norm).
+
+    Relative positions stand there too in some models, but serve all layers: from an embedding on, nothing is counted.
+    """
+    before = set(embeddings(model))
+    parent, _, last = stack.rpartition(".")
+    out: list[str] = []
+    while parent:
+        names = [n for n, _ in model.get_submodule(parent).named_children()]
+        after = [f"{parent}.{n}" for n in names[names.index(last) + 1 :]]
+        out += [f"{n}." for n in takewhile(lambda n: n not in before, after)]
+        parent, _, last = parent.rpartition(".")
+    return out

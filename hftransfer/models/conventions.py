@@ -1,0 +1,52 @@
+"""TensorFlow's conventions in torch's places: a decay where a momentum belongs, a share kept for one dropped.
+
+transformers copied these settings of MobileNets and EfficientNet as they stood. A MobileNetV1 as it comes replaces all
+its running statistics in one step of training and drops 99.9 % of its features.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+
+from torch import nn
+
+from .batch_norm import batch_norms
+
+logger = logging.getLogger(__name__)
+
+FASTEST = 0.5  # a momentum above it is a decay: nobody means a batch to outweigh all that came before
+DENSEST = 0.8  # a dropout from here on is the share that is kept
+
+
+def mend_conventions(model: nn.Module, momentum: float | None = None) -> list[str]:
+    """Sets batch norms of momentum above 0.5, and dropouts of 0.8 or more, to one minus it, with one logged line.
+
+    running = (1 - momentum)·running + momentum·batch is torch's momentum; TensorFlow's is its complement.
+
+    Args:
+        model: changed in place; its config, and what is saved, are not.
+        momentum: for every batch norm instead, without a word.
+
+    Returns:
+        What was mended, one entry a value.
+    """
+    mended: Counter[str] = Counter()
+    for norm in batch_norms(model).values():
+        if momentum is not None:
+            norm.momentum = momentum
+        elif norm.momentum is not None and norm.momentum > FASTEST:
+            mended[f"batch norm of momentum {norm.momentum:g} -> {1 - norm.momentum:.4g}"] += 1
+            norm.momentum = round(1 - norm.momentum, 6)
+    for module in model.modules():
+        if isinstance(module, nn.modules.dropout._DropoutNd) and DENSEST <= module.p < 1:
+            mended[f"dropout of {module.p:g} -> {1 - module.p:.4g}"] += 1
+            module.p = round(1 - module.p, 6)
+    found = [f"{count} x {what}" for what, count in mended.items()]
+    if found:
+        logger.warning(
+            "%s has TensorFlow's conventions where torch has their complement; mended: %s.",
+            type(model).__name__,
+            ", ".join(found),
+        )
+    return found

@@ -1,0 +1,334 @@
+"""Several adapters over one backbone: one a domain, switched and stored together; a task adapter over a domain's.
+
+PEFT holds any number of adapters of one kind in a model; this module says which combinations of them are right.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch import nn
+
+from ..messages import nearest
+from .adapters import is_peft
+from .folders import new_folder
+from .members import ADAPTER, adapter_config, is_adapter, load_headed, plain_class
+from .structure import backbone_prefix
+
+WEIGHTS = "adapter_model.safetensors"
+# Two of them active at once compute what the two merged one after the other do. Not so OFT's, whose rotations are
+# merged in the other order; LN tuning and AdaLoRA take one adapter at a time.
+STACKABLE = ("LORA", "LOHA", "LOKR", "IA3", "BOFT", "VERA", "HRA", "FOURIERFT")
+
+
+# ---- one adapter a domain
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What adapters take on disk beside their backbone, in bytes; `heads` is the part of `adapters` that is heads."""
+
+    adapters: Mapping[str, int]
+    heads: Mapping[str, int]
+    backbone: int
+
+    @property
+    def share(self) -> float:
+        """All adapters, heads included, over the backbone."""
+        return sum(self.adapters.values()) / self.backbone
+
+    def __str__(self) -> str:
+        each = ", ".join(f"{n} {size / 2**20:.2f} MiB" for n, size in self.adapters.items())
+        heads = sum(self.heads.values()) / 2**20
+        return (
+            f"{each} (heads {heads:.2f} MiB of it): {100 * self.share:.1f} % of the backbone's "
+            f"{self.backbone / 2**20:.1f} MiB"
+        )
+
+
+def load_domains(
+    base: Any,
+    folders: Mapping[str, str | os.PathLike[str]] | str | os.PathLike[str],
+    labels: Sequence[str] | None = None,
+) -> Any:
+    """One backbone with an adapter for each domain, the first one switched on.
+
+    Args:
+        base: a plain model, or the Hub id or folder of the backbone (then `labels` are needed).
+        folders: adapter folders by domain; or one folder that `save_domains` wrote.
+        labels: label names in the order of the logits.
+
+    Returns:
+        A `PeftModel` in eval mode. Adapters bring the heads that they were trained with.
+
+    Raises:
+        ValueError: a name that PEFT cannot use, a folder without an adapter, adapters of different kinds or of
+            different backbones.
+        FileNotFoundError: no such folder.
+
+    Example:
+        >>> model = load_domains(base, {"medical": "runs/medical", "law": "runs/law"})
+        >>> switch_domain(model, "law")
+    """
+    from peft import PeftModel
+
+    paths = _adapter_paths(folders)
+    _check_bases(base, paths)
+    (first, path), *others = paths.items()
+    if isinstance(base, (str, os.PathLike)):
+        if not labels:
+            raise ValueError("`labels` are missing: an adapter's folder does not name its labels. Give them in order.")
+        base, _ = load_headed(os.fspath(base), plain_class(path), labels)
+    if is_peft(base):
+        raise ValueError("The base is PEFT-wrapped already; give the plain model that the adapters were trained on.")
+    model = PeftModel.from_pretrained(base, path, adapter_name=first)
+    for name, path in others:
+        model.load_adapter(path, name)
+    return switch_domain(model, first)
+
+
+def switch_domain(model: Any, *names: str) -> Any:
+    """Switches to a domain's adapter and head, frozen, in eval mode; to several at once, one over the other; or, with
+    no name, to the backbone alone.
+
+    Raises:
+        ValueError: an unknown name, or adapters that cannot be active together.
+    """
+    check_known(model, names)
+    if not names:
+        model.base_model.disable_adapter_layers()
+        return model.eval()
+    if len(names) > 1:
+        _check_stackable(model, names)
+    model.base_model.enable_adapter_layers()
+    model.base_model.set_adapter(list(names), inference_mode=True)
+    model.active_adapter = names[-1]
+    return model.eval()
+
+
+def save_domains(model: Any, folder: str | os.PathLike[str]) -> Stored:
+    """Writes every adapter, each to a folder of its name, whole or not at all; the backbone is not written.
+
+    Returns:
+        What they take on disk.
+
+    Raises:
+        FileExistsError: the folder exists.
+    """
+    sizes: dict[str, int] = {}
+    heads: dict[str, int] = {}
+    prefix = model.base_model.prefix
+    with new_folder(folder) as staging:
+        for name in model.peft_config:
+            model.save_pretrained(staging, selected_adapters=[name])
+            own = staging / name
+            if name == "default":  # PEFT puts it above the others
+                own.mkdir()
+                for file in (ADAPTER, WEIGHTS):
+                    os.replace(staging / file, own / file)
+            sizes[name] = (own / WEIGHTS).stat().st_size
+            with safe_open(str(own / WEIGHTS), "pt") as tensors:
+                whole = [tensors.get_tensor(key) for key in tensors.keys() if prefix not in key]
+            heads[name] = sum(t.numel() * t.element_size() for t in whole)
+        for card in staging.rglob("README.md"):  # PEFT's, which names paths of this machine
+            card.unlink()
+    return Stored(sizes, heads, _backbone_bytes(model))
+
+
+# ---- a task adapter over a domain's
+
+
+def stack_adapter(
+    model: Any, peft_config: Any, name: str = "task", domain: str | None = None, freeze_domain: bool = True
+) -> Any:
+    """Puts a new adapter over a trained one and makes both active: the domain's stays as it is, the task's learns.
+
+    The head belongs to the new adapter. Where the domain's adapter brings a head, the new one starts from it and the
+    old one is let go of: one model has one head at a time.
+
+    Args:
+        model: a `PeftModel` with the domain's adapter, trained; changed in place.
+        peft_config: of the new adapter, of the same kind; open targets are those of the domain's.
+        name: of the new adapter.
+        domain: the adapter below; the active one when `None`.
+        freeze_domain: `False` trains both at once.
+
+    Returns:
+        The model, for `AdaptationTrainer(model=…)`. Merged, it is a plain model with equal logits.
+
+    Raises:
+        ValueError: the model has no adapter, the kinds differ, or two of the kind cannot be active at once.
+
+    Paper: Malik et al., *UDApter: Efficient Domain Adaptation Using Adapters*, EACL 2023.
+    """
+    if not is_peft(model):
+        raise ValueError(f"{type(model).__name__} has no adapter to stack on. Train the domain's adapter first.")
+    below = domain if domain is not None else model.active_adapters[0]
+    check_known(model, [below])
+    check_name(name, peft_config.peft_type.value)
+    if name in model.peft_config:
+        raise ValueError(f"There is an adapter {name!r} already; name the new one otherwise.")
+    under = model.peft_config[below]
+    config = copy.deepcopy(peft_config)
+    kinds = [config.peft_type.value, under.peft_type.value]
+    if kinds[0] != kinds[1]:
+        raise ValueError(f"The new adapter is {kinds[0]} and the domain's {kinds[1]}; both must be of one kind.")
+    _check_stackable(model, [below])
+    if getattr(config, "target_modules", "") in (None, "all-linear"):
+        config.target_modules = copy.copy(under.target_modules)
+        if kinds[0] == "IA3" and config.feedforward_modules is None:
+            config.feedforward_modules = copy.copy(under.feedforward_modules)
+    if getattr(config, "exclude_modules", "") is None:
+        config.exclude_modules = copy.copy(under.exclude_modules)
+    if getattr(config, "modules_to_save", "") is None:
+        config.modules_to_save = under.modules_to_save or _head_names(model.get_base_model())
+    model.add_adapter(name, config)
+    for wrapper in own_heads(model, [below]):
+        if name in wrapper.modules_to_save:
+            wrapper.modules_to_save[name].load_state_dict(wrapper.modules_to_save[below].state_dict())
+        wrapper.delete_adapter(below, new_active_adapters=[])
+    under.modules_to_save = None
+    model.base_model.set_adapter([below, name])
+    model.active_adapter = name
+    if freeze_domain:
+        model.base_model.set_requires_grad([below], False)
+    return model
+
+
+@contextmanager
+def kept_active(model: Any):
+    """Leaves active adapters, and what of them is trainable, as they were; loading weights sets both anew."""
+    if not is_peft(model):
+        yield
+        return
+    active, first = list(model.active_adapters), model.active_adapter
+    moving = {n: p.requires_grad for n, p in model.named_parameters()}
+    try:
+        yield
+    finally:
+        model.base_model.set_adapter(active)
+        model.active_adapter = first
+        for n, p in model.named_parameters():
+            p.requires_grad_(moving[n])
+
+
+def load_several(model: Any, folder: str | os.PathLike[str]) -> None:
+    """Reads the weights of all of a model's adapters back from a checkpoint; which are active stays.
+
+    Raises:
+        FileNotFoundError: the checkpoint lacks one of them.
+    """
+    from peft import set_peft_model_state_dict
+
+    with kept_active(model):
+        for name in model.peft_config:
+            file = Path(folder) / ("" if name == "default" else name) / WEIGHTS
+            if not file.is_file():
+                raise FileNotFoundError(f"{folder} has no weights of the adapter {name!r} ({file} is missing).")
+            set_peft_model_state_dict(model, load_file(str(file)), adapter_name=name)
+
+
+# ---- checks
+
+
+def _adapter_paths(folders: Any) -> dict[str, str]:
+    """Checked adapter folders by name."""
+    if isinstance(folders, (str, os.PathLike)):
+        root = Path(folders).expanduser()
+        if not root.is_dir():
+            raise FileNotFoundError(f"There is no folder {str(folders)!r}.")
+        folders = {item.name: item for item in sorted(root.iterdir()) if is_adapter(str(item))}
+        if not folders:
+            raise ValueError(f"{root} holds no folder with an adapter ({ADAPTER}).")
+    if not folders:
+        raise ValueError("There is no adapter: give a folder for each domain.")
+    for name, path in folders.items():
+        if not is_adapter(os.fspath(path)):
+            raise ValueError(f"{os.fspath(path)} holds no adapter ({ADAPTER} is missing).")
+        check_name(name, str(adapter_config(os.fspath(path)).get("peft_type")))
+    return {name: os.fspath(path) for name, path in folders.items()}
+
+
+def _check_bases(base: Any, paths: Mapping[str, str]) -> None:
+    """An adapter fits the weights that it was trained on, and no others."""
+    configs = {name: adapter_config(path) for name, path in paths.items()}
+    (first, one), *others = configs.items()
+    for name, other in others:
+        for key, what in (("peft_type", "kinds"), ("base_model_name_or_path", "backbones")):
+            if one.get(key) != other.get(key):
+                raise ValueError(
+                    f"The adapters {first!r} and {name!r} are of different {what} ({one.get(key)} and "
+                    f"{other.get(key)}): they cannot share one."
+                )
+    trained = one.get("base_model_name_or_path")
+    given = os.fspath(base) if isinstance(base, (str, os.PathLike)) else getattr(base, "name_or_path", "")
+    if trained and given and trained != given and Path(trained).expanduser() != Path(given).expanduser():
+        raise ValueError(
+            f"The adapters were trained on {trained}, the base is {given}: an adapter fits only the weights that it "
+            "was trained on. Load that base."
+        )
+
+
+def check_known(model: Any, names: Any) -> None:
+    if not is_peft(model):
+        raise ValueError(f"{type(model).__name__} has no adapters.")
+    for name in names:
+        if name not in model.peft_config:
+            known = list(model.peft_config)
+            raise ValueError(f"There is no adapter {name!r}; there is {', '.join(known)}.{nearest(name, known)}")
+
+
+def check_name(name: str, kind: str) -> None:
+    """PEFT keeps adapters as modules of that name, and confuses parts of a kind's prefix ("lora_") with it."""
+    from peft.mapping import PEFT_TYPE_TO_PREFIX_MAPPING
+
+    prefix = {key.value: value for key, value in PEFT_TYPE_TO_PREFIX_MAPPING.items()}.get(kind, "")
+    taken = ("default", "base_layer", "modules_to_save")
+    if name in prefix or name in taken or not re.fullmatch(r"[A-Za-z0-9][\w-]*", name):
+        raise ValueError(
+            f"{name!r} cannot be an adapter's name: use letters, digits, '-' and '_', not 'default', and no part of "
+            f"{prefix!r}."
+        )
+
+
+def _check_stackable(model: Any, names: Sequence[str]) -> None:
+    for name in names:
+        kind = model.peft_config[name].peft_type.value
+        if kind not in STACKABLE:
+            raise ValueError(f"Two {kind} adapters cannot be active at once; of {', '.join(STACKABLE)} they can.")
+
+
+def own_heads(model: Any, names: Any) -> list[Any]:
+    """Wrappers of modules of which any of the adapters has a copy of its own."""
+    from peft.utils import ModulesToSaveWrapper
+
+    found = [m for m in model.modules() if isinstance(m, ModulesToSaveWrapper)]
+    return [m for m in found if any(name in m.modules_to_save for name in names)]
+
+
+def _head_names(model: nn.Module) -> list[str]:
+    """Modules outside the backbone, and those inside it that the checkpoint lacked (a pooler)."""
+    prefix = backbone_prefix(model)
+    head = [n for n, m in model.named_children() if n != prefix and any(True for _ in m.parameters())]
+    fresh = sorted({key.rpartition(".")[0] for key in getattr(model, "fresh_weights", ())})
+    return head + [name for name in fresh if not f"{name}.".startswith(tuple(f"{h}." for h in head))]
+
+
+def _backbone_bytes(model: Any) -> int:
+    """The plain model's parameters, without any adapter's."""
+    from peft import get_peft_model_state_dict
+
+    size = sum(p.numel() * p.element_size() for p in model.parameters())
+    for name in model.peft_config:
+        own = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
+        size -= sum(t.numel() * t.element_size() for t in own.values())
+    return size

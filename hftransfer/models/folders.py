@@ -1,0 +1,31 @@
+"""Folders that are written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yields a folder to write to, beside `path`; it becomes `path` when the block ends, and is gone when it fails.
+
+    Raises:
+        FileExistsError: there is something at `path` already.
+    """
+    final = Path(path).expanduser()
+    if final.exists():
+        raise FileExistsError(f"{final} exists already; name an output folder that does not.")
+    final.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=f".{final.name}-", dir=final.parent))
+    try:
+        yield staging
+        os.chmod(staging, 0o755)  # mkdtemp's own is for its maker's eyes only
+        os.rename(staging, final)
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise

@@ -1,0 +1,249 @@
+"""Trained models by folder, brought to one form: the same class, the same names of weights, readable one at a time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import nn
+from transformers import AutoConfig, PreTrainedConfig
+
+from .loading import load_as, load_processing
+from .structure import backbone_prefix
+
+ADAPTER = "adapter_config.json"
+# Says how a model is trained or called, not what it computes of its weights.
+HARMLESS = {
+    *PreTrainedConfig().to_dict(),
+    "_name_or_path",
+    "model_type",
+    "initializer_range",
+    "use_cache",
+    "hftransfer",
+}
+TASK_TYPES = {"SEQ_CLS": "AutoModelForSequenceClassification", "TOKEN_CLS": "AutoModelForTokenClassification"}
+
+
+@dataclass(frozen=True)
+class Member:
+    """A model on disk whose tensors are read when they are asked for.
+
+    Args:
+        name: how it is called in tables.
+        file: its tensors, by the names that the live model has for them.
+        fresh: names of what the checkpoint lacked (a head that was new when training began).
+    """
+
+    name: str
+    file: Path
+    fresh: frozenset[str] = field(default=frozenset())
+
+    def read(self, name: str) -> torch.Tensor:
+        """One tensor; the rest stays on disk."""
+        with safe_open(str(self.file), "pt") as tensors:
+            return tensors.get_tensor(name)
+
+
+def plain_class(path: str) -> type:
+    """The class that wrote a checkpoint, or whose adapter stands there.
+
+    Raises:
+        ValueError: the config names none that transformers has, or one without a head.
+    """
+    if is_adapter(path):
+        config = adapter_config(path)
+        mapped = (config.get("auto_mapping") or {}).get("base_model_class")
+        names = [name for name in (mapped, TASK_TYPES.get(str(config.get("task_type")))) if name]
+    else:
+        names = load_as(AutoConfig, path).architectures or []
+    found = getattr(transformers, names[0], None) if names else None
+    if found is None or not names[0].endswith("Classification"):
+        raise ValueError(
+            f"{path}: {names[0] if names else 'a config that names no class'} is no classifier of transformers. Give "
+            "folders that training has saved."
+        )
+    return found
+
+
+def is_adapter(path: str) -> bool:
+    return (Path(path).expanduser() / ADAPTER).is_file()
+
+
+def load_headed(path: str, cls: type, names: Sequence[str], dtype: str | None = None) -> tuple[Any, set[str]]:
+    """A plain checkpoint as `cls` with a head for `names`, and the names of the weights that it lacked."""
+    options: dict[str, Any] = {
+        "num_labels": len(names),
+        "id2label": dict(enumerate(names)),
+        "label2id": {name: i for i, name in enumerate(names)},
+        "ignore_mismatched_sizes": True,
+        "output_loading_info": True,
+        "trust_remote_code": False,
+        "dtype": dtype or "auto",
+    }
+    model, found = load_as(cls, path, **options)
+    return model, {*found["missing_keys"], *(key for key, *_ in found["mismatched_keys"])}
+
+
+def load_member(
+    path: str, cls: type, names: Sequence[str], dtype: str | None = None, strict: bool = True
+) -> tuple[nn.Module, frozenset[str]]:
+    """A checkpoint as a plain model of class `cls` with a head for `names`; a PEFT folder is merged.
+
+    Args:
+        path: folder or Hub id.
+        cls: from `plain_class`.
+        names: label names in order.
+        dtype: of the weights; the checkpoint's own when `None`.
+        strict: refuse a checkpoint that lacks weights.
+
+    Returns:
+        The model in eval mode, and the names of the weights that the checkpoint lacked.
+
+    Raises:
+        ValueError: it lacks weights and `strict` is on.
+        FileNotFoundError: as `load_model`.
+    """
+    adapter = is_adapter(path)
+    model, fresh = load_headed(_base_of(path) if adapter else path, cls, names, dtype)
+    if adapter:
+        from peft import PeftModel
+
+        model = PeftModel.from_pretrained(model, path)
+        own = [name for name, module in model.get_base_model().named_modules() if hasattr(module, "modules_to_save")]
+        fresh = {key for key in fresh if not key.startswith(tuple(f"{name}." for name in own))}
+        model = model.merge_and_unload()
+    if strict and fresh:
+        raise ValueError(
+            f"{path} lacks weights of {cls.__name__} for {len(names)} labels: {', '.join(sorted(fresh))}."
+        )
+    return model.eval(), frozenset(fresh)
+
+
+def write_member(name: str, model: nn.Module, folder: Path, fresh: frozenset[str] = frozenset()) -> Member:
+    """Writes a model's tensors under the names that the model has for them. What `save_pretrained` writes may go by
+    older names, and a checkpoint of the bare backbone lacks a prefix; so folders are not read directly."""
+    file = folder / f"{len(list(folder.iterdir()))}.safetensors"
+    save_file({key: value.detach().contiguous() for key, value in tensors_of(model).items()}, str(file))
+    return Member(name, file, fresh)
+
+
+def tensors_of(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Parameters, tied ones once, and the buffers that are saved, by name."""
+    saved = set(model.state_dict())
+    return dict(model.named_parameters()) | {n: b for n, b in model.named_buffers() if n in saved}
+
+
+def check_alike(first: Any, other: Any, where: str, against: str) -> None:
+    """Makes sure that two models compute the same function of their weights.
+
+    Raises:
+        ValueError: they differ in class, in settings, or in names, shapes or dtype of their weights.
+    """
+    if type(first) is not type(other):
+        raise ValueError(
+            f"{where} is a {type(other).__name__}, {against} a {type(first).__name__}: only models of one "
+            "architecture can be averaged."
+        )
+    mine, theirs = first.config.to_dict(), other.config.to_dict()
+    for key in sorted(set(mine) & set(theirs) - HARMLESS):
+        if mine[key] != theirs[key] and "drop" not in key and not key.endswith("token_id"):
+            raise ValueError(
+                f"{where} and {against} differ in {key} ({theirs[key]!r} and {mine[key]!r}): only models of one "
+                "architecture can be averaged."
+            )
+    a, b = tensors_of(first), tensors_of(other)
+    for key in sorted(set(a) | set(b)):
+        if key not in a or key not in b or a[key].shape != b[key].shape:
+            shapes = [tuple(x[key].shape) if key in x else "missing" for x in (b, a)]
+            raise ValueError(f"{where} and {against} differ in {key}: {shapes[0]} and {shapes[1]}.")
+        if a[key].dtype != b[key].dtype:
+            raise ValueError(
+                f"{where} holds {b[key].dtype} weights, {against} {a[key].dtype}: say in which they are averaged, "
+                'with `dtype="float32"` for instance.'
+            )
+
+
+def check_labels(names: Sequence[str], other: Sequence[str] | None, where: str, against: str) -> None:
+    """Raises `ValueError` unless two heads have the same labels in the same order."""
+    if other is None or tuple(other) == tuple(names):
+        return
+    same = set(other) == set(names)
+    raise ValueError(
+        f"{where} and {against} have {'the same labels in another order' if same else 'other labels'}: "
+        f"{', '.join(other)}; {', '.join(names)}. "
+        + ("Train them with one order of labels." if same else "Only models of the same labels can be averaged.")
+    )
+
+
+def labels_of(path: str) -> tuple[str, ...] | None:
+    """The label names of a folder; `None` for an adapter, whose folder has none."""
+    if is_adapter(path):
+        return None
+    config = load_as(AutoConfig, path)
+    return tuple(str(config.id2label[i]) for i in sorted(config.id2label))
+
+
+def foreign_head(start: str, model: Any, names: Sequence[str], against: str) -> frozenset[str]:
+    """Names of a start's head weights, if the head is for other labels than ours.
+
+    Raises:
+        ValueError: it is for the same labels in another order.
+    """
+    if is_adapter(start) or not (load_as(AutoConfig, start).architectures or [""])[0].endswith("Classification"):
+        return frozenset()
+    theirs = labels_of(start)
+    stock = theirs is None or all(name == f"LABEL_{i}" for i, name in enumerate(theirs))
+    if theirs is None or stock or tuple(theirs) == tuple(names):
+        return frozenset()
+    if set(theirs) == set(names):
+        check_labels(names, theirs, start, against)
+    inside = f"{backbone_prefix(model)}."
+    return frozenset(name for name, _ in model.named_parameters() if not name.startswith(inside))
+
+
+def load_processor(path: str, model: Any) -> Any | None:
+    """The tokenizer or image processor that stands in a folder; `None` when there is none."""
+    text = model.main_input_name == "input_ids"
+    folder = Path(path).expanduser()
+    marks = ("tokenizer_config.json", "tokenizer.json", "vocab.txt") if text else ("preprocessor_config.json",)
+    if folder.is_dir() and not any((folder / mark).is_file() for mark in marks):
+        return None
+    return load_processing(path, modality="text" if text else "image")
+
+
+def check_processors(first: Any, other: Any, where: str, against: str) -> None:
+    """Raises `ValueError` when two folders turn the same input into different numbers."""
+    if first is None or other is None:
+        return
+    text = hasattr(first, "get_vocab")
+    same = first.get_vocab() == other.get_vocab() if text else _settings(first) == _settings(other)
+    if not same:
+        raise ValueError(
+            f"The {'tokenizers' if text else 'image processors'} of {where} and {against} differ: the same input is "
+            "not the same to both models, and their average would fit neither."
+        )
+
+
+def _settings(processor: Any) -> Mapping[str, Any]:
+    return {k: v for k, v in processor.to_dict().items() if k not in ("image_processor_type", "_processor_class")}
+
+
+def _base_of(path: str) -> str:
+    base = adapter_config(path).get("base_model_name_or_path")
+    if not base:
+        raise ValueError(
+            f"{path} is an adapter that does not say of which model. Save it merged (merge_adapter=True)."
+        )
+    return base
+
+
+def adapter_config(path: str) -> dict[str, Any]:
+    """What PEFT wrote of an adapter."""
+    return json.loads((Path(path).expanduser() / ADAPTER).read_text(encoding="utf-8"))

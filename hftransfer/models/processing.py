@@ -1,0 +1,96 @@
+"""A tokenizer or an image processor made to fit: checked against the data, given a size, told of padding."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from .loading import check_tokenizer
+
+
+def fit_processing(
+    processing: Any, model: Any, modality: str, words: bool = False, image_size: int | None = None
+) -> Any:
+    """The processing class that a run uses and saves.
+
+    Args:
+        processing: a tokenizer, an image processor, or a processor that holds one.
+        model: which it belongs to.
+        modality: what the data is.
+        words: inputs are pre-split words.
+        image_size: height and width instead of the processor's own.
+
+    Raises:
+        TypeError: it is for other data.
+        ValueError: a tokenizer that cannot pad, or cannot tell words; a model of other than three channels.
+    """
+    if modality == "image":
+        processing = getattr(processing, "image_processor", processing)
+        if "pixel_values" not in getattr(processing, "model_input_names", ()):
+            raise TypeError(
+                f"processing_class is a {type(processing).__name__}, and the data is images: pass the image processor "
+                "that belongs to the model."
+            )
+        check_channels(getattr(model.config, "num_channels", 3))
+        return processing if image_size is None else resized(processing, image_size)
+    processing = getattr(processing, "tokenizer", processing)
+    if not hasattr(processing, "pad_token_id"):
+        raise TypeError(
+            f"processing_class is a {type(processing).__name__}, and the data is text: pass the tokenizer that "
+            "belongs to the model."
+        )
+    check_tokenizer(processing, model)
+    if words and not processing.is_fast:
+        raise ValueError(
+            f"{type(processing).__name__} is no fast tokenizer, and tagging needs one to know which sub-words make a "
+            "word. Load it with `AutoTokenizer.from_pretrained(...)`."
+        )
+    return processing
+
+
+def check_channels(channels: int) -> None:
+    """Raises `ValueError` for a model that does not look at RGB."""
+    if channels != 3:
+        raise ValueError(
+            f"num_channels={channels}, but images come as RGB here and in transformers' pipeline: use a model of 3."
+        )
+
+
+def resized(processor: Any, image_size: int) -> Any:
+    """A copy of an image processor that makes squares of `image_size` pixels, without cropping."""
+    square = {"height": image_size, "width": image_size}
+    settings = processor.to_dict() | {"do_resize": True, "size": square}
+    if settings.get("do_center_crop"):
+        settings |= {"do_center_crop": False, "crop_size": square}
+    settings.pop("image_processor_type", None)
+    return type(processor)(**settings)
+
+
+def longest_input(processing: Any, model: Any, modality: str, wanted: int | None) -> int | None:
+    """How many tokens a text may have: what the user says, or the shortest of what tokenizer, config and positions
+    allow; `None` when nobody says, and for images.
+
+    Raises:
+        ValueError: more than the model has positions for.
+    """
+    if modality != "text":
+        return None
+    positions = _positions(model)
+    if wanted is not None:
+        if positions is not None and wanted > positions:
+            raise ValueError(
+                f"max_length={wanted}, but {type(model).__name__} has only {positions} positions. Leave it out to cut "
+                "at the model's own limit."
+            )
+        return wanted
+    known = [processing.model_max_length, getattr(model.config, "max_position_embeddings", None), positions]
+    return min((n for n in known if isinstance(n, int) and 0 < n < 1_000_000), default=None)
+
+
+def _positions(model: torch.nn.Module) -> int | None:
+    """How many tokens the table of absolute positions reaches, if the model has one (RoBERTa counts from pad + 1)."""
+    for name, module in model.named_modules():
+        if name.endswith(("position_embeddings", "wpe")) and isinstance(module, torch.nn.Embedding):
+            return module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
+    return None

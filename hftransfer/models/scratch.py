@@ -1,0 +1,91 @@
+"""A model from scratch: a config in, fresh weights and a processing class that fits out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import transformers
+from transformers import AutoConfig, PreTrainedModel
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING, CONFIG_MAPPING_NAMES
+
+from ..messages import nearest
+from .loading import head_class, label_settings, no_such_head
+from .processing import check_channels
+
+EXAMPLE = '{"model_type": "resnet", "hidden_sizes": [16, 32, 64], "depths": [1, 1, 1]}'
+
+
+def fresh_processing(settings: Mapping[str, Any], modality: str, given: Any, image_size: int | None) -> Any:
+    """The processing class of a model from scratch: the one given, or for images one that makes squares of
+    `image_size` pixels with values in -1 … 1.
+
+    Raises:
+        ValueError: text without a tokenizer, images without a size.
+    """
+    if given is not None:
+        return given
+    if modality == "text":
+        raise ValueError(
+            "A text model from scratch has no tokenizer of its own: pass one as processing_class; in the recipe, "
+            "--processor with the Hub id or folder of one."
+        )
+    image_size = image_size or settings.get("image_size")
+    if image_size is None:
+        raise ValueError("image_size is missing: a model from scratch says nothing of it. Set it, e.g. image_size=32.")
+    processor = getattr(transformers, "ViTImageProcessorPil", None) or transformers.ViTImageProcessor
+    half = [0.5, 0.5, 0.5]
+    return processor(size={"height": image_size, "width": image_size}, image_mean=half, image_std=half)
+
+
+def fresh_model(
+    settings: Mapping[str, Any],
+    task: str,
+    names: Sequence[str],
+    modality: str = "text",
+    processing_class: Any = None,
+    image_size: int | None = None,
+) -> PreTrainedModel:
+    """Builds a native transformers model with random weights.
+
+    Args:
+        settings: `model_type` and whatever else its config takes.
+        task: one of `hftransfer.data.labels.TASKS`.
+        names: label names in the order of the logits.
+        modality: `"text"` or `"image"`.
+        processing_class: a tokenizer's size and padding go to the config, unless it says otherwise.
+        image_size: goes to the config, if it has a place for it.
+
+    Raises:
+        ValueError: no `model_type`, or an unknown one; a key that its config does not have, or a value that it
+            refuses; a kind of model that has no such head.
+    """
+    settings = dict(settings)
+    kind = settings.pop("model_type", None)
+    if kind not in CONFIG_MAPPING_NAMES:
+        raise ValueError(
+            f"model_config: model_type={kind!r} is no kind of model that transformers has."
+            f"{nearest(kind, CONFIG_MAPPING_NAMES)} An example: {EXAMPLE}."
+        )
+    cls = CONFIG_MAPPING[kind]
+    known = set(cls().to_dict()) | set(cls.attribute_map)
+    for key in settings:
+        if key not in known:
+            raise ValueError(f"model_config: {cls.__name__} has no setting {key!r}.{nearest(key, known)}")
+    if modality == "image":
+        check_channels(settings.get("num_channels", 3))
+        if image_size is not None and "image_size" in known:
+            settings.setdefault("image_size", image_size)
+    else:
+        settings.setdefault("vocab_size", len(processing_class))
+        settings.setdefault("pad_token_id", processing_class.pad_token_id)
+    try:
+        config = AutoConfig.for_model(kind, **settings, **label_settings(task, names))
+        return head_class(task, modality).from_config(config)
+    except Exception as error:  # configs check themselves, each in its own way
+        if isinstance(error, ValueError):
+            plain = no_such_head(error, f"model_config: {kind!r}", task, modality)
+            if plain is not error:
+                raise plain from error
+        reason = " ".join(str(error).split())
+        raise ValueError(f"model_config: {kind!r} cannot be built of these settings: {reason}") from error

@@ -1,0 +1,399 @@
+"""Adapters by domain: switched, stored, added up in float64, stacked under a task's, merged to equal logits."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+
+import numpy as np
+import peft
+import pytest
+import runs
+import tiny
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.numpy import load_file
+from transformers import AutoModelForSequenceClassification, BertConfig, BertForSequenceClassification
+
+from hftransfer.models.adapter_sums import combine_adapters
+from hftransfer.models.adapters import attach_adapter, merged
+from hftransfer.models.domain_adapters import (
+    load_domains,
+    save_domains,
+    stack_adapter,
+    switch_domain,
+)
+from hftransfer.models.tap import find_head
+
+BATCH = tiny.tokenizer()(["w1 w2 up", "w3"], padding=True, return_tensors="pt")
+QV = ["query", "value"]
+
+
+def logits(model):
+    with torch.no_grad():
+        return model.eval()(**BATCH).logits
+
+
+def base():
+    return tiny.bert(seed=0).eval()
+
+
+def moved(model, seed: int, scale: float = 0.1):
+    """Makes an adapter that does something, of whatever kind."""
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(scale * torch.randn_like(parameter))
+    return model
+
+
+def domains(folder, configs=None, heads=True) -> dict[str, str]:
+    """Trained adapters of three domains over one saved base."""
+    if not (folder / "base").exists():
+        base().save_pretrained(folder / "base")
+    out = {}
+    for i, name in enumerate(("medical", "law", "press")):
+        model = AutoModelForSequenceClassification.from_pretrained(folder / "base")
+        config = (configs or {}).get(
+            name, LoraConfig(r=2 + i, target_modules=QV, modules_to_save=["classifier"] if heads else None)
+        )
+        moved(get_peft_model(model, config), i + 1).save_pretrained(folder / name)
+        out[name] = str(folder / name)
+    return out
+
+
+@pytest.fixture
+def three(tmp_path):
+    paths = domains(tmp_path)
+    return AutoModelForSequenceClassification.from_pretrained(tmp_path / "base"), paths
+
+
+# ---- one a domain
+
+
+def test_a_switch_gives_each_domain_its_own_adapter_and_head(three):
+    plain, paths = three
+    alone = {}
+    for name, path in paths.items():
+        alone[name] = logits(PeftModel.from_pretrained(copy.deepcopy(plain), path))
+    without = logits(copy.deepcopy(plain))
+    model = load_domains(plain, paths)
+    assert torch.equal(logits(model), alone["medical"])
+    for name in ("press", "law", "medical"):
+        assert torch.equal(logits(switch_domain(model, name)), alone[name])
+        assert not any(p.requires_grad for p in model.parameters())
+    assert torch.equal(logits(switch_domain(model)), without)
+    assert torch.equal(logits(switch_domain(model, "law")), alone["law"])
+
+
+def test_all_are_stored_together_and_come_back(three, tmp_path):
+    plain, paths = three
+    model = load_domains(plain, paths)
+    before = {name: logits(switch_domain(model, name)) for name in paths}
+    stored = save_domains(model, tmp_path / "all")
+    assert {p.name for p in (tmp_path / "all").iterdir()} == set(paths)
+    assert not list((tmp_path / "all").rglob("README.md"))
+    assert stored.adapters == {n: (tmp_path / "all" / n / "adapter_model.safetensors").stat().st_size for n in paths}
+    head = 4 * sum(p.numel() for p in plain.classifier.original_module.parameters())
+    assert stored.heads == dict.fromkeys(paths, head)
+    again = load_domains(str(tmp_path / "base"), tmp_path / "all", labels=tiny.LABELS)
+    for name in paths:
+        assert torch.equal(logits(switch_domain(again, name)), before[name])
+    with pytest.raises(FileExistsError):
+        save_domains(model, tmp_path / "all")
+
+
+def test_three_domains_take_less_than_a_twentieth_of_a_minilm(tmp_path):
+    """Rank 8 on every linear layer, heads included, beside six layers of width 384."""
+    config = BertConfig(
+        vocab_size=30522,
+        hidden_size=384,
+        num_hidden_layers=6,
+        num_attention_heads=12,
+        intermediate_size=1536,
+        num_labels=3,
+    )
+    model = BertForSequenceClassification(config).eval()
+    size = 4 * sum(p.numel() for p in model.parameters())
+    head = find_head(model, {"input_ids": torch.tensor([[1, 2, 3]])})
+    wrapped = attach_adapter(model, LoraConfig(r=8), head)
+    for name in ("medical", "law"):
+        wrapped.add_adapter(name, copy.deepcopy(wrapped.peft_config["default"]))
+    stored = save_domains(wrapped, tmp_path / "all")
+    assert stored.backbone == size
+    assert len(stored.adapters) == 3
+    assert sum(stored.adapters.values()) == sum(
+        p.stat().st_size for p in (tmp_path / "all").rglob("adapter_model.safetensors")
+    )
+    assert 0.03 < stored.share < 0.05
+    assert "% of the backbone's" in str(stored)
+
+
+# ---- sums
+
+
+def weights_of(paths, plain, combination, head=None) -> dict[str, np.ndarray]:
+    """Every weight of the sum, in float64, from the files alone."""
+    out = {n: p.detach().double().numpy().copy() for n, p in plain.named_parameters()}
+    heads = {"classifier.weight": 0.0, "classifier.bias": 0.0}
+    for name, weight in combination.items():
+        config = json.loads(Path(paths[name], "adapter_config.json").read_text())
+        tensors = {k: v.astype(np.float64) for k, v in load_file(f"{paths[name]}/adapter_model.safetensors").items()}
+        scale = config["lora_alpha"] / (config["r"] ** 0.5 if config["use_rslora"] else config["r"])
+        for key in tensors:
+            if key.endswith("lora_A.weight"):
+                target = key.removeprefix("base_model.model.").removesuffix(".lora_A.weight") + ".weight"
+                up = tensors[key.replace("lora_A", "lora_B")]
+                out[target] += weight * scale * up @ tensors[key]
+            elif key.endswith("lora_embedding_A"):
+                target = key.removeprefix("base_model.model.").removesuffix(".lora_embedding_A") + ".weight"
+                out[target] += weight * scale * (tensors[key.replace("_A", "_B")] @ tensors[key]).T
+        for key in heads:
+            if f"base_model.model.{key}" in tensors and (head is None or head == name):
+                heads[key] = heads[key] + (weight if head is None else 1.0) * tensors[f"base_model.model.{key}"]
+    return out | {key: value for key, value in heads.items() if not isinstance(value, float)}
+
+
+def double_logits(weights: dict[str, np.ndarray]) -> torch.Tensor:
+    model = base().double()
+    model.load_state_dict({n: torch.from_numpy(np.asarray(x)) for n, x in weights.items()}, strict=False)
+    return logits(model)
+
+
+@pytest.mark.parametrize(
+    ("combination", "head"),
+    [
+        ({"medical": 0.5, "law": 0.3, "press": 0.2}, None),
+        ({"medical": 1.0, "law": -1.0}, "medical"),
+        ({"press": -0.7}, "law"),
+        ({"law": 1.0}, None),
+    ],
+)
+def test_a_weighted_sum_has_the_logits_of_the_summed_weights(three, combination, head):
+    plain, paths = three
+    used = {**({head: 0.0} if head else {}), **combination}
+    expected = double_logits(weights_of(paths, plain, used, head))
+    model = combine_adapters(load_domains(plain, paths), combination, "sum", head)
+    assert model.active_adapters == ["sum"]
+    torch.testing.assert_close(logits(model).double(), expected, rtol=0, atol=2e-6)
+    torch.testing.assert_close(logits(merged(model)).double(), expected, rtol=0, atol=2e-6)
+
+
+def test_ranks_scales_and_targets_may_differ(tmp_path):
+    configs = {
+        "medical": LoraConfig(r=4, lora_alpha=3, use_rslora=True, target_modules=["query"]),
+        "law": LoraConfig(r=2, lora_alpha=5, target_modules=["value", "dense"], exclude_modules=["classifier"]),
+        "press": LoraConfig(r=3, target_modules=["key", "word_embeddings"]),
+    }
+    paths = domains(tmp_path, configs)
+    plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "base")
+    combination = {"medical": 0.8, "law": -1.5, "press": 0.4}
+    expected = double_logits(weights_of(paths, plain, combination))
+    model = combine_adapters(load_domains(plain, paths), combination, "sum")
+    torch.testing.assert_close(logits(model).double(), expected, rtol=0, atol=2e-6)
+    stored = save_domains(model, tmp_path / "all")
+    assert set(stored.adapters) == {*paths, "sum"}
+
+
+def test_the_stock_sum_is_wrong_under_rank_stabilised_lora(tmp_path):
+    """Why `combine_adapters` does not call it."""
+    config = LoraConfig(r=4, use_rslora=True, target_modules=QV)
+    paths = domains(tmp_path, {name: copy.deepcopy(config) for name in ("medical", "law", "press")})
+    model = load_domains(AutoModelForSequenceClassification.from_pretrained(tmp_path / "base"), paths)
+    combination = {"medical": 0.5, "law": 0.5}
+    model.add_weighted_adapter(list(combination), [0.5, 0.5], "stock", combination_type="cat")
+    stock = logits(switch_domain(model, "stock"))
+    ours = logits(combine_adapters(model, combination, "ours"))
+    assert not torch.allclose(stock, ours, atol=1e-4)
+
+
+# ---- stacked
+
+
+KINDS = {
+    "lora": lambda: LoraConfig(r=2, target_modules=QV),
+    "rslora": lambda: LoraConfig(r=2, target_modules=QV, use_rslora=True),
+    "dora": lambda: LoraConfig(r=2, target_modules=QV, use_dora=True),
+    "loha": lambda: peft.LoHaConfig(r=2, target_modules=QV),
+    "lokr": lambda: peft.LoKrConfig(r=2, target_modules=QV),
+    "ia3": lambda: peft.IA3Config(target_modules=QV, feedforward_modules=[]),
+    "boft": lambda: peft.BOFTConfig(boft_block_size=4, target_modules=QV),
+    "vera": lambda: peft.VeraConfig(r=2, target_modules=QV),
+    "hra": lambda: peft.HRAConfig(r=2, target_modules=QV),
+    "fourierft": lambda: peft.FourierFTConfig(n_frequency=10, target_modules=QV),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_stack_merges_to_a_plain_model_with_equal_logits(kind):
+    model = moved(get_peft_model(base(), KINDS[kind](), adapter_name="domain"), 1)
+    alone = logits(model)
+    model = stack_adapter(model, KINDS[kind](), "task")
+    trainable = {n for n, p in model.named_parameters() if p.requires_grad}
+    assert trainable
+    assert all(".task" in n for n in trainable)
+    moved(model, 2)
+    both = logits(model)
+    assert (both - alone).abs().max() > 1e-6
+    plain = merged(model)
+    assert type(plain) is BertForSequenceClassification
+    torch.testing.assert_close(logits(plain), both, rtol=0, atol=1e-6)
+
+
+def test_dora_over_lora_and_lora_over_dora():
+    for below, above in (("dora", "lora"), ("lora", "dora")):
+        model = moved(get_peft_model(base(), KINDS[below](), adapter_name="domain"), 1)
+        moved(stack_adapter(model, KINDS[above](), "task"), 2)
+        torch.testing.assert_close(logits(merged(model)), logits(model), rtol=0, atol=1e-6)
+
+
+def test_the_task_starts_from_the_domains_head_and_owns_it():
+    config = LoraConfig(r=2, target_modules=QV, modules_to_save=["classifier"])
+    model = moved(get_peft_model(base(), config, adapter_name="domain"), 1)
+    before = logits(model)
+    stack_adapter(model, LoraConfig(r=2), "task")
+    assert torch.equal(logits(model), before)  # a new LoRA changes nothing yet
+    assert model.peft_config["task"].target_modules == {"query", "value"}
+    heads = {n for n, _ in model.named_parameters() if "modules_to_save" in n}
+    assert heads == {f"base_model.model.classifier.modules_to_save.task.{n}" for n in ("weight", "bias")}
+
+
+@pytest.fixture(scope="module")
+def domain_run(tmp_path_factory):
+    """UDApter's first step with the trainer: the divergence of every layer, and nothing else."""
+    folder = tmp_path_factory.mktemp("udapter")
+    base().save_pretrained(folder / "base")
+    run = runs.trainer(
+        folder / "domain",
+        AutoModelForSequenceClassification.from_pretrained(folder / "base"),
+        peft_config=LoraConfig(r=2, modules_to_save=[]),
+        objectives={f"mmd_{i}": {"kind": "mmd", "features": f"hidden:{i}", "schedule": "constant"} for i in range(2)},
+        task_weight=0.0,
+        max_steps=3,
+    )
+    before = runs.copied(run.model.model)
+    run.train()
+    changed = runs.moved(run.model.model, before)
+    inside = {n for n in changed if ".pooler." not in n}
+    assert inside == {n for n in before if "lora_" in n and ".pooler." not in n}
+    assert not any("lora_B" in n for n in changed - inside)  # after the layers nothing learns; weights only decay
+    run.save_model(str(folder / "domain"))
+    return folder
+
+
+def second_step(folder, output):
+    """The task on top: a trainer and its model."""
+    plain = AutoModelForSequenceClassification.from_pretrained(folder / "base")
+    model = stack_adapter(load_domains(plain, {"domain": folder / "domain"}), LoraConfig(r=2), "task")
+    return runs.trainer(output, model, objectives=None, max_steps=4, save_strategy="steps", save_steps=2)
+
+
+def test_two_steps_with_the_trainer(domain_run, tmp_path):
+    """The domain's adapter does not move under the task; both are saved, and the whole merges."""
+    run = second_step(domain_run, tmp_path / "run")
+    model = run.model.model
+    before = runs.copied(model)
+    run.train()
+    changed = runs.moved(model, before)
+    assert changed == {n for n, p in model.named_parameters() if p.requires_grad}
+    assert all(".task." in n for n in changed)
+    assert any("classifier" in n for n in changed)
+    expected = logits(model)
+    run.save_model(str(tmp_path / "saved"))
+    run.save_model(str(tmp_path / "saved"))  # again, over what is there
+    assert not list((tmp_path / "saved").glob("*/README.md"))
+    again = load_domains(str(domain_run / "base"), tmp_path / "saved", labels=tiny.LABELS)
+    assert torch.equal(logits(switch_domain(again, "domain", "task")), expected)
+    run.args.merge_adapter = True
+    run.save_model(str(tmp_path / "plain"))
+    plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "plain")
+    torch.testing.assert_close(logits(plain), expected, rtol=0, atol=1e-6)
+
+
+def test_a_stack_that_was_killed_and_resumed_equals_one_that_was_not(domain_run, tmp_path):
+    run = second_step(domain_run, tmp_path / "run")
+    run.train()
+    expected = runs.copied(run.model.model)
+    resumed = second_step(domain_run, tmp_path / "run")
+    resumed.train(resume_from_checkpoint=str(tmp_path / "run/checkpoint-2"))
+    assert resumed.model.model.active_adapters == ["domain", "task"]
+    assert runs.moved(resumed.model.model, expected) == set()
+
+
+def test_jointly_both_move():
+    model = stack_adapter(
+        moved(get_peft_model(base(), KINDS["lora"]()), 1), KINDS["lora"](), "task", freeze_domain=False
+    )
+    trainable = {n for n, p in model.named_parameters() if p.requires_grad}
+    assert any(".default." in n for n in trainable)
+    assert any(".task." in n for n in trainable)
+
+
+# ---- bad input
+
+
+def two(kind, other=None):
+    return stack_adapter(get_peft_model(base(), kind, adapter_name="domain"), other or copy.deepcopy(kind))
+
+
+BAD = {
+    "unknown": (
+        lambda m, p, t: switch_domain(m, "medicine"),
+        "no adapter 'medicine'; there is medical, law, press. Did you",
+    ),
+    "taken": (lambda m, p, t: combine_adapters(m, {"law": 1.0}, "press"), "already"),
+    "empty": (lambda m, p, t: combine_adapters(m, {}, "sum"), "weights is empty"),
+    "name": (lambda m, p, t: combine_adapters(m, {"law": 1.0}, "a.b"), "'a.b' cannot be an adapter's name"),
+    "part": (lambda m, p, t: combine_adapters(m, {"law": 1.0}, "or"), "no part of 'lora_'"),
+    "heads": (lambda m, p, t: combine_adapters(m, {"law": -1.0}, "sum"), "weights sum to -1: no mean of heads"),
+    "no folder": (lambda m, p, t: load_domains(base(), t / "none"), "no folder"),
+    "no adapter": (lambda m, p, t: load_domains(base(), {"law": t / "base"}), "holds no adapter"),
+    "nothing": (lambda m, p, t: load_domains(base(), {}), "There is no adapter"),
+    "default": (lambda m, p, t: load_domains(base(), {"default": p["law"]}), "not 'default'"),
+    "other base": (
+        lambda m, p, t: load_domains(AutoModelForSequenceClassification.from_pretrained(t / "other"), p),
+        "an adapter fits only the weights",
+    ),
+    "labels": (lambda m, p, t: load_domains(str(t / "base"), p), "`labels` are missing"),
+    "wrapped": (lambda m, p, t: load_domains(m, p), "wrapped already"),
+    "plain": (lambda m, p, t: stack_adapter(base(), LoraConfig()), "has no adapter to stack on"),
+    "kinds": (lambda m, p, t: two(LoraConfig(target_modules=QV), peft.LoHaConfig()), "is LOHA and the domain's LORA"),
+    "norms": (lambda m, p, t: two(peft.LNTuningConfig(target_modules=["LayerNorm"])), "Two LN_TUNING adapters cannot"),
+    "rotations": (lambda m, p, t: two(peft.OFTConfig(oft_block_size=4, target_modules=QV)), "Two OFT adapters cannot"),
+    "dora sum": (
+        lambda m, p, t: combine_adapters(
+            get_peft_model(base(), LoraConfig(use_dora=True, target_modules=QV), adapter_name="fit"),
+            {"fit": 1.0},
+            "sum",
+        ),
+        "is LORA with DoRA: only plain LoRA adapters add up",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_named(three, tmp_path, case):
+    plain, paths = three
+    tiny.bert(seed=3).save_pretrained(tmp_path / "other")
+    model = load_domains(plain, paths)
+    make, message = BAD[case]
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        make(model, paths, tmp_path)
+
+
+def test_adapters_of_different_backbones_do_not_share_one(tmp_path):
+    paths = domains(tmp_path)
+    tiny.bert(seed=3).save_pretrained(tmp_path / "other")
+    other = AutoModelForSequenceClassification.from_pretrained(tmp_path / "other")
+    get_peft_model(other, LoraConfig(target_modules=QV)).save_pretrained(tmp_path / "strange")
+    with pytest.raises(ValueError, match="are of different backbones"):
+        load_domains(base(), paths | {"strange": str(tmp_path / "strange")})
+
+
+def test_a_task_weight_of_zero_needs_an_objective(tmp_path):
+    with pytest.raises(ValueError, match="task_weight=0 leaves nothing to train on"):
+        runs.config(tmp_path, objectives=None, task_weight=0)
+    with pytest.raises(ValueError, match="task_weight=-1 must be"):
+        runs.config(tmp_path, task_weight=-1)
