@@ -239,7 +239,7 @@ MODELS = {
         {"config": {"max_length": 65}}, ValueError, "max_length=65", "only 64 positions. Leave it out",
     ),
     "an unknown policy": (
-        {"config": {"freeze": "heads"}}, ValueError, "freeze='heads'", "none, head, last_<k>, embeddings",
+        {"config": {"freeze": "heads"}}, ValueError, "freeze='heads'", "none, auto, head, last_<k>",
     ),
     "more layers than there are": ({"config": {"freeze": "last_3"}}, ValueError, "freeze='last_3'", "has 2 layers"),
     "a policy and an adapter": (

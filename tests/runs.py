@@ -38,7 +38,9 @@ def trainer(folder, model=None, args=None, cls=AdaptationTrainer, **settings) ->
     given = {k: settings.pop(k) for k in own if k in settings}
     given["train_dataset"] = settings.pop("train_dataset", None) or tiny.domain()
     given["target_dataset"] = settings.pop("target_dataset", None) or tiny.domain(seed=1, labelled=False)
-    given["processing_class"] = settings.pop("processing_class", None) or tiny.tokenizer()
+    given["processing_class"] = (
+        settings.pop("processing_class") if "processing_class" in settings else tiny.tokenizer()
+    )
     args = args or config(folder, **settings)
     return cls(model if model is not None else tiny.bert(), args, **given)
 

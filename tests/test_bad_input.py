@@ -50,7 +50,7 @@ def test_a_checkpoint_that_was_cut_off_is_named(tmp_path, model_folder):
         ({"objectives": 3}, "objectives must map names to weights", '{"mmd": 1.0}'),
         ({"target_ratio": 0}, "target_ratio=0", "must be positive"),
         ({"epoch_by": "target"}, "epoch_by='target'", "'source' or 'longest'"),
-        ({"batch_norm": "apart"}, "batch_norm='apart'", "'joint' or 'separate'"),
+        ({"batch_norm": "apart"}, "batch_norm='apart'", "'joint', 'separate' or 'frozen'"),
         ({"reveal_target_labels": -1}, "reveal_target_labels=-1", "at least 0"),
         ({"max_length": 2}, "max_length=2", "at least 4"),
         ({"objective_lr_multiplier": 0}, "objective_lr_multiplier=0", "must be positive"),
@@ -159,5 +159,5 @@ def test_a_tokenizer_pads_with_its_end_of_sequence_where_it_has_no_pad_token(tmp
 
 def test_text_that_is_too_long_is_cut(tmp_path):
     run = trainer(tmp_path, target_dataset=rows(["w1 " * 500, "w2"]))
-    assert max(run.train_dataset.lengths) == run.prepared.max_length < 500
+    assert max(run.train_dataset.lengths) == run.prepared.encoder.max_length < 500
     run.train()

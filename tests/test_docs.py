@@ -7,6 +7,8 @@ import re
 import textwrap
 from pathlib import Path
 
+import families
+import pictures
 import pytest
 import runs
 import tiny
@@ -174,12 +176,37 @@ MADE = {
         lambda _: train_on(tiny.domain(), evaluation=BOTH, metric_for_best_model="eval_target_accuracy"),
         lambda _: train_on(tiny.domain(), evaluation=BOTH, metric_for_best_model="loss"),
     ],
+    "policies.md": [
+        lambda _: train_on(tiny.domain(), freeze="last_3"),
+        lambda _: train_on(tiny.domain(), freeze="block:enc.layer.1"),
+        lambda _: train_on(tiny.domain(), model=families.build("albert"), unfreeze={"by": "epoch"}),
+    ],
     "python.md": [lambda _: train_on(tiny.domain(), model=BertModel(tiny.bert().config))],
     "objectives/index.md": [
         lambda _: parse_objectives({"mdm": 1.0}),
         lambda _: parse_objectives({"mmd": {"kernel": 3}}),
     ],
 }
+
+
+def look_at(values, target=None, model=None, **settings):
+    """Builds a trainer on images, a list of them or a dataset, that is expected to refuse."""
+    data = table(image=values, label=["up", "down", "flat"]) if isinstance(values, list) else values
+    target = pictures.pictures(labelled=False) if target is None else target
+    args = runs.config("never-written", **settings)
+    return AdaptationTrainer(model or pictures.resnet(), args, data, target, processing_class=pictures.processor())
+
+
+MADE["images.md"] = [
+    lambda _: look_at(["cat.png"] * 3),
+    lambda _: look_at([{"bytes": b"no", "path": None}] * 3),
+    lambda _: look_at([[[300]]] * 3),
+    lambda _: look_at([7] * 3),
+    lambda _: look_at(pictures.pictures().rename_column("image", "img")),
+    lambda _: look_at(pictures.pictures(), tiny.domain(labelled=False)),
+    lambda _: look_at(pictures.pictures(), max_length=64),
+    lambda _: look_at(pictures.pictures(), model=pictures.resnet(num_channels=1)),
+]
 CASES = [(page, i) for page, makers in MADE.items() for i in range(len(makers))]
 
 

@@ -1,4 +1,4 @@
-"""Rows become one padded batch; source and target halves are stacked, and the model sees them in one forward."""
+"""Rows become one batch; source and target halves are stacked, and the model sees them in one forward."""
 
 from __future__ import annotations
 
@@ -6,31 +6,32 @@ import math
 from typing import Any
 
 import torch
-from transformers import DataCollatorWithPadding
 
+from .encoding import Encoder
 from .labels import IGNORE, LabelSpace
-from .pairing import TARGET
-from .text import LENGTH, WORD_MASK
+from .pairing import DRAW, TARGET
+from .text import WORD_MASK
 
 NUM_SOURCE = "num_source"
 
 
 class AdaptationCollator:
-    """Pads to the longest row and stacks.
+    """Stacks rows as their encoder does, and their labels.
 
     A training batch (its rows carry `domain`) comes out with `domain` `(rows,)` (-1 for the target), `num_source`
     (int: how many leading rows are source) and `labels` that hold "no label" on unlabelled rows. A batch without
-    `domain` is an ordinary evaluation batch.
+    `domain` is an ordinary evaluation batch, of which nothing is changed at random.
 
     Args:
-        tokenizer: pads the model inputs.
+        encoder: stacks the model inputs.
         space: decides how labels are stacked.
-        pad_to_multiple_of: for tensor cores and compiled models.
+        two_views: the model inputs of a training batch hold the target rows once more, after all rows, under another
+            draw. Only where the encoder draws: without, a model's dropout is what tells two views apart.
     """
 
-    def __init__(self, tokenizer: Any, space: LabelSpace, pad_to_multiple_of: int | None = None):
-        self.pad = DataCollatorWithPadding(tokenizer, pad_to_multiple_of=pad_to_multiple_of)
-        self.tokenizer, self.space = tokenizer, space
+    def __init__(self, encoder: Encoder, space: LabelSpace, two_views: bool = False):
+        self.encoder, self.space = encoder, space
+        self.two_views = two_views and encoder.draws
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
         rows = [dict(row) for row in rows]
@@ -42,12 +43,16 @@ class AdaptationCollator:
         labels = [row.pop("labels", None) for row in rows]
         masks = [row.pop(WORD_MASK, None) for row in rows]
         domain = [row.pop("domain", None) for row in rows]
-        for row in rows:
-            row.pop(LENGTH, None)
-        batch = dict(self.pad(rows))
-        width = batch["input_ids"].shape[1]
+        places = [row.pop(DRAW, None) for row in rows]
+        draws = [None if place is None else (d + 1, *place, 0) for d, place in zip(domain, places, strict=True)]
+        if training and self.two_views:
+            again = [k for k, d in enumerate(domain) if d == TARGET]
+            rows += [rows[k] for k in again]
+            draws += [(0, *places[k], 1) for k in again]
+        batch = self.encoder.stack(rows, draws)
         if self.space.task == "token-classification":
-            left = self.tokenizer.padding_side == "left"
+            width = batch["input_ids"].shape[1]
+            left = self.encoder.processing_class.padding_side == "left"
             if any(m is not None for m in masks):
                 batch[WORD_MASK] = torch.tensor([_pad(m or [], width, 0, left) for m in masks])
             if labelled:

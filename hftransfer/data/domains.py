@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
+from datasets import Dataset, DatasetDict, Image, IterableDataset, IterableDatasetDict
 
 SPLITS = ("train", "validation", "test")
 
 
 def as_domain(dataset: Any, where: str) -> Any:
-    """The dataset without an output format (torch, numpy …), so that rows hold plain values.
+    """The dataset without an output format (torch, numpy …) or decoded images, so that rows hold plain values.
 
     Args:
         dataset: a map-style or streaming dataset with at least one row.
@@ -28,9 +28,18 @@ def as_domain(dataset: Any, where: str) -> Any:
             f"{where} must be a `datasets.Dataset` or `IterableDataset`, not {type(dataset).__name__}. "
             "`Dataset.from_list`, `from_dict` and `from_pandas` make one of what you have."
         )
+    dataset = undecoded(dataset.with_format(None))
     if (len(dataset) if isinstance(dataset, Dataset) else next(iter(dataset), None)) in (0, None):
         raise ValueError(f"{where} is empty: it has no rows.")
-    return dataset.with_format(None)
+    return dataset
+
+
+def undecoded(dataset: Any) -> Any:
+    """The dataset with images as they are stored: a look at a row's label should not decode a picture."""
+    for name, feature in (dataset.features or {}).items():
+        if isinstance(feature, Image) and feature.decode:
+            dataset = dataset.cast_column(name, Image(decode=False))
+    return dataset
 
 
 def as_sources(train_dataset: Any) -> dict[str, Any]:

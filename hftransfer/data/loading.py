@@ -1,4 +1,4 @@
-"""Domains by name: a Hub id, a folder, a file, a pattern, or the embedded sample."""
+"""Domains by name: a Hub id, a folder, a file, a pattern, or a sample."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from typing import Any
 
 from ..messages import nearest
 from ..network import hub_reachable
+from .digits import DOMAINS, load_digits_corpus
 
 READERS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
 SPLITS = ("train", "validation", "test")
+SAMPLE = "sample"
+DIGITS = {f"{SAMPLE}:digits{'_' * bool(i)}{domain * bool(i)}": domain for i, domain in enumerate(DOMAINS)}
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,7 @@ def load_shift(
     validation_fraction: float,
     seed: int,
     test: Mapping[str, str] | None = None,
+    image_column: str = "image",
 ) -> Shift:
     """Loads sources and target. Tests are on test splits, or on validation where there is no test.
 
@@ -40,17 +44,18 @@ def load_shift(
         seed: of that cut.
         test: test sets that stand elsewhere, by name; of such a file or folder its test split, else its validation
             split, else all of it.
+        image_column: as `load_domain`.
 
     Raises:
         FileNotFoundError, ValueError: as `load_domain` and `hold_out`.
     """
-    loaded = {name: load_domain(spec, "source") for name, spec in sources.items()}
+    loaded = {name: load_domain(spec, "source", image_column) for name, spec in sources.items()}
     domains = {name: hold_out(splits, validation_fraction, seed) for name, splits in loaded.items()}
     if target:
-        domains["target"] = load_domain(target, "target")
+        domains["target"] = load_domain(target, "target", image_column)
     tests = {name: d.get("test", d.get("validation")) for name, d in domains.items()}
     for name, spec in (test or {}).items():
-        apart = load_domain(spec, "target" if name == "target" else "source")
+        apart = load_domain(spec, "target" if name == "target" else "source", image_column)
         tests[name] = apart.get("test", apart.get("validation", apart["train"]))
     return Shift(
         train={name: domains[name]["train"] for name in sources},
@@ -60,13 +65,15 @@ def load_shift(
     )
 
 
-def load_domain(spec: str, role: str) -> dict[str, Any]:
+def load_domain(spec: str, role: str, image_column: str = "image") -> dict[str, Any]:
     """Loads a domain as `{split: dataset}`, the splits among train, validation and test.
 
     Args:
-        spec: `sample`, a Hub id (`owner/name` or `owner/name:config`), a folder (of files, or saved with
+        spec: `sample`, one of the names in `DIGITS`, a Hub id (`owner/name` or `owner/name:config`), a
+            folder (of files; of images by class, `cat/1.png`, or by split and class, `train/cat/1.png`; or saved with
             `save_to_disk`), a file, or a pattern with `{split}`.
         role: `"source"` or `"target"`: which half of the sample, and what messages say.
+        image_column: paths in this column of a file are taken from the folder that the file is in.
 
     Raises:
         FileNotFoundError: there is no such file or folder, or the Hub is out of reach.
@@ -76,7 +83,14 @@ def load_domain(spec: str, role: str) -> dict[str, Any]:
 
     from .sample import load_sample_corpus
 
-    if spec == "sample":
+    if spec in DIGITS:
+        start = f"{DIGITS[spec]}_"
+        return {k.removeprefix(start): v for k, v in load_digits_corpus().items() if k.startswith(start)}
+    if spec.startswith(f"{SAMPLE}:"):
+        raise ValueError(
+            f"{role} {spec!r}: there is no such sample; there is {SAMPLE}, {', '.join(DIGITS)}.{nearest(spec, DIGITS)}"
+        )
+    if spec == SAMPLE:
         half = {"source": "news", "target": "medical"}[role]
         return {k.split("_")[1]: v for k, v in load_sample_corpus().items() if k.startswith(half)}
     if not spec:
@@ -87,9 +101,9 @@ def load_domain(spec: str, role: str) -> dict[str, Any]:
         files = {s: p for s, p in files.items() if p.is_file()}
         if "train" not in files:
             raise FileNotFoundError(f"{role} {spec!r}: there is no file {str(path).replace('{split}', 'train')!r}.")
-        return {s: _read_file(p, role) for s, p in files.items()}
+        return {s: _read_file(p, role, image_column) for s, p in files.items()}
     if path.is_file():
-        return {"train": _read_file(path, role)}
+        return {"train": _read_file(path, role, image_column)}
     if path.is_dir():
         saved = any((path / n).exists() for n in ("dataset_dict.json", "dataset_info.json", "state.json"))
         try:
@@ -97,10 +111,11 @@ def load_domain(spec: str, role: str) -> dict[str, Any]:
         except Exception as error:
             raise ValueError(
                 f"{role} {spec!r}: the folder cannot be read as a dataset ({_first_line(error)}). It should hold "
-                f"files named by split (train.csv, validation.csv, test.csv; or {', '.join(READERS)}), or come from "
-                "`save_to_disk`."
+                f"files named by split (train.csv, validation.csv, test.csv; or {', '.join(READERS)}), images in "
+                "folders named by class (train/cat/1.png, or cat/1.png), or come from `save_to_disk`."
             ) from error
-        return _splits(found if isinstance(found, DatasetDict) else {"train": found}, spec, role)
+        splits = _splits(found if isinstance(found, DatasetDict) else {"train": found}, spec, role)
+        return {name: _from_folder(part, image_column, path) for name, part in splits.items()}
     if path.suffix in READERS or spec.startswith((".", "/", "~")) or spec.count("/") > 1:
         raise FileNotFoundError(f"{role} {spec!r}: there is no such file or folder.")
     name, _, config = spec.partition(":")
@@ -135,7 +150,7 @@ def hold_out(splits: dict[str, Any], fraction: float, seed: int) -> dict[str, An
     return {**splits, "train": cut["train"], "validation": cut["test"]}
 
 
-def _read_file(path: Path, role: str) -> Any:
+def _read_file(path: Path, role: str, image_column: str) -> Any:
     from datasets import load_dataset
 
     reader = READERS.get(path.suffix)
@@ -145,11 +160,26 @@ def _read_file(path: Path, role: str) -> Any:
         raise ValueError(f"{role} {str(path)!r} is empty: it has no rows.")
     options = {"sep": "\t"} if path.suffix == ".tsv" else {}
     try:
-        return load_dataset(reader, data_files=str(path), split="train", **options)
+        found = load_dataset(reader, data_files=str(path), split="train", **options)
+        return _from_folder(found, image_column, path.parent)
     except Exception as error:
         if "corresponds to no data" in str(error):
             raise ValueError(f"{role} {str(path)!r} is empty: it has a header but no rows.") from error
         raise ValueError(f"{role} {str(path)!r} cannot be read as {reader}: {_first_line(error)}") from error
+
+
+def _from_folder(dataset: Any, image_column: str, folder: Path) -> Any:
+    """With paths in the image column, if there are any, taken from this folder."""
+    from datasets import Value
+
+    feature = dataset.features.get(image_column)
+    if not isinstance(feature, Value) or "string" not in feature.dtype:
+        return dataset
+
+    def whole(batch: dict[str, list]) -> dict[str, list]:
+        return {image_column: [p if p is None else str(folder.absolute() / p) for p in batch[image_column]]}
+
+    return dataset.map(whole, batched=True, desc=f"Finding images in {folder}")
 
 
 def _first_line(error: Exception) -> str:

@@ -15,6 +15,7 @@ import torch
 
 from .text import LENGTH
 
+DRAW = "draw"  # of a row: its number in its domain and the pass over the domain, for who draws random numbers for it
 TARGET = -1  # `domain` of a target row; sources are 0, 1, … in the order given
 WINDOW = 50  # global batches that are sorted together: more pads less, fewer mixes more
 
@@ -25,9 +26,12 @@ class PairedDataset(torch.utils.data.Dataset):
     Args:
         sources: encoded labelled domains by name.
         target: the encoded target; `None` trains on the sources alone.
+        draws: rows are changed at random, so each says under `draw` which row of its domain it is and in which pass
+            over the domain it came. The pass is part of the index: index = position + pass * len(dataset).
     """
 
-    def __init__(self, sources: Mapping[str, Any], target: Any | None):
+    def __init__(self, sources: Mapping[str, Any], target: Any | None, draws: bool = False):
+        self.draws = draws
         self.parts = [*sources.values(), *([target] if target is not None else [])]
         self.domains = [*range(len(sources)), *([TARGET] if target is not None else [])]
         self.starts = np.cumsum([0, *(len(part) for part in self.parts)])
@@ -45,7 +49,7 @@ class PairedDataset(torch.utils.data.Dataset):
 
     def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
         """Rows in the order asked for, one read per domain."""
-        ids = np.asarray(indices)
+        passes, ids = np.divmod(np.asarray(indices), len(self))
         which = np.searchsorted(self.starts, ids, side="right") - 1
         rows: list[dict[str, Any]] = [{}] * len(ids)
         for part in np.unique(which):
@@ -54,6 +58,8 @@ class PairedDataset(torch.utils.data.Dataset):
             for k, position in enumerate(positions):
                 rows[position] = {name: values[k] for name, values in columns.items()}
                 rows[position]["domain"] = self.domains[part]
+                if self.draws:
+                    rows[position][DRAW] = (int(ids[position] - self.starts[part]), int(passes[position]))
         return rows
 
 
@@ -97,6 +103,7 @@ class PairedBatchSampler(torch.utils.data.Sampler[list[int]]):
         self.drop_last = False  # for accelerate: there is no short batch
         self.balanced = balanced and len(dataset.source_sizes) > 1
         self.lengths = dataset.lengths if group_by_length else None
+        self.stride = len(dataset) if dataset.draws else 0
         if self.balanced:
             passes = max(dataset.source_sizes) * len(dataset.source_sizes)
         else:
@@ -127,21 +134,23 @@ class PairedBatchSampler(torch.utils.data.Sampler[list[int]]):
         """(updates, rows) source indices of this epoch."""
         count = self.updates * rows
         if not self.balanced:
-            return _stream(self.dataset.num_source, self.epoch * count, count, (self.seed, 0)).reshape(-1, rows)
+            size, start = self.dataset.num_source, self.epoch * count
+            return _stream(size, start, count, (self.seed, 0), self.stride).reshape(-1, rows)
         k = len(self.dataset.source_sizes)
         turns = np.arange(self.epoch * count, (self.epoch + 1) * count)  # turn t goes to source t mod k
         out = np.empty(count, dtype=np.int64)
         for i, size in enumerate(self.dataset.source_sizes):
             mine = turns % k == i
             first = int(turns[mine][0]) // k if mine.any() else 0
-            out[mine] = _stream(size, first, int(mine.sum()), (self.seed, 2, i)) + int(self.dataset.starts[i])
+            order = _stream(size, first, int(mine.sum()), (self.seed, 2, i), self.stride)
+            out[mine] = order + int(self.dataset.starts[i])
         return out.reshape(-1, rows)
 
     def _targets(self, rows: int) -> np.ndarray:
         count = self.updates * rows
         if not rows:
             return np.empty((self.updates, 0), dtype=np.int64)
-        order = _stream(self.dataset.num_target, self.epoch * count, count, (self.seed, 1))
+        order = _stream(self.dataset.num_target, self.epoch * count, count, (self.seed, 1), self.stride)
         return (order + self.dataset.num_source).reshape(-1, rows)
 
     def _by_length(self, source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -164,14 +173,15 @@ class PairedBatchSampler(torch.utils.data.Sampler[list[int]]):
     def _sorted(self, block: np.ndarray) -> np.ndarray:
         assert self.lengths is not None
         flat = block.reshape(-1)
-        return flat[np.argsort(self.lengths[flat], kind="stable")].reshape(block.shape)
+        return flat[np.argsort(self.lengths[flat % len(self.dataset)], kind="stable")].reshape(block.shape)
 
 
-def _stream(size: int, start: int, count: int, key: tuple[int, ...]) -> np.ndarray:
-    """Positions `start … start+count` of an endless sequence of permutations of `range(size)`."""
+def _stream(size: int, start: int, count: int, key: tuple[int, ...], stride: int = 0) -> np.ndarray:
+    """Positions `start … start+count` of an endless sequence of permutations of `range(size)`, the p-th of them
+    moved up by `p * stride`."""
     if not count:
         return np.empty(0, dtype=np.int64)
     first, last = start // size, (start + count - 1) // size
-    passes = [np.random.default_rng((*key, p)).permutation(size) for p in range(first, last + 1)]
+    passes = [np.random.default_rng((*key, p)).permutation(size) + p * stride for p in range(first, last + 1)]
     offset = start - first * size
     return np.concatenate(passes)[offset : offset + count]

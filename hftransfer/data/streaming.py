@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from .pairing import TARGET
+from .pairing import DRAW, TARGET
 
 
 class PairedStream(torch.utils.data.IterableDataset):
@@ -23,6 +23,7 @@ class PairedStream(torch.utils.data.IterableDataset):
         batch_size: source rows per batch; each batch brings `max(1, round(batch_size·ratio))` target rows, so that all
             batches of all processes are of one shape.
         seed, buffer_size: of the streams' own shuffling.
+        draws: rows are changed at random, so each says under `draw` at which place of which epoch it came.
 
     Raises:
         ValueError: at the first read, when a stream has no rows at all.
@@ -36,7 +37,9 @@ class PairedStream(torch.utils.data.IterableDataset):
         batch_size: int = 1,
         seed: int = 42,
         buffer_size: int = 1000,
+        draws: bool = False,
     ):
+        self.draws = draws
         self.sources = {name: _shuffled(s, seed, buffer_size) for name, s in sources.items()}
         self.target = None if target is None else _shuffled(target, seed + 1, buffer_size)
         self.batch_size, self.target_rows, self.epoch = batch_size, max(1, round(batch_size * ratio)), 0
@@ -52,7 +55,12 @@ class PairedStream(torch.utils.data.IterableDataset):
             row = next(readers[k % len(readers)])
             position = k % self.batch_size
             before, after = (p * self.target_rows // self.batch_size for p in (position, position + 1))
-            yield {"pair": (row, [next(target) for _ in range(after - before)] if target is not None else [])}
+            others = [next(target) for _ in range(after - before)] if target is not None else []
+            if self.draws:
+                row = {**row, DRAW: (k, self.epoch)}
+                first = k // self.batch_size * self.target_rows + before
+                others = [{**other, DRAW: (first + i, self.epoch)} for i, other in enumerate(others)]
+            yield {"pair": (row, others)}
             k += 1
 
 

@@ -1,9 +1,12 @@
-"""Rows of text become rows of model inputs: tokenised once, checked early, never padded here."""
+"""Rows of text become rows of model inputs: tokenised once, checked early, padded when a batch is made."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from transformers import DataCollatorWithPadding
 
 from ..messages import nearest
 from .labels import IGNORE, LabelEncoder, LabelSpace, column_names, declared_names, require_column
@@ -41,7 +44,7 @@ class TextColumns:
             raise ValueError(
                 f"{where} has neither a column {self.text!r} nor {self.tokens!r}; its columns are "
                 f"{', '.join(map(repr, columns))}.{nearest(self.text, columns)} Rename one, or say which it is with "
-                "`text_column` or `tokens_column`."
+                "`text_column` or `tokens_column`; for images, with `image_column`."
             )
         return self.text
 
@@ -126,10 +129,47 @@ def encode_text(
     )
 
 
-def encode_target(dataset: Any, tokenizer: Any, space: LabelSpace, columns: TextColumns, where: str, **kwargs) -> Any:
-    """`encode_text` for the masked target: only revealed labels are read."""
-    revealed = REVEALED if REVEALED in column_names(dataset) else None
-    return encode_text(dataset, tokenizer, space, columns, where, revealed, **kwargs)
+class TextEncoder:
+    """An `Encoder` of text.
+
+    Args:
+        tokenizer: a fast tokenizer.
+        space: the shared label space.
+        columns: where text is.
+        max_length: in tokens.
+        pad_to_multiple_of: for tensor cores and compiled models.
+    """
+
+    modality = "text"
+    draws = False  # dropout is what tells two views of a text apart
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        space: LabelSpace,
+        columns: TextColumns | None = None,
+        max_length: int | None = None,
+        pad_to_multiple_of: int | None = None,
+    ):
+        self.processing_class, self.space, self.max_length = tokenizer, space, max_length
+        self.columns = columns or TextColumns()
+        self.pad = DataCollatorWithPadding(tokenizer, pad_to_multiple_of=pad_to_multiple_of)
+
+    def task_name(self, task: str) -> str:
+        return task
+
+    def is_encoded(self, columns: Sequence[str]) -> bool:
+        return "input_ids" in columns
+
+    def encode(self, dataset: Any, where: str, label_column: str | None) -> Any:
+        """See `encode_text`."""
+        return encode_text(
+            dataset, self.processing_class, self.space, self.columns, where, label_column, self.max_length
+        )
+
+    def stack(self, rows: Sequence[Mapping[str, Any]], draws: Sequence[tuple[int, ...] | None]) -> dict[str, Any]:
+        """(rows, tokens) inputs, padded to the longest row."""
+        return dict(self.pad([{k: v for k, v in row.items() if k != LENGTH} for row in rows]))
 
 
 def _check_text(value: Any, row: int, column: str, where: str, split: bool) -> None:

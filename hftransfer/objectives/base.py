@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
@@ -23,9 +23,33 @@ INPUTS = {
     "target_view_features": "(m, d) the target rows again, under another dropout mask",
     "target_rerun": "a function: runs this process' target rows again with their embeddings moved, see `Rerun`",
     "strength": "() the schedule's value; an objective that takes it schedules itself",
+    # Of all rows of the batch, source rows and, where there is a target, target rows:
+    "features": "(r, d)",
+    "logits": "(r, classes)",
+    # Of the teachers, a list with one tensor each, without gradient; class columns stand in the run's order:
+    "teacher_features": "[(r, d')] all rows",
+    "teacher_source_features": "[(n, d')]",
+    "teacher_target_features": "[(m, d')]",
+    "teacher_logits": "[(r, classes')] all rows",
+    "teacher_source_logits": "[(n, classes')]",
+    "teacher_target_logits": "[(m, classes')]",
+    # Of this process' rows, for what is a mean over rows; of the weights:
+    "layer_pairs": "a list of `LayerPair`: maps of layers, the model's and the first teacher's",
+    "attention_pairs": "a list of `LayerPair`: attention, the model's and each teacher's, last layers",
+    "moved_weights": "a list of `Moved`: the weights that move, each beside where it started",
+    "class_vectors": "(classes, d) the final layer's weight",
 }
 
-FILLED_IN = ("feature_dim", "num_classes", "num_sources")  # constructor arguments that are not settings
+# Constructor arguments that are not settings:
+FILLED_IN = ("feature_dim", "num_classes", "num_sources", "class_names", "task", "teachers")
+
+
+# What `learn` can ask for, of labelled rows before training:
+LESSONS = {
+    "labels": "(rows,) class ids",
+    "teacher_logits": "(rows, classes') of the first teacher",
+    "teacher_layers": "[(rows, channels)] layers of the first teacher, each the mean over a row's positions",
+}
 
 
 @dataclass(frozen=True)
@@ -51,21 +75,75 @@ class Rerun(Protocol):
     def __call__(self, shift: torch.Tensor | None) -> torch.Tensor: ...
 
 
+class Moved(Protocol):
+    """A weight that moves, beside where it started."""
+
+    fresh: bool  # belongs to the head, or was drawn for this run: where it started means nothing
+
+    def squared_distance(self) -> torch.Tensor:
+        """() from where it started."""
+
+    def squared_norm(self) -> torch.Tensor:
+        """() from 0."""
+
+
+@dataclass(frozen=True)
+class LayerPair:
+    """What a layer of the model and one of the teacher make of this process' rows.
+
+    Args:
+        current: (rows, positions, channels) with gradient; of attention, (rows, positions, heads, positions).
+        teacher: the same of the teacher, without.
+        share: (rows, positions) sums to 1 over the positions of a row; 0 on padding.
+    """
+
+    current: torch.Tensor
+    teacher: torch.Tensor
+    share: torch.Tensor
+
+
+@dataclass(frozen=True)
+class TeacherFacts:
+    """What an objective is told of a teacher when it is built.
+
+    Args:
+        name: what messages call it.
+        feature_dim: width of its features, from the place the objective reads.
+        labels: its class names, in the order of its logits.
+        same_labels: they are the run's; its logits then come in the run's order.
+        head: (classes, width) weight and (classes,) bias, if any, of its final layer.
+        layer_widths: of the teacher's stack.
+    """
+
+    name: str
+    feature_dim: int
+    labels: tuple[str, ...]
+    same_labels: bool
+    head: tuple[torch.Tensor, torch.Tensor | None] | None = None
+    layer_widths: tuple[int, ...] = ()
+
+
 class Objective(nn.Module):
     """One extra term of the training loss.
 
     Subclasses implement `forward` with keyword arguments from `INPUTS` and return a scalar tensor. They may hold
     parameters (a discriminator), which join the optimizer with the objectives' learning-rate multiplier, and
-    buffers (a queue, a random projection), which travel with checkpoints. Constructor arguments named `feature_dim`,
-    `num_classes` and `num_sources` are filled in; all others are the objective's settings. `search` says where a sweep
-    may look for them: a `Range`, or a tuple of choices.
+    buffers (a queue, a random projection), which travel with checkpoints. Constructor arguments named in `FILLED_IN`
+    are filled in; all others are the objective's settings. `search` says where a sweep may look for them: a `Range`,
+    or a tuple of choices.
+
+    An objective that has to see the labelled rows before training, through the teacher's eyes, has a method `learn`
+    with arguments from `LESSONS`; it keeps what it learned in buffers.
     """
 
     paper: ClassVar[str] = ""  # shown in the model card
     default_schedule: ClassVar[str | dict[str, Any]] = "constant"
     search: ClassVar[dict[str, Range | tuple[Any, ...]]] = {}
+    several_labels: ClassVar[bool] = False  # reads logits of tasks with several labels a row, too
+    at_head: ClassVar[bool] = False  # features from anywhere but the head would be meaningless
 
     forward: Callable[..., torch.Tensor]
+    inputs: Mapping[str, str] | None = None  # what `reads` says for this one's settings, once it is built by name
 
     @classmethod
     def needs(cls) -> tuple[str, ...]:
@@ -79,6 +157,22 @@ class Objective(nn.Module):
         if unknown:
             raise TypeError(f"{cls.__name__}.forward asks for {unknown[0]!r}; there is only {', '.join(INPUTS)}.")
         return names
+
+    @classmethod
+    def reads(cls, settings: Mapping[str, Any]) -> dict[str, str]:
+        """Argument of `forward` -> the input it is given: the one it names, unless settings choose among rows."""
+        return {name: name for name in cls.needs()}
+
+    @classmethod
+    def depths(cls, settings: Mapping[str, Any], total: int) -> list[int]:
+        """Indices of the layers that `layer_pairs` is to hold, in a stack of `total`."""
+        return []
+
+    @classmethod
+    def learns(cls, settings: Mapping[str, Any]) -> tuple[str, ...]:
+        """Names from `LESSONS` that `learn` asks for; nothing if there is nothing to learn before training."""
+        learn = getattr(cls, "learn", None)
+        return () if learn is None else tuple(n for n in inspect.signature(learn).parameters if n != "self")
 
     @classmethod
     def settings(cls) -> dict[str, inspect.Parameter]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,7 @@ import yaml
 from torch import nn
 
 from ..messages import nearest
+from .alignment.adda import ADDA
 from .alignment.afn import AFN
 from .alignment.bsp import BSP
 from .alignment.cdan import CDAN, CDANE
@@ -34,7 +35,16 @@ from .alignment.prototype import Prototype
 from .alignment.supcon import SupCon
 from .alignment.swd import SWD
 from .alignment.wdgrl import WDGRL
-from .base import Objective
+from .anchoring.bi_tuning import BiTuning
+from .anchoring.bss import BSS
+from .anchoring.co_tuning import CoTuning
+from .anchoring.constraint import Constraint
+from .anchoring.delta import Delta
+from .anchoring.distill import Distill
+from .anchoring.l2_sp import L2SP
+from .anchoring.lwf import LwF
+from .anchoring.rkd import RKD
+from .base import Objective, TeacherFacts
 from .schedules import Schedule, describe_schedule, get_schedule
 from .self_training.bnm import BNM
 from .self_training.entropy import Entropy
@@ -54,6 +64,7 @@ REGISTRY: dict[str, type[Objective]] = {
     "deepjdot": DeepJDOT,
     "m3sda": M3SDA,
     "dann": DANN,
+    "adda": ADDA,
     "cdan": CDAN,
     "cdan_e": CDANE,
     "cdann": CDANN,
@@ -72,6 +83,15 @@ REGISTRY: dict[str, type[Objective]] = {
     "afn": AFN,
     "bsp": BSP,
     "vat": VAT,
+    "l2_sp": L2SP,
+    "lwf": LwF,
+    "distill": Distill,
+    "bss": BSS,
+    "delta": Delta,
+    "rkd": RKD,
+    "co_tuning": CoTuning,
+    "bi_tuning": BiTuning,
+    "constraint": Constraint,
 }
 
 FEATURES = re.compile(r"head|mean|hidden:-?\d+")  # places in the model that an objective may read its features from
@@ -88,6 +108,15 @@ class ObjectiveSpec:
     schedule: str | dict[str, Any]
     settings: dict[str, Any] = field(default_factory=dict)
     features: str = "head"
+
+    def reads(self) -> dict[str, str]:
+        """Argument of `forward` -> the input that it is given."""
+        return REGISTRY[self.kind].reads(self.settings)
+
+    @property
+    def reads_target(self) -> bool:
+        """Whether it cannot do without target rows."""
+        return any("target" in need for need in self.reads().values())
 
     def __str__(self) -> str:
         extra = "".join(f", {k}={v}" for k, v in self.settings.items())
@@ -152,8 +181,9 @@ def _check_features(name: str, cls: type[Objective], features: Any) -> None:
             f"Objective {name!r}: features={features!r} must be 'head' (what the final layer sees), 'mean' (the last "
             "layer, averaged over tokens) or 'hidden:<layer>', such as 'hidden:-3' for the last layer but two."
         )
-    if features != "head" and not any(need.endswith("features") for need in cls.needs()):
-        raise ValueError(f"Objective {name!r}: features={features!r} has no effect, it reads predictions only.")
+    if features != "head" and (cls.at_head or not any(need.endswith("features") for need in cls.needs())):
+        why = "it puts a head on them" if cls.at_head else "it reads none"
+        raise ValueError(f"Objective {name!r}: leave features at 'head'; {features!r} has no effect, {why}.")
 
 
 def _numbers(value: Any) -> Any:
@@ -169,7 +199,13 @@ def _numbers(value: Any) -> Any:
 
 
 def build_objectives(
-    specs: list[ObjectiveSpec], feature_dim: int | Mapping[str, int], num_classes: int, num_sources: int = 1
+    specs: list[ObjectiveSpec],
+    feature_dim: int | Mapping[str, int],
+    num_classes: int,
+    num_sources: int = 1,
+    class_names: Sequence[str] = (),
+    task: str = "sequence-classification",
+    teachers: Callable[[str], Sequence[TeacherFacts]] = lambda where: (),
 ) -> tuple[nn.ModuleDict, dict[str, Schedule]]:
     """Modules and schedules by name. An objective of weight 0 is left out: it computes nothing.
 
@@ -177,6 +213,9 @@ def build_objectives(
         specs: from `parse_objectives`.
         feature_dim: width of the features, or widths by place (`"head"`, `"mean"`, `"hidden:-3"`).
         num_classes, num_sources: of the run.
+        class_names: in the order of the logits; their numbers if not given.
+        task: of the run.
+        teachers: facts of the teachers, by the place that features come from.
 
     Raises:
         ValueError: a setting that an objective refuses.
@@ -187,11 +226,14 @@ def build_objectives(
             continue
         cls = REGISTRY[spec.kind]
         width = feature_dim if isinstance(feature_dim, int) else feature_dim[spec.features]
-        given = {"feature_dim": width, "num_classes": num_classes, "num_sources": num_sources}
+        given: dict[str, Any] = {"feature_dim": width, "num_classes": num_classes, "num_sources": num_sources}
+        given |= {"class_names": class_names or tuple(map(str, range(num_classes))), "task": task}
+        given["teachers"] = teachers(spec.features)
         wanted = inspect.signature(cls.__init__).parameters
         try:
             modules[spec.name] = cls(**{k: v for k, v in given.items() if k in wanted}, **spec.settings)
         except (TypeError, ValueError) as error:
             raise ValueError(f"Objective {spec.name!r}: {error}") from error
+        modules[spec.name].inputs = spec.reads()  # type: ignore[assignment]
         schedules[spec.name] = get_schedule(spec.schedule)
     return modules, schedules

@@ -37,6 +37,16 @@ def largest_squares(x: torch.Tensor, k: int) -> torch.Tensor:
     return (vectors[:, -k:].T.to(x.dtype) @ x).square().sum()
 
 
+def smallest_squares(x: torch.Tensor, k: int) -> torch.Tensor:
+    """(n, d) -> (), the sum of the k smallest of the min(n, d) squared singular values (of all, if there are fewer).
+
+    The gradient is twice the part of x that lies in their directions; see `largest_squares`.
+    """
+    x = _wide(x)
+    _, vectors = _eigen(x)
+    return (vectors[:, :k].T.to(x.dtype) @ x).square().sum()
+
+
 def _wide(x: torch.Tensor) -> torch.Tensor:
     return x if x.shape[0] <= x.shape[1] else x.T
 

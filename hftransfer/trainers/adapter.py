@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -12,14 +13,21 @@ import torch.nn.functional as F
 from torch import nn
 from transformers.utils import ModelOutput
 
+from ..models.adapters import is_peft
+from ..models.batch_norm import hold_still, unrecorded
 from ..models.layer_tap import HEAD, LayerTap
+from ..models.policy import frozen_modules
 from ..models.tap import FeatureTap, Head
 from ..objectives.base import Objective
 from ..objectives.label_shift import LabelShift
 from ..objectives.schedules import Schedule
+from .chunks import in_chunks
 from .inputs import JointRows, ObjectiveInputs, TargetRerun
+from .pairs import attention_pairs, layer_pairs
+from .teachers import Anchors, Taught
 
 IGNORE = -100
+MAP, ATTENTION = "map:", "attention"  # what is taken from a forward beside the features
 
 
 @dataclass
@@ -54,11 +62,15 @@ class DomainAdapter(nn.Module):
         task: decides the task loss.
         label_smoothing: of the task's cross-entropy.
         batch_norm: `"joint"` runs both domains in one forward; `"separate"` in two, so that batch norm sees each
-            domain by itself.
+            domain by itself, and its running statistics are the target's; `"frozen"` in one, with the running
+            statistics as they are.
         features: where in the model an objective's features come from, by its name; the head's input if not given.
         source_weights: what a row of each source counts; nothing if all count 1.
         label_shift: estimates class weights, which the objectives are given as `source_weights`.
         weigh_task: weigh the rows of the task loss by them, too.
+        task_weight: what the task loss counts beside the objectives.
+        anchors: teachers and start weights that objectives ask for. Only their mark is part of this module.
+        forward_rows: how many rows the model runs on at a time while training; all of a batch when `None`.
     """
 
     accepts_loss_kwargs = False  # for transformers' Trainer: this loss is a per-batch mean of its own
@@ -79,6 +91,9 @@ class DomainAdapter(nn.Module):
         source_weights: Sequence[float] = (),
         label_shift: LabelShift | None = None,
         weigh_task: bool = False,
+        task_weight: float = 1.0,
+        anchors: Anchors | None = None,
+        forward_rows: int | None = None,
     ):
         super().__init__()
         self.model = model
@@ -88,9 +103,19 @@ class DomainAdapter(nn.Module):
         self.tap = FeatureTap(model, head)
         self.features = dict(features or {})
         self.layer_taps = {where: LayerTap(model, where) for where in {*self.features.values()} - {HEAD}}
-        self.label_shift, self.weigh_task = label_shift, weigh_task
-        self.needs = {name: type(o).needs() for name, o in self.objectives.items() if isinstance(o, Objective)}
-        self.wants_view = any("target_view_features" in needs for needs in self.needs.values())
+        self.label_shift, self.weigh_task, self.task_weight = label_shift, weigh_task, task_weight
+        self.needs = {
+            name: dict(o.inputs if o.inputs is not None else o.reads({}))  # argument -> input
+            for name, o in self.objectives.items()
+            if isinstance(o, Objective)
+        }
+        self.wants_view = any("target_view_features" in needs.values() for needs in self.needs.values())
+        self.anchors, self.forward_rows = anchors, forward_rows
+        self.map_taps: dict[int, LayerTap] = {}
+        if anchors is not None:
+            self.anchor_mark = anchors.mark
+            compared = {i for indices in anchors.depths.values() for i in indices}
+            self.map_taps = {i: LayerTap(model, f"hidden:{i}") for i in sorted(compared)}
         self.register_buffer("progress", torch.zeros(()))
         self.register_buffer("source_weights", torch.tensor(list(source_weights)), persistent=False)
 
@@ -101,6 +126,18 @@ class DomainAdapter(nn.Module):
             if name == "model":
                 raise
             return getattr(self.model, name)
+
+    def train(self, mode: bool = True) -> DomainAdapter:
+        """As in any module, but parts of the model that do not move run as in evaluation: dropout there would be
+        noise that nothing learns from. An adapter's base keeps its dropout, as in PEFT. Batch norm that is frozen
+        keeps its statistics in either."""
+        super().train(mode)
+        if mode and not is_peft(self.model):
+            for module in frozen_modules(self.model):
+                module.eval()
+        if mode:
+            hold_still(self.model, everywhere=self.batch_norm == "frozen")
+        return self
 
     @property
     def part_names(self) -> list[str]:
@@ -123,25 +160,32 @@ class DomainAdapter(nn.Module):
             num_source: how many rows are source.
             word_mask: (rows, tokens), tagging only: 1 on first sub-words.
             num_items: labelled items that the task loss is divided by; the batch's own count when `None`.
-            **inputs: model inputs.
+            **inputs: model inputs of all rows; the target's second views may follow them.
         """
         if domain is None:
             return self.model(**inputs) if labels is None else self.model(labels=labels, **inputs)
         rows = len(domain)
         n = rows if num_source is None else num_source
-        logits, features = self._run(inputs, n, rows)
+        logits, seen = self._run(inputs, n, rows)
+        features = {where: seen[where] for where in (HEAD, *self.layer_taps)}
+        taught = [] if self.anchors is None else self.anchors.teach(inputs, n, rows)
         if labels is None:
             raise ValueError("A training batch has no labels: source rows need a label column.")
         task = self._task_loss(logits[:rows], labels, domain, num_items)
-        parts, total = [task], task
+        parts, total = [task], task if self.task_weight == 1 else self.task_weight * task
         if self.objectives or self.label_shift is not None:
             kind = logits.device.type
             precision = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
             with torch.autocast(kind, enabled=False):
-                batch = JointRows(features, logits, labels, domain, n, rows)
+                part = "all" if self.anchors is None else self.anchors.part or "all"
+                batch = JointRows(features, logits, labels, domain, n, rows, taught, part)
                 rerun = partial(self._rerun, inputs, word_mask, precision, n, rows)
+                mask = {k: v[:rows] for k, v in inputs.items() if k == "attention_mask"}
                 given = ObjectiveInputs(
-                    batch if word_mask is None else batch.words(word_mask), self._row_weights, rerun
+                    batch if word_mask is None else batch.words(word_mask),
+                    self._row_weights,
+                    rerun,
+                    self._local(seen, taught, mask, rows),
                 )
                 for name, value in self._objective_values(given):
                     weight: Any = self.weights[name]
@@ -154,23 +198,57 @@ class DomainAdapter(nn.Module):
 
     def _run(self, inputs: dict[str, Any], n: int, rows: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Logits and features of source, target and, if some objective wants it, the target's second view."""
-        if self.wants_view:
+        if self.wants_view and not any(_is_rows(v, 2 * rows - n) for v in inputs.values()):  # they may bring it along
             inputs = {k: torch.cat([v, v[n:]]) if _is_rows(v, rows) else v for k, v in inputs.items()}
-        if self.batch_norm == "joint" or n == rows:
-            logits = self.model(**inputs).logits
-            return logits, self._take(inputs)
-        outs = []
+        if self.batch_norm != "separate" or n == rows:
+            return self._forward(inputs)
+        outs: list[Any] = []
         for part in (slice(0, n), slice(n, None)):
             total = next(len(v) for v in inputs.values() if isinstance(v, torch.Tensor))
             half = {k: v[part] if _is_rows(v, total) else v for k, v in inputs.items()}
-            outs.append((self.model(**half).logits, self._take(half)))
+            with nullcontext() if outs else unrecorded(self.model):  # what is kept, saved and used are the target's
+                outs.append(self._forward(half))
         (logits, features), (more_logits, more) = outs
         return torch.cat([logits, more_logits]), {k: torch.cat([v, more[k]]) for k, v in features.items()}
+
+    def _forward(self, inputs: dict[str, Any]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        if self.forward_rows is None:
+            return self._at_once(inputs)
+        return in_chunks(self._at_once, inputs, self.forward_rows)
+
+    def _at_once(self, inputs: dict[str, Any]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        if self.anchors is None or not self.anchors.attention:
+            logits = self.model(**inputs).logits
+            return logits, self._take(inputs)
+        out = self.model(**inputs, output_attentions=True)
+        return out.logits, {**self._take(inputs), ATTENTION: out.attentions[-1]}
 
     def _take(self, inputs: dict[str, Any]) -> dict[str, torch.Tensor]:
         """Features of the last forward by place; the taps let go of them."""
         head = self.tap.take(inputs)
-        return {HEAD: head} | {where: tap.take(inputs, head.ndim == 2) for where, tap in self.layer_taps.items()}
+        places = {where: tap.take(inputs, head.ndim == 2) for where, tap in self.layer_taps.items()}
+        return {HEAD: head, **places, **{f"{MAP}{i}": tap.take_map(inputs) for i, tap in self.map_taps.items()}}
+
+    def _local(
+        self, seen: Mapping[str, torch.Tensor], taught: Sequence[Taught], mask: Mapping[str, torch.Tensor], rows: int
+    ) -> dict[str, Callable[[], Any]]:
+        """Inputs that are not gathered: of the weights, which all processes share, and means over rows."""
+        found: dict[str, Callable[[], Any]] = {"class_vectors": self._class_vectors}
+        anchors = self.anchors
+        if anchors is None:
+            return found
+        maps = {i: seen[f"{MAP}{i}"][:rows] for i in self.map_taps}
+        if anchors.start is not None:
+            found["moved_weights"] = partial(anchors.start.pairs, self.model)
+        if anchors.attention:
+            found["attention_pairs"] = lambda: attention_pairs(seen[ATTENTION][:rows], taught, mask)
+        for name, depths in anchors.depths.items():
+            found[f"layer_pairs of {name}"] = partial(layer_pairs, maps, taught[0], mask, depths)
+        return found
+
+    def _class_vectors(self) -> torch.Tensor:
+        head: Any = self.model.get_submodule(self.tap.head.name)
+        return head.weight.float()
 
     def _row_weights(self, labels: torch.Tensor, domain: torch.Tensor, classes: bool = True) -> torch.Tensor | None:
         """What source rows count, in the shape of `domain`; target rows count 1. `None` if all rows count 1."""
@@ -217,7 +295,11 @@ class DomainAdapter(nn.Module):
         """Yields each objective's name and value on the rows of all processes, in fp32."""
         for name, objective in self.objectives.items():
             where, needs = self.features.get(name, HEAD), self.needs[name]
-            arguments = {need: given.get(need, where) for need in needs if need != "strength"}
+            arguments = {}
+            for argument, need in needs.items():
+                if need != "strength":
+                    own = f"{need} of {name}" if need == "layer_pairs" else need  # each names its layers
+                    arguments[argument] = given.get(own, where)
             if "strength" in needs:
                 arguments["strength"] = self.schedules[name](self.progress)
             yield name, objective(**arguments)
@@ -233,7 +315,8 @@ class DomainAdapter(nn.Module):
         n: int,
         rows: int,
     ) -> TargetRerun:
-        target = {k: v[n:rows] if _is_rows(v, rows) else v for k, v in inputs.items()}
+        both = rows, 2 * rows - n  # with second views, if the batch brought them along
+        target = {k: v[n:rows] if _is_rows(v, both[0]) or _is_rows(v, both[1]) else v for k, v in inputs.items()}
         words = None if word_mask is None else word_mask[n:rows]
         return TargetRerun(self.model, target, words, precision, partial(self._take, target))
 

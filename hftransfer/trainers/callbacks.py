@@ -43,11 +43,15 @@ def describe(logs: dict[str, Any], step: int) -> str:
     Example:
         >>> describe({"loss": 0.91, "task_loss": 0.9, "mmd_loss": 0.02, "learning_rate": 5e-5, "epoch": 1.0}, 10)
         'step 10, epoch 1.0: loss 0.910 (task 0.900, mmd 0.020), learning rate 5e-05'
+
+    Where head and backbone have rates of their own, both are shown.
     """
     head = f"step {step}, epoch {logs.get('epoch', 0):.1f}: "
     if "loss" in logs:
         parts = [f"{k.removesuffix('_loss')} {v:.3f}" for k, v in logs.items() if k.endswith("_loss")]
+        apart = [f"{p} {logs[key]:.2g}" for p in ("head", "backbone") if (key := f"{p}_learning_rate") in logs]
         rate = f", learning rate {logs['learning_rate']:.2g}" if "learning_rate" in logs else ""
+        rate = f", learning rate {', '.join(apart)}" if apart else rate
         return f"{head}loss {logs['loss']:.3f} ({', '.join(parts)}){rate}"
     if "train_runtime" in logs:
         return f"{head}trained in {logs['train_runtime']:.0f} s"

@@ -40,7 +40,7 @@ def run_cell(settings: Mapping[str, Any], config: AdaptationConfig) -> dict[str,
     Returns:
         Every metric of the test sets, the target's marked oracle; seconds of training, peak memory, versions.
     """
-    data = _load(settings)
+    data = _load(settings, config)
     train, target = data.train, data.target if _reads_target(config) else None
     if settings["role"] == ORACLE:
         train = {"source": data.target}
@@ -127,7 +127,7 @@ def peak_memory() -> int | None:
 
 def _try(settings: Mapping[str, Any], config: AdaptationConfig) -> Found:
     """Reads the data and prepares the model."""
-    data, label = _load(settings), config.label_column
+    data, label = _load(settings, config), config.label_column
     if label not in (getattr(data.test.get("target"), "column_names", None) or ()):
         raise ValueError(
             f"target {settings['target']!r} has no test or validation split with labels in a column {label!r}, and "
@@ -146,9 +146,14 @@ def _try(settings: Mapping[str, Any], config: AdaptationConfig) -> Found:
     )
 
 
-def _load(settings: Mapping[str, Any]) -> Shift:
+def _load(settings: Mapping[str, Any], config: AdaptationConfig) -> Shift:
     return load_shift(
-        settings["source"], settings["target"], settings["validation_fraction"], SPLIT_SEED, settings["test"]
+        settings["source"],
+        settings["target"],
+        settings["validation_fraction"],
+        SPLIT_SEED,
+        settings["test"],
+        config.image_column,
     )
 
 
@@ -167,7 +172,7 @@ def _encoded(prepared: Prepared, data: Shift) -> dict[str, Any]:
 
 def _reads_target(config: AdaptationConfig) -> bool:
     objectives = any(spec.weight for spec in config.objective_specs())
-    return objectives or config.label_shift != "none" or config.reveal_target_labels > 0
+    return objectives or config.label_shift != "none" or config.adabn or config.reveal_target_labels > 0
 
 
 def _updates(config: AdaptationConfig, data: Shift) -> int:

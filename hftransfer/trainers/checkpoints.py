@@ -15,6 +15,7 @@ import torch
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoint, sort_checkpoints
 
 from ..models.adapters import is_peft, merged
+from ..models.domain_adapters import load_several
 from .host import Host
 
 STATE_FILE = "_adaptation_state.safetensors"  # objectives and progress: beside the model, in checkpoints only
@@ -92,6 +93,8 @@ class PlainCheckpoints(Host):
                 for stale in final.glob(pattern):
                     stale.unlink()
             for item in sorted(staging.iterdir(), key=lambda item: item.name in MARKERS):
+                if (final / item.name).is_dir():  # an adapter of its own, where a model has several
+                    shutil.rmtree(final / item.name)
                 os.replace(item, final / item.name)
             staging.rmdir()
         self.accelerator.wait_for_everyone()
@@ -112,6 +115,11 @@ class PlainCheckpoints(Host):
             super()._save(str(folder), plain)
         if not self.args.should_save:
             return
+        for card in folder.glob(
+            "*/README.md"
+        ):  # PEFT's, beside each of several adapters; it names paths of this machine
+            if (card.parent / "adapter_config.json").is_file():
+                card.unlink()
         (folder / "training_args.bin").unlink(missing_ok=True)
         (folder / "training_args.json").write_text(json.dumps(self.args.to_sanitized_dict(), indent=2, default=str))
         if self._staging is not None:
@@ -133,7 +141,10 @@ class PlainCheckpoints(Host):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
             return
         with self._plain_model():
-            super()._load_from_checkpoint(resume_from_checkpoint)
+            if _has_several(self.model):  # the stock loader would switch all but the first off
+                load_several(self.model, resume_from_checkpoint)
+            else:
+                super()._load_from_checkpoint(resume_from_checkpoint)
         self._load_adaptation_state(resume_from_checkpoint)
 
     def _load_best_model(self) -> None:
@@ -141,7 +152,10 @@ class PlainCheckpoints(Host):
             super()._load_best_model()
             return
         with self._plain_model():
-            super()._load_best_model()
+            if _has_several(self.model):
+                load_several(self.model, str(self.state.best_model_checkpoint))
+            else:
+                super()._load_best_model()
         self._load_adaptation_state(str(self.state.best_model_checkpoint))
 
     def _adaptation_state(self, state_dict: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -241,6 +255,10 @@ def find_checkpoint(path: str, resume: str | bool) -> str:
             f"{'exist' if found else 'hold one'}. Start without resume_from_checkpoint."
         )
     return found
+
+
+def _has_several(model: Any) -> bool:
+    return is_peft(model) and len(model.peft_config) > 1
 
 
 def _sync(folder: Path) -> None:

@@ -8,12 +8,16 @@ from typing import Any, Literal, get_args
 
 import torch
 import yaml
-from transformers import TrainingArguments
+from transformers import SchedulerType, TrainingArguments
 from transformers.utils import is_torch_bf16_gpu_available
 
+from ..data.augmentation import AUGMENTS
 from ..messages import nearest
+from ..models.policy import parse_policy
 from ..objectives.label_shift import Estimator
 from ..objectives.registry import ObjectiveSpec, parse_objectives
+from .optimizer import SLANTED, check_rates
+from .unfreezing import check_phases
 
 SHIFTS = ("none", *get_args(Estimator))
 LOWER_IS_BETTER = ("loss", "entropy", "mse", "mae")  # ends of metrics; of all others, more is better
@@ -43,11 +47,20 @@ class AdaptationConfig(TrainingArguments):
         'What pulls the domains together: a map of names to weights, {"mmd": 1.0}, or to settings, '
         '{"cdan": {"weight": 0.5, "schedule": "linear"}}; JSON or YAML. Empty trains on the source alone.',
     )
+    task_weight: float = _option(
+        1.0, "Adaptation", "What the task's own loss counts; 0 trains on the objectives alone."
+    )
     target_ratio: float = _option(1.0, "Adaptation", "Target rows per source row in a batch.")
     epoch_by: Literal["source", "longest"] = _option(
         "source", "Adaptation", "An epoch ends when the source was seen once, or when the longer domain was."
     )
     balance_sources: bool = _option(False, "Adaptation", "Draw several sources in equal shares instead of by size.")
+    teacher: list | str | None = _option(
+        None,
+        "Adaptation",
+        "Whose knowledge the anchoring objectives keep or hand on: a Hub id or folder, or a list of several as JSON "
+        "or YAML. When absent, the model itself as it is before training.",
+    )
     source_weights: dict | str | None = _option(
         None,
         "Adaptation",
@@ -57,17 +70,48 @@ class AdaptationConfig(TrainingArguments):
     reveal_target_labels: int = _option(
         0, "Adaptation", "Few-shot: how many labelled target rows of each class training may read."
     )
-    freeze: str = _option(
+    freeze: dict | str | list | None = _option(
         "none",
-        "Adaptation",
-        "What moves: none (everything moves), head (only the head), last_2 (the head and the last two layers; any "
-        "number), embeddings (all but the embeddings).",
+        "Policy",
+        "What moves: none (everything), head (only the head), last_2 (the head and the last two layers), first_2 (all "
+        "but the embeddings and the first two), embeddings (all but the embeddings), norms or biases (those and the "
+        "head), block:layer.3, pattern:*.attention.* or regex:… (those alone), auto (by labelled rows and size); a "
+        "list moves what any of them moves.",
     )
+    unfreeze: dict | str | None = _option(
+        None,
+        "Policy",
+        'Start with the head and add one layer at a time, from the top: {"by": "epoch", "every": 1}, or by step; JSON '
+        "or YAML.",
+    )
+    lp_epochs: float = _option(0.0, "Policy", "Train the head alone for so many epochs first, then everything.")
+    layer_decay: float = _option(
+        1.0, "Policy", "Each layer's learning rate, times this for every layer between it and the head."
+    )
+    head_lr_multiplier: float = _option(1.0, "Policy", "Learning rate of the head, times the base rate.")
+    backbone_lr_multiplier: float = _option(1.0, "Policy", "Learning rate of the backbone, times the base rate.")
     objective_lr_multiplier: float = _option(
-        10.0, "Adaptation", "Learning rate of the objectives' own parameters (a discriminator), times the base rate."
+        10.0, "Policy", "Learning rate of the objectives' own parameters (a discriminator), times the base rate."
     )
-    batch_norm: Literal["joint", "separate"] = _option(
-        "joint", "Adaptation", "Batch norm sees source and target together, or each by itself (two forwards)."
+    forward_rows: int | None = _option(
+        None,
+        "Adaptation",
+        "Run the model on so many rows at a time and once more for the gradient: huge batches on little memory.",
+    )
+    batch_norm: Literal["joint", "separate", "frozen"] = _option(
+        "joint",
+        "Adaptation",
+        "Batch norm sees source and target together, or each by itself (two forwards; the running statistics are the "
+        "target's), or uses its running statistics as they are.",
+    )
+    batch_norm_momentum: float | None = _option(
+        None,
+        "Adaptation",
+        "How much of batch norm's running statistics a batch replaces; the model's own when absent, one minus it "
+        "where it is above 0.5.",
+    )
+    adabn: bool = _option(
+        False, "Adaptation", "AdaBN: estimate batch norm's running statistics anew on target rows, after training."
     )
     label_shift: Literal["none", "mlls", "bbse", "pada"] = _option(
         "none",
@@ -90,11 +134,24 @@ class AdaptationConfig(TrainingArguments):
         "sequence-classification, token-classification, multi-label-classification or regression; read off the "
         "labels when absent.",
     )
-    text_column: str = _option("text", "Data", "Column with the text.")
+    text_column: str | None = _option(
+        None, "Data", "Column with the text; text when absent. Name it when images stand beside it."
+    )
     text_pair_column: str | None = _option(None, "Data", "Column with a second text, encoded as a pair.")
     tokens_column: str = _option("tokens", "Data", "Column with pre-split words.")
+    image_column: str = _option("image", "Data", "Column with the image: a path, bytes, a PIL image or an array.")
     label_column: str = _option("label", "Data", "Column with the label.")
     max_length: int | None = _option(None, "Data", "Longest input in tokens; the model's own limit when absent.")
+    image_size: int | None = _option(
+        None, "Data", "Height and width of images in pixels; the image processor's own when absent."
+    )
+    augment: Literal["none", "weak", "strong"] | None = _option(
+        None,
+        "Data",
+        "How training images are changed at random: none, weak (a random resized crop) or strong (that and two "
+        "operations of RandAugment); weak when absent.",
+    )
+    augment_flip: bool = _option(False, "Data", "Mirror half of the training images; not for digits and letters.")
     length_aware: bool = _option(True, "Data", "Batch rows of similar length, each domain by itself, to pad less.")
 
     merge_adapter: bool = _option(False, "Output", "Save and push an adapter merged into a plain model.")
@@ -103,6 +160,13 @@ class AdaptationConfig(TrainingArguments):
     # Defaults that differ from TrainingArguments.
     per_device_train_batch_size: int = field(default=16, metadata={"help": "Source rows per device and step."})
     per_device_eval_batch_size: int = field(default=64, metadata={"help": "Rows per device in evaluation."})
+    lr_scheduler_type: str = field(
+        default="linear",
+        metadata={
+            "help": "How the learning rate goes on: linear, cosine, constant … (transformers' SchedulerType), or "
+            "slanted_triangular."
+        },
+    )
     warmup_steps: float = field(default=0.1, metadata={"help": "Warm-up steps, or their share when below 1."})
     weight_decay: float = field(default=0.01, metadata={"help": "Weight decay of the optimizer."})
     logging_steps: float = field(default=10, metadata={"help": "Steps between logs, or their share when below 1."})
@@ -120,7 +184,10 @@ class AdaptationConfig(TrainingArguments):
     def __post_init__(self) -> None:
         self._check_precision()
         undecided = self.greater_is_better is None
+        schedule = self._check_schedule()
         super().__post_init__()
+        if schedule == SLANTED:  # ours: transformers' own list has no place for it
+            self.lr_scheduler_type = schedule
         if undecided and str(self.metric_for_best_model).endswith(LOWER_IS_BETTER):
             self.greater_is_better = False
         self._check()
@@ -129,13 +196,40 @@ class AdaptationConfig(TrainingArguments):
             self.resume_from_checkpoint = word == "true"  # type: ignore[assignment]
         self.remove_unused_columns = False
         self.label_names = ["labels"]
+        if self.unfreeze or self.lp_epochs:  # DDP waits for gradients of what does not move yet otherwise
+            self.ddp_find_unused_parameters = True
         self.dataloader_pin_memory &= torch.accelerator.is_available()  # torch warns of it otherwise
         # Streams are read by every process; a main process that cut up batches would mix source and target halves.
         self.accelerator_config.dispatch_batches = False  # type: ignore[union-attr]
 
+    @property
+    def recomputes_activations(self) -> bool:
+        """Whether activations are recomputed in the backward pass; transformers renamed the setting in 5.23."""
+        return any(getattr(self, f"{kind}_checkpointing", False) for kind in ("activation", "gradient"))
+
     def objective_specs(self) -> list[ObjectiveSpec]:
         """The objectives, read and checked."""
         return parse_objectives(self.objectives)
+
+    def teacher_names(self) -> list[str]:
+        """Hub ids or folders of the teachers, in order; nothing for the model's own start.
+
+        Raises:
+            ValueError: neither a name nor a list of names, or a name twice.
+        """
+        given: Any = self.teacher
+        if isinstance(given, str) and given.lstrip().startswith("["):
+            try:
+                given = yaml.safe_load(given)
+            except yaml.YAMLError as error:
+                raise ValueError(f"teacher is neither a name nor a list of names: {self.teacher!r}") from error
+        names = given if isinstance(given, (list, tuple)) else [] if given in (None, "") else [given]
+        if not all(isinstance(name, str) and name for name in names):
+            raise ValueError(f"teacher must be a Hub id or folder, or a list of them, not {self.teacher!r}.")
+        twice = [name for name in names if names.count(name) > 1]
+        if twice:
+            raise ValueError(f"teacher names {twice[0]!r} twice.")
+        return list(names)
 
     def source_weight_map(self) -> dict[str, float]:
         """What a row of each named source counts.
@@ -165,18 +259,42 @@ class AdaptationConfig(TrainingArguments):
                 "runs it on the CPU, where it is mostly slower than float32."
             )
 
+    def _check_schedule(self) -> str:
+        """The schedule's name; transformers is given another for ours, which it would refuse."""
+        name = str(getattr(self.lr_scheduler_type, "value", self.lr_scheduler_type))
+        known = [SLANTED, *(kind.value for kind in SchedulerType)]
+        if name not in known:
+            raise ValueError(f"lr_scheduler_type={name!r} is not one of {', '.join(known)}.{nearest(name, known)}")
+        if name == SLANTED:
+            self.lr_scheduler_type = SchedulerType.LINEAR.value
+        return name
+
     def _check(self) -> None:
         self.objective_specs()
         self.source_weight_map()
+        self.teacher_names()
         for name in ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1.")
+        if not 0 <= self.task_weight < math.inf:
+            raise ValueError(f"task_weight={self.task_weight} must be a number of at least 0.")
+        if not self.task_weight and not any(spec.weight for spec in self.objective_specs()):
+            raise ValueError("task_weight=0 leaves nothing to train on: name an objective, or leave it at 1.")
+        if self.forward_rows is not None and self.forward_rows < 1:
+            raise ValueError(f"forward_rows={self.forward_rows} must be at least 1, or absent.")
         if not self.target_ratio > 0:
             raise ValueError(f"target_ratio={self.target_ratio} must be positive.")
         if self.epoch_by not in ("source", "longest"):
             raise ValueError(f"epoch_by={self.epoch_by!r} must be 'source' or 'longest'.")
-        if self.batch_norm not in ("joint", "separate"):
-            raise ValueError(f"batch_norm={self.batch_norm!r} must be 'joint' or 'separate'.")
+        if self.batch_norm not in ("joint", "separate", "frozen"):
+            raise ValueError(f"batch_norm={self.batch_norm!r} must be 'joint', 'separate' or 'frozen'.")
+        if self.batch_norm_momentum is not None and not 0 < self.batch_norm_momentum <= 1:
+            raise ValueError(
+                f"batch_norm_momentum={self.batch_norm_momentum} must be above 0 and at most 1. To keep the running "
+                "statistics, set batch_norm='frozen'."
+            )
+        if self.adabn and self.fsdp:
+            raise ValueError("adabn=True does not work under FSDP, which shards the model: run it under DDP.")
         for name, choices in (("label_shift", SHIFTS), ("label_shift_task", ("weights", "bias", "none"))):
             if getattr(self, name) not in choices:
                 raise ValueError(
@@ -187,5 +305,13 @@ class AdaptationConfig(TrainingArguments):
             raise ValueError(f"reveal_target_labels={self.reveal_target_labels} must be at least 0.")
         if self.max_length is not None and self.max_length < 4:
             raise ValueError(f"max_length={self.max_length} leaves no room for text; it must be at least 4.")
-        if not self.objective_lr_multiplier > 0:
-            raise ValueError(f"objective_lr_multiplier={self.objective_lr_multiplier} must be positive.")
+        self.freeze = "none" if self.freeze is None else self.freeze
+        if self.image_size is not None and self.image_size < 4:
+            raise ValueError(f"image_size={self.image_size} must be at least 4 pixels.")
+        if self.augment is not None and self.augment not in AUGMENTS:
+            raise ValueError(
+                f"augment={self.augment!r} must be one of {', '.join(AUGMENTS)}.{nearest(self.augment, AUGMENTS)}"
+            )
+        parse_policy(self.freeze)
+        check_phases(self)
+        check_rates(self)

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from ..data.labels import LabelSpace
     from ..models.policy import PolicyReport
     from .config import AdaptationConfig
+    from .preparation import Prepared
 
     class Host(Trainer):
         args: AdaptationConfig
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
         space: LabelSpace
         policy: PolicyReport
         source_names: tuple[str, ...]
+        prepared: Prepared
 
 else:
     Host = object

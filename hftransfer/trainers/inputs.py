@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import nn
 from torch.distributed.fsdp import FSDPModule
 
 from ..objectives.gather import gather_rows, num_processes
+from .teachers import Taught, asked_rows
 
 TOKENS_PER_ROW = 8  # words of a sentence that take part in a tagger's objectives: the same number for every row
 
@@ -24,6 +25,8 @@ class JointRows:
         logits, labels, domain: of all rows, views included in `logits` only.
         n: how many are source rows.
         rows: source and target rows together.
+        taught: what each teacher says of the rows it was asked about, those of `part`.
+        part: `"all"`, `"source"` or `"target"`.
     """
 
     features: Mapping[str, torch.Tensor]
@@ -32,6 +35,8 @@ class JointRows:
     domain: torch.Tensor
     n: int
     rows: int
+    taught: Sequence[Taught] = ()
+    part: str = "all"
 
     def words(self, word_mask: torch.Tensor) -> JointRows:
         """The same for tagging, where a row is a word."""
@@ -40,7 +45,11 @@ class JointRows:
         domain = self.domain.unsqueeze(1).expand(-1, TOKENS_PER_ROW).flatten()
         features = {where: pick(x) for where, x in self.features.items()}
         k = TOKENS_PER_ROW
-        return JointRows(features, pick(self.logits), pick(self.labels), domain, self.n * k, self.rows * k)
+        asked = word_mask[asked_rows(self.part, self.n, self.rows)]
+        taught = [t.words(lambda x: pick_words(x, asked)) for t in self.taught]
+        return JointRows(
+            features, pick(self.logits), pick(self.labels), domain, self.n * k, self.rows * k, taught, self.part
+        )
 
 
 class ObjectiveInputs:
@@ -52,6 +61,7 @@ class ObjectiveInputs:
         batch: this process' rows.
         weights: what rows with these labels, of these domains, count; `None` for 1 each.
         rerun: makes `target_rerun`.
+        local: makes what is not gathered, by name: weights, and what is a mean over this process' rows.
     """
 
     def __init__(
@@ -59,8 +69,9 @@ class ObjectiveInputs:
         batch: JointRows,
         weights: Callable[[torch.Tensor, torch.Tensor], torch.Tensor | None] | None = None,
         rerun: Callable[[], TargetRerun] | None = None,
+        local: Mapping[str, Callable[[], Any]] | None = None,
     ):
-        self.batch, self.weights, self.rerun = batch, weights, rerun
+        self.batch, self.weights, self.rerun, self.local = batch, weights, rerun, local or {}
         self._gathered: dict[tuple[str, str], Any] = {}
 
     def get(self, name: str, where: str = "head") -> Any:
@@ -76,6 +87,10 @@ class ObjectiveInputs:
         if name == "target_rerun":
             assert self.rerun is not None
             return self.rerun()
+        if name in self.local:
+            return self.local[name]()
+        if name.startswith("teacher_"):
+            return [gather_rows(x.float()) for x in self._of_teachers(name, where)]
         if name == "source_weights":
             weights = None if self.weights is None else self.weights(b.labels[:n], b.domain[:n])
             if weights is None:  # one number, expanded: objectives can tell
@@ -89,8 +104,18 @@ class ObjectiveInputs:
             "target_logits": lambda: b.logits[n:rows].float(),
             "source_labels": lambda: b.labels[:n],
             "source_domains": lambda: b.domain[:n],
+            "features": lambda: b.features[where][:rows].float(),
+            "logits": lambda: b.logits[:rows].float(),
         }[name]()
         return gather_rows(x)
+
+    def _of_teachers(self, name: str, where: str) -> list[torch.Tensor]:
+        """This process' rows of each teacher: all, the source's or the target's, out of those it was asked about."""
+        b = self.batch
+        part = "source" if "_source_" in name else "target" if "_target_" in name else "all"
+        chosen = slice(None) if part == b.part else asked_rows(part, b.n, b.rows)
+        rows = [t.features[where] if name.endswith("features") else t.logits for t in b.taught]
+        return [x[chosen] for x in rows]
 
 
 class TargetRerun:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from ..data.pairing import PairedDataset
 from ..objectives.label_shift import LabelShift
 from .adapter import DomainAdapter
 from .config import AdaptationConfig
@@ -26,17 +27,15 @@ def build_label_shift(args: AdaptationConfig, prepared: Prepared) -> LabelShift 
         return None
     if prepared.space.is_float:
         raise ValueError(f"label_shift={args.label_shift!r} needs classes; {prepared.space.task} has none.")
-    num_target = getattr(prepared.train, "num_target", None)
-    if num_target == 0:
+    train = prepared.train
+    if getattr(train, "num_target", None) == 0:
         raise ValueError(f"label_shift={args.label_shift!r} needs target rows: pass a target_dataset.")
     if args.label_shift_task == "bias" and prepared.model.get_submodule(prepared.head.name).bias is None:
         raise ValueError(f"label_shift_task='bias', but the head {prepared.head.name!r} has no bias; use 'weights'.")
     words = TOKENS_PER_ROW if prepared.space.task == "token-classification" else 1
-    if num_target:  # an epoch's, or all of a target that an epoch sees more than once
-        seen = round(prepared.train.num_source * args.target_ratio)
-        rows = min(MOST_ROWS, words * num_target, words * max(1, seen))
-    else:
-        rows = MOST_ROWS // 4
+    rows = MOST_ROWS // 4
+    if isinstance(train, PairedDataset):  # an epoch's, or all of a target that an epoch sees more than once
+        rows = min(MOST_ROWS, words * train.num_target, words * max(1, round(train.num_source * args.target_ratio)))
     return LabelShift(
         len(prepared.space.names), args.label_shift, rows, weighs_task=args.label_shift_task == "weights"
     )

@@ -1,4 +1,4 @@
-"""From what a user passes to what a step needs: labels agreed on, targets masked, texts encoded, a tapped model."""
+"""From what a user passes to what a step needs: labels agreed on, targets masked, rows encoded, a tapped model."""
 
 from __future__ import annotations
 
@@ -12,14 +12,19 @@ import torch
 
 from ..data.collation import AdaptationCollator
 from ..data.domains import as_domain, as_sources, source_label
+from ..data.encoding import Encoder, InputColumns, encode_target, find_modality, make_encoder, refuse_options
 from ..data.labels import LabelSpace, check_classes, column_names, require_column, resolve_label_space
 from ..data.masking import mask_target_labels, reveal_labels
 from ..data.pairing import PairedDataset
 from ..data.streaming import PairedStream
-from ..data.text import WORD_MASK, TextColumns, encode_target, encode_text
+from ..data.text import WORD_MASK, TextColumns
 from ..models import adapters, loading, policy
 from ..models.layer_tap import HEAD, layer_widths
-from ..models.tap import Head, find_head
+from ..models.processing import fit_processing, longest_input
+from ..models.scratch import fresh_model, fresh_processing
+from ..models.tap import Head, find_head, freeze_idle
+from ..objectives.registry import REGISTRY
+from .batch_norm import prepare_batch_norm
 from .config import AdaptationConfig
 
 logger = logging.getLogger(__name__)
@@ -30,7 +35,7 @@ class Prepared:
     """Everything a trainer needs, checked."""
 
     model: Any
-    tokenizer: Any
+    encoder: Encoder
     head: Head
     space: LabelSpace
     train: PairedDataset | PairedStream
@@ -38,17 +43,20 @@ class Prepared:
     source_names: tuple[str, ...]
     collator: AdaptationCollator
     policy: policy.PolicyReport
-    columns: TextColumns
-    max_length: int | None
+    label_column: str
     feature_widths: dict[str, int]  # by place in the model
+
+    @property
+    def processing_class(self) -> Any:
+        """The tokenizer or image processor, which is saved beside the model."""
+        return self.encoder.processing_class
 
     def encode_evaluation(self, dataset: Any, name: str) -> Any:
         """Encodes a raw evaluation set; one that is encoded already is returned as it is."""
         columns = column_names(dataset)
-        if "input_ids" in columns:
+        if self.encoder.is_encoded(columns):
             return dataset
-        label = self.columns.label if self.columns.label in columns else None
-        return encode_text(dataset, self.tokenizer, self.space, self.columns, name, label, self.max_length)
+        return self.encoder.encode(dataset, name, self.label_column if self.label_column in columns else None)
 
 
 def prepare(
@@ -67,9 +75,10 @@ def prepare(
         ValueError, TypeError, FileNotFoundError: whatever is wrong with them, before anything is trained or written.
     """
     sources = as_sources(train_dataset)
-    if target_dataset is None and any(spec.weight for spec in args.objective_specs()):
+    wanting = [spec.name for spec in args.objective_specs() if spec.weight and spec.reads_target]
+    if target_dataset is None and wanting:
         raise ValueError(
-            "target_dataset is missing: the objectives need unlabelled target rows. "
+            f"target_dataset is missing: {', '.join(wanting)} need{'s' * (len(wanting) == 1)} unlabelled target rows. "
             "Pass one, or leave `objectives` empty to train on the source alone."
         )
     if target_dataset is None and args.reveal_target_labels:
@@ -87,53 +96,45 @@ def prepare(
     evaluation = _named_evaluation(eval_dataset)
     _check_streams(args, {**{source_label(n): s for n, s in sources.items()}, "target_dataset": target_dataset})
 
-    columns = TextColumns(args.text_column, args.text_pair_column, args.tokens_column, args.label_column)
+    columns = _columns(args)
+    modality = find_modality(_by_name(sources, target_dataset, evaluation), columns)
+    refuse_options(modality, vars(args))
     model = os.fspath(model) if isinstance(model, os.PathLike) else model
-    kinds: Any = (str, torch.nn.Module)
+    kinds: Any = (str, torch.nn.Module, Mapping)
     if not isinstance(model, kinds):
-        raise TypeError(f"model must be a Hub id, a folder or a loaded model, not {type(model).__name__}.")
-    model_names = None if isinstance(model, str) else loading.head_names(model)
+        raise TypeError(
+            "model must be a Hub id, a folder or a loaded model, or a dict of settings to make one from scratch, not "
+            f"{type(model).__name__}."
+        )
+    model_names = loading.head_names(model) if isinstance(model, torch.nn.Module) else None
+    label = args.label_column
     labelled = {source_label(name): source for name, source in sources.items()}
     for where, source in labelled.items():
-        require_column(source, columns.label, where)
-    labelled |= _labelled(evaluation, columns.label, sources)
-    space = resolve_label_space(labelled, columns.label, columns.tokens, args.task, model_names)
+        require_column(source, label, where)
+    labelled |= _labelled(evaluation, label, sources)
+    space = resolve_label_space(labelled, label, columns.text.tokens, args.task, model_names)
     if space.task == "sequence-classification":
-        check_classes(sources, columns.label)
+        check_classes(sources, label)
 
-    words = space.task == "token-classification"
-    if isinstance(model, str):
-        name, options = model, dict(model_kwargs or {})
-        tokenizer = processing_class or loading.load_tokenizer(name, options.get("revision"), words)
-        model = loading.load_model(name, space.task, space.names, **options)
-    else:
-        loading.check_head(model, space.task, space.names)
-        if processing_class is None and not model.config.name_or_path:
-            raise ValueError(
-                "processing_class is missing: a model that was not loaded from anywhere says of no tokenizer. Pass "
-                "the tokenizer that belongs to it."
-            )
-        tokenizer = processing_class or loading.load_tokenizer(model.config.name_or_path, words=words)
-    loading.check_tokenizer(tokenizer, model)
-    if words and not tokenizer.is_fast:
-        raise ValueError(
-            f"{type(tokenizer).__name__} is no fast tokenizer, and tagging needs one to know which sub-words make a "
-            "word. Load it with `AutoTokenizer.from_pretrained(...)`."
-        )
-    max_length = _max_length(args, tokenizer, model)
-
-    encoded = {
-        name: encode_text(part, tokenizer, space, columns, source_label(name), columns.label, max_length)
-        for name, part in sources.items()
-    }
+    model, processing = _load(model, args, space, modality, processing_class, dict(model_kwargs or {}), peft_config)
+    encoder = make_encoder(
+        modality,
+        processing,
+        space,
+        columns,
+        longest_input(processing, model, modality, args.max_length),
+        args.augment,
+        args.augment_flip,
+        args.seed if args.data_seed is None else args.data_seed,
+    )
+    encoded = {name: encoder.encode(part, source_label(name), label) for name, part in sources.items()}
     target = None
     if target_dataset is not None:
         if args.reveal_target_labels:
             target_dataset = reveal_labels(
-                target_dataset, args.reveal_target_labels, label_column=columns.label, seed=args.seed
+                target_dataset, args.reveal_target_labels, label_column=label, seed=args.seed
             )
-        masked = mask_target_labels(target_dataset, columns.label)
-        target = encode_target(masked, tokenizer, space, columns, "target_dataset", max_length=max_length)
+        target = encode_target(encoder, mask_target_labels(target_dataset, label), "target_dataset")
 
     stream = any(
         not hasattr(part, "__len__") for part in [*encoded.values(), *([target] if target is not None else [])]
@@ -141,30 +142,37 @@ def prepare(
     train: PairedDataset | PairedStream
     if stream:
         seed = args.seed if args.data_seed is None else args.data_seed
-        train = PairedStream(encoded, target, args.target_ratio, args.per_device_train_batch_size, seed)
+        size = args.per_device_train_batch_size
+        train = PairedStream(encoded, target, args.target_ratio, size, seed, draws=encoder.draws)
     else:
-        train = PairedDataset(encoded, target)
+        train = PairedDataset(encoded, target, encoder.draws)
 
-    collator = AdaptationCollator(tokenizer, space)
+    collator = AdaptationCollator(encoder, space, _wants_two_views(args))
+    prepare_batch_norm(model, args, target, peft_config is not None)
     head = find_head(model, _probe(encoded, collator))
     if args.freeze != "none" and (peft_config is not None or adapters.is_peft(model)):
         raise ValueError(f"The adapter decides what moves; leave freeze at 'none' (it is {args.freeze!r}).")
     if peft_config is not None:
         if adapters.is_peft(model):
             raise ValueError("The model is PEFT-wrapped already; pass a peft_config or a wrapped model, not both.")
-        model = adapters.attach_adapter(model, peft_config, head)
+        model = adapters.attach_adapter(model, peft_config, head, _probe(encoded, collator))
         head = find_head(model, _probe(encoded, collator))
         moved = policy.report(model, peft_config.peft_type.value.lower())
     elif args.freeze == "none":
         moved = policy.report(model, "none")  # a model that its user froze in part stays so
     else:
-        moved = policy.apply_policy(model, args.freeze, head)
+        rows = None if stream else sum(map(len, encoded.values())) + args.reveal_target_labels * len(space.names)
+        moved = policy.apply_policy(model, args.freeze, head, rows)
+    if freeze_idle(model, head):
+        moved = policy.report(model, moved.policy, moved.notes)
+    if args.merge_adapter and adapters.is_peft(model):
+        adapters.check_merge(model)
+    for note in moved.notes:
+        logger.warning("freeze: %s", note)
 
     places = {spec.features for spec in args.objective_specs()}
     widths = {HEAD: head.in_features} | layer_widths(model, places, _probe(encoded, collator))
-    prepared = Prepared(
-        model, tokenizer, head, space, train, None, tuple(sources), collator, moved, columns, max_length, widths
-    )
+    prepared = Prepared(model, encoder, head, space, train, None, tuple(sources), collator, moved, label, widths)
     if evaluation is not None:
         prepared.evaluation = {
             name: prepared.encode_evaluation(part, f"eval_dataset[{name!r}]") for name, part in evaluation.items()
@@ -219,30 +227,57 @@ def _check_streams(args: AdaptationConfig, domains: Mapping[str, Any]) -> None:
             )
 
 
-def _max_length(args: AdaptationConfig, tokenizer: Any, model: Any) -> int | None:
-    """What the user says, or the shortest of what tokenizer, config and positions allow; `None` when nobody says.
-
-    Raises:
-        ValueError: more than the model has positions for.
-    """
-    positions = _positions(model)
-    if args.max_length is not None:
-        if positions is not None and args.max_length > positions:
+def _load(
+    model: Any,
+    args: AdaptationConfig,
+    space: LabelSpace,
+    modality: str,
+    processing: Any,
+    options: dict[str, Any],
+    peft_config: Any,
+) -> tuple[Any, Any]:
+    """The model with its head, loaded, made or checked, and the processing class that goes with it."""
+    words = space.task == "token-classification"
+    if isinstance(processing, (str, os.PathLike)):
+        processing = loading.load_processing(os.fspath(processing), None, modality, words)
+    if isinstance(model, Mapping):
+        if peft_config is not None or args.freeze not in (None, "none"):
+            what = "an adapter" if peft_config is not None else f"freeze={args.freeze!r}"
+            raise ValueError(f"A model from scratch has no weights worth keeping: leave out {what}.")
+        settings = {k: v for k, v in model.items() if v is not None}
+        processing = fresh_processing(settings, modality, processing, args.image_size)
+        model = fresh_model(settings, space.task, space.names, modality, processing, args.image_size)
+    elif isinstance(model, str):
+        name = model
+        model = loading.load_model(name, space.task, space.names, modality=modality, **options)
+        if processing is None:
+            processing = loading.load_processing(name, options.get("revision"), modality, words)
+    else:
+        loading.check_head(model, space.task, space.names, modality)
+        if processing is None and not model.config.name_or_path:
             raise ValueError(
-                f"max_length={args.max_length}, but {type(model).__name__} has only {positions} positions. Leave it "
-                "out to cut at the model's own limit."
+                "processing_class is missing: a model that was not loaded from anywhere says of no tokenizer or image "
+                "processor. Pass the tokenizer or image processor that belongs to it."
             )
-        return args.max_length
-    known = [tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", None), positions]
-    return min((n for n in known if isinstance(n, int) and 0 < n < 1_000_000), default=None)
+        if processing is None:
+            processing = loading.load_processing(model.config.name_or_path, None, modality, words)
+    return model, fit_processing(processing, model, modality, words, args.image_size)
 
 
-def _positions(model: torch.nn.Module) -> int | None:
-    """How many tokens the table of absolute positions reaches, if the model has one (RoBERTa counts from pad + 1)."""
-    for name, module in model.named_modules():
-        if name.endswith(("position_embeddings", "wpe")) and isinstance(module, torch.nn.Embedding):
-            return module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
-    return None
+def _columns(args: AdaptationConfig) -> InputColumns:
+    text = TextColumns(args.text_column or "text", args.text_pair_column, args.tokens_column, args.label_column)
+    return InputColumns(text, args.image_column, bool(args.text_column or args.text_pair_column))
+
+
+def _by_name(sources: Mapping[str, Any], target: Any, evaluation: Mapping[str, Any] | None) -> dict[str, Any]:
+    """All data sets by what messages call them, sources first."""
+    named = {source_label(name): source for name, source in sources.items()}
+    named |= {} if target is None else {"target_dataset": target}
+    return named | {f"eval_dataset[{name!r}]": part for name, part in (evaluation or {}).items()}
+
+
+def _wants_two_views(args: AdaptationConfig) -> bool:
+    return any("target_view_features" in REGISTRY[spec.kind].needs() for spec in args.objective_specs())
 
 
 def _probe(encoded: Mapping[str, Any], collator: AdaptationCollator) -> dict[str, Any]:

@@ -12,7 +12,9 @@ from typing import Any
 from ..models.adapters import is_peft
 from ..network import hub_answers
 from ..reporting.model_card import CardFacts, render_card
+from ..reporting.tables import policy_table
 from .host import Host
+from .plan import policy_rows
 
 logger = logging.getLogger(__name__)
 
@@ -224,6 +226,8 @@ class Publishing(Host):
             repo_id=self._repo_name(),
             base_model=finetuned_from or base.config.name_or_path or "",
             task=self.space.task,
+            modality=self.prepared.encoder.modality,
+            task_name=self.prepared.encoder.task_name(self.space.task),
             labels=self.space.names if self.space.task != "regression" else (),
             sources=[data.get(name, name) for name in self.source_names],
             target=data.get("target", ""),
@@ -243,6 +247,7 @@ class Publishing(Host):
             },
             results=self.results or {"evaluation": {k.removeprefix("eval_"): v for k, v in last.items()}},
             adapter=is_peft(model) and not args.merge_adapter,
+            blocks=policy_table(policy_rows(self)),
         )
 
 

@@ -12,38 +12,48 @@ from torch.utils.data import DataLoader
 from transformers import ProgressCallback, Trainer
 from transformers.trainer_utils import EvalLoopOutput
 
+from ..data.labels import LabelSpace
 from ..data.pairing import PairedBatchSampler, PairedDataset
 from ..data.text import WORD_MASK
 from ..messages import nearest
-from ..objectives.registry import build_objectives
+from ..models.batch_norm import average_statistics
+from ..models.blocks import split
+from ..objectives.registry import REGISTRY, ObjectiveSpec, build_objectives
 from .adapter import DomainAdapter
+from .batch_norm import adapt_to_target
 from .callbacks import Clock, ReadableProgress
 from .checkpoints import STAGING, PlainCheckpoints, check_output_dir, find_checkpoint
+from .chunks import check_chunks
 from .config import AdaptationConfig
 from .label_shift import build_label_shift, correct_bias
+from .lessons import learn_before_training
 from .metrics import IGNORE, label_free_metrics, metrics_for
+from .optimizer import Optimizing
 from .parts import RunningParts
 from .preparation import is_source_name, prepare
 from .publishing import Publishing
 from .selecting import check_measure, check_selection
+from .teachers import build_anchors
+from .unfreezing import Unfreezing, build_phases, check_wrapping
 
 logger = logging.getLogger(__name__)
 CLASSES = re.compile("logits|labels|rerun")  # inputs that only classes have
 
 
-class AdaptationTrainer(PlainCheckpoints, Publishing, Trainer):
+class AdaptationTrainer(PlainCheckpoints, Publishing, Optimizing, Trainer):
     """Trains a model on labelled sources and an unlabelled target.
 
     Args:
         model: Hub id or folder (a head for the task is put on it), or a loaded `AutoModelFor…Classification`,
-            PEFT-wrapped or not.
+            PEFT-wrapped or not; or a dict of settings, `{"model_type": "resnet", …}`, for one from scratch.
         args: an `AdaptationConfig`.
         train_dataset: the labelled source, or a dict of several by name. Map-style or streaming; columns `text` (or
-            `tokens`) and `label`, or those that `args` names.
+            `tokens`), or `image`, and `label`, or those that `args` names.
         target_dataset: the unlabelled target. Its labels, if any, are never read, unless some are revealed.
         eval_dataset: a labelled source set, or a dict. Names of sources, and names that start with "source", are
             source; metrics that read the labels of any other are called `oracle_…`.
-        processing_class: the tokenizer; the checkpoint's own when absent.
+        processing_class: the tokenizer or image processor, or the Hub id or folder of one; the checkpoint's own when
+            absent.
         peft_config: LoRA-style partial transfer; open targets are read off the model's structure.
         compute_metrics: yours instead of ours, as in `Trainer`.
         model_kwargs: for `from_pretrained`, when `model` is a name.
@@ -99,15 +109,19 @@ class AdaptationTrainer(PlainCheckpoints, Publishing, Trainer):
         )
         if compute_metrics is None and kwargs.get("preprocess_logits_for_metrics") is None:
             check_measure(args, ready.space, ready.evaluation)
+        check_chunks(ready.model, args.forward_rows, args.batch_norm)
         specs = args.objective_specs()
+        _check_task(specs, ready.space)
+        anchors = build_anchors(args, ready, specs)
         objectives, schedules = build_objectives(
-            specs, ready.feature_widths, len(ready.space.names), len(ready.source_names)
+            specs,
+            ready.feature_widths,
+            len(ready.space.names),
+            len(ready.source_names),
+            ready.space.names,
+            ready.space.task,
+            (lambda where: ()) if anchors is None else anchors.facts,
         )
-        if any(CLASSES.search(need) for s in specs for need in _needs(objectives, s.name)) and ready.space.is_float:
-            raise ValueError(
-                f"{', '.join(objectives)} on {ready.space.task}: "
-                "objectives that read class predictions need one label a row."
-            )
         adapter = DomainAdapter(
             ready.model,
             ready.head,
@@ -121,25 +135,34 @@ class AdaptationTrainer(PlainCheckpoints, Publishing, Trainer):
             _source_weights(args, ready.source_names),
             build_label_shift(args, ready),
             args.label_shift_task == "weights",
+            args.task_weight,
+            anchors,
+            args.forward_rows,
         )
-        if args.activation_checkpointing and hasattr(ready.model, "peft_config"):
+        if args.recomputes_activations and hasattr(ready.model, "peft_config"):
             ready.model.enable_input_require_grads()
         self.prepared = ready
         self.space, self.policy, self.source_names = ready.space, ready.policy, ready.source_names
         self.pair_sampler: PairedBatchSampler | None = None
+        self.blocks, self._rates = split(ready.model, ready.head), {}
+        epochs = isinstance(ready.train, PairedDataset)
+        self.phases = build_phases(args, ready.model, self.blocks, self.policy.trainable, epochs)
         super().__init__(
             model=adapter,
             args=args,
             data_collator=data_collator or ready.collator,
             train_dataset=ready.train,
             eval_dataset=ready.evaluation,
-            processing_class=ready.tokenizer,
+            processing_class=ready.processing_class,
             compute_metrics=compute_metrics or metrics_for(ready.space.task, ready.space.names),
             **kwargs,
         )
         self.label_names = ["labels"]
         self._parts = RunningParts(self.accelerator)
         self.add_callback(Clock(self))
+        if self.phases is not None:
+            check_wrapping(self)
+            self.add_callback(Unfreezing(self, self.phases))
         if self.pop_callback(ProgressCallback) is not None:
             self.add_callback(ReadableProgress())
 
@@ -189,7 +212,7 @@ class AdaptationTrainer(PlainCheckpoints, Publishing, Trainer):
         return batches, count / (len(batches) * self.args.world_size)
 
     def _set_signature_columns_if_needed(self) -> None:
-        self._signature_columns = ["labels", *self.prepared.tokenizer.model_input_names]  # type: ignore[assignment]
+        self._signature_columns = ["labels", *self.prepared.processing_class.model_input_names]  # type: ignore[assignment]
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
         """As in `Trainer`; raw datasets are encoded first."""
@@ -202,24 +225,6 @@ class AdaptationTrainer(PlainCheckpoints, Publishing, Trainer):
         return super().get_test_dataloader(self.prepared.encode_evaluation(test_dataset, "test_dataset"))
 
     # ---- a step
-
-    def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
-        """As in `Trainer`; the objectives' parameters go into groups of their own with their own rate."""
-        fresh = self.optimizer is None
-        optimizer = super().create_optimizer(model)
-        own = {id(p) for n, p in (model or self.model).named_parameters() if _is_objective(n)}
-        if not fresh or not own:
-            return optimizer
-        for group in list(optimizer.param_groups):
-            mine = [p for p in group["params"] if id(p) in own]
-            if not mine:
-                continue
-            group["params"] = [p for p in group["params"] if id(p) not in own]
-            options = {k: v for k, v in group.items() if k != "params"}
-            optimizer.add_param_group(
-                {**options, "params": mine, "lr": group["lr"] * self.args.objective_lr_multiplier}
-            )
-        return optimizer
 
     def compute_loss(
         self,
@@ -245,6 +250,7 @@ class AdaptationTrainer(PlainCheckpoints, Publishing, Trainer):
         values = self._mean_parts() if "loss" in logs or "train_loss" in logs else {}
         if "loss" in logs:
             logs |= {f"{name}_loss": value for name, value in values.items()}
+            logs |= self.logged_rates()
         super().log(logs, start_time)
         self._parts.check(values, self.state.global_step)
         if values:
@@ -253,6 +259,7 @@ class AdaptationTrainer(PlainCheckpoints, Publishing, Trainer):
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """A run that broke since the last log stops here instead of saving."""
         self._parts.check(self._mean_parts(), self.state.global_step)
+        average_statistics(self.model)
         super()._save_checkpoint(model, trial)
 
     def _mean_parts(self) -> dict[str, float]:
@@ -280,6 +287,7 @@ class AdaptationTrainer(PlainCheckpoints, Publishing, Trainer):
     ) -> EvalLoopOutput:
         """As in `Trainer`. What reads the labels of a set that is not a source's is called `oracle_…`; what reads
         predictions alone is added for every set."""
+        average_statistics(self.model)
         output = super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
         metrics = dict(output.metrics or {})
         if not self._is_source(metric_key_prefix):
@@ -307,9 +315,17 @@ class AdaptationTrainer(PlainCheckpoints, Publishing, Trainer):
             check_output_dir(str(self.args.output_dir), self.args.overwrite_output_dir, clear)
         self._clear(Path(str(self.args.output_dir)) / STAGING)  # of a run that was killed while saving
         self._owns_output_dir = True
+        if not resume_from_checkpoint:  # what was learned then is in the checkpoint
+            learn_before_training(
+                self.accelerator.unwrap_model(self.model, keep_torch_compile=False), self.prepared, self.args
+            )
         output = super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
         if self.args.label_shift_task == "bias":
             correct_bias(self.accelerator.unwrap_model(self.model, keep_torch_compile=False))
+        if self.args.adabn:
+            adapt_to_target(self)
+        else:
+            average_statistics(self.model)
         return output
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
@@ -320,12 +336,19 @@ class AdaptationTrainer(PlainCheckpoints, Publishing, Trainer):
         super()._run_epoch(*args, **kwargs)
 
 
-def _is_objective(name: str) -> bool:
-    return name.startswith("objectives.") or ".objectives." in name
-
-
-def _needs(objectives: Any, name: str) -> tuple[str, ...]:
-    return type(objectives[name]).needs() if name in objectives else ()
+def _check_task(specs: list[ObjectiveSpec], space: LabelSpace) -> None:
+    """Raises a `ValueError` for objectives that read classes where rows have none, or several."""
+    reading = []
+    for spec in specs:
+        cls = REGISTRY[spec.kind]
+        needs = [*spec.reads().values(), *cls.learns(spec.settings)]
+        able = cls.several_labels and space.task == "multi-label-classification"
+        if spec.weight and not able and any(CLASSES.search(need) for need in needs):
+            reading.append(spec.name)
+    if reading and space.is_float:
+        raise ValueError(
+            f"{', '.join(reading)} on {space.task}: objectives that read class predictions need one label a row."
+        )
 
 
 def _source_weights(args: AdaptationConfig, names: tuple[str, ...]) -> list[float]:

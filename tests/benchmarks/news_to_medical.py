@@ -16,6 +16,7 @@ import argparse
 import json
 import statistics
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 METHODS = {
@@ -114,8 +115,8 @@ def run_cell(
             "learning_rate": learning_rate, "split": split, "seconds": round(seconds, 1), **results}  # fmt: skip
 
 
-def table(rows: list[dict]) -> str:
-    """Mean ± sd over seeds, in per cent."""
+def table(rows: list[dict], methods: Iterable[str] = METHODS) -> str:
+    """Mean ± sd over seeds, in per cent; methods in their order."""
     lines = [
         "| policy | method | seeds | source acc | target acc (oracle) | target macro F1 (oracle) |",
         "|---|---|---|---|---|---|",
@@ -123,7 +124,7 @@ def table(rows: list[dict]) -> str:
     groups: dict[tuple, list[dict]] = {}
     for row in rows:
         groups.setdefault((row["policy"], row["method"]), []).append(row)
-    order = {m: i for i, m in enumerate(METHODS)}
+    order = {m: i for i, m in enumerate(methods)}
     for (policy, method), cells in sorted(groups.items(), key=lambda g: (g[0][0], order[g[0][1]])):
         columns = []
         for key in ("source_accuracy", "target_oracle_accuracy", "target_oracle_macro_f1"):

@@ -63,7 +63,10 @@ def main() -> None:
     space = resolve_label_space({"press": press}, columns.label, columns.tokens, None, None)
     source = encode_text(press, tokenizer, space, columns, "press", columns.label, 512)
     target = encode_text(pubmed, tokenizer, space, columns, "pubmed", None, 512)
-    paired, collator = PairedDataset({"press": source}, target), AdaptationCollator(TextEncoder(tokenizer, space), space)
+    paired, collator = (
+        PairedDataset({"press": source}, target),
+        AdaptationCollator(TextEncoder(tokenizer, space), space),
+    )
     print(describe())
     print("length-aware off: {:.1f} % padding, own {:.1f} %".format(*padding(paired, collator, False)))
     joint, own = padding(paired, collator, True)

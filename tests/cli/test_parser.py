@@ -12,6 +12,8 @@ from hftransfer.cli.parser import _make_parser, parse
 
 BOTH = [FinetuneArguments, AdaptationConfig]
 
+GROUPS = ("Domains", "Model", "Adaptation", "Policy", "Data", "Output", "Training")
+
 
 @pytest.fixture(autouse=True)
 def _here(tmp_path, monkeypatch):
@@ -51,8 +53,8 @@ def test_every_field_is_an_option_with_a_help_text_and_a_group(cls):
         if field.init:
             assert f"--{field.name}" in actions[field.name].option_strings
             assert actions[field.name].help, field.name
-            assert groups[field.name] in {"Domains", "Model", "Adaptation", "Data", "Output", "Training"}
-    assert {"Domains", "Model", "Adaptation", "Data", "Output", "Training"} <= set(groups.values())
+            assert groups[field.name] in GROUPS
+    assert {*GROUPS} <= set(groups.values())
 
 
 def test_the_parser_leaves_the_dataclasses_as_they_were():

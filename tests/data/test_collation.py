@@ -10,6 +10,7 @@ import torch
 
 from hftransfer.data.collation import AdaptationCollator
 from hftransfer.data.labels import IGNORE, LabelSpace
+from hftransfer.data.text import TextEncoder
 
 CLASSES = LabelSpace("sequence-classification", tiny.LABELS)
 TAGGING = LabelSpace("token-classification", tiny.TAGS)
@@ -21,7 +22,7 @@ def row(length: int, **more) -> dict:
 
 
 def collator(space=CLASSES, **kwargs) -> AdaptationCollator:
-    return AdaptationCollator(tiny.tokenizer(), space, **kwargs)
+    return AdaptationCollator(TextEncoder(tiny.tokenizer(), space, **kwargs), space)
 
 
 def test_a_training_batch_is_padded_to_its_longest_row_and_says_whose_row_is_whose():
@@ -59,7 +60,7 @@ def test_a_revealed_label_stays_and_the_others_are_missing():
 @pytest.mark.parametrize("side", ["right", "left"])
 def test_word_labels_are_padded_on_the_side_of_the_words(side):
     collate = collator(TAGGING)
-    collate.tokenizer.padding_side = side
+    collate.encoder.processing_class.padding_side = side
     rows = [row(3, labels=[IGNORE, 1, IGNORE], word_mask=[0, 1, 0], domain=0)]
     rows.append(row(5, word_mask=[0, 1, 1, 1, 0], domain=-1))
     batch = collate(rows)

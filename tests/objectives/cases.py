@@ -9,15 +9,18 @@ import torch
 from torch import nn
 
 from hftransfer.objectives import Objective, build_objectives, parse_objectives
+from hftransfer.objectives.base import LayerPair
+from hftransfer.trainers.start import MovedProduct, MovedWeight
 
 WIDTH, CLASSES = 6, 3
+LEAST: dict[str, dict[str, Any]] = {"constraint": {"proportions": {"0": [0.6, 0.9]}}}  # what a kind cannot do without
 MULTIPLIERS = {1: [1], 2: [1, 0.5], 3: [2, 1, 0.5], 4: [2, 1, 0.5, 0.25], 5: [4, 2, 1, 0.5, 0.25]}
 
 
 def make(kind: str, width: int = WIDTH, classes: int = CLASSES, **settings: Any) -> Objective:
     """An objective as the registry builds it, from a fixed seed."""
     torch.manual_seed(0)
-    modules, _ = build_objectives(parse_objectives({kind: settings}), width, classes)
+    modules, _ = build_objectives(parse_objectives({kind: {**LEAST.get(kind, {}), **settings}}), width, classes)
     return modules[kind]
 
 
@@ -61,13 +64,63 @@ def batch(
         "target_view_features": draw(m, width, shift=0.7),
         "target_rerun": FakeRerun(m, width, classes, seed, dtype),
         "strength": torch.tensor(0.8, dtype=dtype),
+        **anchors(n, m, width, classes, g, dtype),
     }
+
+
+def anchors(n: int, m: int, width: int, classes: int, g: torch.Generator, dtype: torch.dtype) -> dict[str, Any]:
+    """What comes of one teacher, of weights that moved, and of the head."""
+
+    def draw(*shape: int, leaf: bool = False) -> torch.Tensor:
+        return torch.randn(shape, generator=g, dtype=torch.float64).to(dtype).requires_grad_(leaf)
+
+    mask = torch.arange(4) < 2 + torch.arange(n + m).unsqueeze(1) % 3
+    share = mask.to(dtype) / mask.sum(1, keepdim=True)
+    attention = [draw(n + m, 4, 2, 4).softmax(-1) for _ in range(2)]
+    given: dict[str, Any] = {
+        "teacher_features": [draw(n + m, width)],
+        "teacher_logits": [draw(n + m, classes)],
+        "layer_pairs": [LayerPair(draw(n + m, 4, width, leaf=True), draw(n + m, 4, width), share) for _ in range(2)],
+        "attention_pairs": [LayerPair(attention[0].requires_grad_(), attention[1], share)],
+        "moved_weights": [
+            MovedWeight(draw(5, 3, leaf=True), draw(5, 3), fresh=False),
+            MovedWeight(draw(3, leaf=True), draw(3), fresh=True),
+            MovedProduct(draw(2, 4, leaf=True), draw(5, 2, leaf=True), draw(2, 4), draw(5, 2), scale=0.5),
+        ],
+        "class_vectors": draw(classes, width, leaf=True),
+    }
+    for what in ("features", "logits"):
+        (rows,) = given[f"teacher_{what}"]
+        given |= {f"teacher_source_{what}": [rows[:n]], f"teacher_target_{what}": [rows[n:]]}
+    return given
+
+
+def asked(objective: Objective, inputs: dict[str, Any]) -> dict[str, Any]:
+    """What the objective asks for, by argument. Of all rows are the source's, then the target's, if not given."""
+    found = {}
+    for argument, name in (objective.inputs or objective.reads({})).items():
+        value = inputs.get(name)
+        if name in ("features", "logits") and value is None:
+            value = torch.cat([inputs[f"source_{name}"], inputs[f"target_{name}"]])
+        found[argument] = value
+    rows = [len(x) for k, x in found.items() if k in ("features", "logits")]
+    for name in (name for name in found if name.startswith("teacher_") and rows):
+        found[name] = [x[: rows[0]] for x in found[name]]
+    return found
 
 
 def call(objective: Objective, inputs: dict[str, Any], **replaced: Any) -> torch.Tensor:
     """The objective on what it asks for."""
-    inputs = {**inputs, **replaced}
-    return objective(**{name: inputs[name] for name in objective.needs()})
+    return objective(**asked(objective, {**inputs, **replaced}))
+
+
+def leaves(value: Any) -> list[torch.Tensor]:
+    """The tensors in an input that want a gradient."""
+    if isinstance(value, torch.Tensor):
+        return [value] if value.requires_grad else []
+    if isinstance(value, list):
+        return [x for item in value for x in leaves(item)]
+    return [x for x in vars(value).values() if isinstance(x, torch.Tensor) and x.requires_grad]
 
 
 def array(x: torch.Tensor) -> np.ndarray:

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from cases import LEAST
 from torch import nn
 
 from hftransfer.objectives import REGISTRY, Objective, build_objectives, parse_objectives
@@ -84,7 +85,7 @@ def test_weight_0_is_not_built():
 
 @pytest.mark.parametrize("kind", REGISTRY)
 def test_each_kind_builds_with_its_defaults_and_states_its_paper(kind):
-    modules, schedules = build_objectives(parse_objectives({kind: 1.0}), 8, 3)
+    modules, schedules = build_objectives(parse_objectives({kind: LEAST.get(kind, {})}), 8, 3)
     assert type(modules[kind]) is REGISTRY[kind]
     assert torch.isfinite(schedules[kind](torch.tensor(0.5)))
     assert REGISTRY[kind].paper
@@ -171,7 +172,7 @@ def test_where_a_sweep_may_look_is_where_the_objective_lets_it(kind):
             assert where.low < where.high
             assert not where.log or where.low > 0
         for value in values:
-            build_objectives(parse_objectives({kind: {name: value}}), 8, 3)
+            build_objectives(parse_objectives({kind: {**LEAST.get(kind, {}), name: value}}), 8, 3)
         if name != "weight":
             default = REGISTRY[kind].settings()[name].default
             assert where.low <= default <= where.high if isinstance(where, Range) else default in where

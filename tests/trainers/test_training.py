@@ -138,10 +138,11 @@ class Syncs(TorchDispatchMode):
 @pytest.mark.parametrize("kind", [name for name in REGISTRY if name not in ("strength", "breaking", *WAITS)])
 def test_the_device_is_waited_for_once_a_log_not_once_a_step(kind, tagging, tmp_path, monkeypatch):
     data = {"train_dataset": tiny.tagged(), "target_dataset": tiny.tagged(seed=1, labelled=False)} if tagging else {}
+    labels = tiny.TAGS if tagging else tiny.LABELS
     run = runs.trainer(
         tmp_path,
-        tiny.bert(tiny.TAGS if tagging else tiny.LABELS, tagging=tagging),
-        objectives={kind: 1.0},
+        tiny.bert(labels, tagging=tagging),
+        objectives={kind: {"constraint": {"proportions": {labels[0]: [0.2, 0.4]}}}.get(kind, 1.0)},
         max_steps=6,
         logging_steps=3,
         **data,

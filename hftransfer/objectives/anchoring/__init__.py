@@ -1,0 +1,1 @@
+"""What the source knew is kept."""

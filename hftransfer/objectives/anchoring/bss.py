@@ -1,0 +1,46 @@
+"""Batch spectral shrinkage."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+
+from ..base import Objective, Range, check_count
+from ..spectral import smallest_squares
+
+PAPER: dict[str, Any] = {"name": "constant", "peak": 1e-3}  # squares of features are large: the paper's weight
+
+
+class BSS(Objective):
+    r"""The smallest singular values of the batch's features are held down.
+
+    \[\sum_{i\le k} \sigma_{-i}(F)^2\]
+
+    with \(\sigma_{-1} \le \sigma_{-2} \le \dots\) the singular values of the features F of the batch, rows below each
+    other. What the source knew and the new task does not need shows in the directions with small singular values; with
+    few labels they carry noise into the head (negative transfer), and shrinking them forgets it.
+
+    F has as many singular values as the smaller of its sides; with fewer rows than columns, those are what counts.
+    Values are sums over rows, as published; hence a schedule at 1e-3, the paper's weight.
+
+    Args:
+        k: how many singular values.
+
+    Shapes: (r, d) -> ().
+
+    Paper: Chen et al., Catastrophic Forgetting Meets Negative Transfer: Batch Spectral Shrinkage for Safe Transfer
+    Learning, NeurIPS 2019.
+    """
+
+    paper = "Chen et al., Catastrophic Forgetting Meets Negative Transfer: Batch Spectral Shrinkage, NeurIPS 2019"
+    default_schedule = PAPER
+    search: ClassVar = {"weight": Range(0.1, 10.0, log=True), "k": (1, 2, 4)}
+
+    def __init__(self, k: int = 1):
+        super().__init__()
+        check_count("k", k)
+        self.k = k
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return smallest_squares(features, self.k)

@@ -1,0 +1,117 @@
+"""Co-Tuning: the source's head goes on being trained, on what the new classes are in the source's words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+import torch
+
+from ..base import Objective, Range, TeacherFacts
+from ..moments import members, shares
+from .old_head import old_head
+
+STRENGTHS = tuple(10.0**k for k in range(4, -5, -1))  # inverse regularisation that the calibrated variant chooses from
+TEMPERATURES = torch.logspace(-1, 1, 41, dtype=torch.float64)
+
+
+class CoTuning(Objective):
+    r"""The teacher's head, kept beside the model's, is taught each row's label as a mixture of the teacher's classes.
+
+    \[-\frac1n\sum_i\sum_z p(z \mid y_i)\,\log\mathrm{softmax}\big(W_0 h_i + b_0\big)_z\]
+
+    over the labelled rows, h their features. \(W_0, b_0\) start as the teacher's final layer, are trained with the
+    model, and saved in checkpoints only. The relation of the teacher's classes z to the run's y is learned once before
+    training, from the teacher's predictions on labelled rows:
+
+    - `relation="direct"`: \(p(z\mid y)\) is the mean of \(\mathrm{softmax}(z^0)\) over the rows of class y;
+    - `relation="calibrated"`: \(p(y\mid z)\) is a logistic regression on the teacher's probabilities, fitted on half
+      of the rows, its regularisation and then its temperature chosen by the likelihood of the other half, and read
+      off at the corners; then \(p(z\mid y) \propto p(y\mid z)\,p(z)\), with p(z) the teacher's mean prediction.
+
+    Meant for a teacher with classes of its own that are more, or finer, than the run's. A class without rows has the
+    teacher's mean prediction.
+
+    Args:
+        feature_dim, num_classes, teachers: of the run.
+        relation: `"direct"` or `"calibrated"`.
+
+    Shapes: (n, d), (n,) -> ().
+
+    Paper: You et al., Co-Tuning for Transfer Learning, NeurIPS 2020.
+    """
+
+    relation: torch.Tensor
+    paper = "You et al., Co-Tuning for Transfer Learning, NeurIPS 2020"
+    at_head = True
+    search: ClassVar = {"weight": Range(0.1, 10.0, log=True), "relation": ("direct", "calibrated")}
+
+    def __init__(
+        self,
+        feature_dim: int,
+        num_classes: int,
+        teachers: Sequence[TeacherFacts] = (),
+        relation: Literal["direct", "calibrated"] = "direct",
+    ):
+        super().__init__()
+        if relation not in ("direct", "calibrated"):
+            raise ValueError(f"relation={relation!r} must be 'direct' or 'calibrated'.")
+        self.variant = relation
+        self.head = old_head(feature_dim, num_classes, teachers, "co_tuning")
+        old = self.head.out_features
+        self.register_buffer("relation", torch.full((num_classes, old), 1 / old))  # until it is learned
+
+    def learn(self, teacher_logits: torch.Tensor, labels: torch.Tensor) -> None:
+        """(rows, K') and (rows,): the relation."""
+        find = direct_relation if self.variant == "direct" else calibrated_relation
+        self.relation.copy_(find(teacher_logits, labels, len(self.relation)))
+
+    def forward(self, source_features: torch.Tensor, source_labels: torch.Tensor) -> torch.Tensor:
+        of_class = members(source_labels, len(self.relation)).to(source_features.dtype)
+        wanted = of_class @ self.relation.to(source_features.dtype)
+        rows = -(wanted * self.head(source_features).log_softmax(-1)).sum(1)
+        return rows.sum() / of_class.sum().clamp_min(1)
+
+
+def direct_relation(teacher_logits: torch.Tensor, labels: torch.Tensor, classes: int) -> torch.Tensor:
+    """(rows, K'), (rows,) -> (classes, K') mean prediction of each class's rows; without any, that of all labelled."""
+    p = teacher_logits.double().softmax(-1)
+    of_class = members(labels, classes)
+    found = shares(of_class.double()).T @ p
+    return torch.where(of_class.any(0).unsqueeze(1), found, shares((labels >= 0).double()) @ p)
+
+
+def calibrated_relation(teacher_logits: torch.Tensor, labels: torch.Tensor, classes: int) -> torch.Tensor:
+    """(rows, K'), (rows,) -> (classes, K') by Bayes' rule from a calibrated classifier of the labels.
+
+    Raises:
+        ValueError: fewer than two labelled rows of some class, so that no half can be held out.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    known = labels >= 0
+    p, y = teacher_logits[known].double().cpu().softmax(-1), labels[known].cpu()
+    counts = torch.bincount(y, minlength=classes)
+    if int(counts.min()) < 2:
+        raise ValueError(
+            f"co_tuning: relation='calibrated' holds out half of the labelled rows of each class, and class number "
+            f"{int(counts.argmin())} has {int(counts.min())}. Use relation='direct'."
+        )
+    rank = torch.stack([(y[: i + 1] == y[i]).sum() for i in range(len(y))])  # 1, 2, … within each class
+    fit, held = rank % 2 == 1, rank % 2 == 0
+    best: tuple[float, torch.Tensor, torch.Tensor] | None = None
+    for strength in STRENGTHS:
+        model = LogisticRegression(C=strength, max_iter=1000).fit(p[fit].numpy(), y[fit].numpy())
+        w, b = torch.from_numpy(model.coef_), torch.from_numpy(model.intercept_)
+        if len(w) == 1:  # scikit-learn keeps one row for two classes
+            w, b = torch.cat([torch.zeros_like(w), w]), torch.cat([torch.zeros_like(b), b])
+        loss = float(torch.nn.functional.cross_entropy(p[held] @ w.T + b, y[held]))
+        if best is None or loss < best[0]:
+            best = (loss, w, b)
+    assert best is not None
+    _, w, b = best
+    logits = p[held] @ w.T + b
+    losses = torch.stack([torch.nn.functional.cross_entropy(logits / t, y[held]) for t in TEMPERATURES])
+    corners = ((w.T + b) / TEMPERATURES[losses.argmin()]).softmax(-1)  # (K', classes): p(y | z)
+    joint = corners.T * p.mean(0)
+    return joint / joint.sum(1, keepdim=True)

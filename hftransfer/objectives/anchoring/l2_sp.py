@@ -1,0 +1,65 @@
+"""L2-SP: weights stay near where they started."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any, ClassVar, Literal
+
+import torch
+
+from ..base import Moved, Objective, Range
+
+
+class L2SP(Objective):
+    r"""Squared distance of the weights from the start, and of a new head from 0.
+
+    \[\frac\alpha2 \lVert w_S - w_S^0 \rVert^2 + \frac\beta2 \lVert w_{\bar S} \rVert^2\]
+
+    \(w_S\) are the backbone's weights that move and \(w_S^0\) what they were before training; \(w_{\bar S}\) are the
+    weights that had no start worth keeping: the head's, and those that the checkpoint lacked. With `head="start"` the
+    head counts to \(w_S\): right for a model whose head was trained on the same classes.
+
+    Of a LoRA layer, what moves is \(\Delta W = s B A\), and the distance is \(\lVert \Delta W - \Delta W^0 \rVert^2\)
+    in the space of the weights, from the factors' Gram matrices: no weight-sized matrix is made.
+
+    It takes the place of weight decay, which pulls to 0: with it, set `weight_decay` to 0.
+
+    Args:
+        alpha: of the distance.
+        beta: of the head.
+        head: `"decay"` draws it to 0, `"start"` to where it was.
+
+    Shapes: a list of `Moved` -> ().
+
+    Paper: Li, Grandvalet and Davoine, Explicit Inductive Bias for Transfer Learning with Convolutional Networks, ICML
+    2018.
+    """
+
+    paper = "Li, Grandvalet and Davoine, Explicit Inductive Bias for Transfer Learning, ICML 2018"
+    search: ClassVar = {
+        "weight": Range(0.01, 100.0, log=True),
+        "alpha": Range(1e-4, 1.0, log=True),
+        "beta": Range(1e-4, 1.0, log=True),
+        "head": ("decay", "start"),
+    }
+
+    def __init__(self, alpha: float = 0.01, beta: float = 0.01, head: Literal["decay", "start"] = "decay"):
+        super().__init__()
+        for name, value in (("alpha", alpha), ("beta", beta)):
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
+                raise ValueError(f"{name}={value!r} must be a number of at least 0.")
+        if head not in ("decay", "start"):
+            raise ValueError(f"head={head!r} must be 'decay' or 'start'.")
+        self.alpha, self.beta, self.head = alpha, beta, head
+
+    def forward(self, moved_weights: list[Moved]) -> torch.Tensor:
+        start = [w for w in moved_weights if self.head == "start" or not w.fresh]
+        rest = [w for w in moved_weights if self.head == "decay" and w.fresh]
+        distance = _total(w.squared_distance() for w in start)
+        return 0.5 * (self.alpha * distance + self.beta * _total(w.squared_norm() for w in rest))
+
+
+def _total(values: Iterable[torch.Tensor]) -> Any:
+    found = list(values)
+    return torch.stack(found).sum() if found else 0.0

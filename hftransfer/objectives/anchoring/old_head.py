@@ -1,0 +1,44 @@
+"""The teacher's head, kept beside the model's and trained with it, on the model's features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from ..base import TeacherFacts
+
+
+def old_head(feature_dim: int, num_classes: int, teachers: Sequence[TeacherFacts], who: str) -> nn.Linear:
+    """A linear layer with the weights of the only teacher's final layer; without a teacher, freshly drawn.
+
+    Raises:
+        ValueError: several teachers, or features of another width than the teacher's.
+    """
+    only_one(teachers, who)
+    if not teachers or teachers[0].head is None:
+        return nn.Linear(feature_dim, num_classes)
+    teacher = teachers[0]
+    if teacher.feature_dim != feature_dim:
+        raise ValueError(
+            f"{who} puts the teacher's head on the model's own features, but those of {teacher.name} are "
+            f"{teacher.feature_dim} wide and the model's {feature_dim}. Use 'distill' between different models."
+        )
+    assert teacher.head is not None
+    weight, bias = teacher.head
+    layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
+    with torch.no_grad():
+        layer.weight.copy_(weight)
+        if bias is not None:
+            layer.bias.copy_(bias)
+    return layer
+
+
+def only_one(teachers: Sequence[TeacherFacts], who: str) -> None:
+    """Raises a `ValueError` if there are several teachers."""
+    if len(teachers) > 1:
+        names = ", ".join(teacher.name for teacher in teachers)
+        raise ValueError(
+            f"{who} keeps what one teacher knows; there are {len(teachers)}: {names}. 'distill' takes several."
+        )

@@ -1,0 +1,44 @@
+"""What objectives share that can look at all rows of a batch, or at those of one domain."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+
+from ..base import Objective
+
+Rows = Literal["all", "source", "target"]
+ROWS: tuple[Rows, ...] = ("all", "source", "target")
+
+
+def check_rows(rows: Any) -> None:
+    """Raises a `ValueError` unless it is one of `ROWS`."""
+    if rows not in ROWS:
+        raise ValueError(
+            f"rows={rows!r} must be 'all' (source rows and, if there is one, the target's), 'source' or 'target'."
+        )
+
+
+def of_rows(cls: type[Objective], settings: Mapping[str, Any], names: Iterable[str]) -> dict[str, str]:
+    """Argument -> input, for arguments such as `logits` and `teacher_logits` and the setting `rows`."""
+    rows = setting(cls, settings, "rows")
+    check_rows(rows)
+    part = "" if rows == "all" else f"{rows}_"
+    return {
+        name: f"teacher_{part}{name.removeprefix('teacher_')}" if name.startswith("teacher_") else f"{part}{name}"
+        for name in names
+    }
+
+
+def setting(cls: type[Objective], settings: Mapping[str, Any], name: str) -> Any:
+    """A setting as given, or its default."""
+    return settings.get(name, cls.settings()[name].default)
+
+
+def softened_divergence(teacher: torch.Tensor, student: torch.Tensor, temperature: float) -> torch.Tensor:
+    r"""(r, K) logits twice -> (), the mean of \(\mathrm{KL}(\sigma(z^T/T) \Vert \sigma(z/T))\) over rows."""
+    wanted = (teacher / temperature).log_softmax(-1)
+    return F.kl_div((student / temperature).log_softmax(-1), wanted, reduction="batchmean", log_target=True)

@@ -1,0 +1,79 @@
+"""ADDA: value, gradients, and a target encoder that comes to the frozen source encoder."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+import toy
+from cases import array, batch, call, domain_entropy, make, mlp
+
+from hftransfer.objectives.adversarial import domain_loss
+from hftransfer.objectives.alignment.adda import ADDA
+from hftransfer.objectives.base import TeacherFacts
+
+
+@pytest.mark.parametrize(("hidden", "depth"), [(256, 2), (8, 0)])
+def test_value_given_the_discriminator(hidden, depth):
+    module, inputs = make("adda", hidden=hidden, depth=depth), batch()
+    source = mlp(module.discriminator, array(inputs["teacher_source_features"][0]))
+    target = mlp(module.discriminator, array(inputs["target_features"]))
+    assert call(module, inputs).item() == pytest.approx(domain_entropy(source, target), abs=1e-6)
+
+
+def test_a_row_of_weight_2_is_that_row_twice():
+    module, inputs = make("adda"), batch()
+    (rows,) = inputs["teacher_source_features"]
+    weights = torch.ones(len(rows))
+    weights[0] = 2
+    twice = {**inputs, "teacher_source_features": [torch.cat([rows[:1], rows])], "source_weights": torch.ones(8)}
+    torch.testing.assert_close(call(module, inputs, source_weights=weights), call(module, twice))
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.4, 1.0])
+def test_target_features_get_the_reversed_gradient_and_the_discriminator_its_own(strength):
+    module, inputs = make("adda").double(), batch(dtype=torch.float64)
+    (x,), y = inputs["teacher_source_features"], inputs["target_features"]
+    weights = list(module.parameters())
+    plain = torch.autograd.grad(domain_loss(module.discriminator(x), module.discriminator(y)), [y, *weights])
+    given = torch.autograd.grad(call(module, inputs, strength=torch.tensor(strength)), [y, *weights])
+    torch.testing.assert_close(given[0], -strength * plain[0])
+    for found, wanted in zip(given[1:], plain[1:], strict=True):
+        torch.testing.assert_close(found, wanted)
+
+
+def test_gradcheck():
+    module, inputs = make("adda", hidden=8).double(), batch(4, 3, dtype=torch.float64)
+    forward = lambda y: call(module, inputs, target_features=y, strength=torch.tensor(-1.0))  # noqa: E731
+    assert torch.autograd.gradcheck(forward, (inputs["target_features"],))
+
+
+def test_the_target_comes_to_the_frozen_encoder_and_gains():
+    """A model that learnt the source alone; then its copy's body moves, its head does not, and no label is read."""
+    gains = []
+    for seed in (0, 1, 2):
+        module, (_, (xt, yt)), _ = toy.fit(None, seed)
+        teacher, model = module.model.eval(), copy.deepcopy(module.model)
+        torch.manual_seed(seed)
+        objective = ADDA(toy.WIDTH)
+        groups = [{"params": model.body.parameters(), "lr": 1e-3}, {"params": objective.parameters(), "lr": 3e-3}]
+        optimizer, g = torch.optim.AdamW(groups), torch.Generator().manual_seed(seed)
+        before = (model(xt).logits.argmax(1) == yt).float().mean().item()
+        for step in range(400):
+            (xs, _), (x, _) = toy.draw(64, False, g), toy.draw(64, True, g)
+            with torch.no_grad():
+                fixed = teacher.body(xs)
+            value = objective([fixed], model.body(x), torch.ones(()).expand(64), torch.tensor(min(1.0, step / 200)))
+            optimizer.zero_grad()
+            value.backward()
+            optimizer.step()
+        gains.append((model(xt).logits.argmax(1) == yt).float().mean().item() - before)
+    assert min(gains) > 0
+    assert np.mean(gains) > 0.03
+
+
+def test_a_teacher_of_another_width_is_refused():
+    with pytest.raises(ValueError, match="which are 4 wide, and the model's are 6"):
+        ADDA(6, [TeacherFacts("a teacher", 4, ("a", "b"), True)])

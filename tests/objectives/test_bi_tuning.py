@@ -1,0 +1,104 @@
+"""Bi-Tuning against NumPy, with and without a queue."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from cases import array, batch, call, make
+
+
+def unit(x: np.ndarray) -> np.ndarray:
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+
+def side(anchors, labels, keys, key_labels, tau, skip_self) -> float:
+    """Sum of ℓ over labelled anchors."""
+    total = 0.0
+    for i, (anchor, y) in enumerate(zip(anchors, labels, strict=True)):
+        usable = [j for j in range(len(keys)) if key_labels[j] >= 0 and not (skip_self and j == i)]
+        positives = [j for j in usable if key_labels[j] == y]
+        if y < 0 or not positives:
+            continue
+        logits = {j: anchor @ keys[j] / tau for j in usable}
+        log_sum = np.log(sum(np.exp(v) for v in logits.values()))
+        total -= np.mean([logits[j] - log_sum for j in positives])
+    return total
+
+
+def expected(inputs, module, queue=None) -> float:
+    h, y = array(inputs["source_features"]), inputs["source_labels"].numpy()
+    z = unit(h @ array(module.projection.weight).T + array(module.projection.bias))
+    h, w = unit(h), unit(array(inputs["class_vectors"]))
+    keys_h, keys_z, labels = h, z, y
+    if queue is not None:
+        keys_h, keys_z = np.concatenate([h, queue[0]]), np.concatenate([z, queue[1]])
+        labels = np.concatenate([y, queue[2]])
+    known = (y >= 0).sum()
+    classes = side(w[np.maximum(y, 0)], y, keys_h, labels, module.temperature, False)
+    return (classes + side(z, y, keys_z, labels, module.temperature, True)) / known
+
+
+def test_value_without_a_queue():
+    inputs, module = batch(), make("bi_tuning", queue=0, temperature=0.3)
+    inputs["source_labels"] = torch.tensor([0, 1, 0, -100, 1, 2, 0])  # 2 is alone: nothing in the second term
+    assert call(module, inputs).item() == pytest.approx(expected(inputs, module), rel=1e-5)
+
+
+def test_value_over_a_queue():
+    first, second, module = batch(seed=1), batch(), make("bi_tuning", queue=2, temperature=0.3, projection_dim=4)
+    call(module, first)
+    kept = array(module.queue.rows()[0])  # the last six of seven
+    assert kept.shape == (6, 10)
+    queue = kept[:, :6], kept[:, 6:], module.queue.rows()[1].numpy()
+    value = call(module, second).item()
+    assert value == pytest.approx(expected(second, module, queue), rel=1e-5)
+
+
+def test_the_queue_survives_a_state_dict():
+    module, other = make("bi_tuning", queue=3), make("bi_tuning", queue=3)
+    call(module, batch(seed=1))
+    other.load_state_dict(module.state_dict())
+    assert torch.equal(call(module, batch()), call(other, batch()))
+
+
+def test_gradcheck():
+    module, inputs = make("bi_tuning", queue=0, temperature=0.5, projection_dim=4).double(), batch(dtype=torch.float64)
+
+    def forward(x, w):
+        return call(module, inputs, source_features=x, class_vectors=w)
+
+    assert torch.autograd.gradcheck(forward, (inputs["source_features"], inputs["class_vectors"]))
+
+
+def test_descending_gathers_rows_round_their_class_vector():
+    inputs, module = batch(12), make("bi_tuning", queue=0, temperature=0.2)
+    y = inputs["source_labels"] = torch.arange(12) % 3
+    x, w = (inputs[k].detach().clone().requires_grad_() for k in ("source_features", "class_vectors"))
+    optimizer = torch.optim.Adam([x, w, *module.parameters()], lr=0.05)
+
+    def near() -> torch.Tensor:
+        cosines = torch.cosine_similarity(x.unsqueeze(1), w.unsqueeze(0), dim=-1)
+        return cosines.gather(1, y.unsqueeze(1)).mean() - cosines.mean()
+
+    before = near().item()
+    for _ in range(100):
+        optimizer.zero_grad()
+        call(module, inputs, source_features=x, class_vectors=w).backward()
+        optimizer.step()
+    assert near().item() > before + 0.4
+
+
+def test_no_label_is_nothing():
+    inputs, module = batch(), make("bi_tuning")
+    inputs["source_labels"] = torch.full((7,), -100)
+    for _ in range(2):
+        value = call(module, inputs)
+        assert value.item() == 0
+        assert not torch.autograd.grad(value, inputs["source_features"])[0].any()
+
+
+@pytest.mark.parametrize("settings", [{"temperature": 0}, {"projection_dim": 0}, {"queue": -1}])
+def test_bad_settings(settings):
+    with pytest.raises(ValueError, match="must be"):
+        make("bi_tuning", **settings)

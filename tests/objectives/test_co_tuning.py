@@ -1,0 +1,122 @@
+"""Co-Tuning against NumPy: the loss, the direct relation, the calibrated one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from cases import array, batch, call, make, softmax
+
+from hftransfer.objectives import build_objectives, parse_objectives
+from hftransfer.objectives.anchoring.co_tuning import calibrated_relation, direct_relation
+from hftransfer.objectives.base import TeacherFacts
+
+
+def taught(relation="direct", classes=5):
+    """With a teacher of five classes."""
+    g = torch.Generator().manual_seed(3)
+    head = (torch.randn(classes, 6, generator=g), torch.randn(classes, generator=g))
+    facts = [TeacherFacts("a teacher", 6, tuple("abcde"[:classes]), False, head)]
+    specs = parse_objectives({"co_tuning": {"relation": relation}})
+    return build_objectives(specs, 6, 3, teachers=lambda where: facts)[0]["co_tuning"]
+
+
+def predictions(rows=120, seed=0):
+    """Logits of five classes, of which a and b are mostly class 0, c is 1, d and e are 2; and labels."""
+    g = np.random.default_rng(seed)
+    z = g.integers(0, 5, rows)
+    labels = np.array([0, 0, 1, 2, 2])[z]
+    noisy = g.random(rows) < 0.1
+    labels[noisy] = g.integers(0, 3, noisy.sum())
+    logits = g.normal(size=(rows, 5)) + 3 * np.eye(5)[z]
+    return torch.from_numpy(logits).float(), torch.from_numpy(labels)
+
+
+def test_value():
+    """An unlabelled row counts nothing; the head that is trained is the teacher's."""
+    inputs, module = batch(), taught()
+    module.learn(*predictions())
+    inputs["source_labels"][2] = -100
+    y, h = inputs["source_labels"].numpy(), array(inputs["source_features"])
+    log_p = np.log(softmax(h @ array(module.head.weight).T + array(module.head.bias)))
+    relation, known = array(module.relation), y >= 0
+    want = -(relation[y[known]] * log_p[known]).sum(1).mean()
+    assert call(module, inputs).item() == pytest.approx(want, rel=1e-5)
+
+
+def test_direct_relation():
+    logits, labels = predictions()
+    p = softmax(array(logits))
+    want = np.stack([p[labels.numpy() == k].mean(0) for k in range(3)])
+    np.testing.assert_allclose(direct_relation(logits, labels, 3).numpy(), want, rtol=1e-9)
+
+
+def test_rows_without_a_label_teach_nothing_and_a_class_without_rows_has_the_mean():
+    logits, labels = predictions()
+    unlabelled = labels.clone()
+    unlabelled[labels == 1] = -100
+    found = direct_relation(logits, unlabelled, 3)
+    labelled = softmax(array(logits))[labels.numpy() != 1]
+    np.testing.assert_allclose(found[1].numpy(), labelled.mean(0), rtol=1e-9)
+    assert torch.equal(found[0], direct_relation(logits, labels, 3)[0])
+
+
+def test_calibrated_relation_finds_what_the_teacher_blurs():
+    """Predictions are so soft that the direct relation hardly tells classes apart; the regression does."""
+    logits, labels = predictions(600)
+    soft = logits / 4
+    direct, calibrated = direct_relation(soft, labels, 3), calibrated_relation(soft, labels, 3)
+    truth = torch.tensor(
+        [[0.45, 0.45, 0.04, 0.03, 0.03], [0.06, 0.06, 0.76, 0.06, 0.06], [0.03, 0.03, 0.04, 0.45, 0.45]]
+    )
+    assert torch.allclose(calibrated.sum(1), torch.ones(3, dtype=torch.float64))
+    assert (calibrated - truth).abs().sum() < 0.6 * (direct - truth).abs().sum()
+
+
+def test_calibrated_relation_of_two_classes_and_of_unlabelled_rows():
+    logits, labels = predictions()
+    known = labels < 2
+    two = calibrated_relation(logits[known], labels[known], 2)
+    padded = calibrated_relation(logits, torch.where(known, labels, -100), 2)
+    assert two.shape == (2, 5)
+    assert two[0, :2].sum() > 0.6
+    assert two[1, 2] > 0.5
+    torch.testing.assert_close(two, padded)
+
+
+def test_calibration_needs_rows_to_hold_out():
+    logits, labels = predictions()
+    keep = (labels != 1) | (torch.arange(len(labels)) == int((labels == 1).nonzero()[0]))
+    with pytest.raises(ValueError, match="class number 1 has 1. Use relation='direct'"):
+        calibrated_relation(logits[keep], labels[keep], 3)
+
+
+def test_what_was_learned_is_in_the_state():
+    module, other, inputs = taught(), taught(), batch()
+    module.learn(*predictions())
+    other.load_state_dict(module.state_dict())
+    assert torch.equal(call(other, inputs), call(module, inputs))
+
+
+def test_descending_teaches_the_old_head_the_relation():
+    module, inputs = taught(), batch()
+    module.learn(*predictions())
+    optimizer = torch.optim.Adam(module.parameters(), lr=0.1)
+    h = torch.eye(6)[inputs["source_labels"]]
+    for _ in range(300):
+        optimizer.zero_grad()
+        call(module, inputs, source_features=h).backward()
+        optimizer.step()
+    seen = inputs["source_labels"].unique()
+    torch.testing.assert_close(module.head(torch.eye(6)[seen]).softmax(-1), module.relation[seen], atol=0.01, rtol=0)
+
+
+def test_gradcheck():
+    module, inputs = taught().double(), batch(dtype=torch.float64)
+    module.learn(*predictions())
+    assert torch.autograd.gradcheck(lambda x: call(module, inputs, source_features=x), inputs["source_features"])
+
+
+def test_bad_settings():
+    with pytest.raises(ValueError, match="must be 'direct' or 'calibrated'"):
+        make("co_tuning", relation="bayes")

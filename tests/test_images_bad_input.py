@@ -1,0 +1,227 @@
+"""Bad input among images: one clear message that names what is wrong and what to do, before anything is written."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pictures
+import pytest
+import runs
+import tiny
+from datasets import Dataset, Features, Image, Value
+from peft import LoraConfig
+
+from hftransfer import AdaptationTrainer
+
+NEWS = pictures.pictures(9)
+MEDICAL = pictures.pictures(6, seed=1, labelled=False)
+LABELS = list(NEWS["label"])
+
+
+def of(images, labels=LABELS, name: str = "image", kind=None) -> Dataset:
+    """A source with these images."""
+    columns = {name: list(images), **({} if labels is None else {"label": list(labels)[: len(images)]})}
+    data = Dataset.from_dict(columns)
+    return data.cast_column(name, kind) if kind is not None else data
+
+
+def trainer(folder, config: dict | None = None, **given) -> AdaptationTrainer:
+    """A trainer on the usual pictures, or on what is given instead; `folder` is where it would write."""
+    usual = {
+        "model": pictures.resnet,
+        "train_dataset": NEWS,
+        "target_dataset": MEDICAL,
+        "processing_class": pictures.processor,
+    }
+    arguments = {k: v() if callable(v) else v for k, v in (usual | given).items()}
+    return AdaptationTrainer(arguments.pop("model"), runs.config(folder, **(config or {})), **arguments)
+
+
+def scratch(**changes):
+    """A model from scratch with something changed."""
+    return {"model": {k: v for k, v in (pictures.SCRATCH | changes).items() if v != "gone"}, "processing_class": None}
+
+
+SIZE = {"image_size": 16}
+CASES = {
+    "paths of no files": (
+        {"train_dataset": of(["a.png"] * 9)},
+        ValueError, "source row 0: there is no file 'a.png' ('image' holds paths)", "from that file's folder",
+    ),
+    "a path of no file among others": (
+        {"target_dataset": of([__file__, "gone.png"], None)}, ValueError, "target_dataset row 1: there is no file",
+        "working directory",
+    ),
+    "a first file that is no image": (
+        {"target_dataset": of([__file__] * 3, None)}, ValueError, f"target_dataset row 0 ({__file__}) is no image",
+        "Drop or convert",
+    ),
+    "an image that is None": (
+        {"train_dataset": of([*NEWS["image"][:4], None, *NEWS["image"][5:]], kind=Image())},
+        ValueError, "source row 4: 'image' is None", "Drop or fill",
+    ),
+    "numbers for images": ({"train_dataset": of(range(9))}, ValueError, "'image' holds int64", "`image_column`"),
+    "arrays of the wrong range": (
+        {"train_dataset": of([np.full((4, 4), 300).tolist()] * 9)}, ValueError, "integers from 300 to 300", "0 … 255",
+    ),
+    "arrays of the wrong shape": (
+        {"target_dataset": of([np.zeros((7, 7, 9)).tolist()] * 3, None)}, ValueError, "an array of 7 x 7 x 9",
+        "H x W x C",
+    ),
+    "images under another name": (
+        {"train_dataset": NEWS.rename_column("image", "img")}, ValueError,
+        "source has no column 'image', but images in 'img'", "`image_column='img'`",
+    ),
+    "a target under another name": (
+        {"target_dataset": MEDICAL.rename_column("image", "img")}, ValueError,
+        "target_dataset has no column 'image'; its columns are 'img'", "`image_column`",
+    ),
+    "no label": (
+        {"train_dataset": NEWS.remove_columns("label")}, ValueError, "source has no column 'label'", "`label_column`",
+    ),
+    "a label outside the set": (
+        {"train_dataset": of(NEWS["image"], ["up"] * 8 + ["sideways"], kind=Image())}, ValueError,
+        "'sideways', 'up'", "rename",
+    ),
+    "an empty target": ({"target_dataset": MEDICAL.select([])}, ValueError, "target_dataset is empty", "no rows"),
+    "images and text": (
+        {"target_dataset": tiny.domain(6)}, ValueError, "source holds images and target_dataset holds text",
+        "'image', 'label' and 'text', 'label'",
+    ),
+    "text and images": (
+        {"train_dataset": tiny.domain(6), "target_dataset": MEDICAL}, ValueError,
+        "source holds text and target_dataset holds images", "of one kind",
+    ),
+    "two sources of two kinds": (
+        {"train_dataset": {"a": NEWS, "b": tiny.domain(6)}},
+        ValueError, "source 'a' holds images and source 'b' holds text", "of one kind",
+    ),
+    "an evaluation set of another kind": (
+        {"eval_dataset": {"target": tiny.domain(6)}}, ValueError, "eval_dataset['target'] holds text", "of one kind",
+    ),
+    "images for a model of text": (
+        {"model": tiny.bert},
+        ValueError, "BertForSequenceClassification has no head for sequence-classification of images",
+        "`AutoModelForImageClassification`",
+    ),
+    "text for a model of images": (
+        {"train_dataset": tiny.domain(9), "target_dataset": tiny.domain(6)}, ValueError,
+        "ResNetForImageClassification has no head", "`AutoModelForSequenceClassification`",
+    ),
+    "a tokenizer for images": (
+        {"processing_class": tiny.tokenizer}, TypeError, "processing_class is a BertTokenizer", "the image processor",
+    ),
+    "an image processor for text": (
+        {"train_dataset": tiny.domain(9), "target_dataset": tiny.domain(6), "model": tiny.bert}, TypeError,
+        "processing_class is a ViTImageProcessorPil", "the tokenizer",
+    ),
+    "no processor": ({"processing_class": None}, ValueError, "processing_class is missing", "image processor"),
+    "a length of images": ({"config": {"max_length": 64}}, ValueError, "max_length=64 is for text", "Leave it out"),
+    "augmented text": (
+        {"train_dataset": tiny.domain(9), "target_dataset": tiny.domain(6), "config": {"augment": "weak"}}, ValueError,
+        "augment='weak' is for images, and the source holds text", "Leave it out",
+    ),
+    "flipped text": (
+        {"train_dataset": tiny.domain(9), "target_dataset": tiny.domain(6), "config": {"augment_flip": True}},
+        ValueError, "augment_flip=True is for images", "Leave it out",
+    ),
+    "a mistyped augmentation": (
+        {"config": {"augment": "strnog"}}, ValueError, "augment='strnog' must be one of", "Did you mean 'strong'?",
+    ),
+    "an image of no size": ({"config": {"image_size": 0}}, ValueError, "image_size=0", "at least 4 pixels"),
+    "tags of images": (
+        {"config": {"task": "token-classification"}}, ValueError, "token-classification labels words",
+        "one label a row",
+    ),
+    "a model of one channel": (
+        {"model": lambda: pictures.resnet(num_channels=1)}, ValueError, "num_channels=1", "a model of 3",
+    ),
+    "a kind of model that there is not": (
+        scratch(model_type="resnt") | {"config": SIZE}, ValueError, "model_type='resnt'", "Did you mean 'resnet'?",
+    ),
+    "a model of no kind": (
+        scratch(model_type="gone") | {"config": SIZE}, ValueError, "model_type=None", 'An example: {"model_type"',
+    ),
+    "a setting that there is not": (
+        scratch(hidden_size=[8]) | {"config": SIZE}, ValueError, "ResNetConfig has no setting 'hidden_size'",
+        "Did you mean 'hidden_sizes'?",
+    ),
+    "a setting that is refused": (
+        scratch(layer_type="simple") | {"config": SIZE}, ValueError, "'resnet' cannot be built of these settings",
+        "simple",
+    ),
+    "a kind of model without such a head": (
+        {"model": {"model_type": "bert"}, "processing_class": None, "config": SIZE}, ValueError,
+        "'bert' is a Bert model", "Name a model of images",
+    ),
+    "a model from scratch of no size": (scratch(), ValueError, "image_size is missing", "image_size=32"),
+    "a text model from scratch without a tokenizer": (
+        {"train_dataset": tiny.domain(9), "target_dataset": tiny.domain(6), "model": {"model_type": "bert"},
+         "processing_class": None}, ValueError, "has no tokenizer of its own", "--processor",
+    ),
+    "an adapter of nothing": (
+        scratch() | {"config": SIZE, "peft_config": LoraConfig()},
+        ValueError, "no weights worth keeping", "an adapter",
+    ),
+    "a frozen nothing": (
+        scratch() | {"config": SIZE | {"freeze": "head"}}, ValueError, "no weights worth keeping", "freeze='head'",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("given", "error", "culprit", "remedy"), CASES.values(), ids=CASES.keys())
+def test_the_trainer_says_what_is_wrong_with_images(tmp_path, given, error, culprit, remedy):
+    folder = tmp_path / "run"
+    with pytest.raises(error) as found:
+        trainer(folder, **given)
+    assert culprit in str(found.value)
+    assert remedy in str(found.value)
+    assert not folder.exists()
+
+
+def test_a_text_checkpoint_is_not_asked_to_look_at_images(tmp_path, model_folder):
+    with pytest.raises(ValueError, match="is a Bert model.*head on images.*Name a model of images") as found:
+        trainer(tmp_path / "run", model=model_folder, processing_class=None)
+    assert model_folder in str(found.value)
+    pictures.resnet().save_pretrained(tmp_path / "model")
+    with pytest.raises(ValueError, match="is a ResNet model.*head on text"):
+        runs.trainer(tmp_path / "run", model=str(tmp_path / "model"))
+
+
+def test_a_checkpoint_without_an_image_processor_is_named(tmp_path):
+    pictures.resnet().save_pretrained(tmp_path / "model")
+    with pytest.raises(FileNotFoundError, match="has no image processor.*Pass the one.*--processor") as found:
+        trainer(tmp_path / "run", model=str(tmp_path / "model"), processing_class=None)
+    assert str(tmp_path / "model") in str(found.value)
+
+
+def test_images_under_bytes_are_named_by_row(tmp_path):
+    features = Features(image=Value("binary"), label=Value("int64"))
+    data = Dataset.from_dict({"image": [b"no"] * 9, "label": LABELS}, features=features)
+    with pytest.raises(ValueError, match="source row 0 is no image that Pillow can read"):
+        trainer(tmp_path / "run", train_dataset=data)
+
+
+NO_PILLOW = """
+import sys
+sys.modules["PIL"] = None
+from datasets import Dataset
+from hftransfer.data.encoding import InputColumns, find_modality
+text = Dataset.from_dict({"text": ["a"]})
+assert find_modality({"source": text}, InputColumns()) == "text"
+try:
+    find_modality({"source": Dataset.from_dict({"image": ["a.png"]})}, InputColumns())
+except ImportError as error:
+    print(error)
+import hftransfer.trainers.preparation
+assert "torchvision" not in sys.modules
+"""
+
+
+def test_without_pillow_images_are_refused_and_text_is_not(tmp_path):
+    """In a fresh process; all that text needs can be imported."""
+    done = subprocess.run([sys.executable, "-c", NO_PILLOW], capture_output=True, text=True, cwd=tmp_path, timeout=240)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert 'pip install "hftransfer[vision]"' in done.stdout

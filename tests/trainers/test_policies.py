@@ -1,0 +1,396 @@
+"""Policies in training: exactly what should move has moved, also on disk, and what stands still is still."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import runs
+import tiny
+import torch
+from peft import LoraConfig
+from policy_cases import CASES, FEW, expected, under
+from safetensors.torch import load_file
+from transformers import AutoModelForSequenceClassification, Trainer, TrainerCallback, TrainingArguments
+
+from hftransfer import AdaptationConfig, AdaptationTrainer, print_policy
+from hftransfer.cli.parser import build, parse
+from hftransfer.models.policy import frozen_modules, parse_policy
+from hftransfer.reporting.model_card import render_card
+from hftransfer.trainers.plan import plan, policy_rows
+from hftransfer.trainers.unfreezing import Unfreeze, parse_unfreeze
+
+PROBE = {
+    "input_ids": torch.tensor([[2, 9, 11, 3], [2, 8, 3, 0]]),
+    "attention_mask": torch.tensor([[1] * 4, [1] * 3 + [0]]),
+}
+
+
+@pytest.mark.parametrize(
+    ("case", "rows", "accumulation"), [*((case, 8, 1) for case in CASES), *((case, 2, 4) for case in FEW)]
+)
+def test_exactly_what_should_move_moves_and_is_saved(tmp_path, case, rows, accumulation):
+    """Bit for bit: everything else is what it was, in memory, on disk and in a model that transformers loads."""
+    model = tiny.bert()
+    before = runs.copied(model)
+    run = runs.trainer(
+        tmp_path / "run",
+        model,
+        max_steps=4,
+        per_device_train_batch_size=rows,
+        gradient_accumulation_steps=accumulation,
+        **CASES[case][0],
+    )
+    run.train()
+    wanted = expected(case, before)
+    assert runs.moved(model, before) == wanted
+    assert {name for name, p in model.named_parameters() if p.requires_grad} == run.policy.trainable >= wanted
+
+    run.save_model(str(tmp_path / "model"))
+    saved = load_file(tmp_path / "model" / "model.safetensors")
+    assert {name for name in before if not torch.equal(saved[name], before[name])} == wanted
+    plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model").eval()
+    with torch.no_grad():
+        torch.testing.assert_close(plain(**PROBE).logits, model.eval()(**PROBE).logits, rtol=0, atol=0)
+
+
+# ---- gradual unfreezing and LP-FT
+
+
+class Watch(TrainerCallback):
+    """Which parameters changed in each update, and which had a gradient."""
+
+    def __init__(self):
+        self.moved, self.had_gradient, self.before = [], [], {}
+
+    def on_step_begin(self, args, state, control, model, **kwargs):
+        self.before = runs.copied(model)
+
+    def on_pre_optimizer_step(self, args, state, control, model, **kwargs):
+        self.had_gradient.append({name for name, p in model.named_parameters() if p.grad is not None})
+
+    def on_step_end(self, args, state, control, model, **kwargs):
+        self.moved.append(runs.moved(model, self.before))
+
+
+def watched(tmp_path, **settings):
+    watch = Watch()
+    run = runs.trainer(
+        tmp_path,
+        objectives=None,
+        per_device_train_batch_size=8,
+        lr_scheduler_type="constant",
+        callbacks=[watch],
+        **settings,
+    )
+    run.train()
+    return run, [{name.removeprefix("model.") for name in moved} for moved in watch.moved], watch
+
+
+def test_layers_join_from_the_top(tmp_path):
+    model = tiny.bert()
+    names = [name for name, _ in model.named_parameters()]
+    _, moved, watch = watched(tmp_path, model=model, unfreeze={"by": "step", "every": 2}, max_steps=7)
+    head = {n for n in names if under("classifier")(n)}
+    top = head | {n for n in names if under("bert.pooler", "bert.encoder.layer.1")(n)}
+    both = top | {n for n in names if under("bert.encoder.layer.0")(n)}
+    assert moved == [head, head, top, top, both, both, set(names)]
+    assert [{n.removeprefix("model.") for n in had} for had in watch.had_gradient] == moved
+
+
+def test_epochs_are_counted_in_updates(tmp_path):
+    """24 rows in batches of 8 are three updates an epoch; half an epoch is rounded to two."""
+    run, moved, _ = watched(tmp_path, unfreeze={"by": "epoch", "every": 1}, num_train_epochs=4, max_steps=-1)
+    sizes = [len(names) for names in moved]
+    assert len(sizes) == 12
+    assert [sizes[i] for i in range(0, 12, 3)] == sorted(set(sizes)) == [sizes[i] for i in range(2, 12, 3)]
+    assert sizes[-1] == len(list(run.model.named_parameters()))
+    run, moved, _ = watched(tmp_path / "half", lp_epochs=0.5, num_train_epochs=1, max_steps=-1)
+    assert [len(names) for names in moved] == [2, 2, sizes[-1]]
+
+
+def test_a_run_too_short_for_all_layers_says_so(tmp_path, caplog):
+    watched(tmp_path, unfreeze={"by": "step", "every": 2}, max_steps=3)
+    assert "ends after 3 updates, before bert.encoder.layer.0, the rest would move" in caplog.text
+
+
+def test_moments_start_when_a_parameter_does(tmp_path):
+    """AdamW's first step after unfreezing is its first step: as long as the rate, whatever came before."""
+    model = tiny.bert(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    before = model.bert.encoder.layer[1].output.dense.weight.detach().clone()
+    run, _, _ = watched(tmp_path, model=model, unfreeze={"by": "step", "every": 4}, max_steps=5, weight_decay=0.0)
+    step = (model.bert.encoder.layer[1].output.dense.weight.detach() - before).abs()
+    assert (step > 0.9e-2).float().mean() > 0.9  # |m̂| / √v̂ = 1 in the first step
+    assert step.max() < 1.01e-2
+    state = run.optimizer.state[model.bert.encoder.layer[1].output.dense.weight]
+    assert state["step"] == 1
+    assert run.optimizer.state[model.classifier.weight]["step"] == 5
+
+
+def test_the_head_goes_on_as_it_was(tmp_path):
+    """LP-FT: the first stage is a run with a frozen backbone, bit for bit, and the head's moments are kept."""
+    settings = {"objectives": None, "per_device_train_batch_size": 8, "lr_scheduler_type": "constant"}
+    probe = runs.trainer(tmp_path / "probe", freeze="head", max_steps=3, **settings)
+    probe.train()
+    run, _, _ = watched(tmp_path / "lp", lp_epochs=1, max_steps=4)
+    losses = runs.logged(run, "task_loss")
+    assert losses[:3] == runs.logged(probe, "task_loss")
+    assert run.optimizer.state[run.model.model.classifier.weight]["step"] == 4
+    assert runs.logged(run, "backbone_learning_rate") == [0.0, 0.0, 0.0, 0.01]
+    assert runs.logged(run, "head_learning_rate") == [0.01] * 4
+
+
+def test_unfreezing_goes_through_an_adapter(tmp_path):
+    run, moved, _ = watched(tmp_path, peft_config=LoraConfig(r=2), unfreeze={"by": "step", "every": 1}, max_steps=3)
+    assert all("classifier" in name for name in moved[0])
+    assert all("classifier" in n or ".layer.1." in n or "pooler" in n for n in moved[1])
+    assert any(".layer.0." in name for name in moved[2])
+    assert str(run.phases) == "the head first, then every 1 step bert.encoder.layer.1, bert.encoder.layer.0"
+
+
+class Thaw(TrainerCallback):
+    """What everybody writes first: `requires_grad` is switched on after two updates."""
+
+    def on_step_begin(self, args, state, control, model, **kwargs):
+        if state.global_step == 2:
+            model.requires_grad_(True)
+
+
+def test_the_stock_trainer_never_trains_what_was_frozen_at_first(tmp_path):
+    """Its optimizer holds what moved when it was made; ours holds all that ever will."""
+    rows = [{"input_ids": [2, 5 + i, 3], "attention_mask": [1, 1, 1], "labels": i % 3} for i in range(24)]
+    model = tiny.bert()
+    model.bert.requires_grad_(False)
+    before = runs.copied(model)
+    args = TrainingArguments(
+        str(tmp_path / "stock"), max_steps=4, use_cpu=True, report_to=[], save_strategy="no", learning_rate=1e-2
+    )
+    Trainer(model, args, train_dataset=rows, callbacks=[Thaw()]).train()
+    assert all(p.requires_grad for p in model.parameters())
+    stock = runs.moved(model, before)
+
+    model = tiny.bert()
+    before = runs.copied(model)
+    runs.trainer(tmp_path / "ours", model, lp_epochs=0.5, max_steps=6, per_device_train_batch_size=8).train()
+    assert stock == {name for name in before if under("classifier")(name)}
+    assert runs.moved(model, before) == set(before)
+
+
+def test_an_optimizer_that_lacks_what_moves_later_is_refused(tmp_path):
+    model = tiny.bert()
+    head = torch.optim.SGD(model.classifier.parameters(), lr=0.1)
+    run = runs.trainer(tmp_path, model, unfreeze={"by": "step", "every": 1}, optimizers=(head, None))
+    with pytest.raises(ValueError, match=r"lacks 'model\.bert\.embeddings.*', which is to move later in the run"):
+        run.train()
+    everything = torch.optim.SGD(model.parameters(), lr=0.1)
+    runs.trainer(tmp_path / "b", model, unfreeze={"by": "step", "every": 1}, optimizers=(everything, None)).train()
+
+
+# ---- what stands still
+
+
+def test_frozen_parts_run_without_dropout(tmp_path):
+    """Two forwards in training mode give the same features below what moves, and differ above it."""
+    run = runs.trainer(tmp_path, tiny.bert(hidden_dropout_prob=0.5), freeze="last_1")
+    adapter, bert = run.model, run.model.model.bert
+    adapter.train()
+    assert adapter.training
+    assert bert.encoder.layer[1].training
+    assert adapter.model.dropout.training
+    assert not any(module.training for part in frozen_modules(adapter.model) for module in part.modules())
+    outs = [bert(**PROBE, output_hidden_states=True).hidden_states for _ in range(2)]
+    assert torch.equal(outs[0][1], outs[1][1])
+    assert not torch.equal(outs[0][2], outs[1][2])
+    adapter.eval()
+    assert not any(module.training for module in adapter.modules())
+
+
+def test_dropout_comes_back_with_the_layer(tmp_path):
+    modes = []
+
+    class Modes(TrainerCallback):
+        def on_step_end(self, args, state, control, model, **kwargs):
+            bert = model.model.bert
+            modes.append([bert.embeddings.training, bert.encoder.layer[0].training, bert.encoder.layer[1].training])
+
+    run = runs.trainer(tmp_path, unfreeze={"by": "step", "every": 1}, max_steps=4, callbacks=[Modes()])
+    run.train()
+    assert modes == [[False, False, False], [False, False, True], [False, True, True], [True, True, True]]
+
+
+def test_an_adapters_base_keeps_its_dropout(tmp_path):
+    run = runs.trainer(tmp_path, peft_config=LoraConfig(r=2))
+    run.model.train()
+    assert all(module.training for module in run.model.modules())
+
+
+# ---- what is shown
+
+
+def test_the_table_has_every_block_and_adds_up(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
+    run = runs.trainer(
+        tmp_path,
+        freeze="last_1",
+        layer_decay=0.5,
+        head_lr_multiplier=2.0,
+        objectives={"dann": 1.0},
+        lp_epochs=1,
+        max_steps=9,
+    )
+    rows = policy_rows(run)
+    assert [(r.name, r.method, r.rate, r.decay, r.starts) for r in rows] == [
+        ("bert.embeddings", "frozen", None, None, ""),
+        ("bert.encoder.layer.0", "frozen", None, None, ""),
+        ("bert.encoder.layer.1", "full", 0.005, 0.01, "epoch 1"),
+        ("bert.pooler", "full", 0.01, 0.01, "epoch 1"),
+        ("classifier", "full", 0.02, 0.01, "start"),
+        ("objectives", "full", 0.1, 0.01, "start"),
+    ]
+    assert sum(r.total for r in rows[:-1]) == run.policy.num_total
+    assert sum(r.trainable for r in rows[:-1]) == run.policy.num_trainable
+    print_policy(run)
+    printed = capsys.readouterr().out
+    assert "last_1:" in printed
+    for word in ("bert.encoder.layer.1", "frozen", "epoch 1", "0.005", "decay"):
+        assert word in printed
+    assert "| bert.encoder.layer.1 |" in render_card(run.card_facts())
+    assert plan(run.args, run.prepared)["what moves when"] == "the head first, then after 1 epoch everything"
+
+
+def test_the_page_on_policies_shows_what_is_printed(tmp_path, capsys, monkeypatch, caplog):
+    """The table and the reason of `auto` as the page has them."""
+    table, reason = _printed_blocks()[::-1]
+    run = runs.trainer(
+        tmp_path,
+        tiny.bert(num_hidden_layers=6),
+        freeze="last_2",
+        layer_decay=0.9,
+        learning_rate=5e-5,
+        objectives={"dann": 1.0},
+    )
+    capsys.readouterr()
+    monkeypatch.setenv("COLUMNS", "80")
+    print_policy(run)
+    assert [line.rstrip() for line in capsys.readouterr().out.splitlines()] == table
+    assert runs.trainer(tmp_path, freeze="auto", train_dataset=tiny.domain(10)).policy.notes == tuple(reason)
+    assert reason[0] in caplog.text
+
+
+def _printed_blocks() -> list[list[str]]:
+    page = (Path(__file__).parents[2] / "docs" / "policies.md").read_text(encoding="utf-8")
+    return [block.splitlines() for block in re.findall(r"^```console\n(.*?)^```", page, re.S | re.M)]
+
+
+@pytest.mark.parametrize(("freeze", "method"), [("norms", "norms"), ("biases", "biases"), ("pattern:*.dense", "part")])
+def test_methods_have_names(tmp_path, freeze, method):
+    rows = {row.name: row for row in policy_rows(runs.trainer(tmp_path, freeze=freeze))}
+    assert rows["bert.encoder.layer.0–1"].method == method
+    if method != "part":
+        assert rows["bert.encoder.layer.0–1"].decay == 0.0
+
+
+def test_equal_neighbours_are_one_row():
+    model = tiny.bert(num_hidden_layers=5)
+    model.bert.encoder.layer[3].requires_grad_(False)
+    rows = {row.name: row for row in policy_rows(model)}
+    assert [name for name in rows if "layer" in name] == [
+        "bert.encoder.layer.0–2",
+        "bert.encoder.layer.3",
+        "bert.encoder.layer.4",
+    ]
+    assert rows["bert.encoder.layer.0–2"].total == 3 * rows["bert.encoder.layer.4"].total
+    assert sum(row.total for row in rows.values()) == sum(p.numel() for p in model.parameters())
+
+
+def test_the_table_of_an_adapter(tmp_path):
+    rows = {row.name: row for row in policy_rows(runs.trainer(tmp_path, peft_config=LoraConfig(r=2)))}
+    assert rows["bert.encoder.layer.0–1"].method == "lora"
+    assert rows["classifier"].method == "full"
+    assert rows["bert.embeddings"].method == "frozen"
+
+
+def test_print_policy_takes_models_and_trainers(capsys):
+    print_policy(tiny.bert())
+    assert "rate" not in capsys.readouterr().out
+    with pytest.raises(TypeError, match="print_policy takes a model or a trainer, not str"):
+        print_policy("bert-base-uncased")
+
+
+def test_policies_are_options_and_stand_in_files():
+    """As words of a command line, and as maps and lists of a YAML file."""
+    words = ["--use_cpu", "--freeze", '["norms", "block:0"]', "--lr_scheduler_type", "slanted_triangular"]
+    (config,) = parse([*words, "--unfreeze", '{"by": "step", "every": 2}'], [AdaptationConfig])
+    assert [str(term) for term in parse_policy(config.freeze)] == ["norms", "block:0"]
+    assert config.lr_scheduler_type == "slanted_triangular"
+    assert parse_unfreeze(config.unfreeze) == Unfreeze("step", 2)
+    assert config.ddp_find_unused_parameters
+
+    options = {"use_cpu": True, "freeze": {"last": 2}, "lp_epochs": 1, "lr_scheduler_kwargs": {"ratio": 8}}
+    config = build(AdaptationConfig, options | {"lr_scheduler_type": "slanted_triangular"}, "file")
+    assert [str(term) for term in parse_policy(config.freeze)] == ["last_2"]
+    assert (config.lp_epochs, config.lr_scheduler_kwargs) == (1.0, {"ratio": 8})
+    plain = build(AdaptationConfig, {"use_cpu": True, "freeze": ["head", {"block": 0}]}, "file")
+    assert not plain.ddp_find_unused_parameters
+
+
+# ---- what cannot be
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"unfreeze": "epoch"}, r"unfreeze must be a map such as .*, not 'epoch'"),
+        ({"unfreeze": "{by: epoch"}, r"unfreeze is neither JSON nor YAML"),
+        ({"unfreeze": {"by": "epochs"}}, r"by='epochs' must be 'epoch' or 'step'\. Did you mean 'epoch'\?"),
+        ({"unfreeze": {"evry": 1}}, r"unfreeze has no 'evry'; it has by and every\. Did you mean 'every'\?"),
+        ({"unfreeze": {"every": 0}}, r"every=0 must be a number above 0"),
+        ({"unfreeze": {"by": "step", "every": 1.5}}, r"every=1.5 must be a whole number above 0"),
+        ({"lp_epochs": -1}, r"lp_epochs=-1 must be at least 0"),
+        ({"lp_epochs": 3, "max_steps": -1}, r"lp_epochs=3 leaves none of the 3 epochs .* use freeze='head'"),
+        ({"lp_epochs": 1, "unfreeze": {"by": "epoch"}}, r"unfreeze starts with the head alone, so lp_epochs"),
+        ({"lp_epochs": 1, "freeze": "block:0"}, r"lp_epochs starts with the head, which freeze='block:0' keeps"),
+        ({"unfreeze": {"by": "step"}, "freeze": "head"}, r"unfreeze: nothing but the head moves with freeze='head'"),
+    ],
+)
+def test_phases_that_cannot_be(tmp_path, settings, message):
+    with pytest.raises(ValueError, match=message):
+        runs.trainer(tmp_path / "run", **settings)
+    assert not (tmp_path / "run").exists()
+
+
+def test_probing_that_never_ends_is_refused(tmp_path):
+    run = runs.trainer(tmp_path, lp_epochs=1, per_device_train_batch_size=8, max_steps=3)
+    with pytest.raises(ValueError, match=r"ends after 3 updates, before everything would move: lower lp_epochs=1"):
+        run.train()
+
+
+def test_a_stream_has_no_epochs(tmp_path):
+    stream = tiny.domain().to_iterable_dataset()
+    with pytest.raises(ValueError, match=r"unfreeze counts epochs, and a stream has none: use unfreeze="):
+        runs.trainer(tmp_path, train_dataset=stream, unfreeze={"by": "epoch", "every": 1})
+    with pytest.raises(ValueError, match=r"freeze='auto' counts labelled rows"):
+        runs.trainer(tmp_path, train_dataset=stream, freeze="auto")
+    run = runs.trainer(tmp_path, train_dataset=stream, unfreeze={"by": "step", "every": 1}, objectives=None)
+    run.train()
+    assert isinstance(run, AdaptationTrainer)
+    assert run.state.global_step == 2
+
+
+def test_albert_has_one_layer_to_go_through(tmp_path):
+    import families
+
+    model = families.build("albert")
+    with pytest.raises(ValueError, match=r"AlbertForSequenceClassification has 1 layer \(ALBERT shares one"):
+        runs.trainer(tmp_path, model, unfreeze={"by": "step"}, processing_class=families.tokenizer())
+    before = runs.copied(model)
+    runs.trainer(
+        tmp_path,
+        model,
+        lp_epochs=0.5,
+        max_steps=5,
+        per_device_train_batch_size=8,
+        processing_class=families.tokenizer(),
+    ).train()
+    assert runs.moved(model, before) == set(before)
