@@ -70,6 +70,10 @@ class LayerTap:
     def _channels_last(self, x: torch.Tensor) -> bool:
         return x.shape[-1] == self._width != x.shape[1]
 
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy of the model, which copies its hooks, does not take along what a last forward left here."""
+        return {**self.__dict__, "_seen": None}
+
     def remove(self) -> None:
         self._hook.remove()
 

@@ -182,5 +182,9 @@ class FeatureTap:
             x = x[torch.arange(len(x), device=x.device), scored_token(self.model, inputs, x.shape[1])]
         return x
 
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy of the model, which copies its hooks, does not take along what a last forward left here."""
+        return {**self.__dict__, "_seen": None}
+
     def remove(self) -> None:
         self._hook.remove()

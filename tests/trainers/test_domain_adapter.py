@@ -105,6 +105,12 @@ def test_a_copy_taps_itself():
     assert all(name.split(".")[0] in ("model", "objectives", "progress") for name in joint.state_dict())
 
 
+def test_a_model_can_be_copied_after_a_forward_that_nobody_took_features_of():
+    joint = adapter({"w": Witness()})
+    joint.model(**families.batch())
+    assert copy.deepcopy(joint.model).num_labels == joint.model.num_labels
+
+
 # ---- inside
 
 
