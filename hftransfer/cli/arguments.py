@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..settings import read_setting
+
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 
 
@@ -74,14 +76,7 @@ class FinetuneArguments:
             return self.model or DEFAULT_MODEL
         if self.model:
             raise ValueError("model and model_config are both given: one is loaded, the other made. Leave one out.")
-        settings = self.model_config
-        if isinstance(settings, str):
-            import yaml
-
-            try:
-                settings = yaml.safe_load(settings)
-            except yaml.YAMLError as error:
-                raise ValueError(f"model_config is neither JSON nor YAML: {self.model_config!r}") from error
+        settings = read_setting("model_config", self.model_config)
         if not isinstance(settings, dict):
             raise ValueError(f'model_config must be a map, such as {{"model_type": "resnet"}}, not {settings!r}.')
         return settings

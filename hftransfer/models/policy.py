@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
-import yaml
 from torch import nn
 
 from ..messages import nearest
+from ..settings import read_setting
 from .blocks import Block, layer_name, num_layers, split
 from .structure import embeddings
 from .tap import Head
@@ -202,10 +202,7 @@ def _frozen(module: nn.Module) -> tuple[bool, bool, list[nn.Module]]:
 
 def _terms(value: Any, whole: Any) -> Iterable[Term]:
     if isinstance(value, str) and value.lstrip().startswith(("{", "[")):
-        try:
-            value = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise ValueError(f"freeze is neither JSON nor YAML: {whole!r}") from error
+        value = read_setting("freeze", value)
     if isinstance(value, (list, tuple)) and value:
         for item in value:
             yield from _terms(item, whole)

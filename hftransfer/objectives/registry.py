@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import yaml
 from torch import nn
 
 from ..messages import nearest
+from ..settings import read_setting
 from .alignment.adda import ADDA
 from .alignment.afn import AFN
 from .alignment.bsp import BSP
@@ -134,11 +134,7 @@ def parse_objectives(objectives: Mapping[str, Any] | str | None) -> list[Objecti
     """
     if objectives is None or objectives == "":
         return []
-    if isinstance(objectives, str):
-        try:
-            objectives = yaml.safe_load(objectives)
-        except yaml.YAMLError as error:
-            raise ValueError(f"objectives is neither JSON nor YAML: {objectives!r}") from error
+    objectives = read_setting("objectives", objectives)
     if isinstance(objectives, str) or (isinstance(objectives, list) and all(isinstance(o, str) for o in objectives)):
         names = [objectives] if isinstance(objectives, str) else objectives
         twice = [name for name in names if names.count(name) > 1]

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 import torch
-import yaml
 from transformers import SchedulerType, TrainingArguments
 from transformers.utils import is_torch_bf16_gpu_available
 
@@ -16,6 +15,7 @@ from ..messages import nearest
 from ..models.policy import parse_policy
 from ..objectives.label_shift import Estimator
 from ..objectives.registry import ObjectiveSpec, parse_objectives
+from ..settings import read_setting
 from .optimizer import SLANTED, check_rates
 from .unfreezing import check_phases
 
@@ -219,10 +219,7 @@ class AdaptationConfig(TrainingArguments):
         """
         given: Any = self.teacher
         if isinstance(given, str) and given.lstrip().startswith("["):
-            try:
-                given = yaml.safe_load(given)
-            except yaml.YAMLError as error:
-                raise ValueError(f"teacher is neither a name nor a list of names: {self.teacher!r}") from error
+            given = read_setting("teacher", given)
         names = given if isinstance(given, (list, tuple)) else [] if given in (None, "") else [given]
         if not all(isinstance(name, str) and name for name in names):
             raise ValueError(f"teacher must be a Hub id or folder, or a list of them, not {self.teacher!r}.")
@@ -237,12 +234,7 @@ class AdaptationConfig(TrainingArguments):
         Raises:
             ValueError: no map, or a weight that is negative or not finite.
         """
-        given = self.source_weights
-        if isinstance(given, str):
-            try:
-                given = yaml.safe_load(given)
-            except yaml.YAMLError as error:
-                raise ValueError(f"source_weights is neither JSON nor YAML: {self.source_weights!r}") from error
+        given = read_setting("source_weights", self.source_weights)
         if not isinstance(given, (dict, type(None))):
             raise ValueError(f'source_weights must map names to weights, such as {{"papers": 2.0}}, not {given!r}.')
         for name, weight in (given or {}).items():

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import yaml
 from torch import nn
 from transformers import TrainerCallback
 
 from ..messages import nearest
 from ..models.blocks import Block, bare, layer_name, num_layers
+from ..settings import read_setting
 
 if TYPE_CHECKING:
     from .trainer import AdaptationTrainer
@@ -37,12 +37,7 @@ def parse_unfreeze(value: Any) -> Unfreeze | None:
     """
     if not value:
         return None
-    given = value
-    if isinstance(given, str):
-        try:
-            given = yaml.safe_load(given)
-        except yaml.YAMLError as error:
-            raise ValueError(f"unfreeze is neither JSON nor YAML: {value!r}") from error
+    given = read_setting("unfreeze", value)
     if not isinstance(given, dict):
         raise ValueError(f'unfreeze must be a map such as {{"by": "epoch", "every": 1}}, not {value!r}.')
     for name in given:
