@@ -33,8 +33,13 @@ def mean(x: torch.Tensor, weights: torch.Tensor | None = None) -> torch.Tensor:
 
 def centred(x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Both around their common mean, a constant: products of rows far from the origin lose digits."""
-    center = torch.cat([x, y]).detach().mean(0)
+    center = center_of(x, y)
     return x - center, y - center
+
+
+def center_of(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """(n, d), (m, d) -> (d,), the mean of all rows, without gradient."""
+    return (x.detach().sum(0) + y.detach().sum(0)) / (len(x) + len(y))
 
 
 def spread(x: torch.Tensor, weights: torch.Tensor | None = None) -> torch.Tensor:

@@ -2,7 +2,7 @@
 
 The vectors come from the smaller Gram matrix, in float64 and without gradient; the value is then written so that its
 own gradient is the right one. No derivative of a singular vector, with its differences of values to divide by, is
-ever taken. On a GPU the decomposition waits for the device once.
+ever taken. On a GPU the decomposition waits for the device.
 """
 
 from __future__ import annotations
@@ -12,18 +12,24 @@ import torch
 ROUNDING = torch.finfo(torch.float32).eps  # of what comes in
 
 
-def nuclear_norm(x: torch.Tensor) -> torch.Tensor:
-    """(n, d) -> (), the sum of singular values; with x = U S Vᵀ its gradient is U Vᵀ.
+def nuclear_norm(x: torch.Tensor, weight: float = 1.0) -> torch.Tensor:
+    """(n, d) -> (), the sum of singular values times `weight`; with x = U S Vᵀ its gradient is `weight` U Vᵀ.
 
     Directions whose singular value is rounding (below max(n, d)·eps of the largest) are left out: of all
     subgradients of a rank-deficient matrix this is the shortest.
     """
-    x = _wide(x)
-    values, vectors = _eigen(x)
-    seen = values > (max(x.shape) * ROUNDING) ** 2 * values[-1]
-    inverse = torch.where(seen, values, 1.0).rsqrt() * seen
-    polar = (vectors * inverse) @ (vectors.T @ x.detach().to(vectors.dtype))
-    return (x * polar.to(x.dtype)).sum()
+    return (x * _polar(x.detach(), weight)).sum()
+
+
+def _polar(x: torch.Tensor, weight: float) -> torch.Tensor:
+    """(n, d) -> (n, d), U Vᵀ times `weight`: x times the inverse root of its smaller Gram matrix."""
+    n, d = x.shape
+    values, vectors = _eigen(x if n <= d else x.T)
+    least = (max(n, d) * ROUNDING) ** 2 * float(values[-1])
+    inverse = torch.threshold(values, least, torch.inf).rsqrt_()  # 0 where nothing was seen
+    root = ((vectors * inverse) @ vectors.T).to(x.dtype)
+    factors = (root, x) if n <= d else (x, root)
+    return torch.addmm(x, *factors, beta=0, alpha=weight)  # beta: nothing of x itself is added
 
 
 def largest_squares(x: torch.Tensor, k: int) -> torch.Tensor:
@@ -33,7 +39,7 @@ def largest_squares(x: torch.Tensor, k: int) -> torch.Tensor:
     choice is a subgradient.
     """
     x = _wide(x)
-    _, vectors = _eigen(x)
+    _, vectors = _eigen(x.detach())
     return (vectors[:, -k:].T.to(x.dtype) @ x).square().sum()
 
 
@@ -43,7 +49,7 @@ def smallest_squares(x: torch.Tensor, k: int) -> torch.Tensor:
     The gradient is twice the part of x that lies in their directions; see `largest_squares`.
     """
     x = _wide(x)
-    _, vectors = _eigen(x)
+    _, vectors = _eigen(x.detach())
     return (vectors[:, :k].T.to(x.dtype) @ x).square().sum()
 
 
@@ -51,9 +57,12 @@ def _wide(x: torch.Tensor) -> torch.Tensor:
     return x if x.shape[0] <= x.shape[1] else x.T
 
 
-@torch.no_grad()
 def _eigen(wide: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Squared singular values, ascending, and left singular vectors. What is not finite must not end the run here:
     it makes the value NaN, and whoever watches losses sees that."""
+    return torch.linalg.eigh(_gram(wide).nan_to_num_(0.0, 0.0, 0.0))
+
+
+def _gram(wide: torch.Tensor) -> torch.Tensor:
     x = wide if wide.device.type == "mps" else wide.double()  # mps has no float64
-    return torch.linalg.eigh((x @ x.T).nan_to_num(0.0, 0.0, 0.0))
+    return x @ x.T

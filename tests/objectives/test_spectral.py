@@ -48,6 +48,25 @@ def test_the_gradient_of_the_nuclear_norm_is_u_v(n, d):
     np.testing.assert_allclose(array(gradient), u @ v, atol=1e-10)
 
 
+@pytest.mark.parametrize(("n", "d"), [(6, 4), (4, 6)])
+def test_a_weight_multiplies_value_and_gradient(n, d):
+    x = rows(n, d)
+    value = nuclear_norm(x, -0.3)
+    assert value.item() == pytest.approx(-0.3 * nuclear_norm(x).item(), rel=1e-12)
+    found, plain = (torch.autograd.grad(v, x)[0] for v in (value, nuclear_norm(x)))
+    torch.testing.assert_close(found, -0.3 * plain)
+
+
+@pytest.mark.parametrize("sharpness", [1.0, 10.0])
+def test_the_gradient_in_float32_is_that_of_float64(sharpness):
+    """Of softmax rows, soft and sharp."""
+    p = (sharpness * rows(64, 10).detach()).softmax(-1).float()
+    exact, single = p.double().requires_grad_(), p.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(nuclear_norm(exact), exact)
+    (found,) = torch.autograd.grad(nuclear_norm(single), single)
+    torch.testing.assert_close(found.double(), expected, atol=2e-6, rtol=0)
+
+
 @pytest.mark.parametrize("x", [rank_one(), rank_one().T, torch.ones(6, 3), torch.eye(4)[[2] * 5]])
 def test_a_matrix_of_rank_one_keeps_to_its_one_direction(x):
     """U Vᵀ of the rest is anything: what rounding makes of it must not be followed."""

@@ -64,6 +64,21 @@ def test_gradient(order, n, m):
     assert torch.autograd.gradcheck(forward, (inputs["source_features"], inputs["target_features"]))
 
 
+@pytest.mark.parametrize(("n", "m"), [(5, 5), (5, 4)])
+def test_one_side_alone_may_move(n, m):
+    """Its gradient is what it is when both do, and asking for it twice gives it twice."""
+    module, inputs = make("swd"), batch(n, m)
+    x, y, w = (inputs[name] for name in ("source_features", "target_features", "source_weights"))
+    both = torch.autograd.grad(copy.deepcopy(module)(x, y, w), (x, y))
+    for side in (0, 1):
+        moving = [x.detach(), y.detach()]
+        moving[side].requires_grad_()
+        value = copy.deepcopy(module)(*moving, w)
+        for _ in range(2):
+            (found,) = torch.autograd.grad(value, moving[side], retain_graph=True)
+            torch.testing.assert_close(found, both[side])
+
+
 @pytest.mark.parametrize("order", [1, 2])
 @pytest.mark.parametrize(("n", "m"), [(6, 6), (6, 12)])
 def test_equal_domains_score_0_and_do_not_push(order, n, m):

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
+from torch.autograd.function import once_differentiable
 
 from ..base import Objective, Range, check_count
 from ..kernels import LEAST_MASS
-from ..moments import all_equal, centred
+from ..moments import all_equal, center_of
 from ..schedules import GENTLE
 
 
@@ -55,20 +55,14 @@ class SWD(Objective):
     def forward(
         self, source_features: torch.Tensor, target_features: torch.Tensor, source_weights: torch.Tensor
     ) -> torch.Tensor:
-        x, y = centred(source_features, target_features)
-        directions = self._directions(x)
-        s, order = (x @ directions).sort(0)
-        t = (y @ directions).sort(0).values
-        if len(x) == len(y) and all_equal(source_weights):
-            return self._cost(s - t).mean()  # sorted pairs: the pieces below, without looking for them
-        levels_s = _ends(source_weights.detach()[order])
-        levels_t = _ends(y.new_ones(len(y), 1)).expand(-1, self.projections)
-        levels = torch.cat([levels_s, levels_t]).sort(0).values
-        pieces = levels.diff(dim=0, prepend=torch.zeros_like(levels[:1]))
-        return (pieces * self._cost(_at(s, levels_s, levels) - _at(t, levels_t, levels))).sum(0).mean()
-
-    def _cost(self, difference: torch.Tensor) -> torch.Tensor:
-        return difference.abs() if self.order == 1 else difference.square()
+        x, y = source_features, target_features
+        pairs = len(x) == len(y) and all_equal(source_weights)
+        directions = self._directions(x).T
+        center = center_of(x, y)
+        # One cloud at a time, so that only one is held twice; the numbers of a direction side by side, for sorting.
+        s = torch.mm(directions, (x - center).T)
+        t = torch.mm(directions, (y - center).T)
+        return _Transport.apply(s, t, None if pairs else source_weights.detach(), self.order)
 
     @torch.compiler.disable  # a counter on the host would recompile at every step
     def _directions(self, x: torch.Tensor) -> torch.Tensor:
@@ -76,21 +70,58 @@ class SWD(Objective):
         generator = torch.Generator(x.device).manual_seed(self.count)
         self.count += 1
         self.step.fill_(self.count)
-        drawn = torch.randn(x.shape[1], self.projections, generator=generator, device=x.device, dtype=x.dtype)
-        return F.normalize(drawn, dim=0)
+        drawn = torch.randn(self.projections, x.shape[1], generator=generator, device=x.device, dtype=x.dtype)
+        return drawn.div_(torch.linalg.vector_norm(drawn, dim=1, keepdim=True).clamp_min_(LEAST_MASS)).T
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         super()._load_from_state_dict(state_dict, prefix, *args)
         self.count = int(self.step)
 
 
+class _Transport(torch.autograd.Function):
+    """(L, n) and (L, m) projected rows, weights of the first -> (), the mean of the one-dimensional costs.
+
+    The gradient is made with the value, while sorted rows and their places are at hand: what is kept for the backward
+    pass is one number for each row and direction.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, s: torch.Tensor, t: torch.Tensor, weights: torch.Tensor | None, order: int) -> torch.Tensor:
+        (lines, n), m = s.shape, t.shape[1]
+        (s, row_s), (t, row_t) = s.sort(1), t.sort(1)
+        if weights is None:  # sorted pairs: the pieces below, without looking for them
+            pieces: Any = 1 / n
+            gap = s.sub_(t)
+        else:
+            pieces, at_s, at_t = _pieces(weights[row_s], m)
+            gap = s.gather(1, at_s).sub_(t.gather(1, at_t))
+            row_s, row_t = row_s.gather(1, at_s), row_t.gather(1, at_t)
+        value = ((gap.abs() if order == 1 else gap.square()) * pieces).sum() / lines
+        if any(ctx.needs_input_grad):
+            push = (gap.sign_() if order == 1 else gap.mul_(2)).mul_(pieces).div_(lines)
+            of_s = push.new_zeros(lines, n).scatter_add_(1, row_s, push)
+            of_t = push.new_zeros(lines, m).scatter_add_(1, row_t, push.neg_())
+            ctx.save_for_backward(of_s, of_t)
+        return value
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        of_s, of_t = ctx.saved_tensors
+        return gradient * of_s, gradient * of_t, None, None
+
+
+def _pieces(weights: torch.Tensor, m: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Of (L, n) weights in the sorted order of source rows, and m target rows that all count 1: the (L, n + m) lengths
+    of the pieces between steps of either quantile function, and whose place among the sorted rows holds there."""
+    levels_s, levels_t = _ends(weights), _ends(weights.new_ones(1, m))
+    levels = torch.cat([levels_s, levels_t.expand(len(weights), -1)], 1).sort(1).values
+    at_s = torch.searchsorted(levels_s, levels).clamp_max_(weights.shape[1] - 1)
+    at_t = torch.searchsorted(levels_t[0], levels).clamp_max_(m - 1)
+    return levels.diff(dim=1, prepend=torch.zeros_like(levels[:, :1])), at_s, at_t
+
+
 def _ends(weights: torch.Tensor) -> torch.Tensor:
-    """(n, L) weights in the rows' order -> the levels at which the rows' steps end; the last is exactly 1."""
-    total = weights.cumsum(0)
-    return total / total[-1:].clamp_min(LEAST_MASS)
-
-
-def _at(rows: torch.Tensor, ends: torch.Tensor, levels: torch.Tensor) -> torch.Tensor:
-    """(n, L) sorted rows whose steps end at (n, L) levels: the quantiles at (k, L) levels."""
-    index = torch.searchsorted(ends.T.contiguous(), levels.T.contiguous()).T
-    return rows.gather(0, index.clamp_max(len(rows) - 1))
+    """(L, n) weights in the rows' order -> the levels at which the rows' steps end; the last is exactly 1."""
+    total = weights.cumsum(1)
+    return total.div_(total[:, -1:].clamp_min(LEAST_MASS))

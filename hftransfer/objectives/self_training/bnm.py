@@ -37,4 +37,4 @@ class BNM(Objective):
         super().__init__()
 
     def forward(self, target_logits: torch.Tensor) -> torch.Tensor:
-        return -nuclear_norm(target_logits.softmax(-1)) / len(target_logits)
+        return nuclear_norm(target_logits.softmax(-1), -1 / len(target_logits))
