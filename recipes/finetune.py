@@ -60,23 +60,13 @@ def run(script, config) -> int:
         data = load_shift(named(script.source), script.target, fraction, config.seed, image_column=image_column)
 
     peft_config = lora(script) if script.use_lora else None
-    model_kwargs = {
-        k: v
-        for k, v in {
-            "revision": script.model_revision,
-            "dtype": script.dtype,
-            "attn_implementation": script.attn_implementation,
-            "trust_remote_code": script.trust_remote_code,
-        }.items()
-        if v
-    }
     model = script.backbone()
     common = {
         "train_dataset": data.train,
         "target_dataset": data.target,
         "eval_dataset": data.validation or None,
         "peft_config": peft_config,
-        "model_kwargs": model_kwargs,
+        "model_kwargs": script.model_kwargs(),
         "processing_class": script.processor,
     }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from ..settings import read_setting
@@ -70,16 +70,33 @@ class FinetuneArguments:
         """What the trainer takes as its model.
 
         Raises:
-            ValueError: a model and settings of one from scratch, or settings that are no map.
+            ValueError: a model and settings of one from scratch, settings that are no map, or a word on how to load
+                what is made.
         """
         if not self.model_config:
             return self.model or DEFAULT_MODEL
         if self.model:
             raise ValueError("model and model_config are both given: one is loaded, the other made. Leave one out.")
+        for name in LOADING:
+            if getattr(self, name):
+                raise ValueError(f"{name} says how a model is loaded, and model_config makes one. Leave one out.")
         settings = read_setting("model_config", self.model_config)
         if not isinstance(settings, dict):
             raise ValueError(f'model_config must be a map, such as {{"model_type": "resnet"}}, not {settings!r}.')
         return settings
+
+    def model_kwargs(self) -> dict[str, Any]:
+        """What the trainer hands to `from_pretrained`."""
+        given = {name.removeprefix("model_"): getattr(self, name) for name in LOADING}
+        return {name: value for name, value in given.items() if value}
+
+
+LOADING = ("model_revision", "dtype", "attn_implementation", "trust_remote_code")  # how a model is loaded
+MODEL_OPTIONS = {  # which model it is, by name: all of their group but LoRA's
+    f.name: str(f.metadata["help"])
+    for f in fields(FinetuneArguments)
+    if f.metadata["group"] == "Model" and "lora" not in f.name
+}
 
 
 def named(specs: list[str]) -> dict[str, str]:

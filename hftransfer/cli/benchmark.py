@@ -13,14 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from ..messages import nearest
+from .arguments import MODEL_OPTIONS, FinetuneArguments
 from .parser import read_yaml
 
 KEYS = {
-    "model": "Hub id or folder of the backbone",
-    "model_revision": "branch, tag or commit of the model",
-    "dtype": "float32, bfloat16 or float16 weights",
-    "attn_implementation": "eager, sdpa, flash_attention_2, …",
-    "trust_remote_code": "run code that comes with the model",
+    **MODEL_OPTIONS,
     "output_dir": "where results go",
     "seeds": "a list of numbers; [1, 2, 3] when absent",
     "shifts": "names to {source, target} and, if need be, test, validation_fraction and settings",
@@ -31,7 +28,6 @@ KEYS = {
     "metric": "which one is shown: accuracy (when absent), macro_f1, micro_f1 or pearson",
 }
 SHIFT_KEYS = ("source", "target", "test", "validation_fraction")
-MODEL_KEYS = ("model_revision", "dtype", "attn_implementation", "trust_remote_code")
 NOT_HERE = {
     "seed": "seeds stand at the top of the file, under `seeds`",
     "output_dir": "it stands at the top of the file",
@@ -116,15 +112,18 @@ def read_benchmark(path: Path) -> Benchmark:
     from ..reporting.benchmark import BASELINE, METRICS, ORACLE
 
     given = read_yaml(path)
+    for key in given:
+        if key in _config_fields() - set(KEYS) - set(NOT_HERE):
+            raise ValueError(f"{path}: {key!r} cannot stand here: settings stand under `training`.")
     _check_keys(str(path), given, KEYS)
-    for key in ("model", "output_dir", "shifts"):
+    for key in ("output_dir", "shifts"):
         if not given.get(key):
             raise ValueError(f"{path}: {key!r} is missing: {KEYS[key]}.")
     metric = given.get("metric", METRICS[0])
     if metric not in METRICS:
         raise ValueError(f"{path}: metric: there is no {metric!r}; there is {', '.join(METRICS)}.")
     seeds = _seeds(path, given.get("seeds", [1, 2, 3]))
-    model = {"model": given["model"], "model_kwargs": {key: given[key] for key in MODEL_KEYS if given.get(key)}}
+    model = _model(path, {key: given[key] for key in MODEL_OPTIONS if given.get(key)})
     common = _training_fields(f"{path}: training", given.get("training"))
     shifts = {name: _shift(where, value) for name, where, value in _named(path, given, "shifts")}
     policies = {name: _policy(where, value) for name, where, value in _named(path, given, "policies")}
@@ -184,6 +183,16 @@ def _named(path: Path, given: Mapping[str, Any], key: str) -> Iterable[tuple[str
         if not re.fullmatch(r"[^\s,=|]([^,=|\n]*[^\s,=|])?", str(name)):
             raise ValueError(f"{where}: a name may hold neither ',' nor '=' nor '|'.")
         yield str(name), where, value
+
+
+def _model(path: Path, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Which model all cells start from, read as in the finetune recipe."""
+    chosen = FinetuneArguments(**given)
+    try:
+        model = {"model": chosen.backbone(), "model_kwargs": chosen.model_kwargs()}
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return model | ({"processor": chosen.processor} if chosen.processor else {})
 
 
 def _seeds(path: Path, seeds: Any) -> list[int]:

@@ -33,8 +33,8 @@ def run_cell(settings: Mapping[str, Any], config: AdaptationConfig) -> dict[str,
     """Trains and scores one cell; nothing of it is kept but the numbers.
 
     Args:
-        settings: `model`, `model_kwargs`, `source`, `target`, `test`, `validation_fraction`, `lora` and `role`:
-            `"source-only"`, `"target-trained"` or `"method"`.
+        settings: `model`, `model_kwargs`, `source`, `target`, `test`, `validation_fraction`, `lora`, `role`
+            (`"source-only"`, `"target-trained"` or `"method"`) and, if it is not the model's own, `processor`.
         config: the rest.
 
     Returns:
@@ -52,6 +52,7 @@ def run_cell(settings: Mapping[str, Any], config: AdaptationConfig) -> dict[str,
         train_dataset=train,
         target_dataset=target,
         eval_dataset=data.validation or None,
+        processing_class=settings.get("processor"),
         peft_config=_lora(settings),
         model_kwargs=settings["model_kwargs"],
     )
@@ -133,8 +134,8 @@ def _try(settings: Mapping[str, Any], config: AdaptationConfig) -> Found:
             f"target {settings['target']!r} has no test or validation split with labels in a column {label!r}, and "
             "the table needs one: name one as `test: {target: …}`."
         )
-    options = settings["model_kwargs"]
-    args = (data.train, data.target, data.validation or None, None, _lora(settings), options)
+    processor, options = settings.get("processor"), settings["model_kwargs"]
+    args = (data.train, data.target, data.validation or None, processor, _lora(settings), options)
     prepared = prepare(settings["model"], config, *args)
     _encoded(prepared, data)
     return Found(

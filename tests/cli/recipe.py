@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import tiny
 
@@ -42,12 +44,29 @@ def words(**options: str | None) -> list[str]:
     return [word for key, value in chosen.items() for word in (f"--{key}", value)]
 
 
-def run(argv: list[str], name: str = "finetune") -> int:
-    """A recipe's `main` in this process; its exit status."""
+def load(name: str) -> Any:
+    """A recipe as a module."""
     spec = importlib.util.spec_from_file_location(name, RECIPE.with_name(f"{name}.py"))
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.main(argv)
+    return module
+
+
+def load_benchmark() -> tuple[Any, list[str]]:
+    """The benchmark recipe, its cells in this process instead of one of their own; the methods it has started."""
+    module, started = load("benchmark"), []
+
+    def start(folder: Path) -> int:
+        started.append(json.loads((folder / "cell.json").read_text())["method"])
+        return module.run_folder(folder)
+
+    module.start = start
+    return module, started
+
+
+def run(argv: list[str], name: str = "finetune") -> int:
+    """A recipe's `main` in this process; its exit status."""
+    return load(name).main(argv)
 
 
 def start(command: list[str], cwd: Path) -> subprocess.CompletedProcess:

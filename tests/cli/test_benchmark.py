@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
@@ -24,13 +23,6 @@ RECIPE = ROOT / "recipes" / "benchmark.py"
 TRAINING = {"max_steps": 3, "per_device_train_batch_size": 4, "learning_rate": 3e-3, "use_cpu": True}
 
 
-def load_recipe():
-    spec = importlib.util.spec_from_file_location("benchmark_recipe", RECIPE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="module")
 def world(tmp_path_factory, model_folder):
     """Two sources and a target with labels as csv files, and a file's usual keys."""
@@ -47,13 +39,7 @@ def here(world, tmp_path, monkeypatch):
     """A recipe whose cells run in this process, in an empty folder; `started` lists them."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
-    module, started = load_recipe(), []
-
-    def start(folder: Path) -> int:
-        started.append(json.loads((folder / "cell.json").read_text())["method"])
-        return module.run_folder(folder)
-
-    module.start = start
+    module, started = recipe.load_benchmark()
     return SimpleNamespace(module=module, started=started, out=tmp_path / "out")
 
 
@@ -71,7 +57,7 @@ def run(here, world, *words: str, **keys) -> int:
 def test_a_run_in_its_parts(here, world, capsys, monkeypatch):
     """One cell as users run it, in a process of its own; then the rest, which leaves it alone; then nothing."""
     inside = here.module.start
-    here.module.start = load_recipe().start
+    here.module.start = recipe.load("benchmark").start
     assert run(here, world, "--only", "method=mmd") == 0
     here.module.start = inside
     (first,) = read_results(here.out / "results.jsonl")
@@ -197,6 +183,14 @@ def test_a_cell_ends_with_the_run_that_started_it(tmp_path):
 
 WRONG_FILE = {
     "a key": ({"method": {}}, "run.yaml: unknown key 'method'. Did you mean 'methods'?"),
+    "a setting of all cells": (
+        {"image_size": 32}, "run.yaml: 'image_size' cannot stand here: settings stand under `training`.",
+    ),
+    "two models": ({"model_config": {"model_type": "bert"}}, "model and model_config are both given"),
+    "a revision of what is made": (
+        {"model": None, "model_config": {"model_type": "bert"}, "model_revision": "main"},
+        "model_revision says how a model is loaded, and model_config makes one. Leave one out.",
+    ),
     "no shifts": ({"shifts": None}, "run.yaml: 'shifts' is missing: names to {source, target}"),
     "a metric": ({"metric": "mse"}, "metric: there is no 'mse'; there is accuracy, macro_f1, micro_f1, pearson."),
     "seeds": ({"seeds": 3}, "seeds must be a list of whole numbers, such as [1, 2, 3], not 3."),
@@ -332,7 +326,9 @@ def test_the_page_lists_the_keys_and_says_what_you_are_told(here, world, capsys)
     assert {key: keys.get(key) for key in KEYS} == KEYS
     assert all(key in benchmark_parser().format_help() for key in KEYS)
 
-    (example,) = re.findall(r"^```yaml\n(.*?)^```", page, re.S | re.M)
+    example, images = re.findall(r"^```yaml\n(.*?)^```", page, re.S | re.M)
+    Path("mine.yaml").write_text(images)
+    assert len(read_benchmark(Path("mine.yaml")).cells) == 2 * 3 * 3  # shifts, methods with source-only, seeds
     Path("mine.yaml").write_text(example)
     cells = read_benchmark(Path("mine.yaml")).cells
     assert len(cells) == 2 * 5 * 2 * 3  # shifts, methods with the two that are added, policies, seeds
