@@ -3,6 +3,7 @@ from .data.masking import reveal_labels as reveal_labels
 from .data.sample import load_sample_corpus as load_sample_corpus
 from .models.adapter_sums import combine_adapters as combine_adapters
 from .models.batch_norm import adapt_batch_norm as adapt_batch_norm
+from .models.cut_vocabulary import cut_vocabulary as cut_vocabulary
 from .models.domain_adapters import load_domains as load_domains
 from .models.domain_adapters import save_domains as save_domains
 from .models.domain_adapters import stack_adapter as stack_adapter

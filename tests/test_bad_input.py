@@ -50,7 +50,7 @@ def test_a_checkpoint_that_was_cut_off_is_named(tmp_path, model_folder):
         ({"objectives": 3}, "objectives must map names to weights", '{"mmd": 1.0}'),
         ({"target_ratio": 0}, "target_ratio=0", "must be positive"),
         ({"epoch_by": "target"}, "epoch_by='target'", "'source' or 'longest'"),
-        ({"batch_norm": "apart"}, "batch_norm='apart'", "'joint', 'separate' or 'frozen'"),
+        ({"batch_norm": "apart"}, "batch_norm='apart'", "'joint', 'separate', 'frozen' or 'stochastic'"),
         ({"reveal_target_labels": -1}, "reveal_target_labels=-1", "at least 0"),
         ({"max_length": 2}, "max_length=2", "at least 4"),
         ({"objective_lr_multiplier": 0}, "objective_lr_multiplier=0", "must be positive"),

@@ -10,7 +10,7 @@ import torch
 from .encoding import Encoder
 from .labels import IGNORE, LabelSpace
 from .pairing import DRAW, TARGET
-from .text import WORD_MASK
+from .text import WORD_MASK, pad_row
 
 NUM_SOURCE = "num_source"
 
@@ -54,9 +54,9 @@ class AdaptationCollator:
             width = batch["input_ids"].shape[1]
             left = self.encoder.processing_class.padding_side == "left"
             if any(m is not None for m in masks):
-                batch[WORD_MASK] = torch.tensor([_pad(m or [], width, 0, left) for m in masks])
+                batch[WORD_MASK] = torch.tensor([pad_row(m or [], width, 0, left) for m in masks])
             if labelled:
-                batch["labels"] = torch.tensor([_pad(y or [], width, IGNORE, left) for y in labels])
+                batch["labels"] = torch.tensor([pad_row(y or [], width, IGNORE, left) for y in labels])
         elif labelled:
             missing = self.space.missing
             values = [missing if y is None or y is math.nan else y for y in labels]
@@ -65,8 +65,3 @@ class AdaptationCollator:
             batch["domain"] = torch.tensor(domain)
             batch[NUM_SOURCE] = sum(d != TARGET for d in domain)
         return batch
-
-
-def _pad(values: list[int], width: int, fill: int, left: bool) -> list[int]:
-    padding = [fill] * (width - len(values))
-    return padding + values if left else values + padding

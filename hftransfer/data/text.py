@@ -1,11 +1,17 @@
-"""Rows of text become rows of model inputs: tokenised once, checked early, padded when a batch is made."""
+"""Rows of text become rows of model inputs: tokenised once, checked early, padded when a batch is made.
+
+A teacher with another tokenizer reads the same rows in its own way: a *reading*, kept in columns of its own beside the
+model's.
+"""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from transformers import DataCollatorWithPadding
 
 from ..messages import nearest
@@ -14,6 +20,7 @@ from .masking import REVEALED
 
 LENGTH = "length"
 WORD_MASK = "word_mask"  # 1 on the first sub-word of each word: where a tagger's features and labels live
+READING = "reading"  # columns of reading i begin with f"reading{i}_"
 
 
 @dataclass(frozen=True)
@@ -57,6 +64,7 @@ def encode_text(
     where: str,
     label_column: str | None,
     max_length: int | None = None,
+    readings: Mapping[int, TextEncoder] | None = None,
 ) -> Any:
     """Tokenises a domain.
 
@@ -68,14 +76,15 @@ def encode_text(
         where: how messages call this dataset.
         label_column: where labels are, or `None` for an unlabelled domain.
         max_length: in tokens; longer inputs are truncated.
+        readings: other tokenizers that read the rows, too, by number.
 
     Returns:
         The dataset with the tokenizer's outputs, `length`, `labels` (when `label_column` is given) and, in tagging,
-        `word_mask`; all other columns are gone.
+        `word_mask`; columns of readings; all other columns are gone.
 
     Raises:
         ValueError: an empty dataset, an empty or missing text, a label outside the set, words and tags of unequal
-            number. Each names the dataset and the row.
+            number, a reading that lacks words. Each names the dataset and the row.
     """
     if hasattr(dataset, "__len__") and len(dataset) == 0:
         raise ValueError(f"{where} is empty: it has no rows.")
@@ -97,14 +106,16 @@ def encode_text(
             _check_text(value, row, column, where, split)
         for row, value in zip(rows, pairs or [], strict=False):
             _check_text(value, row, str(columns.text_pair), where, False)
-        encoded = tokenizer(
-            texts, pairs, truncation=max_length is not None, max_length=max_length, is_split_into_words=split
-        )
-        out: dict[str, list] = dict(encoded.items())
+        out, word_ids = _tokens(tokenizer, texts, pairs, split, tagging, max_length)
         out[LENGTH] = [len(ids) for ids in out["input_ids"]]
-        word_ids = [_first_subwords(encoded.word_ids(i)) for i in range(len(texts))] if tagging else []
-        if tagging:
-            out[WORD_MASK] = [[int(w is not None) for w in words] for words in word_ids]
+        for i, other in (readings or {}).items():
+            read, their_words = _tokens(other.processing_class, texts, pairs, split, tagging, other.max_length)
+            if tagging:
+                read[WORD_MASK] = [
+                    _shared_words(mine, theirs, f"{where} row {row}", other.max_length)
+                    for row, mine, theirs in zip(rows, word_ids, their_words, strict=True)
+                ]
+            out |= {f"{READING}{i}_{key}": values for key, values in read.items()}
         if encoder is not None:
             values = [encoder(v, row) for v, row in zip(batch[str(label_column)], rows, strict=True)]
             if tagging:
@@ -152,8 +163,15 @@ class TextEncoder:
         pad_to_multiple_of: int | None = None,
     ):
         self.processing_class, self.space, self.max_length = tokenizer, space, max_length
+        self.readings: dict[int, TextEncoder] = {}
         self.columns = columns or TextColumns()
         self.pad = DataCollatorWithPadding(tokenizer, pad_to_multiple_of=pad_to_multiple_of)
+
+    def beside(self, readings: Mapping[int, TextEncoder]) -> TextEncoder:
+        """The same, but rows are encoded and stacked for other tokenizers, too, by number."""
+        both = copy.copy(self)
+        both.readings = dict(readings)
+        return both
 
     def task_name(self, task: str) -> str:
         return task
@@ -164,12 +182,73 @@ class TextEncoder:
     def encode(self, dataset: Any, where: str, label_column: str | None) -> Any:
         """See `encode_text`."""
         return encode_text(
-            dataset, self.processing_class, self.space, self.columns, where, label_column, self.max_length
+            dataset,
+            self.processing_class,
+            self.space,
+            self.columns,
+            where,
+            label_column,
+            self.max_length,
+            self.readings,
         )
 
     def stack(self, rows: Sequence[Mapping[str, Any]], draws: Sequence[tuple[int, ...] | None]) -> dict[str, Any]:
-        """(rows, tokens) inputs, padded to the longest row."""
-        return dict(self.pad([{k: v for k, v in row.items() if k != LENGTH} for row in rows]))
+        """(rows, tokens) inputs, padded to the longest row; those of readings, where rows have them, too."""
+        found: dict[str, Any] = {}
+        for i, other in self.readings.items():
+            read = [reading_of(row, i) for row in rows]
+            if all(read):
+                masks = [row.pop(WORD_MASK, None) for row in read]
+                padded = other.stack(read, draws)
+                if masks[0] is not None:
+                    left, width = other.processing_class.padding_side == "left", padded["input_ids"].shape[1]
+                    padded[WORD_MASK] = torch.tensor([pad_row(mask, width, 0, left) for mask in masks])
+                found |= {f"{READING}{i}_{key}": x for key, x in padded.items()}
+        own = [{k: v for k, v in without_readings(row).items() if k != LENGTH} for row in rows]
+        return dict(self.pad(own)) | found
+
+
+def reading_of(columns: Mapping[str, Any], number: int) -> dict[str, Any]:
+    """Of a row or a batch, what one reading made of it, by the names that its model knows."""
+    start = f"{READING}{number}_"
+    return {key.removeprefix(start): value for key, value in columns.items() if key.startswith(start)}
+
+
+def without_readings(columns: Mapping[str, Any]) -> dict[str, Any]:
+    """A row or a batch without its readings."""
+    return {key: value for key, value in columns.items() if not key.startswith(READING)}
+
+
+def pad_row(values: list[int], width: int, fill: int, left: bool) -> list[int]:
+    """A list made as long as its batch is wide, on the side where the tokenizer pads."""
+    padding = [fill] * (width - len(values))
+    return padding + values if left else values + padding
+
+
+def _tokens(
+    tokenizer: Any, texts: list, pairs: list | None, split: bool, tagging: bool, max_length: int | None
+) -> tuple[dict[str, list], list[list[int | None]]]:
+    """The columns that a tokenizer makes of rows and, in tagging, the word that each first sub-word begins."""
+    encoded = tokenizer(
+        texts, pairs, truncation=max_length is not None, max_length=max_length, is_split_into_words=split
+    )
+    out: dict[str, list] = dict(encoded.items())
+    word_ids = [_first_subwords(encoded.word_ids(i)) for i in range(len(texts))] if tagging else []
+    if tagging:
+        out[WORD_MASK] = [[int(w is not None) for w in words] for words in word_ids]
+    return out, word_ids
+
+
+def _shared_words(mine: list[int | None], theirs: list[int | None], where: str, cut: int | None) -> list[int]:
+    """The word mask of a reading, of the words that the model reads: the k-th is then the same word to both."""
+    wanted = {word for word in mine if word is not None}
+    mask = [int(word in wanted) for word in theirs]
+    if sum(mask) < len(wanted):
+        raise ValueError(
+            f"{where}: the model reads {len(wanted)} words and the teacher, cut at {cut} tokens, only {sum(mask)} of "
+            "them. Raise max_length if the teacher has positions left, or split such rows."
+        )
+    return mask
 
 
 def _check_text(value: Any, row: int, column: str, where: str, split: bool) -> None:

@@ -15,7 +15,7 @@ from .domain_adapters import check_known, check_name, own_heads, switch_domain
 def combine_adapters(model: Any, weights: Mapping[str, float], name: str, head: str | None = None) -> Any:
     r"""Adds an adapter whose change of every weight is the weighted sum of others' changes, exactly.
 
-    .. math:: \Delta W = \sum_i w_i \, \Delta W_i, \qquad \Delta W_i = c_i B_i A_i
+    \[\Delta W = \sum_i w_i \, \Delta W_i, \qquad \Delta W_i = c_i B_i A_i\]
 
     The factors are put side by side, so ranks add up. Negative weights take a domain away. PEFT's own
     `add_weighted_adapter` refuses adapters that bring heads, and its scale is wrong under rank-stabilised LoRA.

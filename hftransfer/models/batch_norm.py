@@ -33,9 +33,14 @@ def hold_still(model: nn.Module, everywhere: bool = False) -> None:
             drift. Under an adapter these are all of the base model's, whose statistics an adapter does not save.
     """
     for module in batch_norms(model).values():
-        own = list(module.parameters(recurse=False))
-        if everywhere or (own and not any(p.requires_grad for p in own)):
+        if everywhere or is_frozen(module):
             module.eval()
+
+
+def is_frozen(module: nn.Module) -> bool:
+    """Whether a batch norm has parameters of its own and none of them moves."""
+    own = list(module.parameters(recurse=False))
+    return bool(own) and not any(p.requires_grad for p in own)
 
 
 @contextmanager

@@ -1,8 +1,8 @@
 r"""Averages of weights after training: WiSE-FT and model soups.
 
-.. math:: \theta = (1 - \alpha)\,\theta_0 + \alpha \sum_i s_i \theta_i, \qquad \sum_i s_i = 1
+\[\theta = (1 - \alpha)\,\theta_0 + \alpha \sum_i s_i \theta_i, \qquad \sum_i s_i = 1\]
 
-with the start :math:`\theta_0` and fine-tuned models :math:`\theta_i`. Costs no training.
+with the start \(\theta_0\) and fine-tuned models \(\theta_i\). Costs no training.
 
 Papers: Wortsman et al., *Robust fine-tuning of zero-shot models*, CVPR 2022 (WiSE-FT); Wortsman et al., *Model soups*,
 ICML 2022.

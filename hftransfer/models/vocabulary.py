@@ -77,7 +77,8 @@ def _match(source: Any, target: Any, limit: int) -> dict[int, int]:
         if ours is not None and theirs is not None:
             roles.setdefault(ours, theirs)
     old, new = _kind(source), _kind(target)
-    read: tuple[Callable, Callable] = (str, str) if old == new else (_reader(old), _reader(new))
+    alike = old == new or target.get_vocab().keys() <= source.get_vocab().keys()  # a cut one may have lost its marks
+    read: tuple[Callable, Callable] = (str, str) if alike else (_reader(old), _reader(new))
     special = {*source.all_special_ids}
     there = {read[0](token): i for token, i in source.get_vocab().items() if i not in special}
     found = {i: there[read[1](token)] for token, i in target.get_vocab().items() if read[1](token) in there}

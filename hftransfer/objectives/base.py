@@ -21,7 +21,7 @@ INPUTS = {
     "source_weights": "(n,) what each source row counts: by its class, by its source; a 1 expanded where all count 1",
     "source_domains": "(n,) which source each row is of, from 0",
     "target_view_features": "(m, d) the target rows again, under another dropout mask",
-    "target_rerun": "a function: runs this process' target rows again with their embeddings moved, see `Rerun`",
+    "target_rerun": "a function: runs this process' target rows again with their inputs moved, see `Rerun`",
     "strength": "() the schedule's value; an objective that takes it schedules itself",
     # Of all rows of the batch, source rows and, where there is a target, target rows:
     "features": "(r, d)",
@@ -62,14 +62,15 @@ class Range:
 
 
 class Rerun(Protocol):
-    """Another forward of this process' target rows, without dropout.
+    """Another forward of this process' target rows, without dropout, batch norm on its running statistics.
 
-    `embeddings` (m, tokens, e), detached, are the rows' input embeddings and `mask` (m, tokens) their tokens that are
-    no padding. Called with a shift of the embeddings' shape, or with nothing for `None`, it gives (m, classes) logits;
-    in tagging, those of as many words for each row.
+    `inputs` (m, positions, e), detached, are the rows where the model first has them as real numbers: the embeddings
+    of tokens, or what it is given if that is real numbers already. `mask` (m, positions) is 1 on what is no padding.
+    Called with a shift of the inputs' shape, or with nothing for `None`, it gives (m, classes) logits; in tagging,
+    those of as many words for each row.
     """
 
-    embeddings: torch.Tensor
+    inputs: torch.Tensor
     mask: torch.Tensor
 
     def __call__(self, shift: torch.Tensor | None) -> torch.Tensor: ...

@@ -13,17 +13,20 @@ import torch.nn.functional as F
 from torch import nn
 from transformers.utils import ModelOutput
 
+from ..data.text import without_readings
 from ..models.adapters import is_peft
 from ..models.batch_norm import hold_still, unrecorded
 from ..models.layer_tap import HEAD, LayerTap
 from ..models.policy import frozen_modules
+from ..models.stochastic_norm import ChannelMix
 from ..models.tap import FeatureTap, Head
 from ..objectives.base import Objective
 from ..objectives.label_shift import LabelShift
 from ..objectives.schedules import Schedule
 from .chunks import in_chunks
-from .inputs import JointRows, ObjectiveInputs, TargetRerun
+from .inputs import JointRows, ObjectiveInputs
 from .pairs import attention_pairs, layer_pairs
+from .rerun import TargetRerun
 from .teachers import Anchors, Taught
 
 IGNORE = -100
@@ -63,7 +66,7 @@ class DomainAdapter(nn.Module):
         label_smoothing: of the task's cross-entropy.
         batch_norm: `"joint"` runs both domains in one forward; `"separate"` in two, so that batch norm sees each
             domain by itself, and its running statistics are the target's; `"frozen"` in one, with the running
-            statistics as they are.
+            statistics as they are; `"stochastic"` in one, with `batch_norm_mix`.
         features: where in the model an objective's features come from, by its name; the head's input if not given.
         source_weights: what a row of each source counts; nothing if all count 1.
         label_shift: estimates class weights, which the objectives are given as `source_weights`.
@@ -71,6 +74,7 @@ class DomainAdapter(nn.Module):
         task_weight: what the task loss counts beside the objectives.
         anchors: teachers and start weights that objectives ask for. Only their mark is part of this module.
         forward_rows: how many rows the model runs on at a time while training; all of a batch when `None`.
+        batch_norm_mix: chooses the channels of batch norms that use their running statistics while training.
     """
 
     accepts_loss_kwargs = False  # for transformers' Trainer: this loss is a per-batch mean of its own
@@ -94,6 +98,7 @@ class DomainAdapter(nn.Module):
         task_weight: float = 1.0,
         anchors: Anchors | None = None,
         forward_rows: int | None = None,
+        batch_norm_mix: ChannelMix | None = None,
     ):
         super().__init__()
         self.model = model
@@ -116,6 +121,7 @@ class DomainAdapter(nn.Module):
             self.anchor_mark = anchors.mark
             compared = {i for indices in anchors.depths.values() for i in indices}
             self.map_taps = {i: LayerTap(model, f"hidden:{i}") for i in sorted(compared)}
+        self.batch_norm_mix = batch_norm_mix
         self.register_buffer("progress", torch.zeros(()))
         self.register_buffer("source_weights", torch.tensor(list(source_weights)), persistent=False)
 
@@ -164,11 +170,12 @@ class DomainAdapter(nn.Module):
         """
         if domain is None:
             return self.model(**inputs) if labels is None else self.model(labels=labels, **inputs)
+        batch_inputs, inputs = inputs, without_readings(inputs)  # teachers may have a reading of their own
         rows = len(domain)
         n = rows if num_source is None else num_source
         logits, seen = self._run(inputs, n, rows)
         features = {where: seen[where] for where in (HEAD, *self.layer_taps)}
-        taught = [] if self.anchors is None else self.anchors.teach(inputs, n, rows)
+        taught = [] if self.anchors is None else self.anchors.teach(batch_inputs, n, rows)
         if labels is None:
             raise ValueError("A training batch has no labels: source rows need a label column.")
         task = self._task_loss(logits[:rows], labels, domain, num_items)
@@ -200,6 +207,9 @@ class DomainAdapter(nn.Module):
         """Logits and features of source, target and, if some objective wants it, the target's second view."""
         if self.wants_view and not any(_is_rows(v, 2 * rows - n) for v in inputs.values()):  # they may bring it along
             inputs = {k: torch.cat([v, v[n:]]) if _is_rows(v, rows) else v for k, v in inputs.items()}
+        if self.batch_norm_mix is not None and self.training:
+            with self.batch_norm_mix.mixing(self.model):
+                return self._forward(inputs)
         if self.batch_norm != "separate" or n == rows:
             return self._forward(inputs)
         outs: list[Any] = []

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 
 from ..data.pairing import PairedDataset
+from ..data.text import without_readings
 from ..models.adapters import is_peft
-from ..models.batch_norm import adapt_batch_norm, batch_norms
+from ..models.batch_norm import adapt_batch_norm, batch_norms, is_frozen
 from ..models.conventions import mend_conventions
+from ..models.stochastic_norm import ChannelMix
 from .config import AdaptationConfig
 
 MOST_ROWS = 4096  # of a stream
@@ -44,12 +46,33 @@ def prepare_batch_norm(model: Any, args: AdaptationConfig, target: Any, adapter:
         )
 
 
+def build_mix(model: Any, args: AdaptationConfig) -> ChannelMix | None:
+    """What `batch_norm="stochastic"` asks for; `None` for the other settings.
+
+    Args:
+        model: after the policy, or the adapter, has decided what moves.
+        args: the run's settings.
+
+    Raises:
+        ValueError: no batch norm of the model trains.
+    """
+    if args.batch_norm != "stochastic":
+        return None
+    if all(is_frozen(module) for module in batch_norms(model).values()):
+        by = "an adapter" if is_peft(model) else f"freeze={args.freeze!r}" if args.freeze != "none" else "its owner"
+        raise ValueError(
+            f"batch_norm='stochastic' has no effect: every batch norm of the model is frozen by {by}, and uses its "
+            "running statistics anyway. Leave it out, or let batch norms move."
+        )
+    return ChannelMix(args.batch_norm_mix, args.seed)
+
+
 def adapt_to_target(trainer: Any) -> int:
     """AdaBN on the run's target rows, unchanged by augmentation, each process its share; returns the rows seen."""
     args, ready = trainer.args, trainer.prepared
     batches = _batches(_target_rows(ready.train, args), args.per_device_eval_batch_size)
     model = trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False).model
-    return adapt_batch_norm(model, (ready.collator(batch) for batch in batches))
+    return adapt_batch_norm(model, (without_readings(ready.collator(batch)) for batch in batches))
 
 
 def _target_rows(train: Any, args: AdaptationConfig) -> Iterator[dict[str, Any]]:

@@ -98,17 +98,23 @@ class AdaptationConfig(TrainingArguments):
         "Adaptation",
         "Run the model on so many rows at a time and once more for the gradient: huge batches on little memory.",
     )
-    batch_norm: Literal["joint", "separate", "frozen"] = _option(
+    batch_norm: Literal["joint", "separate", "frozen", "stochastic"] = _option(
         "joint",
         "Adaptation",
         "Batch norm sees source and target together, or each by itself (two forwards; the running statistics are the "
-        "target's), or uses its running statistics as they are.",
+        "target's), or uses its running statistics as they are (frozen), or channel by channel at random those of "
+        "the batch or the running ones (stochastic).",
+    )
+    batch_norm_mix: float = _option(
+        0.5,
+        "Adaptation",
+        "With batch_norm=stochastic: the chance of each channel to use its running statistics in a step.",
     )
     batch_norm_momentum: float | None = _option(
         None,
         "Adaptation",
-        "How much of batch norm's running statistics a batch replaces; the model's own when absent, one minus it "
-        "where it is above 0.5.",
+        "How much of batch norm's running statistics a batch replaces; the model's own when absent, 0.1 where that "
+        "is above 0.5.",
     )
     adabn: bool = _option(
         False, "Adaptation", "AdaBN: estimate batch norm's running statistics anew on target rows, after training."
@@ -278,8 +284,20 @@ class AdaptationConfig(TrainingArguments):
             raise ValueError(f"target_ratio={self.target_ratio} must be positive.")
         if self.epoch_by not in ("source", "longest"):
             raise ValueError(f"epoch_by={self.epoch_by!r} must be 'source' or 'longest'.")
-        if self.batch_norm not in ("joint", "separate", "frozen"):
-            raise ValueError(f"batch_norm={self.batch_norm!r} must be 'joint', 'separate' or 'frozen'.")
+        if self.batch_norm not in ("joint", "separate", "frozen", "stochastic"):
+            raise ValueError(f"batch_norm={self.batch_norm!r} must be 'joint', 'separate', 'frozen' or 'stochastic'.")
+        if not 0 < self.batch_norm_mix <= 1:
+            raise ValueError(
+                f"batch_norm_mix={self.batch_norm_mix} must be above 0 and at most 1. With 0, all channels would use "
+                "the batch's statistics: that is batch_norm='joint'."
+            )
+        if self.batch_norm_mix != 0.5 and self.batch_norm != "stochastic":
+            raise ValueError(f"batch_norm_mix={self.batch_norm_mix} has no effect without batch_norm='stochastic'.")
+        if self.batch_norm == "stochastic" and self.recomputes_activations:
+            raise ValueError(
+                "batch_norm='stochastic' does not go with gradient checkpointing, which runs layers a second time "
+                "when their running statistics have moved on. Leave one of them out."
+            )
         if self.batch_norm_momentum is not None and not 0 < self.batch_norm_momentum <= 1:
             raise ValueError(
                 f"batch_norm_momentum={self.batch_norm_momentum} must be above 0 and at most 1. To keep the running "

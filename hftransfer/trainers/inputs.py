@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
-from torch.distributed.fsdp import FSDPModule
 
+from ..objectives.base import Rerun
 from ..objectives.gather import gather_rows, num_processes
 from .teachers import Taught, asked_rows
 
@@ -46,7 +45,7 @@ class JointRows:
         features = {where: pick(x) for where, x in self.features.items()}
         k = TOKENS_PER_ROW
         asked = word_mask[asked_rows(self.part, self.n, self.rows)]
-        taught = [t.words(lambda x: pick_words(x, asked)) for t in self.taught]
+        taught = [t.words(lambda x, at=t.word_mask: pick_words(x, asked, at)) for t in self.taught]  # type: ignore[misc]
         return JointRows(
             features, pick(self.logits), pick(self.labels), domain, self.n * k, self.rows * k, taught, self.part
         )
@@ -68,7 +67,7 @@ class ObjectiveInputs:
         self,
         batch: JointRows,
         weights: Callable[[torch.Tensor, torch.Tensor], torch.Tensor | None] | None = None,
-        rerun: Callable[[], TargetRerun] | None = None,
+        rerun: Callable[[], Rerun] | None = None,
         local: Mapping[str, Callable[[], Any]] | None = None,
     ):
         self.batch, self.weights, self.rerun, self.local = batch, weights, rerun, local or {}
@@ -118,72 +117,19 @@ class ObjectiveInputs:
         return [x[chosen] for x in rows]
 
 
-class TargetRerun:
-    """Runs target rows again, their input embeddings moved. See `objectives.base.Rerun`.
-
-    Args:
-        model: with token embeddings.
-        inputs: model inputs of the rows.
-        word_mask: (m, tokens) in tagging, where rows of logits are words.
-        autocast: the run's precision, which objectives are kept out of; `None` without autocast.
-        done: called after each forward, to let go of what taps have seen.
-
-    Raises:
-        ValueError: the model has no token embeddings, or is sharded by FSDP2.
-    """
-
-    def __init__(
-        self,
-        model: nn.Module,
-        inputs: dict[str, Any],
-        word_mask: torch.Tensor | None,
-        autocast: torch.dtype | None,
-        done: Callable[[], Any],
-    ):
-        get: Any = getattr(model, "get_input_embeddings", None)
-        layer = get() if get is not None else None
-        if not isinstance(layer, nn.Embedding) or "input_ids" not in inputs:
-            raise ValueError(f"vat moves token embeddings, and {type(model).__name__} has none.")
-        if any(isinstance(module, FSDPModule) for module in model.modules()):
-            raise ValueError(
-                "vat takes a gradient inside the forward pass, after which FSDP2 has let go of its shards. "
-                "Run it under DDP, or on one process."
-            )
-        self.layer = layer
-        self.model, self.inputs, self.word_mask, self.autocast, self.done = model, inputs, word_mask, autocast, done
-        ids = inputs["input_ids"]
-        self.mask = inputs.get("attention_mask", torch.ones_like(ids))
-        with torch.no_grad():
-            self.embeddings = self.layer(ids).float()
-
-    def __call__(self, shift: torch.Tensor | None) -> torch.Tensor:
-        training = [module for module in self.model.modules() if module.training]
-        hook = None
-        if shift is not None:
-            hook = self.layer.register_forward_hook(lambda _, args, out: out + shift.to(out.dtype))
-        try:
-            self.model.eval()  # dropout would drown a small move
-            with torch.autocast(self.embeddings.device.type, self.autocast, enabled=self.autocast is not None):
-                logits = self.model(**self.inputs).logits.float()
-            self.done()
-            return logits if self.word_mask is None else pick_words(logits, self.word_mask)
-        finally:
-            if hook is not None:
-                hook.remove()
-            for module in training:
-                module.training = True
-
-
-def pick_words(x: torch.Tensor, word_mask: torch.Tensor) -> torch.Tensor:
+def pick_words(x: torch.Tensor, word_mask: torch.Tensor, at: torch.Tensor | None = None) -> torch.Tensor:
     """(rows, tokens, …) -> (rows·k, …): k words of every row, evenly spaced over its words.
 
     The same number for each row keeps shapes equal on all processes; a short sentence repeats words. Which words
-    depends on the row alone, so a batch may be cut anywhere.
+    depends on the row alone, so a batch may be cut anywhere. `at` says where the same words are in `x` if it comes of
+    other tokens than `word_mask`.
     """
     rows, length = word_mask.shape
     seen = word_mask.cumsum(1)  # 1-based number of the word at each position
     count = seen[:, -1:].clamp_min(1)
     steps = torch.arange(TOKENS_PER_ROW, device=word_mask.device)
     number = 1 + (steps * count).div(TOKENS_PER_ROW, rounding_mode="floor")
+    if at is not None:
+        seen, length = at.cumsum(1), at.shape[1]
     position = torch.searchsorted(seen.contiguous(), number.contiguous()).clamp_max(length - 1)
     return x[torch.arange(rows, device=x.device).unsqueeze(1), position].flatten(0, 1)

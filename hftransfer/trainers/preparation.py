@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ from ..data.labels import LabelSpace, check_classes, column_names, require_colum
 from ..data.masking import mask_target_labels, reveal_labels
 from ..data.pairing import PairedDataset
 from ..data.streaming import PairedStream
-from ..data.text import WORD_MASK, TextColumns
+from ..data.text import WORD_MASK, TextColumns, TextEncoder, without_readings
 from ..models import adapters, loading, policy
 from ..models.layer_tap import HEAD, layer_widths
 from ..models.processing import fit_processing, longest_input
@@ -26,6 +26,7 @@ from ..models.tap import Head, find_head, freeze_idle
 from ..objectives.registry import REGISTRY
 from .batch_norm import prepare_batch_norm
 from .config import AdaptationConfig
+from .readings import teacher_readings
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +46,7 @@ class Prepared:
     policy: policy.PolicyReport
     label_column: str
     feature_widths: dict[str, int]  # by place in the model
+    readings: dict[int, TextEncoder] = field(default_factory=dict)  # of teachers with another tokenizer, by number
 
     @property
     def processing_class(self) -> Any:
@@ -127,14 +129,16 @@ def prepare(
         args.augment_flip,
         args.seed if args.data_seed is None else args.data_seed,
     )
-    encoded = {name: encoder.encode(part, source_label(name), label) for name, part in sources.items()}
+    readings = teacher_readings(args, encoder)
+    training = encoder.beside(readings) if isinstance(encoder, TextEncoder) else encoder
+    encoded = {name: training.encode(part, source_label(name), label) for name, part in sources.items()}
     target = None
     if target_dataset is not None:
         if args.reveal_target_labels:
             target_dataset = reveal_labels(
                 target_dataset, args.reveal_target_labels, label_column=label, seed=args.seed
             )
-        target = encode_target(encoder, mask_target_labels(target_dataset, label), "target_dataset")
+        target = encode_target(training, mask_target_labels(target_dataset, label), "target_dataset")
 
     stream = any(
         not hasattr(part, "__len__") for part in [*encoded.values(), *([target] if target is not None else [])]
@@ -147,7 +151,7 @@ def prepare(
     else:
         train = PairedDataset(encoded, target, encoder.draws)
 
-    collator = AdaptationCollator(encoder, space, _wants_two_views(args))
+    collator = AdaptationCollator(training, space, _wants_two_views(args))
     prepare_batch_norm(model, args, target, peft_config is not None)
     head = find_head(model, _probe(encoded, collator))
     if args.freeze != "none" and (peft_config is not None or adapters.is_peft(model)):
@@ -172,7 +176,8 @@ def prepare(
 
     places = {spec.features for spec in args.objective_specs()}
     widths = {HEAD: head.in_features} | layer_widths(model, places, _probe(encoded, collator))
-    prepared = Prepared(model, encoder, head, space, train, None, tuple(sources), collator, moved, label, widths)
+    names = tuple(sources)
+    prepared = Prepared(model, encoder, head, space, train, None, names, collator, moved, label, widths, readings)
     if evaluation is not None:
         prepared.evaluation = {
             name: prepared.encode_evaluation(part, f"eval_dataset[{name!r}]") for name, part in evaluation.items()
@@ -284,7 +289,7 @@ def _probe(encoded: Mapping[str, Any], collator: AdaptationCollator) -> dict[str
     """A small batch of real model inputs."""
     rows = []
     for row in next(iter(encoded.values())):
-        rows.append({k: v for k, v in row.items() if k not in ("labels", WORD_MASK)})
+        rows.append({k: v for k, v in without_readings(row).items() if k not in ("labels", WORD_MASK)})
         if len(rows) == 2:
             break
     return collator(rows)

@@ -7,7 +7,6 @@ what is saved. A run that is resumed makes it again from where it came, and `Sta
 from __future__ import annotations
 
 import inspect
-import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
@@ -17,6 +16,7 @@ import torch
 from torch import nn
 from transformers import AutoConfig
 
+from ..data.text import WORD_MASK, reading_of, without_readings
 from ..models import loading
 from ..models.layer_tap import HEAD, LayerTap, layer_widths
 from ..models.structure import layers
@@ -26,7 +26,6 @@ from ..objectives.registry import REGISTRY, ObjectiveSpec
 from .lessons import probe_rows
 from .start import StartMark, StartWeights, frozen_copy
 
-logger = logging.getLogger(__name__)
 OF_TEACHER = ("teacher_", "layer_pairs", "attention_pairs")  # beginnings of inputs that a teacher makes
 
 
@@ -39,12 +38,14 @@ class Taught:
         features: by place in the model.
         layers: (rows, positions, channels) by index in the stack.
         attention: (rows, heads, tokens, tokens) of the last layer, if asked for.
+        word_mask: (rows, tokens), where the teacher reads other tokens than the model: 1 on first sub-words.
     """
 
     logits: torch.Tensor
     features: dict[str, torch.Tensor]
     layers: dict[int, torch.Tensor]
     attention: torch.Tensor | None
+    word_mask: torch.Tensor | None = None
 
     def words(self, pick: Callable[[torch.Tensor], torch.Tensor]) -> Taught:
         """The same for tagging, where a row is a word that `pick` picks."""
@@ -69,6 +70,7 @@ class Teacher:
         depths: indices of the layers whose maps are wanted.
         layer_widths: of its whole stack, where layers are wanted.
         attention: whether its attention is wanted.
+        reading: the number of its own reading of the rows; `None` if it reads the model's tokens.
     """
 
     def __init__(
@@ -82,8 +84,9 @@ class Teacher:
         depths: Iterable[int] = (),
         layer_widths: Sequence[int] = (),
         attention: bool = False,
+        reading: int | None = None,
     ):
-        self.name, self.model, self.head, self.attention = name, model, head, attention
+        self.name, self.model, self.head, self.attention, self.reading = name, model, head, attention, reading
         self.widths, self.layer_widths = dict(widths), tuple(layer_widths)
         self.same_labels = sorted(labels) == sorted(wanted)
         order = [list(labels).index(label) for label in wanted] if self.same_labels else range(len(labels))
@@ -93,8 +96,6 @@ class Teacher:
         self.layer_taps = {where: LayerTap(model, where) for where in widths if where != HEAD}
         self.map_taps = {i: LayerTap(model, f"hidden:{i}") for i in depths}
         self.device: torch.device | None = None
-        names = inspect.signature(getattr(model, "get_base_model", lambda: model)().forward).parameters
-        self.accepts = {n for n, p in names.items() if p.kind is not inspect.Parameter.VAR_KEYWORD}
 
     def facts(self, where: str) -> TeacherFacts:
         """What an objective that reads features at `where` is told."""
@@ -107,18 +108,19 @@ class Teacher:
 
     @torch.no_grad()
     def __call__(self, inputs: Mapping[str, Any]) -> Taught:
-        """Runs rows through the teacher; autocast is as around the call."""
+        """Runs rows of a batch through the teacher; autocast is as around the call."""
         device = next(v.device for v in inputs.values() if isinstance(v, torch.Tensor))
         if device != self.device:
             self.model.to(device)
             self.device = device
-        own = {k: v for k, v in inputs.items() if k in self.accepts}
-        out = self.model(**own, **({"output_attentions": True} if self.attention else {}))
-        head = self.tap.take(own)
-        features = {where: tap.take(own, head.ndim == 2) for where, tap in self.layer_taps.items()}
-        maps = {i: tap.take_map(own) for i, tap in self.map_taps.items()}
-        logits = out.logits[..., self.order]
-        return Taught(logits, {HEAD: head, **features}, maps, out.attentions[-1] if self.attention else None)
+        read = inputs_of(self.model, inputs, self.reading)
+        out = self.model(**read, **({"output_attentions": True} if self.attention else {}))
+        head = self.tap.take(read)
+        features = {where: tap.take(read, head.ndim == 2) for where, tap in self.layer_taps.items()}
+        maps = {i: tap.take_map(read) for i, tap in self.map_taps.items()}
+        logits, attention = out.logits[..., self.order], out.attentions[-1] if self.attention else None
+        words = None if self.reading is None else reading_of(inputs, self.reading).get(WORD_MASK)
+        return Taught(logits, {HEAD: head, **features}, maps, attention, words)
 
     def own_tensors(self, shared: Iterable[nn.Parameter]) -> Iterator[torch.Tensor]:
         """Its parameters that the model does not share."""
@@ -170,9 +172,8 @@ def build_anchors(args: Any, prepared: Any, specs: Sequence[ObjectiveSpec]) -> A
     specs = [spec for spec in specs if spec.weight]
     read = {spec.name: set(REGISTRY[spec.kind].reads(spec.settings).values()) for spec in specs}
     asked = set().union(*read.values())
-    lessons = {lesson for spec in specs for lesson in REGISTRY[spec.kind].learns(spec.settings)}
     names = args.teacher_names()
-    of_teacher = {need for need in asked | lessons if need.startswith(OF_TEACHER)}
+    of_teacher = needs_of(specs) | lessons_of(specs)
     if names and not of_teacher:
         raise ValueError(
             f"teacher={args.teacher!r} has no effect: no objective listens to a teacher. Add one, such as 'distill'."
@@ -182,7 +183,7 @@ def build_anchors(args: Any, prepared: Any, specs: Sequence[ObjectiveSpec]) -> A
     model, probe = prepared.model, probe_rows(prepared)
     attention = "attention_pairs" in asked
     if attention:
-        _show_attention(model, probe)
+        _show_attention(model, without_readings(probe))
     logits = any("logits" in need for need in of_teacher)
     places = {HEAD, *(spec.features for spec in specs)}
     comparing = [spec for spec in specs if "layer_pairs" in read[spec.name]]
@@ -197,27 +198,49 @@ def build_anchors(args: Any, prepared: Any, specs: Sequence[ObjectiveSpec]) -> A
             )
         copied = frozen_copy(model)
         made.append(_teacher("the start", copied, prepared, prepared.space.names, probe, places, depths, attention))
-    for name in names:
-        other, labels = load_teacher(name, prepared, logits, attention)
-        made.append(_teacher(name, other, prepared, labels, probe, places, depths, attention))
+    for i, name in enumerate(names):
+        read_by = prepared.readings.get(i)
+        other, labels = load_teacher(name, prepared, logits, attention, read_by or prepared.encoder)
+        number = None if read_by is None else i
+        made.append(_teacher(name, other, prepared, labels, probe, places, depths, attention, number))
     start = None
     if "moved_weights" in asked:
         kept = made[0].model if made and not names else None
         start = StartWeights(model, prepared.head, kept)
     if depths:
-        _check_layers(model, made[0], probe)
+        _check_layers(model, made[0], without_readings(probe))
     held = [t for teacher in made for t in teacher.own_tensors(model.parameters())]
     mark = StartMark([*held, *(start.tensors() if start is not None and (names or not made) else ())])
     return Anchors(tuple(made), start, rows_asked_of(of_teacher & asked), mark, depths, attention)
 
 
-def load_teacher(name: str, prepared: Any, logits: bool, attention: bool) -> tuple[nn.Module, tuple[str, ...]]:
+def needs_of(specs: Iterable[ObjectiveSpec]) -> set[str]:
+    """The inputs of objectives that a teacher makes."""
+    needs = {need for spec in specs for need in REGISTRY[spec.kind].reads(spec.settings).values()}
+    return {need for need in needs if need.startswith(OF_TEACHER)}
+
+
+def lessons_of(specs: Iterable[ObjectiveSpec]) -> set[str]:
+    """What objectives learn from a teacher before training."""
+    lessons = {lesson for spec in specs for lesson in REGISTRY[spec.kind].learns(spec.settings)}
+    return {lesson for lesson in lessons if lesson.startswith(OF_TEACHER)}
+
+
+def load_teacher(
+    name: str, prepared: Any, logits: bool, attention: bool, read_by: Any
+) -> tuple[nn.Module, tuple[str, ...]]:
     """A teacher by Hub id or folder, frozen, and its labels.
+
+    Args:
+        name: where it is.
+        prepared: the run's model and data.
+        logits: its predictions are wanted.
+        attention: its attention is wanted.
+        read_by: the encoder that makes its inputs.
 
     Raises:
         FileNotFoundError: it is not there.
-        ValueError: it has no head though its predictions are wanted, reads other tokens than the model, or has fewer
-            positions than rows may have.
+        ValueError: it has no head though its predictions are wanted, or fewer positions than rows may have.
     """
     task = prepared.space.task
     config = loading.load_as(AutoConfig, name, trust_remote_code=False)
@@ -233,9 +256,10 @@ def load_teacher(name: str, prepared: Any, logits: bool, attention: bool) -> tup
             f"teacher {name!r} has no trained head for {task} ({fresh[0]} is missing), so it predicts "
             "nothing. Give a model that was trained on labels, or distil its features (of='features')."
         )
-    _check_reading(name, prepared)
+    if modality == "text":
+        loading.check_tokenizer(read_by.processing_class, teacher)
     positions = getattr(config, "max_position_embeddings", None)
-    longest = getattr(prepared.encoder, "max_length", None)
+    longest = getattr(read_by, "max_length", None)
     if isinstance(positions, int) and isinstance(longest, int) and positions < longest:
         raise ValueError(
             f"teacher {name!r} has {positions} positions, and rows may be {longest} long: set max_length."
@@ -252,22 +276,23 @@ def _teacher(
     places: Iterable[str],
     depths: Mapping[str, Sequence[int]],
     attention: bool,
+    number: int | None = None,
 ) -> Teacher:
-    head = find_head(model, _accepted(model, probe))
-    probe = _accepted(model, probe)
+    probe = inputs_of(model, probe, number)
+    head = find_head(model, probe)
     widths = {HEAD: head.in_features} | layer_widths(model, places, probe)
     whole = [f"hidden:{i}" for i in range(len(layers(model)[1]))] if depths else []
     found = layer_widths(model, whole, probe)
     compared = sorted({i for indices in depths.values() for i in indices})
-    return Teacher(
-        name, model, head, labels, prepared.space.names, widths, compared, [found[w] for w in whole], attention
-    )
+    stack = [found[w] for w in whole]
+    return Teacher(name, model, head, labels, prepared.space.names, widths, compared, stack, attention, number)
 
 
-def _accepted(model: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
+def inputs_of(model: Any, batch: Mapping[str, Any], number: int | None = None) -> dict[str, Any]:
+    """What a model takes of a batch, out of its own reading if that has a number."""
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
     names = inspect.signature(inner.forward).parameters
-    return {k: v for k, v in inputs.items() if k in names}
+    return {k: v for k, v in (batch if number is None else reading_of(batch, number)).items() if k in names}
 
 
 def rows_asked_of(needs: Iterable[str]) -> str:
@@ -289,33 +314,6 @@ def _check_layers(model: nn.Module, teacher: Teacher, probe: dict[str, Any]) -> 
             f"{', '.join(map(str, teacher.layer_widths))} and the model of {', '.join(map(str, own.values()))}. Use "
             "'distill' or 'rkd' between different models."
         )
-
-
-def _check_reading(name: str, prepared: Any) -> None:
-    """Teacher and model must read the same inputs: a batch is encoded once."""
-    mine, modality = prepared.processing_class, prepared.encoder.modality
-    try:
-        theirs = loading.load_processing(name, None, modality, prepared.space.task == "token-classification")
-    except (FileNotFoundError, ValueError):
-        logger.warning("teacher %s does not say how it reads inputs; it is taken to read the model's.", name)
-        return
-    if modality == "text":
-        same, what = theirs.get_vocab() == mine.get_vocab(), "tokenizer"
-    else:
-        keys = ("size", "crop_size", "image_mean", "image_std", "rescale_factor", "do_normalize")
-        same = all(_plain(getattr(theirs, key, None)) == _plain(getattr(mine, key, None)) for key in keys)
-        what = "image processor"
-    if not same:
-        raise ValueError(
-            f"teacher {name!r} reads other inputs than the model: their {what}s differ, and a batch is encoded once. "
-            f"Give a teacher and a model with the same {what}."
-        )
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, (list, tuple)):
-        return [round(float(x), 6) for x in value]
-    return dict(value) if isinstance(value, Mapping) else value
 
 
 def _show_attention(model: Any, probe: dict[str, Any]) -> None:

@@ -20,7 +20,7 @@ from ..models.batch_norm import average_statistics
 from ..models.blocks import split
 from ..objectives.registry import REGISTRY, ObjectiveSpec, build_objectives
 from .adapter import DomainAdapter
-from .batch_norm import adapt_to_target
+from .batch_norm import adapt_to_target, build_mix
 from .callbacks import Clock, ReadableProgress
 from .checkpoints import STAGING, PlainCheckpoints, check_output_dir, find_checkpoint
 from .chunks import check_chunks
@@ -32,6 +32,7 @@ from .optimizer import Optimizing
 from .parts import RunningParts
 from .preparation import is_source_name, prepare
 from .publishing import Publishing
+from .rerun import check_rerun
 from .selecting import check_measure, check_selection
 from .teachers import build_anchors
 from .unfreezing import Unfreezing, build_phases, check_wrapping
@@ -112,6 +113,7 @@ class AdaptationTrainer(PlainCheckpoints, Publishing, Optimizing, Trainer):
         check_chunks(ready.model, args.forward_rows, args.batch_norm)
         specs = args.objective_specs()
         _check_task(specs, ready.space)
+        check_rerun(ready, args)
         anchors = build_anchors(args, ready, specs)
         objectives, schedules = build_objectives(
             specs,
@@ -138,6 +140,7 @@ class AdaptationTrainer(PlainCheckpoints, Publishing, Optimizing, Trainer):
             args.task_weight,
             anchors,
             args.forward_rows,
+            build_mix(ready.model, args),
         )
         if args.recomputes_activations and hasattr(ready.model, "peft_config"):
             ready.model.enable_input_require_grads()

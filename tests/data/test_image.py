@@ -9,6 +9,7 @@ import tiny
 import torch
 from datasets import Array3D, ClassLabel, Dataset, Features, Image, IterableDataset, Value
 from PIL import Image as Pillow
+from transformers.models.poolformer.image_processing_pil_poolformer import PoolFormerImageProcessorPil
 
 from hftransfer.data.collation import AdaptationCollator
 from hftransfer.data.domains import as_domain
@@ -213,3 +214,35 @@ def test_the_crop_asks_the_processor_for_its_size():
     assert processed_size(pictures.processor(20)) == (20, 20)
     assert processed_size(ViTImageProcessorPil(size={"shortest_edge": 8})) == 8
     assert processed_size(ViTImageProcessorPil(do_resize=False)) is None
+
+
+@pytest.mark.parametrize("augment", ["none", "weak", "strong"])
+def test_a_picture_of_the_right_size_is_not_resized_once_more(augment, monkeypatch):
+    """Which changes no pixel; one that is not of that size is resized as ever."""
+    coder = ImageEncoder(pictures.processor(pictures.SIDE), CLASSES, augment=augment)
+    rows, asked = list(coder.encode(DATA, "source", "label")), []
+    draws = [None if augment == "none" else (1, i, 0, 0) for i in range(len(rows))]
+    process = type(coder.processing_class).__call__
+
+    def spy(self, *args, **options):
+        asked.append(options.get("do_resize"))
+        return process(self, *args, **options)
+
+    monkeypatch.setattr(type(coder.processing_class), "__call__", spy)
+    made = coder.stack(rows, draws)["pixel_values"]
+    coder.ready = None
+    assert torch.equal(made, coder.stack(rows, draws)["pixel_values"])
+    assert asked == [False, None]
+    larger = encoder()
+    assert larger.ready == (16, 16)
+    larger.stack(rows, [None] * len(rows))
+    assert asked[-1] is None
+
+
+def test_a_processor_that_resizes_to_more_than_it_keeps_is_left_alone():
+    """It says 16 and cuts 16 out of 17; what has 16 already must be resized all the same."""
+    square = {"height": 16, "width": 16}
+    processor = PoolFormerImageProcessorPil(size=square, crop_size=square, crop_pct=0.9)
+    coder = ImageEncoder(processor, CLASSES, augment="none")
+    assert processed_size(processor) == (16, 16)
+    assert coder.ready is None

@@ -31,6 +31,8 @@ def work(folder: str) -> None:
     model = trainer.model.model
     _write(model, f"{folder}/trained-{rank}.safetensors")
 
+    _stochastic(f"{folder}/stochastic", rank)
+
     model = blobs.resnet()
     for buffer in batch_statistics(model):
         buffer.fill_(1.0 + 2 * rank)
@@ -41,6 +43,28 @@ def work(folder: str) -> None:
     adapt_batch_norm(model, parts()[rank::2])
     _write(model, f"{folder}/adapted-{rank}.safetensors")
     dist.destroy_process_group()
+
+
+def _stochastic(folder: str, rank: int) -> None:
+    """A run of two steps; keeps which channels each of its forwards chose."""
+    import blobs
+    import runs
+
+    from hftransfer import AdaptationTrainer
+
+    trainer = AdaptationTrainer(
+        blobs.resnet(),
+        runs.config(folder, batch_norm="stochastic", ddp_backend="gloo"),
+        blobs.domain(20, 0),
+        blobs.domain(21, 1, 80, labelled=False),
+        processing_class=blobs.processor(),
+    )
+    mix, chosen = trainer.model.batch_norm_mix, []
+    choose = mix._choose
+    mix._choose = lambda widths: chosen.append(choose(widths)) or chosen[-1]
+    trainer.train()
+    state = {f"chosen.{i}": torch.cat(each) for i, each in enumerate(chosen)}
+    save_file(state | {"step": mix.step}, f"{folder}-{rank}.safetensors")
 
 
 def parts() -> list[dict[str, torch.Tensor]]:

@@ -30,6 +30,12 @@ CASES: dict[str, dict[str, Any]] = {
     "probing": {"lp_epochs": 1, "lr_scheduler_type": "slanted_triangular"},
     "images": {"images": True, "objectives": {"dann": 0.5, "nt_xent": 0.1}, "augment": "strong"},
     "anchored": {"objectives": {"l2_sp": 1.0, "lwf": 1.0, "co_tuning": 1.0, "bi_tuning": {"queue": 3}}},
+    "workers": {  # batches are made in processes of their own, images decoded and augmented there
+        "images": True,
+        "objectives": {"dann": 0.5, "nt_xent": 0.1},
+        "augment": "strong",
+        "dataloader_num_workers": 2,
+    },
     "best_is_not_last": {"save_total_limit": 1, "load_best_model_at_end": True, "greater_is_better": True},
 }
 

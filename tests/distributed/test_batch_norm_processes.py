@@ -38,6 +38,15 @@ def test_the_mean_is_taken_over_processes(folder):
         assert all(torch.equal(value, torch.full_like(value, 2.0)) for value in found.values())
 
 
+def test_all_processes_choose_the_same_channels(folder):
+    """Under stochastic normalisation, in both steps; another choice each time."""
+    first, second = of_both(folder, "stochastic")
+    assert first.keys() == second.keys() == {"chosen.0", "chosen.1", "step"}
+    assert first["step"] == 2
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
+    assert not torch.equal(first["chosen.0"], first["chosen.1"])
+
+
 def test_two_processes_estimate_what_one_does_on_the_same_batches(folder):
     model = blobs.resnet()
     assert adapt_batch_norm(model, batch_norm_worker.parts()) == 23

@@ -21,6 +21,11 @@ before = random.getstate()
 compute(EvalPrediction(numpy.eye(2), numpy.array([0, 1])))
 assert random.getstate() == before
 """
+WITH_WORKERS = """
+import sys, killing
+folder, name = sys.argv[1:]
+killing.train(folder, "workers", name == "resumed", ("backward", 5) if name == "killed" else None)
+"""
 LAST = f"checkpoint-{killing.STEPS}"
 
 KILLS = [  # case, moment, which of its occurrences, the step that is resumed from
@@ -73,11 +78,22 @@ def test_resumed_equals_undisturbed(undisturbed, tmp_path, case, moment, n, last
     _assert_same(undisturbed(case), tmp_path / "run")
 
 
-@pytest.mark.parametrize(("moment", "n", "last"), [("backward", 5, 3), ("optimizer_half_written", 2, 3)])
-def test_two_processes(undisturbed, tmp_path, moment, n, last):
+@pytest.mark.parametrize(
+    ("case", "moment", "n"),
+    [("plain", "backward", 5), ("plain", "optimizer_half_written", 2), ("images", "backward", 5)],
+)
+def test_two_processes(undisturbed, tmp_path, case, moment, n):
     """Both ranks die, or one does while the other waits for it; each has a random state of its own."""
-    _kill_and_resume(tmp_path, "plain", (moment, n), last, processes=2)
-    _assert_same(undisturbed("plain", 2), tmp_path / "run", ranks=2)
+    _kill_and_resume(tmp_path, case, (moment, n), 3, processes=2)
+    _assert_same(undisturbed(case, 2), tmp_path / "run", ranks=2)
+
+
+def test_with_worker_processes(undisturbed, tmp_path):
+    """Against a run that was left alone and made its batches itself. Forked test processes are daemons, which may not
+    have workers, so these are started from scratch."""
+    for name, end in (("killed", KILLED), ("resumed", 0)):
+        run([sys.executable, "-c", WITH_WORKERS, str(tmp_path / "run"), name], expect=end)
+    _assert_same(undisturbed("images"), tmp_path / "run")
 
 
 def test_a_run_killed_in_its_first_save_starts_over(undisturbed, tmp_path):

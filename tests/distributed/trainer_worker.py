@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import tempfile
 from pathlib import Path
 
+import pictures
 import runs
 import tiny
 import torch
@@ -23,6 +25,13 @@ CASES: dict[str, dict] = {
     "token_dann": {"objectives": {"dann": 1.0}},
     "sequence_mmd": {"objectives": {"mmd": {"weight": 1.0, "queue": 12}}},  # not additive over micro-batches
     "token_mmd": {"objectives": {"mmd": 1.0}},
+    "image_mmd": {  # images augmented in worker processes, a second view of the target among them
+        "objectives": {"mmd": 1.0, "nt_xent": 0.1},
+        "augment": "strong",
+        "augment_flip": True,
+        "learning_rate": 0.2,
+        "batch_norm": "frozen",  # the statistics of a process' own rows would be others
+    },
 }
 ADDITIVE = [name for name in CASES if not name.endswith("mmd")]
 
@@ -32,22 +41,27 @@ def train(case: str, rows: int, accumulation: int, folder: Path) -> None:
     words = case.startswith("token")
     source = tagging(24) if words else tiny.domain(24)
     target = tagging(30, seed=1, labelled=False) if words else tiny.domain(30, seed=1)
+    given = {"model": tiny.bert(tagging=words, **STILL)}
+    if case.startswith("image"):
+        source, target = pictures.pictures(24), pictures.pictures(30, seed=1, labelled=False, dark=True)
+        given = {"model": pictures.resnet(), "processing_class": pictures.processor()}
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # one process makes its batches itself
+            given["dataloader_num_workers"] = 2
     if case == "stream":
         source, target = source.to_iterable_dataset(), target.to_iterable_dataset()
     with tempfile.TemporaryDirectory() as output_dir:
         trainer = runs.trainer(
             output_dir,
-            model=tiny.bert(tagging=words, **STILL),
             train_dataset=source,
             target_dataset=target,
             per_device_train_batch_size=rows,
             gradient_accumulation_steps=accumulation,
             max_steps=4,
             optim="sgd",
-            learning_rate=0.1,
             weight_decay=0.0,
             lr_scheduler_type="constant",
-            **CASES[case],
+            **given,
+            **{"learning_rate": 0.1, **CASES[case]},
         )
         trainer.train()
         if trainer.is_world_process_zero():

@@ -29,12 +29,12 @@ class FakeRerun:
 
     def __init__(self, m: int, width: int, classes: int, seed: int = 0, dtype: torch.dtype = torch.float32):
         g = torch.Generator().manual_seed(100 + seed)
-        self.embeddings = torch.randn(m, 4, width, generator=g, dtype=torch.float64).to(dtype)
+        self.inputs = torch.randn(m, 4, width, generator=g, dtype=torch.float64).to(dtype)
         self.mask = (torch.arange(4) < 2 + torch.arange(m).unsqueeze(1) % 3).long()
         self.weight = torch.randn(width, classes, generator=g, dtype=torch.float64).to(dtype).requires_grad_()
 
     def __call__(self, shift: torch.Tensor | None) -> torch.Tensor:
-        x = self.embeddings if shift is None else self.embeddings + shift
+        x = self.inputs if shift is None else self.inputs + shift
         real = self.mask.to(x.dtype).unsqueeze(-1)
         return (x * real).sum(1) / real.sum(1).clamp_min(1) @ self.weight
 

@@ -13,12 +13,13 @@ from toy import ToyModel, draw
 
 from hftransfer.objectives.schedules import warm_start
 from hftransfer.objectives.self_training.vat import start_direction
+from hftransfer.trainers.rerun import TargetRerun
 
 SEEDS = (0, 1, 2)
 
 
 def start(v: np.ndarray, mask: np.ndarray, number: int) -> np.ndarray:
-    """The start direction, entry by entry; `v` are the embeddings in units of their root mean square."""
+    """The start direction, entry by entry; `v` are the inputs in units of their root mean square."""
     d = np.zeros_like(v)
     for i, t, j in np.ndindex(*v.shape):
         turns = mask[i, : t + 1].sum() * (j + 1) * ((2 * number + 1) * 40503 % 65536) % 65536 / 65536
@@ -36,7 +37,7 @@ def kl(p: np.ndarray, q: np.ndarray) -> np.ndarray:
 
 def vat(rerun: FakeRerun, xi=1.0, eps=5.0, iterations=1, number=0) -> tuple[float, np.ndarray]:
     """The value and the shift, with the derivative of KL by hand: for the mean of l tokens, W(q - p)/l at each."""
-    v, mask, w = array(rerun.embeddings), rerun.mask.numpy(), array(rerun.weight)
+    v, mask, w = array(rerun.inputs), rerun.mask.numpy(), array(rerun.weight)
     real = mask[:, :, None].astype(float)
     length = real.sum(1)
     predict = lambda shift: softmax(((v + shift) * real).sum(1) / length @ w)  # noqa: E731
@@ -55,7 +56,7 @@ def shifts(module, rerun) -> list[torch.Tensor]:
         seen.append(shift)
         return rerun(shift)
 
-    spy.embeddings, spy.mask = rerun.embeddings, rerun.mask
+    spy.inputs, spy.mask = rerun.inputs, rerun.mask
     module(spy)
     return seen
 
@@ -81,7 +82,7 @@ def test_the_gradient_is_that_of_the_moved_prediction_alone():
     _, shift = vat(rerun)
     w, p = array(rerun.weight), rerun(None).detach().softmax(-1)
     real = rerun.mask.unsqueeze(-1)
-    mean = (((rerun.embeddings + torch.from_numpy(shift)) * real).sum(1) / real.sum(1)).numpy()
+    mean = (((rerun.inputs + torch.from_numpy(shift)) * real).sum(1) / real.sum(1)).numpy()
     expected = mean.T @ (softmax(mean @ w) - p.numpy()) / 6
     (found,) = torch.autograd.grad(make("vat")(rerun), rerun.weight)
     np.testing.assert_allclose(array(found), expected, atol=1e-12)
@@ -98,7 +99,7 @@ def test_gradcheck():
     def biased(shift):
         return rerun(shift) + bias
 
-    biased.embeddings, biased.mask = rerun.embeddings, rerun.mask
+    biased.inputs, biased.mask = rerun.inputs, rerun.mask
     assert torch.autograd.gradcheck(moved, bias)
     torch.testing.assert_close(*(torch.autograd.grad(x, bias)[0] for x in (make("vat")(biased), moved(bias))))
 
@@ -123,7 +124,7 @@ def test_a_shift_has_its_length_over_real_tokens_and_leaves_padding(eps):
     padding = rerun.mask.unsqueeze(-1) == 0
     for shift in shifts(make("vat", xi=0.5, eps=eps), rerun)[1:]:
         assert not shift[padding.expand_as(shift)].any()
-    real = [x[m > 0] for x, m in zip(rerun.embeddings, rerun.mask, strict=True)]
+    real = [x[m > 0] for x, m in zip(rerun.inputs, rerun.mask, strict=True)]
     expected = torch.stack([eps * x.square().mean().sqrt() for x in real])
     torch.testing.assert_close(shift.square().sum((1, 2)).sqrt(), expected)
 
@@ -135,7 +136,7 @@ def test_a_row_is_moved_alike_wherever_it_is_and_however_it_is_padded(side):
     whole = shifts(module, rerun)[-1]
     part, keep = FakeRerun(6, 5, 3), slice(2, 5)
     more = (3, 0) if side == "left" else (0, 3)
-    part.embeddings = F.pad(rerun.embeddings[keep], (0, 0, *more), value=7.0)
+    part.inputs = F.pad(rerun.inputs[keep], (0, 0, *more), value=7.0)
     part.mask = F.pad(rerun.mask[keep], more)
     module.calls.zero_()
     shift = shifts(module, part)[-1]
@@ -146,15 +147,15 @@ def test_the_mean_over_processes_is_the_mean_over_all_rows():
     rerun, values = FakeRerun(6, 5, 3), []
     for keep in (slice(0, 3), slice(3, 6)):
         part = FakeRerun(6, 5, 3)
-        part.embeddings, part.mask = rerun.embeddings[keep], rerun.mask[keep]
+        part.inputs, part.mask = rerun.inputs[keep], rerun.mask[keep]
         values.append(make("vat")(part))
     torch.testing.assert_close(sum(values) / 2, make("vat")(rerun))
 
 
-def test_rounding_of_embeddings_stays_rounding():
-    """A start that were a hash of embeddings would be another one after a difference in the last digit."""
+def test_rounding_of_inputs_stays_rounding():
+    """A start that were a hash of inputs would be another one after a difference in the last digit."""
     rerun, near = FakeRerun(6, 5, 3), FakeRerun(6, 5, 3)
-    near.embeddings = near.embeddings * (1 + 1e-6)
+    near.inputs = near.inputs * (1 + 1e-6)
     torch.testing.assert_close(shifts(make("vat"), near)[-1], shifts(make("vat"), rerun)[-1], atol=1e-4, rtol=1e-4)
 
 
@@ -184,8 +185,8 @@ def test_a_resumed_run_goes_on_as_it_would_have():
         {"weight": lambda w: torch.zeros_like(w)},  # predictions at 1/K, and no gradient at all
         {"weight": lambda w: 1e4 * w},  # at 0 and 1
         {"weight": lambda w: 1e-20 * w},  # gradients whose squares are 0
-        {"embeddings": torch.zeros_like},
-        {"embeddings": lambda v: 1e4 * v},
+        {"inputs": torch.zeros_like},
+        {"inputs": lambda v: 1e4 * v},
         {"mask": torch.zeros_like},  # nothing but padding
     ],
 )
@@ -205,7 +206,7 @@ def test_where_the_gradient_is_lost_in_rounding_the_row_moves_along_its_start():
     rerun, module = FakeRerun(6, 5, 3, dtype=torch.float64), make("vat")
     rerun.weight = torch.zeros_like(rerun.weight).requires_grad_()
     shift = array(shifts(module, rerun)[-1])
-    v = array(rerun.embeddings)
+    v = array(rerun.inputs)
     scale = np.linalg.norm(shift, axis=(1, 2), keepdims=True) / 5
     np.testing.assert_allclose(shift, 5 * scale * unit(start(v / scale, rerun.mask.numpy(), 0)), atol=1e-9)
 
@@ -216,20 +217,38 @@ def test_the_first_run_and_the_power_method_leave_no_gradient_behind():
     assert rerun.weight.grad is None
 
 
-class ToyRerun:
+class ToyTokens:
     """The toy's rows as three tokens of two numbers."""
 
     def __init__(self, model: ToyModel, x: torch.Tensor):
-        self.model, self.embeddings, self.mask = model, x.unflatten(1, (3, 2)), torch.ones(len(x), 3)
+        self.model, self.inputs, self.mask = model, x.unflatten(1, (3, 2)), torch.ones(len(x), 3)
 
     def __call__(self, shift: torch.Tensor | None) -> torch.Tensor:
         self.model.eval()
-        logits = self.model((self.embeddings if shift is None else self.embeddings + shift).flatten(1)).logits
+        logits = self.model((self.inputs if shift is None else self.inputs + shift).flatten(1)).logits
         self.model.train()
         return logits
 
 
-def train(seed: int, weight: float, steps: int = 300) -> tuple[float, float]:
+class ToyEyes(torch.nn.Module):
+    """The toy model, which looks at pictures of two pixels in three colours."""
+
+    main_input_name = "pixel_values"
+
+    def __init__(self, model: ToyModel):
+        super().__init__()
+        self.model = model
+
+    def forward(self, pixel_values):
+        return self.model(pixel_values.flatten(1))
+
+
+def toy_pixels(model: ToyModel, x: torch.Tensor) -> TargetRerun:
+    """The toy's rows as such pictures, moved as a run moves them."""
+    return TargetRerun(ToyEyes(model), {"pixel_values": x.view(-1, 3, 1, 2)}, None, None, lambda: None)
+
+
+def train(seed: int, weight: float, rerun=ToyTokens, steps: int = 300) -> tuple[float, float]:
     """Accuracy on source and target rows that training has not seen, as in `toy.train`."""
     torch.manual_seed(seed)
     model, module = ToyModel(), make("vat", eps=0.5)
@@ -241,7 +260,7 @@ def train(seed: int, weight: float, steps: int = 300) -> tuple[float, float]:
         s, t = torch.randint(0, 600, (2, 32), generator=g)
         loss = F.cross_entropy(model(xs[s]).logits, ys[s])
         if weight:
-            loss = loss + weight * warm_start(torch.tensor(step / steps)) * module(ToyRerun(model, xt[t]))
+            loss = loss + weight * warm_start(torch.tensor(step / steps)) * module(rerun(model, xt[t]))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -250,9 +269,10 @@ def train(seed: int, weight: float, steps: int = 300) -> tuple[float, float]:
     return source, target
 
 
-def test_the_target_gains():
+@pytest.mark.parametrize("rerun", [ToyTokens, toy_pixels])
+def test_the_target_gains(rerun):
     for seed in SEEDS:
-        (source, target), (source_after, target_after) = train(seed, 0.0), train(seed, 1.0)
+        (source, target), (source_after, target_after) = train(seed, 0.0), train(seed, 1.0, rerun)
         assert target_after > target + 0.02
         assert target_after > 0.98
         assert source_after > source - 0.03

@@ -1,4 +1,4 @@
-"""Virtual adversarial training on token embeddings."""
+"""Virtual adversarial training on a model's inputs."""
 
 from __future__ import annotations
 
@@ -16,19 +16,20 @@ STEP = 40503  # odd, near CYCLE divided by the golden ratio
 
 
 class VAT(Objective):
-    r"""Predictions on target rows stay as they are when embeddings move a little in the worst direction.
+    r"""Predictions on target rows stay as they are when inputs move a little in the worst direction.
 
-    With p the prediction of a row whose token embeddings are v, and s the root mean square of their entries,
+    With p the prediction of a row whose inputs are v (the embeddings of its tokens, or what the model is given if that
+    is real numbers already), and s the root mean square of their entries,
 
     \[\frac1m\sum_i \mathrm{KL}\big(p(v_i)\,\Vert\,p(v_i + r_i)\big),\qquad r_i = \epsilon\, s_i\, u_i,\qquad
       u \leftarrow \frac{g}{\lVert g\rVert},\; g = \nabla_r\,\mathrm{KL}\big(p(v)\,\Vert\,p(v + r)\big)
       \Big|_{r = \xi s u}\]
 
-    p(v) has no gradient. Norms are taken over all real tokens of a row together, padding never moves. The paper
-    normalises embeddings to variance 1; those of a pretrained model are left alone, and `eps` and `xi` are in units of
-    s instead. Where the first g is exactly 0, as rounding in half precision can make it, u stays as it was.
+    p(v) has no gradient. Norms are taken over all real tokens of a row together, padding never moves. The paper on
+    text normalises embeddings to variance 1; those of a pretrained model are left alone, and `eps` and `xi` are in
+    units of s instead. Where the first g is exactly 0, as rounding in half precision can make it, u stays as it was.
 
-    Nothing is drawn: u starts from a function of the call's number, position, column and the row's own embeddings, so
+    Nothing is drawn: u starts from a function of the call's number, position, column and the row's own inputs, so
     that a resumed run is the same to the bit, and a row has the same start on whichever process it is and however it
     is padded. It must change from call to call: the sign of u is that of its start, KL being even near 0, and with a
     constant sign every step would push predictions the same way. (On the synthetic shift of the tests that took target
@@ -43,7 +44,7 @@ class VAT(Objective):
         eps: length of the move.
         iterations: of the power method; each is one more forward and backward over the target rows.
 
-    Shapes: a `Rerun` of (m, tokens, e) embeddings -> ().
+    Shapes: a `Rerun` of (m, positions, e) inputs -> ().
 
     Paper: Miyato et al., Virtual Adversarial Training, TPAMI 2018; on text: Miyato et al., Adversarial Training
     Methods for Semi-Supervised Text Classification, ICLR 2017.
@@ -71,8 +72,8 @@ class VAT(Objective):
         return divergence(log_p, target_rerun(shift).log_softmax(-1)).mean()
 
     def _worst_shift(self, rerun: Rerun, log_p: torch.Tensor) -> torch.Tensor:
-        """(m, tokens, e), without gradient."""
-        v, real = rerun.embeddings, rerun.mask.to(rerun.embeddings.dtype).unsqueeze(-1)
+        """(m, positions, e), without gradient."""
+        v, real = rerun.inputs, rerun.mask.to(rerun.inputs.dtype).unsqueeze(-1)
         entries = (real.sum((1, 2), keepdim=True) * v.shape[-1]).clamp_min(1)
         scale = ((v * real).square().sum((1, 2), keepdim=True) / entries).sqrt()
         direction = _unit(start_direction(v, rerun.mask, scale, self.calls) * real)
@@ -87,19 +88,19 @@ class VAT(Objective):
 
 
 def start_direction(
-    embeddings: torch.Tensor, mask: torch.Tensor, scale: torch.Tensor, number: torch.Tensor
+    inputs: torch.Tensor, mask: torch.Tensor, scale: torch.Tensor, number: torch.Tensor
 ) -> torch.Tensor:
-    """(m, tokens, e) between -1 and 1. Looks random, and changes with embeddings no faster than they do, so that
+    """(m, positions, e) between -1 and 1. Looks random, and changes with inputs no faster than they do, so that
     rounding stays rounding. Positions count real tokens: padding, on either side, moves none."""
     position = mask.long().cumsum(1).unsqueeze(-1)
-    column = torch.arange(1, embeddings.shape[-1] + 1, device=embeddings.device)
+    column = torch.arange(1, inputs.shape[-1] + 1, device=inputs.device)
     phase = position * column * ((2 * number + 1) * STEP % CYCLE) % CYCLE
-    angle = phase.to(embeddings.dtype) * (2 * math.pi / CYCLE)
-    return torch.sin(angle + embeddings / scale.clamp_min(torch.finfo(embeddings.dtype).tiny))
+    angle = phase.to(inputs.dtype) * (2 * math.pi / CYCLE)
+    return torch.sin(angle + inputs / scale.clamp_min(torch.finfo(inputs.dtype).tiny))
 
 
 def _unit(x: torch.Tensor) -> torch.Tensor:
-    """Rows of length 1 over tokens and columns, or of length 0; divided by their largest entry first, as squares of
+    """Rows of length 1 over positions and columns, or of length 0; divided by their largest entry first, as squares of
     small gradients are 0."""
     tiny = torch.finfo(x.dtype).tiny
     x = x / x.abs().amax((1, 2), keepdim=True).clamp_min(tiny)

@@ -1,0 +1,166 @@
+"""A tokenizer cut down to the tokens that some texts are made of: most of a small encoder stands in its vocabulary."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from .loading import load_tokenizer
+
+logger = logging.getLogger(__name__)
+
+FILE = "tokenizer.json"
+TYPES = ("WordPiece", "BPE", "Unigram")  # each can spell what its vocabulary lacks
+AT_ONCE = 1000  # texts
+
+
+def cut_vocabulary(tokenizer: Any, texts: Iterable[str | list[str]], min_count: int = 1) -> Any:
+    """A tokenizer of the same class whose vocabulary is what the texts need, and what others can be spelled with.
+
+    Kept are the tokens that occur in the texts, special and added tokens, all single characters (bytes, in byte-level
+    vocabularies), and what a kept token is merged from. With `min_count=1` the texts are cut into the same tokens as
+    before; other texts into more and shorter ones where they have tokens that the texts lack. Tokens keep their order.
+
+    Args:
+        tokenizer: a fast tokenizer of word pieces, byte pairs or unigrams, its Hub id or folder. It is left as it is.
+        texts: strings, or lists of words.
+        min_count: how often a token must occur in the texts to be kept.
+
+    Returns:
+        The smaller tokenizer. For a model that fits it, see `transplant(..., tokenizer=...)`.
+
+    Raises:
+        TypeError: the texts are one string, or no texts.
+        ValueError: a slow tokenizer, another kind of vocabulary, no texts at all.
+        FileNotFoundError: as `load_tokenizer`.
+
+    Example:
+        >>> smaller = cut_vocabulary("sentence-transformers/all-MiniLM-L6-v2", [*news["text"], *medical["text"]])
+        >>> student = transplant("runs/teacher", layers=3, tokenizer=smaller)
+    """
+    if isinstance(tokenizer, (str, os.PathLike)):
+        tokenizer = load_tokenizer(os.fspath(tokenizer))
+    if isinstance(min_count, bool) or not isinstance(min_count, int) or min_count < 1:
+        raise ValueError(f"min_count={min_count!r} must be a whole number of at least 1.")
+    if not getattr(tokenizer, "is_fast", False):
+        raise ValueError(
+            f"{type(tokenizer).__name__} is no fast tokenizer, whose vocabulary could be cut. Load it with "
+            "`AutoTokenizer.from_pretrained(...)`."
+        )
+    kind = type(tokenizer.backend_tokenizer.model).__name__
+    if kind not in TYPES:
+        raise ValueError(
+            f"{type(tokenizer).__name__} has a vocabulary of type {kind}, which cannot spell what is cut out of it; "
+            f"this needs one of {', '.join(TYPES)}."
+        )
+    counts = _counts(tokenizer, texts)
+    seen = {token for token, count in counts.items() if count >= min_count}
+    with TemporaryDirectory() as folder:
+        tokenizer.save_pretrained(folder)
+        file = Path(folder) / FILE
+        spec = json.loads(file.read_text(encoding="utf-8"))
+        _cut(spec, seen | set(tokenizer.all_special_tokens))
+        file.write_text(json.dumps(spec, ensure_ascii=False), encoding="utf-8")
+        made = type(tokenizer).from_pretrained(folder)
+    made.name_or_path = ""  # it comes from nowhere yet
+    logger.info("%s of %s tokens kept.", f"{len(made):,}", f"{len(tokenizer):,}")
+    return made
+
+
+def _counts(tokenizer: Any, texts: Iterable[str | list[str]]) -> Counter[str]:
+    """How often each token occurs."""
+    if isinstance(texts, str) or not isinstance(texts, Iterable):
+        given = "one string" if isinstance(texts, str) else repr(texts)
+        raise TypeError(f"texts must be a list of strings, not {given}.")
+    counts: Counter[int] = Counter()
+    rest, first = iter(texts), 0
+    while batch := list(islice(rest, AT_ONCE)):
+        words = not isinstance(batch[0], str)
+        for row, text in enumerate(batch, first):
+            if not (_is_words(text) if words else isinstance(text, str)):
+                wanted = "list of words" if words else "string"
+                raise TypeError(f"texts row {row} must be a {wanted} like the first, not {text!r:.80}.")
+        encoded = tokenizer(
+            batch, add_special_tokens=False, truncation=False, padding=False, is_split_into_words=words, verbose=False
+        )
+        for ids in encoded["input_ids"]:
+            counts.update(ids)
+        first += len(batch)
+    if not counts:
+        raise ValueError("texts has no text in it: the vocabulary is cut to what occurs in them.")
+    return Counter({tokenizer.convert_ids_to_tokens(i): count for i, count in counts.items()})
+
+
+def _is_words(text: Any) -> bool:
+    return isinstance(text, (list, tuple)) and all(isinstance(word, str) for word in text)
+
+
+def _cut(spec: dict[str, Any], wanted: set[str]) -> None:
+    """Cuts what `tokenizer.json` holds, in place, and numbers it anew, in the old order."""
+    model = spec["model"]
+    added = [entry["content"] for entry in sorted(spec["added_tokens"], key=lambda entry: entry["id"])]
+    unigram = model["type"] == "Unigram"
+    old = [piece for piece, _ in model["vocab"]] if unigram else sorted(model["vocab"], key=model["vocab"].get)
+    unknown = (None if model["unk_id"] is None else old[model["unk_id"]]) if unigram else model.get("unk_token")
+    prefix, suffix = model.get("continuing_subword_prefix") or "", model.get("end_of_word_suffix") or ""
+    kept = wanted | {*added, unknown} | {token for token in old if _is_letter(token, prefix, suffix)}
+    merges = model.get("merges", [])
+    if merges:
+        kept |= _parts(kept, merges, prefix)
+        model["merges"] = [pair for pair in merges if _merged(pair, prefix) in kept]
+    tokens = [token for token in old if token in kept]
+    if unigram:
+        model["vocab"] = [[piece, score] for piece, score in model["vocab"] if piece in kept]
+        model["unk_id"] = None if unknown is None else tokens.index(unknown)
+    else:
+        model["vocab"] = {token: i for i, token in enumerate(tokens)}
+    inside = set(tokens)
+    ids = {token: i for i, token in enumerate([*tokens, *(token for token in added if token not in inside)])}
+    for entry in spec["added_tokens"]:
+        entry["id"] = ids[entry["content"]]
+    spec["added_tokens"].sort(key=lambda entry: entry["id"])
+    if spec.get("padding"):
+        spec["padding"]["pad_id"] = ids[spec["padding"]["pad_token"]]
+    for processor in _processors(spec.get("post_processor")):
+        for role in ("cls", "sep"):
+            if role in processor:
+                processor[role] = [processor[role][0], ids[processor[role][0]]]
+        for template in processor.get("special_tokens", {}).values():
+            template["ids"] = [ids[token] for token in template["tokens"]]
+
+
+def _is_letter(token: str, prefix: str, suffix: str) -> bool:
+    """Whether a token stands for one character or byte, at whichever place in a word."""
+    bare = token.removeprefix(prefix).removesuffix(suffix)
+    return len(bare) == 1 or (len(bare) == 6 and bare.startswith("<0x"))
+
+
+def _merged(pair: list[str], prefix: str) -> str:
+    return pair[0] + pair[1].removeprefix(prefix)
+
+
+def _parts(kept: set[str], merges: list[list[str]], prefix: str) -> set[str]:
+    """What kept tokens are merged from, and what that is merged from: with it, and the merges in their old order, a
+    kept token is put together as it was before."""
+    found, before = set(kept), -1
+    while len(found) > before:
+        before = len(found)
+        for pair in reversed(merges):  # parts are mostly learned before the whole
+            if _merged(pair, prefix) in found:
+                found.update(pair)
+    return found - kept
+
+
+def _processors(post: dict[str, Any] | None) -> Iterator[dict[str, Any]]:
+    """A post-processor, and those inside it."""
+    if post is not None:
+        yield post
+        for inner in post.get("processors", []):
+            yield from _processors(inner)
