@@ -1,11 +1,20 @@
-"""Few labels of the new domain: methods x fractions x seeds on press -> pubmed; resumable, one JSON line a cell.
+"""Few labels of a new domain: methods x fractions x seeds; resumable, one JSON line a cell.
 
-    python tests/benchmarks/low_label.py --data ../shared/data --fractions 0.15 0.3 0.5 1.0 --seeds 1 2 3
+    python tests/benchmarks/low_label.py --task press --data ../shared/data --fractions 0.15 0.3 0.5 1.0 --seeds 1 2 3
+    python tests/benchmarks/low_label.py --task cifar10 --models ../shared/models --seeds 1 2 3
 
-MiniLM is trained on the press releases first, once a seed. That model is then fine-tuned on a fraction of the labelled
-PubMed rows, the same rows for every method, the classes in proportion, and scored on PubMed's test split. Every method
-has the same epochs and the same rate, but the linear probe and LoRA, whose rates are their own. Nothing is chosen by
-test labels: checkpoints are the last ones. Weights are the papers'.
+`press`: MiniLM is trained on the press releases first, once a seed, and that model is fine-tuned on PubMed sentences
+of the same classes. `cifar10`: MobileNetV1 0.25 with its ImageNet weights and a new head is fine-tuned on 3,000 images
+of CIFAR-10, made 96 x 96; all of the labels (`--fractions 1`) is the classic comparison of a linear probe,
+fine-tuning and LP-FT. LwF and Co-Tuning keep the old head beside the new one there.
+
+Every method sees the same fraction of the labelled rows, the classes in proportion, and has the same epochs and the
+same rate, but the linear probe and LoRA, whose rates are their own. Nothing is chosen by test labels: checkpoints are
+the last ones, and rates were chosen by validation rows (`--split validation --learning_rate`, one seed). Weights of
+objectives are the papers'.
+
+WiSE-FT's rows are weights between the start's and those of fine-tuning, running statistics of batch norm like all
+others; a new head, which has no start, is the fine-tuned one.
 """
 
 from __future__ import annotations
@@ -19,33 +28,17 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from news_to_medical import load
+from low_label_tasks import METHODS, TASKS, Task
 
-ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
-METHODS: dict[str, dict[str, Any]] = {
-    "fine-tuning": {},
-    "linear probe": {"freeze": "head", "learning_rate": 1e-2},
-    "LP-FT": {"lp_epochs": 1.0},
-    "LoRA": {"lora": True, "learning_rate": 2e-3},
-    "L2-SP": {"objectives": {"l2_sp": {"head": "start"}}, "weight_decay": 0.0},
-    "BSS": {"objectives": {"bss": 1.0}},
-    "L2-SP + BSS": {"objectives": {"l2_sp": {"head": "start"}, "bss": 1.0}, "weight_decay": 0.0},
-    "DELTA": {"objectives": {"delta": {"weight": 0.01}}, "weight_decay": 0.0},
-    "LwF": {"objectives": {"lwf": 1.0}},
-    "Co-Tuning": {"objectives": {"co_tuning": 2.3}},
-    "Bi-Tuning": {"objectives": {"bi_tuning": 1.0}},
-}
 WISE = (0.25, 0.5, 0.75)  # shares of the fine-tuned weights, beside the start's; reported, not chosen
 SETTINGS: dict[str, Any] = {
-    "num_train_epochs": 3,
-    "learning_rate": 1e-4,
     "overwrite_output_dir": True,
     "use_cpu": True,
     "save_strategy": "no",
+    "report_to": "none",
     "disable_tqdm": True,
     "logging_steps": 100,
 }
-SPLIT = "test"
 
 
 def some(data: Any, fraction: float, seed: int) -> Any:
@@ -78,12 +71,16 @@ def scores(trainer: Any, held_out: Any) -> dict[str, float]:
     return {k: round(100 * found[f"eval_source_{k}"], 2) for k in ("accuracy", "macro_f1")}
 
 
-def source_model(data: Path, folder: Path, seed: int, most_steps: int, share: float) -> Path:
-    """The model that every method starts from; made once a seed."""
-    made = folder / f"press-{seed}"
+def start_of(task: Task, name: str, args: argparse.Namespace, seed: int) -> Path:
+    """The model that every method starts from: a checkpoint, or one that is made once a seed."""
+    checkpoint = task.checkpoint(args.models, args.out.parent)
+    if task.before is None:
+        return Path(checkpoint)
+    made = args.out.parent / f"{name}-{seed}"
     if not (made / "config.json").is_file():
-        press = some(load(data, "press", "train")[0], share, seed)
-        train(ENCODER, press, made, seed, most_steps).save_model()
+        rows = some(task.before(args.data, "train"), args.share, seed)
+        settings = {**task.settings, "learning_rate": task.rates["all"]}
+        train(checkpoint, rows, made, seed, args.most_steps, **settings).save_model()
     return made
 
 
@@ -93,10 +90,10 @@ def wise(start: Path, trainer: Any, held_out: Any) -> dict[str, dict[str, float]
 
     before, model = load_file(start / "model.safetensors"), trainer.model.model
     after = {k: v.clone() for k, v in model.state_dict().items()}
+    alike = [k for k, v in after.items() if v.is_floating_point() and k in before and before[k].shape == v.shape]
     found = {}
     for share in WISE:
-        mixed = {k: v if not v.is_floating_point() else (1 - share) * before[k] + share * v for k, v in after.items()}
-        model.load_state_dict(mixed)
+        model.load_state_dict(after | {k: (1 - share) * before[k].float() + share * after[k] for k in alike})
         found[f"WiSE-FT {share:g}"] = scores(trainer, held_out)
     model.load_state_dict(after)
     return found
@@ -122,28 +119,39 @@ def table(rows: list[dict]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--task", choices=TASKS, default="press")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--models", type=Path, default=Path("../shared/models"))
     parser.add_argument("--fractions", type=float, nargs="+", default=[0.15, 0.3, 0.5, 1.0])
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--methods", nargs="+", choices=METHODS, help="all that have a meaning there, when absent")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--learning_rate", type=float, default=None, help="instead of the task's own, to choose it")
+    parser.add_argument("--split", choices=("test", "validation"), default="test")
     parser.add_argument("--out", type=Path, default=Path("runs/low_label.jsonl"))
     parser.add_argument("--most_steps", type=int, default=-1, help="to try the script; rows are not comparable")
     parser.add_argument("--share", type=float, default=1.0, help="of each class's rows, to try the script")
     args = parser.parse_args()
+    task = TASKS[args.task]
+    for method in args.methods or ():
+        if method in task.left_out:
+            parser.error(f"{method} is left out of {args.task}: {task.left_out[method]}.")
     folder = args.out.parent
     folder.mkdir(parents=True, exist_ok=True)
     rows = [json.loads(line) for line in args.out.read_text().splitlines()] if args.out.exists() else []
     for seed in args.seeds:
-        start = source_model(args.data, folder, seed, args.most_steps, args.share)
-        labelled, held_out = (some(load(args.data, "press", s)[1], args.share, seed) for s in ("train", SPLIT))
+        start = start_of(task, args.task, args, seed)
+        labelled, held_out = (some(task.load(args.data, s), args.share, seed) for s in ("train", args.split))
         for fraction in args.fractions:
             chosen = some(labelled, fraction, seed)
-            for method in args.methods:
-                key = {"method": method, "fraction": fraction, "seed": seed}
+            for method in args.methods or task.methods():
+                settings = task.settings_of(method, start)
+                settings["learning_rate"] = args.learning_rate or settings["learning_rate"]
+                key = {"task": args.task, "split": args.split, "learning_rate": settings["learning_rate"]}
+                key |= {"method": method, "fraction": fraction, "seed": seed}
                 if any(all(row[k] == v for k, v in key.items()) for row in rows):
                     continue
                 began = time.time()
-                trainer = train(start, chosen, folder / "low-label", seed, args.most_steps, **METHODS[method])
+                trainer = train(start, chosen, folder / "low-label", seed, args.most_steps, **settings)
                 seconds = round(time.time() - began, 1)
                 found = wise(start, trainer, held_out) if method == "fine-tuning" else {}
                 found[method] = scores(trainer, held_out)  # last: its line says that the cell is finished
@@ -153,6 +161,9 @@ def main() -> None:
                     with args.out.open("a") as file:
                         file.write(json.dumps(row) + "\n")
                     print(json.dumps(row), flush=True)
+    rates = {args.learning_rate} if args.learning_rate else set(task.rates.values())
+    shown = {"task": args.task, "split": args.split}
+    rows = [row for row in rows if all(row[k] == v for k, v in shown.items()) and row["learning_rate"] in rates]
     print(table(rows))
 
 
