@@ -19,7 +19,7 @@ SHORT = 'use_cpu=True, report_to=[], disable_tqdm=True, save_strategy="no", max_
 def examples(page: str) -> list[str]:
     """The Python of a page, told to run for two steps on the CPU."""
     found = re.findall(r"^```python\n(.*?)^```", (DOCS / page).read_text(encoding="utf-8"), re.S | re.M)
-    return [text.replace("num_train_epochs=1", SHORT) for text in found]
+    return [re.sub(r"num_train_epochs=\d+", SHORT, text) for text in found]
 
 
 def saved(folder: str, model) -> None:
@@ -63,12 +63,15 @@ def test_the_examples_of_adapters():
 def test_the_examples_of_structure_transfer():
     saved("runs/teacher", tiny.bert(num_hidden_layers=6))
     saved("start", tiny.bert(num_hidden_layers=6))
-    first, student = examples("structure_transfer.md")
+    first, cut, student = examples("structure_transfer.md")
     exec(first.replace(MODEL, "start"), {})
     assert AutoModelForSequenceClassification.from_pretrained("half-minilm").config.num_hidden_layers == 3
     scope = {"news": tiny.domain(), "medical": tiny.domain(seed=1, labelled=False)}
+    exec(cut, scope)
+    assert len(scope["smaller"]) <= len(tiny.tokenizer())
     exec(student, scope)
     made = AutoModelForSequenceClassification.from_pretrained("runs/student")
-    assert made.config.num_hidden_layers == 3
-    assert len(made.bert.encoder.layer) == 3
+    assert made.config.num_hidden_layers == 4
+    assert len(made.bert.encoder.layer) == 4
+    assert made.config.vocab_size == len(scope["smaller"])
     assert scope["trainer"].state.global_step == 2

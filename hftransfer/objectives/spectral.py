@@ -2,7 +2,7 @@
 
 The vectors come from the smaller Gram matrix, in float64 and without gradient; the value is then written so that its
 own gradient is the right one. No derivative of a singular vector, with its differences of values to divide by, is
-ever taken. On a GPU the decomposition waits for the device.
+ever taken. On a GPU the decomposition waits for the device once.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ def _polar(x: torch.Tensor, weight: float) -> torch.Tensor:
     """(n, d) -> (n, d), U Vᵀ times `weight`: x times the inverse root of its smaller Gram matrix."""
     n, d = x.shape
     values, vectors = _eigen(x if n <= d else x.T)
-    least = (max(n, d) * ROUNDING) ** 2 * float(values[-1])
-    inverse = torch.threshold(values, least, torch.inf).rsqrt_()  # 0 where nothing was seen
+    least = (max(n, d) * ROUNDING) ** 2 * values[-1]
+    inverse = torch.where(values > least, values, torch.inf).rsqrt_()  # 0 where nothing was seen
     root = ((vectors * inverse) @ vectors.T).to(x.dtype)
     factors = (root, x) if n <= d else (x, root)
     return torch.addmm(x, *factors, beta=0, alpha=weight)  # beta: nothing of x itself is added
