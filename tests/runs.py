@@ -58,3 +58,15 @@ def copied(model) -> dict[str, torch.Tensor]:
 def moved(model, before: dict[str, torch.Tensor]) -> set[str]:
     """Names of the parameters that are no longer what they were."""
     return {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
+
+
+def resumed_is_alike(go, folder) -> AdaptationTrainer:
+    """`go(folder, steps, resume=None)` trains six steps, saved after three: to the end, and again from the third on,
+    which must come to the same to the bit. The run that was left alone."""
+    whole = go(folder / "whole", 6)
+    again = go(folder / "resumed", 6, str(folder / "whole/checkpoint-3"))
+    want, got = whole.model.state_dict(), again.model.state_dict()
+    assert want.keys() == got.keys()
+    assert all(torch.equal(want[name], got[name]) for name in want)
+    assert logged(whole, "loss")[3:] == logged(again, "loss")[3:]
+    return whole

@@ -191,12 +191,7 @@ def test_a_resumed_run_equals_one_that_was_left_alone(peft, tmp_path):
         made.train(resume_from_checkpoint=resume)
         return made
 
-    whole = run(tmp_path / "whole", 6)
-    resumed = run(tmp_path / "resumed", 6, str(tmp_path / "whole/checkpoint-3"))
-    want, got = whole.model.state_dict(), resumed.model.state_dict()
-    assert want.keys() == got.keys()
-    assert all(torch.equal(want[k], got[k]) for k in want)
-    assert runs.logged(whole, "loss")[3:] == runs.logged(resumed, "loss")[3:]
+    runs.resumed_is_alike(run, tmp_path)
 
 
 def test_a_run_is_not_resumed_to_another_anchor(tmp_path):
