@@ -58,6 +58,13 @@ def test_certain_rows_of_one_class_reach_its_discriminator_only():
     assert gradient[[0, 2]].abs().max() == 0
 
 
+def test_predictions_weigh_rows_and_get_no_gradient():
+    inputs = batch()
+    value = call(make("cdann"), inputs)
+    assert torch.autograd.grad(value, inputs["target_logits"], allow_unused=True, retain_graph=True) == (None,)
+    assert torch.autograd.grad(value, inputs["target_features"])[0].abs().max() > 1e-5
+
+
 def test_discriminators_that_cannot_tell_score_log_2():
     module, inputs = make("cdann"), batch()
     nn.init.zeros_(module.discriminators[-2].weight)

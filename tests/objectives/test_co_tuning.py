@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 from cases import array, batch, call, make, softmax
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
 
 from hftransfer.objectives import build_objectives, parse_objectives
 from hftransfer.objectives.anchoring.co_tuning import calibrated_relation, direct_relation
@@ -71,6 +73,28 @@ def test_calibrated_relation_finds_what_the_teacher_blurs():
     )
     assert torch.allclose(calibrated.sum(1), torch.ones(3, dtype=torch.float64))
     assert (calibrated - truth).abs().sum() < 0.6 * (direct - truth).abs().sum()
+
+
+def test_calibrated_relation_is_the_best_of_the_held_out_half():
+    """Strength and temperature are chosen on every second row of each class; few rows, so that they matter."""
+    logits, labels = predictions(40)
+    p, y = softmax(array(logits)), labels.numpy()
+    held = np.zeros(len(y), dtype=bool)
+    for k in range(3):
+        held[np.flatnonzero(y == k)[1::2]] = True
+    models = [LogisticRegression(C=10.0**k, max_iter=1000).fit(p[~held], y[~held]) for k in range(-4, 5)]
+    losses = [log_loss(y[held], model.predict_proba(p[held])) for model in models]
+    best = models[int(np.argmin(losses))]
+    assert losses[4] > min(losses) + 0.01  # another one than scikit-learn's default
+
+    def loss(t: float) -> float:
+        return float(log_loss(y[held], softmax(best.decision_function(p[held]) / t)))
+
+    t = min(10 ** np.linspace(-1, 1, 41), key=loss)
+    assert abs(t - 1) > 0.05
+    joint = softmax(best.decision_function(np.eye(5)) / t).T * p.mean(0)
+    want = joint / joint.sum(1, keepdims=True)
+    np.testing.assert_allclose(calibrated_relation(logits, labels, 3).numpy(), want, rtol=1e-4)
 
 
 def test_calibrated_relation_of_two_classes_and_of_unlabelled_rows():
