@@ -350,8 +350,8 @@ def _check_task(specs: list[ObjectiveSpec], space: LabelSpace) -> None:
             reading.append(spec.name)
     if reading and space.is_float:
         raise ValueError(
-            f"{', '.join(reading)} on {space.task}: objectives that read class predictions need one label a row. Those "
-            "that read features alone work here: mmd, coral, dann …"
+            f"{', '.join(reading)} on {space.task}: objectives that read class predictions need one label a row. "
+            "Those that read features alone work here: mmd, coral, dann …"
         )
 
 
