@@ -126,6 +126,8 @@ def test_the_total_is_task_plus_weighted_parts():
     assert out.loss.item() == pytest.approx(task + 0.5 * 5 + 2 * 0.25 * 7 + 3)
     assert objectives["c"].strength.item() == 0.25
     assert not out.parts.requires_grad
+    joint.task_weight = 0.5
+    assert joint(**joint_batch()).loss.item() == pytest.approx(0.5 * task + 0.5 * 5 + 2 * 0.25 * 7 + 3)
 
 
 @pytest.mark.parametrize(("family", "left"), [("bert", False), ("llama", False), ("llama", True)])
