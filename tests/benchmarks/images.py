@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from news_to_medical import table
 
+FROZEN = ", frozen batch norm"
 BATCH_NORM = "batch norm alone"  # target rows run through the model beside the source's, and nothing reads them
 METHODS: dict[str, dict] = {
     "source-only": {},
@@ -33,9 +34,14 @@ METHODS: dict[str, dict] = {
     "nt_xent": {"nt_xent": 1.0},
     "mcc": {"mcc": 1.0},
     "im": {"im": 1.0},
+    "coral, weight 1000": {"coral": 1000.0},
     "dann, full strength": {"dann": {"weight": 1.0, "schedule": "warm_start"}},
     "cdan, full strength": {"cdan": {"weight": 1.0, "schedule": "warm_start"}},
     "mmd, full strength": {"mmd": {"weight": 1.0, "schedule": "warm_start"}},
+    "source-only, frozen batch norm": {},
+    "mmd, frozen batch norm": {"mmd": 1.0},
+    "dann, frozen batch norm": {"dann": 1.0},
+    "cdan, frozen batch norm": {"cdan": 1.0},
     "target-trained (oracle)": {},
 }
 DIGITS = {
@@ -78,6 +84,7 @@ def run_cell(
         output_dir=f"runs/images-{task}-{method.replace(', ', '-').replace(' ', '-')}-{seed}",
         overwrite_output_dir=True,
         objectives=METHODS[method],
+        batch_norm="frozen" if method.endswith(FROZEN) else "joint",
         image_size=32 if digits else None,
         augment="weak",
         augment_flip=not digits,
