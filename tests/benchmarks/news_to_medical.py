@@ -29,12 +29,16 @@ METHODS = {
     "nt_xent": {"nt_xent": 1.0},
     "mmd, full strength": {"mmd": {"weight": 1.0, "schedule": "warm_start"}},
     "dann, full strength": {"dann": {"weight": 1.0, "schedule": "warm_start"}},
+    "dann, slow discriminator": {"dann": 1.0},
+    "cdan, slow discriminator": {"cdan": 1.0},
     "source-only, mlls": {},
     "mmd, mlls": {"mmd": 1.0},
     "dann, mlls": {"dann": 1.0},
     "target-trained (oracle)": {},
 }
-MORE = {  # settings beside the objectives
+MORE: dict[str, dict] = {  # settings beside the objectives
+    "dann, slow discriminator": {"objective_lr_multiplier": 1.0},
+    "cdan, slow discriminator": {"objective_lr_multiplier": 1.0},
     "source-only, mlls": {"label_shift": "mlls", "label_shift_task": "bias"},
     "mmd, mlls": {"label_shift": "mlls"},
     "dann, mlls": {"label_shift": "mlls"},
