@@ -57,4 +57,4 @@ class CDANN(Objective):
         logits = self.discriminators(reverse_gradient(both, strength))
         source, target = logits.split([len(source_features), len(target_features)])
         of_class = members(source_labels, target_logits.shape[1]) * source_weights.unsqueeze(1)
-        return domain_loss(source, target, normalized(of_class), normalized(target_logits.detach().softmax(-1)))
+        return domain_loss(source, target, normalized(of_class), normalized(target_logits.softmax(-1)))
