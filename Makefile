@@ -6,7 +6,8 @@ STAMP := $(VENV)/.installed
 
 .PHONY: demo test test-slow check docs clean
 
-demo: $(STAMP)
+demo: $(STAMP)  # accelerate's launcher gives a process one thread unless it is told
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-$$($(BIN)/python -c "from hftransfer.threads import cores; print(cores())")} \
 	$(BIN)/accelerate launch --config_file recipes/accelerate/one_process.yaml recipes/finetune.py --config recipes/configs/news_to_medical.yaml
 
 test: $(STAMP)  # two files at a time: tests are single-threaded, and module fixtures stay with their file

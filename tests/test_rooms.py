@@ -23,13 +23,15 @@ ROOMS = {
     "embeddings": {"data", "models"},
     "selection": {"embeddings"},
     "reporting": set(),
-    "trainers": {"data", "models", "objectives", "embeddings", "selection", "reporting", "network"},
-    "cli": set(),
+    "trainers": {"data", "models", "objectives", "embeddings", "selection", "reporting", "network", "threads"},
+    "cli": {"threads"},
 }
 TYPES_ONLY = {"objectives": {"models"}}  # under `if TYPE_CHECKING`
 LAZILY = {"cli": {"data", "models", "objectives", "trainers", "reporting", "recipes"}}  # inside functions
 # Single files beside the rooms; the public names are imported when first used, from a list in __init__.pyi.
-FILES = {"__init__": {"_version"}, "_version": set(), "messages": set(), "settings": set(), "network": set()}
+FILES = {name: set() for name in ("_version", "messages", "settings", "network", "threads")} | {
+    "__init__": {"_version"}
+}
 
 
 @dataclass(frozen=True)

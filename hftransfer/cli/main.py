@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
 from ..messages import nearest
+from ..threads import cores
 
 USAGE = """\
 hftransfer takes a Hugging Face model from the domain with labels to the domain without.
@@ -56,12 +58,14 @@ def recipes_folder() -> Path:
 
 
 def launch(script: Path, argv: list[str]) -> None:
-    """Hands a script to `accelerate launch`.
+    """Hands a script to `accelerate launch`, with all cores where there is no accelerator (the launcher's own: one).
 
     Args:
         script: the file.
         argv: its options; `--accelerate_config` is taken out and passed to the launcher.
     """
+    import torch
+    from accelerate.commands.config.config_args import default_config_file, load_config_from_file
     from accelerate.commands.launch import launch_command, launch_command_parser
 
     config: list[str] = []
@@ -80,4 +84,9 @@ def launch(script: Path, argv: list[str]) -> None:
             )
         config, argv = ["--config_file", str(path)], argv[:at] + argv[at + 2 :]
     # Quiet: the recipe has said what is wrong; the launcher would bury it under a traceback of its own.
-    launch_command(launch_command_parser().parse_args(["--quiet", *config, str(script), *argv]))
+    args = launch_command_parser().parse_args(["--quiet", *config, str(script), *argv])
+    if "OMP_NUM_THREADS" not in os.environ and not torch.accelerator.is_available():
+        settled = args.config_file or os.path.isfile(default_config_file)
+        processes = load_config_from_file(args.config_file).num_processes if settled else 1
+        args.num_cpu_threads_per_process = max(1, cores() // max(1, processes))
+    launch_command(args)

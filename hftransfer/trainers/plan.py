@@ -6,6 +6,7 @@ import math
 from collections.abc import Collection, Sequence
 from typing import Any
 
+import torch
 from torch import nn
 
 from ..data.pairing import PairedBatchSampler, PairedDataset
@@ -13,6 +14,7 @@ from ..models.adapters import is_peft
 from ..models.blocks import Block, split
 from ..models.policy import bias_parameters, norm_parameters
 from ..reporting.tables import PolicyRow, print_policy_rows
+from ..threads import cores, describe_device
 from .config import AdaptationConfig
 from .optimizer import rates_of
 from .preparation import Prepared
@@ -62,6 +64,7 @@ def plan(args: AdaptationConfig, prepared: Prepared) -> dict[str, Any]:
         rows["label shift"] = f"{args.label_shift}; the task: {args.label_shift_task}"
     if args.source_weights:
         rows["source weights"] = ", ".join(f"{k} {v:g}" for k, v in args.source_weight_map().items())
+    rows["runs on"] = describe_device(args.device.type, args.world_size, torch.get_num_threads(), cores())
     rows["saved to"] = str(args.output_dir)
     return rows
 

@@ -15,6 +15,7 @@ from hftransfer.cli import main as cli
 from hftransfer.cli.arguments import FinetuneArguments
 from hftransfer.cli.help import finetune_options, print_help
 from hftransfer.cli.parser import _make_parser
+from hftransfer.threads import describe_device
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "finetune.py"
 CHECK = """
@@ -105,3 +106,42 @@ def test_a_recipe_goes_through_accelerates_launcher(monkeypatch, words):
     assert Path(args.training_script) == RECIPE
     assert args.training_script_args == ["--seed", "3", "--dry_run"]
     assert args.config_file == (str(RECIPE.parent / "accelerate" / "one_process.yaml") if words else None)
+
+
+@pytest.mark.parametrize(
+    ("given", "processes", "accelerator", "threads"),
+    [
+        pytest.param(None, 1, False, 8, id="all cores"),
+        pytest.param(None, 2, False, 4, id="shared by two processes"),
+        pytest.param("1", 1, False, None, id="as the user says"),
+        pytest.param(None, 1, True, None, id="with an accelerator, as the launcher decides"),
+    ],
+)
+def test_processors_do_not_idle(monkeypatch, tmp_path, given, processes, accelerator, threads):
+    launched = []
+    monkeypatch.setattr("accelerate.commands.launch.launch_command", launched.append)
+    monkeypatch.setattr("torch.accelerator.is_available", lambda: accelerator)
+    monkeypatch.setattr(cli, "cores", lambda: 8)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if given is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", given)
+    config = tmp_path / "mine.yaml"
+    config.write_text(
+        f"compute_environment: LOCAL_MACHINE\ndistributed_type: MULTI_CPU\nnum_processes: {processes}\nuse_cpu: true\n"
+    )
+    command(monkeypatch, "finetune", *(["--accelerate_config", str(config)] if processes > 1 else []), "--dry_run")
+    assert launched[0].num_cpu_threads_per_process == threads
+
+
+@pytest.mark.parametrize(
+    ("device", "processes", "threads", "words"),
+    [
+        ("cpu", 1, 2, "2 CPU threads"),
+        ("cpu", 1, 1, "1 CPU thread; OMP_NUM_THREADS=2 would use all 2 cores"),
+        ("cpu", 2, 1, "2 processes, each on 1 CPU thread"),
+        ("cuda", 1, 1, "cuda"),
+        ("cuda", 4, 1, "4 processes, each on cuda"),
+    ],
+)
+def test_the_plan_says_what_a_run_computes_on(device, processes, threads, words):
+    assert describe_device(device, processes, threads, available=2) == words
