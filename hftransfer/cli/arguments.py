@@ -58,7 +58,9 @@ class FinetuneArguments:
     )
     attn_implementation: str | None = _option(None, "Model", "eager, sdpa, flash_attention_2 ...")
     trust_remote_code: bool = _option(False, "Model", "Run code that comes with the model. Off unless you read it.")
-    use_lora: bool = _option(False, "Model", "LoRA-style partial transfer; targets are read off the structure.")
+    use_lora: bool = _option(
+        False, "Model", "LoRA-style partial transfer; targets are read off the structure. Try --learning_rate 1e-3."
+    )
     lora_r: int = _option(8, "Model", "Rank.")
     lora_alpha: int = _option(16, "Model", "Scale.")
     lora_dropout: float = _option(0.05, "Model", "Dropout in front of the adapter.")

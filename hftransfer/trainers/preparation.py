@@ -29,6 +29,7 @@ from .config import AdaptationConfig
 from .readings import teacher_readings
 
 logger = logging.getLogger(__name__)
+FULL_RATE = 5e-5  # TrainingArguments' own default
 
 
 @dataclass
@@ -173,6 +174,8 @@ def prepare(
         adapters.check_merge(model)
     for note in moved.notes:
         logger.warning("freeze: %s", note)
+    if adapters.is_peft(model) and args.learning_rate <= FULL_RATE:
+        logger.warning("learning_rate=%g suits whole models and is low for an adapter: try 1e-3.", args.learning_rate)
 
     places = {spec.features for spec in args.objective_specs()}
     widths = {HEAD: head.in_features} | layer_widths(model, places, _probe(encoded, collator))
