@@ -115,9 +115,7 @@ class PlainCheckpoints(Host):
             super()._save(str(folder), plain)
         if not self.args.should_save:
             return
-        for card in folder.glob(
-            "*/README.md"
-        ):  # PEFT's, beside each of several adapters; it names paths of this machine
+        for card in folder.glob("*/README.md"):  # PEFT's, of each of several adapters; it names paths of this machine
             if (card.parent / "adapter_config.json").is_file():
                 card.unlink()
         (folder / "training_args.bin").unlink(missing_ok=True)
