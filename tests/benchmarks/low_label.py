@@ -126,12 +126,15 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", choices=METHODS, help="all that have a meaning there, when absent")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--learning_rate", type=float, default=None, help="instead of the task's own, to choose it")
+    parser.add_argument("--epochs", type=float, default=None, help="instead of the task's own")
     parser.add_argument("--split", choices=("test", "validation"), default="test")
     parser.add_argument("--out", type=Path, default=Path("runs/low_label.jsonl"))
     parser.add_argument("--most_steps", type=int, default=-1, help="to try the script; rows are not comparable")
     parser.add_argument("--share", type=float, default=1.0, help="of each class's rows, to try the script")
     args = parser.parse_args()
     task = TASKS[args.task]
+    epochs = args.epochs or task.settings["num_train_epochs"]
+    shown = {"task": args.task, "split": args.split, "epochs": epochs}
     for method in args.methods or ():
         if method in task.left_out:
             parser.error(f"{method} is left out of {args.task}: {task.left_out[method]}.")
@@ -146,7 +149,8 @@ def main() -> None:
             for method in args.methods or task.methods():
                 settings = task.settings_of(method, start)
                 settings["learning_rate"] = args.learning_rate or settings["learning_rate"]
-                key = {"task": args.task, "split": args.split, "learning_rate": settings["learning_rate"]}
+                settings["num_train_epochs"] = epochs
+                key = {**shown, "learning_rate": settings["learning_rate"]}
                 key |= {"method": method, "fraction": fraction, "seed": seed}
                 if any(all(row[k] == v for k, v in key.items()) for row in rows):
                     continue
@@ -162,7 +166,6 @@ def main() -> None:
                         file.write(json.dumps(row) + "\n")
                     print(json.dumps(row), flush=True)
     rates = {args.learning_rate} if args.learning_rate else set(task.rates.values())
-    shown = {"task": args.task, "split": args.split}
     rows = [row for row in rows if all(row[k] == v for k, v in shown.items()) and row["learning_rate"] in rates]
     print(table(rows))
 
