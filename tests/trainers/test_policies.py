@@ -394,12 +394,3 @@ def test_albert_has_one_layer_to_go_through(tmp_path):
         processing_class=families.tokenizer(),
     ).train()
     assert runs.moved(model, before) == set(before)
-
-
-@pytest.mark.parametrize(("rate", "said"), [(5e-5, True), (1e-3, False)])
-def test_an_adapter_at_the_rate_of_a_whole_model_says_so(tmp_path, caplog, rate, said):
-    runs.trainer(tmp_path, learning_rate=rate, peft_config=LoraConfig(r=2))
-    assert ("learning_rate=5e-05 suits whole models and is low for an adapter: try 1e-3." in caplog.text) == said
-    caplog.clear()
-    runs.trainer(tmp_path / "whole", learning_rate=rate)
-    assert "low for an adapter" not in caplog.text

@@ -11,6 +11,7 @@ import runs
 import tiny
 import torch
 import transformers
+from peft import LoraConfig
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import TrainerCallback
 
@@ -209,6 +210,15 @@ def test_an_optimizer_of_the_users_is_left_alone(tmp_path):
 
 
 # ---- what stops a run
+
+
+@pytest.mark.parametrize(("rate", "said"), [(5e-5, True), (1e-3, False)])
+def test_an_adapter_at_the_rate_of_a_whole_model_says_so(tmp_path, caplog, rate, said):
+    runs.trainer(tmp_path, learning_rate=rate, peft_config=LoraConfig(r=2))
+    assert ("learning_rate=5e-05 suits whole models and is low for an adapter: try 1e-3." in caplog.text) == said
+    caplog.clear()
+    runs.trainer(tmp_path / "whole", learning_rate=rate)
+    assert "low for an adapter" not in caplog.text
 
 
 def test_a_part_that_is_not_finite_stops_the_run_by_name(tmp_path):
