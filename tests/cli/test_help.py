@@ -121,6 +121,7 @@ def test_processors_do_not_idle(monkeypatch, tmp_path, given, processes, acceler
     launched = []
     monkeypatch.setattr("accelerate.commands.launch.launch_command", launched.append)
     monkeypatch.setattr("torch.accelerator.is_available", lambda: accelerator)
+    monkeypatch.setattr("accelerate.commands.config.config_args.default_config_file", str(tmp_path / "none.yaml"))
     monkeypatch.setattr(cli, "cores", lambda: 8)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     if given is not None:

@@ -209,9 +209,6 @@ def test_an_optimizer_of_the_users_is_left_alone(tmp_path):
     assert own.param_groups[0]["initial_lr"] == 0.5
 
 
-# ---- what stops a run
-
-
 @pytest.mark.parametrize(("rate", "said"), [(5e-5, True), (1e-3, False)])
 def test_an_adapter_at_the_rate_of_a_whole_model_says_so(tmp_path, caplog, rate, said):
     runs.trainer(tmp_path, learning_rate=rate, peft_config=LoraConfig(r=2))
@@ -219,6 +216,9 @@ def test_an_adapter_at_the_rate_of_a_whole_model_says_so(tmp_path, caplog, rate,
     caplog.clear()
     runs.trainer(tmp_path / "whole", learning_rate=rate)
     assert "low for an adapter" not in caplog.text
+
+
+# ---- what stops a run
 
 
 def test_a_part_that_is_not_finite_stops_the_run_by_name(tmp_path):
