@@ -113,7 +113,7 @@ def run(script, config) -> int:
         trainer.push_to_hub()
         if trainer.is_world_process_zero():
             print(f"Pushed to {trainer.hub_model_id}.")
-    trainer.end()
+    trainer.accelerator.end_training()
     return 0
 
 

@@ -4,7 +4,8 @@
 
 The teacher is MiniLM fine-tuned on press releases, as source-only in `news_to_medical.py`. The student has some of its
 layers and a vocabulary cut to the tokens of both domains' training texts, and sees these texts with the teacher's
-answers: no label of either domain. Settings are chosen by agreement with the teacher on unlabelled target validation
+answers: no label of either domain. `--more` adds medical text that is no part of the shift: of each abstract in a csv the
+last three sentences, where conclusions stand. Settings are chosen by agreement with the teacher on unlabelled target validation
 text and by source validation labels (`--split validation`, which reads no target label); columns called oracle are of
 the test split alone. Speed is from text to label, tokenizer included, both models by turns in one process.
 """
@@ -12,8 +13,10 @@ the test split alone. Speed is from text to label, tokenizer included, both mode
 from __future__ import annotations
 
 import argparse
+import csv
 import hashlib
 import json
+import re
 import statistics
 import time
 from pathlib import Path
@@ -57,7 +60,7 @@ def make_teacher(folder: Path, source, seed: int) -> Path:
     return folder
 
 
-def make_student(folder: Path, teacher: Path, source, target, seed: int, settings: dict) -> float:
+def make_student(folder: Path, teacher: Path, source, target, vocabulary, seed: int, settings: dict) -> float:
     """Fewer layers, fewer tokens, the teacher's answers; returns the seconds of training.
 
     A finished student with these settings is taken as it is.
@@ -69,7 +72,7 @@ def make_student(folder: Path, teacher: Path, source, target, seed: int, setting
     from hftransfer import AdaptationTrainer, cut_vocabulary, transplant
 
     torch.manual_seed(seed)
-    tokenizer = cut_vocabulary(str(teacher), [*source["text"], *target["text"]])
+    tokenizer = cut_vocabulary(str(teacher), vocabulary)
     student = transplant(str(teacher), layers=settings["layers"], tokenizer=tokenizer)
     args = config(
         folder,
@@ -123,17 +126,30 @@ def rows_per_second(models: dict[str, Saved], texts: list[str]) -> dict[str, flo
     return {name: len(texts) / statistics.median(found[1:]) for name, found in seconds.items()}
 
 
+def conclusions(file: Path, known: set[str]) -> list[str]:
+    """The last three sentences of each text, but those in `known`, fragments and what is longer than most."""
+    with file.open(newline="") as rows:
+        texts = [re.split(r"(?<=[.!?])\s+", row["text"].strip())[-3:] for row in csv.DictReader(rows)]
+    return [s for s in dict.fromkeys(s for text in texts for s in text) if 40 <= len(s) <= 300 and s not in known]
+
+
 def run_cell(data: Path, runs: Path, seed: int, split: str, settings: dict) -> dict:
     import torch
+    from datasets import Dataset
 
     source, target = news_to_medical.load(data, "press", "train")
     source_held, target_held = news_to_medical.load(data, "press", split)
+    texts = list(target["text"])
+    if settings["more"]:
+        held = {text for part in ("validation", "test") for text in news_to_medical.load(data, "press", part)[1]["text"]}
+        texts += conclusions(data / settings["more"], held.union(texts))
     teacher = make_teacher(runs / f"teacher-{seed}", source, seed)
     named = hashlib.blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=4).hexdigest()
     folder = runs / f"student-{named}-{seed}"
-    seconds = make_student(folder, teacher, source, target.remove_columns("label"), seed, settings)
+    vocabulary = [*source["text"], *target["text"]]
+    seconds = make_student(folder, teacher, source, Dataset.from_dict({"text": texts}), vocabulary, seed, settings)
     models = {"teacher": Saved(teacher), "student": Saved(folder)}
-    row: dict = {"seed": seed, "split": split, **settings, "seconds": round(seconds, 1)}
+    row: dict = {"seed": seed, "split": split, **settings, "target_texts": len(texts), "seconds": round(seconds, 1)}
     answers = {name: (m.answers(source_held["text"]), m.answers(target_held["text"])) for name, m in models.items()}
     for i, domain in enumerate(("source", "target")):
         row[f"{domain}_agreement"] = float(np.mean(answers["teacher"][i] == answers["student"][i]))
@@ -182,18 +198,19 @@ def main() -> None:
     parser.add_argument("--layers", type=int, nargs="+", default=[4], help="how many, or which")
     parser.add_argument("--epochs", type=float, default=3.0)
     parser.add_argument("--learning_rate", type=float, default=3e-4)
+    parser.add_argument("--more", default="", help="a csv under the data with a column `text`, for more target text")
     parser.add_argument("--objectives", type=json.loads, default=OBJECTIVES)
     parser.add_argument("--split", choices=("test", "validation"), default="test")
     parser.add_argument("--out", type=Path, default=Path("runs/student.jsonl"))
     args = parser.parse_args()
     args.out.parent.mkdir(parents=True, exist_ok=True)
     rows = [json.loads(line) for line in args.out.read_text().splitlines()] if args.out.exists() else []
-    settings = {key: getattr(args, key) for key in ("layers", "epochs", "learning_rate", "objectives")}
+    settings = {key: getattr(args, key) for key in ("layers", "epochs", "learning_rate", "objectives", "more")}
     settings["layers"] = args.layers if len(args.layers) > 1 else args.layers[0]
     chosen = []
     for seed in args.seeds:
         key = {"seed": seed, "split": args.split, **settings}
-        row = next((row for row in rows if all(row[k] == v for k, v in key.items())), None)
+        row = next((row for row in rows if all(row.get(k, "") == v for k, v in key.items())), None)
         if row is None:
             row = run_cell(args.data, args.runs, seed, args.split, settings)
             with args.out.open("a") as file:
