@@ -32,8 +32,9 @@ METHODS: dict[str, dict] = {
     "coral": {"coral": 1.0},
     "supcon": {"supcon": 1.0},
     "nt_xent": {"nt_xent": 1.0},
+    "nt_xent, peak 0.1": {"nt_xent": {"weight": 1.0, "schedule": {"name": "warm_start", "peak": 0.1}}},
     "mcc": {"mcc": 1.0},
-    "im": {"im": 1.0},
+    **{kind: {kind: 1.0} for kind in ("im", "dsan", "cmd", "prototype", "mdd")},  # the best on digits
     "coral, weight 1000": {"coral": 1000.0},
     "dann, full strength": {"dann": {"weight": 1.0, "schedule": "warm_start"}},
     "cdan, full strength": {"cdan": {"weight": 1.0, "schedule": "warm_start"}},

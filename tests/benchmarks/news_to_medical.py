@@ -27,6 +27,7 @@ METHODS = {
     "cdan_e": {"cdan_e": 1.0},
     "supcon": {"supcon": 1.0},
     "nt_xent": {"nt_xent": 1.0},
+    "nt_xent, peak 0.1": {"nt_xent": {"weight": 1.0, "schedule": {"name": "warm_start", "peak": 0.1}}},
     "mmd, full strength": {"mmd": {"weight": 1.0, "schedule": "warm_start"}},
     "dann, full strength": {"dann": {"weight": 1.0, "schedule": "warm_start"}},
     "dann, slow discriminator": {"dann": 1.0},
