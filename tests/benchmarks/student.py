@@ -213,7 +213,7 @@ def main() -> None:
     chosen = []
     for seed in args.seeds:
         key = {"seed": seed, "split": args.split, **settings}
-        row = next((row for row in rows if all(row.get(k, "") == v for k, v in key.items())), None)
+        row = next((row for row in rows if all(row[k] == v for k, v in key.items())), None)
         if row is None:
             row = run_cell(args.data, args.runs, seed, args.split, settings)
             with args.out.open("a") as file:
