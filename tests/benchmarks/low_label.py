@@ -14,7 +14,8 @@ the last ones, and rates were chosen by validation rows (`--split validation --l
 objectives are the papers'.
 
 WiSE-FT's rows are weights between the start's and those of fine-tuning, running statistics of batch norm like all
-others; a new head, which has no start, is the fine-tuned one.
+others; a new head, which has no start, is the fine-tuned one. "The start" is what the model scores with no label of
+the new domain, where its head is of the same classes.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from typing import Any
 
 from low_label_tasks import METHODS, TASKS, Task
 
+START = "the start"  # with no label of the new domain
 WISE = (0.25, 0.5, 0.75)  # shares of the fine-tuned weights, beside the start's; reported, not chosen
 SETTINGS: dict[str, Any] = {
     "overwrite_output_dir": True,
@@ -53,16 +55,14 @@ def some(data: Any, fraction: float, seed: int) -> Any:
     return data.select(sorted(chosen))
 
 
-def train(model: Any, rows: Any, folder: Path, seed: int, most_steps: int, **settings: Any) -> Any:
+def trainer_of(model: Any, rows: Any, folder: Path, seed: int, most_steps: int, **settings: Any) -> Any:
     from peft import LoraConfig
 
     from hftransfer import AdaptationConfig, AdaptationTrainer
 
     lora = LoraConfig(r=8, lora_alpha=16) if settings.pop("lora", False) else None
     args = AdaptationConfig(output_dir=str(folder), seed=seed, max_steps=most_steps, **{**SETTINGS, **settings})
-    trainer = AdaptationTrainer(str(model), args, rows, peft_config=lora)
-    trainer.train()
-    return trainer
+    return AdaptationTrainer(str(model), args, rows, peft_config=lora)
 
 
 def scores(trainer: Any, held_out: Any) -> dict[str, float]:
@@ -80,7 +80,9 @@ def start_of(task: Task, name: str, args: argparse.Namespace, seed: int) -> Path
     if not (made / "config.json").is_file():
         rows = some(task.before(args.data, "train"), args.share, seed)
         settings = {**task.settings, "learning_rate": task.rates["all"]}
-        train(checkpoint, rows, made, seed, args.most_steps, **settings).save_model()
+        trainer = trainer_of(checkpoint, rows, made, seed, args.most_steps, **settings)
+        trainer.train()
+        trainer.save_model()
     return made
 
 
@@ -141,9 +143,23 @@ def main() -> None:
     folder = args.out.parent
     folder.mkdir(parents=True, exist_ok=True)
     rows = [json.loads(line) for line in args.out.read_text().splitlines()] if args.out.exists() else []
+
+    def write(row: dict[str, Any]) -> None:
+        rows.append(row)
+        with args.out.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        print(json.dumps(row), flush=True)
+
+    def finished(key: dict[str, Any]) -> bool:
+        return any(all(row[k] == v for k, v in key.items()) for row in rows)
+
     for seed in args.seeds:
         start = start_of(task, args.task, args, seed)
         labelled, held_out = (some(task.load(args.data, s), args.share, seed) for s in ("train", args.split))
+        key = {**shown, "learning_rate": task.rates["all"], "method": START, "fraction": 0.0, "seed": seed}
+        if not (task.new_head or finished(key)):
+            as_it_is = trainer_of(start, labelled, folder / "low-label", seed, args.most_steps)
+            write({**key, "rows": 0, **scores(as_it_is, held_out), "seconds": 0.0})
         for fraction in args.fractions:
             chosen = some(labelled, fraction, seed)
             for method in args.methods or task.methods():
@@ -152,19 +168,16 @@ def main() -> None:
                 settings["num_train_epochs"] = epochs
                 key = {**shown, "learning_rate": settings["learning_rate"]}
                 key |= {"method": method, "fraction": fraction, "seed": seed}
-                if any(all(row[k] == v for k, v in key.items()) for row in rows):
+                if finished(key):
                     continue
                 began = time.time()
-                trainer = train(start, chosen, folder / "low-label", seed, args.most_steps, **settings)
+                trainer = trainer_of(start, chosen, folder / "low-label", seed, args.most_steps, **settings)
+                trainer.train()
                 seconds = round(time.time() - began, 1)
                 found = wise(start, trainer, held_out) if method == "fine-tuning" else {}
                 found[method] = scores(trainer, held_out)  # last: its line says that the cell is finished
                 for name, numbers in found.items():
-                    row = {**key, "method": name, "rows": len(chosen), **numbers, "seconds": seconds}
-                    rows.append(row)
-                    with args.out.open("a") as file:
-                        file.write(json.dumps(row) + "\n")
-                    print(json.dumps(row), flush=True)
+                    write({**key, "method": name, "rows": len(chosen), **numbers, "seconds": seconds})
     rates = {args.learning_rate} if args.learning_rate else set(task.rates.values())
     rows = [row for row in rows if all(row[k] == v for k, v in shown.items()) and row["learning_rate"] in rates]
     print(table(rows))
