@@ -38,7 +38,7 @@ class MovedWeight:
 
     def squared_distance(self) -> torch.Tensor:
         current, start = self.current.float(), _placed_like(self.current, self.start).float()
-        if isinstance(current, DTensor):
+        if isinstance(current, DTensor):  # not every torch that is supported is known to shard mse_loss
             return _squared(current - start)
         return F.mse_loss(current, start, reduction="sum")  # keeps no difference of the weight's size: half the time
 

@@ -73,10 +73,10 @@ def scores(trainer: Any, held_out: Any) -> dict[str, float]:
 
 def start_of(task: Task, name: str, args: argparse.Namespace, seed: int) -> Path:
     """The model that every method starts from: a checkpoint, or one that is made once a seed."""
-    checkpoint = task.checkpoint(args.models, args.out.parent)
+    checkpoint = task.checkpoint(args.models, args.runs)
     if task.before is None:
         return Path(checkpoint)
-    made = args.out.parent / f"{name}-{seed}"
+    made = args.runs / f"{name}-{seed}"
     if not (made / "config.json").is_file():
         rows = some(task.before(args.data, "train"), args.share, seed)
         settings = {**task.settings, "learning_rate": task.rates["all"]}
@@ -131,6 +131,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=float, default=None, help="instead of the task's own")
     parser.add_argument("--split", choices=("test", "validation"), default="test")
     parser.add_argument("--out", type=Path, default=Path("runs/low_label.jsonl"))
+    parser.add_argument("--runs", type=Path, default=Path("runs/low_label"), help="where starts are made and kept")
     parser.add_argument("--most_steps", type=int, default=-1, help="to try the script; rows are not comparable")
     parser.add_argument("--share", type=float, default=1.0, help="of each class's rows, to try the script")
     args = parser.parse_args()
@@ -140,8 +141,8 @@ def main() -> None:
     for method in args.methods or ():
         if method in task.left_out:
             parser.error(f"{method} is left out of {args.task}: {task.left_out[method]}.")
-    folder = args.out.parent
-    folder.mkdir(parents=True, exist_ok=True)
+    for folder in (args.runs, args.out.parent):
+        folder.mkdir(parents=True, exist_ok=True)
     rows = [json.loads(line) for line in args.out.read_text().splitlines()] if args.out.exists() else []
 
     def write(row: dict[str, Any]) -> None:
@@ -158,7 +159,7 @@ def main() -> None:
         labelled, held_out = (some(task.load(args.data, s), args.share, seed) for s in ("train", args.split))
         key = {**shown, "learning_rate": task.rates["all"], "method": START, "fraction": 0.0, "seed": seed}
         if not (task.new_head or finished(key)):
-            as_it_is = trainer_of(start, labelled, folder / "low-label", seed, args.most_steps)
+            as_it_is = trainer_of(start, labelled, args.runs / "cell", seed, args.most_steps)
             write({**key, "rows": 0, **scores(as_it_is, held_out), "seconds": 0.0})
         for fraction in args.fractions:
             chosen = some(labelled, fraction, seed)
@@ -171,7 +172,7 @@ def main() -> None:
                 if finished(key):
                     continue
                 began = time.time()
-                trainer = trainer_of(start, chosen, folder / "low-label", seed, args.most_steps, **settings)
+                trainer = trainer_of(start, chosen, args.runs / "cell", seed, args.most_steps, **settings)
                 trainer.train()
                 seconds = round(time.time() - began, 1)
                 found = wise(start, trainer, held_out) if method == "fine-tuning" else {}
