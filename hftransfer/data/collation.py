@@ -12,7 +12,7 @@ from .labels import IGNORE, LabelSpace
 from .pairing import DRAW, TARGET
 from .text import WORD_MASK, pad_row
 
-NUM_SOURCE = "num_source"
+NUM_SOURCE, SPANS = "num_source", "spans"
 
 
 class AdaptationCollator:
@@ -27,11 +27,13 @@ class AdaptationCollator:
         space: decides how labels are stacked.
         two_views: the model inputs of a training batch hold the target rows once more, after all rows, under another
             draw. Only where the encoder draws: without, a model's dropout is what tells two views apart.
+        by_domain: a training batch of padded rows says under `spans` which positions its source rows use, and which
+            the others.
     """
 
-    def __init__(self, encoder: Encoder, space: LabelSpace, two_views: bool = False):
+    def __init__(self, encoder: Encoder, space: LabelSpace, two_views: bool = False, by_domain: bool = False):
         self.encoder, self.space = encoder, space
-        self.two_views = two_views and encoder.draws
+        self.two_views, self.by_domain = two_views and encoder.draws, by_domain
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
         rows = [dict(row) for row in rows]
@@ -63,5 +65,14 @@ class AdaptationCollator:
             batch["labels"] = torch.tensor(values, dtype=torch.float32 if self.space.is_float else torch.long)
         if training:
             batch["domain"] = torch.tensor(domain)
-            batch[NUM_SOURCE] = sum(d != TARGET for d in domain)
+            batch[NUM_SOURCE] = n = sum(d != TARGET for d in domain)
+            if self.by_domain and 0 < n < len(domain) and "attention_mask" in batch:
+                batch[SPANS] = [_span(mask) for mask in (batch["attention_mask"][:n], batch["attention_mask"][n:])]
         return batch
+
+
+def _span(mask: torch.Tensor) -> tuple[int, int]:
+    """The first column of (rows, tokens) that is not padding throughout, and the one after the last. Read here, where
+    tensors are on the CPU; in the model it would make every step wait for the device."""
+    used = mask.any(0).nonzero()
+    return int(used[0]), int(used[-1]) + 1

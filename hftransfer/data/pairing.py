@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from .text import LENGTH
 
 DRAW = "draw"  # of a row: its number in its domain and the pass over the domain, for who draws random numbers for it
 TARGET = -1  # `domain` of a target row; sources are 0, 1, … in the order given
+SEEN = 1000  # batches that an account of padding looks at
 WINDOW = 50  # global batches that are sorted together: more pads less, fewer mixes more
 
 
@@ -129,6 +131,16 @@ class PairedBatchSampler(torch.utils.data.Sampler[list[int]]):
         for s, t in zip(source, target, strict=True):
             for s_part, t_part in zip(s.reshape(self.chunks, -1), t.reshape(self.chunks, -1), strict=True):
                 yield [*s_part.tolist(), *t_part.tolist()]
+
+    def padding(self) -> tuple[float, float] | None:
+        """Shares of padding among an epoch's tokens: with both halves of a batch as wide as its longest row, and with
+        each as wide as its own. Read off the first thousand batches; `None` for rows without a `length`."""
+        if self.dataset.lengths is None:
+            return None
+        lengths = self.dataset.lengths[np.array(list(islice(self, SEEN))) % len(self.dataset)]
+        halves = [half for half in np.split(lengths, [self.source_rows], axis=1) if half.size]
+        together, apart = (sum(x.max(1).sum() * x.shape[1] for x in parts) for parts in ([lengths], halves))
+        return float(1 - lengths.sum() / together), float(1 - lengths.sum() / apart)
 
     def _sources(self, rows: int) -> np.ndarray:
         """(updates, rows) source indices of this epoch."""

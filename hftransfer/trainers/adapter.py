@@ -25,12 +25,13 @@ from ..objectives.label_shift import LabelShift
 from ..objectives.schedules import Schedule
 from .chunks import in_chunks
 from .inputs import JointRows, ObjectiveInputs
-from .pairs import attention_pairs, layer_pairs
+from .pairs import ATTENTION, attention_pairs, layer_pairs
 from .rerun import TargetRerun
 from .teachers import Anchors, Taught
+from .turns import Span, in_turn, is_rows
 
 IGNORE = -100
-MAP, ATTENTION = "map:", "attention"  # what is taken from a forward beside the features
+MAP = "map:"  # what is taken from a forward beside the features
 
 
 @dataclass
@@ -75,6 +76,7 @@ class DomainAdapter(nn.Module):
         anchors: teachers and start weights that objectives ask for. Only their mark is part of this module.
         forward_rows: how many rows the model runs on at a time while training; all of a batch when `None`.
         batch_norm_mix: chooses the channels of batch norms that use their running statistics while training.
+        by_domain: run the model on source rows and on the others in turn, each without the other's padding.
     """
 
     accepts_loss_kwargs = False  # for transformers' Trainer: this loss is a per-batch mean of its own
@@ -99,6 +101,7 @@ class DomainAdapter(nn.Module):
         anchors: Anchors | None = None,
         forward_rows: int | None = None,
         batch_norm_mix: ChannelMix | None = None,
+        by_domain: bool = False,
     ):
         super().__init__()
         self.model = model
@@ -121,7 +124,7 @@ class DomainAdapter(nn.Module):
             self.anchor_mark = anchors.mark
             compared = {i for indices in anchors.depths.values() for i in indices}
             self.map_taps = {i: LayerTap(model, f"hidden:{i}") for i in sorted(compared)}
-        self.batch_norm_mix = batch_norm_mix
+        self.batch_norm_mix, self.by_domain = batch_norm_mix, by_domain
         self.register_buffer("progress", torch.zeros(()))
         self.register_buffer("source_weights", torch.tensor(list(source_weights)), persistent=False)
 
@@ -156,6 +159,7 @@ class DomainAdapter(nn.Module):
         num_source: int | None = None,
         word_mask: torch.Tensor | None = None,
         num_items: torch.Tensor | None = None,
+        spans: Sequence[Span] | None = None,
         **inputs: Any,
     ) -> Any:
         """Runs a joint batch when `domain` is given, the plain model otherwise.
@@ -166,6 +170,7 @@ class DomainAdapter(nn.Module):
             num_source: how many rows are source.
             word_mask: (rows, tokens), tagging only: 1 on first sub-words.
             num_items: labelled items that the task loss is divided by; the batch's own count when `None`.
+            spans: which positions of source rows, and of the others, are not padding; for `by_domain`.
             **inputs: model inputs of all rows; the target's second views may follow them.
         """
         if domain is None:
@@ -173,7 +178,7 @@ class DomainAdapter(nn.Module):
         batch_inputs, inputs = inputs, without_readings(inputs)  # teachers may have a reading of their own
         rows = len(domain)
         n = rows if num_source is None else num_source
-        logits, seen = self._run(inputs, n, rows)
+        logits, seen = self._run(inputs, n, rows, spans)
         features = {where: seen[where] for where in (HEAD, *self.layer_taps)}
         taught = [] if self.anchors is None else self.anchors.teach(batch_inputs, n, rows)
         if labels is None:
@@ -203,23 +208,20 @@ class DomainAdapter(nn.Module):
         values = torch.stack([p.detach().float() for p in parts])
         return AdaptationOutput(total, logits[:rows], values, _extent(features[HEAD], logits, n, rows))
 
-    def _run(self, inputs: dict[str, Any], n: int, rows: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    def _run(
+        self, inputs: dict[str, Any], n: int, rows: int, spans: Sequence[Span] | None
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Logits and features of source, target and, if some objective wants it, the target's second view."""
-        if self.wants_view and not any(_is_rows(v, 2 * rows - n) for v in inputs.values()):  # they may bring it along
-            inputs = {k: torch.cat([v, v[n:]]) if _is_rows(v, rows) else v for k, v in inputs.items()}
+        if self.wants_view and not any(is_rows(v, 2 * rows - n) for v in inputs.values()):  # they may bring it along
+            inputs = {k: torch.cat([v, v[n:]]) if is_rows(v, rows) else v for k, v in inputs.items()}
         if self.batch_norm_mix is not None and self.training:
             with self.batch_norm_mix.mixing(self.model):
                 return self._forward(inputs)
-        if self.batch_norm != "separate" or n == rows:
+        separate = self.batch_norm == "separate"
+        if n == rows or not (separate or self.by_domain):
             return self._forward(inputs)
-        outs: list[Any] = []
-        for part in (slice(0, n), slice(n, None)):
-            total = next(len(v) for v in inputs.values() if isinstance(v, torch.Tensor))
-            half = {k: v[part] if _is_rows(v, total) else v for k, v in inputs.items()}
-            with nullcontext() if outs else unrecorded(self.model):  # what is kept, saved and used are the target's
-                outs.append(self._forward(half))
-        (logits, features), (more_logits, more) = outs
-        return torch.cat([logits, more_logits]), {k: torch.cat([v, more[k]]) for k, v in features.items()}
+        # Of batch norm's statistics, the target's are kept, saved and used.
+        return in_turn(self._forward, inputs, n, spans, unrecorded(self.model) if separate else nullcontext())
 
     def _forward(self, inputs: dict[str, Any]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         if self.forward_rows is None:
@@ -326,7 +328,7 @@ class DomainAdapter(nn.Module):
         rows: int,
     ) -> TargetRerun:
         both = rows, 2 * rows - n  # with second views, if the batch brought them along
-        target = {k: v[n:rows] if _is_rows(v, both[0]) or _is_rows(v, both[1]) else v for k, v in inputs.items()}
+        target = {k: v[n:rows] if is_rows(v, both[0]) or is_rows(v, both[1]) else v for k, v in inputs.items()}
         words = None if word_mask is None else word_mask[n:rows]
         return TargetRerun(self.model, target, words, precision, partial(self._take, target))
 
@@ -335,7 +337,3 @@ def _extent(features: torch.Tensor, logits: torch.Tensor, n: int, rows: int) -> 
     """What to look at when a part breaks: which domain ran away, and whether before the head or in it."""
     sides = [x.detach()[part] for x in (features, logits) for part in (slice(0, n), slice(n, rows))]
     return torch.stack([x.abs().amax().float() if x.numel() else x.new_zeros((), dtype=torch.float) for x in sides])
-
-
-def _is_rows(value: Any, rows: int) -> bool:
-    return isinstance(value, torch.Tensor) and value.ndim > 0 and len(value) == rows

@@ -98,6 +98,12 @@ class AdaptationConfig(TrainingArguments):
         "Adaptation",
         "Run the model on so many rows at a time and once more for the gradient: huge batches on little memory.",
     )
+    forward_by_domain: bool = _option(
+        False,
+        "Adaptation",
+        "Run the model on source rows and on target rows in turn, each padded to its own longest: for texts whose "
+        "length differs much between the domains. The plan says what it saves.",
+    )
     batch_norm: Literal["joint", "separate", "frozen", "stochastic"] = _option(
         "joint",
         "Adaptation",

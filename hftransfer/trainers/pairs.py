@@ -12,6 +12,8 @@ from ..objectives.base import LayerPair
 if TYPE_CHECKING:
     from .teachers import Taught
 
+ATTENTION = "attention"  # what a forward's last attention is called beside its features
+
 
 def positions_of(inputs: Mapping[str, Any], x: torch.Tensor) -> torch.Tensor:
     """(rows, positions) shares of a row's positions, 0 on padding."""

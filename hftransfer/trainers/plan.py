@@ -20,6 +20,8 @@ from .optimizer import rates_of
 from .preparation import Prepared
 from .unfreezing import Phases, build_phases
 
+WORTH_IT = 0.15  # of the tokens: padding that a second call of the model would have to save before the plan says so
+
 
 def plan(args: AdaptationConfig, prepared: Prepared) -> dict[str, Any]:
     """Sizes, labels, what moves, objectives, steps and where the result goes, without training.
@@ -40,12 +42,20 @@ def plan(args: AdaptationConfig, prepared: Prepared) -> dict[str, Any]:
             rows[f"source {name}"] = f"{size:,} labelled rows"
         rows["target"] = f"{train.num_target:,} unlabelled rows" if train.num_target else "none"
         sampler = PairedBatchSampler(
-            train, args.per_device_train_batch_size, args.target_ratio, chunks, args.epoch_by, args.balance_sources
+            train,
+            args.per_device_train_batch_size,
+            args.target_ratio,
+            chunks,
+            args.epoch_by,
+            args.balance_sources,
+            args.length_aware,
         )
         epochs = args.num_train_epochs
         steps = args.max_steps if args.max_steps > 0 else math.ceil(epochs * sampler.updates)
         rows["batch"] = f"{sampler.source_rows} source + {sampler.target_rows} target rows, x {chunks} an update"
         rows["steps"] = f"{steps:,} updates ({sampler.updates:,} an epoch)"
+        if (padding := sampler.padding()) is not None:
+            rows["padding"] = _padding(*padding, args.forward_by_domain)
     else:
         rows["source"], rows["target"] = ", ".join(prepared.source_names) + " (streams)", "a stream"
         rows["steps"] = f"{args.max_steps:,} updates"
@@ -103,6 +113,13 @@ def policy_rows(model: Any, args: AdaptationConfig | None = None) -> list[Policy
         rate, decay = model.args.learning_rate * model.args.objective_lr_multiplier, model.args.weight_decay
         rows.append(PolicyRow("objectives", sum(own), sum(own), rate, decay, "full", "start" if model.phases else ""))
     return rows
+
+
+def _padding(together: float, apart: float, by_domain: bool) -> str:
+    if by_domain:
+        return f"{100 * apart:.0f} % of the tokens ({100 * together:.0f} % if both domains ran together)"
+    hint = f"; {100 * apart:.0f} % with forward_by_domain" if together - apart >= WORTH_IT else ""
+    return f"{100 * together:.0f} % of the tokens{hint}"
 
 
 def _rows(

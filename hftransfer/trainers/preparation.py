@@ -152,7 +152,7 @@ def prepare(
     else:
         train = PairedDataset(encoded, target, encoder.draws)
 
-    collator = AdaptationCollator(training, space, _wants_two_views(args))
+    collator = AdaptationCollator(training, space, _wants_two_views(args), args.forward_by_domain)
     prepare_batch_norm(model, args, target, peft_config is not None)
     head = find_head(model, _probe(encoded, collator))
     if args.freeze != "none" and (peft_config is not None or adapters.is_peft(model)):

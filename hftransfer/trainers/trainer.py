@@ -35,6 +35,7 @@ from .publishing import Publishing
 from .rerun import check_rerun
 from .selecting import check_measure, check_selection
 from .teachers import build_anchors
+from .turns import check_turns
 from .unfreezing import Unfreezing, build_phases, check_wrapping
 
 logger = logging.getLogger(__name__)
@@ -111,6 +112,7 @@ class AdaptationTrainer(PlainCheckpoints, Publishing, Optimizing, Trainer):
         if compute_metrics is None and kwargs.get("preprocess_logits_for_metrics") is None:
             check_measure(args, ready.space, ready.evaluation)
         check_chunks(ready.model, args.forward_rows, args.batch_norm)
+        check_turns(ready.model, args.forward_by_domain, args.batch_norm)
         specs = args.objective_specs()
         _check_task(specs, ready.space)
         check_rerun(ready, args)
@@ -141,6 +143,7 @@ class AdaptationTrainer(PlainCheckpoints, Publishing, Optimizing, Trainer):
             anchors,
             args.forward_rows,
             build_mix(ready.model, args),
+            args.forward_by_domain,
         )
         if args.recomputes_activations and hasattr(ready.model, "peft_config"):
             ready.model.enable_input_require_grads()

@@ -35,6 +35,18 @@ def test_a_training_batch_is_padded_to_its_longest_row_and_says_whose_row_is_who
     assert "length" not in batch
 
 
+@pytest.mark.parametrize(("side", "spans"), [("right", [(0, 3), (0, 5)]), ("left", [(2, 5), (0, 5)])])
+def test_by_domain_a_batch_says_which_positions_each_half_uses(side, spans):
+    tokenizer = tiny.tokenizer()
+    tokenizer.padding_side = side
+    by_domain = AdaptationCollator(TextEncoder(tokenizer, CLASSES), CLASSES, by_domain=True)
+    rows = [row(3, labels=2, domain=0), row(2, labels=0, domain=0), row(4, domain=-1), row(5, domain=-1)]
+    assert by_domain(rows)["spans"] == spans
+    assert "spans" not in by_domain(rows[:2])  # one domain is as wide as its batch
+    assert "spans" not in by_domain([row(3, labels=2)])
+    assert "spans" not in collator()(rows)
+
+
 def test_an_evaluation_batch_has_no_domain():
     batch = collator()([row(3, labels=2), row(5, labels=0)])
     assert set(batch) == {"input_ids", "attention_mask", "labels"}

@@ -238,3 +238,21 @@ def test_the_trainer_goes_from_epoch_to_epoch(tmp_path):
         [r["input_ids"] for r in run.train_dataset.__getitems__(b)] for e in (0, 1) for b in epoch_of(sampler, e)
     ]
     assert seen == expected
+
+
+@pytest.mark.parametrize("target", [None, 30])
+def test_padding_is_what_batches_have(target):
+    data = paired((40, 25), target)
+    sampler = PairedBatchSampler(data, 4, ratio=1.5, chunks=2)
+    real = together = apart = 0
+    for batch in sampler:
+        lengths = [int(data.lengths[i]) for i in batch]
+        real, together = real + sum(lengths), together + max(lengths) * len(lengths)
+        apart += sum(max(half) * len(half) for half in (lengths[:4], lengths[4:]) if half)
+    assert sampler.padding() == pytest.approx((1 - real / together, 1 - real / apart))
+    assert (sampler.padding()[0] == sampler.padding()[1]) == (target is None)
+
+
+def test_rows_without_length_have_no_padding():
+    rows = Dataset.from_dict({"number": [1, 2, 3]})
+    assert PairedBatchSampler(PairedDataset({"s": rows}, rows), 2).padding() is None

@@ -57,6 +57,7 @@ VARIANTS = {
     "deepjdot_sinkhorn": {"kind": "deepjdot", "regularization": 0.1},
     "dann_each": {"kind": "dann", "sources": "each"},
     "mmd_hidden": {"kind": "mmd", "features": "hidden:0"},
+    "mmd_by_domain": {"kind": "mmd"},  # source and target in two calls of the model
     "mmd_label_shift": {"kind": "mmd"},  # with class weights that are estimated anew at each step
     "cdan_randomized": {"kind": "cdan", "randomized": True, "random_dim": 64},
     "cdan_e_tllib": {"kind": "cdan_e", "peer": "tllib"},
@@ -100,6 +101,7 @@ def build(task: str, name: str) -> DomainAdapter:
         label_shift=shift,
         weigh_task=True,
         anchors=anchored,
+        by_domain=name.endswith("by_domain"),
     ).train()
     adapter.progress.fill_(0.3)
     return adapter
@@ -108,7 +110,7 @@ def build(task: str, name: str) -> DomainAdapter:
 def batches(task: str, step: int) -> tuple[dict, list[dict]]:
     """The union batch, and each process's share of it, padded by itself."""
     space = LabelSpace(TASKS[task], tiny.LABELS)
-    collate = AdaptationCollator(TextEncoder(tiny.tokenizer(), space), space)
+    collate = AdaptationCollator(TextEncoder(tiny.tokenizer(), space), space, by_domain=True)
     source, target = (encoded(task, WORLD * ROWS, seed=10 * step + k, labelled=k == 0) for k in (0, 1))
     union = collate([*source, *target])
     shares = [collate([*source[r : r + ROWS], *target[r : r + ROWS]]) for r in range(0, WORLD * ROWS, ROWS)]
