@@ -25,6 +25,7 @@ KEYS = {
     "policies": "names to settings such as {freeze: head} or {lora: {r: 8}}; {full: {}} when absent",
     "training": "settings of all cells",
     "target_trained": "add a row trained on the target's labels; false when absent",
+    "control": "add a row that runs target rows beside the source's and asks nothing of them; false when absent",
     "metric": "which one is shown: accuracy (when absent), macro_f1, micro_f1 or pearson",
 }
 SHIFT_KEYS = ("source", "target", "test", "validation_fraction")
@@ -109,7 +110,7 @@ def read_benchmark(path: Path) -> Benchmark:
     Raises:
         ValueError: with one clear message.
     """
-    from ..reporting.benchmark import BASELINE, METRICS, ORACLE
+    from ..reporting.benchmark import BASELINE, CONTROL, METRICS, ORACLE
 
     given = read_yaml(path)
     for key in given:
@@ -130,18 +131,21 @@ def read_benchmark(path: Path) -> Benchmark:
     methods: dict[str, dict[str, Any]] = {BASELINE: {}}
     for name, where, value in _named(path, given, "methods"):
         methods[name] = _method(where, value)
-        if name == ORACLE:
-            raise ValueError(f"{where}: the name is taken; `target_trained: true` adds that row.")
+        if name in (ORACLE, CONTROL):
+            key = "target_trained" if name == ORACLE else "control"
+            raise ValueError(f"{where}: the name is taken; `{key}: true` adds that row.")
         if name == BASELINE and methods[name]["objectives"]:
             raise ValueError(f"{where}: that row trains on the source alone; it has no objectives.")
+    if given.get("control"):
+        methods = {BASELINE: methods.pop(BASELINE), CONTROL: {}, **methods}
     if given.get("target_trained"):
         methods[ORACLE] = {}
     combinations = product(shifts.items(), seeds, (policies or {"full": {"lora": None}}).items(), methods.items())
     cells = []
     for (shift, domains), seed, (policy, moving), (method, own) in combinations:
-        role = method if method in (BASELINE, ORACLE) else "method"
+        role = method if method in (BASELINE, CONTROL, ORACLE) else "method"
         config = {**DEFAULTS, **common, **domains["config"], **moving.get("config", {}), **own, "seed": seed}
-        if role != "method":  # these two read one domain only
+        if role != "method":  # nothing is asked of the target
             config |= {"objectives": None, "label_shift": "none", "adabn": False, "reveal_target_labels": 0}
         if role == ORACLE:  # no source is left to choose a checkpoint by
             config |= {"load_best_model_at_end": False, "metric_for_best_model": None}

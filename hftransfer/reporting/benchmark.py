@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 BASELINE = "source-only"
+CONTROL = "no objective"  # target rows run beside the source's, and nothing is asked of them
 ORACLE = "target-trained"
 METRICS = ("accuracy", "macro_f1", "micro_f1", "pearson")  # worth a column; of all, more is better
 HARM = 0.005  # a cell did harm when its target is further than this below source-only of the same seed

@@ -20,7 +20,7 @@ from ..data.labels import LabelSpace
 from ..data.loading import Shift, load_shift
 from ..data.pairing import PairedBatchSampler, PairedDataset
 from ..objectives.registry import build_objectives
-from ..reporting.benchmark import ORACLE
+from ..reporting.benchmark import CONTROL, ORACLE
 from .config import AdaptationConfig
 from .preparation import Prepared, prepare
 from .selecting import check_measure, check_selection
@@ -34,14 +34,16 @@ def run_cell(settings: Mapping[str, Any], config: AdaptationConfig) -> dict[str,
 
     Args:
         settings: `model`, `model_kwargs`, `source`, `target`, `test`, `validation_fraction`, `lora`, `role`
-            (`"source-only"`, `"target-trained"` or `"method"`) and, if it is not the model's own, `processor`.
+            (`"source-only"`, `"no objective"`, `"target-trained"` or `"method"`) and, if it is not the model's own,
+            `processor`.
         config: the rest.
 
     Returns:
         Every metric of the test sets, the target's marked oracle; seconds of training, peak memory, versions.
     """
     data = _load(settings, config)
-    train, target = data.train, data.target if _reads_target(config) else None
+    reads_target = settings["role"] == CONTROL or _reads_target(config)
+    train, target = data.train, data.target if reads_target else None
     if settings["role"] == ORACLE:
         train = {"source": data.target}
     if target is None and config.max_steps <= 0:

@@ -92,6 +92,17 @@ def test_a_run_in_its_parts(here, world, capsys, monkeypatch):
     assert "There is no picture. Pictures need matplotlib: `pip install 'hftransfer[plots]'` installs it." in said
 
 
+def test_the_control_runs_target_rows_and_asks_nothing_of_them(here, world):
+    """It is what any method comes to whose weight is next to nothing, and not source-only."""
+    assert run(here, world, control=True, methods={"hardly": {"mmd": 1e-12}}) == 0
+    assert here.started == ["source-only", "no objective", "hardly"]
+    rows = {row["method"]: row for row in read_results(here.out / "results.jsonl")}
+    assert len({row["updates"] for row in rows.values()}) == 1
+    losses = {name: row["target_oracle_loss"] for name, row in rows.items()}
+    assert losses["no objective"] == pytest.approx(losses["hardly"], rel=1e-6)
+    assert losses["no objective"] != pytest.approx(losses["source-only"], rel=1e-5)
+
+
 def test_a_changed_setting_runs_its_cells_again_and_keeps_the_old_lines(here, world):
     keys = {"seeds": [1, 2], "policies": {"head": {"freeze": "head"}}}
     assert run(here, world, "--only", "seed=1", **keys) == 0
@@ -206,6 +217,7 @@ WRONG_FILE = {
         {"methods": {"m": {"objectives": None, "max_step": 3}}}, "m: unknown key 'max_step'. Did you mean 'max_steps'",
     ),
     "the oracle's name": ({"methods": {"target-trained": None}}, "the name is taken; `target_trained: true` adds"),
+    "the control's name": ({"methods": {"no objective": None}}, "the name is taken; `control: true` adds that row."),
     "the baseline's": ({"methods": {"source-only": {"mmd": 1}}}, "that row trains on the source alone"),
     "a policy": ({"policies": {"p": {"freezee": "head"}}}, "p: unknown key 'freezee'. Did you mean 'freeze'"),
     "lora": ({"policies": {"p": {"lora": {"rr": 8}}}}, "policies: p: lora: unknown key 'rr'."),
@@ -331,7 +343,7 @@ def test_the_page_lists_the_keys_and_says_what_you_are_told(here, world, capsys)
     assert len(read_benchmark(Path("mine.yaml")).cells) == 2 * 3 * 3  # shifts, methods with source-only, seeds
     Path("mine.yaml").write_text(example)
     cells = read_benchmark(Path("mine.yaml")).cells
-    assert len(cells) == 2 * 5 * 2 * 3  # shifts, methods with the two that are added, policies, seeds
+    assert len(cells) == 2 * 6 * 2 * 3  # shifts, methods with the three that are added, policies, seeds
 
     messages = re.findall(r"^```text\n(.*?)\n^```", page, re.S | re.M)
     good = yaml.safe_load(example)
