@@ -22,6 +22,7 @@ class RunningParts:
 
     def __init__(self, accelerator: Any):
         self.accelerator = accelerator
+        self.spoke: dict[str, bool] = {}  # whether a part was ever anything but 0
         self.clear()
 
     def clear(self) -> None:
@@ -48,7 +49,14 @@ class RunningParts:
         mean = self.total / self.count
         if self.accelerator.num_processes > 1:
             mean = self.accelerator.reduce(mean, "mean")
-        return dict(zip(names, mean.tolist(), strict=True))
+        means = dict(zip(names, mean.tolist(), strict=True))
+        self.spoke = {name: self.spoke.get(name, False) or value != 0 for name, value in means.items()}
+        return means
+
+    @property
+    def silent(self) -> list[str]:
+        """Parts that were 0 in every forward so far, of those that have been averaged."""
+        return [name for name, spoke in self.spoke.items() if not spoke]
 
     def check(self, means: dict[str, float], step: int) -> None:
         """Names the part that broke first: one step later, all of them are broken.

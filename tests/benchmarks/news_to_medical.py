@@ -19,8 +19,10 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+CONTROL = "no objective"  # target rows run beside the source's, and nothing is asked of them
 METHODS = {
     "source-only": {},
+    CONTROL: {},
     "mmd": {"mmd": 1.0},
     "dann": {"dann": 1.0},
     "cdan": {"cdan": 1.0},
@@ -106,7 +108,7 @@ def run_cell(
         "sentence-transformers/all-MiniLM-L6-v2",
         args,
         train_dataset=source,
-        target_dataset=target if METHODS[method] or method in MORE else None,
+        target_dataset=target if METHODS[method] or method in MORE or method == CONTROL else None,
         eval_dataset={"source": source_held, "target": target_held},
         peft_config=LoraConfig(r=8, lora_alpha=16) if policy == "lora" else None,
     )

@@ -3,7 +3,7 @@
     python tests/benchmarks/side_by_side.py docs/results/catalogue_digits.jsonl --shift "USPS to MNIST"
 
 Columns called oracle read target labels. A method harms in a seed where its target ends more than half a point below
-source-only with the same seed.
+source-only with the same seed. Where the control was run, gains over it stand beside those over source-only.
 """
 
 from __future__ import annotations
@@ -14,18 +14,10 @@ import statistics
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from hftransfer.reporting.benchmark import BASELINE, HARM
+from hftransfer.reporting.benchmark import BASELINE, CONTROL, HARM
 
-COLUMNS = (
-    "method",
-    "seeds",
-    "source acc",
-    "target acc (oracle)",
-    "by seed, against source-only",
-    "harmed",
-    "target diversity",
-)
 TARGET = "target_oracle_accuracy"
+Cells = Mapping[int, Mapping]  # of one method, by seed
 
 
 def spread(values: Iterable[float]) -> str:
@@ -34,20 +26,23 @@ def spread(values: Iterable[float]) -> str:
     return f"{statistics.mean(values):.1f}" + (f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else "")
 
 
-def line(method: str, cells: Mapping[int, Mapping], base: Mapping[int, Mapping]) -> list[str]:
-    """A row of the table, of one method's cells and source-only's, by seed."""
-    gains = [cells[seed][TARGET] - base[seed][TARGET] for seed in sorted(cells) if seed in base]
-    harmed = sum(gain < -HARM - 1e-9 for gain in gains)
-    own = method == BASELINE
-    return [
-        method,
-        str(len(cells)),
-        spread(row["source_accuracy"] for row in cells.values()),
-        spread(row[TARGET] for row in cells.values()),
-        "" if own else ", ".join(f"{100 * gain:+.1f}" for gain in gains),
-        "" if own else f"{harmed} of {len(gains)}",
-        spread(row["target_diversity"] for row in cells.values()),
-    ]
+def gains(cells: Cells, base: Cells) -> list[float]:
+    return [cells[seed][TARGET] - base[seed][TARGET] for seed in sorted(cells) if seed in base]
+
+
+def line(method: str, methods: Mapping[str, Cells]) -> dict[str, str]:
+    """A row of the table."""
+    cells, found = methods[method], {"method": method, "seeds": str(len(methods[method]))}
+    found["source acc"] = spread(row["source_accuracy"] for row in cells.values())
+    found["target acc (oracle)"] = spread(row[TARGET] for row in cells.values())
+    for base in (BASELINE, CONTROL):
+        if base in methods:
+            signed = ", ".join(f"{100 * gain:+.1f}" for gain in gains(cells, methods[base]))
+            found[f"by seed, against {base}"] = signed if method != base else ""
+    lost = [gain < -HARM - 1e-9 for gain in gains(cells, methods.get(BASELINE, {}))]
+    found["harmed"] = f"{sum(lost)} of {len(lost)}" if method != BASELINE else ""
+    found["target diversity"] = spread(row["target_diversity"] for row in cells.values())
+    return found
 
 
 def table(rows: Iterable[Mapping]) -> str:
@@ -57,9 +52,9 @@ def table(rows: Iterable[Mapping]) -> str:
         if row["status"] == "done":
             methods.setdefault(row["method"], {})[row["seed"]] = row
     means = {method: statistics.mean(row[TARGET] for row in cells.values()) for method, cells in methods.items()}
-    order = sorted(methods, key=lambda method: -means[method])
-    lines = [COLUMNS, ["---"] * len(COLUMNS), *(line(m, methods[m], methods.get(BASELINE, {})) for m in order)]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    lines = [line(method, methods) for method in sorted(methods, key=lambda method: -means[method])]
+    cells = [list(lines[0]), ["---"] * len(lines[0]), *(list(found.values()) for found in lines)]
+    return "\n".join(f"| {' | '.join(words)} |" for words in cells)
 
 
 def main() -> None:

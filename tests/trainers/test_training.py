@@ -135,6 +135,15 @@ class Syncs(TorchDispatchMode):
         return noting
 
 
+@pytest.mark.parametrize(("threshold", "said"), [(1.0, True), (0.0, False)])
+def test_an_objective_that_never_acts_is_named(tmp_path, caplog, threshold, said):
+    """No prediction of an untrained model is that sure, so no target row has a pseudo-label."""
+    objectives = {"mmd": 1.0, "wary": {"kind": "supcon", "threshold": threshold}}
+    runs.trainer(tmp_path, objectives=objectives).train()
+    assert ("wary was 0 in every step" in caplog.text) == said
+    assert "mmd was 0" not in caplog.text
+
+
 @pytest.mark.parametrize("tagging", [False, True], ids=["sequences", "words"])
 @pytest.mark.parametrize("kind", [name for name in REGISTRY if name not in ("strength", "breaking", *WAITS)])
 def test_the_device_is_waited_for_once_a_log_not_once_a_step(kind, tagging, tmp_path, monkeypatch):

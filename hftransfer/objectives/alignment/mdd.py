@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -39,7 +39,7 @@ class MDD(Objective):
     """
 
     paper = "Zhang et al., Bridging Theory and Algorithm for Domain Adaptation, ICML 2019"
-    default_schedule = GENTLE
+    default_schedule: ClassVar = GENTLE | {"peak": 0.03}  # 0.1 kept a pretrained encoder from learning its source
     search = SEARCH | {"margin": Range(1.0, 8.0)}
 
     def __init__(
