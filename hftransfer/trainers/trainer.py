@@ -326,10 +326,8 @@ class AdaptationTrainer(PlainCheckpoints, Publishing, Optimizing, Trainer):
                 self.accelerator.unwrap_model(self.model, keep_torch_compile=False), self.prepared, self.args
             )
         output = super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
-        for name in self._parts.silent:
-            logger.warning(
-                "%s was 0 in every step: it asked nothing of the model. If it has a threshold, lower it.", name
-            )
+        for name in self._parts.silent if self.is_world_process_zero() else ():
+            logger.warning("%s was 0 in every step and asked nothing of the model. Lower its threshold, if any.", name)
         if self.args.label_shift_task == "bias":
             correct_bias(self.accelerator.unwrap_model(self.model, keep_torch_compile=False))
         if self.args.adabn:
