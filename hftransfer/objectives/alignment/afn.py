@@ -32,7 +32,7 @@ class AFN(Objective):
     """
 
     paper = "Xu et al., Larger Norm More Transferable: An Adaptive Feature Norm Approach, ICCV 2019"
-    default_schedule: ClassVar = GENTLE | {"peak": 0.01}  # 0.1 left a pretrained encoder with one class in three right
+    default_schedule: ClassVar = GENTLE | {"peak": 0.01}  # at 0.1 a pretrained encoder lost its source
     search: ClassVar = {"weight": Range(0.1, 10.0, log=True), "delta": Range(0.1, 2.0)}
 
     def __init__(self, delta: float = 1.0, peer: Literal["tllib"] | None = None):
