@@ -150,8 +150,7 @@ def main() -> None:
         "mobilenet": args.mobilenet,
     }
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    lines = args.out.read_text().splitlines() if args.out.exists() else []
-    rows = [{"mobilenet": SMALLEST, **json.loads(line)} for line in lines]  # earlier lines do not say
+    rows = [json.loads(line) for line in args.out.read_text().splitlines()] if args.out.exists() else []
     for seed in args.seeds:
         for method in args.methods:
             key = {**shown, "method": method, "seed": seed}

@@ -1,6 +1,7 @@
-"""The tables of docs/all_objectives.md, from result files of recipes/benchmark.py; nothing is run.
+"""Tables of docs, from result files of recipes/benchmark.py and of the scripts here; nothing is run.
 
     python tests/benchmarks/side_by_side.py docs/results/catalogue_digits.jsonl --shift "USPS to MNIST"
+    python tests/benchmarks/side_by_side.py docs/results/images.jsonl --across task --where epochs=10.0
 
 Columns called oracle read target labels. A method harms in a seed where its target ends more than half a point below
 source-only with the same seed. Where the control was run, gains over it stand beside those over source-only.
@@ -57,12 +58,37 @@ def table(rows: Iterable[Mapping]) -> str:
     return "\n".join(f"| {' | '.join(words)} |" for words in cells)
 
 
+def across(rows: Iterable[Mapping], key: str) -> str:
+    """Target accuracy of all methods (down), for each value of `key` (across). A cell of fewer seeds than most says so."""
+    cells: dict[tuple, list[float]] = {}
+    for row in rows:
+        cells.setdefault((row["method"], row[key]), []).append(row[TARGET])
+    usual = statistics.mode(map(len, cells.values()))
+
+    def show(method: str, value: str) -> str:
+        scores = cells.get((method, value), [])
+        return (spread(scores) if scores else "") + (f" ({len(scores)})" if 0 < len(scores) != usual else "")
+
+    methods, values = (list(dict.fromkeys(names)) for names in zip(*cells, strict=True))
+    lines = [["method", *values], ["---"] * (1 + len(values)), *([m, *(show(m, v) for v in values)] for m in methods)]
+    return "\n".join(f"| {' | '.join(words)} |" for words in lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path, help="a results.jsonl")
     parser.add_argument("--shift", help="one of several in the file")
+    parser.add_argument("--across", metavar="KEY", help="target accuracy alone, a column for each value of this")
+    parser.add_argument("--where", nargs="+", default=[], metavar="KEY=VALUE", help="only lines that say so")
     args = parser.parse_args()
     rows = [json.loads(text) for text in args.results.read_text().splitlines()]
+    for key, value in (pair.split("=", 1) for pair in args.where):
+        rows = [row for row in rows if str(row.get(key)) == value]
+    if not rows:
+        parser.error(f"no line of {args.results} says {' and '.join(args.where)}")
+    if args.across:
+        print(across(rows, args.across))
+        return
     shifts = sorted({row["shift"] for row in rows})
     for shift in [args.shift] if args.shift else shifts:
         print(f"**{shift.replace(' to ', ' → ')}**\n\n{table(row for row in rows if row['shift'] == shift)}\n")
