@@ -59,7 +59,7 @@ def table(rows: Iterable[Mapping]) -> str:
 
 
 def across(rows: Iterable[Mapping], key: str) -> str:
-    """Target accuracy of all methods (down), for each value of `key` (across). A cell of fewer seeds than most says so."""
+    """Target accuracy of the methods, for each value of `key`; how many seeds, where they are not as many as usual."""
     cells: dict[tuple, list[float]] = {}
     for row in rows:
         cells.setdefault((row["method"], row[key]), []).append(row[TARGET])
