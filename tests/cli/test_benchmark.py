@@ -362,7 +362,7 @@ def test_the_page_lists_the_keys_and_says_what_you_are_told(here, world, capsys)
 
 def test_the_shipped_file_is_readable():
     benchmark = read_benchmark(RECIPE.parent / "configs" / "benchmark_sample.yaml")
-    assert len(benchmark.cells) == 4 * 3
+    assert len(benchmark.cells) == 6 * 3
     assert {cell.settings["source"]["source"] for cell in benchmark.cells} == {"sample"}
 
 
