@@ -40,6 +40,9 @@ SCHEDULES: dict[str, Callable[..., torch.Tensor]] = {"constant": constant, "line
 # own source (press releases -> PubMed, batch 16), at a tenth under three. Weight 1 means this unless the user says so.
 GENTLE: dict[str, Any] = {"name": "warm_start", "peak": 0.1}
 
+# Of those that took more than that at a tenth, or left the target's predictions far less decided.
+GENTLER: dict[str, Any] = GENTLE | {"peak": 0.03}
+
 
 def get_schedule(spec: str | Mapping[str, Any]) -> Schedule:
     """A schedule by name, or by `{"name": "warm_start", "gamma": 5.0, "peak": 0.1}`; `peak` is its value at the end.
