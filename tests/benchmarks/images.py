@@ -36,7 +36,6 @@ METHODS: dict[str, dict] = {
     "mcc": {"mcc": 1.0},
     **{kind: {kind: 1.0} for kind in ("im", "dsan", "cmd", "prototype", "mdd")},  # the best on digits
     "cmd, peak 0.1": {"cmd": {"weight": 1.0, "schedule": {"name": "warm_start", "peak": 0.1}}},
-    "mdd, peak 0.03": {"mdd": {"weight": 1.0, "schedule": {"name": "warm_start", "peak": 0.03}}},
     "mdd, peak 0.1": {"mdd": {"weight": 1.0, "schedule": {"name": "warm_start", "peak": 0.1}}},
     "coral, weight 1000": {"coral": 1000.0},
     "dann, full strength": {"dann": {"weight": 1.0, "schedule": "warm_start"}},
