@@ -188,6 +188,10 @@ def test_ddp_does_not_wait_for_parameters_without_a_say(family, tmp_path):
         assert freeze_idle(model, find_head(model, BATCH)) > 0
         train(nn.parallel.DistributedDataParallel(model))
     finally:
+        # What the failed reduction left in flight ends first: a thread of the group may need the GIL, and the group's
+        # destructor, which would run with the last reducer, waits for the thread while it holds the GIL.
+        dist.barrier()
+        waiting = None
         dist.destroy_process_group()
 
 
