@@ -1,0 +1,154 @@
+"""List of a checkpoint's files, with sizes and digests, so that damage is named before a run goes on from it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import zipfile
+from pathlib import Path
+from typing import Any
+
+STATE_FILE = "_adaptation_state.safetensors"  # objectives and progress: beside the model, in checkpoints only
+FILES = "_files.json"  # written last, so that a list without its files would be a lie
+UNLISTED = ("README.md", FILES)  # notes may be added
+STEP = re.compile(r"checkpoint-(\d+)")
+TRAINER_STATE = "trainer_state.json"
+ONLY_MODEL = (
+    "it was saved with save_only_model=True, without the optimizer and the schedule, so it can be loaded as a model "
+    "but not resumed"
+)
+
+
+def checkpoints(folder: str | Path) -> list[Path]:
+    """The checkpoints in a folder by step; `checkpoint-notes.txt` is none.
+
+    Example:
+        >>> [path.name for path in checkpoints("runs/mine")]
+        ['checkpoint-3', 'checkpoint-12']
+    """
+    root = Path(folder)
+    found = [path for path in root.iterdir() if STEP.fullmatch(path.name)] if root.is_dir() else []
+    return sorted((path for path in found if path.is_dir()), key=step_of)
+
+
+def step_of(checkpoint: Path) -> int:
+    """The number in a checkpoint's name."""
+    found = STEP.fullmatch(checkpoint.name)
+    return int(found[1]) if found else -1
+
+
+def is_ours(checkpoint: Path) -> bool:
+    """Whether hftransfer made it."""
+    return (checkpoint / FILES).is_file() or (checkpoint / STATE_FILE).is_file()
+
+
+def write_list(checkpoint: Path, resumable: bool) -> None:
+    """Lists what a checkpoint holds; the last thing that is written to it.
+
+    Args:
+        checkpoint: the folder, complete.
+        resumable: whether it has all that training goes on from.
+    """
+    files = {
+        path.relative_to(checkpoint).as_posix(): {"bytes": path.stat().st_size, "blake2b": digest(path)}
+        for path in sorted(checkpoint.rglob("*"))
+        if path.is_file() and path.name not in UNLISTED
+    }
+    text = json.dumps({"made_by": "hftransfer", "resumable": resumable, "files": files}, indent=1)
+    (checkpoint / FILES).write_text(text, encoding="utf-8")
+
+
+def fault(checkpoint: Path, digests: bool = True) -> str | None:
+    """What is wrong with a checkpoint, in words that go on after its name; `None` if training can go on from it.
+
+    Args:
+        checkpoint: the folder.
+        digests: read every file; otherwise their sizes are enough.
+    """
+    try:
+        listed = json.loads((checkpoint / FILES).read_text(encoding="utf-8"))
+        files = {str(name): (int(facts["bytes"]), facts["blake2b"]) for name, facts in listed["files"].items()}
+        resumable = bool(listed["resumable"])
+    except FileNotFoundError:
+        return _fault_without_list(checkpoint)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return f"its list of files, {FILES}, cannot be read"
+    for name, (size, expected) in files.items():
+        path = checkpoint / name
+        if not path.is_file():
+            return f"{name} is missing"
+        if (found := path.stat().st_size) != size:
+            return f"{name} is damaged: it has {found:,} bytes and was written with {size:,}"
+        if digests and digest(path) != expected:
+            return f"{name} is damaged: its content is not what was written"
+    return None if resumable else ONLY_MODEL
+
+
+def digest(path: Path) -> str:
+    """BLAKE2b of a file's content."""
+    summed = hashlib.blake2b(digest_size=16)
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            summed.update(block)
+    return summed.hexdigest()
+
+
+def _fault_without_list(checkpoint: Path) -> str | None:
+    """Of a checkpoint that an older version made: what is needed must be there and be whole as far as can be seen."""
+    names = [path.name for path in checkpoint.iterdir()]
+    sharded = any(re.match(r"pytorch_model_fsdp|global_step\d", name) for name in names)
+    if STATE_FILE not in names and not sharded:
+        return f"it has no {STATE_FILE}: it was not made by hftransfer"
+    needed = {
+        TRAINER_STATE: TRAINER_STATE in names,
+        "model.safetensors": sharded or _has_weights(checkpoint, names),
+        "optimizer.pt": any(re.match(r"optimizer|global_step\d", name) for name in names),
+        "scheduler.pt": "scheduler.pt" in names or any(re.match(r"global_step\d", name) for name in names),
+        "rng_state.pth": any(re.fullmatch(r"rng_state(_\d+)?\.pth", name) for name in names),
+    }
+    absent = [name for name, there in needed.items() if not there]
+    if set(absent) >= {"optimizer.pt", "scheduler.pt", "rng_state.pth"}:
+        return ONLY_MODEL
+    if absent:
+        return f"{absent[0]} is missing"
+    index = checkpoint / "model.safetensors.index.json"
+    if index.is_file():
+        shards = _json(index).get("weight_map", {}).values()
+        lost = [name for name in sorted(set(shards)) if name not in names]
+        if lost or not shards:
+            return f"{lost[0]} is missing" if lost else f"{index.name} is damaged"
+    for path in sorted(checkpoint.rglob("*")):
+        if path.is_file() and not _is_readable(path):
+            return f"{path.relative_to(checkpoint).as_posix()} is damaged"
+    return None
+
+
+def _has_weights(checkpoint: Path, names: list[str]) -> bool:
+    own = any(re.match(r"(adapter_)?model.*\.safetensors", name) for name in names)
+    return own or any(checkpoint.glob("*/adapter_model.safetensors"))
+
+
+def _is_readable(path: Path) -> bool:
+    """Whether a file that was cut off would show it: by its header, its directory at the end, or its last bracket."""
+    if path.suffix == ".safetensors":
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(str(path), framework="numpy") as file:
+                file.keys()
+        except (SafetensorError, OSError):
+            return False
+        return True
+    if path.suffix in (".pt", ".pth"):
+        return zipfile.is_zipfile(path)
+    return path.name != TRAINER_STATE or bool(_json(path))
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """A file's content; nothing if it is no JSON object."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

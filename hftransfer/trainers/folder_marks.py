@@ -1,0 +1,106 @@
+"""Marks of what hftransfer wrote to an output folder: only that is ever replaced."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from .checkpoint_files import checkpoints, digest, is_ours
+
+MARK = "_hftransfer.json"  # the underscore keeps it from being uploaded
+CARD, RESULTS = "README.md", "results.json"
+COMPARISON = "_source_only/results.json"  # of the model trained without the target, inside a run's folder
+ROWS = ("adapted", "source-only")  # of results.json
+
+
+def marked(folder: Path) -> dict[str, str | None]:
+    """Names of the files that hftransfer wrote to a folder, by its mark; with a digest where edits count."""
+    found = read_json(folder / MARK).get("files")
+    return dict(found) if isinstance(found, dict) else {}
+
+
+def mark(folder: Path, names: Iterable[str]) -> None:
+    """Adds names to a folder's mark, and forgets those that are gone. The whole mark is replaced at one stroke."""
+    known = {name: was for name, was in marked(folder).items() if (folder / name).exists()}
+    for name in names:
+        known[name] = digest(folder / name) if name == CARD and (folder / name).is_file() else None
+    write_whole(folder / MARK, json.dumps({"made_by": "hftransfer", "files": dict(sorted(known.items()))}, indent=1))
+
+
+def foreign(folder: Path, names: Iterable[str]) -> list[str]:
+    """Those of `names` that a folder holds and hftransfer did not write, in order."""
+    known, older = marked(folder), _made_by_us(folder)
+    return [name for name in names if os.path.lexists(folder / name) and not _is_ours(folder, name, known, older)]
+
+
+def edited_card(folder: Path) -> bool:
+    """Whether a folder's README.md is somebody else's, or was changed after hftransfer wrote it."""
+    path = folder / CARD
+    if not path.exists():
+        return False
+    was = marked(folder).get(CARD)
+    return digest(path) != was if was else bool(foreign(folder, [CARD]))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object; nothing if the file is none."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes a small file at one stroke: a reader finds the old text or the new one, never a part."""
+    partial = path.with_name(f"{path.name}.part")
+    try:
+        with open(partial, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def _is_ours(folder: Path, name: str, known: dict[str, str | None], older: bool) -> bool:
+    """By the mark, or by what a file holds, as versions that set no mark wrote it."""
+    path = folder / name
+    if name in known or name == MARK and known:
+        return True
+    if path.is_dir():
+        return is_ours(path) or older
+    if name == CARD:
+        return older and "hftransfer" in path.read_text(encoding="utf-8", errors="replace")
+    if name in (RESULTS, COMPARISON):
+        found = read_json(path)
+        return bool(found) and (set(found) <= set(ROWS) if name == RESULTS else _are_numbers(found.values()))
+    return older
+
+
+def _made_by_us(folder: Path) -> bool:
+    """Whether a model that stands in a folder is one of ours; models that are saved elsewhere bear no other mark."""
+    settings = read_json(folder / "training_args.json")
+    return {"objectives", "target_ratio"} <= set(settings) or "hftransfer" in read_json(folder / "config.json")
+
+
+def run_items(folder: Path) -> list[str]:
+    """Names of what makes up a run in a folder, as far as hftransfer made it: the model first, so that it is never
+    half of one, then checkpoints and what stands beside them."""
+    models = ["config.json", "adapter_config.json"]
+    patterns = ("model*.safetensors*", "adapter_model*.safetensors", "training_args.json")
+    weights = sorted(path.name for pattern in patterns for path in folder.glob(pattern))
+    names = [*models, *weights, *(path.name for path in checkpoints(folder)), *marked(folder), RESULTS, COMPARISON]
+    present = [name for name in dict.fromkeys(names) if os.path.lexists(folder / name)]
+    theirs = set(foreign(folder, present))
+    kept = {CARD} if edited_card(folder) else set()
+    return [name for name in present if name not in theirs | kept]
+
+
+def _are_numbers(values: Iterable[Any]) -> bool:
+    return all(isinstance(value, (int, float)) for value in values)

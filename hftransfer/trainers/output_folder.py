@@ -1,0 +1,174 @@
+"""Output folder of a run: what it holds already, what a run may replace, and from where a run goes on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from .checkpoint_files import STEP, checkpoints, fault
+from .folder_marks import CARD, COMPARISON, RESULTS, foreign
+
+MODEL_FILES = (
+    "config.json",
+    "adapter_config.json",
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "adapter_model.safetensors",
+)
+# What a run may write besides its checkpoints. Tokenizers have more names; a trainer looks those up.
+WRITTEN = (
+    *MODEL_FILES,
+    "training_args.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "preprocessor_config.json",
+    CARD,
+)
+BY_RECIPE = (RESULTS, COMPARISON)
+_kept: set[str] = set()  # folders whose run this process will replace, and has not yet
+
+
+def check_output_dir(path: str | os.PathLike[str], overwrite: bool, writes: Iterable[str] = WRITTEN) -> None:
+    """Protects what is already in the output folder. Nothing is changed.
+
+    Args:
+        path: the folder.
+        overwrite: the run that it holds will be replaced, once there is something to put in its place.
+        writes: names of what will be written, which must be free or hftransfer's own.
+
+    Raises:
+        FileExistsError: it holds a run and `overwrite` is off, or it holds files of somebody else's under names that
+            the run would write, or it is a file.
+        PermissionError: it cannot be written to.
+
+    Example:
+        >>> check_output_dir("runs/mine", overwrite=False)
+        FileExistsError: runs/mine already holds a run (checkpoint-9). …
+    """
+    folder = Path(path)
+    if os.path.lexists(folder) and not folder.is_dir():
+        raise FileExistsError(f"{path} is a file; output_dir must be a folder. Choose another.")
+    _check_access(folder)
+    if not folder.is_dir():
+        return
+    saved = checkpoints(folder)
+    models = [name for name in MODEL_FILES[:3] if (folder / name).exists()]
+    steps = [entry.name for entry in folder.iterdir() if STEP.fullmatch(entry.name)]
+    theirs = foreign(folder, [*sorted(steps), *writes])
+    if (saved or models) and not overwrite:
+        first = saved[0].name if saved else models[0]
+        if first in theirs and not saved:
+            raise FileExistsError(
+                f"{path} already holds a run or a file ({first}) that hftransfer did not make. Choose another "
+                "output_dir; overwrite_output_dir=True replaces only what hftransfer made."
+            )
+        last = last_good_checkpoint(folder) or (str(saved[-1]) if saved else None)
+        resume = f", resume_from_checkpoint={last!r} to go on with it" if last else ""
+        raise FileExistsError(
+            f"{path} already holds a run ({first}). Choose another output_dir{resume}, or "
+            "overwrite_output_dir=True to replace it."
+        )
+    _refuse(folder, theirs)
+
+
+def check_resumed_dir(path: str | os.PathLike[str], writes: Iterable[str] = WRITTEN) -> None:
+    """Protects what is not the run's own in the folder of a run that goes on.
+
+    Raises:
+        FileExistsError: it holds files of somebody else's under names that the run would write.
+        PermissionError: it cannot be written to.
+    """
+    _check_access(Path(path))
+    _refuse(Path(path), foreign(Path(path), writes))
+
+
+def find_checkpoint(path: str | os.PathLike[str], resume: str | bool | os.PathLike[str]) -> str:
+    """The checkpoint to go on from: `resume` itself, or the last one of the output folder when it is `True`.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is not whole; names the file, and the last checkpoint that is.
+    """
+    if resume is True:
+        saved = checkpoints(path)
+        found = str(saved[-1]) if saved else None
+    else:
+        found = str(resume) if resume else None
+    if found is None or not Path(found).is_dir():
+        raise FileNotFoundError(
+            f"There is no checkpoint to resume from: {found or path} does not "
+            f"{'exist' if found else 'hold one'}. Start without resume_from_checkpoint."
+        )
+    wrong = fault(Path(found))
+    if wrong is not None:
+        beside = Path(found).parent
+        whole = last_good_checkpoint(beside, digests=True) or last_good_checkpoint(path, digests=True)
+        remedy = (
+            f"The last whole checkpoint is {whole}: go on from it with resume_from_checkpoint={whole!r}."
+            if whole
+            else "There is no whole checkpoint beside it: start without resume_from_checkpoint, in another output_dir."
+        )
+        raise ValueError(f"{found} cannot be resumed: {wrong}. {remedy}")
+    return found
+
+
+def last_good_checkpoint(
+    path: str | os.PathLike[str], besides: str | os.PathLike[str] | None = None, digests: bool = False
+) -> str | None:
+    """The last checkpoint of a folder from which training can go on.
+
+    Args:
+        path: the folder.
+        besides: a checkpoint that is not meant.
+        digests: read every file; otherwise names and sizes are looked at.
+    """
+    avoided = Path(besides).name if besides else None
+    saved = [checkpoint for checkpoint in checkpoints(path) if checkpoint.name != avoided]
+    return next((str(c) for c in reversed(saved) if fault(c, digests) is None), None)
+
+
+def resume_hint(output_dir: str | os.PathLike[str]) -> str:
+    """One line for a run that was stopped: what is saved, and how to go on.
+
+    Example:
+        >>> resume_hint("runs/mine")
+        "The last checkpoint is runs/mine/checkpoint-6; resume_from_checkpoint='runs/mine/checkpoint-6' goes on with it."
+    """
+    folder = Path(output_dir)
+    if str(folder.absolute()) in _kept:
+        return f"Nothing was saved yet; the run that {output_dir} held before is as it was."
+    last = last_good_checkpoint(output_dir)
+    resume = f"The last checkpoint is {last}; resume_from_checkpoint={last!r} goes on with it." if last else ""
+    has_model = any((folder / name).is_file() for name in MODEL_FILES[:2]) and not foreign(folder, MODEL_FILES)
+    model = f"The model is saved in {output_dir}." if has_model else ""
+    return " ".join(part for part in (model, resume) if part) or "Nothing was saved yet."
+
+
+def keeps_old_run(path: str | os.PathLike[str], kept: bool) -> None:
+    """Notes that the run which a folder held before is still there, to be replaced, or that it was replaced."""
+    (_kept.add if kept else _kept.discard)(str(Path(path).absolute()))
+
+
+def _refuse(folder: Path, theirs: list[str]) -> None:
+    if theirs:
+        shown = ", ".join(theirs[:5]) + (f" and {len(theirs) - 5} more" if len(theirs) > 5 else "")
+        raise FileExistsError(
+            f"{folder} holds {shown}, which hftransfer did not write and would replace. Choose another output_dir, or "
+            f"move {'it' if len(theirs) == 1 else 'them'} elsewhere."
+        )
+
+
+def _check_access(folder: Path) -> None:
+    """Raises a `PermissionError` or `NotADirectoryError` now instead of when the first checkpoint is due."""
+    there = folder.absolute()
+    while not os.path.lexists(there):
+        there = there.parent
+    if not there.is_dir():
+        raise NotADirectoryError(f"{folder} cannot be made: {there} is a file. Choose another output_dir.")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise PermissionError(f"{there} cannot be written to. Choose another output_dir.")
