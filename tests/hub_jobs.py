@@ -53,7 +53,9 @@ def push(folder: Path) -> dict:
     full.push_to_hub(private=True, token=TOKEN, blocking=False).result()
     full.args.hub_model_id = "me/full"  # not private, so a private push must not land there
 
-    adapter = runs.trainer(folder / "lora", model="me/base", peft_config=LoraConfig(r=2), hub_model_id="lora")
+    adapter = runs.trainer(
+        folder / "lora", model="me/base", peft_config=LoraConfig(r=2), hub_model_id="lora", merge_adapter=False
+    )
     adapter.train()
     adapter.push_to_hub(token=TOKEN)
     adapter.args.hub_model_id = "me/both"

@@ -248,7 +248,9 @@ def test_the_lines_of_an_adapters_card_load_it(tmp_path):
     base.save_pretrained(tmp_path / "base")
     pictures.processor().save_pretrained(tmp_path / "base")
     lora = LoraConfig(r=2, init_lora_weights=False)
-    run = trainer(tmp_path / "run", model=str(tmp_path / "base"), processing_class=None, peft_config=lora)
+    run = trainer(
+        tmp_path / "run", model=str(tmp_path / "base"), processing_class=None, peft_config=lora, merge_adapter=False
+    )
     run.train()
     run.save_model()
     names: dict = {}

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
@@ -96,13 +97,31 @@ def is_peft(model: Any) -> bool:
 
 
 def merged(model: Any) -> Any:
-    """A plain copy with the adapter merged into its weights; the adapted model itself stays as it is.
+    """A plain copy, on the CPU, with the adapter merged into its weights; the adapted model itself stays as it is.
 
     Raises:
         ValueError: as `check_merge`.
     """
     check_merge(model)
-    return copy.deepcopy(model).merge_and_unload()
+    memo: dict[int, Any] = {}  # a second model may not fit beside the first on its device
+    for parameter in model.parameters():
+        if type(parameter) is nn.Parameter:
+            memo[id(parameter)] = nn.Parameter(parameter.detach().to("cpu", copy=True), parameter.requires_grad)
+    for buffer in model.buffers():
+        if type(buffer) is torch.Tensor:
+            memo[id(buffer)] = buffer.detach().to("cpu", copy=True)
+    return copy.deepcopy(model, memo).merge_and_unload()
+
+
+def why_not_merged(model: Any) -> str | None:
+    """Why an adapter cannot become part of its model's weights; `None` when it can."""
+    if len(model.peft_config) > 1:
+        return "there are several adapters."
+    try:
+        check_merge(model)
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def check_merge(model: Any) -> None:

@@ -62,6 +62,7 @@ def load_model(
     names: Sequence[str],
     revision: str | None = None,
     modality: str = "text",
+    quiet: bool = False,
     **kwargs: Any,
 ) -> PreTrainedModel:
     """Loads `AutoModelFor…` with a head for `names`.
@@ -74,6 +75,7 @@ def load_model(
         names: label names in the order of the logits.
         revision: branch, tag or commit on the Hub.
         modality: `"text"` or `"image"`: what the model is to look at.
+        quiet: say nothing of new weights (an adapter brings them).
         **kwargs: for `from_pretrained` (`dtype=`, `attn_implementation=`, …). Remote code stays off unless asked for.
 
     Raises:
@@ -97,7 +99,7 @@ def load_model(
         model.name_or_path = model.config.name_or_path = name_or_path
     new = sorted({*found["missing_keys"], *(key for key, *_ in found["mismatched_keys"])})
     model.fresh_weights = tuple(new)  # an adapter has to save them whole: elsewhere they would be drawn anew
-    if new:
+    if new and not quiet:
         logger.warning("%s: new weights for %s, trained from scratch.", name_or_path, ", ".join(new))
     return model
 

@@ -182,7 +182,10 @@ class DomainAdapter(nn.Module):
         features = {where: seen[where] for where in (HEAD, *self.layer_taps)}
         taught = [] if self.anchors is None else self.anchors.teach(batch_inputs, n, rows)
         if labels is None:
-            raise ValueError("A training batch has no labels: source rows need a label column.")
+            raise ValueError(
+                "A training batch came to the model without labels. If a `compute_loss` of yours takes them out of "
+                'its inputs, read `inputs["labels"]` and leave them there instead of `inputs.pop`.'
+            )
         task = self._task_loss(logits[:rows], labels, domain, num_items)
         parts, total = [task], task if self.task_weight == 1 else self.task_weight * task
         if self.objectives or self.label_shift is not None:

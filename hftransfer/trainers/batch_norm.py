@@ -40,7 +40,8 @@ def prepare_batch_norm(model: Any, args: AdaptationConfig, target: Any, adapter:
         )
     if args.adabn and target is None:
         raise ValueError("adabn=True estimates statistics on target rows: pass a target_dataset.")
-    if args.adabn and (adapter or is_peft(model)) and not args.merge_adapter:
+    merged = args.merge_adapter or (args.merge_adapter is None and adapter)
+    if args.adabn and (adapter or is_peft(model)) and not merged:
         raise ValueError(
             "adabn=True changes statistics of the base model, which an adapter does not save: set merge_adapter=True."
         )

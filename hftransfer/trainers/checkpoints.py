@@ -14,9 +14,11 @@ import safetensors.torch
 import torch
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoint, sort_checkpoints
 
+from ..models.adapter_folders import LABELS_FILE, write_labels
 from ..models.adapters import is_peft, merged
 from ..models.domain_adapters import load_several
 from .host import Host
+from .run_settings import write_settings
 
 STATE_FILE = "_adaptation_state.safetensors"  # objectives and progress: beside the model, in checkpoints only
 STAGING = "_writing"  # the underscore keeps it from being uploaded
@@ -46,6 +48,14 @@ class PlainCheckpoints(Host):
             self.model = adapter
 
     # ---- saving
+
+    @property
+    def merges_adapter(self) -> bool:
+        """Whether what is saved beside checkpoints is the adapter merged into a plain model. Left open, it is not
+        where weights are sharded: no process holds the whole."""
+        if self.args.merge_adapter is not None:
+            return self.args.merge_adapter
+        return self.prepared.merges and not (self.is_fsdp_enabled or self.is_deepspeed_enabled)
 
     def _get_output_dir(self, trial: Any) -> str:
         return self._staging or super()._get_output_dir(trial)
@@ -89,7 +99,7 @@ class PlainCheckpoints(Host):
         self.accelerator.wait_for_everyone()
         if self.args.should_save and staging.is_dir():  # sharded states are in checkpoints only
             _sync(staging)
-            for pattern in (*MARKERS, "model*.safetensors*", "adapter_model*.safetensors"):
+            for pattern in (*MARKERS, LABELS_FILE, "model*.safetensors*", "adapter_model*.safetensors"):
                 for stale in final.glob(pattern):
                     stale.unlink()
             for item in sorted(staging.iterdir(), key=lambda item: item.name in MARKERS):
@@ -110,9 +120,11 @@ class PlainCheckpoints(Host):
             state = self._adaptation_state(state_dict)
         with self._plain_model() as adapter:
             self._describe(adapter)
-            if self._staging is None and self.args.merge_adapter and is_peft(self.model):
+            if self._staging is None and self.merges_adapter and is_peft(self.model):
                 self.model = merged(self.model)
             super()._save(str(folder), plain)
+            if self.args.should_save and is_peft(self.model):
+                write_labels(folder, self.space.names)
         if not self.args.should_save:
             return
         for card in folder.glob("*/README.md"):  # PEFT's, of each of several adapters; it names paths of this machine
@@ -122,6 +134,7 @@ class PlainCheckpoints(Host):
         (folder / "training_args.json").write_text(json.dumps(self.args.to_sanitized_dict(), indent=2, default=str))
         if self._staging is not None:
             safetensors.torch.save_file(state, str(folder / STATE_FILE))
+            write_settings(self, folder)
 
     def _describe(self, adapter: Any) -> None:
         """One plain key in config.json: how the model was adapted."""
@@ -138,12 +151,19 @@ class PlainCheckpoints(Host):
         if self.is_fsdp_enabled:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
             return
-        with self._plain_model():
-            if _has_several(self.model):  # the stock loader would switch all but the first off
-                load_several(self.model, resume_from_checkpoint)
-            else:
-                super()._load_from_checkpoint(resume_from_checkpoint)
-        self._load_adaptation_state(resume_from_checkpoint)
+        try:
+            with self._plain_model():
+                if _has_several(self.model):  # the stock loader would switch all but the first off
+                    load_several(self.model, resume_from_checkpoint)
+                else:
+                    super()._load_from_checkpoint(resume_from_checkpoint)
+            self._load_adaptation_state(resume_from_checkpoint)
+        except RuntimeError as error:  # torch's, of shapes that differ: a checkpoint that does not describe its run
+            reason = " ".join(str(error).split())[:300]
+            raise ValueError(
+                f"{resume_from_checkpoint} does not fit this run's model, adapter or objectives: {reason}. Resume "
+                "with the settings that it was made with."
+            ) from error
 
     def _load_best_model(self) -> None:
         if self.is_fsdp_enabled:
@@ -238,21 +258,6 @@ def check_output_dir(path: str, overwrite: bool, clear: bool = False) -> None:
     if clear:
         for item in found:
             shutil.rmtree(item) if item.is_dir() else item.unlink()
-
-
-def find_checkpoint(path: str, resume: str | bool) -> str:
-    """The checkpoint to go on from: `resume` itself, or the last one of the output folder when it is `True`.
-
-    Raises:
-        FileNotFoundError: there is none.
-    """
-    found = resume if isinstance(resume, str) else get_last_checkpoint(path) if Path(path).is_dir() else None
-    if found is None or not Path(found).is_dir():
-        raise FileNotFoundError(
-            f"There is no checkpoint to resume from: {found or path} does not "
-            f"{'exist' if found else 'hold one'}. Start without resume_from_checkpoint."
-        )
-    return found
 
 
 def _has_several(model: Any) -> bool:

@@ -17,6 +17,7 @@ from ..objectives.label_shift import Estimator
 from ..objectives.registry import ObjectiveSpec, parse_objectives
 from ..settings import read_setting
 from .optimizer import SLANTED, check_rates
+from .resume import read_resume
 from .unfreezing import check_phases
 
 SHIFTS = ("none", *get_args(Estimator))
@@ -166,7 +167,12 @@ class AdaptationConfig(TrainingArguments):
     augment_flip: bool = _option(False, "Data", "Mirror half of the training images; not for digits and letters.")
     length_aware: bool = _option(True, "Data", "Batch rows of similar length, each domain by itself, to pad less.")
 
-    merge_adapter: bool = _option(False, "Output", "Save and push an adapter merged into a plain model.")
+    merge_adapter: bool | None = _option(
+        None,
+        "Output",
+        "Save and push an adapter merged into a plain model, which pipeline(...) loads; when absent, one that the run "
+        "itself adds, where its method can be merged. Checkpoints hold the adapter either way.",
+    )
     overwrite_output_dir: bool = _option(False, "Output", "Replace the run that an output folder already holds.")
 
     # Defaults that differ from TrainingArguments.
@@ -203,9 +209,8 @@ class AdaptationConfig(TrainingArguments):
         if undecided and str(self.metric_for_best_model).endswith(LOWER_IS_BETTER):
             self.greater_is_better = False
         self._check()
-        word = str(self.resume_from_checkpoint).lower()
-        if word in ("true", "false"):  # a command line and a YAML file have no other way to say "the last one"
-            self.resume_from_checkpoint = word == "true"  # type: ignore[assignment]
+        if self.resume_from_checkpoint is not None:
+            self.resume_from_checkpoint = read_resume(self.resume_from_checkpoint)  # type: ignore[assignment]
         self.remove_unused_columns = False
         self.label_names = ["labels"]
         if self.unfreeze or self.lp_epochs:  # DDP waits for gradients of what does not move yet otherwise

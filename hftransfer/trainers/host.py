@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         policy: PolicyReport
         source_names: tuple[str, ...]
         prepared: Prepared
+        merges_adapter: bool
 
 else:
     Host = object

@@ -13,6 +13,7 @@ from ..models.blocks import Block, bare
 from ..models.policy import norm_parameters
 from ..models.rates import Rates, slanted_triangular
 from .host import Host
+from .optimizer_check import check_covers
 from .unfreezing import Phases
 
 SLANTED = "slanted_triangular"
@@ -70,6 +71,7 @@ class Optimizing(Host):
     blocks: list[Block]
     phases: Phases | None
     _rates: dict[str, float]
+    passed_optimizer: str | None = None  # the class of one that the user passed
 
     def get_decay_parameter_names(self, model: Any) -> list[str]:
         """As in `Trainer`, but no norm decays: batch norms, and those of convolutional networks and discriminators,
@@ -86,9 +88,22 @@ class Optimizing(Host):
         optimizer = super().create_optimizer(model)
         if fresh and hasattr(optimizer, "add_param_group"):
             _regroup(optimizer, self._keys(model if model is not None else self.model))
-        elif self.phases is not None:
-            self._check_given(optimizer)
+        elif not fresh:
+            self._check_optimizer()
         return optimizer
+
+    def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
+        """As in `Trainer`; whoever made the optimizer, everything that moves is in it."""
+        prepared = super()._prepare_for_training(*args, **kwargs)
+        self._check_optimizer()
+        return prepared
+
+    def _check_optimizer(self) -> None:
+        """Raises a `ValueError` as `check_covers`, where parameters are still those that the model was made with."""
+        sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
+        whole = any(word in str(getattr(self.args.optim, "value", self.args.optim)) for word in WHOLE)
+        if self.optimizer is not None and not sharded and not whole:
+            check_covers(self.optimizer, self.accelerator.unwrap_model(self.model, keep_torch_compile=False))
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         """As in `Trainer`, which does not know `slanted_triangular`."""
@@ -131,16 +146,6 @@ class Optimizing(Host):
             keys |= {f"model.{bare(n)}": (part, rates.of(block), name) for n in block.parameters}
         objectives: Key = ("objectives", self.args.objective_lr_multiplier, "objectives")
         return {id(p): keys.get(bare(n), objectives) for n, p in model.named_parameters()}
-
-    def _check_given(self, optimizer: torch.optim.Optimizer) -> None:
-        """Raises a `ValueError` for an optimizer of the user's that lacks what will move later."""
-        known = {id(p) for group in optimizer.param_groups for p in group["params"]}
-        lacking = [n for n, p in self.model.named_parameters() if p.requires_grad and id(p) not in known]
-        if lacking:
-            raise ValueError(
-                f"The optimizer that was passed lacks {lacking[0]!r}, which is to move later in the run. Give it all "
-                "parameters that have requires_grad, or leave it to the trainer."
-            )
 
 
 def _regroup(optimizer: torch.optim.Optimizer, keys: dict[int, Key]) -> None:

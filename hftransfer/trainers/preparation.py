@@ -18,7 +18,7 @@ from ..data.masking import mask_target_labels, reveal_labels
 from ..data.pairing import PairedDataset
 from ..data.streaming import PairedStream
 from ..data.text import WORD_MASK, TextColumns, TextEncoder, without_readings
-from ..models import adapters, loading, policy
+from ..models import adapter_folders, adapters, loading, policy, trainable
 from ..models.layer_tap import HEAD, layer_widths
 from ..models.processing import fit_processing, longest_input
 from ..models.scratch import fresh_model, fresh_processing
@@ -48,6 +48,7 @@ class Prepared:
     label_column: str
     feature_widths: dict[str, int]  # by place in the model
     readings: dict[int, TextEncoder] = field(default_factory=dict)  # of teachers with another tokenizer, by number
+    merges: bool = False  # what is saved is the adapter merged into a plain model
 
     @property
     def processing_class(self) -> Any:
@@ -110,6 +111,7 @@ def prepare(
             f"{type(model).__name__}."
         )
     model_names = loading.head_names(model) if isinstance(model, torch.nn.Module) else None
+    model_names = adapter_folders.adapter_labels(model) if isinstance(model, str) else model_names
     label = args.label_column
     labelled = {source_label(name): source for name, source in sources.items()}
     for where, source in labelled.items():
@@ -154,12 +156,13 @@ def prepare(
 
     collator = AdaptationCollator(training, space, _wants_two_views(args), args.forward_by_domain)
     prepare_batch_norm(model, args, target, peft_config is not None)
-    head = find_head(model, _probe(encoded, collator))
+    head = _head(model, _probe(encoded, collator))
     if args.freeze != "none" and (peft_config is not None or adapters.is_peft(model)):
         raise ValueError(f"The adapter decides what moves; leave freeze at 'none' (it is {args.freeze!r}).")
     if peft_config is not None:
         if adapters.is_peft(model):
             raise ValueError("The model is PEFT-wrapped already; pass a peft_config or a wrapped model, not both.")
+        trainable.check_adapter_config(model, peft_config, head)
         model = adapters.attach_adapter(model, peft_config, head, _probe(encoded, collator))
         head = find_head(model, _probe(encoded, collator))
         moved = policy.report(model, peft_config.peft_type.value.lower())
@@ -170,8 +173,10 @@ def prepare(
         moved = policy.apply_policy(model, args.freeze, head, rows)
     if freeze_idle(model, head):
         moved = policy.report(model, moved.policy, moved.notes)
-    if args.merge_adapter and adapters.is_peft(model):
-        adapters.check_merge(model)
+    trainable.check_something_moves(model)
+    if adapters.is_peft(model):
+        trainable.check_adapted_head(model, head, on_purpose=not args.task_weight)
+    merges = _merges(model, args, peft_config)
     for note in moved.notes:
         logger.warning("freeze: %s", note)
     if adapters.is_peft(model) and args.learning_rate <= FULL_RATE:
@@ -180,7 +185,9 @@ def prepare(
     places = {spec.features for spec in args.objective_specs()}
     widths = {HEAD: head.in_features} | layer_widths(model, places, _probe(encoded, collator))
     names = tuple(sources)
-    prepared = Prepared(model, encoder, head, space, train, None, names, collator, moved, label, widths, readings)
+    prepared = Prepared(
+        model, encoder, head, space, train, None, names, collator, moved, label, widths, readings, merges
+    )
     if evaluation is not None:
         prepared.evaluation = {
             name: prepared.encode_evaluation(part, f"eval_dataset[{name!r}]") for name, part in evaluation.items()
@@ -256,11 +263,25 @@ def _load(
         processing = fresh_processing(settings, modality, processing, args.image_size)
         model = fresh_model(settings, space.task, space.names, modality, processing, args.image_size)
     elif isinstance(model, str):
-        name = model
-        model = loading.load_model(name, space.task, space.names, modality=modality, **options)
+        name, revision = model, options.get("revision")
+        adapter = adapter_folders.read_adapter(name, revision)
+        if adapter is None:
+            model = loading.load_model(name, space.task, space.names, modality=modality, **options)
+        elif peft_config is not None:
+            raise ValueError(f"{name} is an adapter already: leave out peft_config to go on training it.")
+        else:
+            model = adapter_folders.load_adapter(name, adapter, space.task, space.names, modality=modality, **options)
+            own = adapter_folders.processing_name(name, adapter)
+            name, revision = own, revision if own == name else adapter.get("revision")
         if processing is None:
-            processing = loading.load_processing(name, options.get("revision"), modality, words)
+            processing = loading.load_processing(name, revision, modality, words)
     else:
+        if getattr(model, "_hf_peft_config_loaded", False):
+            raise ValueError(
+                f"This {type(model).__name__} carries an adapter that transformers put into it: its base would be "
+                "trained and not saved. Pass the adapter's folder as `model`, or load it with "
+                "`PeftModel.from_pretrained(base, folder, is_trainable=True)`."
+            )
         loading.check_head(model, space.task, space.names, modality)
         if processing is None and not model.config.name_or_path:
             raise ValueError(
@@ -270,6 +291,42 @@ def _load(
         if processing is None:
             processing = loading.load_processing(model.config.name_or_path, None, modality, words)
     return model, fit_processing(processing, model, modality, words, args.image_size)
+
+
+def _head(model: Any, batch: dict[str, Any]) -> Head:
+    """As `find_head`; an adapter that stands in its way is named."""
+    try:
+        return find_head(model, batch)
+    except ValueError as error:
+        name = trainable.adapter_on_head(model) if adapters.is_peft(model) else None
+        if name is None:
+            raise
+        raise ValueError(
+            f"The adapter was put on the head {name!r} itself, whose own weights would be neither trained nor saved. "
+            f"Make it with exclude_modules=[{name!r}] and modules_to_save=[{name!r}], or pass the plain model and "
+            "`peft_config`."
+        ) from error
+
+
+def _merges(model: Any, args: AdaptationConfig, peft_config: Any) -> bool:
+    """Whether the adapter is saved merged: as `merge_adapter` says; when it is open, one that `peft_config` adds,
+    where that can be.
+
+    Raises:
+        ValueError: it is asked for and cannot be.
+    """
+    if not adapters.is_peft(model):
+        return False
+    if args.merge_adapter:
+        adapters.check_merge(model)
+    if args.merge_adapter is not None or peft_config is None:
+        return bool(args.merge_adapter)
+    reason = adapters.why_not_merged(model)
+    if reason is not None and args.adabn:
+        raise ValueError(f"adabn=True changes statistics of the base model, which an adapter does not save: {reason}")
+    if reason is not None:
+        logger.warning("The adapter will be saved as one, not as a plain model: %s", reason)
+    return reason is None
 
 
 def _columns(args: AdaptationConfig) -> InputColumns:

@@ -23,7 +23,13 @@ PRIVATE = ["_*", "checkpoint-*", "*.bin"]
 # In a checkpoint and of no use to others; its README is PEFT's, which names paths of this machine.
 RESUME_ONLY = ["optimizer*", "trainer_state.json", "*_fsdp_*", "*.pt", "*.pth", "README.md"]
 # What a push replaces as a whole: an adapter beside a merged model, or old shards, would be loaded together with it.
-MODEL_FILES = ["config.json", "model*.safetensors*", "adapter_config.json", "adapter_model*.safetensors"]
+MODEL_FILES = [
+    "config.json",
+    "model*.safetensors*",
+    "adapter_config.json",
+    "adapter_model*.safetensors",
+    "labels.json",
+]
 
 
 class HubError(RuntimeError):
@@ -77,7 +83,7 @@ class Publishing(Host):
             token: instead of `args.hub_token` or the logged-in one; never written anywhere.
             revision: branch to push to, made from the main one if need be; `args.hub_revision` when `None`.
             private: make the repository private; `args.hub_private_repo` when `None`.
-            merge_adapter: push an adapter merged into a plain model; `args.merge_adapter` when `None`.
+            merge_adapter: push an adapter merged into a plain model; as `save_model` does when `None`.
             **kwargs: for `create_model_card`.
 
         Returns:
@@ -246,7 +252,7 @@ class Publishing(Host):
                 "seed": str(args.seed),
             },
             results=self.results or {"evaluation": {k.removeprefix("eval_"): v for k, v in last.items()}},
-            adapter=is_peft(model) and not args.merge_adapter,
+            adapter=is_peft(model) and not self.merges_adapter,
             blocks=policy_table(policy_rows(self)),
         )
 

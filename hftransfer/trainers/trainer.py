@@ -20,19 +20,23 @@ from ..models.batch_norm import average_statistics
 from ..models.blocks import split
 from ..objectives.registry import REGISTRY, ObjectiveSpec, build_objectives
 from .adapter import DomainAdapter
+from .batch_check import called, check_batch, check_collator, check_reached
 from .batch_norm import adapt_to_target, build_mix
 from .callbacks import Clock, ReadableProgress
-from .checkpoints import STAGING, PlainCheckpoints, check_output_dir, find_checkpoint
+from .checkpoints import STAGING, PlainCheckpoints, check_output_dir
 from .chunks import check_chunks
 from .config import AdaptationConfig
 from .label_shift import build_label_shift, correct_bias
 from .lessons import learn_before_training
 from .metrics import IGNORE, label_free_metrics, metrics_for
 from .optimizer import Optimizing
+from .optimizer_check import check_passed
 from .parts import RunningParts
 from .preparation import is_source_name, prepare
 from .publishing import Publishing
 from .rerun import check_rerun
+from .resume import find_checkpoint, read_resume
+from .run_settings import check_same_run
 from .selecting import check_measure, check_selection
 from .teachers import build_anchors
 from .turns import check_turns
@@ -145,6 +149,9 @@ class AdaptationTrainer(PlainCheckpoints, Publishing, Optimizing, Trainer):
             build_mix(ready.model, args),
             args.forward_by_domain,
         )
+        optimizers = kwargs.get("optimizers")
+        self.passed_optimizer = check_passed(optimizers, kwargs.get("optimizer_cls_and_kwargs"), adapter, args)
+        check_collator(data_collator, ready)
         if args.recomputes_activations and hasattr(ready.model, "peft_config"):
             ready.model.enable_input_require_grads()
         self.prepared = ready
@@ -208,8 +215,9 @@ class AdaptationTrainer(PlainCheckpoints, Publishing, Optimizing, Trainer):
         labelled items of the update, wherever they fell.
         """
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        if not batches or "labels" not in batches[0]:
+        if not batches:
             return batches, None
+        check_batch(batches[0], called(self.data_collator))
         labels = [b["labels"] for b in batches]
         known = [(~torch.isnan(y).view(len(y), -1).any(1) if y.is_floating_point() else y != -100) for y in labels]
         count = torch.stack([k.sum() for k in known]).sum().to(device, torch.float32)
@@ -240,6 +248,7 @@ class AdaptationTrainer(PlainCheckpoints, Publishing, Optimizing, Trainer):
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
         """The joint loss in training, the model's own in evaluation."""
+        check_reached(inputs, type(self), model.training and self.is_in_train)
         if "domain" not in inputs:
             outputs = model(**inputs)
             return (outputs["loss"], outputs) if return_outputs else outputs["loss"]
@@ -307,15 +316,25 @@ class AdaptationTrainer(PlainCheckpoints, Publishing, Optimizing, Trainer):
         name = prefix.split("_", 1)[1] if "_" in prefix else ""
         return is_source_name(name, self.source_names)
 
-    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> Any:  # type: ignore[override]
+    def train(self, resume_from_checkpoint: Any = None, **kwargs: Any) -> Any:  # type: ignore[override]
         """As in `Trainer`.
+
+        Args:
+            resume_from_checkpoint: the folder of a checkpoint, as a string or a path; `True` for the last one of the
+                output folder; `False` for none. The config's when `None`.
+            **kwargs: as in `Trainer`.
 
         Raises:
             FileExistsError: the output folder holds another run, and neither `resume_from_checkpoint` nor
                 `overwrite_output_dir` says what to do with it.
+            FileNotFoundError: there is no such checkpoint.
+            ValueError: the checkpoint was made with other settings.
         """
-        if resume_from_checkpoint:
-            resume_from_checkpoint = find_checkpoint(str(self.args.output_dir), resume_from_checkpoint)
+        wanted = self.args.resume_from_checkpoint if resume_from_checkpoint is None else resume_from_checkpoint
+        resume_from_checkpoint = None
+        if read_resume(wanted):
+            resume_from_checkpoint = find_checkpoint(str(self.args.output_dir), wanted)
+            check_same_run(resume_from_checkpoint, self)
         elif not getattr(self, "_owns_output_dir", False):
             clear = self.is_world_process_zero()
             check_output_dir(str(self.args.output_dir), self.args.overwrite_output_dir, clear)

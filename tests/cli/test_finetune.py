@@ -147,13 +147,12 @@ def test_without_objectives_there_is_the_source_only_row(world, finished, tmp_pa
 
 
 def test_several_sources_and_an_adapter_without_splits(world, tmp_path, capsys):
-    """Files without splits are cut for validation; a merged adapter is a plain model."""
+    """Files without splits are cut for validation; an adapter is merged into a plain model."""
     first, second = (str(world.folder / f"{name}.csv") for name in ("news_train", "news_test"))
     argv = recipe.words(
         **world.data | {"source": f"big={first}", "target": str(world.folder / "medical_train.csv")},
         output_dir=str(tmp_path / "run"),
         use_lora="true",
-        merge_adapter="true",
         balance_sources="true",
     )
     assert recipe.run([*argv, "--source", f"small={second}"]) == 0

@@ -96,6 +96,7 @@ def test_a_trained_adapter_is_the_same_reloaded_and_merged(family, task_type, tm
         tmp_path / "run",
         base,
         peft_config=LoraConfig(r=2, task_type=task_type),
+        merge_adapter=False,
         processing_class=families.tokenizer(),
         max_steps=3,
     )

@@ -269,6 +269,7 @@ def domain_run(tmp_path_factory):
         folder / "domain",
         AutoModelForSequenceClassification.from_pretrained(folder / "base"),
         peft_config=LoraConfig(r=2, modules_to_save=[]),
+        merge_adapter=False,
         objectives={f"mmd_{i}": {"kind": "mmd", "features": f"hidden:{i}", "schedule": "constant"} for i in range(2)},
         task_weight=0.0,
         max_steps=3,

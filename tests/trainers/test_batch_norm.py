@@ -214,7 +214,7 @@ def test_adabn_on_a_stream(tmp_path):
 @pytest.mark.parametrize("config", [LoraConfig(r=2), LNTuningConfig()], ids=["lora", "norms"])
 def test_under_an_adapter_the_bases_statistics_stay(tmp_path, config):
     """The adapter reloaded on the model it started from predicts what it predicted."""
-    trainer = run(tmp_path, peft_config=config, objectives=None)
+    trainer = run(tmp_path, peft_config=config, objectives=None, merge_adapter=False)
     before = {n: b.clone() for n, b in trainer.model.model.named_buffers() if "running" in n and "ln_tuning" not in n}
     trainer.train()
     assert all(torch.equal(trainer.model.model.get_buffer(name), value) for name, value in before.items())
@@ -250,7 +250,7 @@ def test_a_model_without_batch_norm_says_so(tmp_path, settings, message):
 
 def test_adabn_refuses_what_it_cannot_do(tmp_path):
     with pytest.raises(ValueError, match="which an adapter does not save: set merge_adapter=True"):
-        run(tmp_path, adabn=True, peft_config=LoraConfig(r=2))
+        run(tmp_path, adabn=True, peft_config=LoraConfig(r=2), merge_adapter=False)
     args = runs.config(tmp_path, objectives=None, adabn=True)
     with pytest.raises(ValueError, match="adabn=True estimates statistics on target rows: pass a target_dataset"):
         AdaptationTrainer(blobs.resnet(), args, blobs.domain(20, 0), processing_class=blobs.processor())

@@ -180,9 +180,8 @@ def test_the_stock_trainer_never_trains_what_was_frozen_at_first(tmp_path):
 def test_an_optimizer_that_lacks_what_moves_later_is_refused(tmp_path):
     model = tiny.bert()
     head = torch.optim.SGD(model.classifier.parameters(), lr=0.1)
-    run = runs.trainer(tmp_path, model, unfreeze={"by": "step", "every": 1}, optimizers=(head, None))
-    with pytest.raises(ValueError, match=r"lacks 'model\.bert\.embeddings.*', which is to move later in the run"):
-        run.train()
+    with pytest.raises(ValueError, match=r"lacks .* that are to move: 'bert\.embeddings"):
+        runs.trainer(tmp_path, model, unfreeze={"by": "step", "every": 1}, optimizers=(head, None))
     everything = torch.optim.SGD(model.parameters(), lr=0.1)
     runs.trainer(tmp_path / "b", model, unfreeze={"by": "step", "every": 1}, optimizers=(everything, None)).train()
 

@@ -1,0 +1,116 @@
+"""A PEFT adapter's folder or repository as the model to go on with: its base, the adapter, ready to train."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..network import hub_reachable
+from .loading import load_model
+from .members import ADAPTER
+
+LABELS_FILE = "labels.json"  # beside an adapter, whose own config has no place for the names of labels
+PROCESSORS = ("tokenizer_config.json", "preprocessor_config.json", "processor_config.json")
+
+
+def read_adapter(name: str, revision: str | None = None) -> dict[str, Any] | None:
+    """What PEFT wrote of an adapter; `None` where there is none, or where a whole model stands beside it.
+
+    Args:
+        name: folder or Hub id.
+        revision: on the Hub.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        found: Any = folder / ADAPTER
+        if not found.is_file() or (folder / "config.json").is_file():
+            return None
+    else:
+        from transformers.utils import find_adapter_config_file
+
+        if name.startswith((".", "/", "~")):
+            return None
+        try:
+            found = find_adapter_config_file(name, revision=revision, local_files_only=not hub_reachable())
+        except (OSError, ValueError):  # `load_model` says what is wrong with such a name
+            return None
+        if found is None or (Path(found).parent / "config.json").is_file():
+            return None
+    return json.loads(Path(found).read_text(encoding="utf-8"))
+
+
+def adapter_labels(name: str) -> list[str] | None:
+    """The names of an adapter's labels in the order of its head, where its folder says them."""
+    file = Path(name).expanduser() / LABELS_FILE
+    if not file.is_file() or not (file.parent / ADAPTER).is_file():
+        return None
+    return [str(label) for label in json.loads(file.read_text(encoding="utf-8"))]
+
+
+def write_labels(folder: Path, names: Sequence[str]) -> None:
+    """Writes the names of an adapter's labels beside it."""
+    (folder / LABELS_FILE).write_text(json.dumps(list(names), ensure_ascii=False), encoding="utf-8")
+
+
+def processing_name(name: str, adapter: dict[str, Any]) -> str:
+    """Where an adapter's tokenizer or image processor is: beside it, or with its base."""
+    folder = Path(name).expanduser()
+    own = not folder.is_dir() or any((folder / file).is_file() for file in PROCESSORS)
+    return name if own else str(adapter["base_model_name_or_path"])
+
+
+def load_adapter(
+    name: str,
+    adapter: dict[str, Any],
+    task: str,
+    names: Sequence[str],
+    revision: str | None = None,
+    modality: str = "text",
+    **kwargs: Any,
+) -> Any:
+    """Loads an adapter over its base, trainable.
+
+    Args:
+        name: folder or Hub id.
+        adapter: from `read_adapter`.
+        task, names, modality, **kwargs: as in `load_model`.
+        revision: of the adapter.
+
+    Returns:
+        A `PeftModel` whose adapter, and head if it has one, can be trained.
+
+    Raises:
+        FileNotFoundError: the base is not where the adapter says.
+        ValueError: the adapter names no base, or was trained for other labels.
+    """
+    from peft import PeftModel
+
+    base = adapter.get("base_model_name_or_path")
+    way = (
+        f"Load the base yourself, put the adapter on it with `PeftModel.from_pretrained(base, {name!r}, "
+        "is_trainable=True)`, and pass that with its processing_class"
+    )
+    if not base:
+        raise ValueError(f"{name} is an adapter that does not say of which model (base_model_name_or_path). {way}.")
+    try:
+        model = load_model(base, task, names, adapter.get("revision"), modality, quiet=True, **kwargs)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"{name} is an adapter over {base!r}, and that base is not there: {error} {way}, or correct "
+            f"base_model_name_or_path in its {ADAPTER}."
+        ) from error
+    try:
+        return PeftModel.from_pretrained(
+            model, name, is_trainable=True, **({"revision": revision} if revision is not None else {})
+        )
+    except RuntimeError as error:
+        if "size mismatch" not in str(error):
+            raise
+        known = adapter_labels(name)
+        told = f" ({', '.join(known)})" if known else ""
+        raise ValueError(
+            f"{name} is an adapter that was trained for other labels{told} or over another model than {base!r}; the "
+            f"data have {len(names)} ({', '.join(names)}). Rename or filter the labels, or start from the base."
+        ) from error
