@@ -127,6 +127,9 @@ def _show(value: Any) -> str:
     if value is None:
         return "none"
     if isinstance(value, Mapping):
+        inside = list(value.values())
+        if inside and all(isinstance(item, Mapping) for item in inside):
+            return ", ".join(map(_show, inside))
         value = value.get("kind") or value.get("peft_type") or value
     text = value if isinstance(value, str) else json.dumps(value)
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
