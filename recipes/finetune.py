@@ -40,10 +40,10 @@ def run(script, config) -> int:
     from hftransfer.reporting.model_card import load_lines
     from hftransfer.reporting.tables import print_plan, print_results
     from hftransfer.trainers.checkpoints import check_output_dir
+    from hftransfer.trainers.output_folder import find_checkpoint
     from hftransfer.trainers.plan import plan
     from hftransfer.trainers.preparation import prepare
     from hftransfer.trainers.publishing import claim_repo, upload_command
-    from hftransfer.trainers.resume import find_checkpoint
 
     # 1. Check what can be checked before anything is loaded.
     if not script.source:

@@ -71,7 +71,7 @@ def write_whole(path: Path, text: str) -> None:
 def _is_ours(folder: Path, name: str, known: dict[str, str | None], older: bool) -> bool:
     """By the mark, or by what a file holds, as versions that set no mark wrote it."""
     path = folder / name
-    if name in known or name == MARK and known:
+    if name in known or (name == MARK and known):
         return True
     if path.is_dir():
         return is_ours(path) or older

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from .checkpoint_files import STEP, checkpoints, fault
 from .folder_marks import CARD, COMPARISON, RESULTS, foreign
+from .resume import check_is_checkpoint, read_resume
 
 MODEL_FILES = (
     "config.json",
@@ -90,19 +91,24 @@ def check_resumed_dir(path: str | os.PathLike[str], writes: Iterable[str] = WRIT
 def find_checkpoint(path: str | os.PathLike[str], resume: str | bool | os.PathLike[str]) -> str:
     """The checkpoint to go on from: `resume` itself, or the last one of the output folder when it is `True`.
 
+    Args:
+        path: the output folder.
+        resume: see `read_resume`.
+
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError: there is none, or it is a folder of another kind.
+        TypeError: as `read_resume`.
         ValueError: it is not whole; names the file, and the last checkpoint that is.
     """
-    if resume is True:
-        saved = checkpoints(path)
-        found = str(saved[-1]) if saved else None
+    wanted = read_resume(resume)
+    if isinstance(wanted, str):
+        check_is_checkpoint(wanted)
+        found = wanted
+    elif saved := checkpoints(path):
+        found = str(saved[-1])
     else:
-        found = str(resume) if resume else None
-    if found is None or not Path(found).is_dir():
         raise FileNotFoundError(
-            f"There is no checkpoint to resume from: {found or path} does not "
-            f"{'exist' if found else 'hold one'}. Start without resume_from_checkpoint."
+            f"There is no checkpoint to resume from: {path} does not hold one. Start without resume_from_checkpoint."
         )
     wrong = fault(Path(found))
     if wrong is not None:

@@ -1,4 +1,4 @@
-"""Where a run goes on from: what `resume_from_checkpoint` may be, and the checkpoint that it means."""
+"""What `resume_from_checkpoint` may be: any path of a checkpoint, or the last one."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from transformers.trainer_utils import get_last_checkpoint, sort_checkpoints
-
-TRAINER_STATE = "trainer_state.json"
+from .checkpoint_files import TRAINER_STATE, checkpoints, is_ours
 
 
 def read_resume(value: Any) -> str | bool:
@@ -41,37 +39,15 @@ def read_resume(value: Any) -> str | bool:
     return str(Path(path).expanduser())
 
 
-def find_checkpoint(path: str, resume: Any) -> str:
-    """The checkpoint to go on from: `resume` itself, or the last one of the output folder when it is `True`.
-
-    Args:
-        path: the output folder.
-        resume: see `read_resume`.
-
-    Raises:
-        FileNotFoundError: there is none, or the folder holds checkpoints and is none.
-        TypeError, ValueError: as `read_resume`.
-    """
-    wanted = read_resume(resume)
-    if isinstance(wanted, str):
-        _check_is_checkpoint(wanted)
-        return wanted
-    found = get_last_checkpoint(path) if Path(path).is_dir() else None
-    if found is None:
-        raise FileNotFoundError(
-            f"There is no checkpoint to resume from: {path} does not hold one. Start without resume_from_checkpoint."
-        )
-    return found
-
-
-def _check_is_checkpoint(path: str) -> None:
+def check_is_checkpoint(path: str) -> None:
+    """Raises a `FileNotFoundError` for what is no checkpoint: nothing, a file, a run's folder or a model's."""
     folder = Path(path)
     if not folder.is_dir():
         what = "is a file, not the folder of a checkpoint" if folder.exists() else "does not exist"
         near = _those_in(folder.parent)
         remedy = f"{folder.parent} holds {near}." if near else "Start without resume_from_checkpoint."
         raise FileNotFoundError(f"There is no checkpoint to resume from: {path} {what}. {remedy}")
-    if not (folder / TRAINER_STATE).is_file():
+    if not is_ours(folder) and not (folder / TRAINER_STATE).is_file():
         inside = _those_in(folder)
         if inside:
             raise FileNotFoundError(
@@ -85,6 +61,5 @@ def _check_is_checkpoint(path: str) -> None:
 
 
 def _those_in(folder: Path) -> str:
-    """The checkpoints of a folder, in words."""
-    names = [Path(path).name for path in sort_checkpoints(str(folder))] if folder.is_dir() else []
-    return ", ".join(names[-5:]) if names else ""
+    """The checkpoints of a folder, in words: the last of them."""
+    return ", ".join(path.name for path in checkpoints(folder)[-5:])

@@ -31,11 +31,12 @@ from .lessons import learn_before_training
 from .metrics import IGNORE, label_free_metrics, metrics_for
 from .optimizer import Optimizing
 from .optimizer_check import check_passed
+from .output_folder import find_checkpoint
 from .parts import RunningParts
 from .preparation import is_source_name, prepare
 from .publishing import Publishing
 from .rerun import check_rerun
-from .resume import find_checkpoint, read_resume
+from .resume import read_resume
 from .run_settings import check_same_run
 from .selecting import check_measure, check_selection
 from .teachers import build_anchors
