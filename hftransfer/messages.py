@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import reprlib
 import sys
 import unicodedata
 from collections.abc import Iterable
@@ -12,6 +13,7 @@ from typing import Any
 
 HIDDEN = "***"
 SECRET_VARIABLES = re.compile(r"(^|_)(TOKEN|PASSWORD|PASSWD|SECRET|API_KEY|ACCESS_KEY)$")
+LONGEST_VALUE = 60  # characters of a value that a message shows
 SHORTEST = 6  # characters that a secret has at least: shorter ones would be found in any text
 # What looks like a secret: a shape, and what is left of it.
 SHAPES = [
@@ -40,6 +42,24 @@ def nearest(word: object, known: Iterable[object]) -> str:
     """`" Did you mean 'x'?"` for the nearest known word, or an empty string: the tail of many messages."""
     match = get_close_matches(str(word), [str(k) for k in known], n=1, cutoff=0.5)
     return f" Did you mean {match[0]!r}?" if match else ""
+
+
+def shown(value: object, longest: int = LONGEST_VALUE) -> str:
+    """A value as a message shows it: its repr without tokens, cut to about 60 characters, long texts with their
+    length; cheap for values of any size.
+
+    Example:
+        >>> shown("up"), shown("x" * 900, 5), shown(list(range(900)))
+        ("'up'", "'xxxxx…' (900 characters)", '[0, 1, 2, 3, 4, 5, ...]')
+    """
+    if isinstance(value, (str, bytes, bytearray)) and len(value) > longest:
+        start = redacted(f"{value[:longest]!r}")
+        kind = "characters" if isinstance(value, str) else "bytes"
+        return f"{start[:-1]}…{start[-1]} ({len(value):,} {kind})"
+    short = reprlib.Repr()
+    short.maxstring = short.maxother = short.maxlong = max(longest, 10)
+    text = redacted(short.repr(value))
+    return text if len(text) <= 2 * longest else f"{text[: longest - 1]}…"
 
 
 def keep_secret(value: str | None) -> None:

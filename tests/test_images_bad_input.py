@@ -5,15 +5,25 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import bad_images
 import numpy as np
 import pictures
 import pytest
 import runs
 import tiny
+import torch
+from bad_images import BYTES, PATHS, SETS, folder_of
 from datasets import Dataset, Features, Image, Value
 from peft import LoraConfig
 
 from hftransfer import AdaptationTrainer
+from hftransfer.data.collation import AdaptationCollator
+from hftransfer.data.domains import as_domain
+from hftransfer.data.image import ImageEncoder
+from hftransfer.data.image_references import reference_kind
+from hftransfer.data.labels import LabelSpace
+from hftransfer.data.loading import load_domain
+from hftransfer.data.origins import ORIGIN as ROW_ORIGIN
 
 NEWS = pictures.pictures(9)
 MEDICAL = pictures.pictures(6, seed=1, labelled=False)
@@ -179,6 +189,99 @@ def test_the_trainer_says_what_is_wrong_with_images(tmp_path, given, error, culp
     assert culprit in str(found.value)
     assert remedy in str(found.value)
     assert not folder.exists()
+
+
+# ---- images as values
+
+
+@pytest.mark.parametrize(("given", "culprit", "remedy"), SETS.values(), ids=SETS.keys())
+def test_what_an_image_column_holds_is_named(tmp_path, given, culprit, remedy):
+    with pytest.raises(ValueError) as found:  # noqa: PT011 (the message is looked at below)
+        trainer(tmp_path / "run", **given)
+    assert culprit in str(found.value)
+    assert remedy in str(found.value)
+    assert len(str(found.value)) < 500
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("kind", ["paths", "images", "a subset"])
+def test_every_row_is_looked_at_before_training(tmp_path, kind):
+    """The message is short, whatever stands there, and calls the row as the dataset counts it."""
+    coder = ImageEncoder(pictures.processor(), LabelSpace("sequence-classification", tiny.LABELS))
+    for number, (name, (value, culprit, remedy)) in enumerate(PATHS.items()):
+        folder = tmp_path / f"case {number}"
+        folder.mkdir()
+        data, row = bad_images.table(folder_of([value(folder)], folder)), 4
+        data = data.cast_column("image", Image()) if kind == "images" else data
+        if kind == "a subset":
+            data, row = data.select([8, 4, 2]), 1
+        with pytest.raises(ValueError) as found:  # noqa: PT011 (the message is looked at below)
+            coder.encode(as_domain(data, "source"), "source", "label")
+        message = str(found.value)
+        assert message.startswith(f"source row {row}: "), name
+        assert culprit in message, name
+        assert remedy in message, name
+        assert len(message) < 600, name
+
+
+def test_rows_of_a_file_are_called_by_its_lines(tmp_path):
+    coder = ImageEncoder(pictures.processor(), LabelSpace("sequence-classification", tiny.LABELS))
+    names = [f"{i} (photos.csv line {i + 2})" for i in range(9)]
+    data = bad_images.table(folder_of(["https://example.org/a.png"], tmp_path), **{ROW_ORIGIN: names})
+    with pytest.raises(ValueError, match=r"source row 4 \(photos.csv line 6\): 'https.* is a URL"):
+        coder.encode(as_domain(data.shuffle(seed=3), "source"), "source", "label")
+    good = bad_images.table(folder_of([], tmp_path), **{ROW_ORIGIN: names}).select([7, 2])
+    encoded = coder.encode(as_domain(good, "source"), "source", "label")
+    assert encoded["origin"] == ["source row 7 (photos.csv line 9)", "source row 2 (photos.csv line 4)"]
+    assert set(encoded.column_names) == {"image", "origin", "labels"}
+    stream = coder.encode(as_domain(good.to_iterable_dataset(), "source"), "source", "label")
+    assert [row["origin"] for row in stream] == encoded["origin"]
+    assert set(next(iter(stream))) == {"image", "origin", "labels"}
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_is_damaged_is_one_message_from_a_worker_too(tmp_path, workers):
+    coder = ImageEncoder(pictures.processor(), LabelSpace("sequence-classification", tiny.LABELS))
+    collate = AdaptationCollator(coder, coder.space)
+    cases = BYTES if not workers else {"half a picture": BYTES["half a picture"]}
+    for name, (value, culprit, remedy) in cases.items():
+        data = Dataset.from_dict(
+            {"image": [*bad_images.FILES[:4], value], "label": LABELS[:5]},
+            features=Features(image=Value("binary"), label=Value("int64")),
+        )
+        encoded = coder.encode(as_domain(data, "the test split of target"), "the test split of target", "label")
+        with pytest.raises(ValueError) as found:  # noqa: PT011 (the message is looked at below)
+            list(torch.utils.data.DataLoader(encoded, 2, collate_fn=collate, num_workers=workers))
+        message = str(found.value)
+        assert message.startswith("the test split of target row 4 "), name
+        assert culprit in message, name
+        assert remedy in message, name
+        assert "Traceback" not in message
+        assert "\n" not in message
+    path = tmp_path / "half.png"
+    path.write_bytes(bad_images.FILES[0][:120])
+    data = bad_images.table(folder_of([str(path)], tmp_path)).cast_column("image", Image())
+    encoded = coder.encode(as_domain(data, "target"), "target", None)
+    with pytest.raises(ValueError, match=r"target row 4 \(.*half.png\) is cut off or damaged.*Drop or replace"):
+        list(torch.utils.data.DataLoader(encoded, 2, collate_fn=collate, num_workers=workers))
+
+
+def test_a_csv_of_links_is_not_mangled(tmp_path):
+    for name, value in (("link", "https://example.org/a.png"), ("encoded", bad_images.ENCODED)):
+        file = tmp_path / f"{name}.csv"
+        lines = ["image,label", *(f"{value},{i % 3}" for i in range(9))]
+        file.write_text("\n".join(lines))
+        part = load_domain(str(file), "source")["train"]
+        assert part[0]["image"] == value
+        with pytest.raises(ValueError, match="is a URL|is base64") as found:
+            trainer(tmp_path / "run", train_dataset=part)
+        assert str(tmp_path) not in str(found.value)
+
+
+def test_what_looks_like_base64_and_is_a_path():
+    for path in ("/9j/photos/holiday/2024/summer/beach/image.jpg", "a/" * 200 + "b", "iVBORw0KGgo.png", "cat.png"):
+        assert reference_kind(path) is None
+    assert reference_kind("C://photos/a.png") is None
 
 
 def test_a_text_checkpoint_is_not_asked_to_look_at_images(tmp_path, model_folder):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from hftransfer.messages import keep_secret, printable, redacted, redacted_values
+from hftransfer.messages import keep_secret, printable, redacted, redacted_values, shown
 
 LONG = "hf_" + "abcdefghij" * 3 + "WXYZ"
 HIDES = {
@@ -75,3 +76,19 @@ def test_known_values_are_hidden_whatever_they_look_like(monkeypatch):
 )
 def test_a_terminal_does_not_obey(text, shown):
     assert printable(text) == (text if shown is None else shown)
+
+
+def test_values_are_shown_short():
+    assert shown("up") == "'up'"
+    assert shown("x" * 900) == f"'{'x' * 60}…' (900 characters)"
+    assert shown(b"x" * 900).endswith("…' (900 bytes)")
+    assert shown(None) == "None"
+    for value in (
+        list(range(9999)),
+        ["x" * 900] * 50,
+        dict.fromkeys(range(99), "y" * 99),
+        np.zeros((99, 99)),
+        "'" * 99,
+    ):
+        assert len(shown(value)) <= 140, value
+    assert "geheim" not in shown("https://me:geheim@host/a.png")

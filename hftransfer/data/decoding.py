@@ -7,15 +7,31 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import warnings
 from io import BytesIO
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..messages import shown
+from .image_references import no_file, reference_kind, shown_path
+
 LONGEST_TO_SHORTEST = 100  # a processor that fixes the shorter side would blow up a strip of pixels to gigabytes
+PEEK = 1024  # bytes of a file that is no image, to say what it is
 SIXTEEN_BITS = ("I", "I;16", "I;16L", "I;16B", "I;16N")
+
+
+class ImageError(ValueError):
+    """An image that cannot be used, in one message that names the set, the row and the file.
+
+    A `DataLoader` raises what a worker raised anew, with the worker's whole traceback for a message; of that, the
+    message alone is kept.
+    """
+
+    def __init__(self, message: str):
+        _, found, last = message.rpartition(f"{type(self).__name__}: ")
+        super().__init__(last.strip() if found and message.startswith("Caught ") else message)
 
 
 def require_pillow() -> None:
@@ -39,36 +55,40 @@ def open_image(value: Any, where: str) -> Any:
         A `PIL.Image.Image` of mode RGB.
 
     Raises:
-        ValueError: it is `None`, no such file, not an image, cut off, larger than `PIL.Image.MAX_IMAGE_PIXELS`, more
-            than a hundred times as long as wide, or an array of another shape or range.
+        ImageError: it is `None`, no such file, a URL, base64, a folder, empty, not an image, cut off, larger than
+            `PIL.Image.MAX_IMAGE_PIXELS`, more than a hundred times as long as wide, or an array of another shape or
+            range.
     """
     from PIL import Image
 
     if isinstance(value, dict):
         path, data = value.get("path"), value.get("bytes")
-        where = f"{where} ({path})" if path else where
+        where = f"{where} ({shown_path(path)[1:-1]})" if path and data is not None else where
         value = data if data is not None else path
-    elif isinstance(value, (str, os.PathLike)):
-        where = f"{where} ({os.fspath(value)})"
     if value is None:
-        raise ValueError(f"{where}: the image is None. Drop or fill such rows first.")
+        raise ImageError(f"{where}: the image is None. Drop or fill such rows first.")
     if isinstance(value, Image.Image):
         return _decode(value, where)
     if isinstance(value, (bytes, bytearray, memoryview)):
-        return _decode(BytesIO(value), where)
+        return _decode(BytesIO(value), where, bytes(value[:PEEK]))
     if isinstance(value, (str, os.PathLike)):
-        if not Path(value).is_file():
-            raise ValueError(
-                f"{where}: there is no such file. A path is taken from the working directory; in a csv or json file "
-                "that the recipe reads, from that file's folder."
-            )
-        with open(value, "rb") as file:
-            return _decode(file, where)
+        wrong = no_file(os.fspath(value))
+        if wrong is not None:
+            raise ImageError(f"{where}: {wrong}")
+        where = f"{where} ({shown_path(os.fspath(value))[1:-1]})"
+        try:
+            file = open(value, "rb")
+        except OSError as error:
+            raise ImageError(f"{where} cannot be read ({error.strerror}). Drop it, or make it readable.") from error
+        with file:
+            start = file.read(PEEK)
+            file.seek(0)
+            return _decode(file, where, start)
     return _to_rgb(_from_array(value, where), where)
 
 
-def _decode(opened: Any, where: str) -> Any:
-    """From a picture that may not have been read yet, or a file."""
+def _decode(opened: Any, where: str, start: bytes | None = None) -> Any:
+    """From a picture that may not have been read yet, or a file whose first bytes are `start`."""
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
@@ -79,14 +99,33 @@ def _decode(opened: Any, where: str) -> Any:
             image.load()
             image = ImageOps.exif_transpose(image)
     except _BadImageError as error:
-        raise ValueError(str(error)) from None
+        raise ImageError(str(error)) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ValueError(_too_large(where)) from error
+        raise ImageError(_too_large(where)) from error
     except UnidentifiedImageError as error:
-        raise ValueError(f"{where} is no image that Pillow can read. Drop or convert it.") from error
+        raise ImageError(f"{where} {_no_image(start)}") from error
     except Exception as error:  # what a damaged file makes Pillow's readers raise is as various as the formats
-        raise ValueError(f"{where} is cut off or damaged ({error}). Drop or replace it.") from error
+        raise ImageError(f"{where} is cut off or damaged ({error}). Drop or replace it.") from error
     return _to_rgb(image, where)
+
+
+def _no_image(start: bytes | None) -> str:
+    """What bytes are that Pillow does not know."""
+    if start == b"":
+        return "is empty (0 bytes). Drop or replace it."
+    text = (start or b"").decode("latin-1").strip()
+    if text.startswith("version https://git-lfs"):
+        return "is a Git LFS pointer, not the image: run `git lfs pull` where it comes from."
+    if reference_kind(text) is not None:
+        return (
+            f"holds {reference_kind(text)} as text ({shown(text)}), not the bytes of an image. Download or decode it "
+            "first (`base64.b64decode`)."
+        )
+    if re.match(r"(<!doctype html|<html)", text, re.IGNORECASE):
+        return "is a web page (HTML), no image: its download went wrong. Download it anew or drop it."
+    if re.search(r"<svg[\s>]", text):
+        return "is an SVG drawing, which Pillow cannot read. Convert it to PNG or drop it."
+    return "is no image that Pillow can read. Drop or convert it."
 
 
 def _to_rgb(image: Any, where: str) -> Any:
@@ -95,7 +134,7 @@ def _to_rgb(image: Any, where: str) -> Any:
     if image.mode in SIXTEEN_BITS:
         values = np.asarray(image).astype(np.int64)
         if values.min() < 0 or values.max() > 65535:
-            raise ValueError(f"{where} has values outside 0 … 65535; convert it to 8 bits a channel.")
+            raise ImageError(f"{where} has values outside 0 … 65535; convert it to 8 bits a channel.")
         image = Image.fromarray(((values + 128) // 257).astype(np.uint8))
     elif image.mode == "F":
         image = Image.fromarray(_to_bytes(np.asarray(image), where))
@@ -113,7 +152,7 @@ def _from_array(value: Any, where: str) -> Any:
     except ValueError:  # rows of unequal length
         array = np.empty(0, dtype=object)
     if array.dtype.kind not in "buif":
-        raise ValueError(
+        raise ImageError(
             f"{where}: {type(value).__name__} is no image. An image is a path, the bytes of a file, a PIL image or a "
             "rectangular array of numbers."
         )
@@ -122,11 +161,12 @@ def _from_array(value: Any, where: str) -> Any:
         array = np.moveaxis(array, 0, -1)
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[-1] not in channels) or 0 in array.shape:
         shape = " x ".join(map(str, np.shape(value)))
-        raise ValueError(f"{where}: an array of {shape} is no image: H x W, H x W x C or C x H x W, 1 to 4 channels.")
+        what = f"an array of {shape}" if shape else "a single number"
+        raise ImageError(f"{where}: {what} is no image: H x W, H x W x C or C x H x W, 1 to 4 channels.")
     try:
         _check_size((array.shape[1], array.shape[0]), where)
     except _BadImageError as error:
-        raise ValueError(str(error)) from None
+        raise ImageError(str(error)) from None
     array = _to_bytes(array, where)
     return Image.fromarray(np.ascontiguousarray(array.squeeze(-1) if array.shape[2:] == (1,) else array))
 
@@ -137,14 +177,14 @@ def _to_bytes(array: np.ndarray, where: str) -> np.ndarray:
         return array.astype(np.uint8) * 255
     if array.dtype.kind in "ui":
         if array.min() < 0 or array.max() > 255:
-            raise ValueError(
+            raise ImageError(
                 f"{where}: integers from {array.min()} to {array.max()}; an image of integers lies in 0 … 255."
             )
         return array.astype(np.uint8)
     if not np.isfinite(array).all():
-        raise ValueError(f"{where} holds values that are not finite (NaN or infinity). Drop or repair it.")
+        raise ImageError(f"{where} holds values that are not finite (NaN or infinity). Drop or repair it.")
     if array.min() < 0 or array.max() > 1:
-        raise ValueError(
+        raise ImageError(
             f"{where}: floats from {array.min():g} to {array.max():g}; an image of floats lies in 0 … 1. Scale it, "
             "or cast it to uint8."
         )

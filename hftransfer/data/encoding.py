@@ -12,6 +12,7 @@ from .decoding import require_pillow
 from .image import ImageEncoder
 from .labels import LabelSpace, column_names
 from .masking import REVEALED
+from .origins import visible
 from .text import TextColumns, TextEncoder
 
 Modality = Literal["text", "image"]
@@ -97,7 +98,8 @@ def find_modality(domains: Mapping[str, Any], columns: InputColumns) -> Modality
             raise ValueError(
                 f"{first} holds {KINDS[kind]} and {where} holds {KINDS[other[0]]}: domains that share a model are of "
                 "one kind. Their columns are "
-                f"{', '.join(map(repr, column_names(dataset)))} and {', '.join(map(repr, column_names(part)))}."
+                f"{', '.join(map(repr, visible(column_names(dataset))))} and "
+                f"{', '.join(map(repr, visible(column_names(part))))}.{_common_kind(dataset, part, columns)}"
             )
     return kind
 
@@ -146,6 +148,17 @@ def make_encoder(
 def encode_target(encoder: Encoder, dataset: Any, where: str) -> Any:
     """`Encoder.encode` for the masked target: only revealed labels are read."""
     return encoder.encode(dataset, where, REVEALED if REVEALED in column_names(dataset) else None)
+
+
+def _common_kind(dataset: Any, part: Any, columns: InputColumns) -> str:
+    """The way out where one of two domains has texts beside its images."""
+    shared = [kind for kind in _kinds(dataset, columns) if kind in _kinds(part, columns)]
+    if "text" in shared:
+        name = columns.text.text if columns.text.text in column_names(dataset) else columns.text.tokens
+        return f" Both have texts: if those are meant, set `text_column={name!r}`."
+    if "image" in shared:
+        return " Both have images: if those are meant, leave `text_column` out."
+    return ""
 
 
 def _kinds(dataset: Any, columns: InputColumns) -> list[str]:

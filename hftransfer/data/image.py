@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -11,13 +10,17 @@ import torch
 from datasets import Dataset, Image
 
 from .augmentation import Compose, make_augmentation
-from .decoding import open_image
+from .decoding import ImageError, open_image
 from .domains import undecoded
+from .image_references import unusable_row
 from .labels import LabelEncoder, LabelSpace, column_names, declared_names, require_column
 from .masking import REVEALED
+from .origins import ORIGIN as ROW_ORIGIN
+from .origins import row_names
 
 IMAGE = "image"
 ORIGIN = "origin"  # what messages call a row
+NUMBERS = ("bool", *(f"{kind}{bits}" for kind in ("int", "uint", "float") for bits in (8, 16, 32, 64)))
 
 
 class ImageEncoder:
@@ -90,7 +93,8 @@ class ImageEncoder:
         values = None
         if labels is not None:
             values = [labels(value, row) for row, value in enumerate(dataset[str(label_column)])]
-        encoded = EncodedImages(images, values, where)
+        origins = list(dataset[ROW_ORIGIN]) if ROW_ORIGIN in column_names(dataset) else None
+        encoded = EncodedImages(images, values, where, origins)
         open_image(encoded[0][IMAGE], encoded[0][ORIGIN])
         return encoded
 
@@ -126,7 +130,7 @@ class ImageEncoder:
         arrays = [np.asarray(value) for value in values]
         shapes = {array.shape for array in arrays}
         if len(shapes) > 1:
-            raise ValueError(
+            raise ImageError(
                 f"{type(self.processing_class).__name__} makes {name} of different sizes "
                 f"({', '.join(str(shape) for shape in sorted(shapes)[:3])}), which are no batch. Give one size with "
                 "`image_size`."
@@ -136,7 +140,7 @@ class ImageEncoder:
 
     def _stream(self, dataset: Any, where: str, label_column: str | None, labels: LabelEncoder | None) -> Any:
         def encode(row: dict[str, Any], index: int) -> dict[str, Any]:
-            out = {IMAGE: row[self.column], ORIGIN: f"{where} row {index}"}
+            out = {IMAGE: row[self.column], ORIGIN: f"{where} row {row.get(ROW_ORIGIN, index)}"}
             return out if labels is None else {**out, "labels": labels(row[str(label_column)], index)}
 
         drop = [name for name in column_names(dataset) if name not in (IMAGE, "labels")]
@@ -152,10 +156,13 @@ class EncodedImages(torch.utils.data.Dataset):
         images: a dataset with the column `image` alone, decoding off.
         labels: one a row, or `None`.
         where: how messages call it.
+        origins: by row, the file and line that it was read from, where they are known.
     """
 
-    def __init__(self, images: Dataset, labels: Sequence[Any] | None, where: str):
-        self.images, self.labels, self.where = images, labels, where
+    def __init__(
+        self, images: Dataset, labels: Sequence[Any] | None, where: str, origins: Sequence[str] | None = None
+    ):
+        self.images, self.labels, self.where, self.origins = images, labels, where, origins
 
     @property
     def column_names(self) -> list[str]:
@@ -186,7 +193,7 @@ class EncodedImages(torch.utils.data.Dataset):
         return out if self.labels is None else {**out, "labels": self.labels[row]}
 
     def _origin(self, row: int) -> str:
-        return f"{self.where} row {row}"
+        return f"{self.where} row {row if self.origins is None else self.origins[row]}"
 
 
 def processed_size(processor: Any) -> tuple[int, int] | int | None:
@@ -219,24 +226,42 @@ def _stored(dataset: Dataset, column: str, where: str) -> Dataset:
     feature = dataset.features[column]
     images = dataset.select_columns([column])
     images = images if column == IMAGE else images.rename_column(column, IMAGE)
-    if images.data.column(IMAGE).null_count:
-        for row, value in enumerate(images[IMAGE]):
-            if value is None:
-                raise ValueError(f"{where} row {row}: {column!r} is None. Drop or fill such rows first.")
     kind = getattr(feature, "dtype", None)
-    if isinstance(feature, (Image, dict)) or kind in ("binary", "large_binary"):
+    stored = isinstance(feature, (Image, dict)) or kind in ("binary", "large_binary", "string", "large_string")
+    table, wrong = images.data.column(IMAGE), None
+    if stored:
+        order = None if images._indices is None else images._indices.column(0).to_pylist()
+        wrong = unusable_row(table, order, column)
+    elif table.null_count:
+        nothing = next((row for row, value in enumerate(images[IMAGE]) if value is None), None)
+        wrong = None if nothing is None else (nothing, f"{column!r} is None. Drop or fill such rows first.")
+    if wrong is not None:
+        row, reason = wrong
+        raise ImageError(
+            f"{where} row {row_names(dataset[row : row + 1], [row])[0]}: {reason}{_beside(dataset, reason)}"
+        )
+    if stored:
         return images
-    if kind in ("string", "large_string"):
-        for row, path in enumerate(images[IMAGE]):
-            if not os.path.isfile(path):
-                raise ValueError(
-                    f"{where} row {row}: there is no file {path!r} ({column!r} holds paths). A path is taken from the "
-                    "working directory; in a csv or json file that the recipe reads, from that file's folder."
-                )
-        return images
-    if hasattr(feature, "shape") or hasattr(feature, "feature"):  # an array, or lists in lists
+    inner = feature
+    while hasattr(inner, "feature"):
+        inner = inner.feature
+    if inner is not feature and getattr(inner, "dtype", "float32") not in NUMBERS:
+        raise ImageError(
+            f"{where}: {column!r} holds lists of {getattr(inner, 'dtype', type(inner).__name__)}, and a row has one "
+            "image: a path, the bytes of a file, a PIL image or an array. Make one row of each, or say which column "
+            "holds images with `image_column`."
+        )
+    if hasattr(feature, "shape") or inner is not feature:
         return images.with_format("numpy")
-    raise ValueError(
+    raise ImageError(
         f"{where}: {column!r} holds {kind or type(feature).__name__}, no images. An image is a path, the bytes of a "
         "file, a PIL image or an array; say which column holds them with `image_column`."
     )
+
+
+def _beside(dataset: Dataset, reason: str) -> str:
+    """Another way out for a csv of texts with links to pictures."""
+    text = next((name for name in ("text", "tokens") if name in dataset.column_names), None)
+    if text is None or not any(word in reason for word in (" is a URL", " is base64", " is a data URI", "no file")):
+        return ""
+    return f" If the texts in {text!r} are meant, set `text_column={text!r}`."

@@ -10,6 +10,7 @@ from typing import Any
 from ..messages import nearest
 from ..network import hub_reachable
 from .digits import DOMAINS, load_digits_corpus
+from .image_references import from_folder
 
 READERS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
 SPLITS = ("train", "validation", "test")
@@ -177,7 +178,7 @@ def _from_folder(dataset: Any, image_column: str, folder: Path) -> Any:
         return dataset
 
     def whole(batch: dict[str, list]) -> dict[str, list]:
-        return {image_column: [p if p is None else str(folder.absolute() / p) for p in batch[image_column]]}
+        return {image_column: [from_folder(p, folder) for p in batch[image_column]]}
 
     return dataset.map(whole, batched=True, desc=f"Finding images in {folder}")
 

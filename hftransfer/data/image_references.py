@@ -1,0 +1,145 @@
+"""Image references that are no files here: URLs, data URIs, base64 text, folders; what to do instead of each."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ..messages import redacted, shown
+
+# In base64: PNG, JPEG, GIF, WebP, TIFF of both kinds, SVG. What else is as long and as plain is taken for it, too.
+BASE64_STARTS = ("iVBORw0KGgo", "/9j/", "R0lGOD", "UklGR", "SUkqA", "TU0AK", "PHN2Zy", "PD94bWw")
+SHORTEST_WITH_START, SHORTEST_WITHOUT = 40, 260  # characters
+LONGEST_NAMES = 30  # characters between slashes, on average, that a long path without a dot may have
+LONGEST_PATH = 300  # characters of a path that a message shows
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+_DATA = re.compile(r"data:[\w.+-]*/?[\w.+-]*[;,]", re.IGNORECASE)
+_BASE64 = re.compile(r"[A-Za-z0-9+/_-]+={0,2}")
+_SUFFIX = re.compile(r"\.(png|jpe?g|gif|webp|bmp|tiff?|ppm|pgm)", re.IGNORECASE)
+FROM_WHERE = (
+    "A path is taken from the working directory; in a csv or json file that the recipe reads, from that file's folder."
+)
+
+
+def reference_kind(text: str) -> str | None:
+    """What a string says of an image without being a path: `"a URL"`, `"a data URI"`, `"base64"`, or `None`.
+
+    Example:
+        >>> reference_kind("https://example.org/cat.png"), reference_kind("cat.png")
+        ('a URL', None)
+    """
+    start = text[:4096].strip()
+    if _DATA.match(start):
+        return "a data URI"
+    if _URL.match(start):
+        return "a URL"
+    plain = start.replace("\r", "").replace("\n", "")
+    whole = _BASE64.fullmatch(plain)
+    if whole is None:
+        return None
+    if len(plain) >= SHORTEST_WITH_START and plain.startswith(BASE64_STARTS) and not _SUFFIX.search(plain):
+        return "base64"
+    mixed = all(re.search(kind, plain) for kind in ("[0-9]", "[a-z]", "[A-Z]"))
+    long = mixed and len(plain) >= SHORTEST_WITHOUT and len(plain) / (plain.count("/") + 1) > LONGEST_NAMES
+    return "base64" if long else None
+
+
+def from_folder(value: str | None, folder: Path) -> str | None:
+    """A path in a file as it is from elsewhere; what is no path (a URL, base64) stays as it is written."""
+    return value if value is None or reference_kind(value) else str(folder.absolute() / value)
+
+
+def no_file(text: str, column: str | None = None) -> str | None:
+    """Why a string names no file that an image could be read from, with the remedy; `None` when it does.
+
+    Args:
+        text: what stands where a path should.
+        column: where it stands, if messages should say so.
+    """
+    try:
+        found = os.stat(text)
+    except (OSError, ValueError):  # a null character is a ValueError
+        return _what_instead(text, column)
+    if stat.S_ISDIR(found.st_mode):
+        return f"{shown_path(text)} is a folder. Give the path of a file."
+    if found.st_size == 0:
+        return f"{shown_path(text)} is an empty file (0 bytes). Drop or replace it."
+    return None
+
+
+def shown_path(text: object) -> str:
+    """A path as messages show it: whole where it may be one, else cut as any value."""
+    plain = str(text)
+    return redacted(repr(plain)) if len(plain) <= LONGEST_PATH and plain.isprintable() else shown(plain)
+
+
+def unusable_row(column: pa.ChunkedArray, order: Sequence[int] | None, name: str) -> tuple[int, str] | None:
+    """The first row of a stored image column that holds no image, as far as that can be told without opening files.
+
+    Args:
+        column: paths, the bytes of files, or structs of both, as `datasets` stores images.
+        order: the rows of the column in the order of the dataset; all in turn when `None`.
+        name: of the column.
+
+    Returns:
+        Its number in the dataset and what is wrong with it, or `None`.
+    """
+    rows: Iterable[int] = range(len(column)) if order is None else order
+    if pa.types.is_struct(column.type):
+        fields = {column.type.field(i).name for i in range(column.type.num_fields)}
+        nothing = pa.nulls(len(column))
+        sizes = pc.binary_length(pc.struct_field(column, "bytes")) if "bytes" in fields else nothing
+        paths = pc.struct_field(column, "path") if "path" in fields else nothing
+    elif pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
+        sizes, paths = pc.binary_length(column), pa.nulls(len(column))
+    else:
+        sizes, paths = pa.nulls(len(column)), column
+    stored, files = sizes.to_pylist(), paths.to_pylist()
+    for number, row in enumerate(rows):
+        wrong = None
+        if stored[row] == 0:
+            wrong = "the image is empty (0 bytes). Drop or replace it."
+        elif stored[row] is None and files[row] is not None:
+            wrong = no_file(files[row], name)
+        elif stored[row] is None:
+            wrong = f"{name!r} is None. Drop or fill such rows first."
+        if wrong is not None:
+            return number, wrong
+    return None
+
+
+def _what_instead(text: str, column: str | None) -> str:
+    kind = reference_kind(text)
+    if kind == "a URL":
+        remedy = "Download the images first and give their paths"
+        if text.strip().lower().startswith("file:"):
+            remedy = "Give the plain path, without file://"
+        return f"{shown(text.strip())} is a URL, and images are read from files. {remedy}."
+    if kind is not None:
+        return (
+            f"{shown(text.strip())} is {kind}, no path. Decode it to bytes first (`base64.b64decode`, of a data URI "
+            "what follows the comma), or write it to files and give their paths."
+        )
+    hint = _other_case(text)
+    holds = f" ({column!r} holds paths)" if column else ""
+    return f"there is no file {shown_path(text)}{holds}.{hint} {FROM_WHERE}"
+
+
+def _other_case(text: str) -> str:
+    """A file beside it whose name differs in case or in its ending alone."""
+    path = Path(text)
+    try:
+        beside = [entry.name for entry in os.scandir(path.parent)] if len(text) <= 4096 else []
+    except (OSError, ValueError):
+        return ""
+    for same in (lambda name: name.casefold() == path.name.casefold(), lambda name: Path(name).stem == path.stem):
+        found = sorted(filter(same, beside))
+        if found:
+            return f" Did you mean {found[0]!r}?"
+    return ""
