@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 ORIGIN = "__origin__"  # a column of the reader's: "7 (news.csv line 9)", the row of the file and its line
@@ -21,3 +23,39 @@ def row_names(batch: Mapping[str, Any], rows: Sequence[int]) -> list[str]:
 def visible(columns: Sequence[str]) -> list[str]:
     """The columns that a user knows of."""
     return [name for name in columns if name != ORIGIN]
+
+
+@dataclass(frozen=True)
+class Place:
+    """A file as messages call it, with its lines and rows.
+
+    Attributes:
+        where: the role of the file, such as `"source"`.
+        path: of the file.
+
+    Example:
+        >>> place = Place("source", Path("dir/news.csv"))
+        >>> str(place), place.line(9), place.row(7, 9)
+        ("source 'dir/news.csv'", "source 'dir/news.csv' line 9", 'source row 7 (news.csv line 9)')
+    """
+
+    where: str
+    path: Path
+
+    def __str__(self) -> str:
+        return f"{self.where} {str(self.path)!r}"
+
+    def line(self, number: int) -> str:
+        """A line of the file, counted from 1."""
+        return f"{self} line {number}"
+
+    def origins(self, rows: int, lines: Sequence[int] | None) -> list[str]:
+        """The column `ORIGIN`, for as many rows; lines where they are known."""
+        file = self.path.name
+        if lines is None:
+            return [f"{row} ({file})" for row in range(rows)]
+        return [f"{row} ({file} line {line})" for row, line in enumerate(lines)]
+
+    def row(self, number: int, line: int | None = None) -> str:
+        """A row, counted from 0, as its origin names it."""
+        return f"{self.where} row {number} ({self.path.name}{'' if line is None else f' line {line}'})"

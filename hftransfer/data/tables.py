@@ -1,0 +1,167 @@
+"""Table files: one csv, tsv, json, jsonl or parquet file as a dataset, read strictly, with what was read said."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .characters import OPENERS, read_characters
+from .origins import ORIGIN, Place, visible
+
+FORMATS = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
+USUAL = ("text", "tokens", "image")  # the usual names of what is read
+
+
+@dataclass(frozen=True)
+class TableRead:
+    """A table file as it was read.
+
+    Attributes:
+        dataset: a `datasets.Dataset`; its column `ORIGIN` holds what messages call each row.
+        rows: their number.
+        columns: names of the file's own columns that were read.
+        notes: what is worth saying in the plan, such as `"separator ';'"` or `"encoding cp1252"`.
+    """
+
+    dataset: Any
+    rows: int
+    columns: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def table_format(path: Path) -> str | None:
+    """The ending in `FORMATS` of a table file's name, in any case, packed or not; `None` for other files.
+
+    Example:
+        >>> table_format(Path("News.CSV")), table_format(Path("news.jsonl.gz")), table_format(Path("notes.txt"))
+        ('.csv', '.jsonl', None)
+    """
+    suffixes = [suffix.lower() for suffix in path.suffixes[-2:]]
+    if suffixes and suffixes[-1] in OPENERS:
+        suffixes.pop()
+        return suffixes[-1] if suffixes and suffixes[-1] in FORMATS and suffixes[-1] != ".parquet" else None
+    return suffixes[-1] if suffixes and suffixes[-1] in FORMATS else None
+
+
+def read_table(
+    path: Path,
+    where: str,
+    encoding: str | None = None,
+    label_column: str = "label",
+    used: Collection[str] = USUAL,
+) -> TableRead:
+    """Reads one table file strictly: what it holds is what comes out, or an error names the file and the line.
+
+    Args:
+        path: of the file, with an ending in `FORMATS`, in any case; text files may be packed (.gz, .bz2, .xz).
+        where: how messages call the file's role, such as `"source"`.
+        encoding: of a text file, where it is neither UTF-8 nor marked by a byte order mark.
+        label_column: where labels are: what is a known label helps to find stray quotes.
+        used: other columns that matter: there, a dict or a list among plain values is an error; elsewhere it is text.
+
+    Returns:
+        The rows in order. csv and tsv columns are all text, and an empty field is `None`; json columns have the
+        types of their values; parquet columns those of the file, `datasets` features (labels, images) included.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no file with rows of one table; the message says where, why, and how to mend it.
+
+    Example:
+        >>> read = read_table(Path("news.csv"), "source")
+        >>> read.rows, read.columns, read.notes
+        (200, ('text', 'label'), ("separator ';'",))
+    """
+    place = Place(where, path)
+    suffix = table_format(path)
+    if path.is_dir():
+        raise ValueError(f"{place} is a folder, not a file.")
+    if not path.exists():
+        raise FileNotFoundError(f"{place}: there is no such file.")
+    if not path.is_file():
+        raise ValueError(f"{place} is a pipe or a device. Save its content as a file and give that.")
+    if suffix is None:
+        raise ValueError(f"{place}: files must end in {', '.join(FORMATS)} (text files packed or not).")
+    columns: Mapping[str, Any]
+    lines: Sequence[int] | None
+    if suffix == ".parquet":
+        return _read_parquet(place)
+    characters = read_characters(place, encoding)
+    if suffix in (".csv", ".tsv"):
+        from .separated import read_separated
+
+        columns, lines, notes = read_separated(characters, place, suffix, label_column, used)
+    else:
+        from .records import read_records
+
+        columns, lines, notes = read_records(characters, place, suffix, label_column, used)
+    import pyarrow as pa
+
+    return _assembled(pa.table(dict(columns)), place, lines, (*characters.notes, *notes))
+
+
+def _assembled(table: Any, place: Place, lines: Sequence[int] | None, notes: Sequence[str]) -> TableRead:
+    """With the column of origins, as a dataset."""
+    import pyarrow as pa
+    from datasets import Dataset, DatasetInfo, Features
+    from datasets.table import table_cast
+
+    if ORIGIN in table.column_names:
+        raise ValueError(f"{place}: a column is called {ORIGIN!r}, a name that is kept for row numbers. Rename it.")
+    if not table.num_rows:
+        raise ValueError(f"{place} is empty: it has a header but no rows.")
+    origins = pa.array(place.origins(table.num_rows, lines), pa.string())
+    table = table.append_column(pa.field(ORIGIN, pa.string()), origins)
+    try:
+        features = Features.from_arrow_schema(table.schema)
+        dataset = Dataset(table_cast(table, features.arrow_schema), info=DatasetInfo(features=features))
+    except (ValueError, TypeError, pa.ArrowException) as error:
+        raise ValueError(f"{place}: a column has a type that `datasets` does not take ({error}).") from error
+    return TableRead(dataset, len(dataset), tuple(visible(dataset.column_names)), tuple(notes))
+
+
+def _read_parquet(place: Place) -> TableRead:
+    """A parquet file, with the features that `datasets` stored in it."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    notes = []
+    try:
+        table = parquet.ParquetFile(place.path).read()
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"{place} cannot be read as parquet: {str(error).splitlines()[0]}") from error
+    twice = sorted({column for column in table.column_names if table.column_names.count(column) > 1})
+    if twice:
+        raise ValueError(f"{place} has two columns called {twice[0]!r}. Rename or drop one of them.")
+    index = [column for column in table.column_names if column.startswith("__index_level_")]
+    if index:
+        table = table.drop_columns(index)
+        notes.append("the index of pandas left aside")
+    return _assembled(_plain(table), place, None, notes)
+
+
+def _plain(table: Any) -> Any:
+    """With plain types in place of Arrow's large ones, views and dictionaries."""
+    import pyarrow as pa
+
+    fields = [pa.field(field.name, _plain_type(field.type), field.nullable) for field in table.schema]
+    return table.cast(pa.schema(fields, metadata=table.schema.metadata))
+
+
+def _plain_type(kind: Any) -> Any:
+    import pyarrow as pa
+    from pyarrow import types
+
+    if types.is_large_string(kind) or types.is_string_view(kind):
+        return pa.string()
+    if types.is_large_binary(kind) or types.is_binary_view(kind):
+        return pa.binary()
+    if types.is_dictionary(kind):
+        return _plain_type(kind.value_type)
+    if types.is_list(kind) or types.is_large_list(kind):
+        return pa.list_(_plain_type(kind.value_type))
+    if types.is_struct(kind):
+        return pa.struct([pa.field(field.name, _plain_type(field.type)) for field in kind])
+    return kind
