@@ -1,8 +1,35 @@
-"""The one way in which a setting is read from text: a command line and a YAML string hold maps and lists so."""
+"""The one way in which a setting is read from text, and in which the fields of a dataclass of settings are checked."""
 
 from __future__ import annotations
 
-from typing import Any
+import dataclasses
+import os
+import types
+import typing
+from enum import Enum
+from functools import lru_cache
+from typing import Any, Literal
+
+from .messages import nearest, redacted
+from .ranges import RANGES, read_number
+
+WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+
+
+class Help(str):
+    """The help text of a field, with the group that `--help` shows it in.
+
+    It stands in the field's metadata, whose keys transformers' `HfArgumentParser` hands to argparse one by one: a key
+    of ours beside it would be refused there.
+    """
+
+    __slots__ = ("group",)
+    group: str
+
+    def __new__(cls, text: str, group: str) -> Help:
+        made = super().__new__(cls, text)
+        made.group = group
+        return made
 
 
 def read_setting(name: str, value: Any) -> Any:
@@ -18,4 +45,104 @@ def read_setting(name: str, value: Any) -> Any:
     try:
         return yaml.safe_load(value)
     except yaml.YAMLError as error:
-        raise ValueError(f"{name} is neither JSON nor YAML: {value!r}") from error
+        raise ValueError(f"{name} is neither JSON nor YAML: {redacted(repr(value))}") from error
+
+
+def read_fields(settings: Any, but: tuple[str, ...] = ()) -> None:
+    """Reads and checks the fields of a dataclass in place: numbers in their range, switches, choices and texts.
+
+    What a YAML or JSON file holds as text (`"1e-3"`, `"false"`) becomes what it says. `None` is right where it is the
+    default. Fields of other kinds (maps, lists) are left to whoever reads them.
+
+    Args:
+        settings: an instance, which is changed in place.
+        but: fields that somebody else reads.
+
+    Raises:
+        ValueError: a value that is no number, out of its range, or none of the choices; the message names the field.
+
+    Example:
+        >>> @dataclasses.dataclass
+        ... class Settings:
+        ...     seed: int = 42
+        >>> read_fields(Settings(seed=-1))
+        Traceback (most recent call last):
+        ValueError: seed=-1 must be at least 0 and at most 4294967295.
+    """
+    hints = _hints(type(settings))
+    for field in dataclasses.fields(settings):
+        if not field.init or field.name in but:
+            continue
+        value = getattr(settings, field.name)
+        bounds = RANGES.get(field.name)
+        if value is None and (field.default is None or _takes_none(hints[field.name]) or (bounds and bounds.none)):
+            continue
+        found = value
+        if bounds is not None:
+            found = read_number(field.name, value)
+        else:
+            kind = _kind(hints[field.name])
+            if kind is bool:
+                found = _switch(field.name, value)
+            elif isinstance(kind, tuple):
+                found = _choice(field.name, value, kind)
+            elif kind is str:
+                off = value is False and _takes_none(hints[field.name])
+                found = value if off else _text(field.name, value)
+        if found is not value:
+            setattr(settings, field.name, found)
+
+
+@lru_cache
+def _hints(cls: type) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
+
+
+def _members(hint: Any) -> list[Any]:
+    union = typing.get_origin(hint) in (typing.Union, types.UnionType)
+    return list(typing.get_args(hint)) if union else [hint]
+
+
+def _takes_none(hint: Any) -> bool:
+    return type(None) in _members(hint)
+
+
+def _kind(hint: Any) -> Any:
+    """`bool`, `str`, or a tuple of choices; nothing for what is read elsewhere."""
+    kinds = [member for member in _members(hint) if member is not type(None)]
+    enums = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Enum)]
+    if enums and set(kinds) <= {*enums, str}:
+        return tuple(member.value for member in enums[0])
+    if len(kinds) != 1:
+        return None
+    if typing.get_origin(kinds[0]) is Literal:
+        return typing.get_args(kinds[0])
+    return kinds[0] if kinds[0] in (bool, str) else None
+
+
+def _switch(name: str, value: Any) -> bool:
+    if isinstance(value, bool) or type(value).__name__ == "bool_":
+        return bool(value)
+    word = str(value).strip().lower() if isinstance(value, (str, int)) else ""
+    if word not in WORDS:
+        raise ValueError(f"{name}={redacted(repr(value))} must be true or false.")
+    return WORDS[word]
+
+
+def _choice(name: str, value: Any, choices: tuple[Any, ...]) -> Any:
+    word = getattr(value, "value", value)
+    if word is False and "no" in choices:  # YAML takes the word no for a switch
+        word = value = "no"
+    if word not in choices:
+        *first, last = (repr(choice) for choice in choices)
+        known, shown = f"{', '.join(first)} or {last}", redacted(repr(word))
+        raise ValueError(f"{name}={shown} must be one of {known}.{nearest(word, choices)}")
+    return value
+
+
+def _text(name: str, value: Any) -> Any:
+    if isinstance(value, (str, os.PathLike)) or (name == "resume_from_checkpoint" and isinstance(value, bool)):
+        return value
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return str(value)  # a name such as 2024, which YAML takes for a number
+    raise ValueError(f"{name}={redacted(repr(value))} must be text.")

@@ -54,7 +54,7 @@ def run(args) -> int:
             "benchmark runs one cell after the other, each on one device. Start it as one process: show it one GPU "
             "with CUDA_VISIBLE_DEVICES=0, and split the cells between several GPUs with --only."
         )
-    benchmark = read_benchmark(args.config)
+    benchmark = read_benchmark(args.config, args.trust_config_code)
     cells, lines = select(benchmark.cells, args.only), benchmark.output_dir / "results.jsonl"
     left = [cell for cell, state in zip(cells, states(lines, cells), strict=True) if state != DONE]
     check(left)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from ..settings import read_setting
+from ..settings import Help, read_fields, read_setting
 
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 
 
 def _option(default: Any, group: str, text: str) -> Any:
     extra = {"default_factory": default} if callable(default) else {"default": default}
-    return field(**extra, metadata={"help": text, "group": group})
+    return field(**extra, metadata={"help": Help(text, group)})
 
 
 @dataclass
@@ -68,6 +68,9 @@ class FinetuneArguments:
         list, "Model", "Modules to adapt; every linear of the layers when absent."
     )
 
+    def __post_init__(self) -> None:
+        read_fields(self, but=("validation_fraction",))  # whoever cuts the split reads it
+
     def backbone(self) -> Any:
         """What the trainer takes as its model.
 
@@ -97,7 +100,7 @@ LOADING = ("model_revision", "dtype", "attn_implementation", "trust_remote_code"
 MODEL_OPTIONS = {  # which model it is, by name: all of their group but LoRA's
     f.name: str(f.metadata["help"])
     for f in fields(FinetuneArguments)
-    if f.metadata["group"] == "Model" and "lora" not in f.name
+    if f.metadata["help"].group == "Model" and "lora" not in f.name
 }
 
 

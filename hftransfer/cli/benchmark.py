@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from ..messages import nearest
+from ..ranges import RANGES, read_number
 from .arguments import MODEL_OPTIONS, FinetuneArguments
-from .parser import read_yaml
+from .parser import TRUST, read_yaml
+from .plain import PlainParser
 
 KEYS = {
     **MODEL_OPTIONS,
@@ -36,11 +38,14 @@ NOT_HERE = {
     "allow_oracle_selection": "nothing is chosen by target labels here",
     "push_to_hub": "a benchmark keeps no models; train the one you want with finetune",
     "resume_from_checkpoint": "a cell is run whole or not at all",
+    "trust_config_code": "it stands on the command line alone: a file cannot say that it is trusted",
     "overwrite_output_dir": "finished cells are kept; choose another output_dir to run them again",
 }
 CELL_FIELDS = ("shift", "method", "policy", "seed")
 # Of a cell. Its models are thrown away, so nothing is saved unless the choice of a checkpoint needs it.
 DEFAULTS = {"save_strategy": "no", "disable_tqdm": True, "report_to": "none"}
+LORA_RANGES = {"r": "lora_r", "lora_alpha": "lora_alpha", "lora_dropout": "lora_dropout"}
+LORA_CODE = {"megatron_config", "megatron_core"}  # PEFT imports the module that the second one names
 LORA = {"r": 8, "lora_alpha": 16, "lora_dropout": 0.05}
 
 
@@ -85,7 +90,7 @@ def benchmark_parser() -> argparse.ArgumentParser:
     """The recipe's few options; everything else stands in the file."""
     width = max(map(len, KEYS))
     keys = "\n".join(f"  {key:{width}}  {text}" for key, text in KEYS.items())
-    parser = argparse.ArgumentParser(
+    parser = PlainParser(
         prog="hftransfer benchmark",
         description="Compare methods over shifts, policies and seeds; a run that stopped goes on where it was.",
         epilog=f"The file's keys:\n{keys}\n\n  hftransfer benchmark --config mine.yaml --only method=mmd,dann seed=1",
@@ -100,12 +105,21 @@ def benchmark_parser() -> argparse.ArgumentParser:
         metavar="FIELD=NAME,…",
         help="run these cells only; FIELD is shift, method, policy or seed",
     )
+    parser.add_argument(
+        "--trust_config_code",
+        action="store_true",
+        help="import what the file's methods name as module:name (a constraint's function)",
+    )
     parser.add_argument("--dry_run", action="store_true", help="check everything, print the cells and stop")
     return parser
 
 
-def read_benchmark(path: Path) -> Benchmark:
+def read_benchmark(path: Path, trusted: bool = False) -> Benchmark:
     """Reads a file and checks all of it that can be checked without data or model.
+
+    Args:
+        path: the file.
+        trusted: it may name code to import.
 
     Raises:
         ValueError: with one clear message.
@@ -130,7 +144,7 @@ def read_benchmark(path: Path) -> Benchmark:
     policies = {name: _policy(where, value) for name, where, value in _named(path, given, "policies")}
     methods: dict[str, dict[str, Any]] = {BASELINE: {}}
     for name, where, value in _named(path, given, "methods"):
-        methods[name] = _method(where, value)
+        methods[name] = _method(where, value, trusted)
         if name in (ORACLE, CONTROL):
             key = "target_trained" if name == ORACLE else "control"
             raise ValueError(f"{where}: the name is taken; `{key}: true` adds that row.")
@@ -143,6 +157,7 @@ def read_benchmark(path: Path) -> Benchmark:
     combinations = product(shifts.items(), seeds, (policies or {"full": {"lora": None}}).items(), methods.items())
     cells = []
     for (shift, domains), seed, (policy, moving), (method, own) in combinations:
+        own = {**own, TRUST: True} if trusted else own
         role = method if method in (BASELINE, CONTROL, ORACLE) else "method"
         config = {**DEFAULTS, **common, **domains["config"], **moving.get("config", {}), **own, "seed": seed}
         if role != "method":  # nothing is asked of the target
@@ -202,6 +217,10 @@ def _model(path: Path, given: Mapping[str, Any]) -> dict[str, Any]:
 def _seeds(path: Path, seeds: Any) -> list[int]:
     if not isinstance(seeds, list) or not seeds or any(type(seed) is not int for seed in seeds):
         raise ValueError(f"{path}: seeds must be a list of whole numbers, such as [1, 2, 3], not {seeds!r}.")
+    try:
+        seeds = [RANGES["seed"].read("seeds", seed) for seed in seeds]
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
     twice = [seed for seed in seeds if seeds.count(seed) > 1]
     if twice:
         raise ValueError(f"{path}: seeds: {twice[0]} is there twice.")
@@ -221,7 +240,10 @@ def _shift(where: str, value: Any) -> dict[str, Any]:
     if target != "sample" and target in sources.values():
         raise ValueError(f"{where}: {target!r} is source and target: there is nothing to adapt to.")
     _check_keys(f"{where}: test", test, [*sources, "target"])
-    fraction = value.get("validation_fraction", 0.1)
+    try:
+        fraction = read_number("validation_fraction", value.get("validation_fraction", 0.1))
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
     domains = {"source": sources, "target": target, "test": dict(test), "validation_fraction": fraction}
     return {**domains, "config": config}
 
@@ -233,14 +255,20 @@ def _policy(where: str, value: Any) -> dict[str, Any]:
         from peft import LoraConfig
 
         lora = _map(f"{where}: lora", value.pop("lora"))
+        if lora.keys() & LORA_CODE:
+            raise ValueError(f"{where}: lora: {min(lora.keys() & LORA_CODE)} imports code; it cannot stand in a file.")
         _check_keys(f"{where}: lora", lora, [field.name for field in fields(LoraConfig) if field.init])
         lora = LORA | lora
+        try:
+            lora |= {key: RANGES[name].read(key, lora[key]) for key, name in LORA_RANGES.items()}
+        except ValueError as error:
+            raise ValueError(f"{where}: lora: {error}") from error
     return {"lora": lora, "config": _training_fields(where, value, ("lora",))}
 
 
-def _method(where: str, value: Any) -> dict[str, Any]:
+def _method(where: str, value: Any, trusted: bool = False) -> dict[str, Any]:
     """An objectives spec, or a map with `objectives` and further settings."""
-    from ..objectives.registry import parse_objectives
+    from ..objectives.registry import parse_objectives, refuse_imports
 
     objectives = value
     config: dict[str, Any] = {}
@@ -248,7 +276,7 @@ def _method(where: str, value: Any) -> dict[str, Any]:
         objectives = value["objectives"]
         config = _training_fields(where, {k: v for k, v in value.items() if k != "objectives"}, ("objectives",))
     try:
-        parse_objectives(objectives)
+        (parse_objectives if trusted else refuse_imports)(objectives)
     except ValueError as error:
         settings = _config_fields() & set(value) if isinstance(value, Mapping) else set()
         beside = f" Settings stand beside `objectives:`, as {min(settings)!r} should." if settings else ""

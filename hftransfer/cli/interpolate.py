@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from .plain import PlainParser, number
+
 EXAMPLES = """\
   WiSE-FT, between what a model was and what training made of it:
     hftransfer interpolate --start sentence-transformers/all-MiniLM-L6-v2 --models runs/mine --source news.csv \\
@@ -27,7 +29,7 @@ DATA = {
 
 def interpolate_parser() -> argparse.ArgumentParser:
     """The recipe's options."""
-    parser = argparse.ArgumentParser(
+    parser = PlainParser(
         prog="hftransfer interpolate",
         description="Average the weights of trained models, with the start or with each other. Nothing is trained.",
         epilog=EXAMPLES,
@@ -40,15 +42,31 @@ def interpolate_parser() -> argparse.ArgumentParser:
     add("--source", action="append", required=True, help="labelled source, as in finetune; repeat it as name=...")
     add("--target", help="target, as in finetune, for label-free scores; labels, if any, are shown as oracle")
     add("--output_dir", required=True, help="where the model goes; it must not exist")
-    add("--alphas", nargs="+", type=float, metavar="ALPHA", help="shares of the fine-tuned weights [0 0.1 ... 1]")
+    add(
+        "--alphas",
+        nargs="+",
+        type=number("alphas"),
+        metavar="ALPHA",
+        help="shares of the fine-tuned weights [0 0.1 ... 1]",
+    )
     add("--soup", default="greedy", choices=("greedy", "uniform"), help="how several models become one [greedy]")
     add("--metric", help="what chooses [eval_source_accuracy; eval_source_mse in regression]")
-    add("--validation_fraction", type=float, default=0.1, help="of a source without a validation split [0.1]")
-    add("--seed", type=int, default=42, help="of that cut [42]")
+    add(
+        "--validation_fraction",
+        type=number("validation_fraction"),
+        default=0.1,
+        help="of a source without a validation split [0.1]",
+    )
+    add("--seed", type=number("seed"), default=42, help="of that cut [42]")
     add("--dtype", help="float32, bfloat16 or float16, where the folders differ")
     for name, text in DATA.items():
         add(f"--{name}", help=text)
-    add("--max_length", type=int, help="longest input in tokens; the model's own limit when absent")
-    add("--per_device_eval_batch_size", type=int, default=64, help="rows a device [64]")
+    add("--max_length", type=number("max_length"), help="longest input in tokens; the model's own limit when absent")
+    add(
+        "--per_device_eval_batch_size",
+        type=number("per_device_eval_batch_size"),
+        default=64,
+        help="rows a device [64]",
+    )
     add("--use_cpu", action="store_true", help="even where there is an accelerator")
     return parser

@@ -11,7 +11,11 @@ from typing import Any, NoReturn
 
 import yaml
 
-from ..messages import nearest
+from ..messages import nearest, redacted
+from ..settings import Help
+from .plain import unknown_argument
+
+TRUST = "trust_config_code"
 
 
 def parse(argv: Sequence[str], dataclasses: Sequence[Any]) -> tuple[Any, ...]:
@@ -31,6 +35,8 @@ def parse(argv: Sequence[str], dataclasses: Sequence[Any]) -> tuple[Any, ...]:
             options = read_yaml(config)
         except ValueError as error:
             parser.error(str(error))
+        if TRUST in options:
+            parser.error(f"{config}: {TRUST} stands on the command line alone: a file cannot say that it is trusted.")
         rest = [*_words(options, str(config), rest, parser), *rest]
     return _fill(parser, rest, dataclasses)
 
@@ -66,7 +72,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         options = yaml.load(path.read_text(encoding="utf-8"), _Loader) or {}
     except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not valid YAML: {error}") from error
+        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or "it cannot be read"
+        where = f" (line {mark.line + 1})" if mark is not None else ""  # the line itself may hold a secret
+        raise ValueError(f"{path} is not valid YAML: {redacted(problem)}{where}.") from None
     if not isinstance(options, dict):
         raise ValueError(f"{path} must map option names to values.")
     return options
@@ -75,10 +83,15 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def _fill(parser: argparse.ArgumentParser, words: list[str], dataclasses: Sequence[Any]) -> tuple[Any, ...]:
     namespace, unknown = parser.parse_known_args(words)
     if unknown:
-        word = next((u for u in unknown if u.startswith("--")), unknown[0])
-        known = [o for a in parser._actions for o in a.option_strings if "-" not in o.removeprefix("--")]
-        parser.error(f"unknown argument {word}.{nearest(word.split('=')[0], known)}")
+        parser.error(unknown_argument(unknown, parser))
     values = vars(namespace)
+    if not values.get(TRUST):
+        from ..objectives.registry import refuse_imports
+
+        try:
+            refuse_imports(values.get("objectives"))
+        except ValueError as error:
+            parser.error(str(error))
     out = []
     for cls in dataclasses:
         names = {f for f in cls.__dataclass_fields__ if cls.__dataclass_fields__[f].init}
@@ -93,19 +106,20 @@ def _make_parser(dataclasses: Sequence[Any]) -> argparse.ArgumentParser:
     from transformers import HfArgumentParser
 
     class GroupedParser(HfArgumentParser):
-        """HfArgumentParser whose fields say in their metadata which group they belong to."""
+        """HfArgumentParser whose fields say by their help text which group they belong to."""
 
         groups: dict[str, Any]
 
         def error(self, message: str) -> NoReturn:
-            """One message; the usage of two hundred options would bury it."""
-            self.exit(2, f"hftransfer finetune: {message}\n")
+            """One message, without tokens; the usage of two hundred options would bury it."""
+            self.exit(2, f"hftransfer finetune: {redacted(message)}\n")
 
         @staticmethod
         def _parse_dataclass_field(parser: Any, field: Any) -> None:
             field, metadata = copy.copy(field), dict(field.metadata)  # the class keeps its own
-            group = metadata.pop("group", "Training")
-            metadata["help"] = str(metadata.get("help", "")).replace("%", "%%")
+            text = metadata.get("help", "")
+            group = text.group if isinstance(text, Help) else "Training"
+            metadata["help"] = str(text).replace("%", "%%")
             field.metadata = metadata
             if field.name in ("source", "lora_target_modules"):
                 where = _group(parser, group)

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..messages import nearest
 from ..network import hub_reachable
+from ..ranges import read_number
 from .digits import DOMAINS, load_digits_corpus
 from .image_references import from_folder
 
@@ -50,6 +51,7 @@ def load_shift(
     Raises:
         FileNotFoundError, ValueError: as `load_domain` and `hold_out`.
     """
+    validation_fraction = read_number("validation_fraction", validation_fraction)
     loaded = {name: load_domain(spec, "source", image_column) for name, spec in sources.items()}
     domains = {name: hold_out(splits, validation_fraction, seed) for name, splits in loaded.items()}
     if target:

@@ -141,6 +141,7 @@ class Objective(nn.Module):
     default_schedule: ClassVar[str | dict[str, Any]] = "constant"
     search: ClassVar[dict[str, Range | tuple[Any, ...]]] = {}
     several_labels: ClassVar[bool] = False  # reads logits of tasks with several labels a row, too
+    imports: ClassVar[tuple[str, ...]] = ()  # settings whose text names code to import
     at_head: ClassVar[bool] = False  # features from anywhere but the head would be meaningless
 
     forward: Callable[..., torch.Tensor]

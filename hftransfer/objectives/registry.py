@@ -159,6 +159,9 @@ def _parse_one(name: str, value: Any) -> ObjectiveSpec:
     weight, schedule = settings.pop("weight", 1.0), settings.pop("schedule", cls.default_schedule)
     if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not math.isfinite(weight) or weight < 0:
         raise ValueError(f"The weight of objective {name!r} must be a number of at least 0, not {weight!r}.")
+    broken = _first_not_finite({"schedule": schedule, **settings}, "")
+    if broken:
+        raise ValueError(f"Objective {name!r}: {broken} must be a finite number.")
     get_schedule(schedule)
     features = settings.pop("features", "head")
     _check_features(name, cls, features)
@@ -169,6 +172,27 @@ def _parse_one(name: str, value: Any) -> ObjectiveSpec:
                 f"Objective {name!r} has no setting {key!r}; it has {', '.join(known)}.{nearest(key, known)}"
             )
     return ObjectiveSpec(name, kind, float(weight), schedule, settings, features)
+
+
+def refuse_imports(objectives: Mapping[str, Any] | str | None) -> None:
+    """Refuses a specification that came from a config file or a command line and names code to import.
+
+    Raises:
+        ValueError: it does, or it is none.
+
+    Example:
+        >>> refuse_imports({"constraint": {"function": "rules:at_least_one"}})
+        Traceback (most recent call last):
+        ValueError: Objective 'constraint': function='rules:at_least_one' imports code that a config file or a ...
+    """
+    for spec in parse_objectives(objectives):
+        for key in REGISTRY[spec.kind].imports:
+            if isinstance(spec.settings.get(key), str):
+                raise ValueError(
+                    f"Objective {spec.name!r}: {key}={spec.settings[key]!r} imports code that a config file or a "
+                    "command line names. If you have read it and trust it, say so with --trust_config_code; from "
+                    "Python, pass the function itself."
+                )
 
 
 def _check_features(name: str, cls: type[Objective], features: Any) -> None:
@@ -187,11 +211,23 @@ def _numbers(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _numbers(item) for key, item in value.items()}
     if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
+        for number in (int, float):
+            try:
+                return number(value)
+            except ValueError:
+                pass
     return value
+
+
+def _first_not_finite(value: Any, where: str) -> str | None:
+    """Where in the settings there is a number that is none, such as `bandwidth`."""
+    if isinstance(value, Mapping):
+        found = (_first_not_finite(item, f"{where}{': ' * bool(where)}{key}") for key, item in value.items())
+    elif isinstance(value, (list, tuple)):
+        found = (_first_not_finite(item, where) for item in value)
+    else:
+        return where if isinstance(value, float) and not math.isfinite(value) else None
+    return next((place for place in found if place), None)
 
 
 def build_objectives(

@@ -4,28 +4,26 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from transformers import SchedulerType, TrainingArguments
 from transformers.utils import is_torch_bf16_gpu_available
 
-from ..data.augmentation import AUGMENTS
 from ..messages import nearest
 from ..models.policy import parse_policy
-from ..objectives.label_shift import Estimator
-from ..objectives.registry import ObjectiveSpec, parse_objectives
-from ..settings import read_setting
+from ..objectives.registry import ObjectiveSpec, parse_objectives, refuse_imports
+from ..settings import Help, read_fields, read_setting
+from .inherited import check_accelerator, check_inherited
 from .optimizer import SLANTED, check_rates
 from .resume import read_resume
 from .unfreezing import check_phases
 
-SHIFTS = ("none", *get_args(Estimator))
 LOWER_IS_BETTER = ("loss", "entropy", "mse", "mae")  # ends of metrics; of all others, more is better
 
 
 def _option(default: Any, group: str, text: str) -> Any:
-    return field(default=default, metadata={"help": text, "group": group})
+    return field(default=default, metadata={"help": Help(text, group)})
 
 
 @dataclass
@@ -47,6 +45,11 @@ class AdaptationConfig(TrainingArguments):
         "Adaptation",
         'What pulls the domains together: a map of names to weights, {"mmd": 1.0}, or to settings, '
         '{"cdan": {"weight": 0.5, "schedule": "linear"}}; JSON or YAML. Empty trains on the source alone.',
+    )
+    trust_config_code: bool = _option(
+        False,
+        "Adaptation",
+        "Import what objectives name as module:name in a config file or on a command line (a constraint's function).",
     )
     task_weight: float = _option(
         1.0, "Adaptation", "What the task's own loss counts; 0 trains on the objectives alone."
@@ -126,7 +129,7 @@ class AdaptationConfig(TrainingArguments):
     adabn: bool = _option(
         False, "Adaptation", "AdaBN: estimate batch norm's running statistics anew on target rows, after training."
     )
-    label_shift: Literal["none", "mlls", "bbse", "pada"] = _option(
+    label_shift: Literal["none", "bbse", "mlls", "pada"] = _option(
         "none",
         "Adaptation",
         "Estimate how much commoner each class is in the target, from predictions alone, each time the target was "
@@ -200,9 +203,11 @@ class AdaptationConfig(TrainingArguments):
     )
 
     def __post_init__(self) -> None:
+        check_inherited(self)
+        schedule = self._check_schedule()
+        read_fields(self)
         self._check_precision()
         undecided = self.greater_is_better is None
-        schedule = self._check_schedule()
         super().__post_init__()
         if schedule == SLANTED:  # ours: transformers' own list has no place for it
             self.lr_scheduler_type = schedule
@@ -217,6 +222,7 @@ class AdaptationConfig(TrainingArguments):
             self.ddp_find_unused_parameters = True
         self.dataloader_pin_memory &= torch.accelerator.is_available()  # torch warns of it otherwise
         # Streams are read by every process; a main process that cut up batches would mix source and target halves.
+        check_accelerator(self.accelerator_config)
         self.accelerator_config.dispatch_batches = False  # type: ignore[union-attr]
 
     @property
@@ -279,29 +285,13 @@ class AdaptationConfig(TrainingArguments):
         return name
 
     def _check(self) -> None:
+        if isinstance(self.objectives, str) and not self.trust_config_code:
+            refuse_imports(self.objectives)
         self.objective_specs()
         self.source_weight_map()
         self.teacher_names()
-        for name in ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least 1.")
-        if not 0 <= self.task_weight < math.inf:
-            raise ValueError(f"task_weight={self.task_weight} must be a number of at least 0.")
         if not self.task_weight and not any(spec.weight for spec in self.objective_specs()):
             raise ValueError("task_weight=0 leaves nothing to train on: name an objective, or leave it at 1.")
-        if self.forward_rows is not None and self.forward_rows < 1:
-            raise ValueError(f"forward_rows={self.forward_rows} must be at least 1, or absent.")
-        if not self.target_ratio > 0:
-            raise ValueError(f"target_ratio={self.target_ratio} must be positive.")
-        if self.epoch_by not in ("source", "longest"):
-            raise ValueError(f"epoch_by={self.epoch_by!r} must be 'source' or 'longest'.")
-        if self.batch_norm not in ("joint", "separate", "frozen", "stochastic"):
-            raise ValueError(f"batch_norm={self.batch_norm!r} must be 'joint', 'separate', 'frozen' or 'stochastic'.")
-        if not 0 < self.batch_norm_mix <= 1:
-            raise ValueError(
-                f"batch_norm_mix={self.batch_norm_mix} must be above 0 and at most 1. With 0, all channels would use "
-                "the batch's statistics: that is batch_norm='joint'."
-            )
         if self.batch_norm_mix != 0.5 and self.batch_norm != "stochastic":
             raise ValueError(f"batch_norm_mix={self.batch_norm_mix} has no effect without batch_norm='stochastic'.")
         if self.batch_norm == "stochastic" and self.recomputes_activations:
@@ -309,30 +299,9 @@ class AdaptationConfig(TrainingArguments):
                 "batch_norm='stochastic' does not go with gradient checkpointing, which runs layers a second time "
                 "when their running statistics have moved on. Leave one of them out."
             )
-        if self.batch_norm_momentum is not None and not 0 < self.batch_norm_momentum <= 1:
-            raise ValueError(
-                f"batch_norm_momentum={self.batch_norm_momentum} must be above 0 and at most 1. To keep the running "
-                "statistics, set batch_norm='frozen'."
-            )
         if self.adabn and self.fsdp:
             raise ValueError("adabn=True does not work under FSDP, which shards the model: run it under DDP.")
-        for name, choices in (("label_shift", SHIFTS), ("label_shift_task", ("weights", "bias", "none"))):
-            if getattr(self, name) not in choices:
-                raise ValueError(
-                    f"{name}={getattr(self, name)!r} must be one of {', '.join(choices)}."
-                    f"{nearest(getattr(self, name), choices)}"
-                )
-        if self.reveal_target_labels < 0:
-            raise ValueError(f"reveal_target_labels={self.reveal_target_labels} must be at least 0.")
-        if self.max_length is not None and self.max_length < 4:
-            raise ValueError(f"max_length={self.max_length} leaves no room for text; it must be at least 4.")
         self.freeze = "none" if self.freeze is None else self.freeze
-        if self.image_size is not None and self.image_size < 4:
-            raise ValueError(f"image_size={self.image_size} must be at least 4 pixels.")
-        if self.augment is not None and self.augment not in AUGMENTS:
-            raise ValueError(
-                f"augment={self.augment!r} must be one of {', '.join(AUGMENTS)}.{nearest(self.augment, AUGMENTS)}"
-            )
         parse_policy(self.freeze)
         check_phases(self)
         check_rates(self)

@@ -30,16 +30,7 @@ def rates_of(args: Any) -> Rates:
 
 
 def check_rates(args: Any) -> None:
-    """Raises a `ValueError` for rates, a schedule or an optimizer that cannot be."""
-    if not 0 < args.layer_decay <= 1:
-        raise ValueError(
-            f"layer_decay={args.layer_decay} must be above 0 and at most 1: each layer's rate is that of the one "
-            "above it times this."
-        )
-    for name in ("head_lr_multiplier", "backbone_lr_multiplier", "objective_lr_multiplier"):
-        if not 0 < getattr(args, name) < float("inf"):
-            hint = " To keep the backbone as it is, use freeze='head'." if name.startswith("backbone") else ""
-            raise ValueError(f"{name}={getattr(args, name)} must be positive.{hint}")
+    """Raises a `ValueError` for a schedule or an optimizer that cannot be, or that cannot follow the rates."""
     optim = str(getattr(args.optim, "value", args.optim))
     differ = rates_of(args) != Rates() or args.unfreeze or args.lp_epochs or args.lr_scheduler_type == SLANTED
     if differ and any(word in optim for word in WHOLE):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -47,7 +48,7 @@ def parse_unfreeze(value: Any) -> Unfreeze | None:
     if by not in UNITS:
         raise ValueError(f"unfreeze: by={by!r} must be 'epoch' or 'step'.{nearest(by, UNITS)}")
     whole = by == "step"
-    if isinstance(every, bool) or not isinstance(every, int if whole else (int, float)) or not every > 0:
+    if isinstance(every, bool) or not isinstance(every, int if whole else (int, float)) or not 0 < every < math.inf:
         raise ValueError(f"unfreeze: every={every!r} must be a {'whole ' * whole}number above 0.")
     return Unfreeze(by, every)
 
@@ -55,8 +56,6 @@ def parse_unfreeze(value: Any) -> Unfreeze | None:
 def check_phases(args: Any) -> None:
     """Raises a `ValueError` for settings that contradict each other."""
     spec = parse_unfreeze(args.unfreeze)
-    if args.lp_epochs < 0:
-        raise ValueError(f"lp_epochs={args.lp_epochs} must be at least 0.")
     if spec is not None and args.lp_epochs:
         raise ValueError("unfreeze starts with the head alone, so lp_epochs has no place beside it: set one of them.")
     if args.lp_epochs and args.max_steps <= 0 and args.lp_epochs >= args.num_train_epochs:

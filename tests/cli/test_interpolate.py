@@ -134,7 +134,6 @@ def test_a_soup_of_image_models_has_statistics_of_its_own(tmp_path, capsys):
         ([], "nothing to average: give a start, or more than one model"),
         (["--start", "START", "--source", "x.csv"], "several sources: say with --metric"),
         (["--start", "nowhere/none/such"], "nowhere/none/such"),
-        (["--start", "START", "--alphas", "2"], "alpha=2 must be between 0"),
     ],
 )
 def test_what_is_wrong_is_said_and_nothing_is_written(world, more, message, capsys):

@@ -60,7 +60,7 @@ def test_every_field_is_an_option_with_a_help_text_and_a_group(cls):
 def test_the_parser_leaves_the_dataclasses_as_they_were():
     first = _make_parser(BOTH).format_help()
     assert _make_parser(BOTH).format_help() == first
-    assert AdaptationConfig.__dataclass_fields__["objectives"].metadata["group"] == "Adaptation"
+    assert AdaptationConfig.__dataclass_fields__["objectives"].metadata["help"].group == "Adaptation"
 
 
 def test_without_a_word_there_are_the_defaults(tmp_path):
@@ -176,7 +176,7 @@ def test_names_alone_weigh_one(words):
     ("words", "yaml", "message"),
     [
         (["--learning_rat", "1"], None, "unknown argument --learning_rat. Did you mean '--learning_rate'?"),
-        (["--lenght-aware=1"], None, "unknown argument --lenght-aware=1. Did you mean '--length_aware'?"),
+        (["--lenght-aware=1"], None, "unknown argument --lenght-aware. Did you mean '--length_aware'?"),
         (["--no_bf16"], None, "unknown argument --no_bf16. Did you mean '--bf16'?"),
         (["news.csv"], None, "unknown argument news.csv."),
         ([], "lerning_rate: 1", "run.yaml: unknown key 'lerning_rate'. Did you mean 'learning_rate'?"),
@@ -211,3 +211,97 @@ def test_names_alone_weigh_one(words):
 )
 def test_what_is_wrong_is_said_in_one_message(capsys, words, yaml, message):
     assert message in refused(capsys, *words, yaml=yaml)
+
+
+# ---- secrets, and code that a file names
+
+TOKEN = "hf_" + "a1B2" * 8
+
+
+@pytest.mark.parametrize(
+    ("words", "yaml", "said"),
+    [
+        (["--hub_tokn", TOKEN], None, "unknown argument --hub_tokn. Did you mean '--hub_token'?"),
+        ([f"--hub_tokn={TOKEN}"], None, "unknown argument --hub_tokn. Did you mean '--hub_token'?"),
+        (["--hub_tokn=correct-horse"], None, "unknown argument --hub_tokn."),
+        (["--hub_tokn", "correct-horse"], None, "unknown argument --hub_tokn."),
+        (["-t=correct-horse"], None, "unknown argument -t."),
+        ([TOKEN], None, "unknown argument hf_***."),
+        (["--seed", TOKEN], None, "--seed: invalid int value: 'hf_***'"),
+        (["--epoch_by", TOKEN], None, "invalid choice: 'hf_***'"),
+        (["--max_grad_norm", TOKEN], None, "invalid float value: 'hf_***'"),
+        (["--use_cpu", TOKEN], None, "***"),
+        ([], f"hub_tokn: {TOKEN}", "unknown key 'hub_tokn'"),
+        ([], "hub_tokn: correct-horse", "unknown key 'hub_tokn'"),
+        ([], f"hub_token: '{TOKEN}\nb: [", "run.yaml is not valid YAML: found unexpected end of stream (line 2)."),
+        ([], f"seed: {TOKEN}", "'hf_***'"),
+        ([], f"lr_scheduler_type: {TOKEN}", "'hf_***'"),
+        (["--objectives", "{a: " + TOKEN], None, "objectives is neither JSON nor YAML: '{a: hf_***'"),
+    ],
+)
+def test_no_secret_is_shown(capsys, words, yaml, said):
+    message = refused(capsys, *words, yaml=yaml)
+    assert said in message
+    assert TOKEN not in message
+    assert "correct-horse" not in message
+
+
+RULE = {"constraint": {"function": "os:getcwd"}}
+
+
+@pytest.mark.parametrize(
+    ("words", "yaml"),
+    [
+        ([], "objectives: {constraint: {function: 'os:getcwd'}}"),
+        ([], 'objectives: \'{"mine": {"kind": "constraint", "function": "os:getcwd"}}\''),
+        (["--objectives", '{"constraint": {"function": "os:getcwd"}}'], None),
+    ],
+)
+def test_code_that_a_file_or_a_command_line_names_is_imported_only_on_a_word(capsys, words, yaml):
+    message = refused(capsys, *words, yaml=yaml)
+    assert "function='os:getcwd' imports code" in message
+    assert "--trust_config_code" in message
+    (spec,) = read("--trust_config_code", *words, yaml=yaml)[1].objective_specs()
+    assert spec.settings == {"function": "os:getcwd"}
+
+
+def test_a_file_cannot_say_that_it_is_trusted(capsys):
+    yaml = "trust_config_code: true\nobjectives: {constraint: {function: 'os:getcwd'}}"
+    assert "trust_config_code stands on the command line alone" in refused(capsys, yaml=yaml)
+
+
+def test_from_python_code_may_be_named_in_a_map_and_is_passed_as_it_is():
+    import os
+
+    assert AdaptationConfig("out", use_cpu=True, objectives=RULE).objective_specs()[0].settings == RULE["constraint"]
+    given = {"constraint": {"function": os.getcwd}}
+    assert (
+        AdaptationConfig("out", use_cpu=True, objectives=given).objective_specs()[0].settings["function"] is os.getcwd
+    )
+    with pytest.raises(ValueError, match=r"imports code.*--trust_config_code"):
+        AdaptationConfig("out", use_cpu=True, objectives='{"constraint": {"function": "os:getcwd"}}')
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--alphas", "2"], "alphas='2' must be at least 0 and at most 1"),
+        (["--alphas", "0.5", "nan"], "alphas='nan' must be at least 0 and at most 1"),
+        (["--seed", "-1"], "seed='-1' must be at least 0"),
+        (["--validation_fraction", "1"], "validation_fraction='1' must be at least 0 and below 1"),
+        (["--per_device_eval_batch_size", "0"], "per_device_eval_batch_size='0' must be at least 1"),
+        (["--per_device_eval_batch_size", "2.5"], "per_device_eval_batch_size='2.5' must be a whole number"),
+        (["--max_length", "2"], "max_length='2' must be at least 4"),
+        ([f"--sed={TOKEN}"], "unknown argument --sed. Did you mean '--seed'?"),
+        (["--seed", TOKEN], "seed='hf_***' must be a whole number"),
+    ],
+)
+def test_numbers_of_the_other_recipes_have_the_same_ranges(capsys, words, message):
+    from hftransfer.cli.interpolate import interpolate_parser
+
+    with pytest.raises(SystemExit):
+        interpolate_parser().parse_args(["--models", "a", "--source", "b", "--output_dir", "c", *words])
+    said = capsys.readouterr().err
+    assert message in said
+    assert TOKEN not in said
+    assert "usage:" not in said

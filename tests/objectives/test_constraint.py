@@ -139,7 +139,7 @@ def test_by_default_it_reads_the_target():
         ({"proportions": {"cta": [0, 1]}}, "names class 'cta'; there is cat, dog, animal.*Did you mean 'cat'"),
         ({"proportions": {"cat": [0.9, 0.1]}}, "needs \\[low, high\\]"),
         ({"proportions": {"cat": 0.5}}, "needs \\[low, high\\]"),
-        ({"proportions": {"cat": [0.1, math.nan]}}, "needs \\[low, high\\]"),
+        ({"proportions": {"cat": [0.1, math.nan]}}, "proportions: cat must be a finite number"),
         ({"implies": ["cat", "dog"]}, "implies takes pairs"),
         ({"implies": [["cat", "cow"]]}, "names class 'cow'"),
         ({"function": "nowhere:rule"}, "cannot be imported"),

@@ -138,7 +138,10 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"label_shift": "mll"}, "label_shift='mll' must be one of none, bbse, mlls, pada. Did you mean 'mlls'?"),
+        (
+            {"label_shift": "mll"},
+            "label_shift='mll' must be one of 'none', 'bbse', 'mlls' or 'pada'. Did you mean 'ml",
+        ),
         ({"label_shift_task": "weight"}, "label_shift_task='weight' must be one of .*Did you mean 'weights'?"),
     ],
 )

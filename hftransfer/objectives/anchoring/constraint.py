@@ -57,6 +57,7 @@ class Constraint(Objective):
     multipliers: torch.Tensor
     paper = "Ganchev et al., Posterior Regularization for Structured Latent Variable Models, JMLR 2010"
     several_labels = True
+    imports: ClassVar = ("function",)
     search: ClassVar = {
         "weight": Range(0.1, 10.0, log=True),
         "rho": Range(0.1, 100.0, log=True),
