@@ -1,0 +1,98 @@
+"""Reference pages, written from the code: every public name, every setting, every input of an objective."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+PAGES = {  # the room that a name comes from -> page and title
+    "trainers": ("trainers", "Trainers"),
+    "objectives": ("objectives", "Objectives"),
+    "models": ("models", "Models"),
+    "data": ("data", "Data"),
+}
+INHERITED = "Training"  # the group of fields that transformers.TrainingArguments brings along
+
+
+def public_names(stub: Path) -> dict[str, list[str]]:
+    """Public names by the room they come from."""
+    found: dict[str, list[str]] = {}
+    for node in ast.parse(stub.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ImportFrom) and node.module:
+            room = node.module.split(".")[0]
+            found.setdefault(room, []).extend(alias.asname or alias.name for alias in node.names)
+    return found
+
+
+def entries(names: Iterable[str]) -> str:
+    """One entry a name, in Markdown."""
+    out = []
+    for name in sorted(names):
+        directive = f".. autofunction:: hftransfer.{name}"
+        if name[0].isupper():
+            directive = f".. autoclass:: hftransfer.{name}" + ("" if name.endswith("Config") else "\n   :members:")
+        out.append(f"```{{eval-rst}}\n{directive}\n```\n")
+    return "\n".join(out)
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """A Markdown table."""
+    lines = [[cell.replace("|", "\\|") for cell in line] for line in (head, *rows)]
+    lines.insert(1, ["---"] * len(lines[0]))
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def settings_page() -> str:
+    """Every field of `AdaptationConfig` under its heading."""
+    from hftransfer import AdaptationConfig
+
+    groups: dict[str, list[tuple[str, str, str]]] = {}
+    for field in dataclasses.fields(AdaptationConfig):
+        if not field.init:
+            continue
+        made = field.default_factory is not dataclasses.MISSING
+        default = "" if made else repr(getattr(field.default, "value", field.default))
+        text = " ".join(str(field.metadata.get("help", "")).split())
+        groups.setdefault(field.metadata.get("group", INHERITED), []).append((f"`{field.name}`", f"`{default}`", text))
+    out = ["# Settings\n", "Fields of {class}`hftransfer.AdaptationConfig`, options of `hftransfer finetune`.\n"]
+    for group, rows in sorted(groups.items(), key=lambda item: item[0] == INHERITED):
+        title = "Training, as in transformers' `TrainingArguments`" if group == INHERITED else group
+        shown = [(n, d if d != "``" else "", _short(t) if group == INHERITED else t) for n, d, t in rows]
+        out += [f"## {title}\n", table(("setting", "default", "meaning"), shown)]
+    return "\n".join(out)
+
+
+def inputs_section() -> str:
+    """What the `forward` of an objective may ask for."""
+    from hftransfer.objectives.base import INPUTS
+
+    rows = ((f"`{name}`", text) for name, text in INPUTS.items())
+    return "## Inputs that `forward` may name\n\n" + table(("input", "what it is"), rows)
+
+
+def write_pages(app: Any) -> None:
+    folder = Path(app.srcdir) / "reference"
+    found = public_names(Path(app.srcdir).parent / "hftransfer" / "__init__.pyi")
+    pages = {"settings": settings_page()}
+    for room, (stem, title) in PAGES.items():
+        pages[stem] = f"# {title}\n\n{entries(found.pop(room, []))}"
+    if found:
+        raise ValueError(f"No reference page for names from {', '.join(found)}: add the room to PAGES.")
+    pages["objectives"] += "\n" + inputs_section()
+    for stem, text in pages.items():
+        path = folder / f"{stem}.md"
+        if not path.is_file() or path.read_text(encoding="utf-8") != text:  # or Sphinx reads it anew
+            path.write_text(text, encoding="utf-8")
+
+
+def _short(text: str) -> str:
+    """The first sentence."""
+    return text.split(". ")[0].rstrip(".") + "." if text else ""
+
+
+def setup(app: Any) -> dict[str, Any]:
+    app.connect("builder-inited", write_pages)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
