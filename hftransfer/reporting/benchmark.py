@@ -154,19 +154,20 @@ def markdown(table: Sequence[Mapping[str, str]], metric: str = "accuracy", failu
 def print_table(table: Sequence[Mapping[str, str]], title: str) -> None:
     """The same in the terminal, a section a shift. What all rows share stands in the title: a narrow terminal would
     cut headers, and "oracle" with them."""
-    from rich.console import Console
     from rich.table import Table
 
+    from .screen import literal, screen
+
     common = {c: table[0][c] for c in ("shift", "policy") if table and len({line.get(c) for line in table}) == 1}
-    shown = Table(title=" · ".join([title, *common.values()]), title_justify="left")
+    shown = Table(title=literal(" · ".join([title, *common.values()])), title_justify="left")
     for column in table[0] if table else ():
         if column not in common:
             header = column.replace(" (oracle)", "\n(oracle)")
             shown.add_column(header, justify="left" if column in LEFT else "right", overflow="fold")
     for i, line in enumerate(table):
         last = i + 1 < len(table) and table[i + 1]["shift"] != line["shift"]
-        shown.add_row(*(value for column, value in line.items() if column not in common), end_section=last)
-    Console().print(shown)
+        shown.add_row(*(literal(value) for column, value in line.items() if column not in common), end_section=last)
+    screen().print(shown)
 
 
 def name_of(row: Row) -> str:

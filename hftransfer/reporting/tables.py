@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from .screen import literal, screen
 
 class PolicyRow(NamedTuple):
     """One block of a model: how many parameters it has and how many move, their peak rate and weight decay (of
@@ -34,11 +35,10 @@ def policy_table(rows: Sequence[PolicyRow]) -> list[list[str]]:
 
 def print_policy_rows(rows: Sequence[PolicyRow], title: str) -> None:
     """A model's blocks: what moves, how and how fast."""
-    from rich.console import Console
     from rich.table import Table
 
     head, *lines = policy_table(rows)
-    table = Table(title=title, title_justify="left")
+    table = Table(title=literal(title), title_justify="left")
     for column in head:
         words = column in ("block", "method", "moves from")
         name = column == "block"  # in a narrow terminal names are folded: numbers are not to be cut
@@ -49,21 +49,20 @@ def print_policy_rows(rows: Sequence[PolicyRow], title: str) -> None:
             no_wrap=not name,
         )
     for line in lines:
-        table.add_row(*line)
-    Console().print(table)
+        table.add_row(*map(literal, line))
+    screen().print(table)
 
 
 def print_plan(rows: Mapping[str, Any], title: str = "Plan") -> None:
     """A two-column table."""
-    from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title, show_header=False, title_justify="left")
-    table.add_column(style="bold")
-    table.add_column()
+    table = Table(title=literal(title), show_header=False, title_justify="left")
+    table.add_column(style="bold", overflow="fold")
+    table.add_column(overflow="fold")
     for key, value in rows.items():
-        table.add_row(key, str(value))
-    Console().print(table)
+        table.add_row(literal(key), literal(value))
+    screen().print(table)
 
 
 def print_results(results: Mapping[str, Mapping[str, float]], title: str) -> None:
@@ -73,18 +72,17 @@ def print_results(results: Mapping[str, Mapping[str, float]], title: str) -> Non
         results: `{row: {column: value}}`; values between 0 and 1 that are shares are shown in per cent.
         title: above the table.
     """
-    from rich.console import Console
     from rich.table import Table
 
     columns = list(dict.fromkeys(c for row in results.values() for c in row))
-    table = Table(title=title, title_justify="left")
+    table = Table(title=literal(title), title_justify="left")
     table.add_column("")
     for column in columns:
         words = column.replace("oracle_", "").replace("_", " ")
-        table.add_column(f"{words}\n(oracle)" if "oracle" in column else words, justify="right")
+        table.add_column(literal(f"{words}\n(oracle)" if "oracle" in column else words), justify="right", overflow="fold")
     for name, row in results.items():
-        table.add_row(name, *(_show(column, row.get(column)) for column in columns))
-    Console().print(table)
+        table.add_row(literal(name), *(_show(column, row.get(column)) for column in columns))
+    screen().print(table)
 
 
 def _show(column: str, value: float | None) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
-from transformers import ProgressCallback, Trainer
+from transformers import PrinterCallback, ProgressCallback, Trainer
 from transformers.trainer_utils import EvalLoopOutput
 
 from ..data.labels import LabelSpace
@@ -19,10 +19,11 @@ from ..messages import nearest
 from ..models.batch_norm import average_statistics
 from ..models.blocks import split
 from ..objectives.registry import REGISTRY, ObjectiveSpec, build_objectives
+from ..stages import stage
 from .adapter import DomainAdapter
 from .batch_check import called, check_batch, check_collator, check_reached
 from .batch_norm import adapt_to_target, build_mix
-from .callbacks import Clock, ReadableProgress
+from .callbacks import Clock
 from .checkpoints import STAGING, PlainCheckpoints, check_output_dir
 from .chunks import check_chunks
 from .config import AdaptationConfig
@@ -34,6 +35,7 @@ from .optimizer_check import check_passed
 from .output_folder import find_checkpoint
 from .parts import RunningParts
 from .preparation import is_source_name, prepare
+from .progress import ProgressLine
 from .publishing import Publishing
 from .rerun import check_rerun
 from .resume import read_resume
@@ -177,8 +179,9 @@ class AdaptationTrainer(PlainCheckpoints, Publishing, Optimizing, Trainer):
         if self.phases is not None:
             check_wrapping(self)
             self.add_callback(Unfreezing(self, self.phases))
-        if self.pop_callback(ProgressCallback) is not None:
-            self.add_callback(ReadableProgress())
+        self._progress = ProgressLine(live=not args.disable_tqdm)
+        if any(self.pop_callback(stock) is not None for stock in (ProgressCallback, PrinterCallback)):
+            self.add_callback(self._progress)
 
     # ---- data
 
@@ -276,7 +279,8 @@ class AdaptationTrainer(PlainCheckpoints, Publishing, Optimizing, Trainer):
         """A run that broke since the last log stops here instead of saving."""
         self._parts.check(self._mean_parts(), self.state.global_step)
         average_statistics(self.model)
-        super()._save_checkpoint(model, trial)
+        with stage("saving a checkpoint"):
+            super()._save_checkpoint(model, trial)
 
     def _mean_parts(self) -> dict[str, float]:
         return self._parts.mean(self.accelerator.unwrap_model(self.model, keep_torch_compile=False).part_names)
@@ -304,7 +308,9 @@ class AdaptationTrainer(PlainCheckpoints, Publishing, Optimizing, Trainer):
         """As in `Trainer`. What reads the labels of a set that is not a source's is called `oracle_…`; what reads
         predictions alone is added for every set."""
         average_statistics(self.model)
-        output = super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
+        arguments = (dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
+        with stage("evaluating"), self._progress.closing():
+            output = super().evaluation_loop(*arguments)
         metrics = dict(output.metrics or {})
         if not self._is_source(metric_key_prefix):
             metrics = {_oracle(key, metric_key_prefix): value for key, value in metrics.items()}
@@ -345,7 +351,8 @@ class AdaptationTrainer(PlainCheckpoints, Publishing, Optimizing, Trainer):
             learn_before_training(
                 self.accelerator.unwrap_model(self.model, keep_torch_compile=False), self.prepared, self.args
             )
-        output = super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+        with stage(lambda: f"training, step {self.state.global_step + 1}"), self._progress.closing():
+            output = super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
         for name in self._parts.silent if self.is_world_process_zero() else ():
             logger.warning("%s was 0 in every step and asked nothing of the model. Lower its threshold, if any.", name)
         if self.args.label_shift_task == "bias":

@@ -38,11 +38,12 @@ import transformers
 from machine import describe, median_ms, verdict
 from peft import LoraConfig
 from step_cost import CLASSES, ROWS, TOKENS, make_rows
-from transformers import BertConfig, BertForSequenceClassification, BertTokenizer, PrinterCallback
+from transformers import BertConfig, BertForSequenceClassification, BertTokenizer
 
 from hftransfer import AdaptationConfig, AdaptationTrainer, save_domains
 from hftransfer.models.adapters import attach_adapter
 from hftransfer.models.tap import find_head
+from hftransfer.trainers.progress import ProgressLine
 
 STEPS = 2
 ALLOCATORS: dict[str, dict[str, str]] = {"fixed": {"MALLOC_MMAP_THRESHOLD_": "131072"}, "default": {}}
@@ -97,7 +98,7 @@ def make_trainer(folder: str, adapter: str, way: str) -> AdaptationTrainer:
         processing_class=BertTokenizer(vocab=vocab, model_max_length=TOKENS),
         peft_config=None if settings is None else LoraConfig(r=8, **settings),
     )
-    trainer.remove_callback(PrinterCallback)
+    trainer.remove_callback(ProgressLine)
     return trainer
 
 

@@ -28,9 +28,10 @@ import transformers
 from datasets import ClassLabel, Dataset
 from machine import describe, median_ms, verdict
 from torch import nn
-from transformers import PrinterCallback, TrainerCallback
+from transformers import TrainerCallback
 
 from hftransfer import AdaptationConfig, AdaptationTrainer, load_model
+from hftransfer.trainers.progress import ProgressLine
 
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 ROWS, TOKENS, CLASSES, WARMUP = 16, 64, 3, 3
@@ -129,7 +130,7 @@ def run(method: str, steps: int, folder: str) -> dict[str, float]:
         target_dataset=make_rows(2),
         callbacks=[turns],
     )
-    trainer.remove_callback(PrinterCallback)
+    trainer.remove_callback(ProgressLine)
     joint = next(iter(trainer.get_train_dataloader()))
     inputs = {k: v for k, v in joint.items() if k not in ("labels", "domain", "num_source")}
     assert inputs["input_ids"].shape == (2 * ROWS, TOKENS)

@@ -1,0 +1,92 @@
+"""A calm screen: what libraries say to their developers is left out, what a user can act on is said once."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+from typing import Any
+
+from ..messages import printable, redacted
+
+LASTS = "2"  # seconds after which a library's bar is worth showing
+LIBRARIES = ("transformers", "datasets", "huggingface_hub", "accelerate", "evaluate", "peft", "torch", "fsspec", "httpx")
+
+
+def calm(debug: bool) -> None:
+    """Sets a recipe's process up, before any library is imported.
+
+    In a terminal, bars of libraries (downloads, tokenising) appear when they last; in a file or a pipe there are none.
+    Warnings of libraries are left out unless `debug`. Our own go to stderr, each once, from the main process alone.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a terminal that knows no "·" is no reason to end a run
+            stream.reconfigure(errors="replace", **({} if stream.isatty() else {"line_buffering": True}))
+    if sys.stderr.isatty():
+        os.environ.setdefault("TQDM_DELAY", LASTS)
+    else:
+        os.environ.setdefault("TQDM_DISABLE", "1")
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+        os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")  # said, so that a fork is no reason for a warning
+    if not debug:
+        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+        os.environ.setdefault("DATASETS_VERBOSITY", "error")
+        os.environ.setdefault("HF_HUB_VERBOSITY", "error")
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+        os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+        if not sys.warnoptions:
+            warnings.simplefilter("ignore")
+            os.environ.setdefault("PYTHONWARNINGS", "ignore")  # of data workers too
+        for name in LIBRARIES:
+            logging.getLogger(name).setLevel(logging.ERROR)
+    main = os.environ.get("RANK", "0") == "0"
+    ours = logging.getLogger("hftransfer")
+    ours.handlers, ours.propagate = [_Once()], False
+    ours.setLevel(logging.WARNING if main else logging.CRITICAL)
+
+
+class _Once(logging.Handler):
+    """Prints to the stderr of the moment, which a live line redirects to the lines above it; nothing twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            line = printable(redacted(record.getMessage()))
+            if line not in self.said:
+                self.said.add(line)
+                sys.stderr.write(f"{record.levelname.lower()}: {line}\n")
+        except Exception:
+            self.handleError(record)
+
+
+def calm_libraries(debug: bool) -> None:
+    """The part that can only be set once they are imported: bars that no variable turns off, load reports, handlers
+    that write into a live line."""
+    import datasets
+    import transformers
+
+    if not debug:
+        transformers.utils.logging.disable_progress_bar()
+        logging.getLogger("transformers.modeling_utils").setLevel(logging.ERROR)
+    if not sys.stderr.isatty():
+        datasets.disable_progress_bars()
+    loud: Any
+    for name in LIBRARIES:
+        for loud in logging.getLogger(name).handlers:
+            if isinstance(loud, logging.StreamHandler) and not isinstance(loud, logging.FileHandler):
+                loud.setStream(_Stderr())
+
+
+class _Stderr:
+    """Whatever `sys.stderr` is at the moment of writing."""
+
+    def write(self, text: str) -> int:
+        return sys.stderr.write(redacted(text))
+
+    def flush(self) -> None:
+        sys.stderr.flush()

@@ -1,0 +1,38 @@
+"""The console that tables, lines and progress share; text of others on it is shown as it is, not obeyed."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from ..messages import printable, redacted
+
+
+class Screen(Console):
+    """A console whose reader may go away (`| head`) without ending the run."""
+
+    def on_broken_pipe(self) -> None:
+        """Says nothing from now on."""
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def screen(**options: Any) -> Screen:
+    """A console on the stdout of the moment: in a file or a pipe, 80 columns or COLUMNS, without control characters."""
+    return Screen(highlight=False, **options)
+
+
+def literal(text: object, style: str = "") -> Text:
+    """Text as it is: `[red]` is no colour, control characters are spelled out, tokens hidden."""
+    return Text(printable(redacted(text)), style=style)
+
+
+def show(*lines: object, console: Console | None = None) -> None:
+    """Prints lines as they are, whatever is in them; long ones are left to the terminal."""
+    console = console or screen()
+    for line in lines or ("",):
+        console.print(literal(line), soft_wrap=True)

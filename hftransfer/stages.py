@@ -1,0 +1,46 @@
+"""What a run is doing: named stages, so that an error can say what it broke."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+Words = str | Callable[[], str]
+
+
+@contextmanager
+def stage(doing: Words, if_stopped: Words | None = None) -> Iterator[None]:
+    """Names what the block does. An exception that leaves it carries the name; of nested stages, the innermost.
+
+    Args:
+        doing: such as "reading the source"; a function is called when something goes wrong ("training, step 12").
+        if_stopped: for a run that is stopped in the block: what is saved and how to go on.
+
+    Example:
+        >>> with stage("reading the source"):
+        ...     data = load(path)
+    """
+    try:
+        yield
+    except BaseException as error:
+        for name, words in (("doing", doing), ("if_stopped", if_stopped)):
+            if words is not None and not getattr(error, f"_hftransfer_{name}", ""):
+                _note(error, name, words)
+        raise
+
+
+def stage_of(error: BaseException) -> str:
+    """What was being done when the exception was raised; empty when nobody said."""
+    return getattr(error, "_hftransfer_doing", "")
+
+
+def advice_of(error: BaseException) -> str:
+    """What is saved and how to go on, for a run that was stopped; empty when nobody said."""
+    return getattr(error, "_hftransfer_if_stopped", "")
+
+
+def _note(error: BaseException, name: str, words: Words) -> None:
+    try:
+        setattr(error, f"_hftransfer_{name}", words if isinstance(words, str) else words())
+    except Exception:  # an exception with slots, words that cannot be said any more: the error itself matters
+        pass
