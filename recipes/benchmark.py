@@ -19,7 +19,6 @@ import subprocess
 import sys
 import threading
 import time
-import traceback
 from dataclasses import asdict
 from pathlib import Path
 
@@ -29,19 +28,17 @@ DONE, TO_DO = "done", "to do"
 
 def main(argv: list[str]) -> int:
     from hftransfer.cli.benchmark import benchmark_parser
+    from hftransfer.cli.run import run_recipe
+    from hftransfer.stages import stage
 
-    if argv[:1] == [CELL]:
-        threading.Thread(target=end_with_parent, daemon=True).start()
-        return run_folder(Path(argv[1]))
-    args = benchmark_parser().parse_args(argv)
-    try:
-        return run(args)
-    except (ValueError, OSError) as error:
-        print(f"\nhftransfer: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\nhftransfer: stopped; the same command goes on with the cells that are left.", file=sys.stderr)
-        return 130
+    def job(words: list[str]) -> int:
+        if words[:1] == [CELL]:
+            threading.Thread(target=end_with_parent, daemon=True).start()
+            return run_folder(Path(words[1]))
+        with stage("comparing", if_stopped="The same command goes on with the cells that are left."):
+            return run(benchmark_parser().parse_args(words))
+
+    return run_recipe(job, argv)
 
 
 def run(args) -> int:
@@ -125,9 +122,12 @@ def run_apart(cell, folder: Path) -> dict:
 
 def start(folder: Path) -> int:
     """This file again, on the cell in a folder; its exit status. What it prints goes to a log."""
+    from hftransfer.cli.signals import LAUNCHER
+
     command = [sys.executable, str(Path(__file__).resolve()), CELL, str(folder)]
+    env = os.environ | {LAUNCHER: str(os.getpid())}
     with open(folder / "log.txt", "wb") as log:
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, env=env)
         try:
             return process.wait()
         finally:
@@ -144,14 +144,16 @@ def end_with_parent() -> None:
 def run_folder(folder: Path) -> int:
     """The cell in a folder, in this process; leaves a whole `result.json` or none."""
     from hftransfer.cli.benchmark import Cell
+    from hftransfer.cli.failures import describe_error, is_refusal, trace_of
     from hftransfer.trainers.cells import run_cell
 
     cell = Cell(**json.loads((folder / "cell.json").read_text()))
     try:
         outcome = {"status": DONE, **run_cell(cell.settings, config_of(cell, folder))}
     except Exception as error:  # whatever it is, the other cells go on
-        traceback.print_exc()
-        outcome = {"status": "failed", "error": f"{type(error).__name__}: {error}"}
+        print(trace_of(error), file=sys.stderr)
+        kind = f"{type(error).__name__}: " if is_refusal(error) else ""
+        outcome = {"status": "failed", "error": f"{kind}{describe_error(error)}"}
     partial = folder / "result.json.part"
     partial.write_text(json.dumps(outcome))
     partial.replace(folder / "result.json")
@@ -215,4 +217,6 @@ def report(benchmark) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    from hftransfer.cli.run import start_recipe
+
+    start_recipe(main, "benchmark")

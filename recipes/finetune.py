@@ -12,25 +12,29 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 HEADLINE = ("accuracy", "macro_f1", "mse", "pearson")
 
 
 def main(argv: list[str]) -> int:
+    from hftransfer.cli.run import run_recipe
+
+    return run_recipe(job, argv)
+
+
+def job(argv: list[str]) -> int:
     from hftransfer.cli.arguments import FinetuneArguments
     from hftransfer.cli.parser import parse
+    from hftransfer.messages import keep_secret
+    from hftransfer.stages import stage
     from hftransfer.trainers.config import AdaptationConfig
-    from hftransfer.trainers.publishing import HubError
+    from hftransfer.trainers.output_folder import resume_hint
 
     script, config = parse(argv, [FinetuneArguments, AdaptationConfig])
-    try:
+    keep_secret(config.hub_token)
+    with stage("checking the settings", if_stopped=lambda: resume_hint(config.output_dir)):
         return run(script, config)
-    except (ValueError, TypeError, ImportError, OSError, FloatingPointError, HubError) as error:
-        if config.process_index == 0:
-            print(f"\nhftransfer: {error}", file=sys.stderr)
-        return 1
 
 
 def run(script, config) -> int:
@@ -38,7 +42,9 @@ def run(script, config) -> int:
     from hftransfer.cli.arguments import named
     from hftransfer.data.loading import load_shift
     from hftransfer.reporting.model_card import load_lines
+    from hftransfer.reporting.screen import show
     from hftransfer.reporting.tables import print_plan, print_results
+    from hftransfer.stages import stage
     from hftransfer.trainers.checkpoints import check_output_dir
     from hftransfer.trainers.output_folder import find_checkpoint
     from hftransfer.trainers.plan import plan
@@ -56,7 +62,7 @@ def run(script, config) -> int:
         check_output_dir(config.output_dir, config.overwrite_output_dir)
 
     # 2. Load the domains.
-    with config.main_process_first(desc="loading"):
+    with stage("reading the data"), config.main_process_first(desc="loading"):
         fraction, image_column = script.validation_fraction, config.image_column
         data = load_shift(named(script.source), script.target, fraction, config.seed, image_column=image_column)
 
@@ -72,48 +78,59 @@ def run(script, config) -> int:
     }
 
     if script.dry_run:
-        prepared = prepare(model, config, **common)
+        with stage("loading the model and encoding the data"):
+            prepared = prepare(model, config, **common)
         if config.process_index == 0:
             print_plan(plan(config, prepared))
-            print_policy(prepared, config)
+            print_policy(prepared, config, title="Blocks")
         return 0
 
     # 3. Whatever is wrong with the data or the Hub comes to light before anything is trained.
     if config.push_to_hub and config.process_index == 0:
         claim_repo(config)
-    trainer = AdaptationTrainer(model, config, **common)
-    trainer.dataset_names = {**named(script.source), "target": script.target or ""}
-    test = {n: trainer.prepared.encode_evaluation(part, f"the test split of {n}") for n, part in data.test.items()}
+    with stage("loading the model and encoding the data"):
+        trainer = AdaptationTrainer(model, config, **common)
+        trainer.dataset_names = {**named(script.source), "target": script.target or ""}
+        test = {n: trainer.prepared.encode_evaluation(part, f"the test split of {n}") for n, part in data.test.items()}
     if trainer.is_world_process_zero():
         print_plan(plan(config, trainer.prepared))
-        print_policy(trainer)
+        print_policy(trainer, title="Blocks")
 
     # 4. The source alone, then with the target, which `train` starts from the same seed either way.
     results = {}
+    main_process = trainer.is_world_process_zero()
     adapts = bool(config.objective_specs()) or config.label_shift != "none" or config.adabn
     if script.source_only_baseline and adapts:
+        if main_process:
+            show("", "Training on the source alone, for comparison:")
         results["source-only"] = source_only(model, config, common, test)
+    if main_process:
+        show("", "Training with the target:" if adapts else "Training on the source:")
     trainer.train(resume_from_checkpoint=config.resume_from_checkpoint)
     row = "adapted" if adapts else "source-only"
     results[row] = headline(trainer.evaluate(test, metric_key_prefix="test") if test else {})
 
     # 5. Save, show, push.
     trainer.results = results
-    trainer.save_model(_internal_call=True)
-    trainer.create_model_card()
-    if trainer.is_world_process_zero():
-        (Path(config.output_dir) / "results.json").write_text(json.dumps(results, indent=2))
+    with stage("saving the model"):
+        trainer.save_model(_internal_call=True)
+        trainer.create_model_card()
+        if main_process:
+            (Path(config.output_dir) / "results.json").write_text(json.dumps(results, indent=2))
+    if main_process:
+        show()
         print_results(results, "Results on the test splits; oracle columns read target labels and chose nothing")
         where, lines = config.output_dir, load_lines(trainer.card_facts(), config.output_dir)
-        print(f"\nThe model is in {where}. Load it anywhere, without hftransfer:\n")
-        print("\n".join(f"  {line}".rstrip() for line in lines), "\n", sep="")
+        show("", f"The model is in {where}. Load it anywhere, without hftransfer:", "")
+        show(*(f"  {line}".rstrip() for line in lines), "")
         if not config.push_to_hub:
             repo = config.hub_model_id or f"your-name/{Path(where).name}"
-            print(f"Push it:\n\n  {upload_command(repo, where)}\n")
+            show("Push it:", "", f"  {upload_command(repo, where)}", "")
     if config.push_to_hub:
-        trainer.push_to_hub()
-        if trainer.is_world_process_zero():
-            print(f"Pushed to {trainer.hub_model_id}.")
+        with stage("pushing to the Hub"):
+            trainer.push_to_hub()
+        if main_process:
+            show(f"Pushed to {trainer.hub_model_id}.")
     trainer.accelerator.end_training()
     return 0
 
@@ -159,9 +176,6 @@ def lora(script):
 
 
 if __name__ == "__main__":
-    if {"-h", "--help"} & set(sys.argv[1:]):
-        from hftransfer.cli.help import print_help
+    from hftransfer.cli.run import start_recipe
 
-        print_help()
-    else:
-        sys.exit(main(sys.argv[1:]))
+    start_recipe(main, "finetune")

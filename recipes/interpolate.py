@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import sys
 import tempfile
 from itertools import islice
 from pathlib import Path
@@ -23,13 +22,15 @@ STATISTICS_BATCHES = 100  # that batch norm is estimated from, where a model has
 
 def main(argv: list[str]) -> int:
     from hftransfer.cli.interpolate import interpolate_parser
+    from hftransfer.cli.run import run_recipe
+    from hftransfer.stages import stage
 
-    args = interpolate_parser().parse_args(argv)
-    try:
-        return run(args)
-    except (ValueError, OSError) as error:
-        print(f"\nhftransfer: {error}", file=sys.stderr)
-        return 1
+    def job(words: list[str]) -> int:
+        args = interpolate_parser().parse_args(words)
+        with stage("averaging and scoring", if_stopped=f"Nothing was saved in {args.output_dir}; start it again."):
+            return run(args)
+
+    return run_recipe(job, argv)
 
 
 def run(args) -> int:
@@ -39,7 +40,9 @@ def run(args) -> int:
     from hftransfer.data.loading import load_shift
     from hftransfer.models.interpolation import ALPHAS, Mixture
     from hftransfer.models.members import is_adapter
+    from hftransfer.reporting.screen import show
     from hftransfer.reporting.tables import print_results
+    from hftransfer.stages import stage
 
     # 1. Check what can be checked before anything is loaded.
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -54,7 +57,8 @@ def run(args) -> int:
         raise ValueError(f"There are several sources: say with --metric whose validation rows choose ({names}).")
 
     # 2. Load the rows that choose, and the models.
-    data = load_shift(sources, args.target, args.validation_fraction, args.seed)
+    with stage("reading the data"):
+        data = load_shift(sources, args.target, args.validation_fraction, args.seed)
     missing = [name for name in sources if name not in data.validation]
     if missing:
         raise ValueError(
@@ -83,7 +87,7 @@ def run(args) -> int:
         trainer = scorer(args, mixture, train, evaluation, columns, aside)
         trainers.append(trainer)
         for note in mixture.notes:
-            print(f"note: {note}")
+            show(f"note: {note}")
 
         # 3. Try every place, choose one, keep it.
         by = trainer.args.metric_for_best_model
@@ -96,9 +100,9 @@ def run(args) -> int:
         )
         results = {point.name: dict(point.scores) for point in tried}
         print_results(results, "Weights averaged after training, scored on the source's validation rows")
-        print(f"Chosen by {by.removeprefix('eval_')}: {mixture.place}.")
+        show(f"Chosen by {by.removeprefix('eval_')}: {mixture.place}.")
         mixture.save(args.output_dir, trainer.processing_class, card(args, trainer, mixture, results, by))
-    print(f"The model is in {args.output_dir}; it loads like any other.")
+    show(f"The model is in {args.output_dir}; it loads like any other.")
     return 0
 
 
@@ -153,9 +157,6 @@ def card(args, trainer, mixture, results, by) -> str:
 
 
 if __name__ == "__main__":
-    if {"-h", "--help"} & set(sys.argv[1:]):
-        from hftransfer.cli.help import print_help
+    from hftransfer.cli.run import start_recipe
 
-        print_help("interpolate")
-    else:
-        sys.exit(main(sys.argv[1:]))
+    start_recipe(main, "interpolate")

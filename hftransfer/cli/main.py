@@ -1,4 +1,4 @@
-"""`hftransfer <recipe> …`: runs a recipe's own file through accelerate's launcher."""
+"""`hftransfer <recipe> …`: runs a recipe's own file as accelerate's launcher would."""
 
 from __future__ import annotations
 
@@ -47,7 +47,10 @@ def main() -> None:
 
         print_help(recipe)
         return
-    launch(recipes_folder() / f"{recipe}.py", rest)
+    try:
+        launch(recipes_folder() / f"{recipe}.py", rest)
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 def recipes_folder() -> Path:
@@ -58,7 +61,8 @@ def recipes_folder() -> Path:
 
 
 def launch(script: Path, argv: list[str]) -> None:
-    """Hands a script to `accelerate launch`, with all cores where there is no accelerator (the launcher's own: one).
+    """Starts a script as `accelerate launch` does, with all cores where there is no accelerator (the launcher's own:
+    one). A single process takes this one's place; several end with it.
 
     Args:
         script: the file.
@@ -67,6 +71,8 @@ def launch(script: Path, argv: list[str]) -> None:
     import torch
     from accelerate.commands.config.config_args import default_config_file, load_config_from_file
     from accelerate.commands.launch import launch_command, launch_command_parser
+
+    from .launching import ends_together
 
     config: list[str] = []
     argv = [part for word in argv for part in (word.split("=", 1) if word.startswith(f"{OPTION}=") else [word])]
@@ -89,4 +95,5 @@ def launch(script: Path, argv: list[str]) -> None:
         settled = args.config_file or os.path.isfile(default_config_file)
         processes = load_config_from_file(args.config_file).num_processes if settled else 1
         args.num_cpu_threads_per_process = max(1, cores() // max(1, processes))
-    launch_command(args)
+    with ends_together():
+        launch_command(args)

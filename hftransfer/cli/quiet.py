@@ -11,7 +11,8 @@ from typing import Any
 from ..messages import printable, redacted
 
 LASTS = "2"  # seconds after which a library's bar is worth showing
-LIBRARIES = ("transformers", "datasets", "huggingface_hub", "accelerate", "evaluate", "peft", "torch", "fsspec", "httpx")
+# Not transformers, whose level decides whether there is progress at all: its handler is set instead.
+LIBRARIES = ("datasets", "huggingface_hub", "accelerate", "evaluate", "peft", "torch", "fsspec", "httpx")
 
 
 def calm(debug: bool) -> None:
@@ -31,7 +32,6 @@ def calm(debug: bool) -> None:
         os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")  # said, so that a fork is no reason for a warning
     if not debug:
-        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
         os.environ.setdefault("DATASETS_VERBOSITY", "error")
         os.environ.setdefault("HF_HUB_VERBOSITY", "error")
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
@@ -67,19 +67,21 @@ class _Once(logging.Handler):
 def calm_libraries(debug: bool) -> None:
     """The part that can only be set once they are imported: bars that no variable turns off, load reports, handlers
     that write into a live line."""
-    import datasets
-    import transformers
-
+    try:
+        import datasets
+        import transformers
+    except ImportError:  # the recipe will say it
+        return
     if not debug:
         transformers.utils.logging.disable_progress_bar()
-        logging.getLogger("transformers.modeling_utils").setLevel(logging.ERROR)
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()
     loud: Any
-    for name in LIBRARIES:
+    for name in ("transformers", *LIBRARIES):
         for loud in logging.getLogger(name).handlers:
             if isinstance(loud, logging.StreamHandler) and not isinstance(loud, logging.FileHandler):
                 loud.setStream(_Stderr())
+                loud.setLevel(logging.NOTSET if debug else logging.ERROR)
 
 
 class _Stderr:

@@ -18,7 +18,7 @@ from typing import NoReturn
 
 from ..stages import advice_of, stage_of
 from .failures import describe_error, is_refusal, trace_of
-from .quiet import calm
+from .quiet import calm, calm_libraries
 from .signals import PATIENCE, end_with_launcher, status_of, stop_on_signals
 
 DEBUG = "HFTRANSFER_DEBUG"
@@ -46,9 +46,10 @@ def start_recipe(main: Main, name: str) -> NoReturn:
         os.environ[DEBUG] = "1"  # for processes that this one starts
     calm(debug)
     try:
+        calm_libraries(debug)
         status = main(argv)
     except KeyboardInterrupt as error:  # before the recipe itself began
-        _say("stopped.")
+        _say("stopped before anything was read.")
         status = status_of(error)
     _leave(status)
 

@@ -22,7 +22,7 @@ class Screen(Console):
 
 
 def screen(**options: Any) -> Screen:
-    """A console on the stdout of the moment: in a file or a pipe, 80 columns or COLUMNS, without control characters."""
+    """A console on the stdout of the moment; files and pipes have 80 columns, or COLUMNS, no control characters."""
     return Screen(highlight=False, **options)
 
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from .screen import literal, screen
 
+
 class PolicyRow(NamedTuple):
     """One block of a model: how many parameters it has and how many move, their peak rate and weight decay (of
     matrices; `None` where nothing moves or nobody knows), how they move, and from when on if not from the start."""
@@ -79,7 +80,9 @@ def print_results(results: Mapping[str, Mapping[str, float]], title: str) -> Non
     table.add_column("")
     for column in columns:
         words = column.replace("oracle_", "").replace("_", " ")
-        table.add_column(literal(f"{words}\n(oracle)" if "oracle" in column else words), justify="right", overflow="fold")
+        table.add_column(
+            literal(f"{words}\n(oracle)" if "oracle" in column else words), justify="right", overflow="fold"
+        )
     for name, row in results.items():
         table.add_row(literal(name), *(_show(column, row.get(column)) for column in columns))
     screen().print(table)

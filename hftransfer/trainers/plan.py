@@ -79,12 +79,13 @@ def plan(args: AdaptationConfig, prepared: Prepared) -> dict[str, Any]:
     return rows
 
 
-def print_policy(model: Any, args: AdaptationConfig | None = None) -> None:
+def print_policy(model: Any, args: AdaptationConfig | None = None, title: str | None = None) -> None:
     """Prints one table: each block of a model, how many of its parameters move, how and how fast.
 
     Args:
         model: a model, plain or PEFT-wrapped, as it stands; an `AdaptationTrainer`; or what `prepare` returned.
         args: with what `prepare` returned, the settings that rates are read off.
+        title: above the table; what moves in a line, when absent.
 
     Raises:
         TypeError: it is none of these.
@@ -92,7 +93,7 @@ def print_policy(model: Any, args: AdaptationConfig | None = None) -> None:
     Example:
         >>> print_policy(trainer)
     """
-    print_policy_rows(policy_rows(model, args), str(_policy(model) or type(model).__name__))
+    print_policy_rows(policy_rows(model, args), title or str(_policy(model) or type(model).__name__))
 
 
 def policy_rows(model: Any, args: AdaptationConfig | None = None) -> list[PolicyRow]:

@@ -46,12 +46,13 @@ class ProgressLine(TrainerCallback):
         self._drawn = 0.0
         self._evaluated = 0  # batches of the evaluation that is going on
         self._numbers = ""
+        self._said = -1  # the step of the last line
 
     # ---- what the trainer announces
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.training, self.pace = True, Pace(state.global_step)
-        self._numbers = ""
+        self._numbers, self._said = "", -1
         self._show(state, "training", state.global_step, state.max_steps)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -62,10 +63,11 @@ class ProgressLine(TrainerCallback):
         self, args: Any, state: Any, control: Any, eval_dataloader: Any = None, **kwargs: Any
     ) -> None:
         if self._evaluated == 0:
-            self._evaluation = Pace()
-            self._heard = time.monotonic()
+            self._evaluation = Pace(1)  # from the first batch on, which waits for data workers
+            self._heard = self._drawn = time.monotonic()  # one that takes a moment is not drawn
         self._evaluated += 1
-        self._evaluation.step(self._evaluated)
+        if self._evaluated > 1:
+            self._evaluation.step(self._evaluated)
         batches = len(eval_dataloader) if has_length(eval_dataloader) else None
         self._show(state, "evaluating", self._evaluated, batches)
         if not self.live and state.is_world_process_zero and time.monotonic() - self._heard > SILENCE:
@@ -87,9 +89,10 @@ class ProgressLine(TrainerCallback):
             self._numbers = f"loss {logs['loss']:.3f}"
         words = describe(logs)
         if words:
-            done = state.global_step, state.max_steps
-            head = f"step {done[0]}" if self.live or "train_runtime" in logs else self.pace.describe(*done)
-            self._print(f"{head}: {words}")
+            step = state.global_step
+            said = self.live or self._said == step  # the live line or a line before this one
+            self._print(f"{f'step {step}' if said else self.pace.describe(step, state.max_steps)}: {words}")
+            self._said = step
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.training = False
@@ -124,11 +127,15 @@ class ProgressLine(TrainerCallback):
         if not self.live or not state.is_world_process_zero:
             return
         if self._bar is None:
-            columns = [TextColumn("{task.description}"), BarColumn(24), TextColumn("{task.fields[words]}", markup=False)]
+            columns = [
+                TextColumn("{task.description}"),
+                BarColumn(24),
+                TextColumn("{task.fields[words]}", markup=False),
+            ]
             self._bar = Progress(*columns, console=self.console, transient=True, auto_refresh=False)
             self._task = self._bar.add_task(doing, total=total, words="")
             self._bar.start()
-        elif not now and time.monotonic() - self._drawn < OFTEN and done != total:
+        elif not now and time.monotonic() - self._drawn < OFTEN and (done != total or doing != "training"):
             return
         self._drawn = time.monotonic()
         unit = ("step", "steps") if doing == "training" else ("batch", "batches")
@@ -209,6 +216,8 @@ def describe(logs: dict[str, Any]) -> str:
     Example:
         >>> describe({"loss": 0.91, "task_loss": 0.9, "mmd_loss": 0.02, "learning_rate": 5e-5})
         'loss 0.910 (task 0.900, mmd 0.020), learning rate 5e-05'
+        >>> describe({"eval_target_oracle_accuracy": 0.5, "eval_target_entropy": 0.7})
+        'target: oracle accuracy 0.500, entropy 0.700'
     """
     if "loss" in logs:
         parts = [f"{k.removesuffix('_loss')} {v:.3f}" for k, v in logs.items() if k.endswith("_loss")]
@@ -219,6 +228,20 @@ def describe(logs: dict[str, Any]) -> str:
         return f"loss {logs['loss']:.3f}{named}{rate}"
     if "train_runtime" in logs:
         return f"trained in {describe_seconds(logs['train_runtime'])}"
-    shown = {k: v for k, v in logs.items() if k.endswith(SHOWN) and isinstance(v, (int, float))}
-    shown = shown or {k: v for k, v in logs.items() if isinstance(v, (int, float)) and k not in ("epoch", "total_flos")}
-    return ", ".join(f"{k.replace('_', ' ')} {v:.3f}" for k, v in shown.items())
+    numbers = {k: v for k, v in logs.items() if isinstance(v, (int, float)) and k not in ("epoch", "total_flos")}
+    shown = {k: v for k, v in numbers.items() if k.endswith(SHOWN)} or numbers
+    shared = _shared_words(list(shown)) if len(shown) > 1 else ""  # such as eval_target
+    name = shared.partition("_")[2] or "evaluation"
+    cut = f"{shared}_" if shared else ""
+    words = ", ".join(f"{k.removeprefix(cut).replace('_', ' ')} {v:.3f}" for k, v in shown.items())
+    return f"{name}: {words}" if shared else words
+
+
+def _shared_words(names: list[str]) -> str:
+    """The words between underscores that all names begin with."""
+    words = []
+    for column in zip(*(name.split("_")[:-1] for name in names), strict=False):
+        if len(set(column)) > 1:
+            break
+        words.append(column[0])
+    return "_".join(words)

@@ -1,0 +1,63 @@
+"""A launcher that never outlives its run, nor the run its launcher."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+from .signals import LAUNCHER
+
+BY_SIGNAL = 128  # what a shell adds to a signal's number
+
+
+@contextmanager
+def ends_together() -> Iterator[None]:
+    """Around accelerate's `launch_command`: one process takes the place of this one, so that signals reach it, and
+    several hear of signals through torch's launcher and are killed with it. Their own last words are all that is
+    shown: no traceback of a launcher.
+
+    Raises:
+        SystemExit: with the status of the process that ended first, where it is not 0.
+    """
+    import torch.distributed.run  # noqa: F401  # its loggers
+    from accelerate.commands import launch
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+    stock, launch.simple_launcher = launch.simple_launcher, take_its_place
+    os.environ[LAUNCHER] = str(os.getpid())
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    for name in list(logging.root.manager.loggerDict):  # each has a level of its own
+        if name.startswith(("torch.distributed.elastic", "torch.distributed.run")):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+    try:
+        yield
+    except ChildFailedError as error:
+        status = error.get_first_failure()[1].exitcode
+        sys.exit(status if status >= 0 else BY_SIGNAL - status)
+    except SignalException as error:
+        sys.exit(BY_SIGNAL + error.sigval)
+    finally:
+        launch.simple_launcher = stock
+
+
+def take_its_place(args: Any) -> NoReturn:
+    """Runs the command of accelerate's simple launcher, with its environment, as this very process.
+
+    Args:
+        args: of `accelerate launch`.
+    """
+    from accelerate.utils.launch import prepare_simple_launcher_cmd_env
+
+    command, env = prepare_simple_launcher_cmd_env(args)
+    env.pop(LAUNCHER, None)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if os.name == "posix":
+        os.execvpe(command[0], command, env)
+    sys.exit(subprocess.run(command, env=env).returncode)  # Windows knows no exec; Ctrl-C reaches both
