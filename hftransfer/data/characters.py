@@ -73,13 +73,13 @@ def read_characters(place: Place, encoding: str | None = None) -> Characters:
     if encoding is None:
         chosen = marked or "utf-8"
     else:
-        chosen = _known(encoding, name)
-        if marked and codecs.lookup(chosen).name not in _families(marked):
+        _check_known(encoding, name)
+        if marked and codecs.lookup(encoding).name not in _families(marked):
             raise ValueError(
                 f"{name}: its byte order mark says {marked.removesuffix('-sig')}, encoding={encoding!r} says "
                 "otherwise. Leave the encoding out."
             )
-        chosen = marked or chosen
+        chosen = marked or encoding
     if marked:
         notes.append(f"encoding {marked.removesuffix('-sig')}, by its byte order mark")
     elif encoding is not None:
@@ -96,9 +96,8 @@ def read_characters(place: Place, encoding: str | None = None) -> Characters:
     return Characters(content, chosen, tuple(notes))
 
 
-def _known(encoding: str, name: str) -> str:
+def _check_known(encoding: str, name: str) -> None:
     try:
-        found = codecs.lookup(encoding).name
         b"a".decode(encoding)  # "hex" and its like are codecs of bytes
     except LookupError as error:
         raise ValueError(
@@ -107,7 +106,6 @@ def _known(encoding: str, name: str) -> str:
         ) from error
     except UnicodeError:  # one byte is half a character there
         pass
-    return found
 
 
 def _families(marked: str) -> tuple[str, ...]:
@@ -139,11 +137,13 @@ def _undecodable(place: Place, content: bytes, chosen: str, error: UnicodeError,
     if given and reads == "utf-8":
         return f"{start} It reads as utf-8: leave the encoding out."
     also = ""
-    if not given and len(sure) < error.start:
-        also = " Other lines are utf-8: this one may be damaged."
+    if not given and not content.decode(chosen, errors="ignore").isascii():
+        also = " Other characters of the file are utf-8: this line may be damaged."
+    alike = " (latin-1 as Windows writes it)" * (reads == "cp1252")
     return (
-        f"{start} The encoding {reads} reads it, with {shown!r} there: if that is right, say --encoding {reads} "
-        f"(encoding={reads!r} in Python); if not, the encoding that it was written in, or save it as utf-8.{also}"
+        f"{start} The encoding {reads}{alike} reads it, with {shown!r} there: if that is right, say --encoding "
+        f"{reads} (encoding={reads!r} in Python); if not, the encoding that it was written in, or save it "
+        f"as utf-8.{also}"
     )
 
 

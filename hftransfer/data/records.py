@@ -10,7 +10,7 @@ from typing import Any
 
 from .characters import Characters
 from .origins import Place
-from .shapes import KINDS, WANTED, Columns, columns_of, rows_of
+from .shapes import KINDS, WANTED, Columns, columns_of, holds_rows, rows_of
 
 EXACT = 2**53  # whole numbers up to here are exact among fractions
 
@@ -109,9 +109,7 @@ def _are_lines(characters: Characters, suffix: str, decode: Callable[[str], Any]
         return True
     if suffix == ".json" or not isinstance(value, dict):
         return False
-    inside = value.values()  # an only line may be a row, or hold rows
-    tables = any(isinstance(v, list) and bool(v) and all(isinstance(x, dict) for x in v) for v in inside)
-    return not (tables or (bool(value) and all(isinstance(v, dict) for v in inside)))
+    return not holds_rows(value)  # an only line may be a row, or all of them
 
 
 def _is_json(characters: Characters, decode: Callable[[str], Any]) -> bool:

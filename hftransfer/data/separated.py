@@ -151,9 +151,7 @@ def _parsed(characters: Characters, place: Place, separator: str, suffix: str, s
     first = found.starts.pop(0) if found.starts else skip + 1
     found.ends[:1] = []
     found.header = [name.strip() for name in header]
-    if [name.strip(" ") for name in header] != [name.strip(" ") for name in found.header] or (
-        not spaced and found.header != header
-    ):
+    if found.header != header:
         notes.append("white space around column names cut")
     if len(header) > 1 and any(len(row) == 1 and not row[0].strip() for row in found.rows):
         kept = [i for i, row in enumerate(found.rows) if len(row) > 1 or row[0].strip()]
@@ -221,15 +219,17 @@ def _refuse_swallowed(found: Rows, place: Place, label_column: str) -> None:
         line = found.starts[i]
         for at, content in enumerate(found.rows[i]):
             pieces = LINE_END.split(content)
+            if len(pieces) == 1:
+                continue
             for number, piece in enumerate(pieces):
                 parts = [part.strip('"') for part in piece.split(found.separator)]
                 before = at if number == 0 else 0  # fields of this line that stand before the piece
-                whole = number < len(pieces) - 1  # up to the line's end
+                whole = number < len(pieces) - 1 or at == width - 1  # up to the line's end
                 if column == width - 1:
                     row_like = whole and len(parts) > 1 and parts[-1] in known
                 else:
                     there = 0 <= column - before < len(parts) and parts[column - before] in known
-                    row_like = there and len(pieces) > 1 and whole and len(parts) + before == width
+                    row_like = there and whole and len(parts) + before == width and all(parts)
                 if row_like:
                     raise ValueError(
                         f"{place.line(found.starts[i])}: a quoted field that starts in this row holds line "

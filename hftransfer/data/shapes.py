@@ -53,7 +53,7 @@ def rows_of(whole: Any, place: Place, wanted: Collection[str]) -> tuple[Columns,
         raise ValueError(f"{place} is empty: it has no rows.")
     values = list(whole.values())
     keys = _quoted(whole)
-    if {"columns", "data"} <= set(whole) and _all(whole["data"], list) and isinstance(whole["columns"], list):
+    if _is_split(whole):
         return _split(whole, place)
     if all(isinstance(value, dict) and value for value in values):
         return _nested(whole, place, wanted)
@@ -78,6 +78,17 @@ def rows_of(whole: Any, place: Place, wanted: Collection[str]) -> tuple[Columns,
     if not any(isinstance(value, (list, dict)) for value in values):
         raise ValueError(f"{place} is one object ({keys}), a single row. {WANTED}")
     raise ValueError(f"{place} is one object ({keys}) in which no list of rows is found. {WANTED}")
+
+
+def holds_rows(whole: dict[str, Any]) -> bool:
+    """Whether an object can hardly be one row, as it holds objects alone, a list of them, or a table."""
+    nested = bool(whole) and all(isinstance(value, dict) for value in whole.values())
+    return nested or _is_split(whole) or any(_all(value, dict) for value in whole.values())
+
+
+def _is_split(whole: dict[str, Any]) -> bool:
+    known = {"columns", "data"} <= set(whole)
+    return known and _all(whole["data"], list) and isinstance(whole["columns"], list)
 
 
 def _listed(whole: list, place: Place) -> tuple[Columns, list[str]]:

@@ -83,11 +83,11 @@ def read_table(
     if not path.is_file():
         raise ValueError(f"{place} is a pipe or a device. Save its content as a file and give that.")
     if suffix is None:
-        raise ValueError(f"{place}: files must end in {', '.join(FORMATS)} (text files packed or not).")
+        raise ValueError(f"{place}: files must end in {', '.join(FORMATS)}.{_remedy(path)}")
     columns: Mapping[str, Any]
     lines: Sequence[int] | None
     if suffix == ".parquet":
-        return _read_parquet(place)
+        return _read_parquet(place, {label_column, *used})
     characters = read_characters(place, encoding)
     if suffix in (".csv", ".tsv"):
         from .separated import read_separated
@@ -98,11 +98,25 @@ def read_table(
 
         columns, lines, notes = read_records(characters, place, suffix, label_column, used)
     import pyarrow as pa
+    from datasets.fingerprint import Hasher
 
-    return _assembled(pa.table(dict(columns)), place, lines, (*characters.notes, *notes))
+    settings = repr((place, suffix, encoding, label_column, sorted(used)))
+    fingerprint = Hasher.hash_bytes([characters.content, settings.encode()])
+    return _assembled(pa.table(dict(columns)), place, lines, (*characters.notes, *notes), fingerprint)
 
 
-def _assembled(table: Any, place: Place, lines: Sequence[int] | None, notes: Sequence[str]) -> TableRead:
+def _remedy(path: Path) -> str:
+    """What to do with a file of another ending."""
+    if path.suffix.lower() in (".xlsx", ".xls", ".ods"):
+        return " Save the sheet as .csv."
+    if path.suffix.lower() in (*OPENERS, ".zip", ".zst", ".7z", ".rar", ".tar", ".tgz", ".lz4"):
+        return f" Text files may be packed ({', '.join(OPENERS)}); unpack others."
+    return ""
+
+
+def _assembled(
+    table: Any, place: Place, lines: Sequence[int] | None, notes: Sequence[str], fingerprint: str
+) -> TableRead:
     """With the column of origins, as a dataset."""
     import pyarrow as pa
     from datasets import Dataset, DatasetInfo, Features
@@ -111,42 +125,65 @@ def _assembled(table: Any, place: Place, lines: Sequence[int] | None, notes: Seq
     if ORIGIN in table.column_names:
         raise ValueError(f"{place}: a column is called {ORIGIN!r}, a name that is kept for row numbers. Rename it.")
     if not table.num_rows:
-        raise ValueError(f"{place} is empty: it has a header but no rows.")
+        raise ValueError(f"{place} is empty: it has no rows.")
     origins = pa.array(place.origins(table.num_rows, lines), pa.string())
     table = table.append_column(pa.field(ORIGIN, pa.string()), origins)
-    try:
-        features = Features.from_arrow_schema(table.schema)
-        dataset = Dataset(table_cast(table, features.arrow_schema), info=DatasetInfo(features=features))
-    except (ValueError, TypeError, pa.ArrowException) as error:
-        raise ValueError(f"{place}: a column has a type that `datasets` does not take ({error}).") from error
+    features = Features.from_arrow_schema(table.schema)
+    table = table_cast(table, features.arrow_schema)
+    dataset = Dataset(table, info=DatasetInfo(features=features), fingerprint=fingerprint)
     return TableRead(dataset, len(dataset), tuple(visible(dataset.column_names)), tuple(notes))
 
 
-def _read_parquet(place: Place) -> TableRead:
+def _read_parquet(place: Place, wanted: Collection[str]) -> TableRead:
     """A parquet file, with the features that `datasets` stored in it."""
     import pyarrow as pa
+    from datasets.fingerprint import Hasher
     from pyarrow import parquet
 
     notes = []
     try:
-        table = parquet.ParquetFile(place.path).read()
+        with pa.memory_map(str(place.path)) as file:
+            fingerprint = Hasher.hash_bytes([memoryview(file.read_buffer()), str(place).encode()])
+            table = parquet.ParquetFile(file).read()
+    except PermissionError as error:
+        raise ValueError(f"{place}: you may not read this file. Change its permissions (chmod u+r).") from error
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"{place} cannot be read as parquet: {str(error).splitlines()[0]}") from error
     twice = sorted({column for column in table.column_names if table.column_names.count(column) > 1})
     if twice:
-        raise ValueError(f"{place} has two columns called {twice[0]!r}. Rename or drop one of them.")
+        raise ValueError(f"{place}: two columns are called {twice[0]!r}. Rename or drop one of them.")
     index = [column for column in table.column_names if column.startswith("__index_level_")]
     if index:
         table = table.drop_columns(index)
         notes.append("the index of pandas left aside")
-    return _assembled(_plain(table), place, None, notes)
+    strange = _strange(table.schema)
+    for column in strange:
+        kind = table.schema.field(column).type
+        if column in wanted:
+            raise ValueError(f"{place}: {column!r} is of the type {kind}, which `datasets` does not know. Convert it.")
+        notes.append(f"{column!r} left aside, of the type {kind}")
+    return _assembled(_plain(table.drop_columns(strange)), place, None, notes, fingerprint)
+
+
+def _strange(schema: Any) -> list[str]:
+    """Columns of types that `datasets` does not know."""
+    import pyarrow as pa
+    from datasets import Features
+
+    found = []
+    for field in schema:
+        try:
+            Features.from_arrow_schema(pa.schema([pa.field(field.name, _plain_type(field.type))]))
+        except (ValueError, TypeError, pa.ArrowException):
+            found.append(field.name)
+    return found
 
 
 def _plain(table: Any) -> Any:
     """With plain types in place of Arrow's large ones, views and dictionaries."""
     import pyarrow as pa
 
-    fields = [pa.field(field.name, _plain_type(field.type), field.nullable) for field in table.schema]
+    fields = [pa.field(field.name, _plain_type(field.type)) for field in table.schema]
     return table.cast(pa.schema(fields, metadata=table.schema.metadata))
 
 
@@ -158,6 +195,8 @@ def _plain_type(kind: Any) -> Any:
         return pa.string()
     if types.is_large_binary(kind) or types.is_binary_view(kind):
         return pa.binary()
+    if types.is_null(kind):
+        return pa.string()
     if types.is_dictionary(kind):
         return _plain_type(kind.value_type)
     if types.is_list(kind) or types.is_large_list(kind):
