@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-slow check docs clean
+.PHONY: demo test test-slow check docs dist clean
 
 demo: $(STAMP)  # accelerate's launcher gives a process one thread unless it is told
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-$$($(BIN)/python -c "from hftransfer.threads import cores; print(cores())")} \
@@ -24,6 +24,12 @@ check: $(STAMP)
 
 docs: $(STAMP)
 	$(BIN)/sphinx-build -b html -W --keep-going docs site
+
+dist: $(STAMP)  # sdist and wheel into dist/, their metadata checked
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-build-isolation --editable ".[release]"
+	rm -rf dist build
+	$(BIN)/python -m build --no-isolation
+	$(BIN)/python -m twine check --strict dist/*
 
 clean:
 	rm -rf $(VENV) build dist site runs *.egg-info

@@ -327,4 +327,4 @@ def test_without_pillow_images_are_refused_and_text_is_not(tmp_path):
     """In a fresh process; all that text needs can be imported."""
     done = subprocess.run([sys.executable, "-c", NO_PILLOW], capture_output=True, text=True, cwd=tmp_path, timeout=240)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert 'pip install "hftransfer[vision]"' in done.stdout
+    assert 'pip install "hf-domain-adaptation[vision]"' in done.stdout

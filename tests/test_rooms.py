@@ -14,8 +14,8 @@ import hftransfer
 PACKAGE = Path(hftransfer.__file__).parent
 RECIPES = PACKAGE.parent / "recipes"
 
-# What each room may import of ours. `messages`, `stages`, `settings`, `ranges` and `_version` are for everybody.
-SHARED = {"messages", "stages", "settings", "ranges", "_version"}
+# What each room may import of ours. `extras`, `messages`, `stages`, `settings`, `ranges` and `_version` are for everybody.
+SHARED = {"extras", "messages", "stages", "settings", "ranges", "_version"}
 ROOMS = {
     "data": {"network"},
     "models": {"network"},
@@ -29,7 +29,7 @@ ROOMS = {
 TYPES_ONLY = {"objectives": {"models"}}  # under `if TYPE_CHECKING`
 LAZILY = {"cli": {"data", "models", "objectives", "trainers", "reporting", "recipes"}}  # inside functions
 # Single files beside the rooms; the public names are imported when first used, from a list in __init__.pyi.
-FILES = {name: set() for name in ("_version", "messages", "stages", "network", "threads")} | {
+FILES = {name: set() for name in ("_version", "extras", "messages", "stages", "network", "threads")} | {
     "__init__": {"_version"},
     "ranges": {"messages"},
     "settings": {"messages", "ranges"},

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from ..extras import install_hint
 from ..messages import shown
 from .image_references import no_file, reference_kind, shown_path
 
@@ -37,7 +38,7 @@ class ImageError(ValueError):
 def require_pillow() -> None:
     """Raises `ImportError`, with what to install, when Pillow is not there."""
     if importlib.util.find_spec("PIL") is None:
-        raise ImportError('Images need Pillow, which is not installed: pip install "hftransfer[vision]".')
+        raise ImportError(f"Images need Pillow, which is not installed: {install_hint('vision')}.")
 
 
 def open_image(value: Any, where: str) -> Any:

@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..extras import install_hint
 from .benchmark import BASELINE, ORACLE, Row, by_row, target_score
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # told apart by colour-blind readers
@@ -30,7 +31,7 @@ def draw_benchmark(
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ImportError("Pictures need matplotlib: `pip install 'hftransfer[plots]'` installs it.") from error
+        raise ImportError(f"Pictures need matplotlib: `{install_hint('plots')}` installs it.") from error
 
     shifts, methods, policies = (list(dict.fromkeys(names)) for names in zip(*cells, strict=True))
     methods.remove(BASELINE)

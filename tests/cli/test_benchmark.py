@@ -16,6 +16,7 @@ import yaml
 
 from hftransfer.cli import main as cli
 from hftransfer.cli.benchmark import KEYS, benchmark_parser, read_benchmark, select
+from hftransfer.extras import install_hint
 from hftransfer.reporting.benchmark import append_result, read_results
 
 ROOT = Path(__file__).parents[2]
@@ -89,7 +90,7 @@ def test_a_run_in_its_parts(here, world, capsys, monkeypatch):
     assert here.started == []
     assert (here.out / "results.jsonl").read_text().splitlines() == lines
     said = capsys.readouterr().out
-    assert "There is no picture. Pictures need matplotlib: `pip install 'hftransfer[plots]'` installs it." in said
+    assert f"There is no picture. Pictures need matplotlib: `{install_hint('plots')}` installs it." in said
 
 
 def test_the_control_runs_target_rows_and_asks_nothing_of_them(here, world):

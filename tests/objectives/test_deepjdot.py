@@ -206,7 +206,7 @@ def test_twice_the_same_batch_twice_the_same_bits():
 
 def test_without_pot_the_message_says_what_to_install(monkeypatch):
     monkeypatch.setattr(deepjdot, "find_spec", lambda name: None)
-    with pytest.raises(ImportError, match=r'pip install "hftransfer\[transport\]"'):
+    with pytest.raises(ImportError, match=r'pip install "hf-domain-adaptation\[transport\]"'):
         make("deepjdot")
 
 

@@ -8,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 
+from ...extras import install_hint
 from ..base import Objective, Range, is_positive
 from ..kernels import squared_distances, squared_norms
 from ..moments import centred, shares
@@ -61,7 +62,7 @@ class DeepJDOT(Objective):
         if alpha == label_weight == 0:
             raise ValueError("alpha and label_weight are both 0: no plan costs anything.")
         if find_spec("ot") is None:
-            raise ImportError('deepjdot needs POT, which is not installed: pip install "hftransfer[transport]"')
+            raise ImportError(f"deepjdot needs POT, which is not installed: {install_hint('transport')}")
         self.alpha, self.label_weight, self.regularization = alpha, label_weight, regularization
 
     def forward(
