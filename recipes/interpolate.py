@@ -36,7 +36,7 @@ def main(argv: list[str]) -> int:
 def run(args) -> int:
     from hftransfer.cli.arguments import named
     from hftransfer.cli.interpolate import DATA
-    from hftransfer.data.labels import resolve_label_space
+    from hftransfer.data.label_sets import resolve_label_space
     from hftransfer.data.loading import load_shift
     from hftransfer.models.interpolation import ALPHAS, Mixture
     from hftransfer.models.members import is_adapter

@@ -92,23 +92,23 @@ DATA = {
         ValueError, "'down', 'flat', 'sideways', 'up'", "rename",
     ),
     "a number outside the set": (
-        {"train_dataset": rows(label=first(7, IDS))}, ValueError, "source: '0', '1', '2', '3'", "rename or filter",
+        {"train_dataset": rows(label=first(7, IDS))}, ValueError, "source: '0', '1', '2', '7'", "rename or filter",
     ),
     "a negative label": (
-        {"train_dataset": rows(label=first(-1, IDS))}, ValueError, "source: label -1 in 'label'", "Drop rows",
+        {"train_dataset": rows(label=first(-1, IDS))}, ValueError, "source row 0: label -1 in 'label'", "Drop rows",
     ),
     "a label that is None": (
         {"train_dataset": rows(label=[*NAMES[:5], None, *NAMES[6:]])},
-        ValueError, "source row 5: 'label'", "needs a value",
+        ValueError, "source row 5 has no label", "Drop or label",
     ),
     "a declared label that is None": (
         {"train_dataset": Dataset.from_dict(
             {"text": TEXTS, "label": [*IDS[:5], None, *IDS[6:]]}, features=NEWS.features)},
-        ValueError, "source row 5: the label is None", "Drop or label",
+        ValueError, "source row 5 has no label", "Drop or label",
     ),
     "a label that is half a number": (
         {"train_dataset": rows(label=[i + 0.5 for i in IDS]), "config": {"task": "sequence-classification"}},
-        ValueError, "label 0.5 is neither a name nor a whole number", '`task="regression"`',
+        ValueError, "source: '0.5', '1.5', '2.5'", "rename or filter",
     ),
     "names where numbers belong": (
         {"train_dataset": rows(label=NAMES), "model": scorer, "config": {"task": "regression", "objectives": None}},
@@ -116,14 +116,14 @@ DATA = {
     ),
     "other names in the evaluation set": (
         {"eval_dataset": {"target": rows(["w1"] * 3, ["UP", "DOWN", "FLAT"])}},
-        ValueError, "eval_dataset['target']: 'DOWN', 'FLAT', 'UP'", "rename or filter",
+        ValueError, "eval_dataset['target'] row 0: label 'UP' is not one of", "`merge_label_case`",
     ),
     "other names in the model": (
         {"model": lambda: tiny.bert(("bad", "good"))}, ValueError, "the model: 'bad', 'good'", "rename or filter",
     ),
     "other names among revealed labels": (
         {"target_dataset": tiny.domain(seed=1, labels=("a", "b", "c")), "config": {"reveal_target_labels": 1}},
-        ValueError, "target_dataset: 'a', 'b', 'c'", "rename or filter",
+        ValueError, "target_dataset row", "is not one of 'down', 'up', 'flat'",
     ),
     "one class only": (
         {"train_dataset": NEWS.filter(lambda r: r["label"] == 1)},
@@ -184,8 +184,10 @@ DATA = {
         {"target_dataset": DatasetDict(train=NEWS, test=SAME)},
         TypeError, "target_dataset is a dict", "pass one of them",
     ),
-    "a list of rows": ({"train_dataset": NEWS.to_list()}, TypeError, "source must be", "`Dataset.from_list`"),
-    "a data frame": ({"target_dataset": NEWS.to_pandas()}, TypeError, "target_dataset must be", "`from_pandas`"),
+    "a list of texts": ({"train_dataset": TEXTS}, TypeError, "source must be", "a list of dicts"),
+    "one column of a data frame": (
+        {"target_dataset": NEWS.to_pandas()["text"]}, TypeError, "target_dataset must be", "a DataFrame",
+    ),
     "a name for a data set": ({"eval_dataset": "sample"}, TypeError, "eval_dataset['source'] must be", "not str"),
     "a stream without an end": (
         {"train_dataset": NEWS.to_iterable_dataset(), "config": {"max_steps": -1}},

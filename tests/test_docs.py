@@ -20,7 +20,7 @@ from hftransfer import AdaptationConfig, AdaptationTrainer, Objective, reveal_la
 from hftransfer.cli.arguments import FinetuneArguments
 from hftransfer.cli.help import finetune_options
 from hftransfer.cli.parser import parse
-from hftransfer.data.labels import resolve_label_space
+from hftransfer.data.label_sets import resolve_label_space
 from hftransfer.data.loading import load_domain
 from hftransfer.objectives.registry import REGISTRY, parse_objectives
 from hftransfer.trainers.checkpoints import check_output_dir
@@ -139,7 +139,7 @@ def tag(words, labels):
 
 def differing():
     resolve_label_space(
-        {"source": tiny.domain(), "eval_dataset['target']": tiny.domain(labels=("falls", "up", "flat"))}, "label"
+        {"source": tiny.domain(), "source 'press'": tiny.domain(labels=("falls", "up", "flat"))}, "label"
     )
 
 
@@ -163,9 +163,13 @@ MADE = {
         lambda _: tag(["w1 w2"], [["up", "down"]]),
         lambda _: train_on(table(text=["w1", "w2"], label=[0.5, float("nan")]), model=tiny.bert(("score",))),
         lambda _: train_on(tiny.domain(), task="sequence-clasification"),
+        lambda _: train_on(table(text=["w1"] * 3, label=["up,new", "up", "new"])),
         lambda _: differing(),
+        lambda _: train_on(tiny.domain(), evaluation={"target": tiny.domain(labels=("falls", "up", "flat"))}),
         lambda _: train_on(table(text=["w1", "w2"], label=["up", None]), **PAIR),
         lambda _: train_on(table(text=["w1", "w2"], label=[0, -1])),
+        lambda _: train_on(table(text=["w1", "w2"], label=["1.5", "2,5"])),
+        lambda _: train_on(table(text=["w1"] * 30, label=list(range(30))), model="x/y"),
         lambda _: resolve_label_space({"source": table(text=["w1", "w2"], label=["up", "up"])}, "label"),
         lambda _: reveal_labels(tiny.domain(), per_class=100),
         lambda _: reveal_labels(tiny.domain()),

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from datasets import Image
+from datasets import Image, Value
 
 from .decoding import require_pillow
 from .image import ImageEncoder
+from .image_references import reference_kind
 from .labels import LabelSpace, column_names
 from .masking import REVEALED
 from .origins import visible
 from .text import TextColumns, TextEncoder
 
+logger = logging.getLogger(__name__)
+
 Modality = Literal["text", "image"]
 KINDS = {"text": "text", "image": "images"}
+IMAGES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")  # ends of files
 # What is said about inputs of one kind only; another kind refuses it.
 OPTIONS: dict[str, tuple[str, ...]] = {"text": ("max_length",), "image": ("augment", "augment_flip", "image_size")}
 
@@ -27,6 +33,7 @@ class Encoder(Protocol):
     Attributes:
         modality: which heads and which processing class go with it.
         processing_class: the tokenizer or image processor, which is saved beside the model.
+        mark: what data sets from `encode` carry, so that they are known again.
         draws: whether `stack` makes use of `draws`.
     """
 
@@ -36,12 +43,11 @@ class Encoder(Protocol):
     @property
     def draws(self) -> bool: ...
 
+    @property
+    def mark(self) -> str: ...
+
     def encode(self, dataset: Any, where: str, label_column: str | None) -> Any:
         """A domain whose rows `stack` takes, with `labels` where `label_column` is given."""
-        ...
-
-    def is_encoded(self, columns: Sequence[str]) -> bool:
-        """Whether a dataset with these columns comes from `encode`."""
         ...
 
     def stack(self, rows: Sequence[Mapping[str, Any]], draws: Sequence[tuple[int, ...] | None]) -> dict[str, Any]:
@@ -67,6 +73,12 @@ class InputColumns:
     image: str = "image"
     text_named: bool = False
 
+    @property
+    def names(self) -> set[str]:
+        """All of them."""
+        text = self.text
+        return {text.text, text.tokens, text.label, self.image} | ({text.text_pair} if text.text_pair else set())
+
 
 def find_modality(domains: Mapping[str, Any], columns: InputColumns) -> Modality:
     """What the rows are made of, as the first domain says.
@@ -90,6 +102,14 @@ def find_modality(domains: Mapping[str, Any], columns: InputColumns) -> Modality
             )
         return "text"  # whose encoder says what is missing
     kind: Modality = "image" if found[-1] == "image" and not (columns.text_named and "text" in found) else "text"
+    if kind == "image" and "text" in found and not _holds_images(dataset, columns.image):
+        logger.warning(
+            "%s: %r holds no images, so the text beside it is read. Name the column that holds images with "
+            "`image_column`, or that with the text with `text_column`.",
+            first,
+            columns.image,
+        )
+        kind = "text"
     if kind == "image":
         require_pillow()
     for where, part in others:
@@ -113,6 +133,12 @@ def refuse_options(modality: str, given: Mapping[str, Any]) -> None:
                     f"{name}={given[name]!r} is for {KINDS[kind]}, and the source holds {KINDS[modality]}. Leave it "
                     "out, or say with `image_column` or `text_column` which column is meant."
                 )
+
+
+def refuse_task(modality: str, task: str | None) -> None:
+    """Raises `ValueError` for a task that inputs of this kind do not have."""
+    if modality == "image" and task == "token-classification":
+        raise ValueError("token-classification labels words, and the source holds images: give one label a row.")
 
 
 def make_encoder(
@@ -140,8 +166,7 @@ def make_encoder(
     """
     if modality == "text":
         return TextEncoder(processing_class, space, columns.text, max_length)
-    if space.task == "token-classification":
-        raise ValueError("token-classification labels words, and the source holds images: give one label a row.")
+    refuse_task(modality, space.task)
     return ImageEncoder(processing_class, space, columns.image, augment or "weak", augment_flip, seed)
 
 
@@ -165,3 +190,22 @@ def _kinds(dataset: Any, columns: InputColumns) -> list[str]:
     names = column_names(dataset)
     text = columns.text.text in names or columns.text.tokens in names
     return ["text"] * text + ["image"] * (columns.image in names)
+
+
+def _holds_images(dataset: Any, column: str) -> bool:
+    """Whether a column may hold images: bytes, arrays, or paths; not numbers, URLs, base64 or any other text."""
+    feature = (dataset.features or {}).get(column)
+    if not isinstance(feature, Value):
+        return True  # an image, an array, or a stream whose types are not known
+    if feature.dtype in ("string", "large_string"):
+        rows = dataset.select_columns([column]) if hasattr(dataset, "select_columns") else dataset
+        some = [row[column] for row, _ in zip(rows, range(100), strict=False)]
+        return any(isinstance(text, str) and _is_path(text) for text in some)
+    return "binary" in feature.dtype
+
+
+def _is_path(text: str) -> bool:
+    """Whether a text is a file, or is called like one that was meant to be there."""
+    if reference_kind(text) is not None or len(text) > 1000:
+        return False
+    return Path(text).suffix.lower() in IMAGES or Path(text).is_file()

@@ -14,6 +14,7 @@ from .decoding import ImageError, open_image
 from .domains import undecoded
 from .image_references import unusable_row
 from .labels import LabelEncoder, LabelSpace, column_names, declared_names, require_column
+from .marks import mark_for, put_mark
 from .masking import REVEALED
 from .origins import ORIGIN as ROW_ORIGIN
 from .origins import row_names
@@ -61,8 +62,9 @@ class ImageEncoder:
     def task_name(self, task: str) -> str:
         return "image-classification" if task == "sequence-classification" else task
 
-    def is_encoded(self, columns: Sequence[str]) -> bool:
-        return ORIGIN in columns
+    @property
+    def mark(self) -> str:
+        return mark_for(self.modality, self.space, self.processing_class)
 
     def encode(self, dataset: Any, where: str, label_column: str | None) -> Any:
         """Images as they are stored, with integer labels; nothing but the first is decoded.
@@ -84,7 +86,7 @@ class ImageEncoder:
         if label_column is not None:
             require_column(dataset, label_column, where)
             names = declared_names(dataset, label_column)
-            labels = LabelEncoder(self.space, names, where, optional=label_column == REVEALED)
+            labels = LabelEncoder(self.space, names, where, label_column == REVEALED, label_column)
         if not hasattr(dataset, "__len__"):
             return self._stream(dataset, where, label_column, labels)
         if len(dataset) == 0:
@@ -92,9 +94,10 @@ class ImageEncoder:
         images = _stored(undecoded(dataset), self.column, where)
         values = None
         if labels is not None:
-            values = [labels(value, row) for row, value in enumerate(dataset[str(label_column)])]
+            known = {ROW_ORIGIN: dataset[ROW_ORIGIN]} if ROW_ORIGIN in column_names(dataset) else {}
+            values = labels.many(list(dataset[str(label_column)]), row_names(known, range(len(dataset))))
         origins = list(dataset[ROW_ORIGIN]) if ROW_ORIGIN in column_names(dataset) else None
-        encoded = EncodedImages(images, values, where, origins)
+        encoded = EncodedImages(images, values, where, origins, self.mark)
         open_image(encoded[0][IMAGE], encoded[0][ORIGIN])
         return encoded
 
@@ -143,8 +146,8 @@ class ImageEncoder:
             out = {IMAGE: row[self.column], ORIGIN: f"{where} row {row.get(ROW_ORIGIN, index)}"}
             return out if labels is None else {**out, "labels": labels(row[str(label_column)], index)}
 
-        drop = [name for name in column_names(dataset) if name not in (IMAGE, "labels")]
-        return undecoded(dataset).map(encode, with_indices=True, remove_columns=drop)
+        stream = undecoded(dataset).map(encode, with_indices=True, remove_columns=column_names(dataset))
+        return put_mark(stream, self.mark)
 
 
 class EncodedImages(torch.utils.data.Dataset):
@@ -157,12 +160,18 @@ class EncodedImages(torch.utils.data.Dataset):
         labels: one a row, or `None`.
         where: how messages call it.
         origins: by row, the file and line that it was read from, where they are known.
+        mark: of the encoder that made it.
     """
 
     def __init__(
-        self, images: Dataset, labels: Sequence[Any] | None, where: str, origins: Sequence[str] | None = None
+        self,
+        images: Dataset,
+        labels: Sequence[Any] | None,
+        where: str,
+        origins: Sequence[str] | None = None,
+        mark: str = "",
     ):
-        self.images, self.labels, self.where, self.origins = images, labels, where, origins
+        self.images, self.labels, self.where, self.origins, self.encoded_mark = images, labels, where, origins, mark
 
     @property
     def column_names(self) -> list[str]:

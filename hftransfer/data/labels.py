@@ -1,13 +1,25 @@
-"""What the labels are: the task, the names in order, and how a raw value becomes what the model's loss takes."""
+"""The label space of a run, and how a raw value becomes what the model's loss takes."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from ..messages import nearest
+from .label_values import (
+    DECIMAL_COMMA,
+    NUMBER,
+    WHOLE,
+    key_of,
+    literal_list,
+    name_of,
+    number_of,
+    short,
+    split_by,
+)
+from .origins import visible
 
 Task = Literal["sequence-classification", "token-classification", "multi-label-classification", "regression"]
 TASKS: tuple[Task, ...] = (
@@ -16,6 +28,8 @@ TASKS: tuple[Task, ...] = (
     "multi-label-classification",
     "regression",
 )
+QUOTE = "'"
+LISTS = ("token-classification", "multi-label-classification")  # tasks whose rows hold lists
 IGNORE = -100  # what every torch loss skips; float tasks use NaN instead, since -100.0 is a legal regression target
 
 
@@ -26,10 +40,19 @@ class LabelSpace:
     Args:
         task: one of `TASKS`.
         names: the label names in the order of the logits; a single `"score"` for regression.
+        positions: names that bare integers count off, from a model or a `ClassLabel`; `names` when `None`. Integers
+            that are names themselves come first, and where the names are numbers there are no positions.
+        separator: what stands between the labels of one text, in multi-label classification.
+        merge_case: names that differ by case alone are one.
+        vectors: undeclared lists of integers are 0/1 vectors, not ids.
     """
 
     task: Task
     names: tuple[str, ...]
+    positions: tuple[str, ...] | None = None
+    separator: str | None = None
+    merge_case: bool = False
+    vectors: bool = True
 
     @property
     def id2label(self) -> dict[int, str]:
@@ -63,9 +86,10 @@ def require_column(dataset: Any, column: str, where: str, option: str = "label_c
     """Raises `ValueError` naming the dataset, the column, what there is instead and the `option` that names it."""
     columns = column_names(dataset)
     if column not in columns:
+        known = visible(columns)
         raise ValueError(
-            f"{where} has no column {column!r}; its columns are {', '.join(map(repr, columns))}."
-            f"{nearest(column, columns)} Rename one, or say which it is with `{option}`."
+            f"{where} has no column {column!r}; its columns are {', '.join(map(repr, known))}."
+            f"{nearest(column, known)} Rename one, or say which it is with `{option}`."
         )
 
 
@@ -77,106 +101,9 @@ def declared_names(dataset: Any, column: str) -> tuple[str, ...] | None:
     return tuple(names) if names else None
 
 
-def infer_task(dataset: Any, label_column: str, tokens_column: str, where: str) -> Task:
-    """Guesses the task: a list beside `tokens` is tagging, another list multi-label, numbers that are not all whole
-    regression, anything else one label a row. A stream is judged by its first row."""
-    row = next(iter(dataset))
-    value = row[label_column]
-    if isinstance(value, (list, tuple)):
-        return "token-classification" if tokens_column in row else "multi-label-classification"
-    if isinstance(value, float):
-        values = _column(dataset, label_column) if hasattr(dataset, "__len__") else (value,)
-        if any(v is not None and not float(v).is_integer() for v in values):
-            return "regression"
-    if value is None:
-        raise ValueError(f"{where} row 0: {label_column!r} is None; every labelled row needs a value.")
-    return "sequence-classification"
-
-
-def observed_names(dataset: Any, column: str, task: Task, where: str) -> tuple[str, ...]:
-    """The names seen in the rows: sorted strings, or "0" … "max" for integers (by position in 0/1 vectors)."""
-    values: set[Any] = set()
-    for position, value in enumerate(_column(dataset, column)):
-        if task == "multi-label-classification" and value and not isinstance(value[0], str):
-            return tuple(str(i) for i in range(len(value)))  # the encoder checks that all rows are such vectors
-        for item in value if isinstance(value, (list, tuple)) else (value,):
-            if item is None:
-                raise ValueError(f"{where} row {position}: {column!r} is None; every labelled row needs a value.")
-            values.add(item)
-    if all(isinstance(v, str) for v in values):
-        return tuple(sorted(values))
-    numbers = sorted(_integer(v, where) for v in values)
-    if numbers and numbers[0] < 0:
-        raise ValueError(
-            f"{where}: label {numbers[0]} in {column!r} is negative; labels run from 0. Drop rows that have none."
-        )
-    return tuple(str(i) for i in range((numbers[-1] if numbers else -1) + 1))
-
-
-def resolve_label_space(
-    domains: Mapping[str, Any],
-    label_column: str,
-    tokens_column: str = "tokens",
-    task: str | None = None,
-    model_names: Sequence[str] | None = None,
-) -> LabelSpace:
-    """The label space shared by all labelled `domains` (`{name: dataset}`, the first one a source).
-
-    Names are matched as names, never as positions. A set that is *declared* (`ClassLabel`, or a model that already
-    carries names) must be the same everywhere; a set that was only *observed* in rows may be a part of another.
-
-    Raises:
-        ValueError: a missing column, one class only, an unknown task, or sets that differ (both are shown).
-    """
-    (first, dataset), *_ = domains.items()
-    for where, part in domains.items():
-        require_column(part, label_column, where)
-    if task is not None and task not in TASKS:
-        raise ValueError(f"task={task!r} is not one of {', '.join(TASKS)}.{nearest(task, TASKS)}")
-    chosen: Task = task or infer_task(dataset, label_column, tokens_column, first)
-    if chosen == "regression":
-        return LabelSpace(chosen, ("score",))
-
-    found: list[tuple[str, tuple[str, ...], bool]] = []  # where, names, declared?
-    if model_names:
-        found.append(("the model", tuple(model_names), True))
-    for where, part in domains.items():
-        names = declared_names(part, label_column)
-        if names is None and not hasattr(part, "__len__"):
-            if model_names:
-                continue  # each row is checked as it comes
-            raise ValueError(
-                f"{where} is a stream, so its labels cannot be listed beforehand: "
-                f"cast {label_column!r} to a `ClassLabel`, or pass a model whose config names its labels."
-            )
-        found.append((where, names or observed_names(part, label_column, chosen, where), names is not None))
-
-    found.sort(key=lambda item: (not item[2], -len(item[1]) if not item[2] else 0))
-    base_where, base, base_declared = found[0]
-    for where, names, declared in found[1:]:
-        if set(names) == set(base) or (not declared and set(names) < set(base)):
-            continue
-        if not declared and base_declared and all(n.isdigit() for n in names) and len(names) <= len(base):
-            continue  # bare integers index into the declared names
-        raise ValueError(_differ(base_where, base, where, names))
-    if len(base) < 2 and chosen != "multi-label-classification":
-        raise ValueError(f"{base_where} holds one class only ({', '.join(base) or 'none'}); a classifier needs two.")
-    return LabelSpace(chosen, base)
-
-
-def check_classes(sources: Mapping[str, Any], column: str) -> None:
-    """Raises `ValueError` when every row of every source carries the same label (streams are not read through)."""
-    if not all(hasattr(source, "__len__") for source in sources.values()):
-        return
-    seen: set[Any] = set()
-    for source in sources.values():
-        names = declared_names(source, column)
-        seen |= {names[v] if names and isinstance(v, int) and v >= 0 else v for v in source.unique(column)}
-    if len(seen) == 1:
-        raise ValueError(
-            f"All rows of {', '.join(sources)} carry the same label in {column!r} ({seen.pop()!r}): there is "
-            "one class only, and a classifier needs two."
-        )
+def no_label(where: str, row: Any, column: str) -> ValueError:
+    """What is said of a row without a label."""
+    return ValueError(f"{where} row {row} has no label: {column!r} is empty there. Drop or label such rows first.")
 
 
 class LabelEncoder:
@@ -187,86 +114,163 @@ class LabelEncoder:
         names: the dataset's own declared names, when its values are integers that index into them.
         where: how messages call the dataset.
         optional: `None` is "no label" instead of an error.
+        column: how messages call the label column.
 
     Raises:
-        ValueError: `names` holds one that is not in `space`; called, a value that is no label (the row is named).
+        ValueError: called, for a value that is no label (the row is named).
     """
 
-    def __init__(self, space: LabelSpace, names: Sequence[str] | None, where: str, optional: bool = False):
-        self.space, self.where, self.optional = space, where, optional
-        self.ids, self.declared = space.label2id, bool(names)
-        if set(names or ()) - set(self.ids):
-            raise ValueError(_differ("the run", space.names, where, names or ()))
-        self.lookup = [self.ids[n] for n in names] if names else list(range(len(space.names)))
+    def __init__(
+        self,
+        space: LabelSpace,
+        names: Sequence[str] | None,
+        where: str,
+        optional: bool = False,
+        column: str = "label",
+    ):
+        self.space, self.where, self.optional, self.column = space, where, optional, column
+        self.names = tuple(names) if names else None
+        self.ids = space.label2id
+        self.keys = {key_of(name, space.merge_case): i for name, i in reversed(self.ids.items())}
+        positions = space.names if space.positions is None else space.positions
+        self.positions = () if any(NUMBER.fullmatch(name.strip()) for name in positions) else positions
+        self.known: dict[tuple[type, Any], Any] = {}  # of one value a row, what was made of it
 
-    def __call__(self, value: Any, row: int) -> Any:
+    def many(self, values: Sequence[Any], rows: Sequence[Any]) -> list[Any]:
+        """The values of rows, as `__call__` reads them; what was seen before is looked up."""
+        if self.space.task in LISTS:
+            return [self(value, row) for value, row in zip(values, rows, strict=True)]
+        known, out = self.known, []
+        for value, row in zip(values, rows, strict=True):
+            key = (value.__class__, value)
+            try:
+                out.append(known[key])
+            except (KeyError, TypeError):  # TypeError: what cannot be looked up is no label, and refused here
+                made = self(value, row)
+                if len(known) < 100_000:
+                    known[key] = made
+                out.append(made)
+        return out
+
+    def __call__(self, value: Any, row: Any) -> Any:
         """One row's value: an id, a list of ids (tagging), a 0/1 vector (multi-label) or a float (regression)."""
         task = self.space.task
-        if value is None:
+        is_list = isinstance(value, (list, tuple))
+        if isinstance(value, (dict, bytes)) or (is_list and any(isinstance(v, (dict, list, tuple)) for v in value)):
+            kind = "a list of lists or dicts" if is_list else f"a {type(value).__name__}"
+            raise ValueError(
+                f"{self.where} row {row}: {self.column!r} is {kind} ({short(value)}). A label is a name, a number or a "
+                "flat list of them."
+            )
+        if value is None or (not is_list and name_of(value) is None and task != "regression") or value == "":
             if not self.optional:
-                raise ValueError(f"{self.where} row {row}: the label is None. Drop or label such rows first.")
+                raise no_label(self.where, row, self.column)
             return self.space.missing if task != "token-classification" else None
         if task == "regression":
-            number = float(value) if isinstance(value, (int, float)) else math.nan
-            if not math.isfinite(number):
-                raise ValueError(
-                    f"{self.where} row {row}: the label {value!r} is no finite number, as regression needs it. "
-                    "Fix the row, or set `task` if this is no regression."
-                )
-            return number
-        if isinstance(value, (list, tuple)) != (task in ("token-classification", "multi-label-classification")):
-            raise ValueError(f"{self.where} row {row}: the label {value!r} does not fit {task}; is `task` right?")
+            return self._number(value, row)
+        if task in LISTS and isinstance(value, str):
+            value = self._listed(value, row)
+            is_list = True
+        if is_list != (task in LISTS):
+            raise ValueError(
+                f"{self.where} row {row}: the label {short(value)} does not fit {task}; is `task` right?"
+            )
         if task == "token-classification":
             return [self._one(item, row) for item in value]
-        if task == "multi-label-classification":
-            return self._several(value, row)
-        return self._one(value, row)
+        return self._several(value, row) if is_list else self._one(value, row)
 
-    def _several(self, value: Sequence[Any], row: int) -> list[float]:
-        """Names, ids into declared names, or a 0/1 vector."""
+    def find(self, item: Any) -> int | None:
+        """The id of one value, or `None` where the space has no such class."""
+        if self.names is not None and isinstance(item, int) and not isinstance(item, bool):
+            if not 0 <= item < len(self.names):
+                return None
+            item = self.names[item]
+            if item in self.ids:
+                return self.ids[item]
+        name = name_of(item)
+        if name is None:
+            return None
+        found = self.ids.get(name, self.keys.get(key_of(name, self.space.merge_case)))
+        if found is None and self.names is None and self.positions and WHOLE.fullmatch(name):
+            place = int(key_of(name))
+            return self.ids.get(self.positions[place]) if 0 <= place < len(self.positions) else None
+        return found
+
+    def shown(self, item: Any) -> str:
+        """The name of a value for messages."""
+        if self.names is not None and isinstance(item, int) and 0 <= item < len(self.names):
+            return repr(self.names[item])
+        return short(item)
+
+    def _number(self, value: Any, row: Any) -> float:
+        number = number_of(value)
+        if number is None or not math.isfinite(number):
+            comma = isinstance(value, str) and DECIMAL_COMMA.fullmatch(value.strip())
+            remedy = (
+                "It has a decimal comma: write it with a point."
+                if comma
+                else "Fix the row, or set `task` if this is no regression."
+            )
+            raise ValueError(
+                f"{self.where} row {row}: the label {short(value)} is no finite number, as regression needs it. {remedy}"
+            )
+        return number
+
+    def _listed(self, text: str, row: Any) -> list[Any]:
+        """The labels that one text holds."""
+        if self.space.separator is not None and self.space.task == "multi-label-classification":
+            return split_by(text, self.space.separator)
+        found = literal_list(text)
+        if found is None:
+            raise ValueError(
+                f"{self.where} row {row}: the label {short(text)} does not fit {self.space.task}; is `task` right? It "
+                "needs a list, as JSON or Python write one; or say with `label_separator` what stands between the "
+                "labels of one text."
+            )
+        return found
+
+    def _several(self, value: Sequence[Any], row: Any) -> list[float]:
+        """Names, ids, or a 0/1 vector."""
         width = len(self.space.names)
-        if self.declared or not value or isinstance(value[0], str):
+        numbers = bool(value) and all(number_of(item) is not None or isinstance(item, bool) for item in value)
+        if self.names is not None or not self.space.vectors or not numbers:
             on = {self._one(item, row) for item in value}
             return [float(i in on) for i in range(width)]
-        if len(value) != width or not set(value) <= {0, 1}:
+        bits = [float(item) for item in value]
+        if len(value) != width or not set(bits) <= {0.0, 1.0}:
             raise ValueError(
-                f"{self.where} row {row}: the labels {value!r} are no 0/1 vector over {width} labels. Lists of ids "
-                "need names: cast the column to a list of `ClassLabel`."
+                f"{self.where} row {row}: the labels {short(value)} are no 0/1 vector over {width} labels. Lists of "
+                "ids need names: cast the column to a list of `ClassLabel`."
             )
-        return [float(item) for item in value]
+        return bits
 
-    def _one(self, item: Any, row: int) -> int:
-        if isinstance(item, str):
-            if item not in self.ids:
+    def _one(self, item: Any, row: Any) -> int:
+        found = self.find(item)
+        if found is None:
+            if name_of(item) is None:
+                raise ValueError(f"{self.where} row {row}: a label in the list is None. Leave such items out of it.")
+            count = len(self.names or self.positions)
+            if count and isinstance(item, int) and not 0 <= item < count:
                 raise ValueError(
-                    f"{self.where} row {row}: label {item!r} is not one of "
-                    f"{', '.join(map(repr, self.space.names))}.{nearest(item, self.space.names)}"
+                    f"{self.where} row {row}: label {item} is outside 0 … {count - 1} "
+                    f"({listed(self.names or self.positions)}). Fix or drop such rows first."
                 )
-            return self.ids[item]
-        index = _integer(item, self.where)
-        if not 0 <= index < len(self.lookup):
-            raise ValueError(
-                f"{self.where} row {row}: label {index} is outside 0 … {len(self.lookup) - 1} "
-                f"({', '.join(map(repr, self.space.names))}). Fix or drop such rows first."
-            )
-        return self.lookup[index]
+            raise ValueError(f"{self.where} row {row}: {unknown_class(self.space, self.shown(item))}")
+        return found
 
 
-def _integer(value: Any, where: str) -> int:
-    if isinstance(value, (bool, int)) or (isinstance(value, float) and value.is_integer()):
-        return int(value)
-    raise ValueError(
-        f'{where}: label {value!r} is neither a name nor a whole number; set `task="regression"` if it is a score.'
-    )
+def unknown_class(space: LabelSpace, shown: str, how_many: str = "") -> str:
+    """What is said of a label that the sources lack, after "target row 3: "."""
+    other = next((name for name in space.names if repr(name).casefold() == shown.casefold()), None)
+    if other is not None:
+        hint = f" It differs from {other!r} by case alone: set `merge_label_case` to make them one."
+    else:
+        hint = f"{nearest(shown.strip(QUOTE), space.names)} Rename it, drop such rows, or give a source rows of it."
+    return f"label {shown} is not one of {listed(space.names)}, the classes that are trained.{how_many}{hint}"
 
 
-def _differ(here: str, names: Iterable[str], there: str, others: Iterable[str]) -> str:
-    return (
-        f"The label sets differ.\n  {here}: {', '.join(map(repr, names))}\n"
-        f"  {there}: {', '.join(map(repr, others))}\n"
-        "Every domain must use the same label names; rename or filter one of them."
-    )
-
-
-def _column(dataset: Any, column: str) -> Iterable[Any]:
-    return dataset[column] if hasattr(dataset, "__len__") else (row[column] for row in dataset)
+def listed(names: Iterable[str], most: int = 20) -> str:
+    """Names for a message, cut where there are many."""
+    names = list(names)
+    more = f" … ({len(names)} in all)" if len(names) > most else ""
+    return ", ".join(map(repr, names[:most])) + more

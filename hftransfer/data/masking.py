@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from .label_values import key_of, name_of, number_of, read_labels
 from .labels import declared_names, require_column
 
 REVEALED = "revealed_label"
@@ -59,14 +60,21 @@ def reveal_labels(
         assert per_class is not None
         if per_class < 1:
             raise ValueError(f"reveal_labels: per_class={per_class} must be at least 1.")
-        if any(isinstance(label, (list, float)) for label in labels):
+        column = read_labels(dataset, label_column, "target_dataset")
+        numbers = [number_of(value) for value in column.values]
+        if column.widths is not None or any(n is not None and not n.is_integer() for n in numbers):
             raise ValueError("reveal_labels: per_class needs one label a row; name the rows with indices instead.")
-        rng, names = np.random.default_rng(seed), declared_names(dataset, label_column)
+        rng, declared = np.random.default_rng(seed), declared_names(dataset, label_column)
+        rows_of: dict[str, list[int]] = {}
+        keys = {value: key_of(str(name_of(value))) for value in column.values}
+        for i, label in enumerate(labels):
+            if label in keys:  # all others are missing
+                rows_of.setdefault(keys[label], []).append(i)
         chosen: list[int] = []
-        for name in sorted({x for x in labels if x is not None}, key=str):
-            rows = [i for i, label in enumerate(labels) if label == name]
+        for key in sorted(rows_of):
+            rows = rows_of[key]
             if len(rows) < per_class:
-                shown = names[name] if names else name
+                shown = declared[int(key)] if declared and key.isdigit() and int(key) < len(declared) else key
                 raise ValueError(
                     f"reveal_labels: class {shown!r} of target_dataset has {len(rows)} rows, fewer than {per_class}. "
                     "Reveal fewer, or name the rows with indices."

@@ -7,6 +7,7 @@ model's.
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,10 +16,15 @@ import torch
 from transformers import DataCollatorWithPadding
 
 from ..messages import nearest
+from .label_values import literal_list
 from .labels import IGNORE, LabelEncoder, LabelSpace, column_names, declared_names, require_column
+from .marks import mark_for, put_mark
 from .masking import REVEALED
+from .origins import ORIGIN, row_names, visible
 
+logger = logging.getLogger(__name__)
 LENGTH = "length"
+ENCODED = "input_ids"
 WORD_MASK = "word_mask"  # 1 on the first sub-word of each word: where a tagger's features and labels live
 READING = "reading"  # columns of reading i begin with f"reading{i}_"
 
@@ -48,6 +54,13 @@ class TextColumns:
         if self.text not in columns and self.tokens in columns:
             return self.tokens
         if self.text not in columns:
+            columns = visible(columns)
+            if ENCODED in columns:
+                raise ValueError(
+                    f"{where} holds {ENCODED!r} and no column {self.text!r}: rows that were encoded elsewhere are not "
+                    "read, since their tokenizer and labels are not known. Pass the text, and say with `text_column` "
+                    "which column holds it."
+                )
             raise ValueError(
                 f"{where} has neither a column {self.text!r} nor {self.tokens!r}; its columns are "
                 f"{', '.join(map(repr, columns))}.{nearest(self.text, columns)} Rename one, or say which it is with "
@@ -97,17 +110,21 @@ def encode_text(
     if label_column is not None:
         require_column(dataset, label_column, where)
         names = declared_names(dataset, label_column)
-        encoder = LabelEncoder(space, names, where, optional=label_column == REVEALED)
+        encoder = LabelEncoder(space, names, where, label_column == REVEALED, label_column)
+    read = [column, columns.text_pair, label_column, ORIGIN]
+    if hasattr(dataset, "__len__"):  # others are not even read; one called `labels` would give ours its type
+        dataset = dataset.select_columns([name for name in dataset.column_names if name in read])
+    lost: list[str] = []  # rows without a word, and they are named once
 
-    def encode(batch: dict[str, list], rows: list[int]) -> dict[str, list]:
-        texts = batch[column]
-        pairs = batch[columns.text_pair] if columns.text_pair else None
-        for row, value in zip(rows, texts, strict=True):
-            _check_text(value, row, column, where, split)
-        for row, value in zip(rows, pairs or [], strict=False):
-            _check_text(value, row, str(columns.text_pair), where, False)
+    def encode(batch: Mapping[str, list], numbers: list[int]) -> dict[str, list]:
+        rows = row_names(batch, numbers)
+        texts = _checked(batch[column], rows, column, where, split)
+        pairs = None
+        if columns.text_pair:
+            pairs = _checked(batch[columns.text_pair], rows, columns.text_pair, where, False)
         out, word_ids = _tokens(tokenizer, texts, pairs, split, tagging, max_length)
         out[LENGTH] = [len(ids) for ids in out["input_ids"]]
+        lost.extend(row for row, words in zip(rows, word_ids, strict=False) if all(word is None for word in words))
         for i, other in (readings or {}).items():
             read, their_words = _tokens(other.processing_class, texts, pairs, split, tagging, other.max_length)
             if tagging:
@@ -117,7 +134,7 @@ def encode_text(
                 ]
             out |= {f"{READING}{i}_{key}": values for key, values in read.items()}
         if encoder is not None:
-            values = [encoder(v, row) for v, row in zip(batch[str(label_column)], rows, strict=True)]
+            values = encoder.many(batch[str(label_column)], rows)
             if tagging:
                 for row, words, tags in zip(rows, texts, values, strict=True):
                     if tags is not None and len(words) != len(tags):
@@ -131,13 +148,21 @@ def encode_text(
             out["labels"] = values
         return out
 
-    return dataset.map(
+    encoded = dataset.map(
         encode,
         batched=True,
         with_indices=True,
         remove_columns=column_names(dataset),
         **({"desc": f"Tokenising {where}"} if hasattr(dataset, "__len__") else {}),
     )
+    if lost:
+        logger.warning(
+            "%s row %s: the tokenizer leaves none of its words%s. Such rows cost nothing and count nothing.",
+            where,
+            lost[0],
+            f", nor those of {len(lost) - 1} more row(s)" if len(lost) > 1 else "",
+        )
+    return put_mark(encoded, mark_for("text", space, tokenizer))
 
 
 class TextEncoder:
@@ -176,8 +201,9 @@ class TextEncoder:
     def task_name(self, task: str) -> str:
         return task
 
-    def is_encoded(self, columns: Sequence[str]) -> bool:
-        return "input_ids" in columns
+    @property
+    def mark(self) -> str:
+        return mark_for(self.modality, self.space, self.processing_class)
 
     def encode(self, dataset: Any, where: str, label_column: str | None) -> Any:
         """See `encode_text`."""
@@ -251,16 +277,35 @@ def _shared_words(mine: list[int | None], theirs: list[int | None], where: str, 
     return mask
 
 
-def _check_text(value: Any, row: int, column: str, where: str, split: bool) -> None:
+def _checked(values: list, rows: Sequence[str], column: str, where: str, split: bool) -> list:
+    """Texts, or lists of words, none of which is missing or empty; a list may be written as text."""
+    if split:
+        return [_words(value, row, column, where) for value, row in zip(values, rows, strict=True)]
+    try:
+        fine = all(map(str.strip, values))
+    except TypeError:
+        fine = False
+    for value, row in () if fine else zip(values, rows, strict=True):
+        if value is None:
+            raise ValueError(f"{where} row {row}: {column!r} is None. Drop or fill such rows first.")
+        if not isinstance(value, str):
+            raise ValueError(f"{where} row {row}: {column!r} must be a string, not {type(value).__name__}.")
+        if not value.strip():
+            raise ValueError(f"{where} row {row}: {column!r} is empty. Drop or fill such rows first.")
+    return values
+
+
+def _words(value: Any, row: str, column: str, where: str) -> list[str]:
     if value is None:
         raise ValueError(f"{where} row {row}: {column!r} is None. Drop or fill such rows first.")
-    if split:
-        if isinstance(value, str) or not all(isinstance(word, str) for word in value):
-            raise ValueError(f"{where} row {row}: {column!r} must be a list of words, not {type(value).__name__}.")
-    elif not isinstance(value, str):
-        raise ValueError(f"{where} row {row}: {column!r} must be a string, not {type(value).__name__}.")
-    if not value or (isinstance(value, str) and not value.strip()):
+    words = literal_list(value) if isinstance(value, str) else value
+    if not isinstance(words, (list, tuple)) or not all(isinstance(word, str) for word in words):
+        raise ValueError(
+            f"{where} row {row}: {column!r} must be a list of words, not {type(value).__name__}."
+        )
+    if not words:
         raise ValueError(f"{where} row {row}: {column!r} is empty. Drop or fill such rows first.")
+    return list(words)
 
 
 def _first_subwords(word_ids: list[int | None]) -> list[int | None]:

@@ -157,6 +157,10 @@ class AdaptationConfig(TrainingArguments):
     tokens_column: str = _option("tokens", "Data", "Column with pre-split words.")
     image_column: str = _option("image", "Data", "Column with the image: a path, bytes, a PIL image or an array.")
     label_column: str = _option("label", "Data", "Column with the label.")
+    label_separator: str | None = _option(
+        None, "Data", 'What stands between the labels of one text, as in "up,new": each is one of several then.'
+    )
+    merge_label_case: bool = _option(False, "Data", "Labels that differ by case alone (up, Up) are one class.")
     max_length: int | None = _option(None, "Data", "Longest input in tokens; the model's own limit when absent.")
     image_size: int | None = _option(
         None, "Data", "Height and width of images in pixels; the image processor's own when absent."
@@ -290,6 +294,8 @@ class AdaptationConfig(TrainingArguments):
         self.objective_specs()
         self.source_weight_map()
         self.teacher_names()
+        if self.label_separator == "":
+            raise ValueError("label_separator is empty: give what stands between two labels, or leave it out.")
         if not self.task_weight and not any(spec.weight for spec in self.objective_specs()):
             raise ValueError("task_weight=0 leaves nothing to train on: name an objective, or leave it at 1.")
         if self.batch_norm_mix != 0.5 and self.batch_norm != "stochastic":

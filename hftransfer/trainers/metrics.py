@@ -68,9 +68,19 @@ def metrics_for(task: str, names: Sequence[str]) -> Callable[[EvalPrediction], d
         if task == "multi-label-classification":
             return classification_metrics((logits > 0).astype(int), labels.astype(int), names, multilabel=True)
         known = labels != IGNORE
+        if not known.any():
+            return {}
         return classification_metrics(logits.argmax(-1)[known], labels[known], names)
 
     return compute
+
+
+def without_nothing(loss: Any, labels: Any) -> Any:
+    """A batch's loss, or 0 where none of its items has a label (its words vanished in the tokenizer): a mean over
+    nothing is NaN."""
+    if labels is None or labels.is_floating_point():
+        return loss
+    return loss.where((labels != IGNORE).any().to(loss.device), loss.new_zeros(()))
 
 
 def label_free_metrics(task: str, logits: Any) -> dict[str, float]:

@@ -11,10 +11,14 @@ from typing import Any
 import torch
 
 from ..data.collation import AdaptationCollator
-from ..data.domains import as_domain, as_sources, source_label
-from ..data.encoding import Encoder, InputColumns, encode_target, find_modality, make_encoder, refuse_options
-from ..data.labels import LabelSpace, check_classes, column_names, require_column, resolve_label_space
+from ..data.domains import as_domain, as_sources, by_name, source_label
+from ..data.encoding import Encoder, InputColumns, encode_target, find_modality, make_encoder, refuse_options, refuse_task
+from ..data.label_sets import resolve_label_space
+from ..data.label_values import has_labels
+from ..data.labels import LabelSpace, column_names, require_column
+from ..data.marks import mark_of
 from ..data.masking import mask_target_labels, reveal_labels
+from ..data.origins import visible
 from ..data.pairing import PairedDataset
 from ..data.streaming import PairedStream
 from ..data.text import WORD_MASK, TextColumns, TextEncoder, without_readings
@@ -45,7 +49,7 @@ class Prepared:
     source_names: tuple[str, ...]
     collator: AdaptationCollator
     policy: policy.PolicyReport
-    label_column: str
+    columns: InputColumns
     feature_widths: dict[str, int]  # by place in the model
     readings: dict[int, TextEncoder] = field(default_factory=dict)  # of teachers with another tokenizer, by number
     merges: bool = False  # what is saved is the adapter merged into a plain model
@@ -55,12 +59,27 @@ class Prepared:
         """The tokenizer or image processor, which is saved beside the model."""
         return self.encoder.processing_class
 
+    @property
+    def label_column(self) -> str:
+        return self.columns.text.label
+
     def encode_evaluation(self, dataset: Any, name: str) -> Any:
-        """Encodes a raw evaluation set; one that is encoded already is returned as it is."""
-        columns = column_names(dataset)
-        if self.encoder.is_encoded(columns):
+        """Encodes a raw evaluation set; one that `encode` made is returned as it is.
+
+        Raises:
+            ValueError, TypeError: it cannot be read, holds a class that is not trained, or was encoded by a run with
+                other labels or another tokenizer. The row is named.
+        """
+        mark = mark_of(dataset)
+        if mark == self.encoder.mark:
             return dataset
-        return self.encoder.encode(dataset, name, self.label_column if self.label_column in columns else None)
+        if mark is not None:
+            raise ValueError(
+                f"{name} was encoded by a run with other labels or another tokenizer. Pass its rows as they were."
+            )
+        label = self.label_column
+        dataset = as_domain(dataset, name, label, self.columns.names)
+        return self.encoder.encode(dataset, name, label if has_labels(dataset, label, name) else None)
 
 
 def prepare(
@@ -78,7 +97,8 @@ def prepare(
     Raises:
         ValueError, TypeError, FileNotFoundError: whatever is wrong with them, before anything is trained or written.
     """
-    sources = as_sources(train_dataset)
+    columns = _columns(args)
+    sources = as_sources(train_dataset, args.label_column, columns.names)
     wanting = [spec.name for spec in args.objective_specs() if spec.weight and spec.reads_target]
     if target_dataset is None and wanting:
         raise ValueError(
@@ -89,20 +109,20 @@ def prepare(
         raise ValueError(
             f"reveal_target_labels={args.reveal_target_labels} but target_dataset is missing: pass one, or leave it 0."
         )
-    given = train_dataset.values() if isinstance(train_dataset, Mapping) else [train_dataset]
+    given = by_name(train_dataset).values()
     if target_dataset is not None:
         if any(target_dataset is source for source in given):
             raise ValueError(
                 "target_dataset is the same object as a source: there is nothing to adapt to. Pass the rows of the "
                 "other domain, or leave both target_dataset and objectives out."
             )
-        target_dataset = as_domain(target_dataset, "target_dataset")
-    evaluation = _named_evaluation(eval_dataset)
+        target_dataset = as_domain(target_dataset, "target_dataset", args.label_column, columns.names)
+    evaluation = _named_evaluation(eval_dataset, columns)
     _check_streams(args, {**{source_label(n): s for n, s in sources.items()}, "target_dataset": target_dataset})
 
-    columns = _columns(args)
     modality = find_modality(_by_name(sources, target_dataset, evaluation), columns)
     refuse_options(modality, vars(args))
+    refuse_task(modality, args.task)
     model = os.fspath(model) if isinstance(model, os.PathLike) else model
     kinds: Any = (str, torch.nn.Module, Mapping)
     if not isinstance(model, kinds):
@@ -116,10 +136,16 @@ def prepare(
     labelled = {source_label(name): source for name, source in sources.items()}
     for where, source in labelled.items():
         require_column(source, label, where)
-    labelled |= _labelled(evaluation, label, sources)
-    space = resolve_label_space(labelled, label, columns.text.tokens, args.task, model_names)
-    if space.task == "sequence-classification":
-        check_classes(sources, label)
+    space = resolve_label_space(
+        labelled,
+        label,
+        columns.text.tokens,
+        args.task,
+        model_names,
+        _labelled(evaluation, label, sources),
+        args.label_separator,
+        args.merge_label_case,
+    )
 
     model, processing = _load(model, args, space, modality, processing_class, dict(model_kwargs or {}), peft_config)
     encoder = make_encoder(
@@ -186,7 +212,7 @@ def prepare(
     widths = {HEAD: head.in_features} | layer_widths(model, places, _probe(encoded, collator))
     names = tuple(sources)
     prepared = Prepared(
-        model, encoder, head, space, train, None, names, collator, moved, label, widths, readings, merges
+        model, encoder, head, space, train, None, names, collator, moved, columns, widths, readings, merges
     )
     if evaluation is not None:
         prepared.evaluation = {
@@ -201,26 +227,32 @@ def is_source_name(name: str, sources: tuple[str, ...]) -> bool:
     return name in sources or name.startswith("source")
 
 
-def _named_evaluation(eval_dataset: Any) -> dict[str, Any] | None:
+def _named_evaluation(eval_dataset: Any, columns: InputColumns) -> dict[str, Any] | None:
     """Checked evaluation sets by name; a single one is the source's."""
     if eval_dataset is None:
         return None
-    named = eval_dataset if isinstance(eval_dataset, Mapping) else {"source": eval_dataset}
-    return {str(name): as_domain(part, f"eval_dataset[{name!r}]") for name, part in named.items()}
+    label, needed = columns.text.label, columns.names
+    return {
+        str(name): as_domain(part, f"eval_dataset[{name!r}]", label, needed)
+        for name, part in by_name(eval_dataset).items()
+    }
 
 
 def _labelled(evaluation: dict[str, Any] | None, label: str, sources: Mapping[str, Any]) -> dict[str, Any]:
     """Evaluation sets whose labels must agree with the sources'; sources' own sets must have labels."""
     out = {}
     for name, part in (evaluation or {}).items():
-        if label in column_names(part):
-            out[f"eval_dataset[{name!r}]"] = part
-        elif is_source_name(name, tuple(sources)):
-            raise ValueError(
-                f"eval_dataset[{name!r}] is a source's but has no column {label!r}; its columns are "
-                f"{', '.join(map(repr, column_names(part)))}. Say which it is with `label_column`, or name the set "
-                "otherwise if it has no labels."
-            )
+        where = f"eval_dataset[{name!r}]"
+        if is_source_name(name, tuple(sources)):
+            if label not in column_names(part):
+                raise ValueError(
+                    f"{where} is a source's but has no column {label!r}; its columns are "
+                    f"{', '.join(map(repr, visible(column_names(part))))}. Say which it is with `label_column`, or "
+                    "name the set otherwise if it has no labels."
+                )
+            out[where] = part
+        elif has_labels(part, label, where):
+            out[where] = part
     return out
 
 

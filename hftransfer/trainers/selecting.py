@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from transformers import EvalPrediction
 
+from ..data.frames import is_columns
 from ..data.labels import LabelSpace
 from ..messages import nearest
 from .config import AdaptationConfig
@@ -24,6 +25,7 @@ def check_selection(args: AdaptationConfig, eval_dataset: Any, train_dataset: An
     """
     if args.metric_for_best_model is None:
         return
+    eval_dataset, train_dataset = (None if is_columns(given) else given for given in (eval_dataset, train_dataset))
     metric = args.metric_for_best_model.removeprefix("eval_")
     if metric == "loss" and isinstance(eval_dataset, dict):
         raise ValueError('metric_for_best_model="loss" does not say of which set; write e.g. "eval_source_loss".')

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 from transformers import PrinterCallback, ProgressCallback, Trainer
 from transformers.trainer_utils import EvalLoopOutput
 
+from ..data.frames import is_columns
 from ..data.labels import LabelSpace
 from ..data.pairing import PairedBatchSampler, PairedDataset
 from ..data.text import WORD_MASK
@@ -29,7 +30,7 @@ from .chunks import check_chunks
 from .config import AdaptationConfig
 from .label_shift import build_label_shift, correct_bias
 from .lessons import learn_before_training
-from .metrics import IGNORE, label_free_metrics, metrics_for
+from .metrics import IGNORE, label_free_metrics, metrics_for, without_nothing
 from .optimizer import Optimizing
 from .optimizer_check import check_passed
 from .output_folder import find_checkpoint
@@ -227,6 +228,7 @@ class AdaptationTrainer(PlainCheckpoints, Publishing, Optimizing, Trainer):
         count = torch.stack([k.sum() for k in known]).sum().to(device, torch.float32)
         if self.args.world_size > 1:
             count = self.accelerator.reduce(count, "sum")
+        count = count.clamp_min(1)  # words may vanish in the tokenizer, and all of an update's with them: cost is 0
         return batches, count / (len(batches) * self.args.world_size)
 
     def _set_signature_columns_if_needed(self) -> None:
@@ -255,7 +257,8 @@ class AdaptationTrainer(PlainCheckpoints, Publishing, Optimizing, Trainer):
         check_reached(inputs, type(self), model.training and self.is_in_train)
         if "domain" not in inputs:
             outputs = model(**inputs)
-            return (outputs["loss"], outputs) if return_outputs else outputs["loss"]
+            loss = without_nothing(outputs["loss"], inputs.get("labels"))
+            return (loss, outputs) if return_outputs else loss
         outputs = model(**inputs, num_items=num_items_in_batch)
         self._parts.add(outputs["parts"], outputs["extent"])
         return (outputs["loss"], outputs) if return_outputs else outputs["loss"]
@@ -296,6 +299,12 @@ class AdaptationTrainer(PlainCheckpoints, Publishing, Optimizing, Trainer):
             elsewhere = inputs[WORD_MASK].to(logits.device) == 0
             logits = logits.masked_fill(elsewhere.unsqueeze(-1), IGNORE)
         return loss, logits, labels
+
+    def evaluate(self, eval_dataset: Any = None, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """As in `Trainer`; a dict of columns is one set, a dict of sets several."""
+        if is_columns(eval_dataset):
+            eval_dataset = self.prepared.encode_evaluation(eval_dataset, "eval_dataset")
+        return super().evaluate(eval_dataset, *args, **kwargs)
 
     def evaluation_loop(
         self,

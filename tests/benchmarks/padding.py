@@ -21,7 +21,8 @@ import numpy as np
 from machine import describe, verdict
 
 from hftransfer.data.collation import AdaptationCollator
-from hftransfer.data.labels import LabelSpace, resolve_label_space
+from hftransfer.data.label_sets import resolve_label_space
+from hftransfer.data.labels import LabelSpace
 from hftransfer.data.pairing import PairedBatchSampler, PairedDataset
 from hftransfer.data.text import TextColumns, TextEncoder, encode_text
 from hftransfer.models.loading import load_model, load_tokenizer

@@ -10,7 +10,8 @@ import tiny
 import torch
 from datasets import ClassLabel, Dataset, Features, List, Value
 
-from hftransfer.data.labels import LabelEncoder, LabelSpace, infer_task, resolve_label_space
+from hftransfer.data.label_sets import infer_task, resolve_label_space
+from hftransfer.data.labels import LabelEncoder, LabelSpace
 
 NAMES = ("down", "up", "flat")
 
@@ -56,15 +57,19 @@ def test_the_order_of_names_does_not_matter(first, second):
 
 
 def test_bare_integers_index_into_declared_names():
-    space = resolve_label_space({"source": integers(0, 2, 1), "eval": classes(NAMES, [0])}, "label")
-    assert space.names == NAMES
-    assert encoded(space, integers(0, 2, 1)) == ["down", "flat", "up"]
+    for sets in ({"more": classes(NAMES, [0])}, {}), ({}, {"eval": classes(NAMES, [0])}):
+        space = resolve_label_space({"source": integers(0, 2, 1), **sets[0]}, "label", evaluation=sets[1])
+        assert space.names == NAMES
+        assert encoded(space, integers(0, 2, 1)) == ["down", "flat", "up"]
+    space = resolve_label_space({"source": integers(0, 2, 2)}, "label", evaluation={"eval": classes(NAMES, [0])})
+    assert space.names == ("down", "flat")  # what the source holds, and no more
+    assert encoded(space, integers(2, 0)) == ["flat", "down"]
 
 
 def test_a_set_that_was_only_observed_may_be_a_part():
     space = resolve_label_space({"source": strings(*NAMES), "eval": strings("up", "up")}, "label")
     assert set(space.names) == set(NAMES)
-    space = resolve_label_space({"source": strings("up", "down"), "eval": classes(NAMES, [0])}, "label")
+    space = resolve_label_space({"source": strings("up", "down"), "more": classes(NAMES, [0])}, "label")
     assert space.names == NAMES
 
 
@@ -85,20 +90,20 @@ def test_the_models_own_order_wins():
 )
 def test_a_mismatch_shows_both_sets(other):
     with pytest.raises(ValueError, match="The label sets differ") as error:
-        resolve_label_space({"source": classes(NAMES, [0, 1, 2]), "eval_dataset['target']": other}, "label")
+        resolve_label_space({"source": classes(NAMES, [0, 1, 2]), "source 'b'": other}, "label")
     lines = str(error.value).splitlines()
     theirs = getattr(other.features["label"], "names", None) or sorted({str(v) for v in other["label"]})
     assert lines[1].strip() == "source: 'down', 'up', 'flat'"
-    assert lines[2].strip() == "eval_dataset['target']: " + ", ".join(map(repr, theirs))
+    assert lines[2].strip() == "source 'b': " + ", ".join(map(repr, theirs))
     assert "rename or filter" in lines[3]
 
 
 def test_names_that_come_later_are_matched_too():
     space = LabelSpace("sequence-classification", NAMES)
-    with pytest.raises(ValueError, match="label sets differ") as error:
-        LabelEncoder(space, ("down", "sideways"), "test_dataset")
-    assert "'down', 'up', 'flat'" in str(error.value)
-    assert "test_dataset: 'down', 'sideways'" in str(error.value)
+    encode = LabelEncoder(space, ("down", "sideways"), "test_dataset")
+    assert encode(0, 0) == 0
+    with pytest.raises(ValueError, match="test_dataset row 3: label 'sideways' is not one of 'down', 'up', 'flat'"):
+        encode(1, 3)
 
 
 @pytest.mark.parametrize("order", [NAMES, tuple(reversed(NAMES))])
@@ -143,8 +148,8 @@ def test_regression_has_one_name_and_takes_finite_numbers():
     assert space == LabelSpace("regression", ("score",))
     encode = LabelEncoder(space, None, "source")
     assert encode(1.5, 0) == 1.5
-    assert encode(2, 0) == 2.0
-    for wrong in (math.nan, math.inf, "2.0"):
+    assert encode(2, 0) == encode(" 2.0", 0) == encode("2e0", 0) == 2.0
+    for wrong in (math.nan, math.inf, "nan", "-inf", "2,0", "two", True):
         with pytest.raises(ValueError, match="source row 4: the label .* is no finite number"):
             encode(wrong, 4)
 

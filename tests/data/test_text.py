@@ -91,7 +91,7 @@ def test_an_unlabelled_domain_has_no_labels():
         ({"tokens": [["w1", "w2"]], "label": [[0]]}, TAGGING, "row 0: 2 words but 1 labels"),
         ({"text": ["w1"], "label": [9]}, CLASSES, "row 0: label 9 is outside 0 … 2 .*'down', 'up', 'flat'"),
         ({"text": ["w1"], "label": ["upp"]}, CLASSES, "row 0: label 'upp' is not one of .*Did you mean 'up'"),
-        ({"text": ["w1"], "label": [None]}, CLASSES, "row 0: the label is None. Drop or label"),
+        ({"text": ["w1"], "label": [None]}, CLASSES, "row 0 has no label: 'label' is empty there. Drop or label"),
     ],
 )
 def test_bad_rows_are_named(columns, space, message):

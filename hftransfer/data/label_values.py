@@ -1,0 +1,270 @@
+"""Raw label values: what stands in a label column, the name that each value has, and which values are numbers or lists
+written as text."""
+
+from __future__ import annotations
+
+import ast
+import json
+import logging
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from datasets import Dataset
+
+from .origins import ORIGIN
+
+logger = logging.getLogger(__name__)
+NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
+WHOLE = re.compile(r"([+-]?)(0|[1-9][0-9]*)(?:\.0*)?")  # "001" is a name: its zeros say something
+DECIMAL_COMMA = re.compile(r"[+-]?[0-9]+(\.[0-9]{3})*,[0-9]+")
+NOT_FINITE = ("nan", "inf", "infinity")
+SEPARATORS = ",;|"
+BRACKETS = {"[": "]", "(": ")", "{": "}"}
+TWO_TEXTS = re.compile(r"""['"]\s+['"]""")  # ['up' 'new'], as NumPy prints: Python reads it as one text
+
+
+@dataclass(frozen=True)
+class LabelColumn:
+    """The distinct values of a label column, of the items where its rows are lists.
+
+    Args:
+        values: distinct ones, raw.
+        counts: in how many places each stands.
+        rows: where each stands first.
+        size: rows in all.
+        widths: lengths of the lists that occur; `None` where a row holds one value.
+        missing: the first row that has no label.
+    """
+
+    values: tuple[Any, ...]
+    counts: tuple[int, ...]
+    rows: tuple[int, ...]
+    size: int
+    widths: frozenset[int] | None = None
+    missing: int | None = None
+
+    @property
+    def texts(self) -> bool:
+        """Whether each row holds one text."""
+        return self.widths is None and all(isinstance(value, str) for value in self.values)
+
+    def row_of(self, value: Any) -> int:
+        """Where a value stands first."""
+        return self.rows[self.values.index(value)]
+
+
+def name_of(value: Any) -> str | None:
+    """The name of a raw value, as it is written: text without outer white space, "True", "10" for 10 and 10.0. `None`
+    for what is missing: `None`, NaN and empty text."""
+    if value is None or value != value:
+        return None
+    if isinstance(value, str):
+        return value.strip() or None
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)
+
+
+def key_of(name: str, merge_case: bool = False) -> str:
+    """What equal names have in common: "1", "+1" and "1.0" are the number 1; "001" is a name of its own."""
+    whole = WHOLE.fullmatch(name)
+    if whole:
+        return ("-" if whole[1] == "-" and whole[2] != "0" else "") + whole[2]
+    name = name.strip()
+    return name.casefold() if merge_case else name
+
+
+def number_of(value: Any) -> float | None:
+    """The number that a value is, or that a text writes; `None` for anything else, "nan" and True among them."""
+    if isinstance(value, str):
+        return float(value) if NUMBER.fullmatch(value.strip()) else None
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+
+def in_order(names: Iterable[str]) -> tuple[str, ...]:
+    """Numbers as numbers, then all other names by their letters."""
+    return tuple(sorted(names, key=lambda n: (0, float(n), n) if NUMBER.fullmatch(n) else (1, 0.0, n)))
+
+
+def literal_list(text: str) -> list[Any] | None:
+    """The list that a text writes as JSON or Python do, or `None`.
+
+    Example:
+        >>> literal_list('["up", "new"]')
+        ['up', 'new']
+    """
+    text = text.strip()
+    if BRACKETS.get(text[:1]) != text[-1:] or len(text) < 2:
+        return None
+    try:
+        found = json.loads(text)
+    except ValueError:
+        try:
+            found = ast.literal_eval(text)
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+            return None
+        if TWO_TEXTS.search(text):
+            return None
+    return list(found) if isinstance(found, (list, tuple, set)) else None
+
+
+def looks_like_a_list(text: str) -> bool:
+    """Whether a text in brackets has parts, so that it is hardly a name such as "[laughter]"."""
+    text = text.strip()
+    return len(text) > 1 and BRACKETS.get(text[0]) == text[-1] and bool(re.search(r"[\s,'\"]", text[1:-1]))
+
+
+def split_by(text: str, separator: str) -> list[str]:
+    """The parts of a text, without outer white space and empty ones."""
+    return [part.strip() for part in text.split(separator) if part.strip()]
+
+
+def recurring_separator(names: Sequence[str]) -> str | None:
+    """The separator by which labels seem to hold several classes each: half of the parts or more recur.
+
+    Example:
+        >>> recurring_separator(["up,new", "up", "new"])
+        ','
+        >>> recurring_separator(["Albany, NY", "Boston, MA", "Food, drink"])
+    """
+    for separator in SEPARATORS:
+        joined = [name for name in names if len(split_by(name, separator)) > 1]
+        if joined:
+            seen = Counter(part for name in names for part in set(split_by(name, separator)))
+            parts = {part for name in joined for part in split_by(name, separator)}
+            if 2 * sum(seen[part] > 1 for part in parts) >= len(parts):
+                return separator
+    return None
+
+
+def read_labels(dataset: Dataset, column: str, where: str) -> LabelColumn:
+    """Reads a label column once; the cost in Python is that of its distinct values.
+
+    Args:
+        dataset: map-style.
+        column: where its labels are.
+        where: how messages call it.
+
+    Raises:
+        ValueError: labels that are dicts, bytes or lists in lists, with the row.
+    """
+    table = dataset.select_columns([column]).with_format("arrow")[:]
+    values = table.column(0).combine_chunks()
+    if isinstance(values, pa.ChunkedArray):  # of none or several chunks, by version
+        values = pa.concat_arrays(values.chunks) if values.num_chunks else pa.array([], values.type)
+    if isinstance(values, pa.ExtensionArray):
+        values = values.storage
+    size = len(values)
+    if _is_list(values.type):
+        lengths = pc.list_value_length(values)
+        widths = frozenset(length for length in pc.unique(lengths).to_pylist() if length is not None)
+        missing = _first(pc.is_null(values))
+        items = pc.list_flatten(values)
+        parents = pc.list_parent_indices(values).to_numpy(zero_copy_only=False)
+        _refuse_kinds(items, column, lambda i: row_of(dataset, int(parents[i])), where, "a list that holds ")
+        found, counts, rows = _distinct(items)
+        rows = tuple(int(parents[row]) for row in rows)
+        gone = next((row for value, row in zip(found, rows, strict=True) if name_of(value) is None), None)
+        if gone is not None:
+            raise ValueError(
+                f"{where} row {row_of(dataset, gone)}: a label in the list of {column!r} is None. Leave such items out "
+                "of it; in tagging, give each word its tag."
+            )
+        return LabelColumn(found, counts, rows, size, widths, missing)
+    _refuse_kinds(values, column, lambda i: row_of(dataset, i), where)
+    found, counts, rows = _distinct(values)
+    kept = [i for i, value in enumerate(found) if name_of(value) is not None]
+    gone_rows = [row for value, row in zip(found, rows, strict=True) if name_of(value) is None]
+    return LabelColumn(
+        tuple(found[i] for i in kept),
+        tuple(counts[i] for i in kept),
+        tuple(rows[i] for i in kept),
+        size,
+        missing=min(gone_rows) if gone_rows else None,
+    )
+
+
+def has_labels(dataset: Any, column: str, where: str) -> bool:
+    """Whether there is a label column with anything in it. One that is empty throughout is pointed out."""
+    if column not in (dataset.column_names or list(next(iter(dataset), {}))):
+        return False
+    if not hasattr(dataset, "__len__"):
+        return True
+    values = dataset.select_columns([column]).with_format("arrow")[:].column(0)
+    if values.null_count < len(values):
+        return True
+    logger.warning("%s: %r is empty throughout, so the set counts as one without labels.", where, column)
+    return False
+
+
+def as_lists(column: LabelColumn, read: Callable[[str], list[Any] | None]) -> LabelColumn:
+    """A column of texts as the lists that `read` makes of them; texts of which it makes none are left out."""
+    counts: dict[str, int] = {}
+    rows: dict[str, int] = {}
+    widths = set()
+    for text, count, row in zip(column.values, column.counts, column.rows, strict=True):
+        items = read(text)
+        widths.add(len(items or ()))
+        for item in items or ():
+            name = name_of(item)
+            if name is not None:
+                counts[name] = counts.get(name, 0) + count
+                rows[name] = min(rows.get(name, row), row)
+    return LabelColumn(
+        tuple(counts), tuple(counts.values()), tuple(rows.values()), column.size, frozenset(widths), column.missing
+    )
+
+
+def row_of(dataset: Any, row: int) -> str:
+    """How messages call one row of a map-style dataset, after "source row "."""
+    return str(dataset[row][ORIGIN]) if ORIGIN in dataset.column_names else str(row)
+
+
+def short(value: Any, most: int = 60) -> str:
+    """A value for a message, cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+
+
+def _refuse_kinds(values: Any, column: str, name: Callable[[int], str], where: str, start: str = "") -> None:
+    """Raises `ValueError` for what no label can be."""
+    kind = values.type
+    what = "a dict" if pa.types.is_struct(kind) or pa.types.is_map(kind) else ""
+    what = "a list" if _is_list(kind) else "bytes" if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) else what
+    row = _first(pc.is_valid(values)) if what else None
+    if row is not None:
+        raise ValueError(
+            f"{where} row {name(row)}: {column!r} is {start}{what} ({short(values[row].as_py())}). A label is a name, a "
+            "number or a flat list of them; say with `label_column` which column holds it."
+        )
+
+
+def _distinct(values: Any) -> tuple[tuple[Any, ...], tuple[int, ...], tuple[int, ...]]:
+    """Distinct values, how often each stands, and where first; `None` among them."""
+    if pa.types.is_dictionary(values.type):
+        values = values.cast(values.type.value_type)
+    encoded = values.dictionary_encode(null_encoding="encode")
+    indices = encoded.indices.to_numpy(zero_copy_only=False)
+    used, first, counts = np.unique(indices, return_index=True, return_counts=True)
+    words = encoded.dictionary.to_pylist()
+    return (
+        tuple(words[int(i)] for i in used),
+        tuple(int(count) for count in counts),
+        tuple(int(row) for row in first),
+    )
+
+
+def _first(mask: Any) -> int | None:
+    """Where a boolean array is first true."""
+    found = np.flatnonzero(mask.to_numpy(zero_copy_only=False))
+    return int(found[0]) if len(found) else None
