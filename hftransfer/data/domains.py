@@ -55,9 +55,7 @@ def by_name(given: Any, name: str = "source") -> dict[str, Any]:
     return dict(given) if isinstance(given, Mapping) and not is_columns(given) else {name: given}
 
 
-def as_sources(
-    train_dataset: Any, label: str | None = None, needed: Collection[str] | None = None
-) -> dict[str, Any]:
+def as_sources(train_dataset: Any, label: str | None = None, needed: Collection[str] | None = None) -> dict[str, Any]:
     """One labelled source, or several by name, as a checked dict.
 
     Raises:
@@ -75,9 +73,7 @@ def as_sources(
             f"train_dataset holds splits ({', '.join(train_dataset)}), which would all be trained on as so many "
             f"sources. Pass one, train_dataset[{splits[0]!r}], or a plain dict of sources by name."
         )
-    return {
-        str(name): as_domain(part, source_label(str(name)), label, needed) for name, part in train_dataset.items()
-    }
+    return {str(name): as_domain(part, source_label(str(name)), label, needed) for name, part in train_dataset.items()}
 
 
 def source_label(name: str) -> str:

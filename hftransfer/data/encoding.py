@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from datasets import Image, Value
+from datasets import Image
 
 from .decoding import require_pillow
 from .image import ImageEncoder
-from .image_references import reference_kind
 from .labels import LabelSpace, column_names
 from .masking import REVEALED
 from .origins import visible
 from .text import TextColumns, TextEncoder
 
-logger = logging.getLogger(__name__)
-
 Modality = Literal["text", "image"]
 KINDS = {"text": "text", "image": "images"}
-IMAGES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")  # ends of files
 # What is said about inputs of one kind only; another kind refuses it.
 OPTIONS: dict[str, tuple[str, ...]] = {"text": ("max_length",), "image": ("augment", "augment_flip", "image_size")}
 
@@ -102,14 +96,6 @@ def find_modality(domains: Mapping[str, Any], columns: InputColumns) -> Modality
             )
         return "text"  # whose encoder says what is missing
     kind: Modality = "image" if found[-1] == "image" and not (columns.text_named and "text" in found) else "text"
-    if kind == "image" and "text" in found and not _holds_images(dataset, columns.image):
-        logger.warning(
-            "%s: %r holds no images, so the text beside it is read. Name the column that holds images with "
-            "`image_column`, or that with the text with `text_column`.",
-            first,
-            columns.image,
-        )
-        kind = "text"
     if kind == "image":
         require_pillow()
     for where, part in others:
@@ -190,22 +176,3 @@ def _kinds(dataset: Any, columns: InputColumns) -> list[str]:
     names = column_names(dataset)
     text = columns.text.text in names or columns.text.tokens in names
     return ["text"] * text + ["image"] * (columns.image in names)
-
-
-def _holds_images(dataset: Any, column: str) -> bool:
-    """Whether a column may hold images: bytes, arrays, or paths; not numbers, URLs, base64 or any other text."""
-    feature = (dataset.features or {}).get(column)
-    if not isinstance(feature, Value):
-        return True  # an image, an array, or a stream whose types are not known
-    if feature.dtype in ("string", "large_string"):
-        rows = dataset.select_columns([column]) if hasattr(dataset, "select_columns") else dataset
-        some = [row[column] for row, _ in zip(rows, range(100), strict=False)]
-        return any(isinstance(text, str) and _is_path(text) for text in some)
-    return "binary" in feature.dtype
-
-
-def _is_path(text: str) -> bool:
-    """Whether a text is a file, or is called like one that was meant to be there."""
-    if reference_kind(text) is not None or len(text) > 1000:
-        return False
-    return Path(text).suffix.lower() in IMAGES or Path(text).is_file()

@@ -72,8 +72,8 @@ def as_dataset(given: Any, where: str, label: str | None = None, needed: Collect
         return Dataset.from_dict(made)
     except (pa.ArrowException, TypeError, OverflowError) as error:
         raise ValueError(
-            f"{where} is no table that can be read ({str(error).splitlines()[0]}). Make each column text, numbers, lists "
-            "or images, or leave it out."
+            f"{where} is no table that can be read ({str(error).splitlines()[0]}). Make each column text, numbers, "
+            "lists or images, or leave it out."
         ) from error
 
 
@@ -108,7 +108,11 @@ def _column(values: Any, name: str, where: str, is_label: bool) -> Any:
     if isinstance(values, np.ndarray) and values.dtype != object:
         return values.tolist() if values.ndim == 1 else list(values)
     values = [
-        value.item() if isinstance(value, np.generic) else os.fspath(value) if isinstance(value, os.PathLike) else value
+        value.item()
+        if isinstance(value, np.generic)
+        else os.fspath(value)
+        if isinstance(value, os.PathLike)
+        else value
         for value in values
     ]
     kinds = {type(value) for value in values} - {type(None)}

@@ -134,9 +134,7 @@ def resolve_label_space(
     return space
 
 
-def infer_task(
-    dataset: Any, label_column: str, tokens_column: str, where: str, separator: str | None = None
-) -> Task:
+def infer_task(dataset: Any, label_column: str, tokens_column: str, where: str, separator: str | None = None) -> Task:
     """Guesses the task: a list beside `tokens` is tagging, another list multi-label, numbers that are not all whole
     regression, anything else one label a row. Lists and numbers may be written as text. A stream is judged by its
     first row."""
@@ -194,8 +192,8 @@ def _writes_lists(labels: Labels, label_column: str) -> bool:
         return False
     odd = readable.index(False)
     raise ValueError(
-        f"{labels.at(column.rows[odd])}: {label_column!r} is {short(column.values[odd])}, no list as JSON or Python write "
-        "it, with commas between the items and texts in quotes"
+        f"{labels.at(column.rows[odd])}: {label_column!r} is {short(column.values[odd])}, no list as JSON or "
+        "Python write it, with commas between the items and texts in quotes"
         f"{', and other rows hold lists' if any(readable) else ''}. Fix the row, or set "
         "`task: sequence-classification` if each text is one class."
     )
@@ -215,9 +213,9 @@ def _writes_numbers(labels: Labels, label_column: str) -> bool:
     if odd and commas == odd:
         place = min(commas, key=lambda i: column.rows[i])
         raise ValueError(
-            f"{labels.at(column.rows[place])}: {label_column!r} is {short(column.values[place])}, a number with a decimal "
-            "comma. Write it with a point; if it is two labels, say so with `label_separator`, and if it is one class, "
-            "with `task: sequence-classification`."
+            f"{labels.at(column.rows[place])}: {label_column!r} is {short(column.values[place])}, a number with a "
+            "decimal comma. Write it with a point; if it is two labels, say so with `label_separator`, and if it is "
+            "one class, with `task: sequence-classification`."
         )
     if not any(n is not None and not n.is_integer() for n in numbers):
         return False
@@ -225,8 +223,8 @@ def _writes_numbers(labels: Labels, label_column: str) -> bool:
     if odd and rest <= ODD * sum(column.counts):
         place = min(odd, key=lambda i: column.rows[i])
         raise ValueError(
-            f"{labels.at(column.rows[place])}: {label_column!r} is {short(column.values[place])}, and nearly all other "
-            "rows hold numbers. Fix the row; if they are classes, set `task: sequence-classification`."
+            f"{labels.at(column.rows[place])}: {label_column!r} is {short(column.values[place])}, and nearly all "
+            "other rows hold numbers. Fix the row; if they are classes, set `task: sequence-classification`."
         )
     return not odd
 
@@ -257,9 +255,7 @@ def _lists(labels: Labels, space: LabelSpace) -> Labels:
     encoder = LabelEncoder(space, None, labels.where)
     for value, row in zip(column.values, column.rows, strict=True):
         if not isinstance(value, str):
-            raise ValueError(
-                f"{labels.at(row)}: the label {short(value)} does not fit {space.task}; is `task` right?"
-            )
+            raise ValueError(f"{labels.at(row)}: the label {short(value)} does not fit {space.task}; is `task` right?")
         encoder._listed(value, row_of(labels.dataset, row))
     separator = space.separator
     read = literal_list if separator is None else lambda text: split_by(text, separator)
@@ -330,7 +326,9 @@ def _agree(
         below = None if declared else next((name for name in names if key_of(name).startswith("-")), None)
         if below and base_declared and all(WHOLE.fullmatch(name) for name in names):
             labels = next(labels for labels in read if labels.where == where)
-            row = next(row for v, row in zip(labels.column.values, labels.column.rows) if name_of(v) == below)  # type: ignore[union-attr]
+            column = labels.column
+            assert column is not None
+            row = next(row for v, row in zip(column.values, column.rows, strict=True) if name_of(v) == below)
             raise ValueError(
                 f"{labels.at(row)}: label {below} in {label_column!r} is negative, and labels count off "
                 f"{listed(base)} from 0. Drop rows that have none."
@@ -402,10 +400,12 @@ def _check_number(read: Sequence[Labels], label_column: str, said: bool, by_mode
         numbers = all(NUMBER.fullmatch(name) for name in names)
         remedy = "Set `task: regression` if they are amounts" if numbers else "Such a column holds ids or texts"
         raise ValueError(
-            f"{where}: {label_column!r} holds {len(names)} classes in {rows} rows ({some}), too few rows each to learn "
-            f"from. {remedy}, name another column with `label_column`, or insist with `task: sequence-classification`."
+            f"{where}: {label_column!r} holds {len(names)} classes in {rows} rows ({some}), too few rows each to "
+            f"learn from. {remedy}, name another column with `label_column`, or insist with `task: sequence-classification`."
         )
-    logger.warning("%s: %r holds %d classes in %d rows (%s). Is it the label?", where, label_column, len(names), rows, some)
+    logger.warning(
+        "%s: %r holds %d classes in %d rows (%s). Is it the label?", where, label_column, len(names), rows, some
+    )
 
 
 def _remark(read: Sequence[Labels], space: LabelSpace, label_column: str) -> None:

@@ -173,8 +173,8 @@ def read_labels(dataset: Dataset, column: str, where: str) -> LabelColumn:
         gone = next((row for value, row in zip(found, rows, strict=True) if name_of(value) is None), None)
         if gone is not None:
             raise ValueError(
-                f"{where} row {row_of(dataset, gone)}: a label in the list of {column!r} is None. Leave such items out "
-                "of it; in tagging, give each word its tag."
+                f"{where} row {row_of(dataset, gone)}: a label in the list of {column!r} is None. Leave such items "
+                "out of it; in tagging, give each word its tag."
             )
         return LabelColumn(found, counts, rows, size, widths, missing)
     _refuse_kinds(values, column, lambda i: row_of(dataset, i), where)
@@ -240,12 +240,14 @@ def _refuse_kinds(values: Any, column: str, name: Callable[[int], str], where: s
     """Raises `ValueError` for what no label can be."""
     kind = values.type
     what = "a dict" if pa.types.is_struct(kind) or pa.types.is_map(kind) else ""
-    what = "a list" if _is_list(kind) else "bytes" if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) else what
+    what = (
+        "a list" if _is_list(kind) else "bytes" if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) else what
+    )
     row = _first(pc.is_valid(values)) if what else None
     if row is not None:
         raise ValueError(
-            f"{where} row {name(row)}: {column!r} is {start}{what} ({short(values[row].as_py())}). A label is a name, a "
-            "number or a flat list of them; say with `label_column` which column holds it."
+            f"{where} row {name(row)}: {column!r} is {start}{what} ({short(values[row].as_py())}). A label is a name, "
+            "a number or a flat list of them; say with `label_column` which column holds it."
         )
 
 

@@ -159,8 +159,8 @@ class LabelEncoder:
         if isinstance(value, (dict, bytes)) or (is_list and any(isinstance(v, (dict, list, tuple)) for v in value)):
             kind = "a list of lists or dicts" if is_list else f"a {type(value).__name__}"
             raise ValueError(
-                f"{self.where} row {row}: {self.column!r} is {kind} ({short(value)}). A label is a name, a number or a "
-                "flat list of them."
+                f"{self.where} row {row}: {self.column!r} is {kind} ({short(value)}). A label is a name, a number or "
+                "a flat list of them."
             )
         if value is None or (not is_list and name_of(value) is None and task != "regression") or value == "":
             if not self.optional:
@@ -172,9 +172,7 @@ class LabelEncoder:
             value = self._listed(value, row)
             is_list = True
         if is_list != (task in LISTS):
-            raise ValueError(
-                f"{self.where} row {row}: the label {short(value)} does not fit {task}; is `task` right?"
-            )
+            raise ValueError(f"{self.where} row {row}: the label {short(value)} does not fit {task}; is `task` right?")
         if task == "token-classification":
             return [self._one(item, row) for item in value]
         return self._several(value, row) if is_list else self._one(value, row)
@@ -212,7 +210,8 @@ class LabelEncoder:
                 else "Fix the row, or set `task` if this is no regression."
             )
             raise ValueError(
-                f"{self.where} row {row}: the label {short(value)} is no finite number, as regression needs it. {remedy}"
+                f"{self.where} row {row}: the label {short(value)} is no finite number, as regression needs it. "
+                f"{remedy}"
             )
         return number
 

@@ -300,9 +300,7 @@ def _words(value: Any, row: str, column: str, where: str) -> list[str]:
         raise ValueError(f"{where} row {row}: {column!r} is None. Drop or fill such rows first.")
     words = literal_list(value) if isinstance(value, str) else value
     if not isinstance(words, (list, tuple)) or not all(isinstance(word, str) for word in words):
-        raise ValueError(
-            f"{where} row {row}: {column!r} must be a list of words, not {type(value).__name__}."
-        )
+        raise ValueError(f"{where} row {row}: {column!r} must be a list of words, not {type(value).__name__}.")
     if not words:
         raise ValueError(f"{where} row {row}: {column!r} is empty. Drop or fill such rows first.")
     return list(words)

@@ -12,7 +12,15 @@ import torch
 
 from ..data.collation import AdaptationCollator
 from ..data.domains import as_domain, as_sources, by_name, source_label
-from ..data.encoding import Encoder, InputColumns, encode_target, find_modality, make_encoder, refuse_options, refuse_task
+from ..data.encoding import (
+    Encoder,
+    InputColumns,
+    encode_target,
+    find_modality,
+    make_encoder,
+    refuse_options,
+    refuse_task,
+)
 from ..data.label_sets import resolve_label_space
 from ..data.label_values import has_labels
 from ..data.labels import LabelSpace, column_names, require_column
