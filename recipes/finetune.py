@@ -63,8 +63,16 @@ def run(script, config) -> int:
 
     # 2. Load the domains.
     with stage("reading the data"), config.main_process_first(desc="loading"):
-        fraction, image_column = script.validation_fraction, config.image_column
-        data = load_shift(named(script.source), script.target, fraction, config.seed, image_column=image_column)
+        data = load_shift(
+            named(script.source),
+            script.target,
+            script.validation_fraction,
+            config.seed,
+            image_column=config.image_column,
+            encoding=script.encoding,
+            label_column=config.label_column,
+            used=(config.text_column, config.text_pair_column, config.tokens_column),
+        )
 
     peft_config = lora(script) if script.use_lora else None
     model = script.backbone()
@@ -81,7 +89,7 @@ def run(script, config) -> int:
         with stage("loading the model and encoding the data"):
             prepared = prepare(model, config, **common)
         if config.process_index == 0:
-            print_plan(plan(config, prepared))
+            print_plan(plan(config, prepared, data.account))
             print_policy(prepared, config, title="Blocks")
         return 0
 
@@ -93,7 +101,7 @@ def run(script, config) -> int:
         trainer.dataset_names = {**named(script.source), "target": script.target or ""}
         test = {n: trainer.prepared.encode_evaluation(part, f"the test split of {n}") for n, part in data.test.items()}
     if trainer.is_world_process_zero():
-        print_plan(plan(config, trainer.prepared))
+        print_plan(plan(config, trainer.prepared, data.account))
         print_policy(trainer, title="Blocks")
 
     # 4. The source alone, then with the target, which `train` starts from the same seed either way.

@@ -58,7 +58,16 @@ def run(args) -> int:
 
     # 2. Load the rows that choose, and the models.
     with stage("reading the data"):
-        data = load_shift(sources, args.target, args.validation_fraction, args.seed)
+        data = load_shift(
+            sources,
+            args.target,
+            args.validation_fraction,
+            args.seed,
+            image_column=args.image_column or "image",
+            encoding=args.encoding,
+            label_column=args.label_column or "label",
+            used=(args.text_column, args.text_pair_column, args.tokens_column),
+        )
     missing = [name for name in sources if name not in data.validation]
     if missing:
         raise ValueError(

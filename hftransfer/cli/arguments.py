@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -34,6 +35,9 @@ class FinetuneArguments:
     target: str | None = _option(None, "Domains", "Unlabelled target, given the same way.")
     validation_fraction: float = _option(
         0.1, "Domains", "Share of a source's train split that is held out when it has no validation split."
+    )
+    encoding: str | None = _option(
+        None, "Domains", "Encoding of csv, tsv, json and jsonl files that are not UTF-8, such as latin-1."
     )
     source_only_baseline: bool = _option(
         True, "Domains", "Train the same model on the source alone first, for the comparison."
@@ -105,18 +109,24 @@ MODEL_OPTIONS = {  # which model it is, by name: all of their group but LoRA's
 
 
 def named(specs: list[str]) -> dict[str, str]:
-    """`["a=x.csv", "b=y.csv"]` or `["x.csv"]` as `{name: spec}`.
+    """`["a=x.csv", "b=y.csv"]` or `["x.csv"]` as `{name: spec}`. A path that exists is no name with a path.
 
     Raises:
         ValueError: two of a name.
     """
-    if len(specs) == 1 and "=" not in specs[0]:
-        return {"source": specs[0]}
     out: dict[str, str] = {}
     for i, spec in enumerate(specs):
         name, found, rest = spec.partition("=")
-        name, spec = (name, rest) if found and name.isidentifier() else (f"source_{i}", spec)
+        usual = "source" if len(specs) == 1 else f"source_{i}"
+        name, spec = (name, rest) if found and name.isidentifier() and not _is_path(spec) else (usual, spec)
         if name in out or name == "target":
             raise ValueError(f"--source {spec}: the name {name!r} is taken; give each source a name of its own.")
         out[name] = spec
     return out
+
+
+def _is_path(spec: str) -> bool:
+    """Whether a path with "=" in it is there: all of it, or the folder that it starts in."""
+    first = spec.split("/")[0]
+    splits = ("train", "Train", "TRAIN", "training", "Training")
+    return os.path.exists(spec) or any(os.path.exists(first.replace("{split}", split)) for split in splits)

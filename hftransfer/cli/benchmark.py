@@ -22,7 +22,7 @@ KEYS = {
     **MODEL_OPTIONS,
     "output_dir": "where results go",
     "seeds": "a list of numbers; [1, 2, 3] when absent",
-    "shifts": "names to {source, target} and, if need be, test, validation_fraction and settings",
+    "shifts": "names to {source, target} and, if need be, test, validation_fraction, encoding and settings",
     "methods": "names to objectives, or to {objectives: …} and settings; source-only is always there",
     "policies": "names to settings such as {freeze: head} or {lora: {r: 8}}; {full: {}} when absent",
     "training": "settings of all cells",
@@ -30,7 +30,7 @@ KEYS = {
     "control": "add a row that runs target rows beside the source's and asks nothing of them; false when absent",
     "metric": "which one is shown: accuracy (when absent), macro_f1, micro_f1 or pearson",
 }
-SHIFT_KEYS = ("source", "target", "test", "validation_fraction")
+SHIFT_KEYS = ("source", "target", "test", "validation_fraction", "encoding")
 NOT_HERE = {
     "seed": "seeds stand at the top of the file, under `seeds`",
     "output_dir": "it stands at the top of the file",
@@ -245,6 +245,7 @@ def _shift(where: str, value: Any) -> dict[str, Any]:
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
     domains = {"source": sources, "target": target, "test": dict(test), "validation_fraction": fraction}
+    domains |= {"encoding": value["encoding"]} if value.get("encoding") else {}  # so that other cells keep their hash
     return {**domains, "config": config}
 
 

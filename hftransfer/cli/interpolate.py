@@ -58,6 +58,7 @@ def interpolate_parser() -> argparse.ArgumentParser:
         help="of a source without a validation split [0.1]",
     )
     add("--seed", type=number("seed"), default=42, help="of that cut [42]")
+    add("--encoding", help="of csv, tsv, json and jsonl files that are not UTF-8, such as latin-1")
     add("--dtype", help="float32, bfloat16 or float16, where the folders differ")
     for name, text in DATA.items():
         add(f"--{name}", help=text)

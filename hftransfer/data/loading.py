@@ -2,31 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..messages import nearest
 from ..network import hub_reachable
 from ..ranges import read_number
-from .digits import DOMAINS, load_digits_corpus
-from .image_references import from_folder
+from .account import DomainAccount, account_of, with_held_out
+from .digits import load_digits_corpus
+from .hold_out import hold_out
+from .image_folders import FILE_NAME, label_images, list_images, read_images, read_metadata, split_metadata
+from .image_paths import with_whole_paths
+from .joining import joined
+from .listing import FolderFiles, Listing, list_files, list_pattern, list_tables, require_train, shown
+from .places import DIGITS, SAMPLE, DomainPlace, find_place, hint
+from .splits import SPLITS, choose_splits
+from .tables import FORMATS, USUAL, read_table
 
-READERS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
-SPLITS = ("train", "validation", "test")
-SAMPLE = "sample"
-DIGITS = {f"{SAMPLE}:digits{'_' * bool(i)}{domain * bool(i)}": domain for i, domain in enumerate(DOMAINS)}
+__all__ = ["DIGITS", "SAMPLE", "SPLITS", "Shift", "hold_out", "load_domain", "load_shift"]
 
 
 @dataclass(frozen=True)
 class Shift:
-    """The data sets of one run: what is trained on, and evaluation sets by name, the target's under `"target"`."""
+    """The data sets of one run: what is trained on, and evaluation sets by name, the target's under `"target"`.
+
+    `account` says by name what was read for each domain, the target's under `"target"`, and for a test set that
+    stands elsewhere under `"test of …"`.
+    """
 
     train: dict[str, Any]
     target: Any | None
     validation: dict[str, Any]
     test: dict[str, Any]
+    account: dict[str, DomainAccount] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How files are read: columns of images and labels, other columns that matter, the encoding of text files."""
+
+    image_column: str = "image"
+    label_column: str = "label"
+    encoding: str | None = None
+    used: tuple[str, ...] = USUAL
+
+
+@dataclass(frozen=True)
+class Domain:
+    """Datasets by split, with the account of where they come from."""
+
+    splits: dict[str, Any]
+    account: DomainAccount
 
 
 def load_shift(
@@ -36,6 +64,9 @@ def load_shift(
     seed: int,
     test: Mapping[str, str] | None = None,
     image_column: str = "image",
+    encoding: str | None = None,
+    label_column: str = "label",
+    used: Collection[str | None] = (),
 ) -> Shift:
     """Loads sources and target. Tests are on test splits, or on validation where there is no test.
 
@@ -46,143 +77,286 @@ def load_shift(
         seed: of that cut.
         test: test sets that stand elsewhere, by name; of such a file or folder its test split, else its validation
             split, else all of it.
-        image_column: as `load_domain`.
+        image_column, encoding, label_column, used: as `load_domain`.
 
     Raises:
-        FileNotFoundError, ValueError: as `load_domain` and `hold_out`.
+        FileNotFoundError, ValueError: as `load_domain` and `hold_out`; a target that is a source.
     """
     validation_fraction = read_number("validation_fraction", validation_fraction)
-    loaded = {name: load_domain(spec, "source", image_column) for name, spec in sources.items()}
-    domains = {name: hold_out(splits, validation_fraction, seed) for name, splits in loaded.items()}
+    reading = _reading(image_column, label_column, encoding, used)
+    places = {name: find_place(spec, "source") for name, spec in sources.items()}
     if target:
-        domains["target"] = load_domain(target, "target", image_column)
-    tests = {name: d.get("test", d.get("validation")) for name, d in domains.items()}
+        places["target"] = find_place(target, "target")
+        _refuse_itself(places)
+    splits, accounts = {}, {}
+    for name, place in places.items():
+        domain = _read(place, "target" if name == "target" else "source", reading)
+        splits[name], accounts[name] = domain.splits, domain.account
+        if name != "target":
+            splits[name] = hold_out(domain.splits, validation_fraction, seed, label_column)
+            accounts[name] = with_held_out(domain.account, splits[name])
+    tests = {name: parts.get("test", parts.get("validation")) for name, parts in splits.items()}
     for name, spec in (test or {}).items():
-        apart = load_domain(spec, "target" if name == "target" else "source", image_column)
-        tests[name] = apart.get("test", apart.get("validation", apart["train"]))
+        role = "target" if name == "target" else "source"
+        apart = _read(find_place(spec, role), role, reading, is_test=True)
+        chosen = next(split for split in reversed(SPLITS) if split in apart.splits)
+        tests[name], accounts[f"test of {name}"] = apart.splits[chosen], apart.account
     return Shift(
-        train={name: domains[name]["train"] for name in sources},
-        target=domains["target"]["train"] if target else None,
-        validation={name: d["validation"] for name, d in domains.items() if "validation" in d},
+        train={name: splits[name]["train"] for name in sources},
+        target=splits["target"]["train"] if target else None,
+        validation={name: parts["validation"] for name, parts in splits.items() if "validation" in parts},
         test={name: part for name, part in tests.items() if part is not None},
+        account=accounts,
     )
 
 
-def load_domain(spec: str, role: str, image_column: str = "image") -> dict[str, Any]:
+def load_domain(
+    spec: str,
+    role: str,
+    image_column: str = "image",
+    encoding: str | None = None,
+    label_column: str = "label",
+    used: Collection[str | None] = (),
+) -> dict[str, Any]:
     """Loads a domain as `{split: dataset}`, the splits among train, validation and test.
+
+    A path that exists is that path, letter by letter. What is read from files carries the column `ORIGIN`.
 
     Args:
         spec: `sample`, one of the names in `DIGITS`, a Hub id (`owner/name` or `owner/name:config`), a
             folder (of files; of images by class, `cat/1.png`, or by split and class, `train/cat/1.png`; or saved with
             `save_to_disk`), a file, or a pattern with `{split}`.
         role: `"source"` or `"target"`: which half of the sample, and what messages say.
-        image_column: paths in this column of a file are taken from the folder that the file is in.
+        image_column: paths in this column of a file are taken from the folder that the file is in; images of folders
+            come in a column of this name.
+        encoding: of csv, tsv, json and jsonl files, where it is not UTF-8.
+        label_column: where labels are; classes of image folders come in a column of this name.
+        used: other columns that matter.
 
     Raises:
         FileNotFoundError: there is no such file or folder, or the Hub is out of reach.
-        ValueError: there is no train split, or the file is of another kind.
+        ValueError: there is no train split, it cannot be known which file is which split, or a file that cannot be
+            read strictly.
     """
-    from datasets import DatasetDict, load_dataset, load_from_disk
+    return _read(find_place(spec, role), role, _reading(image_column, label_column, encoding, used)).splits
 
-    from .sample import load_sample_corpus
 
-    if spec in DIGITS:
-        start = f"{DIGITS[spec]}_"
-        return {k.removeprefix(start): v for k, v in load_digits_corpus().items() if k.startswith(start)}
-    if spec.startswith(f"{SAMPLE}:"):
-        raise ValueError(
-            f"{role} {spec!r}: there is no such sample; there is {SAMPLE}, {', '.join(DIGITS)}.{nearest(spec, DIGITS)}"
+def _reading(image: str, label: str, encoding: str | None, used: Collection[str | None]) -> Reading:
+    columns = dict.fromkeys([*USUAL, image, *(column for column in used if column)])
+    return Reading(image, label, encoding, tuple(columns))
+
+
+def _refuse_itself(places: Mapping[str, DomainPlace]) -> None:
+    """Refuses a target that is a source's file or folder by another name."""
+    target = places["target"]
+    for name, place in places.items():
+        if name == "target" or target.kind != place.kind or place.kind not in ("file", "folder"):
+            continue
+        if place.path.samefile(target.path):
+            raise ValueError(f"target {target.spec!r} is a source too ({name}): there is nothing to adapt to.")
+
+
+def _read(place: DomainPlace, role: str, reading: Reading, is_test: bool = False) -> Domain:
+    """Reads a place; of a test set that stands elsewhere no train split is asked."""
+    if place.kind == "sample":
+        return _read_sample(place.spec, role, reading)
+    name = f"{role} {place.spec!r}"
+    if place.kind == "hub":
+        return _read_hub(place.spec, role, reading, is_test)
+    if place.kind == "folder":
+        return _read_folder(place, role, reading, is_test)
+    if place.kind == "file":
+        listing = Listing({"train": (place.path,)})
+    else:
+        listing = list_pattern(place.path, name)
+    if not is_test:
+        require_train(
+            {split: shown(map(str, files)) for split, files in listing.files.items()},
+            name,
+            "Name a file train, or give the file to train on itself.",
         )
-    if spec == SAMPLE:
-        half = {"source": "news", "target": "medical"}[role]
-        return {k.split("_")[1]: v for k, v in load_sample_corpus().items() if k.startswith(half)}
-    if not spec:
-        raise ValueError(f"{role} is empty: give `sample`, a Hub id, a folder or a file.")
-    path = Path(spec).expanduser()
-    if "{split}" in spec:
-        files = {s: Path(str(path).replace("{split}", s)) for s in SPLITS}
-        files = {s: p for s, p in files.items() if p.is_file()}
-        if "train" not in files:
-            raise FileNotFoundError(f"{role} {spec!r}: there is no file {str(path).replace('{split}', 'train')!r}.")
-        return {s: _read_file(p, role, image_column) for s, p in files.items()}
-    if path.is_file():
-        return {"train": _read_file(path, role, image_column)}
-    if path.is_dir():
-        saved = any((path / n).exists() for n in ("dataset_dict.json", "dataset_info.json", "state.json"))
-        try:
-            found = load_from_disk(str(path)) if saved else load_dataset(str(path))
-        except Exception as error:
+    splits, notes = _read_tables(None, listing, role, reading)
+    return _domain(place.spec, splits, _names(listing), role, reading, notes, listing.aside)
+
+
+def _domain(
+    spec: str,
+    splits: dict[str, Any],
+    files: Mapping[str, tuple[str, ...]],
+    role: str,
+    reading: Reading,
+    notes: Sequence[str] = (),
+    aside: Sequence[str] = (),
+) -> Domain:
+    splits = {split: splits[split] for split in SPLITS if split in splits}
+    label = reading.label_column if role == "source" else None
+    return Domain(splits, account_of(spec, splits, files, label, tuple(notes), tuple(aside)))
+
+
+def _names(listing: Listing, folder: Path | None = None) -> dict[str, tuple[str, ...]]:
+    return {
+        split: tuple(str(path) if folder else path.name for path in files) for split, files in listing.files.items()
+    }
+
+
+def _read_tables(
+    folder: Path | None, listing: Listing, role: str, reading: Reading
+) -> tuple[dict[str, Any], list[str]]:
+    """The tables of a listing as datasets by split, and what was noted; its paths start at the folder, if any."""
+    splits: dict[str, Any] = {}
+    noted: dict[str, list[str]] = {}
+    for split, files in listing.files.items():
+        parts = []
+        for file in files:
+            path = folder / file if folder else file
+            read = read_table(path, role, reading.encoding, reading.label_column, reading.used)
+            parts.append((file, with_whole_paths(read.dataset, reading.image_column, path.parent)))
+            for note in read.notes:
+                noted.setdefault(note, []).append(file.name)
+        splits[split] = joined(parts, role)
+    count = sum(map(len, listing.files.values()))
+    return splits, [n if len(names) == count else f"{n} in {shown(names)}" for n, names in noted.items()]
+
+
+def _read_folder(place: DomainPlace, role: str, reading: Reading, is_test: bool) -> Domain:
+    """A folder: written by `save_to_disk`, of tables, or of images."""
+    folder, name = place.path, f"{role} {place.spec!r}"
+    if any((folder / mark).is_file() for mark in ("dataset_dict.json", "state.json")):
+        return _read_saved(place, role, reading, is_test)
+    files = list_files(folder, name)
+    if not files.tables and not files.images:
+        found = f"it holds {'; '.join(files.aside())}" if files.aside() else "it holds no files"
+        raise ValueError(_unreadable(name, found))
+    metadata, tables = split_metadata(files) if files.images else ([], list(files.tables))
+    rows = {
+        path: read_table(folder / path, role, reading.encoding, reading.label_column, reading.used)
+        for path in metadata
+    }
+    plain = [path for path, read in rows.items() if FILE_NAME not in read.columns]
+    tables += plain  # a table that happens to have that name
+    rows = {path: read for path, read in rows.items() if path not in plain}
+    if tables and not rows:
+        return _read_folder_of_tables(place, role, reading, is_test, files)
+    images = list_images(files.images, name)
+    aside = ([f"{shown(map(str, tables))} (beside metadata)"] if tables else []) + files.aside()
+    if rows:
+        datasets = {path: read.dataset for path, read in rows.items()}
+        splits = read_metadata(folder, datasets, images, name, reading.image_column, reading.label_column)
+        images.notes.append(f"classes and columns from {shown(map(str, rows))}")
+        images.notes += [note for read in rows.values() for note in read.notes]
+    else:
+        if not is_test:
+            require_train(dict.fromkeys(images.images, ""), name, "Call the folder of images to train on train/.")
+        is_source = role == "source" and not is_test
+        if not is_test:
+            label_images(images, name, is_source)
+        splits = read_images(folder, images, name, is_source, reading.image_column, reading.label_column)
+    if not is_test:
+        require_train(dict.fromkeys(splits, ""), name, "Call the folder of images to train on train/.")
+    tops = {split: _tops([path for path, _ in pairs]) for split, pairs in images.images.items()}
+    return _domain(place.spec, splits, tops, role, reading, images.notes, [*images.aside, *aside])
+
+
+def _tops(paths: Sequence[Path]) -> tuple[str, ...]:
+    """The folders that images are in, from the top."""
+    return tuple(dict.fromkeys(f"{path.parts[0]}/" if len(path.parts) > 1 else path.name for path in paths))
+
+
+def _read_folder_of_tables(
+    place: DomainPlace, role: str, reading: Reading, is_test: bool, files: FolderFiles
+) -> Domain:
+    name = f"{role} {place.spec!r}"
+    listing = list_tables(files.tables, name)
+    if not is_test:
+        require_train(
+            {split: shown(map(str, paths)) for split, paths in listing.files.items()},
+            name,
+            "Rename the file to train on, or give that file itself.",
+        )
+    splits, notes = _read_tables(place.path, listing, role, reading)
+    aside = [*listing.aside, *files.aside()]
+    if files.images and reading.image_column not in splits.get("train", next(iter(splits.values()))).column_names:
+        tops = {path.parts[0] for path in files.images if len(path.parts) > 1}
+        if len(tops) > 1:
             raise ValueError(
-                f"{role} {spec!r}: the folder cannot be read as a dataset ({_first_line(error)}). It should hold "
-                f"files named by split (train.csv, validation.csv, test.csv; or {', '.join(READERS)}), images in "
-                "folders named by class (train/cat/1.png, or cat/1.png), or come from `save_to_disk`."
-            ) from error
-        splits = _splits(found if isinstance(found, DatasetDict) else {"train": found}, spec, role)
-        return {name: _from_folder(part, image_column, path) for name, part in splits.items()}
-    if path.suffix in READERS or spec.startswith((".", "/", "~")) or spec.count("/") > 1:
-        raise FileNotFoundError(f"{role} {spec!r}: there is no such file or folder.")
+                f"{name} holds {len(files.images):,} images in folders ({shown(sorted(tops))}) and tables without a "
+                f"column {reading.image_column!r} ({shown(map(str, files.tables))}). Say with `image_column` which "
+                "column names the images, move the tables away, or give one of them instead of the folder."
+            )
+        aside.append(f"{len(files.images):,} image{'s' * (len(files.images) > 1)}")
+    return _domain(place.spec, splits, _names(listing, place.path), role, reading, notes, aside)
+
+
+def _read_saved(place: DomainPlace, role: str, reading: Reading, is_test: bool) -> Domain:
+    """A folder that `save_to_disk` wrote."""
+    from datasets import DatasetDict, load_from_disk
+
+    name = f"{role} {place.spec!r}"
+    try:
+        found = load_from_disk(str(place.path))
+    except Exception as error:
+        raise ValueError(_unreadable(name, _first_line(error))) from error
+    if not isinstance(found, DatasetDict):
+        stored = str(found.split) if found.split else ""
+        notes = [f"it was saved as the split {stored!r}"] if stored and stored != "train" else []
+        splits = {"train": with_whole_paths(found, reading.image_column, place.path)}
+        return _domain(place.spec, splits, {}, role, reading, notes)
+    return _read_stored(found, place, name, role, reading, is_test)
+
+
+def _read_stored(found: Any, place: DomainPlace, name: str, role: str, reading: Reading, is_test: bool) -> Domain:
+    """Stored splits under the names that they have here."""
+    try:
+        chosen, aside = choose_splits(found)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}. Save one of them only, or under another name.") from error
+    if not is_test and "train" not in chosen:
+        raise ValueError(f"{name} has no train split; it has {', '.join(found)}. Save the rows to train on as train.")
+    if not chosen:
+        raise ValueError(f"{name} has no split that is read; it has {', '.join(found)}. Name one train or test.")
+    splits = {split: found[stored] for split, stored in chosen.items()}
+    if place.kind == "folder":
+        splits = {split: with_whole_paths(part, reading.image_column, place.path) for split, part in splits.items()}
+    files = {split: (f"split {stored!r}",) for split, stored in chosen.items() if stored != split}
+    left = [f"split {stored!r}, {len(found[stored]):,} rows ({reason})" for stored, reason in aside.items()]
+    return _domain(place.spec, splits, files, role, reading, (), left)
+
+
+def _read_hub(spec: str, role: str, reading: Reading, is_test: bool) -> Domain:
+    from datasets import load_dataset
+
     name, _, config = spec.partition(":")
     try:
         if not hub_reachable() and not _is_cached(name):  # the client would retry for half a minute
             raise ConnectionError(name)
-        return _splits(load_dataset(name, config or None), spec, role)
+        found = load_dataset(name, config or None)
     except (ConnectionError, OSError) as error:
+        near = nearest(spec, [SAMPLE]) or hint(spec)
         raise FileNotFoundError(
             f"{role} {spec!r}: it is no local file or folder, and the Hub is out of reach or does not have it "
-            f"(is the id right? does a private one need `hf auth login`?).{nearest(spec, ['sample'])}"
+            f"(is the id right? does a private one need `hf auth login`?).{near}"
         ) from error
+    return _read_stored(found, DomainPlace("hub", spec, Path(spec)), f"{role} {spec!r}", role, reading, is_test)
 
 
-def hold_out(splits: dict[str, Any], fraction: float, seed: int) -> dict[str, Any]:
-    """Gives a domain without a validation split one, cut from train.
+def _read_sample(spec: str, role: str, reading: Reading) -> Domain:
+    from .sample import load_sample_corpus
 
-    Raises:
-        ValueError: `fraction` is not between 0 and 1, or train is too small to cut.
-    """
-    if "validation" in splits or not fraction:
-        return splits
-    if not 0 < fraction < 1:
-        raise ValueError(f"validation_fraction={fraction} must be between 0 and 1.")
-    train = splits["train"]
-    size = max(1, round(len(train) * fraction))
-    if size >= len(train):
-        raise ValueError(
-            f"A train split of {len(train)} row(s) cannot be cut for validation; set validation_fraction to 0."
-        )
-    cut = train.train_test_split(size, seed=seed)
-    return {**splits, "train": cut["train"], "validation": cut["test"]}
+    if spec in DIGITS:
+        start = f"{DIGITS[spec]}_"
+        found = {k.removeprefix(start): v for k, v in load_digits_corpus().items() if k.startswith(start)}
+    else:
+        half = {"source": "news", "target": "medical"}[role]
+        found = {k.split("_")[1]: v for k, v in load_sample_corpus().items() if k.startswith(half)}
+    return _domain(spec, found, {}, role, reading)
 
 
-def _read_file(path: Path, role: str, image_column: str) -> Any:
-    from datasets import load_dataset
-
-    reader = READERS.get(path.suffix)
-    if reader is None:
-        raise ValueError(f"{role} {str(path)!r}: files must end in {', '.join(READERS)}.")
-    if path.stat().st_size == 0:
-        raise ValueError(f"{role} {str(path)!r} is empty: it has no rows.")
-    options = {"sep": "\t"} if path.suffix == ".tsv" else {}
-    try:
-        found = load_dataset(reader, data_files=str(path), split="train", **options)
-        return _from_folder(found, image_column, path.parent)
-    except Exception as error:
-        if "corresponds to no data" in str(error):
-            raise ValueError(f"{role} {str(path)!r} is empty: it has a header but no rows.") from error
-        raise ValueError(f"{role} {str(path)!r} cannot be read as {reader}: {_first_line(error)}") from error
-
-
-def _from_folder(dataset: Any, image_column: str, folder: Path) -> Any:
-    """With paths in the image column, if there are any, taken from this folder."""
-    from datasets import Value
-
-    feature = dataset.features.get(image_column)
-    if not isinstance(feature, Value) or "string" not in feature.dtype:
-        return dataset
-
-    def whole(batch: dict[str, list]) -> dict[str, list]:
-        return {image_column: [from_folder(p, folder) for p in batch[image_column]]}
-
-    return dataset.map(whole, batched=True, desc=f"Finding images in {folder}")
+def _unreadable(name: str, reason: str) -> str:
+    return (
+        f"{name}: the folder cannot be read as a dataset ({reason}). It should hold files named by split (train.csv, "
+        f"validation.csv, test.csv; or {', '.join(FORMATS)}), images in folders named by class (train/cat/1.png, or "
+        "cat/1.png), or come from `save_to_disk`."
+    )
 
 
 def _first_line(error: Exception) -> str:
@@ -194,11 +368,3 @@ def _is_cached(name: str) -> bool:
     from datasets import config
 
     return (Path(config.HF_DATASETS_CACHE) / name.replace("/", "___")).is_dir()
-
-
-def _splits(found: Any, spec: str, role: str) -> dict[str, Any]:
-    names = {"dev": "validation", "valid": "validation", "val": "validation"}
-    splits = {names.get(k, k): v for k, v in found.items()}
-    if "train" not in splits:
-        raise ValueError(f"{role} {spec!r} has no train split; it has {', '.join(found)}.")
-    return {k: v for k, v in splits.items() if k in SPLITS}

@@ -55,7 +55,7 @@ def print_policy_rows(rows: Sequence[PolicyRow], title: str) -> None:
 
 
 def print_plan(rows: Mapping[str, Any], title: str = "Plan") -> None:
-    """A two-column table."""
+    """A two-column table; what stands in square brackets is text, not markup."""
     from rich.table import Table
 
     table = Table(title=literal(title), show_header=False, title_justify="left")

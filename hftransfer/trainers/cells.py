@@ -157,6 +157,9 @@ def _load(settings: Mapping[str, Any], config: AdaptationConfig) -> Shift:
         SPLIT_SEED,
         settings["test"],
         config.image_column,
+        settings.get("encoding"),
+        config.label_column,
+        (config.text_column, config.text_pair_column, config.tokens_column),
     )
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
+from ..data.account import DomainAccount
 from ..data.pairing import PairedBatchSampler, PairedDataset
 from ..models.adapters import is_peft
 from ..models.blocks import Block, split
@@ -23,12 +24,15 @@ from .unfreezing import Phases, build_phases
 WORTH_IT = 0.15  # of the tokens: padding that a second call of the model would have to save before the plan says so
 
 
-def plan(args: AdaptationConfig, prepared: Prepared) -> dict[str, Any]:
+def plan(
+    args: AdaptationConfig, prepared: Prepared, account: Mapping[str, DomainAccount] | None = None
+) -> dict[str, Any]:
     """Sizes, labels, what moves, objectives, steps and where the result goes, without training.
 
     Args:
         args: the run's settings.
         prepared: from `prepare`.
+        account: what was read, by domain, where the recipe read it: `Shift.account`.
 
     Returns:
         Rows of a two-column table, in order.
@@ -59,6 +63,10 @@ def plan(args: AdaptationConfig, prepared: Prepared) -> dict[str, Any]:
     else:
         rows["source"], rows["target"] = ", ".join(prepared.source_names) + " (streams)", "a stream"
         rows["steps"] = f"{args.max_steps:,} updates"
+    for name, read in (account or {}).items():
+        row = {"target": "target"}.get(name, name if name.startswith("test of ") else f"source {name}")
+        lines = read.lines(_columns_read(args, prepared, read.columns, with_label=name != "target"))
+        rows[row] = "\n".join([*([rows[row]] if row in rows else []), *lines])
     for name, part in (prepared.evaluation or {}).items():
         labelled = "labelled" if "labels" in (part.column_names or []) else "unlabelled"
         rows[f"evaluation {name}"] = f"{len(part):,} {labelled} rows" if hasattr(part, "__len__") else "a stream"
@@ -114,6 +122,17 @@ def policy_rows(model: Any, args: AdaptationConfig | None = None) -> list[Policy
         rate, decay = model.args.learning_rate * model.args.objective_lr_multiplier, model.args.weight_decay
         rows.append(PolicyRow("objectives", sum(own), sum(own), rate, decay, "full", "start" if model.phases else ""))
     return rows
+
+
+def _columns_read(args: AdaptationConfig, prepared: Prepared, columns: Collection[str], with_label: bool) -> set[str]:
+    """Which columns of a domain a run reads."""
+    label = {args.label_column} if with_label else set()
+    if prepared.encoder.modality == "image":
+        return {args.image_column} | label
+    text = args.text_column or "text"
+    if prepared.space.task == "token-classification" or text not in columns:
+        text = args.tokens_column
+    return {text, args.text_pair_column or text} | label
 
 
 def _padding(together: float, apart: float, by_domain: bool) -> str:

@@ -58,7 +58,12 @@ def test_the_run_shows_plan_and_table(finished):
     plan, table = finished.stdout.split("Results on the test splits", 1)
     for fact in (
         "24 labelled rows",
+        "train: 24 rows of news_train.csv",
+        "test: 12 rows of news_test.csv",
+        "columns: text, label",
+        "classes: down 8, flat 8, up 8",
         "18 unlabelled rows",
+        "train: 18 rows of medical_train.csv",
         "down, flat, up",
         "6 updates",
         "1 x mmd",

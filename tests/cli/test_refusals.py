@@ -42,7 +42,7 @@ CASES = {
     "a pattern without train": ({"target": "{here}/gone_{split}.csv"}, "gone_train.csv'", "there is no file"),
     "a file of another kind": ({"source": "{here}/notes.txt"}, "notes.txt'", "files must end in .csv, .tsv"),
     "a file without rows": ({"source": "{here}/header.csv"}, "header.csv' is empty", "no rows"),
-    "a file with ragged rows": ({"source": "{here}/ragged.csv"}, "ragged.csv' cannot be read as csv", "saw 3"),
+    "a file with ragged rows": ({"source": "{here}/ragged.csv"}, "ragged.csv' line 3: more fields", "as jsonl"),
     "a Hub id without the Hub": ({"target": "owner/medical"}, "target 'owner/medical'", "is the id right?"),
     "a mistyped sample": ({"source": "samle"}, "source 'samle'", "Did you mean 'sample'?"),
     "source and target the same": ({"target": "{source}"}, "is a source too", "nothing to adapt to"),

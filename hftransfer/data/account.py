@@ -1,0 +1,142 @@
+"""What was read for a domain, as plain data: files, rows, splits, columns, classes, and what was left aside."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from .origins import visible
+
+CLASSES = 10  # shown, the commonest first
+FILES = 4
+
+
+@dataclass(frozen=True)
+class SplitAccount:
+    """Rows of a split, and where they come from."""
+
+    rows: int
+    files: tuple[str, ...]
+    held_out: bool = False
+
+
+@dataclass(frozen=True)
+class DomainAccount:
+    """What was read for one domain.
+
+    Attributes:
+        place: as it was named.
+        splits: by name.
+        columns: of the train split.
+        classes: of the train split with their counts, the commonest first; only in a source.
+        notes: what is worth saying of the reading, such as `"separator ';'"`.
+        aside: files, splits and images that were not used.
+    """
+
+    place: str
+    splits: dict[str, SplitAccount]
+    columns: tuple[str, ...]
+    classes: dict[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    aside: tuple[str, ...] = ()
+
+    def lines(self, used: Collection[str] | None = None) -> list[str]:
+        """A few lines for the plan.
+
+        Args:
+            used: columns that the run reads; the others are said to be unused. `None`: nobody knows.
+        """
+        out = [f"{split}: {_rows(part)}" for split, part in self.splits.items()]
+        if used is None:
+            out.append(f"columns: {', '.join(self.columns)}")
+        else:
+            unused = [column for column in self.columns if column not in used]
+            mine = [column for column in self.columns if column in used]
+            out.append(f"columns: {', '.join(mine)}" + (f" (unused: {_several(unused)})" if unused else ""))
+        if self.classes:
+            pairs = [f"{name} {count:,}" for name, count in list(self.classes.items())[:CLASSES]]
+            more = len(self.classes) - len(pairs)
+            out.append(f"{len(self.classes):,} classes: {', '.join(pairs)}" + (f" and {more:,} more" if more else ""))
+        out += self.notes
+        if self.aside:
+            out.append(f"left aside: {'; '.join(self.aside)}")
+        return out
+
+
+def account_of(
+    place: str,
+    splits: Mapping[str, Any],
+    files: Mapping[str, tuple[str, ...]],
+    label_column: str | None,
+    notes: tuple[str, ...] = (),
+    aside: tuple[str, ...] = (),
+) -> DomainAccount:
+    """The account of datasets by split.
+
+    Args:
+        place: as the domain was named.
+        splits: the datasets.
+        files: names of what they were read from.
+        label_column: whose values are counted; `None` leaves labels unread.
+        notes, aside: as in `DomainAccount`.
+    """
+    first = next(iter(splits.values()))
+    shown = splits.get("train", first)
+    return DomainAccount(
+        place,
+        {split: SplitAccount(len(part), tuple(files.get(split, ()))) for split, part in splits.items()},
+        tuple(visible(shown.column_names)),
+        {} if label_column is None else count_classes(shown, label_column),
+        tuple(dict.fromkeys(notes)),
+        aside,
+    )
+
+
+def with_held_out(account: DomainAccount, splits: Mapping[str, Any]) -> DomainAccount:
+    """The account after a validation split was cut from train."""
+    if set(splits) == set(account.splits):
+        return account
+    parts = dict(account.splits)
+    parts["train"] = replace(parts["train"], rows=len(splits["train"]))
+    held = {"validation": SplitAccount(len(splits["validation"]), (), held_out=True)}
+    tests = {name: part for name, part in parts.items() if name != "train"}
+    return replace(account, splits={"train": parts["train"], **held, **tests})
+
+
+def count_classes(dataset: Any, column: str) -> dict[str, int]:
+    """Classes with their counts, the commonest first; of names and whole numbers, not of scores or lists."""
+    import pyarrow as pa
+
+    if column not in dataset.column_names:
+        return {}
+    names = getattr(dataset.features[column], "names", None)
+    kind = dataset.features[column]
+    if not names and (not hasattr(kind, "pa_type") or pa.types.is_floating(kind.pa_type)):
+        return {}
+    counts = Counter(dataset[column])
+    if not names and 2 * len(counts) > len(dataset):  # texts or numbers rather than classes
+        return {}
+    return {
+        _class_name(value, names): n for value, n in sorted(counts.items(), key=lambda pair: (-pair[1], str(pair[0])))
+    }
+
+
+def _class_name(value: Any, names: Any) -> str:
+    if value is None:
+        return "(none)"
+    return str(names[value]) if names and isinstance(value, int) and 0 <= value < len(names) else str(value)
+
+
+def _rows(part: SplitAccount) -> str:
+    rows = f"{part.rows:,} row{'s' * (part.rows != 1)}"
+    if part.held_out:
+        return f"{rows} held out of train"
+    return f"{rows} of {_several(part.files)}" if part.files else rows
+
+
+def _several(names: Collection[str]) -> str:
+    shown = list(names)[:FILES]
+    more = len(names) - len(shown)
+    return ", ".join(shown) + (f" and {more:,} more" if more else "")

@@ -1,0 +1,112 @@
+"""Hold-out: a validation split cut from train, each class in its share and every class left in train."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from .origins import ORIGIN
+
+
+def hold_out(splits: dict[str, Any], fraction: float, seed: int, label_column: str = "label") -> dict[str, Any]:
+    """Gives a domain without a validation split one, cut from train.
+
+    Where rows carry one label each, every class gives its share and keeps at least one row in train. Scores (numbers
+    that are not all whole, or most of which occur once) and lists of labels are cut at random. Row names stay those
+    of before the cut.
+
+    Args:
+        splits: datasets by split.
+        fraction: of the train split.
+        seed: of the cut; the same seed, the same cut.
+        label_column: where labels are.
+
+    Raises:
+        ValueError: `fraction` is not between 0 and 1, or train is too small to cut.
+    """
+    if "validation" in splits or not fraction:
+        return splits
+    if not 0 < fraction < 1:
+        raise ValueError(f"validation_fraction={fraction} must be between 0 and 1.")
+    train = splits["train"]
+    size = max(1, round(len(train) * fraction))
+    if size >= len(train):
+        raise ValueError(
+            f"A train split of {len(train)} row(s) cannot be cut for validation; set validation_fraction to 0."
+        )
+    classes = _classes(train, label_column)
+    chosen = choose_rows(np.zeros(len(train), int) if classes is None else classes, size, seed, classes is not None)
+    if ORIGIN not in train.column_names:
+        train = train.add_column(ORIGIN, [str(row) for row in range(len(train))])
+    kept = np.setdiff1d(np.arange(len(train)), chosen)
+    return {**splits, "train": train.select(kept), "validation": train.select(chosen)}
+
+
+def choose_rows(classes: np.ndarray, size: int, seed: int, keep_one: bool = True) -> np.ndarray:
+    """Which rows are held out, in order.
+
+    Args:
+        classes: of the rows, as numbers from 0; shape (rows,).
+        size: how many to hold out; fewer come out where classes would be lost.
+        seed: of the choice.
+        keep_one: leave at least one row of each class.
+
+    Returns:
+        Row numbers, sorted; shape (at most size,).
+
+    Example:
+        >>> choose_rows(np.array([0, 0, 0, 0, 1, 1, 2]), 3, seed=0).size
+        3
+    """
+    rng = np.random.default_rng(seed)
+    counts = np.bincount(classes)
+    room = counts - int(keep_one)
+    size = min(size, int(room.sum()))
+    share = size * counts / len(classes)
+    taken = np.minimum(np.floor(share).astype(int), room)
+    lot = rng.permutation(len(counts))  # which of equal remainders comes first
+    while (missing := size - int(taken.sum())) > 0:
+        wanting = [c for c in lot if taken[c] < room[c]]
+        wanting.sort(key=lambda c: taken[c] - share[c])
+        taken[wanting[:missing]] += 1
+    order = rng.permutation(len(classes))
+    order = order[np.argsort(classes[order], kind="stable")]  # by class, at random inside of one
+    starts = np.cumsum(counts) - counts
+    rank = np.arange(len(classes)) - np.repeat(starts, counts)
+    return np.sort(order[rank < np.repeat(taken, counts)])
+
+
+def _classes(dataset: Any, column: str) -> np.ndarray | None:
+    """The class of each row as a number, or `None` where rows have no class of their own."""
+    if column not in dataset.column_names:
+        return None
+    values = list(dataset[column])
+    if any(isinstance(value, (list, dict)) for value in values):
+        return None
+    names = [_name(value) for value in values]
+    if all(name is None or name[:1] + name[-1:] == "[]" for name in names):  # lists as text
+        return None
+    numbers = {name: i for i, name in enumerate(dict.fromkeys(names))}
+    if len(numbers) == len(names) or _are_scores(numbers, many=2 * len(numbers) > len(names)):
+        return None
+    return np.array([numbers[name] for name in names])
+
+
+def _name(value: Any) -> str | None:
+    """What makes two labels the same class: text without outer white space; 1 and "1" are equal."""
+    return None if value is None else str(value).strip()
+
+
+def _are_scores(names: Iterable[str | None], many: bool) -> bool:
+    """Whether labels are numbers that are not all whole, or (`many`) numbers at all."""
+    whole = True
+    for name in names:
+        try:
+            number = float(name or 0)
+        except ValueError:
+            return False
+        whole = whole and math.isfinite(number) and number.is_integer()
+    return many or not whole

@@ -1,0 +1,27 @@
+"""Image paths in the rows of a table: taken from the folder that the table is in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from .image_references import from_folder
+
+
+def with_whole_paths(dataset: Any, image_column: str, folder: Path) -> Any:
+    """The dataset with relative paths in the image column, if it holds paths, made absolute; all else stays.
+
+    Args:
+        dataset: a `datasets.Dataset`.
+        image_column: one of its columns, or none.
+        folder: where relative paths start.
+    """
+    from datasets import Value
+
+    feature = dataset.features.get(image_column)
+    if not isinstance(feature, Value) or "string" not in feature.dtype:
+        return dataset
+    whole = [from_folder(path, folder) for path in dataset[image_column]]
+    columns = dataset.column_names
+    moved = dataset.remove_columns(image_column).add_column(image_column, whole, feature=feature)
+    return moved.select_columns(columns)
