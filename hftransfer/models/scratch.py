@@ -9,7 +9,7 @@ import transformers
 from transformers import AutoConfig, PreTrainedModel
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING, CONFIG_MAPPING_NAMES
 
-from ..messages import nearest
+from ..messages import nearest, shown
 from .loading import head_class, label_settings, no_such_head
 from .processing import check_channels
 
@@ -62,14 +62,17 @@ def fresh_model(
     """
     settings = dict(settings)
     kind = settings.pop("model_type", None)
-    if kind not in CONFIG_MAPPING_NAMES:
+    if not isinstance(kind, str) or kind not in CONFIG_MAPPING_NAMES:
         raise ValueError(
-            f"model_config: model_type={kind!r} is no kind of model that transformers has."
+            f"model_config: model_type={shown(kind)} is no kind of model that transformers has."
             f"{nearest(kind, CONFIG_MAPPING_NAMES)} An example: {EXAMPLE}."
         )
     cls = CONFIG_MAPPING[kind]
     known = set(cls().to_dict()) | set(cls.attribute_map)
+    labels = label_settings(task, names)
     for key in settings:
+        if key in labels:
+            raise ValueError(f"model_config: {key!r} follows from the data. Leave it out.")
         if key not in known:
             raise ValueError(f"model_config: {cls.__name__} has no setting {key!r}.{nearest(key, known)}")
     if modality == "image":
@@ -80,7 +83,7 @@ def fresh_model(
         settings.setdefault("vocab_size", len(processing_class))
         settings.setdefault("pad_token_id", processing_class.pad_token_id)
     try:
-        config = AutoConfig.for_model(kind, **settings, **label_settings(task, names))
+        config = AutoConfig.for_model(kind, **settings, **labels)
         return head_class(task, modality).from_config(config)
     except Exception as error:  # configs check themselves, each in its own way
         if isinstance(error, ValueError):

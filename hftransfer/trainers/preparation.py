@@ -30,9 +30,10 @@ from ..data.origins import visible
 from ..data.pairing import PairedDataset
 from ..data.streaming import PairedStream
 from ..data.text import WORD_MASK, TextColumns, TextEncoder, without_readings
-from ..models import adapter_folders, adapters, loading, policy, trainable
+from ..models import adapter_folders, adapters, loaded_weights, loading, policy, trainable
 from ..models.layer_tap import HEAD, layer_widths
 from ..models.processing import fit_processing, longest_input
+from ..models.remote_code import drop_remote_code
 from ..models.scratch import fresh_model, fresh_processing
 from ..models.tap import Head, find_head, freeze_idle
 from ..objectives.registry import REGISTRY
@@ -208,6 +209,7 @@ def prepare(
     if freeze_idle(model, head):
         moved = policy.report(model, moved.policy, moved.notes)
     trainable.check_something_moves(model)
+    loaded_weights.check_precision(model, "The model")
     if adapters.is_peft(model):
         trainable.check_adapted_head(model, head, on_purpose=not args.task_weight)
     merges = _merges(model, args, peft_config)
@@ -314,7 +316,9 @@ def _load(
             own = adapter_folders.processing_name(name, adapter)
             name, revision = own, revision if own == name else adapter.get("revision")
         if processing is None:
-            processing = loading.load_processing(name, revision, modality, words)
+            processing = loading.load_processing(
+                name, revision, modality, words, bool(options.get("trust_remote_code"))
+            )
     else:
         if getattr(model, "_hf_peft_config_loaded", False):
             raise ValueError(
@@ -323,6 +327,8 @@ def _load(
                 "`PeftModel.from_pretrained(base, folder, is_trainable=True)`."
             )
         loading.check_head(model, space.task, space.names, modality)
+        loaded_weights.check_finite(model, f"This {type(model).__name__}")
+        drop_remote_code(model, f"This {type(model).__name__}")
         if processing is None and not model.config.name_or_path:
             raise ValueError(
                 "processing_class is missing: a model that was not loaded from anywhere says of no tokenizer or image "

@@ -21,6 +21,7 @@ from ..models import loading
 from ..models.layer_tap import HEAD, LayerTap, layer_widths
 from ..models.structure import layers
 from ..models.tap import FeatureTap, Head, find_head
+from ..models.tokenizer_check import check_tokenizer
 from ..objectives.base import TeacherFacts
 from ..objectives.registry import REGISTRY, ObjectiveSpec
 from .lessons import probe_rows
@@ -257,7 +258,7 @@ def load_teacher(
             "nothing. Give a model that was trained on labels, or distil its features (of='features')."
         )
     if modality == "text":
-        loading.check_tokenizer(read_by.processing_class, teacher)
+        check_tokenizer(read_by.processing_class, teacher)
     positions = getattr(config, "max_position_embeddings", None)
     longest = getattr(read_by, "max_length", None)
     if isinstance(positions, int) and isinstance(longest, int) and positions < longest:

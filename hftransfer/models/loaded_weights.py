@@ -1,0 +1,207 @@
+"""Loaded weights: of a checkpoint only the head may be new, and every number is finite.
+
+What a checkpoint lacks is drawn at random, which is right for a head and wrong for anything that was pretrained. Head
+is what stands outside the module with the layers and outside the embeddings, and inside that module a pooler: a part
+behind the layers with linears, that the checkpoint lacks as a whole (BERT's, after masked language modelling).
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from .structure import backbone_prefix, embeddings, layers
+
+logger = logging.getLogger(__name__)
+# Missing without harm: a count that nothing reads, and what masked pretraining alone puts in.
+HARMLESS = re.compile(r"(^|\.)(num_batches_tracked|mask_token|position_ids|inv_freq)$")
+HALVES = (torch.float16, torch.bfloat16)
+FLOATS = (*HALVES, torch.float32, torch.float64)
+STATISTICS = ("running_mean", "running_var")
+BELONG = (
+    "Give a folder whose config.json and weights were saved together; a model from scratch is a dict of settings (in "
+    "the recipe, `model_config`)."
+)
+
+
+def check_only_head_is_new(
+    model: nn.Module, found: Mapping[str, Any], name: str, changed: Iterable[str] = ()
+) -> tuple[str, ...]:
+    """Makes sure that all but the head of a model comes from its checkpoint.
+
+    Args:
+        model: as loaded.
+        found: `from_pretrained`'s loading info.
+        name: how messages call the checkpoint.
+        changed: settings of the config that the user has overridden.
+
+    Returns:
+        The names of the new weights, sorted: the head's, and a pooler's.
+
+    Raises:
+        ValueError: weights of the backbone are missing or of another shape, or the checkpoint has layers that the
+            model has not (which settings that are overridden may ask for).
+    """
+    missing = {key for key in found["missing_keys"] if not HARMLESS.search(key)}
+    shapes = {key: (tuple(held), tuple(wanted)) for key, held, wanted in found["mismatched_keys"]}
+    held = _pretrained(model)
+    poolers = _poolers(model, missing)
+    lacking = sorted(k for k in missing if k.startswith(held) and not k.startswith(poolers))
+    unlike = sorted(k for k in shapes if k.startswith(held))
+    changed = sorted(changed)
+    because = f" (model_kwargs: {', '.join(changed)})" if changed else ""
+    if lacking or unlike:
+        total = sum(1 for key in model.state_dict() if key.startswith(held))
+        parts = []
+        if lacking and len(lacking) > 0.9 * total:
+            other = sorted(found["unexpected_keys"])
+            holds = f"; it holds {other[0]!r} and others of that kind" if other else ""
+            parts.append(f"none of them, {lacking[0]!r} for one, is in the file{holds}")
+        elif lacking:
+            parts.append(f"{_some(lacking)} missing from the file{_depths(model, lacking)}")
+        if unlike:
+            unlike.sort(key=lambda key: -len(shapes[key][1]))  # a bias says less than a matrix
+            here, there = (_shape(s) for s in shapes[unlike[0]])
+            also = f" (and {len(unlike) - 1} more differ)" if len(unlike) > 1 else ""
+            parts.append(f"{unlike[0]!r} is {here} in the file and {there} by its config{because}{also}")
+        raise ValueError(
+            f"{name}: only the head of a model may be new, and {len(lacking) + len(unlike)} of the {total} other "
+            f"weights do not come from the checkpoint: {'; '.join(parts)}. {BELONG}"
+        )
+    _check_left_out(model, found["unexpected_keys"], name, changed)
+    return tuple(sorted({*missing, *shapes}))
+
+
+def check_finite(model: nn.Module, name: str) -> None:
+    """Makes sure that a model is there to be trained: its weights are loaded, and every one is a number.
+
+    Args:
+        model: plain or PEFT-wrapped; quantised weights, which are integers, are passed over.
+        name: how messages call it.
+
+    Raises:
+        ValueError: weights on the meta device; a parameter, or a statistic of a batch norm, with NaN or infinity.
+    """
+    statistics = [(n, b) for n, b in model.named_buffers() if n.endswith(STATISTICS)]
+    for key, tensor in [*model.named_parameters(), *statistics]:
+        if tensor.is_meta:
+            raise ValueError(
+                f"{name}: {key!r} is on the meta device, a shape without numbers. Load the model without "
+                "`device_map`, `init_empty_weights` or `torch.device('meta')`."
+            )
+        if tensor.dtype not in FLOATS or bool(torch.isfinite(tensor.detach().float().sum())):
+            continue
+        wrong = int((~torch.isfinite(tensor.detach())).sum())
+        if wrong:
+            raise ValueError(
+                f"{name}: {key!r} holds {wrong:,} values of {tensor.numel():,} that are NaN or infinite, which no "
+                "training can repair. Take an earlier checkpoint, or load or save the model anew."
+            )
+
+
+def check_precision(model: nn.Module, name: str) -> None:
+    """Warns of weights that are to be trained in half precision, as a checkpoint that was saved so is loaded."""
+    moving = [p for p in model.parameters() if p.requires_grad]
+    half = [p for p in moving if p.dtype in HALVES]
+    if half:
+        kind = str(half[0].dtype).removeprefix("torch.")
+        logger.warning(
+            "%s: its weights are %s and are trained as such, where steps below a %s of a weight are lost. "
+            'model_kwargs={"dtype": "float32"} (in the recipe, --dtype float32) trains in full precision.',
+            name,
+            kind,
+            "thousandth" if half[0].dtype == torch.float16 else "hundredth",
+        )
+
+
+def heads_of(keys: Iterable[str]) -> str:
+    """The modules of new weights, for one line."""
+    return ", ".join(sorted({key.rpartition(".")[0] or key for key in keys}))
+
+
+def _pretrained(model: Any) -> tuple[str, ...]:
+    """Beginnings of the names of what a checkpoint must bring."""
+    try:
+        names = [backbone_prefix(model), *embeddings(model)]
+    except ValueError:  # no stack of layers: the family's own word for its backbone
+        names = [getattr(model, "base_model_prefix", "")]
+    names += [n for n, _ in model.named_children() if n.startswith("embed")]
+    return tuple(f"{name}." for name in names if name)
+
+
+def _poolers(model: nn.Module, missing: set[str]) -> tuple[str, ...]:
+    """Beginnings of the names of parts behind the layers that are missing as a whole and no pretraining needs."""
+    try:
+        stack, _ = layers(model)
+    except ValueError:
+        return ()
+    found: list[str] = []
+    parent, *path = stack.split(".")
+    for child in path:
+        behind = False
+        for name, module in model.get_submodule(parent).named_children():
+            if behind and _may_be_new(module):
+                keys = [f"{parent}.{name}.{key}" for key in module.state_dict()]
+                found += [f"{parent}.{name}."] if keys and missing.issuperset(keys) else []
+            behind |= name == child
+        parent = f"{parent}.{child}"
+    return tuple(found)
+
+
+def _may_be_new(module: nn.Module) -> bool:
+    """Whether a part is like a pooler: no norm, no table, no layers, no convolution."""
+    kinds = (nn.ModuleList, nn.Embedding, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+    return "norm" not in type(module).__name__.lower() and not any(isinstance(m, kinds) for m in module.modules())
+
+
+def _check_left_out(model: nn.Module, unexpected: Iterable[str], name: str, changed: list[str]) -> None:
+    """Layers of the checkpoint that the model does not have, and weights of layers that it reads otherwise."""
+    try:
+        stack, blocks = layers(model)
+    except ValueError:
+        return
+    inside = re.compile(rf"(?:{re.escape(stack)}|{re.escape(stack.partition('.')[2] or stack)})\.(\d+)\.")
+    numbers = {key: int(match[1]) for key in unexpected if (match := inside.match(key))}
+    beyond = sorted({number for number in numbers.values() if number >= len(blocks)})
+    if beyond:
+        what = f"{name}: the checkpoint has {beyond[-1] + 1} layers, and its config says {len(blocks)}"
+        if not changed:
+            raise ValueError(f"{what}. {BELONG} To drop layers on purpose, use `transplant`.")
+        logger.warning("%s, as model_kwargs ask (%s): the others are left out.", what, ", ".join(changed))
+    other = sorted(key for key, number in numbers.items() if number < len(blocks))
+    if other:
+        logger.warning(
+            "%s: %s of the checkpoint, which this %s has no place for, left out: was it saved with another config?",
+            name,
+            f"{other[0]!r} and {len(other) - 1} more weights" if len(other) > 1 else repr(other[0]),
+            type(model).__name__,
+        )
+
+
+def _depths(model: nn.Module, lacking: list[str]) -> str:
+    """Where whole layers are missing at the end: how many there are on either side."""
+    try:
+        stack, blocks = layers(model)
+    except ValueError:
+        return ""
+    inside = re.compile(rf"{re.escape(stack)}\.(\d+)\.")
+    gone = {int(match[1]) for key in lacking if (match := inside.match(key))}
+    kept = min(gone, default=0)
+    if not kept or gone != set(range(kept, len(blocks))):
+        return ""
+    return f" (its config says {len(blocks)} layers, the file holds {kept})"
+
+
+def _some(keys: list[str]) -> str:
+    two = " and ".join(map(repr, keys[:2]))
+    more = f"{', '.join(map(repr, keys[:2]))} and {len(keys) - 2} more" if len(keys) > 2 else two
+    return f"{more} {'is' if len(keys) == 1 else 'are'}"
+
+
+def _shape(sizes: Iterable[int]) -> str:
+    return " x ".join(map(str, sizes)) or "one number"

@@ -1,0 +1,93 @@
+"""Files of a model's folder: whether config and weights are there and readable, before anything is loaded."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+
+from ..messages import nearest, shown
+
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+CONFIG = "config.json"
+POINTER = b"version https://git-lfs"  # what git leaves of a large file where its extension is not installed
+OTHERS = {
+    "pytorch_model.bin": "a pickle, which can run code and is never loaded",
+    "pytorch_model.bin.index.json": "pickles, which can run code and are never loaded",
+    "tf_model.h5": "TensorFlow's",
+    "flax_model.msgpack": "Flax's",
+}
+CONVERT = (
+    "Convert it once, where you trust it: `AutoModel.from_pretrained(folder).save_pretrained(new_folder)` writes "
+    f"{WEIGHTS}."
+)
+
+
+def check_model_files(folder: Path, trusted: bool = False) -> None:
+    """Makes sure that a folder has a config that transformers knows and weights in safetensors.
+
+    Args:
+        folder: with a config.json.
+        trusted: the model's own code may be run.
+
+    Raises:
+        FileNotFoundError: no weights, a shard that is missing, or a pointer in place of a file.
+        ValueError: a config that is no JSON or of an unknown kind of model; weights in another format.
+    """
+    config = _read_config(folder)
+    kind, mapped = config.get("model_type"), config.get("auto_map")
+    if kind not in CONFIG_MAPPING_NAMES and not (trusted and mapped):
+        code = ""
+        if mapped:
+            code = " It comes with code of its own: read that, and run it with `trust_remote_code` if you trust it."
+        says = "has no model_type" if kind is None else f"says model_type={shown(kind)}, no kind that transformers has"
+        raise ValueError(f"{folder / CONFIG} {says}.{nearest(kind, CONFIG_MAPPING_NAMES) if kind else ''}{code}")
+    if (folder / WEIGHTS).is_file():
+        _check_file(folder / WEIGHTS)
+    elif (folder / INDEX).is_file():
+        _check_shards(folder)
+    else:
+        other = next((name for name in OTHERS if (folder / name).is_file()), None)
+        if other is not None:
+            raise ValueError(f"{str(folder)!r} holds its weights in {other}, {OTHERS[other]}. {CONVERT}")
+        raise FileNotFoundError(
+            f"{str(folder)!r} has a config.json and no weights ({WEIGHTS}). Copy them into it; a model from scratch "
+            "is a dict of settings (in the recipe, `model_config`)."
+        )
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{folder / CONFIG} is no JSON ({error}). Copy it anew.") from error
+    if not isinstance(config, dict):
+        raise ValueError(f"{folder / CONFIG} holds a {type(config).__name__}, no config of a model. Copy it anew.")
+    return config
+
+
+def _check_file(path: Path) -> None:
+    with open(path, "rb") as file:
+        start = file.read(len(POINTER))
+    if start == POINTER:
+        raise FileNotFoundError(
+            f"{path} is a Git LFS pointer, not the weights: run `git lfs pull` in the folder, or download it with "
+            "`hf download`."
+        )
+
+
+def _check_shards(folder: Path) -> None:
+    try:
+        names = sorted(set(json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values()))
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise ValueError(f"{folder / INDEX} is no index of weights ({error}). Copy it anew.") from error
+    lacking = [name for name in names if not (folder / name).is_file()]
+    if lacking:
+        raise FileNotFoundError(
+            f"{str(folder)!r} lacks {lacking[0]}, one of the {len(names)} files of its weights. Copy or download it."
+        )
+    for name in names:
+        _check_file(folder / name)
