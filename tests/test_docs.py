@@ -7,6 +7,7 @@ import re
 import textwrap
 from pathlib import Path
 
+import bad_tables
 import families
 import pictures
 import pytest
@@ -148,6 +149,11 @@ def strange_file(tmp_path):
     load_domain("notes.txt", "source")
 
 
+def table_file(folder, name, content, encoding="utf-8"):
+    (folder / name).write_text(content, encoding=encoding)
+    load_domain(name, "source")
+
+
 BOTH = {"source": tiny.domain(), "target": tiny.domain(seed=3)}
 PAIR = {"model": tiny.bert(("down", "up"))}
 MADE = {
@@ -176,6 +182,9 @@ MADE = {
         lambda _: train_on(table(text=["w1"], label=["up"]).to_iterable_dataset(), model="x/y", max_steps=3),
         lambda _: load_domain("nofile.csv", "source"),
         strange_file,
+        lambda folder: table_file(folder, "news.csv", "text,label\nso, it went up,up\n"),
+        lambda folder: table_file(folder, "news.csv", "text,label\nup,up\nthe café fell,down\n", "latin-1"),
+        lambda folder: table_file(folder, "news.jsonl", bad_tables.labelled(*["up"] * 7, {"name": "up"})),
     ],
     "metrics.md": [
         lambda _: train_on(tiny.domain(), evaluation=BOTH, metric_for_best_model="eval_target_accuracy"),

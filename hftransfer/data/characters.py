@@ -7,13 +7,16 @@ import codecs
 import gzip
 import lzma
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO, TextIOWrapper
+from typing import Any
 
 from ..messages import nearest
 from .origins import Place
 
-OPENERS = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}  # what a text file may be packed with
+# what a text file may be packed with
+OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 MARKS = {  # byte order marks, the longer ones first
     codecs.BOM_UTF32_LE: "utf-32",
     codecs.BOM_UTF32_BE: "utf-32",

@@ -57,8 +57,8 @@ def read_records(
         except UnicodeEncodeError as error:
             row = next(i for i, value in enumerate(values) if _halved(value))
             raise ValueError(
-                f"{place.row(row, lines and lines[row])}: {name!r} holds half a character (a lone surrogate such as "
-                r"\ud83d, as when a text is cut within an emoji). Remove it."
+                f"{place.row(row, lines[row] if lines else None)}: {name!r} holds half a character (a lone surrogate "
+                r"such as \ud83d, as when a text is cut within an emoji). Remove it."
             ) from error
         if (len(kinds) > 1 and kinds != {int, float}) or (dict in kinds and str(array.type) == "string"):
             said = " and ".join(sorted({KINDS[kind] for kind in kinds}))
@@ -209,7 +209,7 @@ def _refuse_mixed(name: str, values: list, place: Place, lines: list[int] | None
     others = f"; most rows hold {'a plain value' if common is str else KINDS[common]}" if len(counts) > 1 else ""
     wish = "one plain value a row (or a list in every row)" if label else "the same kind of value in every row"
     raise ValueError(
-        f"{place.row(row, lines and lines[row])}: {name!r} is {KINDS[types[row]]}, "
+        f"{place.row(row, lines[row] if lines else None)}: {name!r} is {KINDS[types[row]]}, "
         f"{_short(json.dumps(values[row], ensure_ascii=False))}{others}. Wanted is {wish}."
     )
 

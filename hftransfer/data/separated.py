@@ -108,8 +108,13 @@ def _fields_of_any_length() -> Iterator[None]:
 def _reader(characters: Characters, separator: str, quoted: bool, skip: int, spaced: bool = False) -> Any:
     """A strict reader of the lines after the first `skip`."""
     lines = islice(characters.lines(""), skip, None)
-    quoting = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
-    return csv.reader(lines, delimiter=separator, quoting=quoting, strict=True, skipinitialspace=spaced)
+    return csv.reader(
+        lines,
+        delimiter=separator,
+        quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,
+        strict=True,
+        skipinitialspace=spaced,
+    )
 
 
 def _header(characters: Characters, separator: str, quoted: bool, skip: int) -> list[str]:
@@ -156,8 +161,9 @@ def _parsed(characters: Characters, place: Place, separator: str, suffix: str, s
     if len(header) > 1 and any(len(row) == 1 and not row[0].strip() for row in found.rows):
         kept = [i for i, row in enumerate(found.rows) if len(row) > 1 or row[0].strip()]
         blank += len(found.rows) - len(kept)
-        for part in (found.rows, found.starts, found.ends):
-            part[:] = [part[i] for i in kept]
+        found.rows = [found.rows[i] for i in kept]
+        found.starts = [found.starts[i] for i in kept]
+        found.ends = [found.ends[i] for i in kept]
     _check_widths(characters, found, place)
     if not any(found.header):
         raise ValueError(f"{place.line(first)}: the header names no column. Name them, such as: text,label")

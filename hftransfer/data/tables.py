@@ -11,7 +11,7 @@ from .characters import OPENERS, read_characters
 from .origins import ORIGIN, Place, visible
 
 FORMATS = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
-USUAL = ("text", "tokens", "image")  # the usual names of what is read
+USUAL = ("text", "tokens", "image", "file_name")  # the usual names of what is read
 
 
 @dataclass(frozen=True)
