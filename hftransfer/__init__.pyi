@@ -12,6 +12,7 @@ from .models.interpolation import Mixture as Mixture
 from .models.loading import load_model as load_model
 from .models.transplant import transplant as transplant
 from .objectives.base import Objective as Objective
+from .objectives.registry import register_objective as register_objective
 from .trainers.adapter import DomainAdapter as DomainAdapter
 from .trainers.config import AdaptationConfig as AdaptationConfig
 from .trainers.plan import print_policy as print_policy

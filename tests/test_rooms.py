@@ -14,7 +14,7 @@ import hftransfer
 PACKAGE = Path(hftransfer.__file__).parent
 RECIPES = PACKAGE.parent / "recipes"
 
-# What each room may import of ours. `extras`, `messages`, `stages`, `settings`, `ranges` and `_version` are for everybody.
+# What each room may import of ours; what is shared is for everybody.
 SHARED = {"extras", "messages", "stages", "settings", "ranges", "_version"}
 ROOMS = {
     "data": {"network"},

@@ -1,6 +1,6 @@
 """What else is asked of the model?"""
 
 from .base import Objective
-from .registry import REGISTRY, build_objectives, parse_objectives
+from .registry import REGISTRY, build_objectives, parse_objectives, register_objective
 
-__all__ = ["REGISTRY", "Objective", "build_objectives", "parse_objectives"]
+__all__ = ["REGISTRY", "Objective", "build_objectives", "parse_objectives", "register_objective"]

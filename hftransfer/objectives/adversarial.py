@@ -32,9 +32,9 @@ class _Reverse(torch.autograd.Function):
         return -strength.to(grads[0].dtype) * grads[0], None
 
 
-def reverse_gradient(x: torch.Tensor, strength: torch.Tensor) -> torch.Tensor:
+def reverse_gradient(x: torch.Tensor, strength: torch.Tensor | float = 1.0) -> torch.Tensor:
     """Identity forward; the gradient comes back times `-strength` (a tensor, so a compiled model stays compiled)."""
-    return _Reverse.apply(x, strength)
+    return _Reverse.apply(x, torch.as_tensor(strength, dtype=x.dtype, device=x.device))
 
 
 class _GroupLinear(nn.Module):

@@ -15,6 +15,11 @@ def all_equal(weights: torch.Tensor) -> bool:
     return weights.stride(0) == 0
 
 
+def row_weights(x: torch.Tensor, weights: torch.Tensor | None = None) -> torch.Tensor:
+    """(n,) what each row of (n, …) counts: the weights that are given, or a 1 that is expanded."""
+    return x.new_ones(()).expand(len(x)) if weights is None else weights
+
+
 def shares(weights: torch.Tensor) -> torch.Tensor:
     """(n,) or (n, c) weights that sum to 1 in each column; a column of zeros stays zero."""
     weights = weights.detach()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import math
 import re
@@ -44,7 +45,7 @@ from .anchoring.distill import Distill
 from .anchoring.l2_sp import L2SP
 from .anchoring.lwf import LwF
 from .anchoring.rkd import RKD
-from .base import Objective, TeacherFacts
+from .base import LESSONS, Objective, TeacherFacts
 from .schedules import Schedule, describe_schedule, get_schedule
 from .self_training.bnm import BNM
 from .self_training.entropy import Entropy
@@ -109,9 +110,14 @@ class ObjectiveSpec:
     settings: dict[str, Any] = field(default_factory=dict)
     features: str = "head"
 
+    @property
+    def cls(self) -> type[Objective]:
+        """Its class."""
+        return REGISTRY[self.kind]
+
     def reads(self) -> dict[str, str]:
         """Argument of `forward` -> the input that it is given."""
-        return REGISTRY[self.kind].reads(self.settings)
+        return self.cls.reads(self.settings)
 
     @property
     def reads_target(self) -> bool:
@@ -124,9 +130,74 @@ class ObjectiveSpec:
         return f"{self.weight:g} x {self.kind} ({describe_schedule(self.schedule)}{extra})"
 
 
+def register_objective(name: str, cls: type[Objective]) -> type[Objective]:
+    """Makes an objective of your own known by a name, to `objectives`, the command line, the plan and the model card.
+
+    Args:
+        name: what it is called.
+        cls: a subclass of `Objective`; its `forward` names inputs from `INPUTS`.
+
+    Returns:
+        The class.
+
+    Raises:
+        TypeError: no subclass of `Objective`, or `forward` or `learn` asks for an input that there is not.
+        ValueError: the name is taken or cannot be one, or the default schedule is none.
+
+    Example:
+        >>> class MeanGap(Objective):
+        ...     def forward(self, source_features, target_features):
+        ...         return (source_features.mean(0) - target_features.mean(0)).square().sum()
+        >>> register_objective("mean_gap", MeanGap).__name__
+        'MeanGap'
+    """
+    _check_class(cls)
+    if not isinstance(name, str) or not name.isidentifier() or name == "task" or hasattr(nn.ModuleDict(), name):
+        raise ValueError(f"An objective cannot be called {name!r}: take letters, digits and _, and no name in use.")
+    if REGISTRY.get(name, cls) is not cls:
+        raise ValueError(
+            f"There is an objective {name!r} already ({REGISTRY[name].__qualname__}). Choose another name."
+        )
+    REGISTRY[name] = cls
+    return cls
+
+
+def _check_class(cls: Any) -> None:
+    if not (inspect.isclass(cls) and issubclass(cls, Objective)):
+        raise TypeError(f"{getattr(cls, '__qualname__', cls)!r} is no subclass of hftransfer.Objective.")
+    if cls.forward is Objective.__dict__.get("forward", nn.Module.forward):
+        raise TypeError(f"{cls.__qualname__} has no forward: let it name its inputs and return a scalar.")
+    cls.needs()
+    unknown = [lesson for lesson in cls.learns({}) if lesson not in LESSONS]
+    if unknown:
+        raise TypeError(f"{cls.__qualname__}.learn asks for {unknown[0]!r}; there is only {', '.join(LESSONS)}.")
+    get_schedule(cls.default_schedule)
+
+
+def _kind_of_class(cls: Any) -> str:
+    """The name in the registry of a class that a specification holds; one that has none goes by its module's."""
+    for name, known in REGISTRY.items():
+        if known is cls:
+            return name
+    _check_class(cls)
+    name = f"{cls.__module__}:{cls.__qualname__}"
+    REGISTRY[name] = cls  # one that was written anew, in a notebook, takes the place of the old one
+    return name
+
+
+def _imported(name: str, kind: str) -> type[Objective]:
+    """The class that `module:Class` names."""
+    module, _, attribute = kind.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"Objective {name!r}: kind={kind!r} cannot be imported: {error}") from error
+
+
 def parse_objectives(objectives: Mapping[str, Any] | str | None) -> list[ObjectiveSpec]:
     """Reads `{"mmd": 1.0}`, `{"cdan": {"weight": 0.5, "schedule": "linear", "hidden": 256}}` or the same as JSON or
-    YAML text; a name alone or a list of names weighs each 1. Two of a kind go under two names, each with `kind`.
+    YAML text; a name alone or a list of names weighs each 1. Two of a kind go under two names, each with `kind`. In
+    place of a kind's name there may be a subclass of `Objective`, or, as text, `module:Class`.
 
     Raises:
         ValueError: an unknown objective, setting or schedule (the nearest name is offered), a weight that is negative
@@ -149,13 +220,19 @@ def parse_objectives(objectives: Mapping[str, Any] | str | None) -> list[Objecti
 
 
 def _parse_one(name: str, value: Any) -> ObjectiveSpec:
+    if inspect.isclass(value):
+        value = {"kind": value}
     settings = _numbers(dict(value) if isinstance(value, Mapping) else {"weight": value})
     kind = settings.pop("kind", name)
+    if isinstance(kind, str) and ":" in kind and kind not in REGISTRY:
+        kind = _imported(name, kind)
+    if inspect.isclass(kind):
+        kind = _kind_of_class(kind)
     if not isinstance(kind, str) or kind not in REGISTRY:
         raise ValueError(f"There is no objective {kind!r}; there is {', '.join(REGISTRY)}.{nearest(kind, REGISTRY)}")
     if name in ("", "task") or "." in name or hasattr(nn.ModuleDict(), name):
         raise ValueError(f"An objective cannot be called {name!r}: the name is taken, empty or has a dot in it.")
-    cls = REGISTRY[kind]
+    cls: type[Objective] = REGISTRY[kind]
     weight, schedule = settings.pop("weight", 1.0), settings.pop("schedule", cls.default_schedule)
     if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not math.isfinite(weight) or weight < 0:
         raise ValueError(f"The weight of objective {name!r} must be a number of at least 0, not {weight!r}.")
@@ -185,14 +262,22 @@ def refuse_imports(objectives: Mapping[str, Any] | str | None) -> None:
         Traceback (most recent call last):
         ValueError: Objective 'constraint': function='rules:at_least_one' imports code that a config file or a ...
     """
-    for spec in parse_objectives(objectives):
-        for key in REGISTRY[spec.kind].imports:
+    read = read_setting("objectives", objectives)
+    for name, value in read.items() if isinstance(read, Mapping) else ():
+        kind = value.get("kind") if isinstance(value, Mapping) else None
+        if isinstance(kind, str) and ":" in kind:  # before it is imported
+            raise ValueError(_untrusted(str(name), "kind", kind, "class"))
+    for spec in parse_objectives(read):
+        for key in spec.cls.imports:
             if isinstance(spec.settings.get(key), str):
-                raise ValueError(
-                    f"Objective {spec.name!r}: {key}={spec.settings[key]!r} imports code that a config file or a "
-                    "command line names. If you have read it and trust it, say so with --trust_config_code; from "
-                    "Python, pass the function itself."
-                )
+                raise ValueError(_untrusted(spec.name, key, spec.settings[key], "function"))
+
+
+def _untrusted(name: str, key: str, value: str, what: str) -> str:
+    return (
+        f"Objective {name!r}: {key}={value!r} imports code that a config file or a command line names. If you have "
+        f"read it and trust it, say so with --trust_config_code; from Python, pass the {what} itself."
+    )
 
 
 def _check_features(name: str, cls: type[Objective], features: Any) -> None:
@@ -256,7 +341,7 @@ def build_objectives(
     for spec in specs:
         if spec.weight == 0:
             continue
-        cls = REGISTRY[spec.kind]
+        cls: Any = spec.cls
         width = feature_dim if isinstance(feature_dim, int) else feature_dim[spec.features]
         given: dict[str, Any] = {"feature_dim": width, "num_classes": num_classes, "num_sources": num_sources}
         given |= {"class_names": class_names or tuple(map(str, range(num_classes))), "task": task}

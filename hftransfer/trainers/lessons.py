@@ -9,7 +9,6 @@ import torch
 
 from ..data.pairing import PairedDataset
 from ..data.text import WORD_MASK
-from ..objectives.registry import REGISTRY
 from .pairs import positions_of
 
 MOST_ROWS, MOST_OF_A_STREAM = 4096, 1024  # labelled rows that are learned from before training
@@ -46,7 +45,7 @@ def learn_before_training(adapter: Any, prepared: Any, args: Any) -> None:
     """
     objectives, anchors, size = adapter.objectives, adapter.anchors, args.per_device_eval_batch_size
     specs = [spec for spec in args.objective_specs() if spec.name in objectives]
-    learners = {s.name: lessons for s in specs if (lessons := REGISTRY[s.kind].learns(s.settings))}
+    learners = {s.name: lessons for s in specs if (lessons := s.cls.learns(s.settings))}
     if not learners:
         return
     device = next(prepared.model.parameters()).device

@@ -36,7 +36,6 @@ from ..models.processing import fit_processing, longest_input
 from ..models.remote_code import drop_remote_code
 from ..models.scratch import fresh_model, fresh_processing
 from ..models.tap import Head, find_head, freeze_idle
-from ..objectives.registry import REGISTRY
 from .batch_norm import prepare_batch_norm
 from .config import AdaptationConfig
 from .readings import teacher_readings
@@ -388,7 +387,7 @@ def _by_name(sources: Mapping[str, Any], target: Any, evaluation: Mapping[str, A
 
 
 def _wants_two_views(args: AdaptationConfig) -> bool:
-    return any("target_view_features" in REGISTRY[spec.kind].needs() for spec in args.objective_specs())
+    return any("target_view_features" in spec.cls.needs() for spec in args.objective_specs())
 
 
 def _probe(encoded: Mapping[str, Any], collator: AdaptationCollator) -> dict[str, Any]:

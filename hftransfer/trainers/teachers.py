@@ -23,7 +23,7 @@ from ..models.structure import layers
 from ..models.tap import FeatureTap, Head, find_head
 from ..models.tokenizer_check import check_tokenizer
 from ..objectives.base import TeacherFacts
-from ..objectives.registry import REGISTRY, ObjectiveSpec
+from ..objectives.registry import ObjectiveSpec
 from .lessons import probe_rows
 from .start import StartMark, StartWeights, frozen_copy
 
@@ -171,7 +171,7 @@ def build_anchors(args: Any, prepared: Any, specs: Sequence[ObjectiveSpec]) -> A
         ValueError, FileNotFoundError: a teacher that is not there, or that cannot teach this run.
     """
     specs = [spec for spec in specs if spec.weight]
-    read = {spec.name: set(REGISTRY[spec.kind].reads(spec.settings).values()) for spec in specs}
+    read = {spec.name: set(spec.cls.reads(spec.settings).values()) for spec in specs}
     asked = set().union(*read.values())
     names = args.teacher_names()
     of_teacher = needs_of(specs) | lessons_of(specs)
@@ -188,7 +188,7 @@ def build_anchors(args: Any, prepared: Any, specs: Sequence[ObjectiveSpec]) -> A
     logits = any("logits" in need for need in of_teacher)
     places = {HEAD, *(spec.features for spec in specs)}
     comparing = [spec for spec in specs if "layer_pairs" in read[spec.name]]
-    depths = {s.name: REGISTRY[s.kind].depths(s.settings, len(layers(model)[1])) for s in comparing}
+    depths = {s.name: s.cls.depths(s.settings, len(layers(model)[1])) for s in comparing}
     made = []
     if of_teacher and not names:
         fresh = [n for n in getattr(model, "fresh_weights", ()) if n.startswith(_head_prefix(prepared.head))]
@@ -217,13 +217,13 @@ def build_anchors(args: Any, prepared: Any, specs: Sequence[ObjectiveSpec]) -> A
 
 def needs_of(specs: Iterable[ObjectiveSpec]) -> set[str]:
     """The inputs of objectives that a teacher makes."""
-    needs = {need for spec in specs for need in REGISTRY[spec.kind].reads(spec.settings).values()}
+    needs = {need for spec in specs for need in spec.cls.reads(spec.settings).values()}
     return {need for need in needs if need.startswith(OF_TEACHER)}
 
 
 def lessons_of(specs: Iterable[ObjectiveSpec]) -> set[str]:
     """What objectives learn from a teacher before training."""
-    lessons = {lesson for spec in specs for lesson in REGISTRY[spec.kind].learns(spec.settings)}
+    lessons = {lesson for spec in specs for lesson in spec.cls.learns(spec.settings)}
     return {lesson for lesson in lessons if lesson.startswith(OF_TEACHER)}
 
 

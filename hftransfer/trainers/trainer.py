@@ -19,7 +19,7 @@ from ..data.text import WORD_MASK
 from ..messages import nearest
 from ..models.batch_norm import average_statistics
 from ..models.blocks import split
-from ..objectives.registry import REGISTRY, ObjectiveSpec, build_objectives
+from ..objectives.registry import ObjectiveSpec, build_objectives
 from ..stages import stage
 from .adapter import DomainAdapter
 from .batch_check import called, check_batch, check_collator, check_reached
@@ -384,7 +384,7 @@ def _check_task(specs: list[ObjectiveSpec], space: LabelSpace) -> None:
     """Raises a `ValueError` for objectives that read classes where rows have none, or several."""
     reading = []
     for spec in specs:
-        cls = REGISTRY[spec.kind]
+        cls = spec.cls
         needs = [*spec.reads().values(), *cls.learns(spec.settings)]
         able = cls.several_labels and space.task == "multi-label-classification"
         if spec.weight and not able and any(CLASSES.search(need) for need in needs):

@@ -6,11 +6,12 @@ import math
 
 import pytest
 import torch
-from cases import LEAST
+from cases import LEAST, asked, batch, make
 from torch import nn
 
-from hftransfer.objectives import REGISTRY, Objective, build_objectives, parse_objectives
+from hftransfer.objectives import REGISTRY, Objective, build_objectives, parse_objectives, register_objective
 from hftransfer.objectives.base import INPUTS, Range
+from hftransfer.objectives.registry import refuse_imports
 from hftransfer.objectives.schedules import GENTLE
 
 CDAN = {"cdan": {"weight": 0.5, "schedule": "linear", "hidden": 64}}
@@ -176,3 +177,98 @@ def test_where_a_sweep_may_look_is_where_the_objective_lets_it(kind):
         if name != "weight":
             default = REGISTRY[kind].settings()[name].default
             assert where.low <= default <= where.high if isinstance(where, Range) else default in where
+
+
+# ---- objectives of one's own
+
+
+class MeanGap(Objective):
+    """Squared distance of the means."""
+
+    def __init__(self, scale: float = 1.0):
+        super().__init__()
+        self.scale = scale
+
+    def forward(self, source_features, target_features):
+        return self.scale * (source_features.mean(0) - target_features.mean(0)).square().sum()
+
+
+@pytest.fixture
+def registry(monkeypatch):
+    """What a test registers is gone after it."""
+    before = dict(REGISTRY)
+    yield REGISTRY
+    REGISTRY.clear()
+    REGISTRY.update(before)
+
+
+def test_an_objective_is_registered_under_a_name(registry):
+    assert register_objective("mean_gap", MeanGap) is MeanGap
+    assert register_objective("mean_gap", MeanGap) is MeanGap  # again: a cell of a notebook that runs twice
+    (spec,) = parse_objectives({"mean_gap": {"weight": 0.5, "scale": 2.0}})
+    assert (spec.kind, spec.cls, spec.settings) == ("mean_gap", MeanGap, {"scale": 2.0})
+    modules, _ = build_objectives([spec], feature_dim=2, num_classes=3)
+    assert modules["mean_gap"](torch.ones(2, 2), torch.zeros(3, 2)).item() == 4.0
+
+
+@pytest.mark.parametrize("value", [MeanGap, {"kind": MeanGap}, {"kind": f"{__name__}:MeanGap"}])
+def test_a_class_stands_in_place_of_a_kind(registry, value):
+    (spec,) = parse_objectives({"mine": value})
+    assert (spec.name, spec.weight) == ("mine", 1.0)
+    assert spec.cls.__qualname__ == "MeanGap"
+    with pytest.raises(ValueError, match="no setting 'scael'.*Did you mean 'scale'"):
+        parse_objectives({"mine": {"kind": MeanGap, "scael": 1}})
+
+
+def _of(**members):
+    return type("Odd", (Objective,), members)
+
+
+@pytest.mark.parametrize(
+    ("name", "cls", "error", "said"),
+    [
+        ("mmd", MeanGap, ValueError, "objective 'mmd' already"),
+        ("task", MeanGap, ValueError, "cannot be called 'task'"),
+        ("mean gap", MeanGap, ValueError, "cannot be called 'mean gap'"),
+        ("keys", MeanGap, ValueError, "cannot be called 'keys'"),
+        ("odd", nn.Linear, TypeError, "'Linear' is no subclass of hftransfer.Objective"),
+        ("odd", MeanGap(), TypeError, "no subclass"),
+        ("odd", _of(), TypeError, "Odd has no forward"),
+        ("odd", _of(forward=lambda self, sauce: 0), TypeError, "asks for 'sauce'"),
+        (
+            "odd",
+            _of(forward=lambda self, logits: 0, learn=lambda self, tables: 0),
+            TypeError,
+            "learn asks for 'tables'",
+        ),
+        ("odd", _of(forward=lambda self, logits: 0, default_schedule="linaer"), ValueError, "'linaer'"),
+    ],
+)
+def test_what_cannot_be_registered(registry, name, cls, error, said):
+    with pytest.raises(error, match=said):
+        register_objective(name, cls)
+    assert "odd" not in REGISTRY
+
+
+@pytest.mark.parametrize("kind", ["no_such_module:Loss", "math:Loss", "math:"])
+def test_a_class_that_cannot_be_imported(kind):
+    with pytest.raises(ValueError, match=f"kind='{kind}' cannot be imported"):
+        parse_objectives({"mine": {"kind": kind}})
+
+
+def test_a_file_imports_a_class_only_when_it_is_trusted():
+    for text in ('{"mine": {"kind": "no_such_module:Loss"}}', "mine: {kind: 'no_such_module:Loss'}"):
+        with pytest.raises(ValueError, match="kind='no_such_module:Loss' imports code.*--trust_config_code"):
+            refuse_imports(text)
+
+
+@pytest.mark.parametrize("name", REGISTRY)
+def test_a_method_works_without_weights_and_strength(name):
+    """What a run adds has a default: without it all rows count 1, at full strength."""
+    inputs = batch()
+    values = []
+    for left_out in ((), ("source_weights", "strength")):
+        objective = make(name)
+        given = asked(objective, {**inputs, "strength": torch.tensor(1.0)})
+        values.append(objective(**{k: v for k, v in given.items() if k not in left_out}))
+    torch.testing.assert_close(*values)

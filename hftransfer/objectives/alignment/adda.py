@@ -9,6 +9,7 @@ import torch
 from ..adversarial import SEARCH, Discriminator, domain_loss, normalized, reverse_gradient
 from ..anchoring.old_head import only_one
 from ..base import Objective, TeacherFacts
+from ..moments import row_weights
 from ..schedules import GENTLE
 
 
@@ -56,9 +57,10 @@ class ADDA(Objective):
         self,
         teacher_source_features: list[torch.Tensor],
         target_features: torch.Tensor,
-        source_weights: torch.Tensor,
-        strength: torch.Tensor,
+        source_weights: torch.Tensor | None = None,
+        strength: torch.Tensor | float = 1.0,
     ) -> torch.Tensor:
+        source_weights = row_weights(teacher_source_features[0], source_weights)
         source = self.discriminator(teacher_source_features[0])
         target = self.discriminator(reverse_gradient(target_features, strength))
         return domain_loss(source, target, normalized(source_weights))

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 import torch
 
 from ..base import Objective, Range, check_peer, is_positive
-from ..moments import mean
+from ..moments import mean, row_weights
 from ..schedules import GENTLE
 
 
@@ -43,8 +43,9 @@ class AFN(Objective):
         self.delta, self.peer = delta, peer
 
     def forward(
-        self, source_features: torch.Tensor, target_features: torch.Tensor, source_weights: torch.Tensor
+        self, source_features: torch.Tensor, target_features: torch.Tensor, source_weights: torch.Tensor | None = None
     ) -> torch.Tensor:
+        source_weights = row_weights(source_features, source_weights)
         value = mean(self._step(source_features), source_weights) + mean(self._step(target_features))
         return value if self.peer == "tllib" else value / 2
 

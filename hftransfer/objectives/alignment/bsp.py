@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import torch
 
 from ..base import Objective, Range, check_count
-from ..moments import all_equal
+from ..moments import all_equal, row_weights
 from ..spectral import largest_squares
 
 PAPER: dict[str, Any] = {"name": "warm_start", "peak": 1e-4}  # squares of features are large: the paper's weight
@@ -44,8 +44,8 @@ class BSP(Objective):
         self.k = k
 
     def forward(
-        self, source_features: torch.Tensor, target_features: torch.Tensor, source_weights: torch.Tensor
+        self, source_features: torch.Tensor, target_features: torch.Tensor, source_weights: torch.Tensor | None = None
     ) -> torch.Tensor:
-        x, w = source_features, source_weights.detach()
+        x, w = source_features, row_weights(source_features, source_weights).detach()
         weighted = x if all_equal(w) else x * w.sqrt().unsqueeze(1)
         return largest_squares(weighted, self.k) + largest_squares(target_features, self.k)

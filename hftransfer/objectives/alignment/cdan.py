@@ -9,6 +9,7 @@ import torch
 
 from ..adversarial import SEARCH, Discriminator, domain_loss, normalized, reverse_gradient, weighted_mean
 from ..base import Objective, check_count, check_peer
+from ..moments import row_weights
 from ..schedules import GENTLE
 
 MAX_PRODUCT = 4096  # above this many entries the outer product is replaced by random projections (the paper's rule)
@@ -71,9 +72,10 @@ class CDAN(Objective):
         target_features: torch.Tensor,
         source_logits: torch.Tensor,
         target_logits: torch.Tensor,
-        source_weights: torch.Tensor,
-        strength: torch.Tensor,
+        source_weights: torch.Tensor | None = None,
+        strength: torch.Tensor | float = 1.0,
     ) -> torch.Tensor:
+        source_weights = row_weights(source_features, source_weights)
         n, m = len(source_features), len(target_features)
         g = torch.cat([source_logits, target_logits]).detach().softmax(-1)
         f = reverse_gradient(torch.cat([source_features, target_features]), strength)

@@ -6,7 +6,7 @@ import torch
 
 from ..adversarial import SEARCH, Discriminator, domain_loss, normalized, reverse_gradient
 from ..base import Objective
-from ..moments import members
+from ..moments import members, row_weights
 from ..schedules import GENTLE
 
 
@@ -50,9 +50,10 @@ class CDANN(Objective):
         target_features: torch.Tensor,
         source_labels: torch.Tensor,
         target_logits: torch.Tensor,
-        source_weights: torch.Tensor,
-        strength: torch.Tensor,
+        source_weights: torch.Tensor | None = None,
+        strength: torch.Tensor | float = 1.0,
     ) -> torch.Tensor:
+        source_weights = row_weights(source_features, source_weights)
         both = torch.cat([source_features, target_features])
         logits = self.discriminators(reverse_gradient(both, strength))
         source, target = logits.split([len(source_features), len(target_features)])

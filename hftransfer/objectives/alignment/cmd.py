@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 import torch
 
 from ..base import Objective, Range, check_count
-from ..moments import gap, mean, rounding
+from ..moments import gap, mean, rounding, row_weights
 from ..schedules import GENTLER
 
 
@@ -48,8 +48,9 @@ class CMD(Objective):
         self.moments, self.interval = moments, interval
 
     def forward(
-        self, source_features: torch.Tensor, target_features: torch.Tensor, source_weights: torch.Tensor
+        self, source_features: torch.Tensor, target_features: torch.Tensor, source_weights: torch.Tensor | None = None
     ) -> torch.Tensor:
+        source_weights = row_weights(source_features, source_weights)
         x, y = source_features, target_features
         if self.interval == "tanh":
             x, y = x.tanh(), y.tanh()

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 import torch
 
 from ..base import Objective, Range, check_peer, is_positive
-from ..moments import covariance_gap, mean
+from ..moments import covariance_gap, mean, row_weights
 from ..schedules import GENTLE
 
 
@@ -45,8 +45,9 @@ class CORAL(Objective):
         self.mean_weight = 1.0 if peer == "tllib" else float(mean_weight)
 
     def forward(
-        self, source_features: torch.Tensor, target_features: torch.Tensor, source_weights: torch.Tensor
+        self, source_features: torch.Tensor, target_features: torch.Tensor, source_weights: torch.Tensor | None = None
     ) -> torch.Tensor:
+        source_weights = row_weights(source_features, source_weights)
         x, y = source_features, target_features
         value = self.covariance_weight / x.shape[1] ** 2 * covariance_gap(x, y, source_weights)
         if self.mean_weight:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from ..adversarial import SEARCH, Discriminator, domain_loss, normalized, reverse_gradient
 from ..base import Objective
-from ..moments import members, shares
+from ..moments import members, row_weights, shares
 from ..schedules import GENTLE
 
 
@@ -64,15 +64,18 @@ class DANN(Objective):
         self,
         source_features: torch.Tensor,
         target_features: torch.Tensor,
-        source_weights: torch.Tensor,
-        source_domains: torch.Tensor,
-        strength: torch.Tensor,
+        source_weights: torch.Tensor | None = None,
+        source_domains: torch.Tensor | None = None,
+        strength: torch.Tensor | float = 1.0,
     ) -> torch.Tensor:
+        source_weights = row_weights(source_features, source_weights)
         n, m = len(source_features), len(target_features)
         logits = self.discriminator(reverse_gradient(torch.cat([source_features, target_features]), strength))
         if self.sources == "joint":
             source, target = logits.split([n, m])
             return domain_loss(source, target, normalized(source_weights))
+        if source_domains is None:
+            raise ValueError(f"dann with sources={self.sources!r} needs source_domains: which source each row is of.")
         domains = torch.cat([source_domains, source_domains.new_full((m,), self.num_sources)])
         weights = torch.cat([source_weights, source_weights.new_ones(m)])
         share = shares(members(domains, self.num_sources + 1) * weights.unsqueeze(1))  # a domain's rows share 1

@@ -11,7 +11,7 @@ import torch
 from ...extras import install_hint
 from ..base import Objective, Range, is_positive
 from ..kernels import squared_distances, squared_norms
-from ..moments import centred, shares
+from ..moments import centred, row_weights, shares
 from ..schedules import GENTLE
 
 PIVOTS = 1_000_000  # of the exact solver; POT's own limit is reached by batches of a few thousand rows
@@ -71,8 +71,9 @@ class DeepJDOT(Objective):
         target_features: torch.Tensor,
         source_labels: torch.Tensor,
         target_logits: torch.Tensor,
-        source_weights: torch.Tensor,
+        source_weights: torch.Tensor | None = None,
     ) -> torch.Tensor:
+        source_weights = row_weights(source_features, source_weights)
         x, y = centred(source_features, target_features)
         distances = squared_distances(x, y, squared_norms(x), squared_norms(y))
         surprise = -target_logits.log_softmax(-1).T[source_labels.clamp_min(0)]  # (n, m)

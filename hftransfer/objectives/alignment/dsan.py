@@ -8,7 +8,7 @@ import torch
 
 from ..base import Objective, check_count
 from ..kernels import SEARCH, Bandwidth, check_bandwidth, check_estimator, clouds, discrepancy, grams, kernel_widths
-from ..moments import members
+from ..moments import members, row_weights
 from ..schedules import GENTLE
 
 
@@ -62,8 +62,9 @@ class DSAN(Objective):
         target_features: torch.Tensor,
         source_labels: torch.Tensor,
         target_logits: torch.Tensor,
-        source_weights: torch.Tensor,
+        source_weights: torch.Tensor | None = None,
     ) -> torch.Tensor:
+        source_weights = row_weights(source_features, source_weights)
         biased = self.estimator == "biased"
         c = clouds(source_features, target_features, source_weights)
         kernels = grams(c, kernel_widths(c, self.bandwidth, self.kernels))

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 
 from ..adversarial import SEARCH, Discriminator, domain_loss, normalized, reverse_gradient
 from ..base import Objective
+from ..moments import row_weights
 from ..schedules import GENTLE
 
 
@@ -49,9 +50,10 @@ class IWAN(Objective):
         self,
         source_features: torch.Tensor,
         target_features: torch.Tensor,
-        source_weights: torch.Tensor,
-        strength: torch.Tensor,
+        source_weights: torch.Tensor | None = None,
+        strength: torch.Tensor | float = 1.0,
     ) -> torch.Tensor:
+        source_weights = row_weights(source_features, source_weights)
         both, rows = torch.cat([source_features, target_features]), [len(source_features), len(target_features)]
         source, target = self.weigher(both.detach()).split(rows)
         first = domain_loss(source, target, normalized(source_weights))

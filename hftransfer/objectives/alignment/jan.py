@@ -17,6 +17,7 @@ from ..kernels import (
     grams,
     kernel_widths,
 )
+from ..moments import row_weights
 from ..schedules import GENTLE
 
 TLLIB_WIDTH = 2 * 0.92**2
@@ -74,8 +75,9 @@ class JAN(Objective):
         target_features: torch.Tensor,
         source_logits: torch.Tensor,
         target_logits: torch.Tensor,
-        source_weights: torch.Tensor,
+        source_weights: torch.Tensor | None = None,
     ) -> torch.Tensor:
+        source_weights = row_weights(source_features, source_weights)
         tllib = self.peer == "tllib"
         f = clouds(source_features, target_features, source_weights)
         g = clouds(source_logits.softmax(-1), target_logits.softmax(-1), source_weights)

@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 
 from ..base import Objective, Range, check_count
-from ..moments import gap, members, rounding, shares
+from ..moments import gap, members, rounding, row_weights, shares
 from ..schedules import GENTLE
 
 
@@ -49,8 +49,9 @@ class M3SDA(Objective):
         source_features: torch.Tensor,
         target_features: torch.Tensor,
         source_domains: torch.Tensor,
-        source_weights: torch.Tensor,
+        source_weights: torch.Tensor | None = None,
     ) -> torch.Tensor:
+        source_weights = row_weights(source_features, source_weights)
         x, y = source_features, target_features
         weights = members(source_domains, self.num_sources) * source_weights.detach().unsqueeze(1)
         present, share = weights.sum(0) > 0, shares(weights)

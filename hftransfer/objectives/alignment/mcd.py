@@ -6,6 +6,7 @@ import torch
 
 from ..adversarial import SEARCH, Discriminator, label_loss, reverse_gradient
 from ..base import Objective
+from ..moments import row_weights
 from ..schedules import GENTLER
 
 
@@ -48,9 +49,10 @@ class MCD(Objective):
         source_features: torch.Tensor,
         target_features: torch.Tensor,
         source_labels: torch.Tensor,
-        source_weights: torch.Tensor,
-        strength: torch.Tensor,
+        source_weights: torch.Tensor | None = None,
+        strength: torch.Tensor | float = 1.0,
     ) -> torch.Tensor:
+        source_weights = row_weights(source_features, source_weights)
         # The encoder helps with the labels (reversed twice) and works against the discrepancy, both times `strength`.
         s, t = reverse_gradient(source_features, -strength), reverse_gradient(target_features, strength)
         learnt = [label_loss(head(s), source_labels, source_weights) for head in (self.first, self.second)]

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 
 from ..adversarial import SEARCH, Discriminator, reverse_gradient, weighted_mean
 from ..base import Objective, Range, check_count, check_peer, is_positive
+from ..moments import row_weights
 from ..schedules import GENTLER
 
 SHIFT = 1e-6  # TLlib's, inside its logarithm
@@ -65,9 +66,10 @@ class MDD(Objective):
         target_features: torch.Tensor,
         source_logits: torch.Tensor,
         target_logits: torch.Tensor,
-        source_weights: torch.Tensor,
-        strength: torch.Tensor,
+        source_weights: torch.Tensor | None = None,
+        strength: torch.Tensor | float = 1.0,
     ) -> torch.Tensor:
+        source_weights = row_weights(source_features, source_weights)
         both = torch.cat([source_features, target_features])
         source, target = self.head(reverse_gradient(both, strength)).split(
             [len(source_features), len(target_features)]

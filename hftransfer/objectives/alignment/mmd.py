@@ -19,6 +19,7 @@ from ..kernels import (
     kernel_widths,
     squared_distances,
 )
+from ..moments import row_weights
 from ..queue import FeatureQueue
 from ..schedules import GENTLE
 
@@ -91,7 +92,7 @@ class MMD(Objective):
         source_weights: torch.Tensor | None = None,
     ) -> torch.Tensor:
         x, y = source_features, target_features
-        weights = x.new_ones(len(x)) if source_weights is None else source_weights
+        weights = row_weights(x, source_weights)
         if self.source_queue is not None and self.target_queue is not None:
             old = self.source_queue.rows()[0]
             self.source_queue.push(torch.cat([x, weights.unsqueeze(1)], 1))

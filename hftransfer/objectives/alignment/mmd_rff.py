@@ -8,6 +8,7 @@ import torch
 
 from ..base import Objective, check_count
 from ..kernels import SEARCH, Bandwidth, check_bandwidth, check_estimator, clouds, kernel_widths, pair_mass
+from ..moments import row_weights
 from ..schedules import GENTLE
 
 
@@ -70,8 +71,9 @@ class MMDRFF(Objective):
         self.register_buffer("amplitude", amplitude, persistent=False)
 
     def forward(
-        self, source_features: torch.Tensor, target_features: torch.Tensor, source_weights: torch.Tensor
+        self, source_features: torch.Tensor, target_features: torch.Tensor, source_weights: torch.Tensor | None = None
     ) -> torch.Tensor:
+        source_weights = row_weights(source_features, source_weights)
         c = clouds(source_features, target_features, source_weights)
         scale = (2 / kernel_widths(c, self.bandwidth, self.kernels))[self.kernel].sqrt()
         ones = c.y.new_ones(len(c.y))

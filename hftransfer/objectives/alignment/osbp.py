@@ -7,6 +7,7 @@ import torch.nn.functional as F
 
 from ..adversarial import SEARCH, Discriminator, label_loss, reverse_gradient
 from ..base import Objective, Range
+from ..moments import row_weights
 from ..schedules import GENTLE
 
 
@@ -54,9 +55,10 @@ class OSBP(Objective):
         source_features: torch.Tensor,
         target_features: torch.Tensor,
         source_labels: torch.Tensor,
-        source_weights: torch.Tensor,
-        strength: torch.Tensor,
+        source_weights: torch.Tensor | None = None,
+        strength: torch.Tensor | float = 1.0,
     ) -> torch.Tensor:
+        source_weights = row_weights(source_features, source_weights)
         # The encoder helps with the labels (reversed twice) and works against the border, both times `strength`.
         s, t = reverse_gradient(source_features, -strength), reverse_gradient(target_features, strength)
         unknown = self._unknown(t)

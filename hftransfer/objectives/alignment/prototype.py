@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from ..base import Objective, Range, is_positive
 from ..contrast import nowhere
 from ..kernels import squared_distances, squared_norms
-from ..moments import mean, members, shares
+from ..moments import mean, members, row_weights, shares
 from ..predictions import check_threshold, pseudo_labels
 from ..schedules import GENTLE
 
@@ -99,8 +99,9 @@ class Prototype(Objective):
         target_features: torch.Tensor,
         source_labels: torch.Tensor,
         target_logits: torch.Tensor,
-        source_weights: torch.Tensor,
+        source_weights: torch.Tensor | None = None,
     ) -> torch.Tensor:
+        source_weights = row_weights(source_features, source_weights)
         pseudo, ones = pseudo_labels(target_logits, self.threshold), source_weights.new_ones(len(target_features))
         s = self._moved(SOURCE, source_features, source_labels, source_weights)
         t = self._moved(TARGET, target_features, pseudo, ones)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from ..base import Objective, Range, check_count, is_positive
 from ..contrast import contrast, nowhere
-from ..moments import mean, members, shares
+from ..moments import mean, members, row_weights, shares
 from ..predictions import check_threshold, pseudo_labels
 from ..queue import FeatureQueue
 from ..schedules import GENTLE
@@ -73,8 +73,9 @@ class SupCon(Objective):
         target_features: torch.Tensor,
         source_labels: torch.Tensor,
         target_logits: torch.Tensor,
-        source_weights: torch.Tensor,
+        source_weights: torch.Tensor | None = None,
     ) -> torch.Tensor:
+        source_weights = row_weights(source_features, source_weights)
         s, t = F.normalize(source_features, dim=-1), F.normalize(target_features, dim=-1)
         weights, ones = source_weights.detach(), t.new_ones(len(t))
         pseudo, classes = pseudo_labels(target_logits, self.threshold), target_logits.shape[1]

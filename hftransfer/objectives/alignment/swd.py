@@ -9,7 +9,7 @@ from torch.autograd.function import once_differentiable
 
 from ..base import Objective, Range, check_count
 from ..kernels import LEAST_MASS
-from ..moments import all_equal, center_of
+from ..moments import all_equal, center_of, row_weights
 from ..schedules import GENTLE
 
 
@@ -53,8 +53,9 @@ class SWD(Objective):
         self.count = 0  # the same number on the host, so that seeding needs no sync
 
     def forward(
-        self, source_features: torch.Tensor, target_features: torch.Tensor, source_weights: torch.Tensor
+        self, source_features: torch.Tensor, target_features: torch.Tensor, source_weights: torch.Tensor | None = None
     ) -> torch.Tensor:
+        source_weights = row_weights(source_features, source_weights)
         x, y = source_features, target_features
         pairs = len(x) == len(y) and all_equal(source_weights)
         directions = self._directions(x).T

@@ -6,6 +6,7 @@ import torch
 
 from ..adversarial import SEARCH, Discriminator, reverse_gradient, weighted_mean
 from ..base import Objective, Range, is_positive
+from ..moments import row_weights
 from ..schedules import GENTLER
 
 GOLDEN = 2654435769  # 2³² divided by the golden ratio: its multiples modulo 2³² fill the range evenly
@@ -57,9 +58,10 @@ class WDGRL(Objective):
         self,
         source_features: torch.Tensor,
         target_features: torch.Tensor,
-        source_weights: torch.Tensor,
-        strength: torch.Tensor,
+        source_weights: torch.Tensor | None = None,
+        strength: torch.Tensor | float = 1.0,
     ) -> torch.Tensor:
+        source_weights = row_weights(source_features, source_weights)
         both = torch.cat([source_features, target_features])
         source, target = self.critic(reverse_gradient(both, strength)).split(
             [len(source_features), len(target_features)]
