@@ -104,6 +104,17 @@ SEPARATED = {
     "no name at all": ("a.csv", ",\na,up\n", "line 1: the header names no column", "such as: text,label"),
     "no header": ("a.csv", "x,up\ny,down\nz,up\n", "line 1: this looks like a row", "Put names above the rows"),
     "no header in a tsv": ("a.tsv", "x\t1\ny\t0\nz\t1\n", "not like a header: '1' comes again", "Put names above"),
+    "no header over numbers": ("a.csv", "x,1\ny,2\n", "not like a header: '1' is a number", "Put names above"),
+    "a parquet file": ("a.csv", b"PAR1\x00\xff\xfe", "holds parquet, not csv", "Call it .parquet"),
+    "a gzip without its ending": ("a.csv", gzip.compress(b"text\na\n"), "holds gzip, not csv", "Unpack it."),
+    "a workbook called csv": ("a.csv", b"PK\3\4\x14\0\x06\0", "holds a zip or a workbook, not csv", "as .csv"),
+    "JSON lines called csv": ("a.csv", '{"text": "a"}\n{"text": "b"}\n', "holds JSON, not csv", "Call it .jsonl"),
+    "JSON called tsv": ("a.tsv", '[{"text": "a"}]', "holds JSON, not tsv", "Call it .json"),
+    "a page": ("a.csv", "<!DOCTYPE html>\n<html>", "holds a web page, not csv", "Download the file itself"),
+    "a page called json": ("a.json", "<html>404</html>", "holds a web page, not json", "Download the file itself"),
+    "a pointer": ("a.csv", "version https://git-lfs.github.com/spec/v1\noid", "a pointer of git-lfs", "git lfs pull"),
+    "an old workbook": ("a.csv", bytes.fromhex("d0cf11e0a1b11ae1"), "holds an old workbook, not csv", "as .csv"),
+    "a sqlite file": ("a.csv", b"SQLite format 3\0", "holds an SQLite data base, not csv", "as .csv"),
     "a header alone": ("a.csv", "text,label\n", "is empty", "it has a header but no rows"),
     "a header and blank lines": ("a.csv", "text,label\n\n \n\n", "is empty", "it has a header but no rows"),
     "a header alone in a tsv": ("a.TSV", "text\tlabel", "is empty", "it has a header but no rows"),
@@ -144,6 +155,8 @@ SEPARATED = {
     "our own column": ("a.csv", "text,__origin__\na,b\n", "a column is called '__origin__'", "Rename it"),
 }
 RECORDS = {
+    "a list with a comma too many": ("a.jsonl", '[\n{"text": "a"},\n]', "line 3 cannot be read as json", WANTED),
+    "an Arrow file": ("a.jsonl", b"ARROW1\0\0", "holds Arrow, not jsonl", "to_parquet"),
     "a line that is no JSON": (
         "a.jsonl",
         labelled("up", "down") + '{"text": "a", "label" "up"}\n',

@@ -108,12 +108,13 @@ def with_held_out(account: DomainAccount, splits: Mapping[str, Any]) -> DomainAc
 def count_classes(dataset: Any, column: str) -> dict[str, int]:
     """Classes with their counts, the commonest first; of names and whole numbers, not of scores or lists."""
     import pyarrow as pa
+    from datasets import Value
 
     if column not in dataset.column_names:
         return {}
     names = getattr(dataset.features[column], "names", None)
     kind = dataset.features[column]
-    if not names and (not hasattr(kind, "pa_type") or pa.types.is_floating(kind.pa_type)):
+    if not names and (not isinstance(kind, Value) or pa.types.is_floating(kind.pa_type)):
         return {}
     counts = Counter(dataset[column])
     if not names and 2 * len(counts) > len(dataset):  # texts or numbers rather than classes

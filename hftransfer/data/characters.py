@@ -13,10 +13,12 @@ from io import BytesIO, TextIOWrapper
 from typing import Any
 
 from ..messages import nearest
+from .contents import refuse_other_contents
 from .origins import Place
 
 # what a text file may be packed with
 OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+HEAD = 64  # bytes that tell kinds of files apart
 MARKS = {  # byte order marks, the longer ones first
     codecs.BOM_UTF32_LE: "utf-32",
     codecs.BOM_UTF32_BE: "utf-32",
@@ -44,11 +46,12 @@ class Characters:
         return self.content.decode(self.encoding)
 
 
-def read_characters(place: Place, encoding: str | None = None) -> Characters:
+def read_characters(place: Place, suffix: str, encoding: str | None = None) -> Characters:
     """Reads a text file. Without an encoding it is UTF-8, or what its byte order mark says; nothing is guessed.
 
     Args:
         place: of the file; one that ends in .gz, .bz2 or .xz is unpacked.
+        suffix: its ending without that, such as `.csv`.
         encoding: of the file, where it is another.
 
     Raises:
@@ -67,6 +70,7 @@ def read_characters(place: Place, encoding: str | None = None) -> Characters:
             f"{name} cannot be {'unpacked' if packing in OPENERS else 'read'} ({error})."
             + " Is it whole, and packed as its name says?" * (packing in OPENERS)
         ) from error
+    refuse_other_contents(content[:HEAD], place, suffix)
     if not content:
         raise ValueError(f"{name} is empty: it has no rows.")
     notes = []

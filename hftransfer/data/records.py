@@ -104,7 +104,7 @@ def _are_lines(characters: Characters, suffix: str, decode: Callable[[str], Any]
     try:
         value = decode(first)
     except (ValueError, RecursionError):
-        return suffix == ".jsonl" and not _is_json(characters, decode)
+        return suffix == ".jsonl" and not first.lstrip().startswith("[") and not _is_json(characters, decode)
     if more:
         return True
     if suffix == ".json" or not isinstance(value, dict):

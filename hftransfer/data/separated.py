@@ -15,12 +15,8 @@ from .origins import Place
 
 OWN = {".csv": ",", ".tsv": "\t"}
 SEPARATORS = (",", "\t", ";", "|")
+NUMBER = re.compile(r"[+-]?\d+([.,]\d+)?")
 LINE_END = re.compile("\r\n|\n|\r")
-QUOTING = (
-    "Texts that hold a separator, a quote or a line end go in double quotes, with quotes inside written twice "
-    '("so{0} ""this"" way"{0}up). Where that is hard, save the rows as jsonl, or separated by tabs as .tsv, which is '
-    "read without quoting."
-)
 
 
 @dataclass
@@ -189,7 +185,7 @@ def _check_widths(characters: Characters, found: Rows, place: Place) -> None:
     elif r"\"" in "".join(_raw(characters, start, found.ends[odd[0]])):
         message += r"A backslash does not escape a quote (\"). "
     if found.quoted:
-        raise ValueError(f"{message}{QUOTING.format(found.separator)}")
+        raise ValueError(f"{message}{_quoting(found.separator)}")
     raise ValueError(
         f"{message}It is read without quoting, so that a text holds no tab and no line end: replace them, or save it "
         "as .csv with quotes."
@@ -205,7 +201,7 @@ def _astray(characters: Characters, place: Place, separator: str, start: int, en
         until = f", up to line {end}," if end > start else ""
         what = f"a quoted field that starts in this row{until} goes on after its closing quote"
     also = r" A backslash does not escape a quote (\")." if r"\"" in raw else ""
-    return f"{place.line(start)}: {what}: {_short(raw.strip())}.{also} {QUOTING.format(separator)}"
+    return f"{place.line(start)}: {what}: {_short(raw.strip())}.{also} {_quoting(separator)}"
 
 
 def _refuse_swallowed(found: Rows, place: Place, label_column: str) -> None:
@@ -240,7 +236,7 @@ def _refuse_swallowed(found: Rows, place: Place, label_column: str) -> None:
                     raise ValueError(
                         f"{place.line(found.starts[i])}: a quoted field that starts in this row holds line "
                         f"{line + number}, which is like a row of its own ({_short(piece)}): is a quote "
-                        f"astray? {QUOTING.format(found.separator)}"
+                        f"astray? {_quoting(found.separator)}"
                     )
             line += len(pieces) - 1
 
@@ -274,10 +270,12 @@ def _named(found: Rows, place: Place) -> list[int]:
 def _refuse_headless(found: Rows, place: Place, kept: Sequence[int]) -> None:
     """Refuses a first line that is a row: what it holds comes again below."""
     for i in kept:
-        if any(row[i] == found.header[i] for row in found.rows):
+        again = any(row[i] == found.header[i] for row in found.rows)
+        if again or (NUMBER.fullmatch(found.header[i]) and all(NUMBER.fullmatch(row[i]) for row in found.rows)):
+            what = "comes again below" if again else "is a number, as all below"
             raise ValueError(
-                f"{place.line(1)}: this looks like a row and not like a header: {found.header[i]!r} comes again "
-                "below. Put names above the rows, such as: " + found.separator.join(["text", "label"])
+                f"{place.line(1)}: this looks like a row and not like a header: {found.header[i]!r} {what}. Put names "
+                "above the rows, such as: " + found.separator.join(["text", "label"])
             )
     found.notes.append(f"the first line taken as names: {_shown([found.header[i] for i in kept])}")
 
@@ -285,6 +283,16 @@ def _refuse_headless(found: Rows, place: Place, kept: Sequence[int]) -> None:
 def _raw(characters: Characters, start: int, end: int) -> list[str]:
     """Lines of the file, both ends included."""
     return list(islice(characters.lines(""), start - 1, end))
+
+
+def _quoting(separator: str) -> str:
+    """The remedy for fields that come apart."""
+    shown = "<tab>" if separator == "\t" else separator
+    return (
+        "Texts that hold a separator, a quote or a line end go in double quotes, with quotes inside written twice "
+        f'("so{shown} ""this"" way"{shown}up). Where that is hard, save the rows as jsonl, or separated by tabs as '
+        ".tsv, which is read without quoting."
+    )
 
 
 def _short(text: str, length: int = 60) -> str:

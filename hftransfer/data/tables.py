@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .characters import OPENERS, read_characters
+from .characters import HEAD, OPENERS, read_characters
+from .contents import refuse_other_contents
 from .origins import ORIGIN, Place, visible
 
 FORMATS = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
@@ -88,7 +89,7 @@ def read_table(
     lines: Sequence[int] | None
     if suffix == ".parquet":
         return _read_parquet(place, {label_column, *used})
-    characters = read_characters(place, encoding)
+    characters = read_characters(place, suffix, encoding)
     if suffix in (".csv", ".tsv"):
         from .separated import read_separated
 
@@ -143,6 +144,8 @@ def _read_parquet(place: Place, wanted: Collection[str]) -> TableRead:
     notes = []
     try:
         with pa.memory_map(str(place.path)) as file:
+            refuse_other_contents(file.read(HEAD), place, ".parquet")
+            file.seek(0)
             fingerprint = Hasher.hash_bytes([memoryview(file.read_buffer()), str(place).encode()])
             table = parquet.ParquetFile(file).read()
     except PermissionError as error:

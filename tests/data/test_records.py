@@ -9,6 +9,7 @@ import pytest
 from bad_tables import RECORDS, labelled, lines
 from datasets import Dataset, List, Value
 
+from hftransfer.data.loading import load_domain
 from hftransfer.data.origins import ORIGIN
 from hftransfer.data.tables import TableRead, read_table
 
@@ -110,6 +111,12 @@ def test_dicts_in_a_column_that_is_not_used_are_no_trouble(read):
         assert len(found.notes) == 1
         assert found.notes[0].startswith("'meta' holds ")
     assert columns(read("a.jsonl", lines({"text": "a", "meta": {}}, {"text": "b"})))["meta"] == ["{}", None]
+
+
+def test_lists_of_labels_come_through_the_door(tmp_path):
+    for labels in ([[0], [1]], [[[0], [1]], [[1]]], [["up", "new"], ["up"]]):
+        (tmp_path / "a.jsonl").write_text(labelled(*labels))
+        assert load_domain(str(tmp_path / "a.jsonl"), "source")["train"]["label"] == labels
 
 
 # ---- shapes

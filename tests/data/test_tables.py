@@ -9,6 +9,7 @@ import gzip
 import io
 import lzma
 import os
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -262,10 +263,8 @@ def test_packed_text_files_are_unpacked(read, ending, pack):
     assert found.notes == (f"unpacked ({ending[1:].lower()})",)
 
 
-def test_which_files_are_tables(tmp_path):
+def test_which_files_are_tables():
     for suffix in FORMATS:
-        from pathlib import Path
-
         assert table_format(Path(f"s[1]{suffix.upper()}")) == suffix
         assert table_format(Path(f"s{suffix}.gz")) == (None if suffix == ".parquet" else suffix)
     for name in ("a.txt", "a.csv.zip", "csv", ".gz", "a.gz", "a.csv.txt"):
@@ -340,10 +339,13 @@ def test_parquet_of_pandas_has_plain_types(tmp_path):
 
 def test_parquet_that_cannot_be_read(tmp_path):
     path = tmp_path / "a.parquet"
-    for content in (b"PAR0", b"", b"PAR1" + bytes(40)):
+    for content in (b"PAR0", b"", b"PAR1" + bytes(40), b"text,label\na,up\n"):
         path.write_bytes(content)
         with pytest.raises(ValueError, match=r"^source '.*a\.parquet' cannot be read as parquet: [^\n]*$"):
             read_table(path, "source")
+    path.write_bytes(gzip.compress(b""))
+    with pytest.raises(ValueError, match=r"a\.parquet' holds gzip, not parquet\. Unpack it"):
+        read_table(path, "source")
     pq.write_table(pa.table({"text": pa.array([], pa.string())}), path)
     with pytest.raises(ValueError, match=r"a\.parquet' is empty: it has no rows"):
         read_table(path, "source")
