@@ -6,6 +6,8 @@ from __future__ import annotations
 from functools import partial
 from inspect import isfunction
 
+import families
+import pictures
 import tiny
 import torch
 from bad_cases import trainer as usual
@@ -40,6 +42,14 @@ def headless_adapter():
 
 def adapter_on_the_head():
     return get_peft_model(tiny.bert(), LoraConfig(r=2, target_modules=["query", "classifier"]))
+
+
+def decoder():
+    return families.build("llama")
+
+
+def headless_decoder():
+    return get_peft_model(decoder(), LoraConfig(r=2, target_modules=["q_proj"]))
 
 
 def unsaved_embeddings():
@@ -79,6 +89,12 @@ def head_of(model):
 
 
 DANN = {"objectives": {"dann": 1.0}}
+IMAGES = {
+    "model": pictures.resnet,
+    "train_dataset": pictures.pictures(12),
+    "target_dataset": pictures.pictures(9, seed=1, labelled=False),
+    "processing_class": pictures.processor(),
+}
 OPTIMIZERS = {
     "an optimizer without the discriminator": (
         {"model": WHOLE, "optimizers": (AdamW(WHOLE.parameters()), None), "config": DANN},
@@ -153,6 +169,23 @@ MODELS = {
     "the head and one of another family": (
         {"peft_config": LoraConfig(r=2, modules_to_save=["classifier", "scroe"])},
         ValueError, "names 'scroe'", "its head is 'classifier'",
+    ),
+    "the head of an encoder in a decoder": (
+        {"model": decoder, "processing_class": families.tokenizer(),
+         "peft_config": LoraConfig(r=2, modules_to_save=["classifier"])},
+        ValueError, "modules_to_save names 'classifier'", "its head is 'score'",
+    ),
+    "a decoder's adapter without the head": (
+        {"model": headless_decoder, "processing_class": families.tokenizer()},
+        ValueError, "the head 'score' as it is", "modules_to_save=['score']",
+    ),
+    "an adapter of sequences on images": (
+        IMAGES | {"peft_config": LoraConfig(r=2, task_type="SEQ_CLS")},
+        ValueError, "task_type='SEQ_CLS' is not for ResNetForImageClassification", "Leave it out",
+    ),
+    "the head of a text model on images": (
+        IMAGES | {"peft_config": LoraConfig(r=2, modules_to_save=["score"])},
+        ValueError, "modules_to_save names 'score'", "its head is 'classifier.1'",
     ),
     "a pooler without the head": (
         {"peft_config": LoraConfig(**LORA, modules_to_save=["pooler"])},

@@ -11,11 +11,12 @@ from .adapters import is_peft
 from .structure import backbone_prefix
 from .tap import Head
 
-# Of a classifier's adapter, by the end of the class's name; of images PEFT knows none of its own.
+# Of a classifier's adapter, by the end of the class's name. PEFT has none for images, and that of sequences would wrap
+# some of their heads twice.
 TASK_TYPES = {
-    "ForSequenceClassification": ("SEQ_CLS",),
-    "ForTokenClassification": ("TOKEN_CLS",),
-    "ForImageClassification": ("SEQ_CLS",),
+    "ForSequenceClassification": "SEQ_CLS",
+    "ForTokenClassification": "TOKEN_CLS",
+    "ForImageClassification": "",
 }
 HEADS_BY_TYPE = {"SEQ_CLS": ("classifier", "score"), "TOKEN_CLS": ("classifier", "score")}  # PEFT adds them itself
 
@@ -57,11 +58,10 @@ def check_adapter_config(model: nn.Module, config: Any, head: Head) -> None:
         what = f"the class {config.__name__}" if isinstance(config, type) else type(config).__name__
         raise TypeError(f"peft_config must be a PEFT config such as LoraConfig(r=8), not {what}.")
     kind = _task_type(config)
-    right = next((types for end, types in TASK_TYPES.items() if type(model).__name__.endswith(end)), None)
-    if kind is not None and right is not None and kind not in right:
-        raise ValueError(
-            f"peft_config: task_type={kind!r} is not for {type(model).__name__}. Leave it out, or give {right[0]!r}."
-        )
+    right = next((right for end, right in TASK_TYPES.items() if type(model).__name__.endswith(end)), None)
+    if kind is not None and right is not None and kind != right:
+        other = f", or give {right!r}" if right else "; PEFT has none for images"
+        raise ValueError(f"peft_config: task_type={kind!r} is not for {type(model).__name__}. Leave it out{other}.")
     names = [name for name, _ in model.named_modules(remove_duplicate=False) if name]
     saved = getattr(config, "modules_to_save", None)
     for field, given in (("target_modules", getattr(config, "target_modules", None)), ("modules_to_save", saved)):

@@ -212,7 +212,7 @@ def test_objectives_learn_at_their_own_rate(freeze, tmp_path):
 def test_an_optimizer_of_the_users_is_left_alone(tmp_path):
     model = tiny.bert()
     own = torch.optim.SGD(model.parameters(), lr=0.5)
-    run = runs.trainer(tmp_path, model, objectives={"dann": 1.0}, optimizers=(own, None))
+    run = runs.trainer(tmp_path, model, optimizers=(own, None))
     run.train()
     assert len(own.param_groups) == 1
     assert own.param_groups[0]["initial_lr"] == 0.5
