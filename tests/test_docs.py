@@ -15,6 +15,7 @@ import runs
 import tiny
 import torch
 from datasets import Dataset
+from peft import LoraConfig
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertModel
 
 from hftransfer import AdaptationConfig, AdaptationTrainer, Objective, reveal_labels
@@ -196,12 +197,29 @@ MADE = {
         lambda _: train_on(tiny.domain(), freeze="block:enc.layer.1"),
         lambda _: train_on(tiny.domain(), model=families.build("albert"), unfreeze={"by": "epoch"}),
     ],
-    "python.md": [lambda _: train_on(tiny.domain(), model=BertModel(tiny.bert().config))],
+    "python.md": [
+        lambda _: train_on(tiny.domain(), model=BertModel(tiny.bert().config)),
+        without_the_discriminator,
+        lambda _: at_another_rank(),
+    ],
     "objectives/index.md": [
         lambda _: parse_objectives({"mdm": 1.0}),
         lambda _: parse_objectives({"mmd": {"kernel": 3}}),
     ],
 }
+
+
+def without_the_discriminator(folder):
+    model = tiny.bert()
+    optimizers = (torch.optim.AdamW(model.parameters()), None)
+    runs.trainer(folder / "run", model, objectives={"dann": 1.0}, optimizers=optimizers)
+
+
+def at_another_rank():
+    settings = {"max_steps": 1, "save_strategy": "steps", "save_steps": 1}
+    runs.trainer("runs/mine", peft_config=LoraConfig(r=8), **settings).train()
+    Path("runs/mine/checkpoint-1").rename("runs/mine/checkpoint-500")
+    runs.trainer("runs/mine", peft_config=LoraConfig(r=16), **settings).train(resume_from_checkpoint=True)
 
 
 def look_at(values, target=None, model=None, **settings):

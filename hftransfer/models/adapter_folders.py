@@ -41,12 +41,12 @@ def read_adapter(name: str, revision: str | None = None) -> dict[str, Any] | Non
     return json.loads(Path(found).read_text(encoding="utf-8"))
 
 
-def adapter_labels(name: str) -> list[str] | None:
+def adapter_labels(name: str) -> tuple[str, ...] | None:
     """The names of an adapter's labels in the order of its head, where its folder says them."""
     file = Path(name).expanduser() / LABELS_FILE
     if not file.is_file() or not (file.parent / ADAPTER).is_file():
         return None
-    return [str(label) for label in json.loads(file.read_text(encoding="utf-8"))]
+    return tuple(str(label) for label in json.loads(file.read_text(encoding="utf-8")))
 
 
 def write_labels(folder: Path, names: Sequence[str]) -> None:
@@ -102,9 +102,8 @@ def load_adapter(
             f"base_model_name_or_path in its {ADAPTER}."
         ) from error
     try:
-        return PeftModel.from_pretrained(
-            model, name, is_trainable=True, **({"revision": revision} if revision is not None else {})
-        )
+        options: dict[str, Any] = {} if revision is None else {"revision": revision}
+        return PeftModel.from_pretrained(model, name, is_trainable=True, **options)
     except RuntimeError as error:
         if "size mismatch" not in str(error):
             raise

@@ -207,6 +207,8 @@ class AdaptationConfig(TrainingArguments):
     )
 
     def __post_init__(self) -> None:
+        if self.resume_from_checkpoint is not None:
+            self.resume_from_checkpoint = read_resume(self.resume_from_checkpoint)  # type: ignore[assignment]
         check_inherited(self)
         schedule = self._check_schedule()
         read_fields(self)
@@ -218,8 +220,6 @@ class AdaptationConfig(TrainingArguments):
         if undecided and str(self.metric_for_best_model).endswith(LOWER_IS_BETTER):
             self.greater_is_better = False
         self._check()
-        if self.resume_from_checkpoint is not None:
-            self.resume_from_checkpoint = read_resume(self.resume_from_checkpoint)  # type: ignore[assignment]
         self.remove_unused_columns = False
         self.label_names = ["labels"]
         if self.unfreeze or self.lp_epochs:  # DDP waits for gradients of what does not move yet otherwise

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
         policy: PolicyReport
         source_names: tuple[str, ...]
         prepared: Prepared
-        merges_adapter: bool
+
+        @property
+        def merges_adapter(self) -> bool: ...
 
 else:
     Host = object

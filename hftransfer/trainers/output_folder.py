@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from .checkpoint_files import STEP, checkpoints, fault
 from .folder_marks import CARD, COMPARISON, RESULTS, foreign
@@ -88,7 +89,7 @@ def check_resumed_dir(path: str | os.PathLike[str], writes: Iterable[str] = WRIT
     _refuse(Path(path), foreign(Path(path), writes))
 
 
-def find_checkpoint(path: str | os.PathLike[str], resume: str | bool | os.PathLike[str]) -> str:
+def find_checkpoint(path: str | os.PathLike[str], resume: Any) -> str:
     """The checkpoint to go on from: `resume` itself, or the last one of the output folder when it is `True`.
 
     Args:

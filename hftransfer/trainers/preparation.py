@@ -139,7 +139,8 @@ def prepare(
             f"{type(model).__name__}."
         )
     model_names = loading.head_names(model) if isinstance(model, torch.nn.Module) else None
-    model_names = adapter_folders.adapter_labels(model) if isinstance(model, str) else model_names
+    if isinstance(model, str):
+        model_names = adapter_folders.adapter_labels(model)
     label = args.label_column
     labelled = {source_label(name): source for name, source in sources.items()}
     for where, source in labelled.items():

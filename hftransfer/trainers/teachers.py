@@ -248,7 +248,7 @@ def load_teacher(
     labels = loading.head_names(SimpleNamespace(config=config)) or tuple(
         f"LABEL_{i}" for i in range(config.num_labels)
     )
-    options = {"attn_implementation": "eager"} if attention else {}
+    options: dict[str, Any] = {"attn_implementation": "eager"} if attention else {}
     modality = prepared.encoder.modality
     teacher: Any = loading.load_model(name, task, labels, modality=modality, **options)
     fresh: Any = getattr(teacher, "fresh_weights", ())

@@ -144,7 +144,7 @@ def test_an_adapters_folder_goes_on_training(adapter, tmp_path):
     run.save_model()
     again = PeftModel.from_pretrained(run.model.model.get_base_model(), tmp_path)
     assert again is not None
-    assert adapter_labels(str(tmp_path)) == list(tiny.LABELS)
+    assert adapter_labels(str(tmp_path)) == tiny.LABELS
 
 
 def test_it_resumes_bit_for_bit(adapter, tmp_path):
