@@ -199,7 +199,7 @@ MADE = {
     ],
     "python.md": [
         lambda _: train_on(tiny.domain(), model=BertModel(tiny.bert().config)),
-        without_the_discriminator,
+        lambda folder: without_the_discriminator(folder),  # defined below
         lambda _: at_another_rank(),
     ],
     "objectives/index.md": [
