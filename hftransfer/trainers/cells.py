@@ -22,8 +22,9 @@ from ..data.pairing import PairedBatchSampler, PairedDataset
 from ..objectives.registry import build_objectives
 from ..reporting.benchmark import CONTROL, ORACLE
 from .config import AdaptationConfig
+from .metrics import metrics_for
 from .preparation import Prepared, prepare
-from .selecting import check_measure, check_selection
+from .selecting import check_evaluation, check_selection
 from .trainer import AdaptationTrainer
 
 SPLIT_SEED = 0  # what is held out of a source is the same for all cells
@@ -105,8 +106,9 @@ class CellCheck:
             self.found[shift, policy] = _try(settings, config)
         found = self.found[shift, policy]
         build_objectives(config.objective_specs(), found.width, len(found.space.names), len(found.train))
-        check_selection(config, found.validation, found.train)
-        check_measure(config, found.space, found.validation)
+        measures = metrics_for(found.space.task, found.space.names).measures()
+        check_evaluation(config, found.validation or None)
+        check_selection(config, found.space, found.validation, tuple(found.train), measures)
         if settings["role"] == ORACLE and not found.labelled:
             raise ValueError(
                 f"target_trained needs target rows with labels, and the train split of {settings['target']!r} has no "

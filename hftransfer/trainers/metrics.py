@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from transformers import EvalPrediction
 
 IGNORE = -100
+SOFTMAX = ("sequence-classification", "token-classification")  # tasks whose logits are of one class of several
 LABEL_FREE = ("entropy", "diversity", "information")
 
 
@@ -54,25 +55,73 @@ def regression_metrics(predictions: np.ndarray, references: np.ndarray) -> dict[
     }
 
 
-def metrics_for(task: str, names: Sequence[str]) -> Callable[[EvalPrediction], dict[str, float]]:
+def metrics_for(task: str, names: Sequence[str]) -> TaskMetrics:
     """The `compute_metrics` of a task."""
-    if task != "regression":
-        # Now, before seeds are set: what this import brings along draws from Python's random state, which would make
-        # a resumed run, in another process, draw once more than one that was left alone.
-        import sklearn.metrics  # noqa: F401
+    return TaskMetrics(task, names)
 
-    def compute(prediction: EvalPrediction) -> dict[str, float]:
-        logits, labels = _logits(prediction.predictions), np.asarray(prediction.label_ids)
-        if task == "regression":
-            return regression_metrics(logits, labels)
-        if task == "multi-label-classification":
-            return classification_metrics((logits > 0).astype(int), labels.astype(int), names, multilabel=True)
-        known = labels != IGNORE
-        if not known.any():
+
+class TaskMetrics:
+    """The `compute_metrics` of a task, of a whole set or batch by batch.
+
+    It takes what any of the settings makes of predictions: arrays, lists of one array a batch
+    (`eval_do_concat_batches=False`), class ids instead of logits (`preprocess_logits_for_metrics`), or one batch at a
+    time (`batch_eval_metrics`), of which it keeps class ids and sums, not logits.
+
+    Args:
+        task: one of `hftransfer.data.labels.TASKS`.
+        names: label names in id order.
+
+    Example:
+        >>> compute = TaskMetrics("sequence-classification", ["no", "yes"])
+        >>> compute(EvalPrediction(np.array([[2.0, 1.0], [0.0, 1.0]]), np.array([0, 0])))["accuracy"]
+        0.5
+    """
+
+    def __init__(self, task: str, names: Sequence[str]):
+        if task != "regression":
+            # Now, before seeds are set: what this import brings along draws from Python's random state, which would
+            # make a resumed run, in another process, draw once more than one that was left alone.
+            import sklearn.metrics  # noqa: F401
+
+        self.task, self.names = task, tuple(names)
+        self.label_free: dict[str, float] = {}  # of the batches that `compute_result` closed
+        self._batches: list[tuple[np.ndarray, np.ndarray]] = []
+        self._spread: Spread | None = None
+
+    def __call__(self, prediction: EvalPrediction, compute_result: bool | None = None) -> dict[str, float]:
+        predictions, labels = _arrays(prediction.predictions), _arrays(prediction.label_ids)
+        if self.task in ("regression", "multi-label-classification"):
+            chosen, wanted = np.concatenate(predictions), np.concatenate(labels)
+        else:
+            ids = [p if p.ndim == y.ndim else p.argmax(-1) for p, y in zip(predictions, labels, strict=True)]
+            kept = [y != IGNORE for y in labels]
+            chosen = np.concatenate([p[k] for p, k in zip(ids, kept, strict=True)])
+            wanted = np.concatenate([y[k] for y, k in zip(labels, kept, strict=True)])
+        if compute_result is None:
+            return self._compute(chosen, wanted) if len(wanted) else {}
+        if self.task in SOFTMAX and predictions[0].ndim > labels[0].ndim:
+            self._spread = self._spread or Spread()
+            for logits in predictions:
+                self._spread.add(logits)
+        self._batches.append((chosen, wanted))
+        if not compute_result:
             return {}
-        return classification_metrics(logits.argmax(-1)[known], labels[known], names)
+        every = [np.concatenate(side) for side in zip(*self._batches, strict=True)]
+        self.label_free = self._spread.values() if self._spread is not None else {}
+        self._batches, self._spread = [], None
+        return self._compute(every[0], every[1]) if len(every[1]) else {}
 
-    return compute
+    def _compute(self, chosen: np.ndarray, wanted: np.ndarray) -> dict[str, float]:
+        if self.task == "regression":
+            return regression_metrics(chosen, wanted)
+        if self.task == "multi-label-classification":
+            return classification_metrics((chosen > 0).astype(int), wanted.astype(int), self.names, multilabel=True)
+        return classification_metrics(chosen, wanted, self.names)
+
+    def measures(self) -> list[str]:
+        """Names of the metrics that it computes."""
+        rows = np.zeros((1, len(self.names))) if self.task == "multi-label-classification" else np.zeros(1, int)
+        return list(self._compute(rows, rows))
 
 
 def without_nothing(loss: Any, labels: Any) -> Any:
@@ -89,18 +138,55 @@ def label_free_metrics(task: str, logits: Any) -> dict[str, float]:
     `entropy`: mean H(p), in nats. `diversity`: H(mean p) / log K, near 0 when one class takes all. `information`:
     H(mean p) - mean H(p), higher is better. Nothing for regression and multi-label.
     """
-    if task in ("regression", "multi-label-classification"):
+    if task not in SOFTMAX:
         return {}
-    z = _logits(logits).astype(np.float64)
-    z = z.reshape(-1, z.shape[-1])
-    z = z[~np.all(z == IGNORE, axis=1)]  # padding of gathered tagging batches
-    p = np.exp(z - z.max(1, keepdims=True))
-    p /= p.sum(1, keepdims=True)
-    entropy = float(-(p * np.log(np.clip(p, 1e-12, None))).sum(1).mean())
-    mean = p.mean(0)
-    marginal = float(-(mean * np.log(np.clip(mean, 1e-12, None))).sum())
-    return {"entropy": entropy, "diversity": float(marginal / np.log(p.shape[1])), "information": marginal - entropy}
+    spread = Spread()
+    for batch in _arrays(logits):
+        spread.add(batch)
+    return spread.values()
 
 
-def _logits(predictions: Any) -> np.ndarray:
-    return np.asarray(predictions[0] if isinstance(predictions, tuple) else predictions)
+class Spread:
+    """Sums over softmax predictions, batch by batch: how sure each is, and how they spread over the classes."""
+
+    def __init__(self) -> None:
+        self.rows, self.entropy = 0, 0.0
+        self.mass: np.ndarray | None = None
+
+    def add(self, logits: np.ndarray) -> None:
+        """Takes (…, classes) logits; rows that are all -100, padding of gathered tagging batches, are left out."""
+        z = np.asarray(logits).astype(np.float64)
+        z = z.reshape(-1, z.shape[-1])
+        z = z[~np.all(z == IGNORE, axis=1)]
+        p = np.exp(z - z.max(1, keepdims=True, initial=-np.inf))
+        p /= p.sum(1, keepdims=True)
+        self.rows += len(p)
+        self.entropy += float(-(p * np.log(np.clip(p, 1e-12, None))).sum())
+        self.mass = p.sum(0) if self.mass is None else self.mass + p.sum(0)
+
+    def values(self) -> dict[str, float]:
+        """Entropy, diversity and information; nothing of no rows."""
+        if self.mass is None or not self.rows:
+            return {}
+        entropy, mean = self.entropy / self.rows, self.mass / self.rows
+        marginal = float(-(mean * np.log(np.clip(mean, 1e-12, None))).sum())
+        return {
+            "entropy": entropy,
+            "diversity": float(marginal / np.log(len(mean))),
+            "information": marginal - entropy,
+        }
+
+
+def _arrays(values: Any) -> list[np.ndarray]:
+    """Predictions or labels as arrays, one a batch; of several outputs the first."""
+    if isinstance(values, tuple):
+        values = values[0]
+    batches = values if isinstance(values, list) else [values]
+    found = []
+    for batch in batches:
+        batch = batch[0] if isinstance(batch, tuple) else batch
+        if hasattr(batch, "detach"):  # numpy has no bfloat16
+            batch = batch.detach().cpu()
+            batch = batch.float() if batch.is_floating_point() else batch
+        found.append(np.asarray(batch))
+    return found

@@ -10,12 +10,9 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, ProgressCallback, Trainer
-from transformers.trainer_utils import EvalLoopOutput
 
-from ..data.frames import is_columns
 from ..data.labels import LabelSpace
 from ..data.pairing import PairedBatchSampler, PairedDataset
-from ..data.text import WORD_MASK
 from ..messages import nearest
 from ..models.batch_norm import average_statistics
 from ..models.blocks import split
@@ -28,20 +25,22 @@ from .callbacks import Clock
 from .checkpoints import STAGING, PlainCheckpoints, check_output_dir
 from .chunks import check_chunks
 from .config import AdaptationConfig
+from .evaluation import Evaluating, check_outputs, measures_of
+from .inherited import check_for_task
 from .label_shift import build_label_shift, correct_bias
 from .lessons import learn_before_training
-from .metrics import IGNORE, label_free_metrics, metrics_for, without_nothing
+from .metrics import metrics_for, without_nothing
 from .optimizer import Optimizing
 from .optimizer_check import check_passed
 from .output_folder import find_checkpoint
 from .parts import RunningParts
-from .preparation import is_source_name, prepare
+from .preparation import prepare
 from .progress import ProgressLine
 from .publishing import Publishing
 from .rerun import check_rerun
 from .resume import read_resume
 from .run_settings import check_same_run
-from .selecting import check_measure, check_selection
+from .selecting import check_evaluation, check_selection
 from .teachers import build_anchors
 from .turns import check_turns
 from .unfreezing import Unfreezing, build_phases, check_wrapping
@@ -50,7 +49,7 @@ logger = logging.getLogger(__name__)
 CLASSES = re.compile("logits|labels|rerun")  # inputs that only classes have
 
 
-class AdaptationTrainer(PlainCheckpoints, Publishing, Optimizing, Trainer):
+class AdaptationTrainer(PlainCheckpoints, Publishing, Optimizing, Evaluating, Trainer):
     """Trains a model on labelled sources and an unlabelled target.
 
     Args:
@@ -112,13 +111,15 @@ class AdaptationTrainer(PlainCheckpoints, Publishing, Optimizing, Trainer):
         ignored = [name for name in ("compute_loss_func", "model_init") if kwargs.get(name) is not None]
         if ignored:
             raise ValueError(f"{ignored[0]} has no effect: the loss is the task's plus `objectives`, of one model.")
-        check_selection(args, eval_dataset, train_dataset)
+        check_evaluation(args, eval_dataset, kwargs.get("callbacks"))
         torch.manual_seed(args.seed)  # new heads and discriminators are drawn here, the same on every process
         ready = prepare(
             model, args, train_dataset, target_dataset, eval_dataset, processing_class, peft_config, model_kwargs
         )
-        if compute_metrics is None and kwargs.get("preprocess_logits_for_metrics") is None:
-            check_measure(args, ready.space, ready.evaluation)
+        check_for_task(args, ready.space.task)
+        label_free = check_outputs(args, ready.space, compute_metrics, kwargs.get("preprocess_logits_for_metrics"))
+        measures = measures_of(args, ready.space, compute_metrics)
+        check_selection(args, ready.space, ready.evaluation, ready.source_names, measures, label_free)
         check_chunks(ready.model, args.forward_rows, args.batch_norm)
         check_turns(ready.model, args.forward_by_domain, args.batch_norm)
         specs = args.objective_specs()
@@ -210,6 +211,8 @@ class AdaptationTrainer(PlainCheckpoints, Publishing, Optimizing, Trainer):
             pin_memory=args.dataloader_pin_memory,
             persistent_workers=args.dataloader_persistent_workers,
             prefetch_factor=args.dataloader_prefetch_factor,
+            multiprocessing_context=getattr(args, "dataloader_multiprocessing_context", None),
+            in_order=getattr(args, "dataloader_in_order", True),
         )
         return self.accelerator.prepare(loader)
 
@@ -233,16 +236,6 @@ class AdaptationTrainer(PlainCheckpoints, Publishing, Optimizing, Trainer):
 
     def _set_signature_columns_if_needed(self) -> None:
         self._signature_columns = ["labels", *self.prepared.processing_class.model_input_names]  # type: ignore[assignment]
-
-    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
-        """As in `Trainer`; raw datasets are encoded first."""
-        if eval_dataset is not None and not isinstance(eval_dataset, str):
-            eval_dataset = self.prepared.encode_evaluation(eval_dataset, "eval_dataset")
-        return super().get_eval_dataloader(eval_dataset)
-
-    def get_test_dataloader(self, test_dataset: Any) -> DataLoader:
-        """As in `Trainer`; raw datasets are encoded first."""
-        return super().get_test_dataloader(self.prepared.encode_evaluation(test_dataset, "test_dataset"))
 
     # ---- a step
 
@@ -287,50 +280,6 @@ class AdaptationTrainer(PlainCheckpoints, Publishing, Optimizing, Trainer):
 
     def _mean_parts(self) -> dict[str, float]:
         return self._parts.mean(self.accelerator.unwrap_model(self.model, keep_torch_compile=False).part_names)
-
-    # ---- evaluation
-
-    def prediction_step(
-        self, model: torch.nn.Module, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: Any = None
-    ) -> Any:
-        """As in `Trainer`; a tagger's logits are -100 where no word begins, as they are in the padding of batches."""
-        loss, logits, labels = super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
-        if isinstance(logits, torch.Tensor) and WORD_MASK in inputs:
-            elsewhere = inputs[WORD_MASK].to(logits.device) == 0
-            logits = logits.masked_fill(elsewhere.unsqueeze(-1), IGNORE)
-        return loss, logits, labels
-
-    def evaluate(self, eval_dataset: Any = None, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """As in `Trainer`; a dict of columns is one set, a dict of sets several."""
-        if is_columns(eval_dataset):
-            eval_dataset = self.prepared.encode_evaluation(eval_dataset, "eval_dataset")
-        return super().evaluate(eval_dataset, *args, **kwargs)
-
-    def evaluation_loop(
-        self,
-        dataloader: DataLoader,
-        description: str,
-        prediction_loss_only: bool | None = None,
-        ignore_keys: list[str] | None = None,
-        metric_key_prefix: str = "eval",
-    ) -> EvalLoopOutput:
-        """As in `Trainer`. What reads the labels of a set that is not a source's is called `oracle_…`; what reads
-        predictions alone is added for every set."""
-        average_statistics(self.model)
-        arguments = (dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
-        with stage("evaluating"), self._progress.closing():
-            output = super().evaluation_loop(*arguments)
-        metrics = dict(output.metrics or {})
-        if not self._is_source(metric_key_prefix):
-            metrics = {_oracle(key, metric_key_prefix): value for key, value in metrics.items()}
-        if output.predictions is not None and self.preprocess_logits_for_metrics is None:
-            free = label_free_metrics(self.space.task, output.predictions)
-            metrics |= {f"{metric_key_prefix}_{name}": value for name, value in free.items()}
-        return EvalLoopOutput(output.predictions, output.label_ids, metrics, output.num_samples)
-
-    def _is_source(self, prefix: str) -> bool:
-        name = prefix.split("_", 1)[1] if "_" in prefix else ""
-        return is_source_name(name, self.source_names)
 
     def train(self, resume_from_checkpoint: Any = None, **kwargs: Any) -> Any:  # type: ignore[override]
         """As in `Trainer`.
@@ -412,9 +361,3 @@ def _source_weights(args: AdaptationConfig, names: tuple[str, ...]) -> list[floa
     if not any(weights):
         raise ValueError("source_weights leaves no source that counts: give one of them a weight above 0.")
     return weights if given else []
-
-
-def _oracle(key: str, prefix: str) -> str:
-    if key.endswith("_model_preparation_time"):
-        return key
-    return f"{prefix}_oracle_{key.removeprefix(prefix + '_')}"

@@ -205,3 +205,146 @@ def test_float_tasks_are_judged_by_their_own_measures(task, names, values, expec
         assert metrics["eval_source_accuracy"] == pytest.approx(((logits > 0) == labels).all(1).mean())
         loss = np.log1p(np.exp(logits)) - labels * logits
         assert metrics["eval_source_loss"] == pytest.approx(loss.mean(), rel=1e-5)
+
+
+# ---- names of sets
+
+
+def test_the_name_of_a_set_is_kept(tmp_path):
+    run = trainer(tmp_path, eval_dataset={"source": labelled(), "target": labelled()})
+    source = run.evaluate("source")
+    assert source["eval_source_accuracy"] == run.evaluate()["eval_source_accuracy"]
+    assert not any("oracle" in key for key in source)
+    target = run.evaluate("target")
+    assert "eval_target_oracle_accuracy" in target
+    assert "eval_target_entropy" in target
+    found = run.predict("source")
+    assert found.metrics["test_source_accuracy"] == source["eval_source_accuracy"]
+    assert "test_target_oracle_accuracy" in run.predict("target").metrics
+
+
+@pytest.mark.parametrize("how", ["evaluate", "predict"])
+def test_an_unknown_set_is_named_beside_the_known(how, tmp_path):
+    run = trainer(tmp_path, eval_dataset={"source": labelled(), "target": labelled()})
+    with pytest.raises(ValueError, match="no evaluation set 'validation'; there is source, target"):
+        getattr(run, how)("validation")
+    with pytest.raises(ValueError, match="Did you mean 'source'"):
+        getattr(run, how)("sorce")
+    with pytest.raises(ValueError, match="was given none: pass eval_dataset"):
+        getattr(trainer(tmp_path), how)("source")
+
+
+# ---- what else evaluation may be told
+
+TASKS = {
+    "classes": (tiny.bert, tiny.domain),
+    "tags": (lambda **k: tiny.bert(tiny.TAGS, tagging=True, **k), tiny.tagged),
+    "numbers": (lambda **k: tiny.bert(("score",), **k), lambda rows=24, seed=0: tiny.domain(rows, seed).map(
+        lambda row: {"label": row["label"] * 0.5 + 0.25}, features=None
+    )),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("task", ["classes", "tags"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"batch_eval_metrics": True},
+        {"eval_do_concat_batches": False},
+        {"eval_accumulation_steps": 1},
+        {"eval_do_concat_batches": False, "eval_accumulation_steps": 2},
+        {"eval_use_gather_object": True},
+    ],
+    ids=str,
+)
+def test_every_way_of_collecting_gives_the_same_numbers(task, settings, tmp_path):
+    model, make = TASKS[task]
+    given = {
+        "train_dataset": make(),
+        "target_dataset": make(seed=1).remove_columns("label"),
+        "eval_dataset": {"source": make(9, seed=4), "target": make(7, seed=5).remove_columns("label")},
+        "per_device_eval_batch_size": 4,
+    }
+
+    def measured(**more):
+        metrics = trainer(tmp_path, model(initializer_range=0.5), **given, **more).evaluate()
+        return {k: v for k, v in metrics.items() if not k.endswith(("runtime", "second", "time"))}
+
+    plain = measured()
+    assert {"eval_source_accuracy", "eval_source_entropy", "eval_target_diversity", "eval_source_loss"} <= plain.keys()
+    assert measured(**settings) == pytest.approx(plain, rel=1e-5)
+
+
+def test_the_loss_alone(tmp_path):
+    run = trainer(tmp_path, eval_dataset={"source": labelled()}, prediction_loss_only=True)
+    metrics = run.evaluate()
+    assert "eval_source_loss" in metrics
+    assert "eval_source_accuracy" not in metrics
+    run.train()
+
+
+def test_class_ids_instead_of_logits_are_measured_too(tmp_path):
+    run = trainer(
+        tmp_path,
+        eval_dataset={"source": labelled()},
+        preprocess_logits_for_metrics=lambda logits, labels: logits.argmax(-1),
+    )
+    plain = trainer(tmp_path, eval_dataset={"source": labelled()}).evaluate()
+    metrics = run.evaluate()
+    assert metrics["eval_source_macro_f1"] == plain["eval_source_macro_f1"]
+    assert not FREE & keys(metrics, "eval_source_")
+
+
+def several(rows=8):
+    from datasets import Dataset
+
+    data = tiny.domain(rows)
+    return Dataset.from_dict({"text": list(data["text"]), "label": [["a"], ["a", "b"], ["c"], ["b"]] * (rows // 4)})
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"preprocess_logits_for_metrics": lambda x, y: x.sum()}, r"makes shape \(\).*where our metrics read logits"),
+        ({"preprocess_logits_for_metrics": lambda x, y: x.argmax()}, "or pass compute_metrics of your own"),
+        (
+            {"preprocess_logits_for_metrics": lambda x, y: x[0, 0, 0]},
+            "preprocess_logits_for_metrics fails on logits of",
+        ),
+        ({"preprocess_logits_for_metrics": lambda x, y: None}, "makes NoneType of logits"),
+        ({"include_for_metrics": ["inputs"]}, r"include_for_metrics=\['inputs'\] has no effect: our metrics"),
+        ({"include_for_metrics": ["input"]}, "there is no 'input'; there is inputs and loss. Did you mean 'inputs'"),
+        ({"batch_eval_metrics": True, "compute_metrics": lambda p: {}}, "has no argument compute_result"),
+    ],
+)
+def test_what_could_not_be_measured_is_refused_before_training(settings, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        trainer(tmp_path, eval_dataset=labelled(), **settings)
+
+
+def test_a_moved_threshold_of_several_labels_is_refused(tmp_path):
+    given = {"train_dataset": several(), "eval_dataset": several(4), "model": tiny.bert(("a", "b", "c"))}
+    run = trainer(tmp_path, preprocess_logits_for_metrics=lambda x, y: (x > 0).long(), **given)
+    assert "eval_source_macro_f1" in run.evaluate()
+    with pytest.raises(ValueError, match="moves the threshold"):
+        trainer(tmp_path, preprocess_logits_for_metrics=lambda x, y: x.sigmoid(), **given)
+
+
+def test_a_users_function_takes_what_the_settings_give_it(tmp_path):
+    seen = []
+
+    def compute(prediction, compute_result=False):
+        seen.append((prediction.losses is not None, prediction.inputs is not None, compute_result))
+        return {"mine": 1.0} if compute_result else {}
+
+    run = trainer(
+        tmp_path,
+        eval_dataset={"source": labelled()},
+        compute_metrics=compute,
+        batch_eval_metrics=True,
+        include_for_metrics=["inputs", "loss"],
+        per_device_eval_batch_size=4,
+    )
+    assert run.evaluate()["eval_source_mine"] == 1.0
+    assert seen[-1] == (True, True, True)
+    assert len(seen) > 1

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import re
+
 import pytest
 import runs
 import tiny
@@ -94,7 +97,9 @@ def test_without_a_metric_the_sources_loss_decides(tmp_path):
         ("eval_target_oracle_accuracy", "reads the labels of 'target'.*as eval_target_oracle_accuracy"),
         ("loss", "does not say of which set"),
         ("eval_loss", "does not say of which set"),
-        ("accuracy", r"names none of the evaluation sets \(source, target\)"),
+        ("accuracy", r"names none of the evaluation sets \(source, target\).*Did you mean 'source_accuracy'"),
+        ("eval_macro_f1", r"names none of .*Did you mean 'source_macro_f1'"),
+        ("entropy", r"names none of .*Did you mean '(source|target)_entropy'"),
         ("eval_sorce_accuracy", "names none.*Did you mean 'source_accuracy'"),
         ("eval_source_acuracy", "sequence-classification has no metric 'acuracy'.*macro_f1.*Did you mean 'accuracy'"),
         ("eval_source_mse", "sequence-classification has no metric 'mse'; it has loss, accuracy, macro_f1"),
@@ -181,3 +186,99 @@ def test_a_plateau_schedule_reads_it_too(tmp_path):
     run.train()
     rates = runs.logged(run, "learning_rate")
     assert rates[0] > rates[-1]
+
+
+HINT = re.compile(r"Did you mean '([a-z_0-9]+)'|write e\.g\. \"([a-z_]+)\"|set apart as (x)")
+
+
+@pytest.mark.parametrize(
+    "metric",
+    ["accuracy", "acuracy", "eval_accuracy", "loss", "mse", "information", "target_acuracy", "eval_sorce_loss",
+     "f1_up", "eval_target_entrop", "oracle_accuracy", "eval_source_oracle_accuracy"],
+)  # fmt: skip
+@pytest.mark.parametrize("task", ["classes", "numbers"])
+def test_a_hint_is_itself_accepted(metric, task, tmp_path):
+    """Whatever a message offers instead is taken in the next try."""
+    model = tiny.bert() if task == "classes" else tiny.bert(("score",))
+    make = tiny.domain if task == "classes" else scored
+    given = {"train_dataset": make(seed=0), "eval_dataset": {"source": make(seed=2), "target": make(seed=3)}}
+    with pytest.raises(ValueError, match="metric_for_best_model=") as error:
+        runs.trainer(tmp_path, model=model, metric_for_best_model=metric, **given)
+    found = HINT.search(str(error.value))
+    if found:
+        offered = found[1] or found[2]
+        prefix = f"{metric.removeprefix('eval_').split('_')[0]}_" if offered in ("loss", "accuracy", "entropy") else ""
+        runs.trainer(tmp_path, model=model, metric_for_best_model=f"{prefix}{offered}", **given)
+    elif metric in ("accuracy", "loss", "information"):
+        assert task == "numbers"
+
+
+def scored(seed):
+    return tiny.domain(9, seed, labelled=False).add_column("label", [0.25, 1.5, -2.0] * 3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"eval_strategy": "epoch"}, "eval_strategy='epoch' needs rows to evaluate on: pass eval_dataset"),
+        ({"eval_on_start": True}, "eval_on_start=True needs rows to evaluate on"),
+        ({"load_best_model_at_end": True}, "load_best_model_at_end=True needs rows"),
+        ({"save_strategy": "best", "metric_for_best_model": "accuracy"}, "save_strategy='best' needs rows"),
+        ({"load_best_model_at_end": True, "eval_dataset": 1}, "nothing to choose by: set eval_strategy"),
+        ({"save_strategy": "best", "eval_dataset": 1}, "save_strategy='best' has nothing to choose by"),
+        (
+            {"save_strategy": "best", "eval_strategy": "epoch", "eval_dataset": 1},
+            "save_strategy='best' needs metric_for_best_model .*eval_source_accuracy",
+        ),
+        (
+            {"callbacks": [EarlyStoppingCallback()], "eval_dataset": 1},
+            "EarlyStoppingCallback has nothing to choose by",
+        ),
+        (
+            {"callbacks": [EarlyStoppingCallback], "eval_strategy": "steps", "eval_dataset": 1},
+            "EarlyStoppingCallback needs metric_for_best_model",
+        ),
+        ({"eval_dataset": 1, "metric_for_best_model": "accuracy", "prediction_loss_only": True}, "has no metric"),
+        (
+            {"eval_dataset": 1, "metric_for_best_model": "entropy", "prediction_loss_only": True},
+            "has no metric 'entropy'; it has loss.*which these settings do not keep",
+        ),
+        ({"label_smoothing_factor": 0.1, "task": "numbers"}, "label_smoothing_factor=0.1 has no effect on regression"),
+    ],
+)
+def test_what_waits_for_an_evaluation_is_checked_first(settings, message, tmp_path):
+    settings = dict(settings)
+    if settings.pop("task", None):
+        settings |= {"train_dataset": scored(0), "model": tiny.bert(("score",))}
+    if settings.get("eval_dataset"):
+        settings["eval_dataset"] = tiny.domain(9, seed=5)
+    with pytest.raises(ValueError, match=message):
+        runs.trainer(tmp_path / "run", **settings)
+    assert not (tmp_path / "run").exists()
+
+
+def test_best_checkpoints_alone_are_saved_on_request(tmp_path):
+    run = choosing(tmp_path, "accuracy", tiny.domain(9, seed=5), save_strategy="best")
+    run.train()
+    assert run.state.best_metric == max(runs.logged(run, "eval_source_accuracy"))
+    assert (tmp_path / f"checkpoint-{run.state.best_global_step}").is_dir()
+
+
+def test_early_stopping_says_nothing_false(tmp_path, caplog):
+    """The callback warned at every evaluation of the other set that it was disabled, and was not."""
+    evaluation = {
+        "source": tiny.domain(9, seed=5),
+        "source_b": tiny.domain(9, seed=6),
+        "target": tiny.domain(9, seed=7),
+    }
+    stopping = EarlyStoppingCallback(early_stopping_patience=2, early_stopping_threshold=10.0)
+    logging.getLogger("transformers").propagate = True
+    with caplog.at_level("WARNING"):
+        run = choosing(tmp_path, "eval_source_b_accuracy", evaluation, callbacks=[stopping], max_steps=8)
+        run.train()
+        assert run.state.global_step == 3
+        run.evaluate()
+        run.evaluate("target")
+        run.evaluate({"test": tiny.domain(9, seed=8)}, metric_key_prefix="test")
+    assert "disabled" not in caplog.text
+    assert any(callback is stopping for callback in run.callback_handler.callbacks)
