@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from .hold_out import are_scores
 from .origins import visible
 
 CLASSES = 10  # shown, the commonest first
@@ -116,18 +117,17 @@ def count_classes(dataset: Any, column: str) -> dict[str, int]:
     kind = dataset.features[column]
     if not names and (not isinstance(kind, Value) or pa.types.is_floating(kind.pa_type)):
         return {}
-    counts = Counter(dataset[column])
-    if not names and 2 * len(counts) > len(dataset):  # texts or numbers rather than classes
+    counts = Counter(_class_name(value, names) for value in dataset[column])
+    if not names and (2 * len(counts) > len(dataset) or are_scores(counts)):  # texts or numbers rather than classes
         return {}
-    return {
-        _class_name(value, names): n for value, n in sorted(counts.items(), key=lambda pair: (-pair[1], str(pair[0])))
-    }
+    return dict(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])))
 
 
 def _class_name(value: Any, names: Any) -> str:
     if value is None:
         return "(none)"
-    return str(names[value]) if names and isinstance(value, int) and 0 <= value < len(names) else str(value)
+    known = names and isinstance(value, int) and 0 <= value < len(names)
+    return str(names[value] if known else value).strip()
 
 
 def _rows(part: SplitAccount) -> str:

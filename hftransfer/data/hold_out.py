@@ -90,7 +90,7 @@ def _classes(dataset: Any, column: str) -> np.ndarray | None:
     if all(name is None or name[:1] + name[-1:] == "[]" for name in names):  # lists as text
         return None
     numbers = {name: i for i, name in enumerate(dict.fromkeys(names))}
-    if len(numbers) == len(names) or _are_scores(numbers, many=2 * len(numbers) > len(names)):
+    if len(numbers) == len(names) or are_scores(numbers, many=2 * len(numbers) > len(names)):
         return None
     return np.array([numbers[name] for name in names])
 
@@ -100,8 +100,13 @@ def _name(value: Any) -> str | None:
     return None if value is None else str(value).strip()
 
 
-def _are_scores(names: Iterable[str | None], many: bool) -> bool:
-    """Whether labels are numbers that are not all whole, or (`many`) numbers at all."""
+def are_scores(names: Iterable[str | None], many: bool = False) -> bool:
+    """Whether labels, as text, are numbers that are not all whole, or (`many`) numbers at all.
+
+    Example:
+        >>> are_scores(["1", "2.5"]), are_scores(["1", "2"]), are_scores(["1", "2"], many=True), are_scores(["up"])
+        (True, False, True, False)
+    """
     whole = True
     for name in names:
         try:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .joining import joined
-from .listing import FolderFiles, refuse_two_names, shown
+from .listing import FolderFiles, listed, refuse_two_names
 from .origins import ORIGIN, visible
 from .splits import SPLITS, split_of
 
@@ -53,7 +53,7 @@ def list_images(images: Sequence[Path], name: str) -> ImageFolder:
         if top in flat:
             raise ValueError(
                 f"{name}: is {top!r} a split or a class? It is named like a split and holds images itself, beside "
-                f"the folders {shown(map(repr, others))}. Put the class folders into one named train, or rename it."
+                f"the folders {listed(map(repr, others))}. Put the class folders into one named train, or rename it."
             )
     for split in SPLITS:
         same = {top: top + "/" for top, said in means.items() if said == split}
@@ -100,7 +100,7 @@ def label_images(found: ImageFolder, name: str, is_source: bool) -> None:
             found.notes.append(f"{split}: no classes, since {_counted(bare)} stand in no class folder")
             found.images[split] = [(path, None) for path, _ in pairs]
     if len(classes) > 1 and found.deep:
-        found.notes.append(f"no classes, being deeper: {shown(sorted({path.parts[-2] for path in found.deep}))}")
+        found.notes.append(f"no classes, being deeper: {listed(sorted({path.parts[-2] for path in found.deep}))}")
     if len(classes) != 1:
         return
     only = next(iter(classes))
@@ -129,8 +129,9 @@ def read_images(
         odd = sorted({label for _, label in pairs if label} - set(names))
         if is_source and names and odd:
             raise ValueError(
-                f"{name}: the {split} split has the class folder{'s' * (len(odd) > 1)} {shown(map(repr, odd))}, which "
-                f"the train split lacks. Add images of it to train, or move the folder away.{_alike(odd[0], names)}"
+                f"{name}: the {split} split has the class folder{'s' * (len(odd) > 1)} {listed(map(repr, odd))}, "
+                f"which the train split lacks. Add images of it to train, or move the folder away."
+                f"{_alike(odd[0], names)}"
             )
         columns: dict[str, list[Any]] = {image_column: _checked(folder, [path for path, _ in pairs], name)}
         features = {image_column: Image()}

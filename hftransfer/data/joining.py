@@ -8,6 +8,8 @@ from typing import Any
 
 from .origins import ORIGIN, visible
 
+PLAIN = ("int", "uint", "float", "string", "large_string")  # types that may stand beside each other
+
 
 def joined(parts: Sequence[tuple[Path, Any]], name: str) -> Any:
     """Datasets of several files as one: their columns must be the same, in any order.
@@ -17,7 +19,7 @@ def joined(parts: Sequence[tuple[Path, Any]], name: str) -> Any:
     Raises:
         ValueError: other columns or types in one file than in another, or the same rows in two; both are named.
     """
-    from datasets import Features, Value, concatenate_datasets
+    from datasets import Features, concatenate_datasets
 
     (first, base), *others = parts
     columns = visible(base.column_names)
@@ -36,22 +38,30 @@ def joined(parts: Sequence[tuple[Path, Any]], name: str) -> Any:
     chosen: dict[str, Any] = {}
     for column in order:
         kinds = [part.features[column] for _, part in parts]
-        chosen[column] = kinds[0]
-        if any(kind != kinds[0] for kind in kinds):
-            known = [kind for kind in kinds if getattr(kind, "dtype", None) != "null"]
-            plain = all(isinstance(kind, Value) for kind in known)
-            if not plain and any(kind != known[0] for kind in known):
-                odd = next(i for i, kind in enumerate(kinds) if kind != kinds[0])
-                raise ValueError(
-                    f"{name}: {column!r} is of another kind in {str(parts[odd][0])!r} than in {str(first)!r}. Write "
-                    "both files the same way."
-                )
-            types = {kind.dtype for kind in known}
-            numbers = all(kind.startswith(("int", "uint", "float")) for kind in types)
-            wide = "float64" if any(kind.startswith("float") for kind in types) else "int64"
-            chosen[column] = known[0] if len(types) == 1 else Value(wide if numbers else "string")
+        chosen[column] = _common(kinds)
+        if chosen[column] is None:
+            odd = next(path for (path, _), kind in zip(parts, kinds, strict=True) if kind != kinds[0])
+            raise ValueError(
+                f"{name}: {column!r} is of another kind in {str(odd)!r} than in {str(first)!r}. Write both files the "
+                "same way."
+            )
     features = Features(chosen)
     return concatenate_datasets([part.select_columns(order).cast(features) for _, part in parts])
+
+
+def _common(kinds: Sequence[Any]) -> Any | None:
+    """The type that holds the values of several: numbers widen, numbers beside text become text; `None` for others."""
+    from datasets import Value
+
+    known = [kind for kind in kinds if getattr(kind, "dtype", None) != "null"] or list(kinds)
+    if all(kind == known[0] for kind in known):
+        return known[0]
+    types = {kind.dtype if isinstance(kind, Value) else "" for kind in known}
+    if all(kind.startswith(("int", "uint")) for kind in types):
+        return Value("int64")
+    if all(kind.startswith(("int", "uint", "float")) for kind in types):
+        return Value("float64")
+    return Value("string") if all(kind.startswith(PLAIN) for kind in types) else None
 
 
 def _refuse_copies(parts: Sequence[tuple[Path, Any]], name: str) -> None:

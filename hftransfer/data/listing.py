@@ -29,7 +29,7 @@ class FolderFiles:
 
     def aside(self) -> list[str]:
         """In words, what is no table and no image."""
-        out = [shown(map(str, self.foreign))] if self.foreign else []
+        out = [listed(map(str, self.foreign))] if self.foreign else []
         return out + ([f"{self.others} other file{'s' * (self.others > 1)}"] if self.others else [])
 
 
@@ -101,7 +101,7 @@ def list_tables(tables: Sequence[Path], name: str) -> Listing:
         if unsaid:
             by_split["train"] = unsaid
     elif unsaid:
-        aside.append(f"{shown(map(str, unsaid))} (no split in the name)")
+        aside.append(f"{listed(map(str, unsaid))} (no split in the name)")
     return Listing({s: tuple(by_split[s]) for s in SPLITS if s in by_split}, tuple(aside))
 
 
@@ -130,7 +130,7 @@ def list_pattern(pattern: Path, name: str) -> Listing:
         raise FileNotFoundError(f"{name}: there is no file {str(pattern).replace(SPLIT, 'train')!r}.")
     files = {split: tuple(path for _, path in found[split]) for split in SPLITS if split in found}
     reason = ("(no split in the name)",) if aside else ()
-    return Listing(files, (" ".join((shown(aside), *reason)),) if aside else ())
+    return Listing(files, (" ".join((listed(aside), *reason)),) if aside else ())
 
 
 def require_train(names: Mapping[str, str], name: str, remedy: str) -> None:
@@ -150,7 +150,7 @@ def refuse_two_names(words: Mapping[str, str], split: str, name: str) -> None:
         )
 
 
-def shown(names: Iterable[str]) -> str:
+def listed(names: Iterable[str]) -> str:
     """A few names, and how many more."""
     names = list(names)
     more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""

@@ -16,7 +16,7 @@ from .hold_out import hold_out
 from .image_folders import FILE_NAME, label_images, list_images, read_images, read_metadata, split_metadata
 from .image_paths import with_whole_paths
 from .joining import joined
-from .listing import FolderFiles, Listing, list_files, list_pattern, list_tables, require_train, shown
+from .listing import FolderFiles, Listing, list_files, list_pattern, list_tables, listed, require_train
 from .places import DIGITS, SAMPLE, DomainPlace, find_place, hint
 from .splits import SPLITS, choose_splits
 from .tables import FORMATS, USUAL, read_table
@@ -171,7 +171,7 @@ def _read(place: DomainPlace, role: str, reading: Reading, is_test: bool = False
         listing = list_pattern(place.path, name)
     if not is_test:
         require_train(
-            {split: shown(map(str, files)) for split, files in listing.files.items()},
+            {split: listed(map(str, files)) for split, files in listing.files.items()},
             name,
             "Name a file train, or give the file to train on itself.",
         )
@@ -215,7 +215,7 @@ def _read_tables(
                 noted.setdefault(note, []).append(file.name)
         splits[split] = joined(parts, role)
     count = sum(map(len, listing.files.values()))
-    return splits, [n if len(names) == count else f"{n} in {shown(names)}" for n, names in noted.items()]
+    return splits, [n if len(names) == count else f"{n} in {listed(names)}" for n, names in noted.items()]
 
 
 def _read_folder(place: DomainPlace, role: str, reading: Reading, is_test: bool) -> Domain:
@@ -238,11 +238,11 @@ def _read_folder(place: DomainPlace, role: str, reading: Reading, is_test: bool)
     if tables and not rows:
         return _read_folder_of_tables(place, role, reading, is_test, files)
     images = list_images(files.images, name)
-    aside = ([f"{shown(map(str, tables))} (beside metadata)"] if tables else []) + files.aside()
+    aside = ([f"{listed(map(str, tables))} (beside metadata)"] if tables else []) + files.aside()
     if rows:
         datasets = {path: read.dataset for path, read in rows.items()}
         splits = read_metadata(folder, datasets, images, name, reading.image_column, reading.label_column)
-        images.notes.append(f"classes and columns from {shown(map(str, rows))}")
+        images.notes.append(f"classes and columns from {listed(map(str, rows))}")
         images.notes += [note for read in rows.values() for note in read.notes]
     else:
         if not is_test:
@@ -269,7 +269,7 @@ def _read_folder_of_tables(
     listing = list_tables(files.tables, name)
     if not is_test:
         require_train(
-            {split: shown(map(str, paths)) for split, paths in listing.files.items()},
+            {split: listed(map(str, paths)) for split, paths in listing.files.items()},
             name,
             "Rename the file to train on, or give that file itself.",
         )
@@ -279,8 +279,8 @@ def _read_folder_of_tables(
         tops = {path.parts[0] for path in files.images if len(path.parts) > 1}
         if len(tops) > 1:
             raise ValueError(
-                f"{name} holds {len(files.images):,} images in folders ({shown(sorted(tops))}) and tables without a "
-                f"column {reading.image_column!r} ({shown(map(str, files.tables))}). Say with `image_column` which "
+                f"{name} holds {len(files.images):,} images in folders ({listed(sorted(tops))}) and tables without a "
+                f"column {reading.image_column!r} ({listed(map(str, files.tables))}). Say with `image_column` which "
                 "column names the images, move the tables away, or give one of them instead of the folder."
             )
         aside.append(f"{len(files.images):,} image{'s' * (len(files.images) > 1)}")

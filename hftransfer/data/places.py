@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ..messages import nearest
+from ..messages import nearest, shown
 from .digits import DOMAINS
 from .tables import FORMATS, table_format
 
@@ -18,6 +18,7 @@ SAMPLE = "sample"
 DIGITS = {f"{SAMPLE}:digits{'_' * bool(i)}{domain * bool(i)}": domain for i, domain in enumerate(DOMAINS)}
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?(:[^/\\]+)?")
 SPLIT = "{split}"
+LONGEST = 300  # characters of a name that a message shows
 IMAGES = frozenset(
     ".png .jpg .jpeg .jpe .jfif .bmp .dib .gif .webp .tif .tiff .ppm .pgm .pbm .pnm .jp2 .tga .ico .avif".split()
 )
@@ -56,7 +57,7 @@ def find_place(spec: str, role: str) -> DomainPlace:
         FileNotFoundError: it can only be a path, and nothing is there; a link that leads nowhere.
         ValueError: it is empty, no sample, or a file of a kind that is not read.
     """
-    name = f"{role} {spec!r}"
+    name = f"{role} {shown(spec, LONGEST)}"
     if not spec.strip():
         raise ValueError(f"{role} is empty: give `sample`, a Hub id, a folder or a file.")
     path = local_path(spec)
@@ -110,7 +111,7 @@ def hint(spec: str) -> str:
     """What the first part of a path that is not there may have been meant to be."""
     path = Path(os.path.expanduser(spec))
     here = path.parent
-    while not here.exists() and here != here.parent:
+    while not os.path.exists(here) and here != here.parent:
         path, here = here, here.parent
     try:
         there = os.listdir(here)

@@ -37,7 +37,7 @@ def split_words(name: str) -> dict[str, str]:
         >>> split_words("news-Train_2"), split_words("TestSet"), split_words("latest"), split_words("train_val")
         ({'Train': 'train'}, {'TestSet': 'test'}, {}, {'train': 'train', 'val': 'validation'})
     """
-    found = {}
+    found: dict[str, str] = {}
     for run in re.split(r"[\W\d_]+", name):
         pieces = [run] if split_of(run) else re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[^A-Z]+", run)
         found |= {piece: split for piece in pieces if (split := split_of(piece))}
