@@ -16,10 +16,11 @@ from .label_values import (
     WHOLE,
     LabelColumn,
     as_lists,
+    has_parts,
+    in_brackets,
     in_order,
     key_of,
     literal_list,
-    looks_like_a_list,
     name_of,
     number_of,
     read_labels,
@@ -110,7 +111,7 @@ def resolve_label_space(
     if task is not None and task not in TASKS:
         raise ValueError(f"task={task!r} is not one of {', '.join(TASKS)}.{nearest(task, TASKS)}")
     read = [_read(where, part, label_column) for where, part in sources.items()]
-    chosen: Task = task or _task_of(read[0], label_column, tokens_column, separator)  # type: ignore[assignment]
+    chosen: Task = task or _task_of(read[0], label_column, tokens_column, separator)
     if separator is not None and chosen != "multi-label-classification":
         raise ValueError(f"label_separator={separator!r} splits a text into several labels, and the task is {chosen}.")
     if chosen == "regression":
@@ -187,10 +188,10 @@ def _writes_lists(labels: Labels, label_column: str) -> bool:
     readable = [literal_list(text) is not None for text in column.values]
     if all(readable):
         return True
-    alike = [ok or looks_like_a_list(text) for ok, text in zip(readable, column.values, strict=True)]
-    if not any(readable) and not all(alike):
+    bracketed = all(map(in_brackets, column.values)) and any(map(has_parts, column.values))
+    if not any(readable) and not bracketed:
         return False
-    odd = readable.index(False)
+    odd = next(i for i, ok in enumerate(readable) if not ok and (any(readable) or has_parts(column.values[i])))
     raise ValueError(
         f"{labels.at(column.rows[odd])}: {label_column!r} is {short(column.values[odd])}, no list as JSON or "
         "Python write it, with commas between the items and texts in quotes"
@@ -401,7 +402,8 @@ def _check_number(read: Sequence[Labels], label_column: str, said: bool, by_mode
         remedy = "Set `task: regression` if they are amounts" if numbers else "Such a column holds ids or texts"
         raise ValueError(
             f"{where}: {label_column!r} holds {len(names)} classes in {rows} rows ({some}), too few rows each to "
-            f"learn from. {remedy}, name another column with `label_column`, or insist with `task: sequence-classification`."
+            f"learn from. {remedy}, name another column with `label_column`, or insist with "
+            "`task: sequence-classification`."
         )
     logger.warning(
         "%s: %r holds %d classes in %d rows (%s). Is it the label?", where, label_column, len(names), rows, some

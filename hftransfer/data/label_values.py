@@ -100,7 +100,7 @@ def literal_list(text: str) -> list[Any] | None:
         ['up', 'new']
     """
     text = text.strip()
-    if BRACKETS.get(text[:1]) != text[-1:] or len(text) < 2:
+    if not in_brackets(text):
         return None
     try:
         found = json.loads(text)
@@ -114,10 +114,15 @@ def literal_list(text: str) -> list[Any] | None:
     return list(found) if isinstance(found, (list, tuple, set)) else None
 
 
-def looks_like_a_list(text: str) -> bool:
-    """Whether a text in brackets has parts, so that it is hardly a name such as "[laughter]"."""
+def in_brackets(text: str) -> bool:
+    """Whether a text might be meant as a list, as might a name such as "[laughter]"."""
     text = text.strip()
-    return len(text) > 1 and BRACKETS.get(text[0]) == text[-1] and bool(re.search(r"[\s,'\"]", text[1:-1]))
+    return len(text) > 1 and BRACKETS.get(text[0]) == text[-1]
+
+
+def has_parts(text: str) -> bool:
+    """Whether there is more than one word in it, so that it is hardly a name in brackets."""
+    return bool(re.search(r"[\s,'\"]", text.strip()[1:-1]))
 
 
 def split_by(text: str, separator: str) -> list[str]:
