@@ -168,6 +168,8 @@ def _kind(kind: type) -> str:
 def _is_sequence(part: Any) -> bool:
     if isinstance(part, (str, bytes, Mapping, Dataset, IterableDataset, pa.Table)) or _is_frame(part):
         return False
+    if hasattr(part, "column_names"):  # encoded images are rows with columns of their own
+        return False
     return hasattr(part, "__len__") and hasattr(part, "__getitem__")
 
 
