@@ -14,6 +14,14 @@ from pathlib import Path
 
 TEXTS = ["w1 w2 w3 up", "w4 down", "w30x w31 w2 flat w9"]
 
+REFUSED = {  # pushes that must not happen
+    "a typo": {"creat_pr": True},
+    "another typo": {"licence": "mit"},
+    "a repository as the message": {"commit_message": "me/typo"},
+    "another kind": {"repo_type": "dataset"},
+    "no wish": {"create_pr": "yes"},
+}
+
 
 def logits(model, tokenizer) -> list[list[float]]:
     """(texts, labels), of a model in evaluation mode."""
@@ -51,6 +59,22 @@ def push(folder: Path) -> dict:
     full.push_to_hub(revision="second", commit_message="to a branch")
     full.args.hub_model_id, full.args.hub_token = "me/hidden", None
     full.push_to_hub(private=True, token=TOKEN, blocking=False).result()
+    refused = {}
+    for name, options in REFUSED.items():
+        try:
+            full.push_to_hub(**options)
+        except (TypeError, ValueError) as error:
+            refused[name] = f"{type(error).__name__}: {error}"
+    full.push_to_hub(
+        repo_id="me/elsewhere",
+        token=TOKEN,
+        commit_description="why",
+        metadata={"house_style": 3},
+        widget=[{"text": "w1"}],
+    )
+    pull = full.push_to_hub(
+        repo_id="me/elsewhere", token=TOKEN, create_pr=True, commit_message="better", license="mit"
+    )
     full.args.hub_model_id = "me/full"  # not private, so a private push must not land there
 
     adapter = runs.trainer(
@@ -62,7 +86,12 @@ def push(folder: Path) -> dict:
     adapter.push_to_hub(token=TOKEN)
     adapter.push_to_hub(token=TOKEN, merge_adapter=True)
     tokenizer = tiny.tokenizer()
-    return {"full": logits(full.model.model, tokenizer), "lora": logits(adapter.model.model, tokenizer)}
+    return {
+        "full": logits(full.model.model, tokenizer),
+        "lora": logits(adapter.model.model, tokenizer),
+        "refused": refused,
+        "pull_request": pull.pr_url,
+    }
 
 
 def load(folder: Path) -> dict:

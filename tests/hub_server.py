@@ -35,6 +35,7 @@ class Repo:
     commits: dict[str, dict[str, bytes]] = field(default_factory=dict)
     branches: dict[str, str] = field(default_factory=dict)
     messages: list[str] = field(default_factory=list)
+    descriptions: list[str] = field(default_factory=list)
 
     def commit(self, branch: str, files: dict[str, bytes], message: str) -> str:
         sha = hashlib.sha1(f"{branch} {len(self.messages)} {sorted(files)}".encode()).hexdigest()
@@ -287,6 +288,7 @@ class Handler(BaseHTTPRequestHandler):
             value = entry["value"]
             if entry["key"] == "header":
                 message = value["summary"]
+                self.repo(name).descriptions.append(value.get("description", ""))
             elif entry["key"] == "file":
                 files[value["path"]] = base64.b64decode(value["content"])
             elif entry["key"] == "lfsFile":
@@ -295,8 +297,12 @@ class Handler(BaseHTTPRequestHandler):
                 del files[value["path"]]
             else:
                 raise Refusal(400, f"unknown operation {entry['key']}")
-        sha = self.repo(name).commit(revision, files, message)
-        self.send({"commitUrl": f"{self.hub.url}/{name}/commit/{sha}", "commitOid": sha})
+        repo, opened = self.repo(name), {}
+        if "create_pr=1" in urlsplit(self.path).query:
+            number = 1 + sum(branch.startswith("refs/pr/") for branch in repo.branches)
+            revision, opened = f"refs/pr/{number}", {"pullRequestUrl": f"{self.hub.url}/{name}/discussions/{number}"}
+        sha = repo.commit(revision, files, message)
+        self.send({"commitUrl": f"{self.hub.url}/{name}/commit/{sha}", "commitOid": sha, **opened})
 
     def info(self, body: bytes, name: str, revision: str = "main") -> None:
         sha, files = self.files(name, revision)

@@ -180,10 +180,39 @@ def test_no_pickle_nor_checkpoint_was_ever_uploaded(pushed, hub, work):
 def test_a_repository_is_private_when_asked(pushed, hub):
     assert {name: repo.private for name, repo in hub.repos.items() if name != "me/base"} == {
         "me/full": False,
+        "me/elsewhere": False,
         "me/hidden": True,
         "me/lora": False,
         "me/both": False,
     }
+
+
+def test_the_hubs_own_arguments_reach_it(pushed, hub):
+    """To another repository, with a description; then as a pull request, which leaves the main branch alone."""
+    repo = hub.repos["me/elsewhere"]
+    assert "why" in repo.descriptions
+    assert set(repo.branches) == {"main", "refs/pr/1"}
+    assert pushed["pull_request"].endswith("/me/elsewhere/discussions/1")
+    assert repo.branches["main"] != repo.branches["refs/pr/1"]
+    meta, text = card(hub, "me/elsewhere")
+    assert (meta["house_style"], meta["widget"]) == (3, [{"text": "w1"}])
+    assert not {"license", "create_pr", "repo_id", "commit_description"} & meta.keys()
+    assert "me/elsewhere" in text
+    proposed = repo.files("refs/pr/1")["README.md"].decode()
+    assert "license: mit" in proposed
+    assert "create_pr" not in proposed
+
+
+def test_what_a_push_does_not_know_is_refused_before_anything_is_pushed(pushed, hub):
+    refused = pushed["refused"]
+    assert "no argument 'creat_pr'. Did you mean 'create_pr'?" in refused["a typo"]
+    assert "no argument 'licence'. Did you mean 'license'?" in refused["another typo"]
+    assert "metadata={'licence': …}" in refused["another typo"]
+    assert "push_to_hub(repo_id='me/typo')" in refused["a repository as the message"]
+    assert "what is pushed is a model" in refused["another kind"]
+    assert "create_pr='yes' must be true or false" in refused["no wish"]
+    assert not [repo for repo in hub.repos if "typo" in repo]
+    assert "creat_pr" not in card(hub, "me/full")[0]
 
 
 def test_a_push_to_a_revision_makes_the_branch(pushed, hub):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from ..reporting.model_card import CardFacts, render_card
 from ..reporting.tables import policy_table
 from .host import Host
 from .plan import policy_rows
+from .push_options import PushOptions, check_card_keys, read_push_options
 
 logger = logging.getLogger(__name__)
 
@@ -84,21 +85,27 @@ class Publishing(Host):
             revision: branch to push to, made from the main one if need be; `args.hub_revision` when `None`.
             private: make the repository private; `args.hub_private_repo` when `None`.
             merge_adapter: push an adapter merged into a plain model; as `save_model` does when `None`.
-            **kwargs: for `create_model_card`.
+            **kwargs: of the Hub: `repo_id`, where to from now on, instead of `args.hub_model_id`; `create_pr`, a pull
+                request instead of a commit; `commit_description`; `parent_commit`. All others are for
+                `create_model_card`.
 
         Returns:
             The `CommitInfo`, or a `Future` of it; `None` on all processes but the first.
 
         Raises:
             HubError: with the reason, where the model is, and how to push again.
+            TypeError: an argument that there is not; nothing was saved or pushed.
         """
+        options = read_push_options(commit_message, kwargs)
+        if options.repo_id is not None:
+            self.args.hub_model_id = options.repo_id
         if merge_adapter is not None:
             self.args.merge_adapter = merge_adapter
         self.callback_handler.on_push_begin(self.args, self.state, self.control)
         self.save_model(_internal_call=True)
         if not self.is_world_process_zero():
             return None
-        self.create_model_card(**kwargs)
+        self.create_model_card(**options.card)
         facts = self.card_facts()
         if facts.adapter and not facts.hub_base_model:
             logger.warning(
@@ -107,7 +114,7 @@ class Publishing(Host):
                 facts.base_model,
             )
         self._finish_current_push()
-        push = functools.partial(self._push, commit_message, token, revision, private, kwargs)
+        push = functools.partial(self._push, commit_message, token, revision, private, options)
         return push() if blocking else _api().run_as_future(push)
 
     def _push(
@@ -116,7 +123,7 @@ class Publishing(Host):
         token: str | None,
         revision: str | None,
         private: bool | None,
-        card: dict[str, Any],
+        options: PushOptions,
     ) -> Any:
         """The part of `push_to_hub` that needs the Hub; everything is on disk."""
         folder = str(self.args.output_dir)
@@ -126,7 +133,7 @@ class Publishing(Host):
             named = self._repo_name()
             self.hub_model_id = _make_repo(self.args, token, private)
             if self.hub_model_id != named:  # the Hub put the user's name in front
-                self.create_model_card(**card)
+                self.create_model_card(**options.card)
             if revision and revision != "main" and not revision.startswith("refs/"):
                 _api().create_branch(self.hub_model_id, branch=revision, token=token, exist_ok=True)
             return _api().upload_folder(
@@ -137,12 +144,14 @@ class Publishing(Host):
                 revision=revision,
                 ignore_patterns=list(PRIVATE),
                 delete_patterns=list(MODEL_FILES),
+                **options.upload,
             )
         except Exception as error:
             name, (reason, passing) = self._repo_name(), _reason(error)
             message = f"Pushing to {name!r} failed: {reason}\nThe trained model is safe in {folder}."
             if not isinstance(error, HubError):
                 command = upload_command(name, folder, revision, private or self.args.hub_private_repo)
+                command += " --create-pr" if options.upload.get("create_pr") else ""
                 message += f" Push it again with trainer.push_to_hub(), or from a shell:\n  {command}"
             raise HubError(message, passing) from error
 
@@ -197,7 +206,8 @@ class Publishing(Host):
         model_name: str | None = None,
         finetuned_from: str | None = None,
         dataset: str | list[str] | None = None,
-        **metadata: Any,
+        metadata: Mapping[str, Any] | None = None,
+        **more: Any,
     ) -> None:
         """Writes README.md: base model, data, method, settings, results (oracle marked), how to load.
 
@@ -207,12 +217,17 @@ class Publishing(Host):
             model_name: the title; the repository's name when `None`.
             finetuned_from: the base model's Hub id, where the model itself does not know it.
             dataset: Hub ids of data sets, besides those that `dataset_names` holds.
-            **metadata: more keys of the metadata.
+            metadata: more keys of the card's metadata, whatever they are called.
+            **more: keys of the metadata that the Hub knows, such as `pipeline_tag` or `widget`.
+
+        Raises:
+            TypeError: a key that there is not.
         """
+        check_card_keys(more)
         if not self.is_world_process_zero():
             return
         facts = self.card_facts(model_name, finetuned_from)
-        more = {"language": language, "license": license, **metadata}
+        more = {"language": language, "license": license, **more, **(metadata or {})}
         text = render_card(
             facts, [*_list(tags), *_list(getattr(self.model, "model_tags", None))], _list(dataset), more
         )
