@@ -36,6 +36,7 @@ from ..models.processing import fit_processing, longest_input
 from ..models.remote_code import drop_remote_code
 from ..models.scratch import fresh_model, fresh_processing
 from ..models.tap import Head, find_head, freeze_idle
+from .adapted import head_of, merges_on_save
 from .batch_norm import prepare_batch_norm
 from .config import AdaptationConfig
 from .readings import teacher_readings
@@ -191,7 +192,7 @@ def prepare(
 
     collator = AdaptationCollator(training, space, _wants_two_views(args), args.forward_by_domain)
     prepare_batch_norm(model, args, target, peft_config is not None)
-    head = _head(model, _probe(encoded, collator))
+    head = head_of(model, _probe(encoded, collator))
     if args.freeze != "none" and (peft_config is not None or adapters.is_peft(model)):
         raise ValueError(f"The adapter decides what moves; leave freeze at 'none' (it is {args.freeze!r}).")
     if peft_config is not None:
@@ -212,7 +213,7 @@ def prepare(
     loaded_weights.check_precision(model, "The model")
     if adapters.is_peft(model):
         trainable.check_adapted_head(model, head, on_purpose=not args.task_weight)
-    merges = _merges(model, args, peft_config)
+    merges = merges_on_save(model, args, peft_config)
     for note in moved.notes:
         logger.warning("freeze: %s", note)
     if adapters.is_peft(model) and args.learning_rate <= FULL_RATE:
@@ -337,42 +338,6 @@ def _load(
         if processing is None:
             processing = loading.load_processing(model.config.name_or_path, None, modality, words)
     return model, fit_processing(processing, model, modality, words, args.image_size)
-
-
-def _head(model: Any, batch: dict[str, Any]) -> Head:
-    """As `find_head`; an adapter that stands in its way is named."""
-    try:
-        return find_head(model, batch)
-    except ValueError as error:
-        name = trainable.adapter_on_head(model) if adapters.is_peft(model) else None
-        if name is None:
-            raise
-        raise ValueError(
-            f"The adapter was put on the head {name!r} itself, whose own weights would be neither trained nor saved. "
-            f"Make it with exclude_modules=[{name!r}] and modules_to_save=[{name!r}], or pass the plain model and "
-            "`peft_config`."
-        ) from error
-
-
-def _merges(model: Any, args: AdaptationConfig, peft_config: Any) -> bool:
-    """Whether the adapter is saved merged: as `merge_adapter` says; when it is open, one that `peft_config` adds,
-    where that can be.
-
-    Raises:
-        ValueError: it is asked for and cannot be.
-    """
-    if not adapters.is_peft(model):
-        return False
-    if args.merge_adapter:
-        adapters.check_merge(model)
-    if args.merge_adapter is not None or peft_config is None:
-        return bool(args.merge_adapter)
-    reason = adapters.why_not_merged(model)
-    if reason is not None and args.adabn:
-        raise ValueError(f"adabn=True changes statistics of the base model, which an adapter does not save: {reason}")
-    if reason is not None:
-        logger.warning("The adapter will be saved as one, not as a plain model: %s", reason)
-    return reason is None
 
 
 def _columns(args: AdaptationConfig) -> InputColumns:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +10,10 @@ import torch
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, ProgressCallback, Trainer
 
-from ..data.labels import LabelSpace
 from ..data.pairing import PairedBatchSampler, PairedDataset
-from ..messages import nearest
 from ..models.batch_norm import average_statistics
 from ..models.blocks import split
-from ..objectives.registry import ObjectiveSpec, build_objectives
+from ..objectives.registry import build_objectives
 from ..stages import stage
 from .adapter import DomainAdapter
 from .batch_check import called, check_batch, check_collator, check_reached
@@ -30,6 +27,7 @@ from .inherited import check_for_task
 from .label_shift import build_label_shift, correct_bias
 from .lessons import learn_before_training
 from .metrics import metrics_for, without_nothing
+from .objective_check import check_task, source_weights
 from .optimizer import Optimizing
 from .optimizer_check import check_passed
 from .output_folder import find_checkpoint
@@ -46,7 +44,6 @@ from .turns import check_turns
 from .unfreezing import Unfreezing, build_phases, check_wrapping
 
 logger = logging.getLogger(__name__)
-CLASSES = re.compile("logits|labels|rerun")  # inputs that only classes have
 
 
 class AdaptationTrainer(PlainCheckpoints, Publishing, Optimizing, Evaluating, Trainer):
@@ -123,7 +120,7 @@ class AdaptationTrainer(PlainCheckpoints, Publishing, Optimizing, Evaluating, Tr
         check_chunks(ready.model, args.forward_rows, args.batch_norm)
         check_turns(ready.model, args.forward_by_domain, args.batch_norm)
         specs = args.objective_specs()
-        _check_task(specs, ready.space)
+        check_task(specs, ready.space)
         check_rerun(ready, args)
         anchors = build_anchors(args, ready, specs)
         objectives, schedules = build_objectives(
@@ -145,7 +142,7 @@ class AdaptationTrainer(PlainCheckpoints, Publishing, Optimizing, Evaluating, Tr
             args.label_smoothing_factor,
             args.batch_norm,
             {s.name: s.features for s in specs if s.name in objectives},
-            _source_weights(args, ready.source_names),
+            source_weights(args, ready.source_names),
             build_label_shift(args, ready),
             args.label_shift_task == "weights",
             args.task_weight,
@@ -327,37 +324,3 @@ class AdaptationTrainer(PlainCheckpoints, Publishing, Optimizing, Evaluating, Tr
             self.control.should_training_stop = True
             return
         super()._run_epoch(*args, **kwargs)
-
-
-def _check_task(specs: list[ObjectiveSpec], space: LabelSpace) -> None:
-    """Raises a `ValueError` for objectives that read classes where rows have none, or several."""
-    reading = []
-    for spec in specs:
-        cls = spec.cls
-        needs = [*spec.reads().values(), *cls.learns(spec.settings)]
-        able = cls.several_labels and space.task == "multi-label-classification"
-        if spec.weight and not able and any(CLASSES.search(need) for need in needs):
-            reading.append(spec.name)
-    if reading and space.is_float:
-        raise ValueError(
-            f"{', '.join(reading)} on {space.task}: objectives that read class predictions need one label a row. "
-            "Those that read features alone work here: mmd, coral, dann …"
-        )
-
-
-def _source_weights(args: AdaptationConfig, names: tuple[str, ...]) -> list[float]:
-    """By source, in order; nothing if all count 1.
-
-    Raises:
-        ValueError: a weight for a source that there is not, or no source that counts.
-    """
-    given = args.source_weight_map()
-    for name in given:
-        if name not in names:
-            raise ValueError(
-                f"source_weights names {name!r}; the sources are {', '.join(names)}.{nearest(name, names)}"
-            )
-    weights = [given.get(name, 1.0) for name in names]
-    if not any(weights):
-        raise ValueError("source_weights leaves no source that counts: give one of them a weight above 0.")
-    return weights if given else []
