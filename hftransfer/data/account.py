@@ -1,16 +1,13 @@
-"""What was read for a domain, as plain data: files, rows, splits, columns, classes, and what was left aside."""
+"""What was read for a domain, as plain data: files, rows, splits, columns, and what was left aside."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-from .hold_out import are_scores
 from .origins import visible
 
-CLASSES = 10  # shown, the commonest first
 FILES = 4
 
 
@@ -31,7 +28,6 @@ class DomainAccount:
         place: as it was named.
         splits: by name.
         columns: of the train split.
-        classes: of the train split with their counts, the commonest first; only in a source.
         notes: what is worth saying of the reading, such as `"separator ';'"`.
         aside: files, splits and images that were not used.
     """
@@ -39,7 +35,6 @@ class DomainAccount:
     place: str
     splits: dict[str, SplitAccount]
     columns: tuple[str, ...]
-    classes: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     aside: tuple[str, ...] = ()
 
@@ -56,10 +51,6 @@ class DomainAccount:
             unused = [column for column in self.columns if column not in used]
             mine = [column for column in self.columns if column in used]
             out.append(f"columns: {', '.join(mine)}" + (f" (unused: {_several(unused)})" if unused else ""))
-        if self.classes:
-            pairs = [f"{name} {count:,}" for name, count in list(self.classes.items())[:CLASSES]]
-            more = len(self.classes) - len(pairs)
-            out.append(f"{len(self.classes):,} classes: {', '.join(pairs)}" + (f" and {more:,} more" if more else ""))
         out += self.notes
         if self.aside:
             out.append(f"left aside: {'; '.join(self.aside)}")
@@ -70,7 +61,6 @@ def account_of(
     place: str,
     splits: Mapping[str, Any],
     files: Mapping[str, tuple[str, ...]],
-    label_column: str | None,
     notes: tuple[str, ...] = (),
     aside: tuple[str, ...] = (),
 ) -> DomainAccount:
@@ -80,7 +70,6 @@ def account_of(
         place: as the domain was named.
         splits: the datasets.
         files: names of what they were read from.
-        label_column: whose values are counted; `None` leaves labels unread.
         notes, aside: as in `DomainAccount`.
     """
     first = next(iter(splits.values()))
@@ -89,7 +78,6 @@ def account_of(
         place,
         {split: SplitAccount(len(part), tuple(files.get(split, ()))) for split, part in splits.items()},
         tuple(visible(shown.column_names)),
-        {} if label_column is None else count_classes(shown, label_column),
         tuple(dict.fromkeys(notes)),
         aside,
     )
@@ -104,30 +92,6 @@ def with_held_out(account: DomainAccount, splits: Mapping[str, Any]) -> DomainAc
     held = {"validation": SplitAccount(len(splits["validation"]), (), held_out=True)}
     tests = {name: part for name, part in parts.items() if name != "train"}
     return replace(account, splits={"train": parts["train"], **held, **tests})
-
-
-def count_classes(dataset: Any, column: str) -> dict[str, int]:
-    """Classes with their counts, the commonest first; of names and whole numbers, not of scores or lists."""
-    import pyarrow as pa
-    from datasets import Value
-
-    if column not in dataset.column_names:
-        return {}
-    names = getattr(dataset.features[column], "names", None)
-    kind = dataset.features[column]
-    if not names and (not isinstance(kind, Value) or pa.types.is_floating(kind.pa_type)):
-        return {}
-    counts = Counter(_class_name(value, names) for value in dataset[column])
-    if not names and (2 * len(counts) > len(dataset) or are_scores(counts)):  # texts or numbers rather than classes
-        return {}
-    return dict(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])))
-
-
-def _class_name(value: Any, names: Any) -> str:
-    if value is None:
-        return "(none)"
-    known = names and isinstance(value, int) and 0 <= value < len(names)
-    return str(names[value] if known else value).strip()
 
 
 def _rows(part: SplitAccount) -> str:

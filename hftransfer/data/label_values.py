@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset
 
+from .columns import arrow_column
 from .origins import ORIGIN
 
 logger = logging.getLogger(__name__)
@@ -159,12 +160,7 @@ def read_labels(dataset: Dataset, column: str, where: str) -> LabelColumn:
     Raises:
         ValueError: labels that are dicts, bytes or lists in lists, with the row.
     """
-    table = dataset.select_columns([column]).with_format("arrow")[:]
-    values = table.column(0).combine_chunks()
-    if isinstance(values, pa.ChunkedArray):  # of none or several chunks, by version
-        values = pa.concat_arrays(values.chunks) if values.num_chunks else pa.array([], values.type)
-    if isinstance(values, pa.ExtensionArray):
-        values = values.storage
+    values = arrow_column(dataset, column)
     size = len(values)
     if _is_list(values.type):
         lengths = pc.list_value_length(values)

@@ -189,8 +189,7 @@ def _domain(
     aside: Sequence[str] = (),
 ) -> Domain:
     splits = {split: splits[split] for split in SPLITS if split in splits}
-    label = reading.label_column if role == "source" else None
-    return Domain(splits, account_of(spec, splits, files, label, tuple(notes), tuple(aside)))
+    return Domain(splits, account_of(spec, splits, files, tuple(notes), tuple(aside)))
 
 
 def _names(listing: Listing, folder: Path | None = None) -> dict[str, tuple[str, ...]]:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from .columns import number_column
 from .text import LENGTH
 
 DRAW = "draw"  # of a row: its number in its domain and the pass over the domain, for who draws random numbers for it
@@ -40,7 +41,7 @@ class PairedDataset(torch.utils.data.Dataset):
         self.num_source = int(self.starts[len(sources)])
         self.num_target = int(self.starts[-1]) - self.num_source
         self.source_sizes = [len(part) for part in sources.values()]
-        parts = [np.asarray(part[LENGTH]) for part in self.parts if LENGTH in part.column_names]
+        parts = [number_column(part, LENGTH) for part in self.parts if LENGTH in part.column_names]
         self.lengths = np.concatenate(parts) if len(parts) == len(self.parts) else None
 
     def __len__(self) -> int:

@@ -6,10 +6,13 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from ..data.account import DomainAccount
+from ..data.columns import number_column
+from ..data.labels import LabelSpace
 from ..data.pairing import PairedBatchSampler, PairedDataset
 from ..models.adapters import is_peft
 from ..models.blocks import Block, split
@@ -21,6 +24,7 @@ from .optimizer import rates_of
 from .preparation import Prepared
 from .unfreezing import Phases, build_phases
 
+CLASSES = 10  # shown with their counts, the commonest first
 WORTH_IT = 0.15  # of the tokens: padding that a second call of the model would have to save before the plan says so
 
 
@@ -42,8 +46,8 @@ def plan(
     rows: dict[str, Any] = {"task": task, "labels": ", ".join(prepared.space.names)}
     chunks = args.world_size * args.gradient_accumulation_steps
     if isinstance(train, PairedDataset):
-        for name, size in zip(prepared.source_names, train.source_sizes, strict=True):
-            rows[f"source {name}"] = f"{size:,} labelled rows"
+        for name, size, part in zip(prepared.source_names, train.source_sizes, train.parts, strict=False):
+            rows[_source(name)] = f"{size:,} labelled rows\n{label_counts(part, prepared.space)}"
         rows["target"] = f"{train.num_target:,} unlabelled rows" if train.num_target else "none"
         sampler = PairedBatchSampler(
             train,
@@ -61,10 +65,10 @@ def plan(
         if (padding := sampler.padding()) is not None:
             rows["padding"] = _padding(*padding, args.forward_by_domain)
     else:
-        rows["source"], rows["target"] = ", ".join(prepared.source_names) + " (streams)", "a stream"
+        rows["sources"], rows["target"] = ", ".join(prepared.source_names) + " (streams)", "a stream"
         rows["steps"] = f"{args.max_steps:,} updates"
     for name, read in (account or {}).items():
-        row = {"target": "target"}.get(name, name if name.startswith("test of ") else f"source {name}")
+        row = name if name == "target" or name.startswith("test of ") else _source(name)
         lines = read.lines(_columns_read(args, prepared, read.columns, with_label=name != "target"))
         rows[row] = "\n".join([*([rows[row]] if row in rows else []), *lines])
     for name, part in (prepared.evaluation or {}).items():
@@ -133,6 +137,32 @@ def _columns_read(args: AdaptationConfig, prepared: Prepared, columns: Collectio
     if prepared.space.task == "token-classification" or text not in columns:
         text = args.tokens_column
     return {text, args.text_pair_column or text} | label
+
+
+def label_counts(part: Any, space: LabelSpace) -> str:
+    """What the encoded labels of a source are, in a line: classes with their counts, or the range of scores.
+
+    Args:
+        part: encoded rows, with `labels`.
+        space: the run's labels.
+    """
+    if space.task == "token-classification":
+        tags = np.concatenate([np.asarray(row) for row in part["labels"]])
+        counts = np.bincount(tags[tags >= 0], minlength=len(space.names))
+    else:
+        labels = number_column(part, "labels")
+        if space.task == "regression":
+            return f"scores from {np.nanmin(labels):.4g} to {np.nanmax(labels):.4g}, mean {np.nanmean(labels):.4g}"
+        several = space.task == "multi-label-classification"
+        counts = np.nansum(labels, 0).astype(int) if several else np.bincount(labels, minlength=len(space.names))
+    order = np.argsort(-counts, kind="stable")
+    pairs = [f"{space.names[k]} {counts[k]:,}" for k in order[:CLASSES]]
+    more = f" and {len(order) - CLASSES:,} more" if len(order) > CLASSES else ""
+    return f"{len(order):,} classes: {', '.join(pairs)}{more}"
+
+
+def _source(name: str) -> str:
+    return name if name == "source" else f"source {name}"
 
 
 def _padding(together: float, apart: float, by_domain: bool) -> str:

@@ -253,7 +253,6 @@ def test_everything_that_was_read_and_left_aside_is_said(tmp_path):
         "validation: 2 rows held out of train",
         "test: 5 rows of Test.csv",
         "columns: text, label (unused: id)",
-        "2 classes: down 10, up 10",
         "left aside: extra.csv (no split in the name); more.xlsx, notes.txt; 2 other files; 1 image",
     ]
     assert shift.account["target"].lines({"text"}) == ["train: 6 rows of medical.csv", "columns: text (unused: label)"]
