@@ -7,7 +7,9 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
+from .columns import arrow_column
 from .origins import ORIGIN
 
 
@@ -83,16 +85,18 @@ def _classes(dataset: Any, column: str) -> np.ndarray | None:
     """The class of each row as a number, or `None` where rows have no class of their own."""
     if column not in dataset.column_names:
         return None
-    values = list(dataset[column])
-    if any(isinstance(value, (list, dict)) for value in values):
+    values = arrow_column(dataset, column)
+    if pa.types.is_nested(values.type):
         return None
-    names = [_name(value) for value in values]
+    found = values.dictionary_encode(null_encoding="encode")
+    names = [_name(value) for value in found.dictionary.to_pylist()]
     if all(name is None or name[:1] + name[-1:] == "[]" for name in names):  # lists as text
         return None
     numbers = {name: i for i, name in enumerate(dict.fromkeys(names))}
-    if len(numbers) == len(names) or are_scores(numbers, many=2 * len(numbers) > len(names)):
+    many = 2 * len(numbers) > len(dataset)
+    if len(numbers) == len(dataset) or are_scores(numbers, many):
         return None
-    return np.array([numbers[name] for name in names])
+    return np.array([numbers[name] for name in names])[found.indices.to_numpy()]
 
 
 def _name(value: Any) -> str | None:

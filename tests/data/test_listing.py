@@ -258,26 +258,6 @@ def test_everything_that_was_read_and_left_aside_is_said(tmp_path):
     assert shift.account["target"].lines({"text"}) == ["train: 6 rows of medical.csv", "columns: text (unused: label)"]
 
 
-def test_classes_are_counted_without_outer_space_and_scores_are_not(tmp_path):
-    for labels, counts in (
-        (("up", "up ", "down"), "2 classes: up 20, down 10"),
-        ((1, 2, 2), "2 classes: 2 20, 1 10"),
-        (("c1", *["c2"] * 2, *(f"d{i:02}" for i in range(11))), "13 classes: c2 5, c1 3, d00 2, d01 2"),
-    ):
-        shift = load_shift({"source": str(write(tmp_path / "a.csv", 30, labels=labels))}, None, 0, 1)
-        (line,) = [line for line in shift.account["source"].lines() if "classes" in line]
-        assert line.startswith(counts)
-    assert line.endswith("and 3 more")
-    shift = load_shift({"source": str(write(tmp_path / "a.csv", 30, labels=(1.5, 2.5)))}, None, 0, 1)
-    assert not shift.account["source"].classes
-
-
-def test_target_labels_are_not_counted(tmp_path):
-    shift = load_shift({"source": str(write(tmp_path / "a.csv"))}, str(write(tmp_path / "t.csv")), 0, 1)
-    assert shift.account["source"].classes == {"down": 3, "up": 3}
-    assert shift.account["target"].classes == {}
-
-
 def test_test_sets_that_stand_elsewhere(tmp_path):
     write(tmp_path / "a" / "train.csv")
     write(tmp_path / "b" / "Test.csv", 4)
