@@ -7,6 +7,7 @@ import re
 import textwrap
 from pathlib import Path
 
+import bad_models
 import bad_tables
 import families
 import pictures
@@ -24,6 +25,7 @@ from hftransfer.cli.help import finetune_options
 from hftransfer.cli.parser import parse
 from hftransfer.data.label_sets import resolve_label_space
 from hftransfer.data.loading import load_domain
+from hftransfer.models.loading import load_model
 from hftransfer.objectives.registry import REGISTRY, parse_objectives
 from hftransfer.trainers.checkpoints import check_output_dir
 
@@ -230,7 +232,16 @@ def look_at(values, target=None, model=None, **settings):
     return AdaptationTrainer(model or pictures.resnet(), args, data, target, processing_class=pictures.processor())
 
 
+def deeper(folder):
+    """A checkpoint of two layers under a config of six."""
+    bad_models.good(folder / "runs/mine")
+    bad_models.config(num_hidden_layers=6)(folder / "runs/mine")
+    load_model("runs/mine", "sequence-classification", tiny.LABELS)
+
+
+MADE["models.md"] = [deeper]
 MADE["images.md"] = [
+    lambda _: look_at(["https://example.org/cat.png"] * 3),
     lambda _: look_at(["cat.png"] * 3),
     lambda _: look_at([{"bytes": b"no", "path": None}] * 3),
     lambda _: look_at([[[300]]] * 3),
