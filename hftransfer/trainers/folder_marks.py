@@ -22,12 +22,19 @@ def marked(folder: Path) -> dict[str, str | None]:
     return dict(found) if isinstance(found, dict) else {}
 
 
-def mark(folder: Path, names: Iterable[str]) -> None:
-    """Adds names to a folder's mark, and forgets those that are gone. The whole mark is replaced at one stroke."""
+def mark(folder: Path, names: Iterable[str], aside: Path | None = None) -> None:
+    """Adds names to a folder's mark, and forgets those that are gone. The whole mark is replaced at one stroke.
+
+    Args:
+        folder: whose mark it is.
+        names: of files that hftransfer wrote.
+        aside: a folder with files that are about to be moved there, to which the new mark is written.
+    """
+    where = aside or folder
     known = {name: was for name, was in marked(folder).items() if (folder / name).exists()}
     for name in names:
-        known[name] = digest(folder / name) if name == CARD and (folder / name).is_file() else None
-    write_whole(folder / MARK, json.dumps({"made_by": "hftransfer", "files": dict(sorted(known.items()))}, indent=1))
+        known[name] = digest(where / name) if name == CARD and (where / name).is_file() else None
+    write_whole(where / MARK, json.dumps({"made_by": "hftransfer", "files": dict(sorted(known.items()))}, indent=1))
 
 
 def foreign(folder: Path, names: Iterable[str]) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .checkpoint_files import STEP, checkpoints, fault
-from .folder_marks import CARD, COMPARISON, RESULTS, foreign
+from .folder_marks import CARD, COMPARISON, MARK, RESULTS, foreign
 from .resume import check_is_checkpoint, read_resume
 
 MODEL_FILES = (
@@ -30,6 +30,7 @@ WRITTEN = (
     "merges.txt",
     "preprocessor_config.json",
     CARD,
+    MARK,
 )
 BY_RECIPE = (RESULTS, COMPARISON)
 _kept: set[str] = set()  # folders whose run this process will replace, and has not yet
@@ -89,12 +90,13 @@ def check_resumed_dir(path: str | os.PathLike[str], writes: Iterable[str] = WRIT
     _refuse(Path(path), foreign(Path(path), writes))
 
 
-def find_checkpoint(path: str | os.PathLike[str], resume: Any) -> str:
+def find_checkpoint(path: str | os.PathLike[str], resume: Any, digests: bool = True) -> str:
     """The checkpoint to go on from: `resume` itself, or the last one of the output folder when it is `True`.
 
     Args:
         path: the output folder.
         resume: see `read_resume`.
+        digests: read every file; otherwise names and sizes are looked at.
 
     Raises:
         FileNotFoundError: there is none, or it is a folder of another kind.
@@ -111,7 +113,7 @@ def find_checkpoint(path: str | os.PathLike[str], resume: Any) -> str:
         raise FileNotFoundError(
             f"There is no checkpoint to resume from: {path} does not hold one. Start without resume_from_checkpoint."
         )
-    wrong = fault(Path(found))
+    wrong = fault(Path(found), digests)
     if wrong is not None:
         beside = Path(found).parent
         whole = last_good_checkpoint(beside, digests=True) or last_good_checkpoint(path, digests=True)
@@ -143,8 +145,8 @@ def resume_hint(output_dir: str | os.PathLike[str]) -> str:
     """One line for a run that was stopped: what is saved, and how to go on.
 
     Example:
-        >>> resume_hint("runs/mine")
-        "The last checkpoint is runs/mine/checkpoint-6; resume_from_checkpoint='runs/mine/checkpoint-6' goes on with it."
+        >>> resume_hint("runs/m")
+        "The last checkpoint is runs/m/checkpoint-6; resume_from_checkpoint='runs/m/checkpoint-6' goes on with it."
     """
     folder = Path(output_dir)
     if str(folder.absolute()) in _kept:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -58,8 +59,20 @@ class RunningParts:
         """Parts that were 0 in every forward so far, of those that have been averaged."""
         return [name for name, spoke in self.spoke.items() if not spoke]
 
-    def check(self, means: dict[str, float], step: int) -> None:
+    @property
+    def first_broken(self) -> float:
+        """At which forward since the last log a part was first not finite, on any process; infinite if at none."""
+        if self.broke is None:
+            return math.inf
+        return float(self.accelerator.gather(self.broke.unsqueeze(0)).amin())
+
+    def check(self, means: dict[str, float], step: int, advice: Callable[[], str] = str) -> None:
         """Names the part that broke first: one step later, all of them are broken.
+
+        Args:
+            means: from `mean`, on every process.
+            step: of the run.
+            advice: what to say after that; called on every process, only if a part is broken.
 
         Raises:
             FloatingPointError: a part of `means` (from `mean`, on every process) is not finite.
@@ -72,7 +85,7 @@ class RunningParts:
         raise FloatingPointError(
             f"The {first} part is not finite at step {step} "
             f"({', '.join(f'{name}={value:.3g}' for name, value in means.items())} since the last log). Largest "
-            f"values then: {self._extent()}. Lower the learning rate or its weight; the last checkpoint is untouched."
+            f"values then: {self._extent()}. Lower the learning rate or its weight. {advice()}".rstrip()
         )
 
     def _extent(self) -> str:

@@ -13,6 +13,7 @@ from ..models.adapters import is_peft
 from ..network import hub_answers
 from ..reporting.model_card import CardFacts, render_card
 from ..reporting.tables import policy_table
+from .folder_marks import CARD, edited_card, mark, write_whole
 from .host import Host
 from .plan import policy_rows
 from .push_options import PushOptions, check_card_keys, read_push_options
@@ -224,14 +225,20 @@ class Publishing(Host):
             TypeError: a key that there is not.
         """
         check_card_keys(more)
+        folder = Path(str(self.args.output_dir))
         if not self.is_world_process_zero():
+            return
+        if edited_card(folder):
+            logger.warning("%s is not as hftransfer wrote it and was kept; there is no new model card.", folder / CARD)
             return
         facts = self.card_facts(model_name, finetuned_from)
         more = {"language": language, "license": license, **more, **(metadata or {})}
         text = render_card(
             facts, [*_list(tags), *_list(getattr(self.model, "model_tags", None))], _list(dataset), more
         )
-        (Path(str(self.args.output_dir)) / "README.md").write_text(text, encoding="utf-8")
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(folder / CARD, text)
+        mark(folder, [CARD])
 
     def card_facts(self, model_name: str | None = None, finetuned_from: str | None = None) -> CardFacts:
         """What the card says, as plain data."""

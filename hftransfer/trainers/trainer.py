@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,7 +18,7 @@ from .adapter import DomainAdapter
 from .batch_check import called, check_batch, check_collator, check_reached
 from .batch_norm import adapt_to_target, build_mix
 from .callbacks import Clock
-from .checkpoints import STAGING, PlainCheckpoints, check_output_dir
+from .checkpoints import PlainCheckpoints
 from .chunks import check_chunks
 from .config import AdaptationConfig
 from .evaluation import Evaluating, check_outputs, measures_of
@@ -30,14 +29,11 @@ from .metrics import metrics_for, without_nothing
 from .objective_check import check_task, source_weights
 from .optimizer import Optimizing
 from .optimizer_check import check_passed
-from .output_folder import find_checkpoint
 from .parts import RunningParts
 from .preparation import prepare
 from .progress import ProgressLine
 from .publishing import Publishing
 from .rerun import check_rerun
-from .resume import read_resume
-from .run_settings import check_same_run
 from .selecting import check_evaluation, check_selection
 from .teachers import build_anchors
 from .turns import check_turns
@@ -250,6 +246,8 @@ class AdaptationTrainer(PlainCheckpoints, Publishing, Optimizing, Evaluating, Tr
             loss = without_nothing(outputs["loss"], inputs.get("labels"))
             return (loss, outputs) if return_outputs else loss
         outputs = model(**inputs, num_items=num_items_in_batch)
+        if self.args.save_total_limit:
+            self._last_inputs = inputs
         self._parts.add(outputs["parts"], outputs["extent"])
         return (outputs["loss"], outputs) if return_outputs else outputs["loss"]
 
@@ -257,23 +255,30 @@ class AdaptationTrainer(PlainCheckpoints, Publishing, Optimizing, Evaluating, Tr
         """Adds every part under its own name, averaged since the last log; one device sync a log, none a step.
 
         Raises:
-            FloatingPointError: a part is not finite.
+            FloatingPointError: a part, or the gradient, is not finite.
         """
         values = self._mean_parts() if "loss" in logs or "train_loss" in logs else {}
         if "loss" in logs:
             logs |= {f"{name}_loss": value for name, value in values.items()}
             logs |= self.logged_rates()
         super().log(logs, start_time)
-        self._parts.check(values, self.state.global_step)
+        self._parts.check(values, self.state.global_step, self._advice)
+        if "grad_norm" in logs:
+            self._check_norm(logs["grad_norm"])
         if values:
+            self._followed()
             self._parts.clear()
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """A run that broke since the last log stops here instead of saving."""
-        self._parts.check(self._mean_parts(), self.state.global_step)
+        self._check_parts()
+        self._check_norm()
         average_statistics(self.model)
         with stage("saving a checkpoint"):
             super()._save_checkpoint(model, trial)
+
+    def _check_parts(self) -> None:
+        self._parts.check(self._mean_parts(), self.state.global_step, self._advice)
 
     def _mean_parts(self) -> dict[str, float]:
         return self._parts.mean(self.accelerator.unwrap_model(self.model, keep_torch_compile=False).part_names)
@@ -288,26 +293,21 @@ class AdaptationTrainer(PlainCheckpoints, Publishing, Optimizing, Evaluating, Tr
 
         Raises:
             FileExistsError: the output folder holds another run, and neither `resume_from_checkpoint` nor
-                `overwrite_output_dir` says what to do with it.
+                `overwrite_output_dir` says what to do with it; or it holds files of somebody else's that would be
+                replaced.
             FileNotFoundError: there is no such checkpoint.
-            ValueError: the checkpoint was made with other settings.
+            FolderInUse: another run writes to it.
+            ValueError: the checkpoint is not whole, or was made with other settings.
+            FloatingPointError: the loss, the gradient or the weights are not finite.
         """
         wanted = self.args.resume_from_checkpoint if resume_from_checkpoint is None else resume_from_checkpoint
-        resume_from_checkpoint = None
-        if read_resume(wanted):
-            resume_from_checkpoint = find_checkpoint(str(self.args.output_dir), wanted)
-            check_same_run(resume_from_checkpoint, self)
-        elif not getattr(self, "_owns_output_dir", False):
-            clear = self.is_world_process_zero()
-            check_output_dir(str(self.args.output_dir), self.args.overwrite_output_dir, clear)
-        self._clear(Path(str(self.args.output_dir)) / STAGING)  # of a run that was killed while saving
-        self._owns_output_dir = True
-        if not resume_from_checkpoint:  # what was learned then is in the checkpoint
-            learn_before_training(
-                self.accelerator.unwrap_model(self.model, keep_torch_compile=False), self.prepared, self.args
-            )
-        with stage(lambda: f"training, step {self.state.global_step + 1}"), self._progress.closing():
-            output = super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+        with self._in_output_folder(wanted) as checkpoint:
+            if checkpoint is None:  # what was learned then is in the checkpoint
+                learn_before_training(
+                    self.accelerator.unwrap_model(self.model, keep_torch_compile=False), self.prepared, self.args
+                )
+            with stage(lambda: f"training, step {self.state.global_step + 1}"), self._progress.closing():
+                output = super().train(resume_from_checkpoint=checkpoint, **kwargs)
         for name in self._parts.silent if self.is_world_process_zero() else ():
             logger.warning("%s was 0 in every step and asked nothing of the model. Lower its threshold, if any.", name)
         if self.args.label_shift_task == "bias":

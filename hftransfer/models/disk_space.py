@@ -1,0 +1,99 @@
+"""Disk space: what a save will need, what is free, and one message when it was not enough."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+# Linux says no space, over quota, or beyond the limit of a file's size; libraries put the first into words.
+FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG)
+WORDS = ("no space left", "os error 28", "os error 27", "os error 122", "disk quota", "file too large")
+TORCH = ("PytorchStreamWriter failed", "inline_container.cc", "unexpected pos")  # which gives no reason
+SMALL = 1 << 20  # settings, states of the trainer
+
+
+class DiskFullError(OSError):
+    """There is not enough room for what is to be saved; what was there before is whole."""
+
+
+def free_bytes(folder: str | os.PathLike[str]) -> int:
+    """What is free where a folder is or will be."""
+    there = Path(folder).absolute()
+    while not there.exists():
+        there = there.parent
+    return shutil.disk_usage(there).free
+
+
+def tensor_bytes(tensors: Iterable[Any]) -> int:
+    """Of tensors as they are written."""
+    return sum(t.numel() * t.element_size() for t in tensors)
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether an error says that a disk is full, a quota used up or a file too large."""
+    text = str(error).lower()
+    return (
+        (isinstance(error, OSError) and error.errno in FULL)
+        or any(word in text for word in WORDS)
+        or any(word in str(error) for word in TORCH)
+        or (error.__cause__ is not None and is_full(error.__cause__))
+    )
+
+
+@contextmanager
+def room_for(
+    what: str, folder: str | os.PathLike[str], needed: int, advice: Callable[[], str] = str
+) -> Iterator[None]:
+    """Refuses to begin a save that does not fit, and turns a disk that fills up meanwhile into one message.
+
+    Args:
+        what: is saved, as the message calls it.
+        folder: where to.
+        needed: bytes.
+        advice: what to say after that; called only if something is wrong.
+
+    Raises:
+        DiskFullError: there is not enough room.
+
+    Example:
+        >>> with room_for("checkpoint-9", "runs/mine", 3_000_000_000):
+        ...     write()
+        DiskFullError: There is no room for checkpoint-9 in runs/mine: it needs 3.0 GB, and 1.2 GB are free.
+    """
+    free = free_bytes(folder)
+    if free < needed:
+        raise DiskFullError(_message(what, folder, needed, free, advice()))
+    try:
+        yield
+    except DiskFullError:
+        raise
+    except Exception as error:
+        if not is_full(error):
+            raise
+        raise DiskFullError(_message(what, folder, needed, free_bytes(folder), advice(), error)) from error
+
+
+def readable(size: int) -> str:
+    """A size for people.
+
+    Example:
+        >>> readable(93_000_000)
+        '93.0 MB'
+    """
+    for unit, bytes_ in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if size >= bytes_:
+            return f"{size / bytes_:.1f} {unit}"
+    return f"{size} bytes"
+
+
+def _message(what: str, folder: Any, needed: int, free: int, advice: str, error: BaseException | None = None) -> str:
+    said = f" ({str(error).splitlines()[0]})" if error is not None and str(error) else ""
+    return (
+        f"There is no room for {what} in {folder}{said}: it needs about {readable(needed)}, and {readable(free)} are "
+        f"free. Make room, or choose an output_dir on another disk. {advice}"
+    ).rstrip()

@@ -1,0 +1,46 @@
+"""Agreement of all processes: what one of them finds wrong, all of them raise, so that none waits for another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def alike(act: Callable[[], T], processes: int) -> T:
+    """Calls `act` on every process, and raises on all of them if it failed on one.
+
+    Args:
+        act: called once here.
+        processes: how many take part; each must call this function.
+
+    Raises:
+        Exception: what `act` raised here, or else its kind and message from the first process on which it failed.
+
+    Example:
+        >>> alike(lambda: check_output_dir(folder, False) if main else None, args.world_size)
+    """
+    failed: Exception | None = None
+    result: Any = None
+    try:
+        result = act()
+    except Exception as error:
+        failed = error
+    if processes > 1:
+        from accelerate.utils import gather_object
+
+        found = gather_object([None if failed is None else (type(failed), str(failed))])
+        first = next((one for one in found if one is not None), None)
+        if failed is None and first is not None:
+            failed = _made(*first)
+    if failed is not None:
+        raise failed
+    return result
+
+
+def _made(kind: type[Exception], message: str) -> Exception:
+    try:
+        return kind(message)
+    except TypeError:  # it wants more than a message
+        return RuntimeError(message)

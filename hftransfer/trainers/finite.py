@@ -1,0 +1,60 @@
+"""Finite weights: whether parameters and buffers are numbers, before anything is written over."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+
+def broken_tensors(module: nn.Module) -> list[str]:
+    """Names of the parameters and saved buffers that hold a value which is NaN or infinite. Waits for the device once.
+
+    Example:
+        >>> broken_tensors(nn.Linear(2, 2))
+        []
+    """
+    looked = {name: tensor for name, tensor in _tensors(module).items() if _is_looked_at(tensor)}
+    if not looked:
+        return []
+    device = next(iter(looked.values())).device
+    flags = torch.stack([tensor.isfinite().all().to(device) for tensor in looked.values()]).tolist()
+    return [name for name, whole in zip(looked, flags, strict=True) if not whole]
+
+
+def buffer_flags(module: nn.Module) -> dict[str, torch.Tensor]:
+    """Whether each saved buffer is finite, by name, as tensors of one truth value: nothing waits for the device."""
+    parameters = {name for name, _ in module.named_parameters()}
+    buffers = {name: tensor for name, tensor in _tensors(module).items() if name not in parameters}
+    return {name: tensor.isfinite().all() for name, tensor in buffers.items() if _is_looked_at(tensor)}
+
+
+def first_broken(module: nn.Module, before: Mapping[str, torch.Tensor] | None) -> str | None:
+    """The first name of `broken_tensors` that was not so before training.
+
+    Args:
+        module: what is to be saved.
+        before: `buffer_flags` before training, as some models' masks hold infinite values; `None` for any buffer.
+    """
+    parameters = {name for name, _ in module.named_parameters()}
+    for name in broken_tensors(module):
+        if name in parameters or (before is not None and bool(before.get(name, True))):
+            return name.removeprefix("module.").removeprefix("model.")
+    return None
+
+
+def _tensors(module: nn.Module) -> dict[str, torch.Tensor]:
+    """What `state_dict` holds, in the part that this process has."""
+    return {name: _here(found) for name, found in module.state_dict().items() if isinstance(found, torch.Tensor)}
+
+
+def _here(tensor: torch.Tensor) -> torch.Tensor:
+    """The part of a sharded tensor that this process holds."""
+    local = getattr(tensor, "to_local", None)
+    return tensor if local is None else local()
+
+
+def _is_looked_at(tensor: torch.Tensor) -> bool:
+    """Numbers of a width that `isfinite` knows, on a device."""
+    return tensor.is_floating_point() and tensor.element_size() > 1 and tensor.device.type != "meta"

@@ -1,0 +1,263 @@
+"""Lock of an output folder: one run writes to it at a time, and says who it is."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from .checkpoint_files import STATE_FILE, STEP
+from .folder_marks import read_json
+from .replacement import finish_replacement
+
+STAGING = "_writing"  # the underscore keeps it from being uploaded
+LOCK = "run.json"  # in the staging folder, whose mark it is as well
+_held: dict[str, int] = {}  # how often this process holds each lock
+_made: set[str] = set()  # folders that were not there before they were locked
+_guard = threading.RLock()
+
+
+class FolderInUse(OSError):
+    """Another run writes to the folder."""
+
+
+@contextmanager
+def locked(folder: str | os.PathLike[str]) -> Iterator[None]:
+    """Holds an output folder's lock; one process may hold it several times. What a run that was killed left half
+    done is finished or removed.
+
+    Raises:
+        FolderInUse: another process that lives, or may live, holds it.
+        FileExistsError: the folder has a `_writing` that hftransfer did not make.
+
+    Example:
+        >>> with locked("runs/mine"):
+        ...     trainer.train()
+    """
+    hold(folder)
+    try:
+        yield
+    finally:
+        release(folder)
+
+
+def hold(folder: str | os.PathLike[str]) -> None:
+    """Takes the lock of a folder; see `locked`."""
+    root = Path(folder)
+    with _guard:
+        key = _key(root)
+        if _held.get(key):
+            _held[key] += 1
+            return
+        staging = root / STAGING
+        _check_staging(staging)
+        try:
+            made = not root.is_dir()
+            staging.mkdir(parents=True, exist_ok=True)
+        except FileExistsError:
+            raise FileExistsError(f"{staging} is a file, and a run writes aside under that name. Move it.") from None
+        take(staging / LOCK, root)
+        _held[key] = 1
+        if made:
+            _made.add(key)
+        finish_replacement(root, staging)
+        clear(root)
+
+
+def release(folder: str | os.PathLike[str]) -> None:
+    """Gives the lock back; the last time, everything that was written aside goes with it."""
+    root = Path(folder)
+    with _guard:
+        key = _key(root)
+        if _held.get(key, 0) > 1:
+            _held[key] -= 1
+            return
+        if not _held.pop(key, 0):
+            return
+        staging = root / STAGING
+        try:
+            finish_replacement(root, staging)
+        finally:
+            clear(root)
+            drop(staging / LOCK)
+            with suppress(OSError):
+                staging.rmdir()
+            if key in _made:
+                _made.discard(key)
+                with suppress(OSError):
+                    root.rmdir()  # if there is nothing in it
+
+
+def clear(folder: str | os.PathLike[str]) -> None:
+    """Removes what was written aside, but not the lock."""
+    staging = Path(folder) / STAGING
+    for item in staging.iterdir() if staging.is_dir() else ():
+        if item.is_dir() and not item.is_symlink():
+            shutil.rmtree(item, ignore_errors=True)
+        elif item.name != LOCK:
+            with suppress(OSError):
+                item.unlink()
+
+
+def take(lock: Path, meant: Path) -> None:
+    """Writes a lock file, or takes over one whose run is gone.
+
+    Args:
+        lock: the file.
+        meant: the folder that it is for, to be named in messages.
+
+    Raises:
+        FolderInUse: its run lives, or may live, on another machine.
+    """
+    for _ in range(20):
+        if _create(lock):
+            return
+        holder = _read(lock)
+        if holder is not None and _is_other_machine(holder):
+            raise FolderInUse(
+                f"{_in_use(meant, holder)}. Whether that run still goes on cannot be seen from here: if it is gone, "
+                f"remove {lock}; otherwise wait until it ends, or choose another output_dir."
+            )
+        if holder is not None and _lives(holder):
+            raise FolderInUse(f"{_in_use(meant, holder)}. Wait until it ends, or choose another output_dir.")
+        _set_aside(lock, holder)
+    raise FolderInUse(f"{meant} is being taken by several runs at once. Try again, or choose another output_dir.")
+
+
+def drop(lock: Path) -> None:
+    """Removes a lock file if it is this process's."""
+    holder = read_json(lock)
+    if holder.get("pid") == os.getpid() and holder.get("host") == socket.gethostname():
+        with suppress(OSError):
+            lock.unlink()
+
+
+# ---- whose it is
+
+
+def _me() -> dict[str, Any]:
+    return {
+        "made_by": "hftransfer",
+        "host": socket.gethostname(),
+        "machine": _machine(),
+        "pid": os.getpid(),
+        "created": psutil.Process().create_time(),
+        "started": datetime.now().astimezone().isoformat(sep=" ", timespec="seconds"),
+    }
+
+
+def _machine() -> list[str]:
+    """What changes when a machine is started anew, and what tells its containers apart; Linux only."""
+    found = []
+    with suppress(OSError):
+        found.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
+        found.append(os.readlink("/proc/self/ns/pid"))
+    return found
+
+
+def _is_other_machine(holder: dict[str, Any]) -> bool:
+    """By name; or another container of this one, whose processes are not seen from here."""
+    if holder.get("host") != socket.gethostname():
+        return True
+    here, there = _machine(), holder.get("machine") or []
+    return len(here) == len(there) == 2 and here[0] == there[0] and here[1] != there[1]
+
+
+def _lives(holder: dict[str, Any]) -> bool:
+    """Whether the process is there, and is the one that it was."""
+    here, there = _machine(), holder.get("machine") or []
+    if here[:1] and there[:1] and here[0] != there[0]:
+        return False  # the machine was started anew since
+    try:
+        process = psutil.Process(int(holder.get("pid", -1)))
+        same = abs(process.create_time() - float(holder.get("created", 0))) < 5  # the clock may have been set
+        return same and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.AccessDenied:
+        return True
+    except (psutil.Error, ValueError, TypeError):
+        return False
+
+
+def _in_use(meant: Path, holder: dict[str, Any]) -> str:
+    return (
+        f"{meant} is in use by another run: process {holder.get('pid')} on host {holder.get('host')}, started "
+        f"{holder.get('started')}"
+    )
+
+
+# ---- files
+
+
+def _create(lock: Path) -> bool:
+    """Whether the lock file was made now; it was never seen half-written where the file system has links."""
+    text = json.dumps(_me())
+    draft = lock.with_name(f".{lock.name}.{os.getpid()}.{threading.get_ident()}")
+    draft.write_text(text, encoding="utf-8")
+    try:
+        os.link(draft, lock)
+        return True
+    except FileExistsError:
+        return False
+    except OSError:  # no links here
+        try:
+            with open(lock, "x", encoding="utf-8") as file:
+                file.write(text)
+            return True
+        except FileExistsError:
+            return False
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _read(lock: Path) -> dict[str, Any] | None:
+    """Who holds it; `None` if it is gone, or if it stays unreadable."""
+    for _ in range(10):
+        found = read_json(lock)
+        if found:
+            return found
+        if not lock.exists():
+            return None
+        time.sleep(0.1)  # it may be being written
+    return None
+
+
+def _set_aside(lock: Path, seen: dict[str, Any] | None) -> None:
+    """Removes a lock file that was seen to be stale, unless another process has replaced it meanwhile."""
+    aside = lock.with_name(f".{lock.name}.{os.getpid()}.stale")
+    with suppress(FileNotFoundError):
+        os.rename(lock, aside)
+        if (read_json(aside) or None) != seen:
+            with suppress(OSError):
+                os.link(aside, lock)
+        aside.unlink()
+
+
+def _check_staging(staging: Path) -> None:
+    """Raises a `FileExistsError` if what is there is not a run's."""
+    if not os.path.lexists(staging):
+        return
+    names = [entry.name for entry in staging.iterdir()] if staging.is_dir() else []
+    ours = not names or any(name.strip(".").startswith(LOCK) for name in names)
+    older = all(STEP.fullmatch(name) or name == "replaced" for name in names) or any(
+        name in names for name in (STATE_FILE, "training_args.json", "training_args.bin")
+    )
+    if not staging.is_dir() or not (ours or older):
+        raise FileExistsError(
+            f"{staging} was not made by hftransfer, which writes aside under that name. Move it, or choose another "
+            "output_dir."
+        )
+
+
+def _key(folder: Path) -> str:
+    """Of this process: a forked one holds nothing of its parent's."""
+    return f"{os.getpid()} {folder.resolve()}"
