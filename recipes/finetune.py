@@ -38,6 +38,22 @@ def job(argv: list[str]) -> int:
 
 
 def run(script, config) -> int:
+    from hftransfer.cli.arguments import named
+    from hftransfer.trainers.claim import claimed_folder, resumed
+
+    # 1. Check what can be checked before anything is loaded.
+    if not script.source:
+        raise ValueError("--source is missing: name a labelled source, or `--source sample`.")
+    if script.target and script.target != "sample" and script.target in named(script.source).values():
+        raise ValueError(f"--target {script.target} is a source too: there is nothing to adapt to.")
+    if script.dry_run:
+        config.resume_from_checkpoint = resumed(config)
+        return adapt(script, config)
+    with claimed_folder(config):
+        return adapt(script, config)
+
+
+def adapt(script, config) -> int:
     from hftransfer import AdaptationTrainer, print_policy
     from hftransfer.cli.arguments import named
     from hftransfer.data.loading import load_shift
@@ -45,21 +61,11 @@ def run(script, config) -> int:
     from hftransfer.reporting.screen import show
     from hftransfer.reporting.tables import print_plan, print_results
     from hftransfer.stages import stage
-    from hftransfer.trainers.checkpoints import check_output_dir
-    from hftransfer.trainers.output_folder import find_checkpoint
+    from hftransfer.trainers.folder_marks import COMPARISON, RESULTS
+    from hftransfer.trainers.output_folder import BY_RECIPE
     from hftransfer.trainers.plan import plan
     from hftransfer.trainers.preparation import prepare
     from hftransfer.trainers.publishing import claim_repo, upload_command
-
-    # 1. Check what can be checked before anything is loaded.
-    if not script.source:
-        raise ValueError("--source is missing: name a labelled source, or `--source sample`.")
-    if script.target and script.target != "sample" and script.target in named(script.source).values():
-        raise ValueError(f"--target {script.target} is a source too: there is nothing to adapt to.")
-    if config.resume_from_checkpoint:
-        config.resume_from_checkpoint = find_checkpoint(config.output_dir, config.resume_from_checkpoint)
-    elif not script.dry_run:
-        check_output_dir(config.output_dir, config.overwrite_output_dir)
 
     # 2. Load the domains.
     with stage("reading the data"), config.main_process_first(desc="loading"):
@@ -98,6 +104,7 @@ def run(script, config) -> int:
         claim_repo(config)
     with stage("loading the model and encoding the data"):
         trainer = AdaptationTrainer(model, config, **common)
+        trainer.check_output_folder(config.resume_from_checkpoint, BY_RECIPE)
         trainer.dataset_names = {**named(script.source), "target": script.target or ""}
         test = {n: trainer.prepared.encode_evaluation(part, f"the test split of {n}") for n, part in data.test.items()}
     if trainer.is_world_process_zero():
@@ -112,19 +119,25 @@ def run(script, config) -> int:
         if main_process:
             show("", "Training on the source alone, for comparison:")
         results["source-only"] = source_only(model, config, common, test)
+        trainer.add_callback(comparison(results["source-only"]))
     if main_process:
         show("", "Training with the target:" if adapts else "Training on the source:")
     trainer.train(resume_from_checkpoint=config.resume_from_checkpoint)
-    row = "adapted" if adapts else "source-only"
-    results[row] = headline(trainer.evaluate(test, metric_key_prefix="test") if test else {})
 
-    # 5. Save, show, push.
+    # 5. Save before anything else can fail, then score, show, push.
     trainer.results = results
     with stage("saving the model"):
         trainer.save_model(_internal_call=True)
+        if main_process and "source-only" in results:
+            keep(config.output_dir, COMPARISON, results["source-only"])
+        trainer.create_model_card()
+    with stage("scoring the test splits"):
+        scores = score(trainer, test)
+    results["adapted" if adapts else "source-only"] = headline(scores)
+    with stage("saving the model"):
         trainer.create_model_card()
         if main_process:
-            (Path(config.output_dir) / "results.json").write_text(json.dumps(results, indent=2))
+            keep(config.output_dir, RESULTS, results)
     if main_process:
         show()
         print_results(results, "Results on the test splits; oracle columns read target labels and chose nothing")
@@ -143,28 +156,64 @@ def run(script, config) -> int:
     return 0
 
 
+def score(trainer, test) -> dict[str, float]:
+    """Scores of a model that is saved already, which an error must not hide."""
+    try:
+        return trainer.evaluate(test, metric_key_prefix="test") if test else {}
+    except Exception as error:
+        where = trainer.args.output_dir
+        raise ValueError(
+            f"The trained model is saved in {where}, but scoring it on the test splits failed: {error}"
+        ) from error
+
+
 def source_only(model, config, common, test) -> dict[str, float]:
     """Trains and scores the same model without the target; a resumed run reads what the first one found."""
     import copy
 
     from hftransfer import AdaptationTrainer
+    from hftransfer.trainers.folder_marks import COMPARISON
 
-    folder = Path(config.output_dir) / "_source_only"
-    done = folder / "results.json"
+    done = Path(config.output_dir) / COMPARISON
+    folder = done.parent
     if config.resume_from_checkpoint and done.is_file():
-        return json.loads(done.read_text())
+        try:
+            return json.loads(done.read_text())
+        except ValueError as error:
+            raise ValueError(f"{done} cannot be read: {error}. Remove it, and it is made again.") from error
     alone = copy.copy(config)
     alone.objectives, alone.teacher, alone.output_dir, alone.overwrite_output_dir = None, None, str(folder), True
     alone.save_strategy, alone.push_to_hub, alone.load_best_model_at_end = "no", False, False
     alone.reveal_target_labels, alone.label_shift, alone.adabn, alone.resume_from_checkpoint = 0, "none", False, None
     trainer = AdaptationTrainer(model, alone, **{**common, "target_dataset": None})
     trainer.train()
-    scores = headline(trainer.evaluate(test, metric_key_prefix="test") if test else {})
-    if trainer.is_world_process_zero():
-        partial = folder / "results.json.part"
-        partial.write_text(json.dumps(scores))
-        partial.replace(done)  # a run that is killed leaves the whole file or none
-    return scores
+    return headline(trainer.evaluate(test, metric_key_prefix="test") if test else {})
+
+
+def comparison(scores):
+    """Keeps the scores of the source alone with the first checkpoint: until then, an older run may stand there."""
+    from transformers import TrainerCallback
+
+    from hftransfer.trainers.folder_marks import COMPARISON
+
+    class Comparison(TrainerCallback):
+        def on_save(self, args, state, control, **kwargs):
+            if state.is_world_process_zero:
+                keep(args.output_dir, COMPARISON, scores)
+
+    return Comparison()
+
+
+def keep(folder: str, name: str, scores) -> None:
+    """Writes scores to a file of the output folder, whole or not at all, as our own."""
+    from hftransfer.trainers.folder_marks import mark, write_whole
+
+    path, text = Path(folder) / name, json.dumps(scores, indent=2)
+    if path.is_file() and path.read_text(encoding="utf-8") == text:
+        return
+    path.parent.mkdir(exist_ok=True)
+    write_whole(path, text)
+    mark(Path(folder), [name])
 
 
 def headline(metrics: dict[str, float]) -> dict[str, float]:

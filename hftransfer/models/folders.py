@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from .disk_space import room_for
+
 
 @contextmanager
 def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
@@ -16,6 +18,7 @@ def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     Raises:
         FileExistsError: there is something at `path` already.
+        DiskFullError: there is not enough room.
     """
     final = Path(path).expanduser()
     if final.exists():
@@ -23,7 +26,8 @@ def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     final.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=f".{final.name}-", dir=final.parent))
     try:
-        yield staging
+        with room_for("the model", final.parent, 0):
+            yield staging
         os.chmod(staging, 0o755)  # mkdtemp's own is for its maker's eyes only
         os.rename(staging, final)
     except BaseException:

@@ -129,7 +129,7 @@ class PlainCheckpoints(RunGuard):
         items = sorted(staging.iterdir(), key=lambda item: item.name in MARKERS)
         names = [item.name for item in items if item.name != CARD or not (final / CARD).exists()]
         stale = [path.name for pattern in (*MARKERS, *STALE) for path in sorted(final.glob(pattern))]
-        theirs = foreign(final, [*names, *stale])
+        theirs = foreign(final, [*names, *(name for name in stale if name != LABELS_FILE)])
         if theirs:
             raise FileExistsError(
                 f"{final} holds {', '.join(dict.fromkeys(theirs))}, which hftransfer did not write and would replace. "
@@ -139,6 +139,7 @@ class PlainCheckpoints(RunGuard):
             mark(final, names, staging)
             names.insert(0, MARK)
         _sync(staging)
+        stale = [name for name in stale if not foreign(final, [name])]  # labels of somebody else's may stay
         folders = [name for name in names if (final / name).is_dir()]  # an adapter of its own, where there are several
         self._put(final, [(f"{staging.name}/{name}", name) for name in names], [*stale, *folders])
 

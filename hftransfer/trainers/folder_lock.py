@@ -18,6 +18,7 @@ import psutil
 
 from .checkpoint_files import STATE_FILE, STEP
 from .folder_marks import read_json
+from .output_folder import check_access
 from .replacement import finish_replacement
 
 STAGING = "_writing"  # the underscore keeps it from being uploaded
@@ -60,6 +61,7 @@ def hold(folder: str | os.PathLike[str]) -> None:
             _held[key] += 1
             return
         staging = root / STAGING
+        check_access(root)
         _check_staging(staging)
         try:
             made = not root.is_dir()

@@ -54,9 +54,7 @@ def check_output_dir(path: str | os.PathLike[str], overwrite: bool, writes: Iter
         FileExistsError: runs/mine already holds a run (checkpoint-9). …
     """
     folder = Path(path)
-    if os.path.lexists(folder) and not folder.is_dir():
-        raise FileExistsError(f"{path} is a file; output_dir must be a folder. Choose another.")
-    _check_access(folder)
+    check_access(folder)
     if not folder.is_dir():
         return
     saved = checkpoints(folder)
@@ -67,7 +65,7 @@ def check_output_dir(path: str | os.PathLike[str], overwrite: bool, writes: Iter
         first = saved[0].name if saved else models[0]
         if first in theirs and not saved:
             raise FileExistsError(
-                f"{path} already holds a run or a file ({first}) that hftransfer did not make. Choose another "
+                f"{path} already holds a run ({first}), which hftransfer did not make. Choose another "
                 "output_dir; overwrite_output_dir=True replaces only what hftransfer made."
             )
         last = last_good_checkpoint(folder) or (str(saved[-1]) if saved else None)
@@ -86,7 +84,7 @@ def check_resumed_dir(path: str | os.PathLike[str], writes: Iterable[str] = WRIT
         FileExistsError: it holds files of somebody else's under names that the run would write.
         PermissionError: it cannot be written to.
     """
-    _check_access(Path(path))
+    check_access(Path(path))
     _refuse(Path(path), foreign(Path(path), writes))
 
 
@@ -163,17 +161,16 @@ def keeps_old_run(path: str | os.PathLike[str], kept: bool) -> None:
     (_kept.add if kept else _kept.discard)(str(Path(path).absolute()))
 
 
-def _refuse(folder: Path, theirs: list[str]) -> None:
-    if theirs:
-        shown = ", ".join(theirs[:5]) + (f" and {len(theirs) - 5} more" if len(theirs) > 5 else "")
-        raise FileExistsError(
-            f"{folder} holds {shown}, which hftransfer did not write and would replace. Choose another output_dir, or "
-            f"move {'it' if len(theirs) == 1 else 'them'} elsewhere."
-        )
+def check_access(folder: Path) -> None:
+    """Whether a folder is there to be written to, or can be made: now, not when the first checkpoint is due.
 
-
-def _check_access(folder: Path) -> None:
-    """Raises a `PermissionError` or `NotADirectoryError` now instead of when the first checkpoint is due."""
+    Raises:
+        FileExistsError: it is a file.
+        NotADirectoryError: it lies below a file.
+        PermissionError: it cannot be written to.
+    """
+    if os.path.lexists(folder) and not folder.is_dir():
+        raise FileExistsError(f"{folder} is a file; output_dir must be a folder. Choose another.")
     there = folder.absolute()
     while not os.path.lexists(there):
         there = there.parent
@@ -181,3 +178,12 @@ def _check_access(folder: Path) -> None:
         raise NotADirectoryError(f"{folder} cannot be made: {there} is a file. Choose another output_dir.")
     if not os.access(there, os.W_OK | os.X_OK):
         raise PermissionError(f"{there} cannot be written to. Choose another output_dir.")
+
+
+def _refuse(folder: Path, theirs: list[str]) -> None:
+    if theirs:
+        shown = ", ".join(theirs[:5]) + (f" and {len(theirs) - 5} more" if len(theirs) > 5 else "")
+        raise FileExistsError(
+            f"{folder} holds {shown}, which hftransfer did not write and would replace. Choose another output_dir, or "
+            f"move {'it' if len(theirs) == 1 else 'them'} elsewhere."
+        )

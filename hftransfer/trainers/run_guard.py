@@ -12,6 +12,8 @@ from typing import Any
 import torch
 
 from ..data.text import WORD_MASK, without_readings
+from ..models.adapter_folders import LABELS_FILE
+from ..models.adapters import is_peft
 from .agreement import alike
 from .checkpoint_files import checkpoints
 from .finite import buffer_flags, first_broken
@@ -105,7 +107,9 @@ class RunGuard(Host):
             check_same_run(found, self)
         if not writes or (self._owns_output_dir and found is None):
             return found
-        names = (*WRITTEN, *self._processing_files(folder), *also)
+        names = [*WRITTEN, *self._processing_files(folder), *also]
+        if is_peft(self.model.model) and not self.merges_adapter:  # type: ignore[attr-defined]
+            names.append(LABELS_FILE)
         inside = found is not None and Path(found).resolve().parent == folder.resolve()
         if inside:
             check_resumed_dir(folder, names)
