@@ -69,7 +69,7 @@ def check_adapter_config(model: nn.Module, config: Any, head: Head) -> None:
             continue
         for name in sorted(given):
             if not any(_ends(module, name, field) for module in names):
-                last = sorted({module.rpartition(".")[2] for module in names})
+                last = [] if field == "modules_to_save" else sorted({module.rpartition(".")[2] for module in names})
                 raise ValueError(
                     f"peft_config: {field} names {name!r}, and {type(model).__name__} has no such module; its head is "
                     f"{head.name!r}.{nearest(name, last)}"

@@ -251,6 +251,19 @@ def _parse_one(name: str, value: Any) -> ObjectiveSpec:
     return ObjectiveSpec(name, kind, float(weight), schedule, settings, features)
 
 
+def without_classes(objectives: Any) -> Any:
+    """The same specification with the name of each class in its place: text, as files and other processes keep it."""
+    if not isinstance(objectives, Mapping):
+        return objectives
+    out = {}
+    for name, value in objectives.items():
+        value = {"kind": value} if inspect.isclass(value) else value
+        if isinstance(value, Mapping) and inspect.isclass(value.get("kind")):
+            value = {**value, "kind": _kind_of_class(value["kind"])}
+        out[name] = value
+    return out
+
+
 def refuse_imports(objectives: Mapping[str, Any] | str | None) -> None:
     """Refuses a specification that came from a config file or a command line and names code to import.
 

@@ -12,7 +12,7 @@ from transformers.utils import is_torch_bf16_gpu_available
 
 from ..messages import nearest
 from ..models.policy import parse_policy
-from ..objectives.registry import ObjectiveSpec, parse_objectives, refuse_imports
+from ..objectives.registry import ObjectiveSpec, parse_objectives, refuse_imports, without_classes
 from ..settings import Help, read_fields, read_setting
 from .inherited import check_accelerator, check_inherited
 from .optimizer import SLANTED, check_rates
@@ -291,6 +291,7 @@ class AdaptationConfig(TrainingArguments):
     def _check(self) -> None:
         if isinstance(self.objectives, str) and not self.trust_config_code:
             refuse_imports(self.objectives)
+        self.objectives = without_classes(self.objectives)
         self.objective_specs()
         self.source_weight_map()
         self.teacher_names()

@@ -8,10 +8,11 @@ import typing
 
 import bad_settings
 import pytest
+import runs
 import transformers
 from transformers import HfArgumentParser, TrainingArguments
 
-from hftransfer import AdaptationConfig
+from hftransfer import AdaptationConfig, Objective
 from hftransfer.cli.arguments import FinetuneArguments
 from hftransfer.ranges import RANGES
 from hftransfer.trainers.inherited import FIXED, HONOURED, REFUSED, check_inherited
@@ -162,3 +163,25 @@ def test_hf_argument_parser_refuses_what_a_file_says_wrongly(tmp_path):
     (tmp_path / "run.yaml").write_text("output_dir: out\nuse_cpu: true\nseed: abc\n")
     with pytest.raises(ValueError, match="^seed='abc' must be a whole number"):
         HfArgumentParser(AdaptationConfig).parse_yaml_file(tmp_path / "run.yaml")
+
+
+class OwnGap(Objective):
+    """An objective of one's own, which no registry knows."""
+
+    def forward(self, source_features, target_features):
+        return (source_features.mean(0) - target_features.mean(0)).square().sum()
+
+
+def test_a_class_among_the_objectives_is_kept_by_its_name(tmp_path):
+    """Checkpoints hold the settings as text; a class defined in a function could not be pickled."""
+
+    class Local(OwnGap):
+        pass
+
+    for given in ({"mine": Local}, {"mine": {"kind": Local, "weight": 0.5}}):
+        run = runs.trainer(tmp_path / str(len(str(given))), objectives=given, save_strategy="steps", save_steps=1)
+        kind = run.args.objectives["mine"]["kind"]
+        assert kind.endswith("<locals>.Local")
+        run.train()
+        assert len(runs.logged(run, "mine_loss")) == 2
+        assert kind in (tmp_path / str(len(str(given))) / "checkpoint-1" / "training_args.json").read_text()
