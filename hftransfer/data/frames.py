@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 from datasets import Dataset, IterableDataset
 
-from .label_values import name_of, short
+from ..messages import shown
+from .label_values import name_of
 
 logger = logging.getLogger(__name__)
 KINDS = {str: "text", bool: "a truth value", int: "a number", float: "a number", dict: "a dict", bytes: "bytes"}
@@ -57,8 +58,8 @@ def as_dataset(given: Any, where: str, label: str | None = None, needed: Collect
     columns = _columns(given, where)
     lengths = {name: len(values) for name, values in columns.items()}
     if len(set(lengths.values())) > 1:
-        shown = ", ".join(f"{name!r} {length}" for name, length in lengths.items())
-        raise ValueError(f"{where} has columns of different lengths ({shown}): each row needs a value in each.")
+        sizes = ", ".join(f"{name!r} {length}" for name, length in lengths.items())
+        raise ValueError(f"{where} has columns of different lengths ({sizes}): each row needs a value in each.")
     made: dict[str, Any] = {}
     for name, values in columns.items():
         wanted = needed is None or name in needed or name == label
@@ -136,7 +137,7 @@ def _column(values: Any, name: str, where: str, is_label: bool) -> Any:
         kind = inner[0] if inner else None
         odd = next((i for i, value in enumerate(values) if value and _odd(value, kind)), 0)
         raise ValueError(
-            f"{where} row {odd}: {name!r} holds {short(values[odd])}, and other rows hold lists of another kind. "
+            f"{where} row {odd}: {name!r} holds {shown(values[odd])}, and other rows hold lists of another kind. "
             "Make them one kind."
         ) from None
 
@@ -147,12 +148,12 @@ def _odd(items: Any, kind: type | None) -> bool:
 
 def _refuse_mix(values: Sequence[Any], name: str, where: str) -> None:
     """Raises `ValueError` naming the first row whose value is of another kind than most."""
-    shown = [None if value is None else _kind(type(value)) for value in values]
-    counts = {kind: shown.count(kind) for kind in dict.fromkeys(shown) if kind is not None}
+    kinds = [None if value is None else _kind(type(value)) for value in values]
+    counts = {kind: kinds.count(kind) for kind in dict.fromkeys(kinds) if kind is not None}
     common = max(counts, key=lambda kind: counts[kind])
-    row = next(i for i, kind in enumerate(shown) if kind not in (None, common))
+    row = next(i for i, kind in enumerate(kinds) if kind not in (None, common))
     raise ValueError(
-        f"{where} row {row}: {name!r} is {shown[row]} ({short(values[row])}), and {common} in other rows. Make the "
+        f"{where} row {row}: {name!r} is {kinds[row]} ({shown(values[row])}), and {common} in other rows. Make the "
         "column of one kind, or leave it out."
     )
 

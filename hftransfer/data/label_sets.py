@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
-from ..messages import nearest
+from ..messages import nearest, shown
+from .label_remarks import check_number, check_variety, remark
+from .label_tasks import Labels, read_domain, task_of
 from .label_values import (
-    DECIMAL_COMMA,
-    NOT_FINITE,
     NUMBER,
     WHOLE,
-    LabelColumn,
     as_lists,
-    has_parts,
-    in_brackets,
     in_order,
     key_of,
     literal_list,
     name_of,
     number_of,
-    read_labels,
-    recurring_separator,
     row_of,
-    short,
     split_by,
 )
 from .labels import (
@@ -36,40 +29,11 @@ from .labels import (
     LabelEncoder,
     LabelSpace,
     Task,
-    column_names,
-    declared_names,
     listed,
     no_label,
     require_column,
     unknown_class,
 )
-
-logger = logging.getLogger(__name__)
-MANY = 20  # so many classes are never too many for their rows
-ODD = 0.1  # so few texts among fractional numbers are mistakes, not names
-
-
-@dataclass(frozen=True)
-class Labels:
-    """One data set's labels, as they were read.
-
-    Args:
-        where: how messages call the data set.
-        dataset: it.
-        declared: names of its `ClassLabel`.
-        column: what stands in its label column; `None` of a stream.
-    """
-
-    where: str
-    dataset: Any
-    declared: tuple[str, ...] | None
-    column: LabelColumn | None
-
-    def at(self, row: int) -> str:
-        return f"{self.where} row {row_of(self.dataset, row)}"
-
-    def encoder(self, space: LabelSpace, label_column: str) -> LabelEncoder:
-        return LabelEncoder(space, self.declared, self.where, column=label_column)
 
 
 def resolve_label_space(
@@ -110,8 +74,8 @@ def resolve_label_space(
         require_column(part, label_column, where)
     if task is not None and task not in TASKS:
         raise ValueError(f"task={task!r} is not one of {', '.join(TASKS)}.{nearest(task, TASKS)}")
-    read = [_read(where, part, label_column) for where, part in sources.items()]
-    chosen: Task = task or _task_of(read[0], label_column, tokens_column, separator)
+    read = [read_domain(where, part, label_column) for where, part in sources.items()]
+    chosen: Task = task or task_of(read[0], label_column, tokens_column, separator)
     if separator is not None and chosen != "multi-label-classification":
         raise ValueError(f"label_separator={separator!r} splits a text into several labels, and the task is {chosen}.")
     if chosen == "regression":
@@ -122,125 +86,17 @@ def resolve_label_space(
     for labels in read:
         _check_rows(labels, label_column, chosen)
     space = replace(space, vectors=chosen == "multi-label-classification" and _are_vectors(read))
-    tested = [_read(where, part, label_column) for where, part in (evaluation or {}).items()]
+    tested = [read_domain(where, part, label_column) for where, part in (evaluation or {}).items()]
     tested = [_lists(labels, space) if chosen in LISTS else labels for labels in tested]
     space = _agree(space, read, tested, model_names, label_column)
     if chosen == "sequence-classification":
-        _check_variety(read, label_column)
-        _check_number(read, label_column, task is not None, bool(model_names))
+        check_variety(read, label_column)
+        check_number(read, label_column, task is not None, bool(model_names))
     if not space.vectors:
-        _remark(read, space, label_column)
+        remark(read, space, label_column)
     for labels in tested:
         _check_known(labels, space, label_column)
     return space
-
-
-def infer_task(dataset: Any, label_column: str, tokens_column: str, where: str, separator: str | None = None) -> Task:
-    """Guesses the task: a list beside `tokens` is tagging, another list multi-label, numbers that are not all whole
-    regression, anything else one label a row. Lists and numbers may be written as text. A stream is judged by its
-    first row."""
-    return _task_of(_read(where, dataset, label_column), label_column, tokens_column, separator)
-
-
-def _read(where: str, dataset: Any, label_column: str) -> Labels:
-    streams = not hasattr(dataset, "__len__")
-    column = None if streams else read_labels(dataset, label_column, where)
-    return Labels(where, dataset, declared_names(dataset, label_column), column)
-
-
-def _task_of(labels: Labels, label_column: str, tokens_column: str, separator: str | None) -> Task:
-    lists: Task = "token-classification" if tokens_column in column_names(labels.dataset) else LISTS[1]  # type: ignore[assignment]
-    if separator is not None:
-        return "multi-label-classification"
-    column = labels.column
-    if column is None:
-        return _task_of_stream(labels, label_column, lists)
-    if column.widths is not None:
-        return lists
-    if not column.values:
-        raise no_label(labels.where, row_of(labels.dataset, column.missing or 0), label_column)
-    if labels.declared:
-        return "sequence-classification"
-    if column.texts and _writes_lists(labels, label_column):
-        return lists
-    if _writes_numbers(labels, label_column):
-        return "regression"
-    _check_separator(labels, label_column)
-    return "sequence-classification"
-
-
-def _task_of_stream(labels: Labels, label_column: str, lists: Task) -> Task:
-    value = next(iter(labels.dataset))[label_column]
-    if isinstance(value, (list, tuple)) or (isinstance(value, str) and literal_list(value) is not None):
-        return lists
-    number = None if labels.declared else number_of(value)
-    if number is not None and not number.is_integer():
-        return "regression"
-    if name_of(value) is None:
-        raise no_label(labels.where, 0, label_column)
-    return "sequence-classification"
-
-
-def _writes_lists(labels: Labels, label_column: str) -> bool:
-    """Whether texts are lists; raises where some are, or where they are like lists that cannot be read."""
-    column = labels.column
-    assert column is not None
-    readable = [literal_list(text) is not None for text in column.values]
-    if all(readable):
-        return True
-    bracketed = all(map(in_brackets, column.values)) and any(map(has_parts, column.values))
-    if not any(readable) and not bracketed:
-        return False
-    odd = next(i for i, ok in enumerate(readable) if not ok and (any(readable) or has_parts(column.values[i])))
-    raise ValueError(
-        f"{labels.at(column.rows[odd])}: {label_column!r} is {short(column.values[odd])}, no list as JSON or "
-        "Python write it, with commas between the items and texts in quotes"
-        f"{', and other rows hold lists' if any(readable) else ''}. Fix the row, or set "
-        "`task: sequence-classification` if each text is one class."
-    )
-
-
-def _writes_numbers(labels: Labels, label_column: str) -> bool:
-    """Whether all are numbers and not all are whole; raises for decimal commas, and for few texts among such."""
-    column = labels.column
-    assert column is not None
-    numbers = [number_of(value) for value in column.values]
-    odd = [
-        i
-        for i, (n, value) in enumerate(zip(numbers, column.values, strict=True))
-        if n is None and str(value).strip().lstrip("+-").lower() not in NOT_FINITE
-    ]
-    commas = [i for i in odd if DECIMAL_COMMA.fullmatch(str(column.values[i]).strip())]
-    if odd and commas == odd:
-        place = min(commas, key=lambda i: column.rows[i])
-        raise ValueError(
-            f"{labels.at(column.rows[place])}: {label_column!r} is {short(column.values[place])}, a number with a "
-            "decimal comma. Write it with a point; if it is two labels, say so with `label_separator`, and if it is "
-            "one class, with `task: sequence-classification`."
-        )
-    if not any(n is not None and not n.is_integer() for n in numbers):
-        return False
-    rest = sum(column.counts[i] for i in odd)
-    if odd and rest <= ODD * sum(column.counts):
-        place = min(odd, key=lambda i: column.rows[i])
-        raise ValueError(
-            f"{labels.at(column.rows[place])}: {label_column!r} is {short(column.values[place])}, and nearly all "
-            "other rows hold numbers. Fix the row; if they are classes, set `task: sequence-classification`."
-        )
-    return not odd
-
-
-def _check_separator(labels: Labels, label_column: str) -> None:
-    """Raises `ValueError` where a text seems to hold several labels."""
-    column = labels.column
-    assert column is not None
-    separator = recurring_separator([str(value) for value in column.values]) if column.texts else None
-    if separator is not None:
-        value = next(v for v in column.values if len(split_by(v, separator)) > 1)
-        raise ValueError(
-            f"{labels.at(column.row_of(value))}: is {short(value)} in {label_column!r} one class or several? Set "
-            f"`label_separator: {separator!r}` if it is several, `task: sequence-classification` if it is one."
-        )
 
 
 def _lists(labels: Labels, space: LabelSpace) -> Labels:
@@ -256,8 +112,8 @@ def _lists(labels: Labels, space: LabelSpace) -> Labels:
     encoder = LabelEncoder(space, None, labels.where)
     for value, row in zip(column.values, column.rows, strict=True):
         if not isinstance(value, str):
-            raise ValueError(f"{labels.at(row)}: the label {short(value)} does not fit {space.task}; is `task` right?")
-        encoder._listed(value, row_of(labels.dataset, row))
+            raise ValueError(f"{labels.at(row)}: the label {shown(value)} does not fit {space.task}; is `task` right?")
+        encoder.parts(value, row_of(labels.dataset, row))
     separator = space.separator
     read = literal_list if separator is None else lambda text: split_by(text, separator)
     return replace(labels, column=as_lists(column, read))
@@ -270,7 +126,7 @@ def _check_rows(labels: Labels, label_column: str, task: Task) -> None:
         return
     if column.widths is not None and task not in LISTS:
         value = labels.dataset[0][label_column]
-        raise ValueError(f"{labels.at(0)}: the label {short(value)} does not fit {task}; is `task` right?")
+        raise ValueError(f"{labels.at(0)}: the label {shown(value)} does not fit {task}; is `task` right?")
     if column.missing is not None:
         raise no_label(labels.where, row_of(labels.dataset, column.missing), label_column)
     marks = [value for value in column.values if name_of(value) == str(IGNORE)]
@@ -367,90 +223,6 @@ def _observed(labels: Labels, space: LabelSpace) -> tuple[str, ...]:
     return in_order(counter.most_common(1)[0][0] for counter in written.values())
 
 
-def _check_variety(read: Sequence[Labels], label_column: str) -> None:
-    """Raises `ValueError` when every row of every source carries the same label (streams are not read through)."""
-    seen: set[str] = set()
-    for labels in read:
-        if labels.column is None:
-            return
-        names = labels.declared
-        seen |= {
-            names[v] if names and isinstance(v, int) and 0 <= v < len(names) else key_of(str(name_of(v)))
-            for v in labels.column.values
-        }
-    if len(seen) == 1:
-        raise ValueError(
-            f"All rows of {', '.join(labels.where for labels in read)} carry the same label in {label_column!r} "
-            f"({seen.pop()!r}): there is one class only, and a classifier needs two."
-        )
-
-
-def _check_number(read: Sequence[Labels], label_column: str, said: bool, by_model: bool) -> None:
-    """Refuses classes that are no classes: more than half as many as rows, unless the task was said. More than a tenth
-    are pointed out."""
-    if by_model or any(labels.declared or labels.column is None for labels in read):
-        return
-    columns = [labels.column for labels in read if labels.column is not None]
-    names = {key_of(str(name_of(value))) for column in columns for value in column.values}
-    rows = sum(column.size for column in columns)
-    if len(names) <= MANY or len(names) <= rows / 10:
-        return
-    where = ", ".join(labels.where for labels in read)
-    some = listed(in_order(names), 3)
-    if len(names) > rows / 2 and not said:
-        numbers = all(NUMBER.fullmatch(name) for name in names)
-        remedy = "Set `task: regression` if they are amounts" if numbers else "Such a column holds ids or texts"
-        raise ValueError(
-            f"{where}: {label_column!r} holds {len(names)} classes in {rows} rows ({some}), too few rows each to "
-            f"learn from. {remedy}, name another column with `label_column`, or insist with "
-            "`task: sequence-classification`."
-        )
-    logger.warning(
-        "%s: %r holds %d classes in %d rows (%s). Is it the label?", where, label_column, len(names), rows, some
-    )
-
-
-def _remark(read: Sequence[Labels], space: LabelSpace, label_column: str) -> None:
-    """Warns of names that may be mistakes: numbers beside text, -1, and names that differ by case alone."""
-    names: set[str] = set()
-    for labels in read:
-        column = labels.column
-        if column is None or labels.declared:
-            continue
-        names |= {str(name_of(value)) for value in column.values}
-        kinds = [number_of(value) is not None for value in column.values]
-        if any(kinds) and not all(kinds):
-            counts = [sum(c for c, k in zip(column.counts, kinds, strict=True) if k is kind) for kind in (False, True)]
-            rare = counts[True] < counts[False]
-            odd = min((i for i, k in enumerate(kinds) if k is rare), key=lambda i: column.rows[i])
-            logger.warning(
-                "%s: %r is %s there, and %s in most rows: both are taken as names of classes.",
-                labels.at(column.rows[odd]),
-                label_column,
-                short(column.values[odd]),
-                "text" if rare else "a number",
-            )
-        below = [v for v in column.values if (number_of(v) or 0) < 0]
-        if [number_of(v) for v in below] == [-1.0] and len(column.values) > 3:
-            logger.warning(
-                "%s: %r is -1 there, which is taken as a class. Drop such rows if it means that there is no label.",
-                labels.at(column.row_of(below[0])),
-                label_column,
-            )
-    if not space.merge_case:
-        alike: dict[str, list[str]] = {}
-        for name in in_order(names):
-            alike.setdefault(name.casefold(), []).append(name)
-        several = [" and ".join(map(repr, group)) for group in alike.values() if len(group) > 1]
-        if several:
-            logger.warning(
-                "Labels in %r differ by case alone, and are classes of their own: %s. Set `merge_label_case` to make "
-                "them one.",
-                label_column,
-                "; ".join(several[:5]),
-            )
-
-
 def _check_known(labels: Labels, space: LabelSpace, label_column: str) -> None:
     """Raises `ValueError` where an evaluation set holds what the space does not, with the row."""
     _check_rows(labels, label_column, space.task)
@@ -472,10 +244,10 @@ def _check_known(labels: Labels, space: LabelSpace, label_column: str) -> None:
         count = sum(column.counts[i] for i in unknown)
         kind = "label" if column.widths is not None else "row"
         many = f" {count} {kind}{'s are' if count > 1 else ' is'} of such classes"
-        more = f" ({', '.join(encoder.shown(column.values[i]) for i in unknown[:5])})" if len(unknown) > 1 else ""
+        more = f" ({', '.join(encoder.named(column.values[i]) for i in unknown[:5])})" if len(unknown) > 1 else ""
         raise ValueError(
             f"{labels.at(column.rows[first])}: "
-            + unknown_class(space, encoder.shown(column.values[first]), f"{many}{more}.")
+            + unknown_class(space, encoder.named(column.values[first]), f"{many}{more}.")
         )
 
 

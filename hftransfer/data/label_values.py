@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset
 
+from ..messages import shown
 from .columns import arrow_column
 from .origins import ORIGIN
 
@@ -227,12 +228,6 @@ def row_of(dataset: Any, row: int) -> str:
     return str(dataset[row][ORIGIN]) if ORIGIN in dataset.column_names else str(row)
 
 
-def short(value: Any, most: int = 60) -> str:
-    """A value for a message, cut where it is long."""
-    text = repr(value)
-    return text if len(text) <= most else f"{text[: most - 1]}…"
-
-
 def _is_list(kind: pa.DataType) -> bool:
     return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
 
@@ -247,7 +242,7 @@ def _refuse_kinds(values: Any, column: str, name: Callable[[int], str], where: s
     row = _first(pc.is_valid(values)) if what else None
     if row is not None:
         raise ValueError(
-            f"{where} row {name(row)}: {column!r} is {start}{what} ({short(values[row].as_py())}). A label is a name, "
+            f"{where} row {name(row)}: {column!r} is {start}{what} ({shown(values[row].as_py())}). A label is a name, "
             "a number or a flat list of them; say with `label_column` which column holds it."
         )
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ..messages import nearest
+from ..messages import nearest, shown
 from .label_values import (
     DECIMAL_COMMA,
     NUMBER,
@@ -16,7 +16,6 @@ from .label_values import (
     literal_list,
     name_of,
     number_of,
-    short,
     split_by,
 )
 from .origins import visible
@@ -159,7 +158,7 @@ class LabelEncoder:
         if isinstance(value, (dict, bytes)) or (is_list and any(isinstance(v, (dict, list, tuple)) for v in value)):
             kind = "a list of lists or dicts" if is_list else f"a {type(value).__name__}"
             raise ValueError(
-                f"{self.where} row {row}: {self.column!r} is {kind} ({short(value)}). A label is a name, a number or "
+                f"{self.where} row {row}: {self.column!r} is {kind} ({shown(value)}). A label is a name, a number or "
                 "a flat list of them."
             )
         if value is None or (not is_list and name_of(value) is None and task != "regression") or value == "":
@@ -169,10 +168,10 @@ class LabelEncoder:
         if task == "regression":
             return self._number(value, row)
         if task in LISTS and isinstance(value, str):
-            value = self._listed(value, row)
+            value = self.parts(value, row)
             is_list = True
         if is_list != (task in LISTS):
-            raise ValueError(f"{self.where} row {row}: the label {short(value)} does not fit {task}; is `task` right?")
+            raise ValueError(f"{self.where} row {row}: the label {shown(value)} does not fit {task}; is `task` right?")
         if task == "token-classification":
             return [self._one(item, row) for item in value]
         return self._several(value, row) if is_list else self._one(value, row)
@@ -194,11 +193,11 @@ class LabelEncoder:
             return self.ids.get(self.positions[place]) if 0 <= place < len(self.positions) else None
         return found
 
-    def shown(self, item: Any) -> str:
+    def named(self, item: Any) -> str:
         """The name of a value for messages."""
         if self.names is not None and isinstance(item, int) and 0 <= item < len(self.names):
             return repr(self.names[item])
-        return short(item)
+        return shown(item)
 
     def _number(self, value: Any, row: Any) -> float:
         number = number_of(value)
@@ -210,19 +209,19 @@ class LabelEncoder:
                 else "Fix the row, or set `task` if this is no regression."
             )
             raise ValueError(
-                f"{self.where} row {row}: the label {short(value)} is no finite number, as regression needs it. "
+                f"{self.where} row {row}: the label {shown(value)} is no finite number, as regression needs it. "
                 f"{remedy}"
             )
         return number
 
-    def _listed(self, text: str, row: Any) -> list[Any]:
+    def parts(self, text: str, row: Any) -> list[Any]:
         """The labels that one text holds."""
         if self.space.separator is not None and self.space.task == "multi-label-classification":
             return split_by(text, self.space.separator)
         found = literal_list(text)
         if found is None:
             raise ValueError(
-                f"{self.where} row {row}: the label {short(text)} does not fit {self.space.task}; is `task` right? It "
+                f"{self.where} row {row}: the label {shown(text)} does not fit {self.space.task}; is `task` right? It "
                 "needs a list, as JSON or Python write one; or say with `label_separator` what stands between the "
                 "labels of one text."
             )
@@ -238,7 +237,7 @@ class LabelEncoder:
         bits = [float(item) for item in value]
         if len(value) != width or not set(bits) <= {0.0, 1.0}:
             raise ValueError(
-                f"{self.where} row {row}: the labels {short(value)} are no 0/1 vector over {width} labels. Lists of "
+                f"{self.where} row {row}: the labels {shown(value)} are no 0/1 vector over {width} labels. Lists of "
                 "ids need names: cast the column to a list of `ClassLabel`."
             )
         return bits
@@ -254,18 +253,18 @@ class LabelEncoder:
                     f"{self.where} row {row}: label {item} is outside 0 … {count - 1} "
                     f"({listed(self.names or self.positions)}). Fix or drop such rows first."
                 )
-            raise ValueError(f"{self.where} row {row}: {unknown_class(self.space, self.shown(item))}")
+            raise ValueError(f"{self.where} row {row}: {unknown_class(self.space, self.named(item))}")
         return found
 
 
-def unknown_class(space: LabelSpace, shown: str, how_many: str = "") -> str:
+def unknown_class(space: LabelSpace, label: str, how_many: str = "") -> str:
     """What is said of a label that the sources lack, after "target row 3: "."""
-    other = next((name for name in space.names if repr(name).casefold() == shown.casefold()), None)
+    other = next((name for name in space.names if repr(name).casefold() == label.casefold()), None)
     if other is not None:
         hint = f" It differs from {other!r} by case alone: set `merge_label_case` to make them one."
     else:
-        hint = f"{nearest(shown.strip(QUOTE), space.names)} Rename it, drop such rows, or give a source rows of it."
-    return f"label {shown} is not one of {listed(space.names)}, the classes that are trained.{how_many}{hint}"
+        hint = f"{nearest(label.strip(QUOTE), space.names)} Rename it, drop such rows, or give a source rows of it."
+    return f"label {label} is not one of {listed(space.names)}, the classes that are trained.{how_many}{hint}"
 
 
 def listed(names: Iterable[str], most: int = 20) -> str:

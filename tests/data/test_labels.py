@@ -10,7 +10,8 @@ import tiny
 import torch
 from datasets import ClassLabel, Dataset, Features, List, Value
 
-from hftransfer.data.label_sets import infer_task, resolve_label_space
+from hftransfer.data.label_sets import resolve_label_space
+from hftransfer.data.label_tasks import infer_task
 from hftransfer.data.labels import LabelEncoder, LabelSpace
 
 NAMES = ("down", "up", "flat")
