@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -170,3 +172,94 @@ def test_a_run_without_objectives_says_so():
     assert "without adaptation" in card
     assert "| objectives | none: source only |" in card
     assert "## Papers" not in card
+
+
+# ---- text of others
+
+
+NASTY = [
+    "a|b",
+    "two\nlines",
+    "<script>alert(1)</script>",
+    "`code` ```",
+    "---\nlicense: evil\n---",
+    "\n# Heading",
+    "[link](http://a) ![image](b)",
+    "*bold* _thin_ ~gone~ $x$",
+    "\x1b[31mred\x1b[0m",
+    "&lt; \\| \u202e",
+    "{{ 7 * 7 }} {% raw %}",
+    '"quoted" and it\'s',
+]
+
+
+def table(card: str, heading: str) -> list[list[str]]:
+    """Cells of the first table after a heading, as GitHub's Markdown cuts them."""
+    lines = card.split(f"## {heading}\n")[1].split("\n\n")
+    lines = next(block for block in lines if block.startswith("|")).strip().splitlines()
+    return [[cell.strip() for cell in re.split(r"(?<!\\)(?:\\\\)*\|", line)[1:-1]] for line in lines]
+
+
+@pytest.mark.parametrize("name", NASTY)
+def test_names_are_shown_and_are_no_markup(name):
+    """Wherever a text of others stands: as many lines and cells as with a plain name, no tag, no metadata."""
+
+    def card(text: str) -> str:
+        return render_card(
+            facts(
+                name=text,
+                repo_id=text,
+                base_model=text,
+                labels=[text, "up"],
+                sources=[text],
+                target=text,
+                objectives={"mmd": text},
+                papers=[text],
+                policy=text,
+                settings={text: text},
+                results={text: {f"{text}_accuracy": 0.5, "target_oracle_accuracy": 0.25}},
+                blocks=[["block", text], [text, "1"]],
+                task_name="an" + text,
+            ),
+            tags=[text],
+            datasets=[text],
+            more={"model_name": text},
+        )
+
+    nasty, plain = card(name), card("plain")
+    head, body = nasty.removeprefix("---\n").split("\n---\n", 1)
+    meta = yaml.safe_load(head)
+    assert set(meta) == {*metadata(plain)} - ({"base_model"} if "base_model" not in meta else set())
+    assert name.split("\x1b")[0] in meta["tags"] or "\x1b" in name
+    assert "license" not in meta
+    text = body.split("```python")[0] + body.split("```\n", 2)[-1]
+    for sign in ("<script", "<b", "\x1b", "\u202e"):
+        assert sign not in text
+    assert not re.search(r"(?<!\\)\]\((http://a|b)", text)
+    usual = plain.split("\n---\n", 1)[1]
+    assert [line[:1] for line in body.splitlines() if line[:1] in ("#", "|", "`", "-")] == [
+        line[:1] for line in usual.splitlines() if line[:1] in ("#", "|", "`", "-")
+    ]
+    assert len(body.splitlines()) == len(usual.splitlines())
+    for heading in ("How it was made", "Results"):
+        cells, usual = table(nasty, heading), table(plain, heading)
+        assert [len(row) for row in cells] == [len(row) for row in usual]
+    assert "0.250" in table(nasty, "Results")[2]
+
+
+@pytest.mark.parametrize("name", NASTY)
+@pytest.mark.parametrize("changes", [{}, {"adapter": True}, {"adapter": True, "modality": "image"}])
+def test_the_lines_that_load_are_python_whatever_the_names(name, changes):
+    lines = load_lines(facts(labels=[name], repo_id=name, **changes), f"runs/{name}")
+    tree = ast.parse("\n".join(lines))
+    texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+    assert f"runs/{name}" in texts
+    assert not changes or name in texts
+
+
+def test_a_card_holds_no_token(monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "opensesame")
+    token = "hf_" + "aB3" * 10
+    card = render_card(facts(settings={"run": token, "x": "opensesame"}, sources=[f"https://me:{token}@host/x.csv"]))
+    assert "aB3aB3" not in card
+    assert "opensesame" not in card

@@ -110,6 +110,9 @@ def benchmark_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="import what the file's methods name as module:name (a constraint's function)",
     )
+    parser.add_argument(
+        "--debug", action="store_true", help="show the trace of what breaks; HFTRANSFER_DEBUG=1 as well"
+    )
     parser.add_argument("--dry_run", action="store_true", help="check everything, print the cells and stop")
     return parser
 

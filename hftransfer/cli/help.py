@@ -20,6 +20,7 @@ Take a model from the domain with labels to the domain without.
 
 Options may stand in a YAML file (--config); the command line wins over the file, the file over defaults.
 hftransfer itself takes --accelerate_config: one_process, multi_gpu, fsdp2 or a file.
+--debug, by itself, shows the trace of what breaks (or HFTRANSFER_DEBUG=1).
 """
 
 

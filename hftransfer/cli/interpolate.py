@@ -69,5 +69,6 @@ def interpolate_parser() -> argparse.ArgumentParser:
         default=64,
         help="rows a device [64]",
     )
+    add("--debug", action="store_true", help="show the trace of what breaks; HFTRANSFER_DEBUG=1 as well")
     add("--use_cpu", action="store_true", help="even where there is an accelerator")
     return parser

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -112,7 +113,8 @@ def _make_parser(dataclasses: Sequence[Any]) -> argparse.ArgumentParser:
 
         def error(self, message: str) -> NoReturn:
             """One message, without tokens; the usage of two hundred options would bury it."""
-            self.exit(2, f"hftransfer finetune: {redacted(message)}\n")
+            first = os.environ.get("RANK", "0") == "0"  # of several processes, one says it
+            self.exit(2, f"hftransfer finetune: {redacted(message)}\n" if first else None)
 
         @staticmethod
         def _parse_dataclass_field(parser: Any, field: Any) -> None:

@@ -33,7 +33,6 @@ def calm(debug: bool) -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")  # said, so that a fork is no reason for a warning
     if not debug:
         os.environ.setdefault("DATASETS_VERBOSITY", "error")
-        os.environ.setdefault("HF_HUB_VERBOSITY", "error")
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
         os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
         if not sys.warnoptions:
@@ -41,6 +40,7 @@ def calm(debug: bool) -> None:
             os.environ.setdefault("PYTHONWARNINGS", "ignore")  # of data workers too
         for name in LIBRARIES:
             logging.getLogger(name).setLevel(logging.ERROR)
+        logging.getLogger("huggingface_hub.utils._http").setLevel(logging.WARNING)  # why it waits: "Retrying in 4s"
     main = os.environ.get("RANK", "0") == "0"
     ours = logging.getLogger("hftransfer")
     ours.handlers, ours.propagate = [_Once()], False
@@ -81,7 +81,7 @@ def calm_libraries(debug: bool) -> None:
         for loud in logging.getLogger(name).handlers:
             if isinstance(loud, logging.StreamHandler) and not isinstance(loud, logging.FileHandler):
                 loud.setStream(_Stderr())
-                loud.setLevel(logging.NOTSET if debug else logging.ERROR)
+                loud.setLevel(logging.ERROR if name == "transformers" and not debug else logging.NOTSET)
 
 
 class _Stderr:

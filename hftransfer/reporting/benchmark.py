@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from .markdown import Markup, escaped, table_row
+
 BASELINE = "source-only"
 CONTROL = "no objective"  # target rows run beside the source's, and nothing is asked of them
 ORACLE = "target-trained"
@@ -143,11 +145,11 @@ def markdown(table: Sequence[Mapping[str, str]], metric: str = "accuracy", failu
         failures: rows of failed cells.
     """
     columns = list(table[0]) if table else []
-    rule = ["---" if column in LEFT else "---:" for column in columns]
+    rule = [Markup("---" if column in LEFT else "---:") for column in columns]
     lines = [columns, rule, *(line.values() for line in table)]
-    page = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    page = "\n".join(table_row(line) for line in lines)
     page += f"\n\n{NOTE.format(metric=metric.replace('_', ' '))}\n"
-    failed = [f"- {name_of(row)}: {' '.join(row['error'].split())}" for row in failures]
+    failed = [f"- {escaped(name_of(row))}: {escaped(row['error'])}" for row in failures]
     return page + ("\nFailed:\n\n" + "\n".join(failed) + "\n" if failed else "")
 
 

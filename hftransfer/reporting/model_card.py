@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
+
+from ..messages import redacted, redacted_values
+from .markdown import Markup, escaped, joined, table_row, table_rule
 
 PIPELINES = {
     "sequence-classification": "text-classification",
@@ -72,7 +76,10 @@ class CardFacts:
         """Result columns worth a table, with their headings: the headline metrics, not every class's."""
         wanted = ("accuracy", "macro_f1", "loss", "mse", "pearson")
         keys = dict.fromkeys(c for row in self.results.values() for c in row if c.endswith(wanted))
-        return {c: c.replace("oracle_", "").replace("_", " ") + " (*oracle*)" * ("oracle" in c) for c in keys}
+        return {
+            c: Markup(escaped(c.replace("oracle_", "").replace("_", " ")) + " (*oracle*)" * ("oracle" in c))
+            for c in keys
+        }
 
 
 def render_card(
@@ -103,9 +110,14 @@ def render_card(
     meta = {key: value for key, value in {**meta, **(more or {})}.items() if value}
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("hftransfer", "transformers", "torch"))
     template = resources.files("hftransfer.reporting").joinpath("model_card.md.jinja").read_text(encoding="utf-8")
-    environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
-    body = environment.from_string(template).render(facts=facts, load=load_lines(facts), versions=versions)
-    return f"---\n{yaml.safe_dump(meta, sort_keys=False)}---\n\n{body.strip()}\n"
+    environment = jinja2.Environment(
+        trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined, finalize=escaped
+    )
+    environment.filters |= {"joined": joined, "table_row": table_row, "table_rule": table_rule}
+    load = Markup("\n".join(load_lines(facts)))
+    body = environment.from_string(template).render(facts=facts, load=load, versions=versions)
+    head = yaml.safe_dump(redacted_values(meta), sort_keys=False)
+    return f"---\n{head}---\n\n{body.strip()}\n"
 
 
 def load_lines(facts: CardFacts, where: str | None = None) -> list[str]:
@@ -117,8 +129,9 @@ def load_lines(facts: CardFacts, where: str | None = None) -> list[str]:
     """
     base = facts.hub_base_model or (facts.base_model if where else "path/to/the/base-model")
     where = where or (facts.repo_id if "/" in facts.repo_id else f"your-name/{facts.repo_id}")
+    where, base = _quoted(where), _quoted(base)
     if not facts.adapter:
-        return ["from transformers import pipeline", "", f'model = pipeline("{facts.pipeline}", "{where}")']
+        return ["from transformers import pipeline", "", f'model = pipeline("{facts.pipeline}", {where})']
     # An adapter's repository has no config: the base model's says neither how many labels there are nor their names.
     if facts.modality == "image":
         return _image_adapter_lines(facts, where, base)
@@ -127,8 +140,8 @@ def load_lines(facts: CardFacts, where: str | None = None) -> list[str]:
         f"from peft import {auto}",
         "from transformers import pipeline",
         "",
-        f'model = {auto}.from_pretrained("{where}", {_head_options(facts)})',
-        f'model = pipeline("{facts.pipeline}", model.merge_and_unload(), tokenizer="{where}")',
+        f"model = {auto}.from_pretrained({where}, {_head_options(facts)})",
+        f'model = pipeline("{facts.pipeline}", model.merge_and_unload(), tokenizer={where})',
     ]
 
 
@@ -139,10 +152,15 @@ def _image_adapter_lines(facts: CardFacts, where: str, base: str) -> list[str]:
         "from peft import PeftModel",
         f"from transformers import {auto}, pipeline",
         "",
-        f'model = {auto}.from_pretrained("{base}", {_head_options(facts)})',
-        f'model = PeftModel.from_pretrained(model, "{where}").merge_and_unload()',
-        f'model = pipeline("{facts.pipeline}", model, image_processor="{where}")',
+        f"model = {auto}.from_pretrained({base}, {_head_options(facts)})",
+        f"model = PeftModel.from_pretrained(model, {where}).merge_and_unload()",
+        f'model = pipeline("{facts.pipeline}", model, image_processor={where})',
     ]
+
+
+def _quoted(name: str) -> str:
+    """As a text of Python, whatever is in it."""
+    return json.dumps(redacted(name), ensure_ascii=False)
 
 
 def _head_options(facts: CardFacts) -> str:

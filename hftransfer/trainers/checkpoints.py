@@ -14,6 +14,7 @@ import safetensors.torch
 import torch
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from ..messages import redacted_values
 from ..models.adapter_folders import LABELS_FILE, write_labels
 from ..models.adapters import is_peft, merged
 from ..models.disk_space import SMALL, room_for, tensor_bytes
@@ -206,7 +207,8 @@ class PlainCheckpoints(RunGuard):
             if (card.parent / "adapter_config.json").is_file():
                 card.unlink()
         (folder / "training_args.bin").unlink(missing_ok=True)
-        (folder / "training_args.json").write_text(json.dumps(self.args.to_sanitized_dict(), indent=2, default=str))
+        settings = redacted_values(json.loads(json.dumps(self.args.to_sanitized_dict(), default=str)))
+        (folder / "training_args.json").write_text(json.dumps(settings, indent=2))
         if self._staging is not None:
             safetensors.torch.save_file(state, str(folder / STATE_FILE))
             write_settings(self, folder)

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ..messages import keep_secret, redacted
 from ..models.adapters import is_peft
 from ..network import hub_answers
 from ..reporting.model_card import CardFacts, render_card
@@ -42,7 +43,7 @@ class HubError(RuntimeError):
     """
 
     def __init__(self, message: str, passing: bool = False):
-        super().__init__(message)
+        super().__init__(redacted(message))
         self.passing = passing
 
 
@@ -130,6 +131,7 @@ class Publishing(Host):
         folder = str(self.args.output_dir)
         revision = revision or self.args.hub_revision
         token = token if token is not None else self.args.hub_token
+        keep_secret(token)
         try:
             named = self._repo_name()
             self.hub_model_id = _make_repo(self.args, token, private)
@@ -154,7 +156,7 @@ class Publishing(Host):
                 command = upload_command(name, folder, revision, private or self.args.hub_private_repo)
                 command += " --create-pr" if options.upload.get("create_pr") else ""
                 message += f" Push it again with trainer.push_to_hub(), or from a shell:\n  {command}"
-            raise HubError(message, passing) from error
+            raise HubError(message, passing) from _shown(error)
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
         """Pushes a checkpoint in the background as `args.hub_strategy` says; a failure is a warning."""
@@ -288,14 +290,15 @@ def claim_repo(args: Any, token: str | None = None, private: bool | None = None)
     Raises:
         HubError: the Hub refused, or the repository is public and should be private.
     """
+    keep_secret(token or args.hub_token)
     try:
         return _make_repo(args, token if token is not None else args.hub_token, private)
     except Exception as error:
         reason, passing = _reason(error)
         message = f"The Hub repository {_repo_name(args)!r} could not be made: {reason}"
         if not passing:
-            raise HubError(message) from error
-        logger.warning("%s The run goes on, and tries again when it pushes.", message)
+            raise HubError(message) from _shown(error)
+        logger.warning("%s The run goes on, and tries again when it pushes.", redacted(message))
         return None
 
 
@@ -340,7 +343,7 @@ def _make_repo(args: Any, token: str | None, private: bool | None) -> str:
 
 def _warn(checkpoint: str, job: Any) -> None:
     if not job.cancelled() and job.exception() is not None:
-        logger.warning("%s was not pushed: %s The run goes on.", checkpoint, _reason(job.exception())[0])
+        logger.warning("%s was not pushed: %s The run goes on.", checkpoint, redacted(_reason(job.exception())[0]))
 
 
 def _reason(error: BaseException) -> tuple[str, bool]:
@@ -367,6 +370,12 @@ def _reason(error: BaseException) -> tuple[str, bool]:
     if any(isinstance(e, (ConnectionError, TimeoutError)) or type(e).__module__.startswith("http") for e in causes):
         return f"the Hub is out of reach ({type(last).__name__}: {detail}).", True
     return f"{detail.rstrip('.')} ({type(last).__name__}).", False
+
+
+def _shown(error: BaseException) -> BaseException | None:
+    """The error as a cause to be shown, unless it holds a token."""
+    texts = [str(cause) for cause in _causes(error)]
+    return error if [redacted(text) for text in texts] == texts else None
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
