@@ -23,11 +23,14 @@ from hftransfer import AdaptationConfig, AdaptationTrainer, Objective, reveal_la
 from hftransfer.cli.arguments import FinetuneArguments
 from hftransfer.cli.help import finetune_options
 from hftransfer.cli.parser import parse
+from hftransfer.cli.run import run_recipe
 from hftransfer.data.label_sets import resolve_label_space
 from hftransfer.data.loading import load_domain
 from hftransfer.models.loading import load_model
 from hftransfer.objectives.registry import REGISTRY, parse_objectives
+from hftransfer.stages import stage
 from hftransfer.trainers.checkpoints import check_output_dir
+from hftransfer.trainers.progress import Pace, describe
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -270,7 +273,8 @@ def test_the_messages_of_the_recipe_page(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.yaml").write_text("sourcee: news.csv")
     (tmp_path / "runs/mine/checkpoint-9").mkdir(parents=True)
-    _plan, file, word, parallel, taken = (block.strip() for block in blocks(DOCS / "recipe.md", "text"))
+    page = [block.strip() for block in blocks(DOCS / "recipe.md", "text")]
+    _plan, file, word, parallel, lines, broken, stopped, taken = page
     for argv, message in ((["--config", "mine.yaml"], file), (["--targett", "medical.csv"], word)):
         with pytest.raises(SystemExit):
             parse(argv, [FinetuneArguments, AdaptationConfig])
@@ -282,6 +286,22 @@ def test_the_messages_of_the_recipe_page(tmp_path, monkeypatch, capsys):
     with pytest.raises(FileExistsError) as refused:
         check_output_dir("runs/mine", overwrite=False)
     assert str(refused.value) == taken
+    pace = Pace(at=0.0)
+    pace.step(40, at=40 / 1.9)
+    log = {"loss": 0.91, "task_loss": 0.9, "mmd_loss": 0.02, "learning_rate": 5e-5}
+    evaluation = {"eval_target_oracle_accuracy": 0.612, "eval_target_entropy": 0.801}
+    assert lines == f"{pace.describe(40, 274)}: {describe(log)}\nstep 40: {describe(evaluation)}"
+    for line, error, doing in (
+        (broken, torch.OutOfMemoryError("CUDA out of memory. …"), "evaluating"),
+        (stopped, KeyboardInterrupt(), "training, step 412"),
+    ):
+
+        def job(argv, error=error, doing=doing, hint=stopped.partition(". ")[2]):
+            with stage(doing, if_stopped=hint):
+                raise error
+
+        run_recipe(job, [])
+        assert capsys.readouterr().err.strip() == line
 
 
 def test_resuming_from_the_last_checkpoint_can_be_said_in_words():

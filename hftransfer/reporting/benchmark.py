@@ -146,7 +146,7 @@ def markdown(table: Sequence[Mapping[str, str]], metric: str = "accuracy", failu
     """
     columns = list(table[0]) if table else []
     rule = [Markup("---" if column in LEFT else "---:") for column in columns]
-    lines = [columns, rule, *(line.values() for line in table)]
+    lines: list[Iterable[str]] = [columns, rule, *(line.values() for line in table)]
     page = "\n".join(table_row(line) for line in lines)
     page += f"\n\n{NOTE.format(metric=metric.replace('_', ' '))}\n"
     failed = [f"- {escaped(name_of(row))}: {escaped(row['error'])}" for row in failures]
