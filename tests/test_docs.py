@@ -292,12 +292,12 @@ def test_the_messages_of_the_recipe_page(tmp_path, monkeypatch, capsys):
     evaluation = {"eval_target_oracle_accuracy": 0.612, "eval_target_entropy": 0.801}
     assert lines == f"{pace.describe(40, 274)}: {describe(log)}\nstep 40: {describe(evaluation)}"
     for line, error, doing in (
-        (broken, torch.OutOfMemoryError("CUDA out of memory. …"), "evaluating"),
+        (broken, torch.OutOfMemoryError("CUDA out of memory."), "evaluating"),
         (stopped, KeyboardInterrupt(), "training, step 412"),
     ):
 
-        def job(argv, error=error, doing=doing, hint=stopped.partition(". ")[2]):
-            with stage(doing, if_stopped=hint):
+        def job(argv, error=error, doing=doing):
+            with stage(doing, if_stopped=stopped.partition(". ")[2]):
                 raise error
 
         run_recipe(job, [])
