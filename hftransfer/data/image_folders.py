@@ -182,7 +182,7 @@ def read_metadata(
             )
         rows: dict[str, list[int]] = {}
         paths = []
-        for row, (file, origin) in enumerate(zip(dataset[FILE_NAME], dataset[ORIGIN], strict=True)):
+        for row, (file, origin) in enumerate(zip(dataset[FILE_NAME][:], dataset[ORIGIN][:], strict=True)):
             path = _normal(table.parent / str(file))
             if file is None or path not in places:
                 raise ValueError(

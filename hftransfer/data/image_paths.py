@@ -21,7 +21,7 @@ def with_whole_paths(dataset: Any, image_column: str, folder: Path) -> Any:
     feature = dataset.features.get(image_column)
     if not isinstance(feature, Value) or "string" not in feature.dtype:
         return dataset
-    whole = [from_folder(path, folder) for path in dataset[image_column]]
+    whole = [from_folder(path, folder) for path in dataset[image_column][:]]
     columns = dataset.column_names
     moved = dataset.remove_columns(image_column).add_column(image_column, whole, feature=feature)
     return moved.select_columns(columns)
