@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import BertForMaskedLM, DistilBertConfig, DistilBertForSequenceClassification
 
+WEIGHTS = "model.safetensors"
 BELONG = "config.json and weights were saved together"
 
 
@@ -36,7 +37,7 @@ def weights(change):
     """Changes the weights, a dict."""
 
     def spoil(folder: Path) -> None:
-        file = folder / "model.safetensors"
+        file = folder / WEIGHTS
         held = load_file(file)
         save_file(change(held) or held, file, metadata={"format": "pt"})
 

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from ..network import hub_reachable
+from .loaded_weights import check_finite
 from .loading import load_model
 from .members import ADAPTER
+from .model_files import check_adapter_files
 
 LABELS_FILE = "labels.json"  # beside an adapter, whose own config has no place for the names of labels
 PROCESSORS = ("tokenizer_config.json", "preprocessor_config.json", "processor_config.json")
@@ -94,6 +96,9 @@ def load_adapter(
     )
     if not base:
         raise ValueError(f"{name} is an adapter that does not say of which model (base_model_name_or_path). {way}.")
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        check_adapter_files(folder)
     try:
         model = load_model(base, task, names, adapter.get("revision"), modality, quiet=True, **kwargs)
     except FileNotFoundError as error:
@@ -103,7 +108,7 @@ def load_adapter(
         ) from error
     try:
         options: dict[str, Any] = {} if revision is None else {"revision": revision}
-        return PeftModel.from_pretrained(model, name, is_trainable=True, **options)
+        loaded = PeftModel.from_pretrained(model, name, is_trainable=True, **options)
     except RuntimeError as error:
         if "size mismatch" not in str(error):
             raise
@@ -113,3 +118,5 @@ def load_adapter(
             f"{name} is an adapter that was trained for other labels{told} or over another model than {base!r}; the "
             f"data have {len(names)} ({', '.join(names)}). Rename or filter the labels, or start from the base."
         ) from error
+    check_finite(loaded, repr(name))
+    return loaded

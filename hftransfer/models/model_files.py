@@ -13,6 +13,7 @@ from ..messages import nearest, shown
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 CONFIG = "config.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
 POINTER = b"version https://git-lfs"  # what git leaves of a large file where its extension is not installed
 OTHERS = {
     "pytorch_model.bin": "a pickle, which can run code and is never loaded",
@@ -56,6 +57,27 @@ def check_model_files(folder: Path, trusted: bool = False) -> None:
         raise FileNotFoundError(
             f"{str(folder)!r} has a config.json and no weights ({WEIGHTS}). Copy them into it; a model from scratch "
             "is a dict of settings (in the recipe, `model_config`)."
+        )
+
+
+def check_adapter_files(folder: Path) -> None:
+    """Makes sure that an adapter's folder holds its weights in safetensors.
+
+    Raises:
+        FileNotFoundError: no weights, or a pointer in place of them.
+        ValueError: a pickle.
+    """
+    if (folder / ADAPTER_WEIGHTS).is_file():
+        _check_file(folder / ADAPTER_WEIGHTS)
+    elif (folder / "adapter_model.bin").is_file():
+        raise ValueError(
+            f"{str(folder)!r} holds its adapter in adapter_model.bin, a pickle, which can run code and is never "
+            "loaded. Convert it once, where you trust it: `PeftModel.from_pretrained(base, folder)` and its "
+            f"`save_pretrained(new_folder)` write {ADAPTER_WEIGHTS}."
+        )
+    else:
+        raise FileNotFoundError(
+            f"{str(folder)!r} has an adapter_config.json and no weights ({ADAPTER_WEIGHTS}). Copy them into it."
         )
 
 

@@ -7,6 +7,7 @@ import logging
 import shutil
 
 import bad_cases
+import bad_models
 import families
 import pictures
 import pytest
@@ -32,6 +33,8 @@ from hftransfer.models.loaded_weights import check_finite
 from hftransfer.models.loading import load_image_processor, load_tokenizer
 from hftransfer.models.remote_code import drop_remote_code
 
+ADAPTER_FILE = "adapter_model.safetensors"
+LORA = "base_model.model.bert.encoder.layer.0.attention.self.query.lora_A.weight"
 MAP = {"AutoModelForSequenceClassification": "modeling_x.X"}
 
 
@@ -184,6 +187,31 @@ def test_weights_that_are_no_numbers_are_named(tmp_path):
     next(b for n, b in images.named_buffers() if n.endswith("running_var"))[0] = float("inf")
     with pytest.raises(ValueError, match="running_var' holds 1 values"):
         check_finite(images, "it")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "error", "message"),
+    [
+        (bad_models.value(LORA, float("nan")), ValueError, r"lora_A.*holds 1 values of .* NaN or infinite"),
+        (bad_models.files(ADAPTER_FILE), FileNotFoundError, "no weights .adapter_model.safetensors.*Copy them"),
+        (lambda f: (f / ADAPTER_FILE).rename(f / "adapter_model.bin"), ValueError, "a pickle.*never loaded.*Convert"),
+        (bad_models.files(ADAPTER_FILE, content=bad_models.POINTER), FileNotFoundError, "LFS pointer.*git lfs pull"),
+    ],
+    ids=["not a number", "no weights", "a pickle", "a pointer"],
+)
+def test_an_adapters_folder_is_looked_at_as_well(folder, tmp_path, monkeypatch, spoil, error, message):
+    base = tiny.bert()
+    base.name_or_path = str(folder)
+    base.config.name_or_path = str(folder)
+    targets = ["query", "value"]
+    get_peft_model(base, LoraConfig(target_modules=targets, modules_to_save=["classifier"])).save_pretrained(
+        tmp_path / "adapter"
+    )
+    monkeypatch.setattr(bad_models, "WEIGHTS", ADAPTER_FILE)
+    spoil(tmp_path / "adapter")
+    with pytest.raises(error, match=message) as found:
+        bad_cases.trainer(tmp_path / "run", model=str(tmp_path / "adapter"))
+    assert str(tmp_path / "adapter") in str(found.value)
 
 
 @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float32])
