@@ -63,6 +63,14 @@ FILES = {
     ),
 }  # fmt: skip
 FOLDERS = {
+    "rows that a column calls a test split": (
+        ("a.csv", {"a.csv": b"text,label,Split\nw1,up,train\nw2,down,Test\nw3,up,Test\n"}),
+        ValueError, "'a.csv': the column 'Split' says 'Test' in 2 rows", "a file of its own",
+    ),
+    "a setting's file beside the rows": (
+        ("./f", {"f/a.csv": 3, "f/config.json": b'[{"width": 1}]'}),
+        ValueError, "source './f': 'a.csv' has the columns 'text', 'label' and 'config.json'", "move the other away",
+    ),
     "an empty folder": (("./f", {"f": None}), ValueError, "it holds no files", "files named by split (train.csv"),
     "a folder with no usable file": (
         ("./f", {"f/a.xlsx": b"PK", "f/b.txt": b"x", "f/README.md": b"x"}),

@@ -102,6 +102,6 @@ def _rows(part: SplitAccount) -> str:
 
 
 def _several(names: Collection[str]) -> str:
-    shown = list(names)[:FILES]
+    shown = [name if name.isprintable() else repr(name) for name in list(names)[:FILES]]
     more = len(names) - len(shown)
     return ", ".join(shown) + (f" and {more:,} more" if more else "")

@@ -46,7 +46,17 @@ def joined(parts: Sequence[tuple[Path, Any]], name: str) -> Any:
                 "same way."
             )
     features = Features(chosen)
-    return concatenate_datasets([part.select_columns(order).cast(features) for _, part in parts])
+    return concatenate_datasets([_cast(part.select_columns(order), features) for _, part in parts])
+
+
+def _cast(dataset: Any, features: Any) -> Any:
+    """With these features; in one go, as tables in memory can be."""
+    from datasets import Dataset, DatasetInfo
+
+    if dataset.features == features:
+        return dataset
+    table = dataset.with_format("arrow")[:].cast(features.arrow_schema)
+    return Dataset(table, info=DatasetInfo(features=features))
 
 
 def _common(kinds: Sequence[Any]) -> Any | None:

@@ -152,7 +152,7 @@ def refuse_two_names(words: Mapping[str, str], split: str, name: str) -> None:
 
 def listed(names: Iterable[str]) -> str:
     """A few names, and how many more."""
-    names = list(names)
+    names = [name if name.isprintable() else repr(name) for name in names]
     more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + more
 

@@ -18,7 +18,7 @@ from .image_paths import with_whole_paths
 from .joining import joined
 from .listing import FolderFiles, Listing, list_files, list_pattern, list_tables, listed, require_train
 from .places import DIGITS, SAMPLE, DomainPlace, find_place, hint
-from .splits import SPLITS, choose_splits
+from .splits import SPLITS, choose_splits, refuse_other_splits
 from .tables import FORMATS, USUAL, read_table
 
 __all__ = ["DIGITS", "SAMPLE", "SPLITS", "Shift", "hold_out", "load_domain", "load_shift"]
@@ -90,10 +90,15 @@ def load_shift(
         _refuse_itself(places)
     splits, accounts = {}, {}
     for name, place in places.items():
-        domain = _read(place, "target" if name == "target" else "source", reading)
+        role = "target" if name == "target" else "source"
+        domain = _read(place, role, reading)
+        refuse_other_splits(domain.splits["train"], f"{role} {place.spec!r}")
         splits[name], accounts[name] = domain.splits, domain.account
         if name != "target":
-            splits[name] = hold_out(domain.splits, validation_fraction, seed, label_column)
+            try:
+                splits[name] = hold_out(domain.splits, validation_fraction, seed, label_column)
+            except ValueError as error:
+                raise ValueError(f"source {place.spec!r}: {error}") from error
             accounts[name] = with_held_out(domain.account, splits[name])
     tests = {name: parts.get("test", parts.get("validation")) for name, parts in splits.items()}
     for name, spec in (test or {}).items():
@@ -138,7 +143,9 @@ def load_domain(
         ValueError: there is no train split, it cannot be known which file is which split, or a file that cannot be
             read strictly.
     """
-    return _read(find_place(spec, role), role, _reading(image_column, label_column, encoding, used)).splits
+    splits = _read(find_place(spec, role), role, _reading(image_column, label_column, encoding, used)).splits
+    refuse_other_splits(splits["train"], f"{role} {spec!r}")
+    return splits
 
 
 def _reading(image: str, label: str, encoding: str | None, used: Collection[str | None]) -> Reading:
@@ -175,7 +182,7 @@ def _read(place: DomainPlace, role: str, reading: Reading, is_test: bool = False
             name,
             "Name a file train, or give the file to train on itself.",
         )
-    splits, notes = _read_tables(None, listing, role, reading)
+    splits, notes = _read_tables(None, listing, role, reading, name)
     return _domain(place.spec, splits, _names(listing), role, reading, notes, listing.aside)
 
 
@@ -199,7 +206,7 @@ def _names(listing: Listing, folder: Path | None = None) -> dict[str, tuple[str,
 
 
 def _read_tables(
-    folder: Path | None, listing: Listing, role: str, reading: Reading
+    folder: Path | None, listing: Listing, role: str, reading: Reading, name: str
 ) -> tuple[dict[str, Any], list[str]]:
     """The tables of a listing as datasets by split, and what was noted; its paths start at the folder, if any."""
     splits: dict[str, Any] = {}
@@ -212,7 +219,7 @@ def _read_tables(
             parts.append((file, with_whole_paths(read.dataset, reading.image_column, path.parent)))
             for note in read.notes:
                 noted.setdefault(note, []).append(file.name)
-        splits[split] = joined(parts, role)
+        splits[split] = joined(parts, name)
     count = sum(map(len, listing.files.values()))
     return splits, [n if len(names) == count else f"{n} in {listed(names)}" for n, names in noted.items()]
 
@@ -241,7 +248,7 @@ def _read_folder(place: DomainPlace, role: str, reading: Reading, is_test: bool)
     if rows:
         datasets = {path: read.dataset for path, read in rows.items()}
         splits = read_metadata(folder, datasets, images, name, reading.image_column, reading.label_column)
-        images.notes.append(f"classes and columns from {listed(map(str, rows))}")
+        images.notes.append(f"columns from {listed(map(str, rows))}")
         images.notes += [note for read in rows.values() for note in read.notes]
     else:
         if not is_test:
@@ -272,7 +279,7 @@ def _read_folder_of_tables(
             name,
             "Rename the file to train on, or give that file itself.",
         )
-    splits, notes = _read_tables(place.path, listing, role, reading)
+    splits, notes = _read_tables(place.path, listing, role, reading, name)
     aside = [*listing.aside, *files.aside()]
     if files.images and reading.image_column not in splits.get("train", next(iter(splits.values()))).column_names:
         tops = {path.parts[0] for path in files.images if len(path.parts) > 1}

@@ -33,6 +33,10 @@ REMEDIES = {  # for files that hold data in another form
     **dict.fromkeys((".pkl", ".pickle", ".pt", ".npy", ".npz", ".h5", ".hdf5"), "Save its rows as parquet or jsonl."),
     **dict.fromkeys((".db", ".sqlite", ".sqlite3"), "Write the table as csv or parquet."),
     ".ndjson": "It is jsonl: rename it.",
+    **dict.fromkeys(
+        (".svg", ".heic", ".heif", ".psd", ".raw", ".cr2", ".nef", ".dng", ".eps"),
+        "Convert such images to PNG or JPEG.",
+    ),
     **dict.fromkeys(IMAGES, "Give the folder that the images are in, one folder for each class."),
 }
 

@@ -229,6 +229,25 @@ def test_numbers_beside_others_widen_and_beside_text_are_text(tmp_path, one, oth
     assert load_domain(str(tmp_path), "source")["train"]["label"][:] == labels
 
 
+def test_a_column_that_calls_all_rows_train_or_something_else_is_any_column(tmp_path):
+    for values in (("train", "Train"), ("news", "test"), ("train", "")):
+        lines = [f"w{i},up,{value}" for i, value in enumerate(values)]
+        (tmp_path / "a.csv").write_text("\n".join(["text,label,split", *lines]) + "\n")
+        assert len(load_domain(str(tmp_path / "a.csv"), "source")["train"]) == 2
+
+
+def test_a_test_set_may_call_its_rows_so(tmp_path):
+    (tmp_path / "b.csv").write_text("text,label,split\nw1,up,test\nw2,down,test\n")
+    source = str(write(tmp_path / "a.csv"))
+    assert len(load_shift({"source": source}, None, 0.2, 1, {"source": str(tmp_path / "b.csv")}).test["source"]) == 2
+
+
+def test_a_train_split_that_is_too_small_is_named(tmp_path):
+    (tmp_path / "a.csv").write_text("text,label\nw1,up\n")
+    with pytest.raises(ValueError, match=r"source '.*a\.csv': A train split of 1 row.*validation_fraction to 0"):
+        load_shift({"source": str(tmp_path / "a.csv")}, None, 0.1, 1)
+
+
 def test_columns_in_another_order_are_the_same_columns(tmp_path):
     (tmp_path / "a.csv").write_text("text,label\nw1,up\n")
     (tmp_path / "b.csv").write_text("label,text\ndown,w2\n")
@@ -244,7 +263,7 @@ def test_everything_that_was_read_and_left_aside_is_said(tmp_path):
     write(folder / "train.csv", 20, id=7)
     write(folder / "Test.csv", 5)
     write(folder / "extra.csv")
-    for name in ("README.md", "LICENSE", "more.xlsx", "notes.txt", "plot.png", ".cache/x.csv"):
+    for name in ("README.md", "LICENSE", "more.xlsx", "no\ntes.txt", "plot.png", ".cache/x.csv"):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(b"x")
     shift = load_shift({"source": str(folder)}, str(write(tmp_path / "medical.csv")), 0.1, 1)
@@ -253,7 +272,7 @@ def test_everything_that_was_read_and_left_aside_is_said(tmp_path):
         "validation: 2 rows held out of train",
         "test: 5 rows of Test.csv",
         "columns: text, label (unused: id)",
-        "left aside: extra.csv (no split in the name); more.xlsx, notes.txt; 2 other files; 1 image",
+        "left aside: extra.csv (no split in the name); more.xlsx, 'no\\ntes.txt'; 2 other files; 1 image",
     ]
     assert shift.account["target"].lines({"text"}) == ["train: 6 rows of medical.csv", "columns: text (unused: label)"]
 
