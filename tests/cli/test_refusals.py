@@ -51,10 +51,10 @@ CASES = {
     "a source without labels": ({"source": "{here}/no_label.csv"}, "source has no column 'label'", "`label_column`"),
     "a source of one class": ({"source": "{here}/one_class.csv"}, "one class only (up)", "needs two"),
     "a target set of other labels": (
-        {"target": "{here}/other_{split}.csv"}, "eval_dataset['target']: 'left', 'up'", "rename or filter",
+        {"target": "{here}/other_{split}.csv"}, "row 1 (other_validation.csv line 3): label 'left'", "Rename it",
     ),
     "a test set of other labels": (
-        {"target": "{here}/late_{split}.csv"}, "the test split of target row 1: label 'sideways'",
+        {"target": "{here}/late_{split}.csv"}, "target row 1 (late_test.csv line 3): label 'sideways'",
         "'down', 'flat', 'up'",
     ),
     "a fraction above one": ({"validation_fraction": "2"}, "validation_fraction=2.0", "between 0 and 1"),
