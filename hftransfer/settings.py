@@ -94,7 +94,7 @@ def read_fields(settings: Any, but: tuple[str, ...] = ()) -> None:
 
 
 @lru_cache
-def _hints(cls: type) -> dict[str, Any]:
+def _hints(cls: Any) -> dict[str, Any]:
     return typing.get_type_hints(cls)
 
 

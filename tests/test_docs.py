@@ -203,6 +203,8 @@ MADE = {
         lambda _: train_on(tiny.domain(), model=families.build("albert"), unfreeze={"by": "epoch"}),
     ],
     "python.md": [
+        lambda _: train_on(tiny.domain(), target_ratio=float("inf")),
+        lambda _: train_on(tiny.domain(), train_sampling_strategy="sequential"),
         lambda _: train_on(tiny.domain(), model=BertModel(tiny.bert().config)),
         lambda folder: without_the_discriminator(folder),  # defined below
         lambda _: at_another_rank(),

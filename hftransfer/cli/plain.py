@@ -17,7 +17,7 @@ class PlainParser(argparse.ArgumentParser):
         """One line, without tokens."""
         self.exit(2, f"{self.prog}: {redacted(message)}\n")
 
-    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:  # type: ignore[override]
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         """As argparse's, which would show all words that it does not know."""
         found, unknown = self.parse_known_args(args, namespace)
         if unknown:

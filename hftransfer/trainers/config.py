@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -233,6 +234,22 @@ class AdaptationConfig(TrainingArguments):
     def recomputes_activations(self) -> bool:
         """Whether activations are recomputed in the backward pass; transformers renamed the setting in 5.23."""
         return any(getattr(self, f"{kind}_checkpointing", False) for kind in ("activation", "gradient"))
+
+    def with_hyperparameters(self, found: Mapping[str, Any]) -> AdaptationConfig:
+        """A copy with the settings that `hyperparameter_search` found.
+
+        Args:
+            found: fields of the config, and `objectives.<name>.<setting>`.
+
+        Raises:
+            ValueError: there is no such field, objective or setting.
+
+        Example:
+            >>> AdaptationConfig(objectives={"mmd": 1.0}).with_hyperparameters({"objectives.mmd.weight": 0.5})
+        """
+        from .hyperparameters import with_hyperparameters
+
+        return with_hyperparameters(self, found)
 
     def objective_specs(self) -> list[ObjectiveSpec]:
         """The objectives, read and checked."""

@@ -131,8 +131,8 @@ def _defaults() -> dict[str, Any]:
     """Transformers' default of each of its fields."""
     found = {}
     for field in dataclasses.fields(TrainingArguments):
-        has_factory = field.default_factory is not dataclasses.MISSING
-        found[field.name] = field.default_factory() if has_factory else field.default  # type: ignore[misc]
+        make: Any = field.default_factory
+        found[field.name] = field.default if make is dataclasses.MISSING else make()
     return found
 
 

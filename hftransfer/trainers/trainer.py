@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from typing import Any
 
@@ -22,6 +23,7 @@ from .checkpoints import PlainCheckpoints
 from .chunks import check_chunks
 from .config import AdaptationConfig
 from .evaluation import Evaluating, check_outputs, measures_of
+from .hyperparameters import Searching, first_model
 from .inherited import check_for_task
 from .label_shift import build_label_shift, correct_bias
 from .lessons import learn_before_training
@@ -42,7 +44,7 @@ from .unfreezing import Unfreezing, build_phases, check_wrapping
 logger = logging.getLogger(__name__)
 
 
-class AdaptationTrainer(PlainCheckpoints, Publishing, Optimizing, Evaluating, Trainer):
+class AdaptationTrainer(PlainCheckpoints, Publishing, Optimizing, Evaluating, Searching, Trainer):
     """Trains a model on labelled sources and an unlabelled target.
 
     Args:
@@ -59,6 +61,8 @@ class AdaptationTrainer(PlainCheckpoints, Publishing, Optimizing, Evaluating, Tr
         peft_config: LoRA-style partial transfer; open targets are read off the model's structure.
         compute_metrics: yours instead of ours, as in `Trainer`.
         model_kwargs: for `from_pretrained`, when `model` is a name.
+        model_init: instead of `model`, a function that returns a new one; `hyperparameter_search` calls it for each
+            trial, with the trial if it takes an argument.
         **kwargs: `callbacks`, `optimizers`, `preprocess_logits_for_metrics` … as in `Trainer`.
 
     Raises:
@@ -82,8 +86,8 @@ class AdaptationTrainer(PlainCheckpoints, Publishing, Optimizing, Evaluating, Tr
 
     def __init__(
         self,
-        model: Any,
-        args: AdaptationConfig,
+        model: Any = None,
+        args: Any = None,
         train_dataset: Any = None,
         target_dataset: Any = None,
         eval_dataset: Any = None,
@@ -101,9 +105,24 @@ class AdaptationTrainer(PlainCheckpoints, Publishing, Optimizing, Evaluating, Tr
                 f"{args.n_gpu} GPUs are visible but no launcher started the run, which would use nn.DataParallel. "
                 "Start it with `accelerate launch` or `torchrun`, or show it one GPU with CUDA_VISIBLE_DEVICES=0."
             )
-        ignored = [name for name in ("compute_loss_func", "model_init") if kwargs.get(name) is not None]
-        if ignored:
-            raise ValueError(f"{ignored[0]} has no effect: the loss is the task's plus `objectives`, of one model.")
+        if kwargs.get("compute_loss_func") is not None:
+            raise ValueError(
+                "compute_loss_func has no effect: the loss is the task's plus `objectives`, of one model."
+            )
+        self.made_from = {
+            "model": model,
+            "model_init": kwargs.pop("model_init", None),
+            "train_dataset": train_dataset,
+            "target_dataset": target_dataset,
+            "eval_dataset": eval_dataset,
+            "processing_class": processing_class,
+            "peft_config": copy.copy(peft_config),
+            "compute_metrics": compute_metrics,
+            "data_collator": data_collator,
+            "model_kwargs": model_kwargs,
+            **kwargs,
+        }
+        model = first_model(self.made_from)
         check_evaluation(args, eval_dataset, kwargs.get("callbacks"))
         torch.manual_seed(args.seed)  # new heads and discriminators are drawn here, the same on every process
         ready = prepare(

@@ -12,7 +12,9 @@ class _NamedTrainer(AdaptationTrainer):
     default_kind: ClassVar[str]
     kinds: ClassVar[tuple[str, ...]]
 
-    def __init__(self, model: Any, args: AdaptationConfig, *rest: Any, **kwargs: Any):
+    def __init__(self, model: Any = None, args: Any = None, *rest: Any, **kwargs: Any):
+        if not isinstance(args, AdaptationConfig):
+            raise TypeError(f"args must be an AdaptationConfig, not {type(args).__name__}.")
         specs = args.objective_specs()
         if not specs:
             args.objectives = {self.default_kind: 1.0}

@@ -1,0 +1,396 @@
+"""Hyperparameter search: trials of a trainer built anew, chosen without target labels. It needs optuna, an extra."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import gc
+import json
+import logging
+import os
+import re
+from collections.abc import Callable, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import TrainerCallback
+from transformers.trainer_utils import BestRun
+
+from ..extras import install_hint
+from ..messages import nearest
+from ..objectives.base import Range
+from ..objectives.registry import REGISTRY
+from .config import LOWER_IS_BETTER, AdaptationConfig
+from .metrics import SOFTMAX
+from .preparation import is_source_name
+
+if TYPE_CHECKING:
+    from .trainer import AdaptationTrainer
+
+logger = logging.getLogger(__name__)
+PREFIX = "objectives."  # objectives.<name>.<setting>
+FOLDER = "run-"  # of a trial, as in transformers
+RECORD = "trial.json"  # what was tried there and what came of it, written when the trial ends
+DECADE = 10.0  # rates are looked for between a tenth of what is configured and ten times it
+NOT_SEARCHED = (
+    "output_dir",
+    "objectives",
+    "push_to_hub",
+    "hub_token",
+    "resume_from_checkpoint",
+    "metric_for_best_model",
+)
+STUDY = ("storage", "sampler", "pruner", "study_name", "load_if_exists")
+RUN = ("timeout", "catch")
+
+
+@dataclasses.dataclass(frozen=True)
+class Aim:
+    """What a search looks for: a function of the metrics of an evaluation, and which way is better.
+
+    Args:
+        read: of the metrics of all evaluation sets.
+        direction: `"maximize"` or `"minimize"`, or a list of them where `read` gives several numbers.
+        metric: its name, where it is a single metric.
+    """
+
+    read: Callable[[dict[str, float]], Any]
+    direction: str | list[str]
+    metric: str | None = None
+
+
+class Searching:
+    """`hyperparameter_search` of an `AdaptationTrainer`."""
+
+    made_from: dict[str, Any]  # the constructor's own arguments
+
+    def hyperparameter_search(
+        self,
+        hp_space: Callable[[Any], dict[str, Any]] | None = None,
+        compute_objective: Callable[[dict[str, float]], Any] | None = None,
+        n_trials: int = 20,
+        direction: str | list[str] | None = None,
+        backend: str | None = None,
+        hp_name: Callable[[Any], str] | None = None,
+        **kwargs: Any,
+    ) -> BestRun | list[BestRun]:
+        """Trains and scores a new trainer for each trial, and gives the best trial; this trainer stays as it is.
+
+        Args:
+            hp_space: of an optuna trial, the settings to try: fields of the config, and `objectives.<name>.<setting>`.
+                When `None`, the learning rates and what the objectives' `search` says.
+            compute_objective: of the metrics of all evaluation sets, what to optimise; it sees none that reads target
+                labels unless `allow_oracle_selection` is on. When `None`, the config's `metric_for_best_model`, else
+                the target's `information`, which needs no label, else a metric of the source.
+            n_trials: how many.
+            direction: `"maximize"` or `"minimize"`; needed with `compute_objective`, a list where it gives several.
+            backend: `"optuna"`, the only one.
+            hp_name: of a trial, the run's name in reports.
+            **kwargs: optuna's `storage`, `sampler`, `pruner`, `study_name`, `load_if_exists`, `timeout` and `catch`.
+
+        Returns:
+            transformers' `BestRun`, whose `hyperparameters` go into `config.with_hyperparameters(…)`; a list of them
+            for several aims. Each trial has a folder of its own, `run-<id>` in the output folder, with its settings
+            and score in `trial.json`.
+
+        Raises:
+            ImportError: optuna is not installed.
+            ValueError: a loaded model without `model_init`, no evaluation sets, a setting that there is not, an aim
+                that reads target labels, or no trial that came to an end.
+
+        Example:
+            >>> best = trainer.hyperparameter_search(n_trials=10)
+            >>> config = trainer.args.with_hyperparameters(best.hyperparameters)
+        """
+        trainer: Any = self
+        _check_can_search(trainer, backend, n_trials, kwargs)
+        if find_spec("optuna") is None:
+            raise ImportError(f"hyperparameter_search needs optuna, which is not installed: {install_hint('search')}")
+        import optuna
+
+        aim = find_aim(trainer, compute_objective, direction)
+        several = isinstance(aim.direction, list)
+        how = {"directions": aim.direction} if several else {"direction": aim.direction}
+        study = optuna.create_study(
+            **how,
+            **{"sampler": optuna.samplers.TPESampler(seed=trainer.args.seed)}
+            | {name: kwargs[name] for name in STUDY if name in kwargs},
+        )
+        space = hp_space or (lambda trial: default_space(trainer, trial))
+        first = _first_free(Path(str(trainer.args.output_dir)))
+        folders: dict[int, int] = {}
+
+        def run_trial(trial: Any) -> Any:
+            folders[trial.number] = run = max(first + len(folders), trial.number)
+            trial.set_user_attr("run", run)
+            return _run_trial(trainer, trial, run, space(trial), aim, hp_name)
+
+        catch = (FloatingPointError, *_exceptions(kwargs.get("catch", ())))
+        study.optimize(run_trial, n_trials=n_trials, timeout=kwargs.get("timeout"), catch=catch)
+        done = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
+        if not done:
+            raise ValueError(
+                f"None of {len(study.trials)} trials came to an end that can be scored; {RECORD} in the folders of "
+                f"{trainer.args.output_dir} says what became of each. Narrow the space: lower the learning rates."
+            )
+        best = [
+            BestRun(
+                str(trial.user_attrs["run"]), trial.values if several else trial.value, trial.user_attrs["settings"]
+            )
+            for trial in (study.best_trials if several else [study.best_trial])
+        ]
+        return best if several else best[0]
+
+
+def default_space(trainer: AdaptationTrainer, trial: Any) -> dict[str, Any]:
+    """What to try where the user says nothing: the rates, and what the objectives' `search` says.
+
+    Args:
+        trainer: whose config says where the rates are looked for.
+        trial: of optuna.
+    """
+    args = trainer.args
+    rates = ["learning_rate"]
+    if any(True for objective in trainer.model.objectives.values() for _ in objective.parameters()):
+        rates.append("objective_lr_multiplier")
+    found = {}
+    for name in rates:
+        middle = getattr(args, name) or 5e-5
+        found[name] = trial.suggest_float(name, middle / DECADE, middle * DECADE, log=True)
+    for spec in args.objective_specs():
+        for key, where in REGISTRY[spec.kind].search.items() if spec.weight else ():
+            name = f"{PREFIX}{spec.name}.{key}"
+            if isinstance(where, Range):
+                found[name] = trial.suggest_float(name, where.low, where.high, log=where.log)
+            else:
+                found[name] = trial.suggest_categorical(name, where)
+    return found
+
+
+def with_hyperparameters(config: AdaptationConfig, found: Mapping[str, Any], **more: Any) -> AdaptationConfig:
+    """A copy of a config with the settings that a search found.
+
+    Args:
+        config: is left as it is.
+        found: fields of the config, and `objectives.<name>.<setting>`.
+        **more: further fields.
+
+    Raises:
+        ValueError: there is no such field, objective or setting, or it is not one to search over.
+    """
+    fields = {field.name for field in dataclasses.fields(config) if field.init}
+    own = {key: value for key, value in found.items() if not key.startswith(PREFIX)}
+    for key in own:
+        if key not in fields or key in NOT_SEARCHED:
+            why = "is nothing to search over" if key in fields else "is no setting of AdaptationConfig"
+            raise ValueError(f"hp_space: {key!r} {why}.{nearest(key, fields - set(NOT_SEARCHED) - {key})}")
+    specs = config.objective_specs()
+    objectives: dict[str, dict[str, Any]] = {
+        s.name: {"kind": s.kind, "weight": s.weight, "schedule": s.schedule, "features": s.features, **s.settings}
+        for s in specs
+    }
+    for key, value in found.items():
+        if not key.startswith(PREFIX):
+            continue
+        name, _, setting = key.removeprefix(PREFIX).partition(".")
+        if name not in objectives or not setting:
+            raise ValueError(
+                f"hp_space: {key!r} must be {PREFIX}<name>.<setting>, and the run's objectives are "
+                f"{', '.join(objectives) or 'none'}.{nearest(name, objectives)}"
+            )
+        objectives[name][setting] = value
+    if objectives:
+        more = {"objectives": objectives, **more}
+    return dataclasses.replace(config, **{**own, **more})
+
+
+def find_aim(trainer: AdaptationTrainer, compute_objective: Any, direction: Any) -> Aim:
+    """What a search looks for; never what reads target labels, unless the config allows it.
+
+    Raises:
+        ValueError: a direction that is none, is missing beside the user's own function, or is the wrong way round.
+    """
+    args = trainer.args
+    if direction is not None:
+        for word in direction if isinstance(direction, list) else [direction]:
+            if word not in ("maximize", "minimize"):
+                raise ValueError(f"direction={word!r} must be 'maximize' or 'minimize'.")
+    if compute_objective is not None:
+        if direction is None:
+            raise ValueError("Beside compute_objective, say direction: 'maximize' or 'minimize'.")
+        return Aim(lambda metrics: compute_objective(_readable(metrics, args)), direction)
+    metric = args.metric_for_best_model and f"eval_{args.metric_for_best_model.removeprefix('eval_')}"
+    if metric is None:
+        names = list(trainer.prepared.evaluation or ())
+        targets = [name for name in names if not is_source_name(name, trainer.source_names)]
+        free = trainer.space.task in SOFTMAX and not args.prediction_loss_only
+        plain = {"regression": "mse", "multi-label-classification": "macro_f1"}.get(trainer.space.task, "accuracy")
+        ours = trainer.made_from["compute_metrics"] is None and not args.prediction_loss_only
+        if targets and free and trainer.preprocess_logits_for_metrics is None:
+            metric = f"eval_{targets[0]}_information"
+        elif len(targets) < len(names):
+            source = next(name for name in names if name not in targets)
+            metric = f"eval_{source}_{plain if ours else 'loss'}"
+        else:
+            raise ValueError(
+                "hyperparameter_search has nothing to choose by that needs no target labels: put a source's rows into "
+                "eval_dataset."
+            )
+        more = not metric.endswith(LOWER_IS_BETTER)
+    else:
+        more = bool(args.greater_is_better)
+    way = "maximize" if more else "minimize"
+    if direction not in (None, way):
+        raise ValueError(f"direction={direction!r} would look for the worst {metric}; leave it out, or {way!r}.")
+    return Aim(lambda metrics: _value(metrics, metric), way, metric)
+
+
+class Reporting(TrainerCallback):
+    """Tells optuna of a trial's evaluations while it trains, and stops it where optuna says so."""
+
+    def __init__(self, trial: Any, metric: str):
+        self.trial, self.metric, self.pruned = trial, metric, False
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **kwargs: Any) -> None:
+        value = (metrics or {}).get(self.metric)
+        if value is None or not control_is_training(state):
+            return
+        self.trial.report(value, state.global_step)
+        if self.trial.should_prune():
+            self.pruned = control.should_training_stop = True
+
+
+def control_is_training(state: Any) -> bool:
+    """Whether a run is between its first and its last step."""
+    return 0 < state.global_step < state.max_steps
+
+
+def _run_trial(trainer: Any, trial: Any, run: int, settings: dict[str, Any], aim: Aim, hp_name: Any) -> Any:
+    """Trains and scores one trial in a folder of its own."""
+    import optuna
+
+    trial.set_user_attr("settings", settings)
+    folder = Path(str(trainer.args.output_dir)) / f"{FOLDER}{run}"
+    more = {"output_dir": str(folder), "push_to_hub": False, "resume_from_checkpoint": None}
+    config = with_hyperparameters(trainer.args, settings, run_name=hp_name(trial) if hp_name else folder.name, **more)
+    given = dict(trainer.made_from)
+    model, make = given.pop("model"), given.pop("model_init")
+    given["callbacks"] = [c if isinstance(c, type) else copy.deepcopy(c) for c in given.get("callbacks") or ()]
+    reporting = Reporting(trial, aim.metric) if aim.metric else None
+    given["callbacks"] += [reporting] if reporting else []
+    outcome: dict[str, Any] = {"state": "failed", "settings": settings}
+    try:
+        fresh = type(trainer)(call_model_init(make, trial) if make is not None else model, config, **given)
+        fresh.train()
+        if reporting is not None and reporting.pruned:
+            outcome["state"] = "pruned"
+            raise optuna.TrialPruned
+        value = aim.read(fresh.evaluate())
+        outcome |= {"state": "done", "value": value}
+        return value
+    except optuna.TrialPruned:
+        raise
+    except Exception as error:
+        outcome["error"] = f"{type(error).__name__}: {error}"
+        raise
+    finally:
+        _write(folder / RECORD, outcome)
+        fresh = None
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def call_model_init(model_init: Callable[..., Any], trial: Any = None) -> Any:
+    """A new model: of a function without arguments, or of the trial, as in transformers.
+
+    Raises:
+        ValueError: it gives none.
+    """
+    import inspect
+
+    model = model_init(trial) if inspect.signature(model_init).parameters else model_init()
+    if model is None:
+        raise ValueError("model_init gives None; it must return a model, or the name of one.")
+    return model
+
+
+def first_model(made_from: Mapping[str, Any]) -> Any:
+    """The model that a trainer is made with.
+
+    Raises:
+        ValueError: both a model and a function that makes one, or neither.
+    """
+    model, make = made_from["model"], made_from["model_init"]
+    if model is not None and make is not None:
+        raise ValueError("model and model_init are both given: pass one of them.")
+    if model is None and make is None:
+        raise ValueError("model is missing: pass a Hub id, a folder or a loaded model, or model_init.")
+    return model if make is None else call_model_init(make)
+
+
+def _check_can_search(trainer: Any, backend: Any, n_trials: Any, kwargs: Mapping[str, Any]) -> None:
+    if backend not in (None, "optuna"):
+        raise ValueError(f"backend={str(backend)!r}: hyperparameter_search runs its trials with 'optuna' alone.")
+    if isinstance(n_trials, bool) or not isinstance(n_trials, int) or n_trials < 1:
+        raise ValueError(f"n_trials={n_trials!r} must be a whole number of at least 1.")
+    for name in kwargs:
+        if name not in (*STUDY, *RUN):
+            known = ", ".join((*STUDY, *RUN))
+            raise ValueError(f"hyperparameter_search has no {name!r}; besides it takes {known}.{nearest(name, known)}")
+    made = trainer.made_from
+    if made["model_init"] is None and isinstance(made["model"], torch.nn.Module):
+        raise ValueError(
+            "hyperparameter_search builds a new model for each trial, and this trainer was given a loaded one: pass "
+            "model_init, a function that returns a new model, instead of model; or the model's name."
+        )
+    if made.get("optimizers") not in (None, (None, None)):
+        raise ValueError(
+            "hyperparameter_search makes an optimizer for each trial: leave `optimizers` out, and say it with optim "
+            "or optimizer_cls_and_kwargs."
+        )
+    if not trainer.eval_dataset:
+        raise ValueError("hyperparameter_search scores each trial on evaluation rows: pass eval_dataset.")
+    if trainer.args.world_size > 1:
+        raise ValueError("hyperparameter_search runs its trials in one process. Start it without a launcher.")
+
+
+def _readable(metrics: dict[str, float], args: AdaptationConfig) -> dict[str, float]:
+    if args.allow_oracle_selection:
+        return metrics
+    return Honest({key: value for key, value in metrics.items() if "_oracle_" not in key})
+
+
+class Honest(dict):
+    """Metrics without those that read target labels; asking for one says so."""
+
+    def __missing__(self, key: str) -> Any:
+        raise ValueError(
+            f"compute_objective reads {key!r}, which is not there. There is {', '.join(map(repr, self))}. What reads "
+            "target labels is left out unless allow_oracle_selection=True."
+        )
+
+
+def _value(metrics: dict[str, float], metric: str) -> float:
+    if metric not in metrics:
+        raise ValueError(f"There is no metric {metric!r} to choose by; there is {', '.join(map(repr, metrics))}.")
+    return metrics[metric]
+
+
+def _exceptions(given: Any) -> tuple[type[Exception], ...]:
+    return (given,) if isinstance(given, type) else tuple(given)
+
+
+def _first_free(folder: Path) -> int:
+    """The number of the first trial: beyond those of a search that was ended, whose folders stay as they are."""
+    numbers = [int(found[1]) for path in folder.glob(f"{FOLDER}*") if (found := re.fullmatch(r"run-(\d+)", path.name))]
+    return max(numbers, default=-1) + 1
+
+
+def _write(path: Path, content: Mapping[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.part")
+    partial.write_text(json.dumps(content, indent=2, default=str))
+    os.replace(partial, path)
