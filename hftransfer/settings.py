@@ -69,7 +69,8 @@ def read_fields(settings: Any, but: tuple[str, ...] = ()) -> None:
         Traceback (most recent call last):
         ValueError: seed=-1 must be at least 0 and at most 4294967295.
     """
-    hints = _hints(type(settings))
+    cls: Any = type(settings)
+    hints = _hints(cls)
     for field in dataclasses.fields(settings):
         if not field.init or field.name in but:
             continue

@@ -112,7 +112,7 @@ class Searching:
 
         aim = find_aim(trainer, compute_objective, direction)
         several = isinstance(aim.direction, list)
-        how = {"directions": aim.direction} if several else {"direction": aim.direction}
+        how: dict[str, Any] = {"directions": aim.direction} if several else {"direction": aim.direction}
         study = optuna.create_study(
             **how,
             **{"sampler": optuna.samplers.TPESampler(seed=trainer.args.seed)}
@@ -127,7 +127,7 @@ class Searching:
             trial.set_user_attr("run", run)
             return _run_trial(trainer, trial, run, space(trial), aim, hp_name)
 
-        catch = (FloatingPointError, *_exceptions(kwargs.get("catch", ())))
+        catch: tuple[Any, ...] = (FloatingPointError, *_exceptions(kwargs.get("catch", ())))
         study.optimize(run_trial, n_trials=n_trials, timeout=kwargs.get("timeout"), catch=catch)
         done = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
         if not done:
@@ -135,12 +135,10 @@ class Searching:
                 f"None of {len(study.trials)} trials came to an end that can be scored; {RECORD} in the folders of "
                 f"{trainer.args.output_dir} says what became of each. Narrow the space: lower the learning rates."
             )
-        best = [
-            BestRun(
-                str(trial.user_attrs["run"]), trial.values if several else trial.value, trial.user_attrs["settings"]
-            )
-            for trial in (study.best_trials if several else [study.best_trial])
-        ]
+        best: list[BestRun] = []
+        for trial in study.best_trials if several else [study.best_trial]:
+            score: Any = trial.values if several else trial.value
+            best.append(BestRun(str(trial.user_attrs["run"]), score, trial.user_attrs["settings"]))
         return best if several else best[0]
 
 
