@@ -379,3 +379,15 @@ def test_help_needs_no_heavy_import(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["hftransfer", "benchmark", "--help"])
     cli.main()
     assert capsys.readouterr().out.split() == done.stdout.split()
+
+
+def test_an_encoding_belongs_to_a_shift_and_changes_no_other_cell(here, world, capsys):
+    (world.folder / "latin.csv").write_bytes("text,label\ncafé w1,up\nw2,down\nw3,flat\n".encode("latin-1"))
+    shift = {**world.keys["shifts"]["toy"], "test": {"source": str(world.folder / "latin.csv")}}
+    assert run(here, world, "--dry_run", shifts={"toy": shift}) == 1
+    assert "--encoding cp1252" in capsys.readouterr().err
+    assert run(here, world, "--dry_run", shifts={"toy": {**shift, "encoding": "latin-1"}}) == 0
+    (cell, *_) = read_benchmark(Path("run.yaml")).cells
+    assert cell.settings["encoding"] == "latin-1"
+    assert run(here, world, "--dry_run") == 0
+    assert "encoding" not in read_benchmark(Path("run.yaml")).cells[0].settings

@@ -196,6 +196,29 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(world, tmp_path, monkeypat
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_encoding_and_names_that_hold_signs(world, tmp_path, monkeypatch, capsys):
+    """A path letter by letter, a row of the file in a message although it was held out, an encoding that is said."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    rows = "".join(f"café w{i},{('up', 'down', 'flat')[i % 3]}\n" for i in range(30))
+    (tmp_path / "a=s[1].csv").write_bytes(f"text,label\n{rows}".encode("latin-1"))
+    (tmp_path / "s[1].csv").write_text("text,label\nanother,up\n")
+    options = world.data | {"source": "a=s[1].csv", "output_dir": "run"}
+    assert recipe.run([*recipe.words(**options), "--dry_run"]) == 1
+    assert "--encoding" in capsys.readouterr().err
+    assert recipe.run([*recipe.words(**options, encoding="latin-1"), "--dry_run"]) == 0
+    out = capsys.readouterr().out
+    assert "train: 27 rows of a=s[1].csv" in out
+    assert "encoding latin-1" in out
+    for line in range(2, 32):  # whichever row was held out
+        lines = f"text,label\n{rows}".splitlines()
+        lines[line - 1] = lines[line - 1].replace(f"café w{line - 2}", "")
+        if line % 7 == 2:
+            (tmp_path / "a=s[1].csv").write_text("\n".join(lines))
+            assert recipe.run([*recipe.words(**options), "--dry_run"]) == 1
+            assert f"row {line - 2} (a=s[1].csv line {line}): 'text' is None" in capsys.readouterr().err
+
+
 def test_the_shipped_config_is_readable_and_plans_the_demo(world, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     config = recipe.RECIPE.parent / "configs" / "news_to_medical.yaml"
