@@ -61,8 +61,7 @@ def adapt(script, config) -> int:
     from hftransfer.reporting.screen import show
     from hftransfer.reporting.tables import print_plan, print_results
     from hftransfer.stages import stage
-    from hftransfer.trainers.folder_marks import COMPARISON, RESULTS
-    from hftransfer.trainers.output_folder import BY_RECIPE
+    from hftransfer.trainers.folder_marks import BY_RECIPE, COMPARISON, RESULTS
     from hftransfer.trainers.plan import plan
     from hftransfer.trainers.preparation import prepare
     from hftransfer.trainers.publishing import claim_repo, upload_command

@@ -136,8 +136,9 @@ class PlainCheckpoints(RunGuard):
                 f"{final} holds {', '.join(dict.fromkeys(theirs))}, which hftransfer did not write and would replace. "
                 "The model was not written there: save it to another folder, or move what is there."
             )
-        if final == Path(str(self.args.output_dir)) or (final / MARK).is_file():
-            mark(final, names, staging)
+        is_run = final == Path(str(self.args.output_dir))
+        if is_run or (final / MARK).is_file():
+            mark(final, names, staging, anew=is_run and self._replaces)
             names.insert(0, MARK)
         _sync(staging)
         stale = [name for name in stale if not foreign(final, [name])]  # labels of somebody else's may stay
@@ -166,8 +167,11 @@ class PlainCheckpoints(RunGuard):
         out = list(old)
         replaces = self._replaces and folder == Path(str(self.args.output_dir))
         if replaces:
-            out += run_items(folder)
-        replace_items(folder, folder / STAGING, list(dict.fromkeys(out)), new)
+            out += run_items(folder, self._names)
+        if out or len(new) > 1:
+            replace_items(folder, folder / STAGING, list(dict.fromkeys(out)), new)
+        else:  # one stroke
+            os.rename(folder / STAGING / new[0][0], folder / new[0][1])
         if replaces:
             self._replaces = False
             keeps_old_run(folder, False)

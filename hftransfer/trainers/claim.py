@@ -9,7 +9,8 @@ from typing import Any
 
 from .agreement import alike
 from .folder_lock import hold, release
-from .output_folder import BY_RECIPE, WRITTEN, check_output_dir, check_resumed_dir, find_checkpoint
+from .folder_marks import BY_RECIPE, WRITTEN
+from .output_folder import check_output_dir, check_resumed_dir, find_checkpoint
 from .resume import read_resume
 
 

@@ -14,6 +14,28 @@ MARK = "_hftransfer.json"  # the underscore keeps it from being uploaded
 CARD, RESULTS = "README.md", "results.json"
 COMPARISON = "_source_only/results.json"  # of the model trained without the target, inside a run's folder
 ROWS = ("adapted", "source-only")  # of results.json
+MODEL_FILES = (
+    "config.json",
+    "adapter_config.json",
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "adapter_model.safetensors",
+)
+# What a run may write besides its checkpoints. Tokenizers have more names; a trainer looks those up.
+WRITTEN = (
+    *MODEL_FILES,
+    "training_args.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "preprocessor_config.json",
+    CARD,
+    MARK,
+)
+BY_RECIPE = (RESULTS, COMPARISON)
 
 
 def marked(folder: Path) -> dict[str, str | None]:
@@ -22,16 +44,17 @@ def marked(folder: Path) -> dict[str, str | None]:
     return dict(found) if isinstance(found, dict) else {}
 
 
-def mark(folder: Path, names: Iterable[str], aside: Path | None = None) -> None:
+def mark(folder: Path, names: Iterable[str], aside: Path | None = None, anew: bool = False) -> None:
     """Adds names to a folder's mark, and forgets those that are gone. The whole mark is replaced at one stroke.
 
     Args:
         folder: whose mark it is.
         names: of files that hftransfer wrote.
         aside: a folder with files that are about to be moved there, to which the new mark is written.
+        anew: what was marked before is about to be moved away.
     """
     where = aside or folder
-    known = {name: was for name, was in marked(folder).items() if (folder / name).exists()}
+    known = {name: was for name, was in marked(folder).items() if not anew and (folder / name).exists()}
     for name in names:
         known[name] = digest(where / name) if name == CARD and (where / name).is_file() else None
     write_whole(where / MARK, json.dumps({"made_by": "hftransfer", "files": dict(sorted(known.items()))}, indent=1))
@@ -96,17 +119,21 @@ def _made_by_us(folder: Path) -> bool:
     return {"objectives", "target_ratio"} <= set(settings) or "hftransfer" in read_json(folder / "config.json")
 
 
-def run_items(folder: Path) -> list[str]:
+def run_items(folder: Path, names: Iterable[str] = ()) -> list[str]:
     """Names of what makes up a run in a folder, as far as hftransfer made it: the model first, so that it is never
-    half of one, then checkpoints and what stands beside them."""
-    models = ["config.json", "adapter_config.json"]
-    patterns = ("model*.safetensors*", "adapter_model*.safetensors", "training_args.json")
+    half of one, then checkpoints and what stands beside them.
+
+    Args:
+        folder: the output folder.
+        names: of files that such a run writes besides the usual ones.
+    """
+    patterns = ("model*.safetensors*", "adapter_model*.safetensors")
     weights = sorted(path.name for pattern in patterns for path in folder.glob(pattern))
-    names = [*models, *weights, *(path.name for path in checkpoints(folder)), *marked(folder), RESULTS, COMPARISON]
-    present = [name for name in dict.fromkeys(names) if os.path.lexists(folder / name)]
-    theirs = set(foreign(folder, present))
-    kept = {CARD} if edited_card(folder) else set()
-    return [name for name in present if name not in theirs | kept]
+    saved = [path.name for path in checkpoints(folder)]
+    known = [*MODEL_FILES[:2], *weights, *saved, *marked(folder), *names, *WRITTEN, *BY_RECIPE]
+    present = [name for name in dict.fromkeys(known) if os.path.lexists(folder / name)]
+    theirs = set(foreign(folder, present)) | ({CARD} if edited_card(folder) else set())
+    return [name for name in present if name not in theirs]
 
 
 def _are_numbers(values: Iterable[Any]) -> bool:

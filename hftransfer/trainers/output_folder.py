@@ -8,31 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from .checkpoint_files import STEP, checkpoints, fault
-from .folder_marks import CARD, COMPARISON, MARK, RESULTS, foreign
+from .folder_marks import MODEL_FILES, WRITTEN, foreign
 from .resume import check_is_checkpoint, read_resume
 
-MODEL_FILES = (
-    "config.json",
-    "adapter_config.json",
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "adapter_model.safetensors",
-)
-# What a run may write besides its checkpoints. Tokenizers have more names; a trainer looks those up.
-WRITTEN = (
-    *MODEL_FILES,
-    "training_args.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "vocab.txt",
-    "vocab.json",
-    "merges.txt",
-    "preprocessor_config.json",
-    CARD,
-    MARK,
-)
-BY_RECIPE = (RESULTS, COMPARISON)
 _kept: set[str] = set()  # folders whose run this process will replace, and has not yet
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,9 @@ from .agreement import alike
 from .checkpoint_files import checkpoints
 from .finite import buffer_flags, first_broken
 from .folder_lock import STAGING, hold, release
-from .folder_marks import run_items
+from .folder_marks import WRITTEN, run_items
 from .host import Host
 from .output_folder import (
-    WRITTEN,
     check_output_dir,
     check_resumed_dir,
     find_checkpoint,
@@ -46,6 +45,7 @@ class RunGuard(Host):
 
     _norm: Any = None  # of the last step's gradient
     _start_buffers: dict[str, torch.Tensor] | None = None  # whether each was finite before training
+    _names: Sequence[str] = ()  # of the files that this run may write to it
     _replaces = False  # the run that the folder held is still there
     _owns_output_dir = False
     _unproven: Path | None = None
@@ -115,7 +115,8 @@ class RunGuard(Host):
             check_resumed_dir(folder, names)
         else:
             check_output_dir(folder, self.args.overwrite_output_dir, names)
-        self._replaces = not inside and bool(run_items(folder) if folder.is_dir() else ())
+        self._names = names
+        self._replaces = not inside and folder.is_dir() and bool(run_items(folder, names))
         keeps_old_run(folder, self._replaces)
         return found
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import logging
+import os
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -31,6 +33,7 @@ from .metrics import metrics_for, without_nothing
 from .objective_check import check_task, source_weights
 from .optimizer import Optimizing
 from .optimizer_check import check_passed
+from .output_folder import check_access
 from .parts import RunningParts
 from .preparation import prepare
 from .progress import ProgressLine
@@ -100,6 +103,8 @@ class AdaptationTrainer(PlainCheckpoints, Publishing, Optimizing, Evaluating, Se
     ):
         if not isinstance(args, AdaptationConfig):
             raise TypeError(f"args must be an AdaptationConfig, not {type(args).__name__}.")
+        if not os.path.isdir(str(args.output_dir)):
+            check_access(Path(str(args.output_dir)))
         if args.n_gpu > 1:
             raise ValueError(
                 f"{args.n_gpu} GPUs are visible but no launcher started the run, which would use nn.DataParallel. "
