@@ -93,6 +93,7 @@ def adapt(script, config) -> int:
     if script.dry_run:
         with stage("loading the model and encoding the data"):
             prepared = prepare(model, config, **common)
+            encode_tests(prepared, data.test)
         if config.process_index == 0:
             print_plan(plan(config, prepared, data.account))
             print_policy(prepared, config, title="Blocks")
@@ -105,7 +106,7 @@ def adapt(script, config) -> int:
         trainer = AdaptationTrainer(model, config, **common)
         trainer.check_output_folder(config.resume_from_checkpoint, BY_RECIPE)
         trainer.dataset_names = {**named(script.source), "target": script.target or ""}
-        test = {n: trainer.prepared.encode_evaluation(part, f"the test split of {n}") for n, part in data.test.items()}
+        test = encode_tests(trainer.prepared, data.test)
     if trainer.is_world_process_zero():
         print_plan(plan(config, trainer.prepared, data.account))
         print_policy(trainer, title="Blocks")
@@ -153,6 +154,11 @@ def adapt(script, config) -> int:
             show(f"Pushed to {trainer.hub_model_id}.")
     trainer.accelerator.end_training()
     return 0
+
+
+def encode_tests(prepared, test) -> dict:
+    """The test splits as the model reads them; what is wrong in one of them is said here."""
+    return {name: prepared.encode_evaluation(part, f"the test split of {name}") for name, part in test.items()}
 
 
 def score(trainer, test) -> dict[str, float]:

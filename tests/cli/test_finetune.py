@@ -196,6 +196,18 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(world, tmp_path, monkeypat
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_dry_run_looks_at_the_test_splits_too(world, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for split, labels in (("train", ("up", "down", "flat")), ("test", ("up", "sideways"))):
+        lines = [f"w{i},{labels[i % len(labels)]}\n" for i in range(24)]
+        (tmp_path / f"n_{split}.csv").write_text("text,label\n" + "".join(lines))
+    options = world.data | {"source": "n_{split}.csv", "output_dir": "run"}
+    assert recipe.run([*recipe.words(**options), "--dry_run"]) == 1
+    said = capsys.readouterr().err
+    assert "the test split of source row 1 (n_test.csv line 3): label 'sideways' is not one of" in said
+    assert "Rename it, drop such rows" in said
+
+
 def test_an_encoding_and_names_that_hold_signs(world, tmp_path, monkeypatch, capsys):
     """A path letter by letter, a row of the file in a message although it was held out, an encoding that is said."""
     monkeypatch.chdir(tmp_path)
