@@ -18,7 +18,9 @@ def stage(doing: Words, if_stopped: Words | None = None) -> Iterator[None]:
 
     Example:
         >>> with stage("reading the source"):
-        ...     data = load(path)
+        ...     text = open("news.csv").read()
+        Traceback (most recent call last):
+        FileNotFoundError: [Errno 2] No such file or directory: 'news.csv'
     """
     try:
         yield

@@ -32,6 +32,10 @@ def load_digits_corpus(seed: int = 0) -> Any:
 
     Raises:
         ImportError: Pillow is not installed.
+
+    Example:
+        >>> load_digits_corpus()["textured_test"].column_names
+        ['image', 'label']
     """
     require_pillow()
     from datasets import ClassLabel, Dataset, DatasetDict, Features, Image

@@ -67,6 +67,7 @@ def resolve_label_space(
             sets that differ (both are shown), a class that no source has (with its row).
 
     Example:
+        >>> from datasets import Dataset
         >>> resolve_label_space({"source": Dataset.from_dict({"label": ["5", "10", "5"]})}, "label").names
         ('5', '10')
     """

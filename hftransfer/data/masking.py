@@ -46,6 +46,12 @@ def reveal_labels(
     Raises:
         ValueError: a stream, no label column, neither or both of `per_class` and `indices`, a class with fewer rows,
             an index out of range.
+
+    Example:
+        >>> medical = load_sample_corpus()["medical_validation"]
+        >>> few = reveal_labels(medical, per_class=8)
+        >>> sum(label is not None for label in few["revealed_label"])
+        24
     """
     if not hasattr(dataset, "__len__"):
         raise ValueError(

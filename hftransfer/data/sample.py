@@ -25,7 +25,15 @@ SPLITS = (
 
 def load_sample_corpus() -> DatasetDict:
     """The corpus as a `DatasetDict` with the splits `news_train`, `news_validation`, `news_test`, `medical_train`
-    (no labels), `medical_validation` and `medical_test`; columns `text` and `label`."""
+    (no labels), `medical_validation` and `medical_test`; columns `text` and `label`.
+
+    Example:
+        >>> load_sample_corpus()["medical_train"]
+        Dataset({
+            features: ['text'],
+            num_rows: 870
+        })
+    """
     return DatasetDict({split: _read(split) for split in SPLITS})
 
 

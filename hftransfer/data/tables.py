@@ -71,9 +71,10 @@ def read_table(
         ValueError: it is no file with rows of one table; the message says where, why, and how to mend it.
 
     Example:
+        >>> Path("news.csv").write_text("text;label\\nrose;up\\nfell;down\\n")
         >>> read = read_table(Path("news.csv"), "source")
         >>> read.rows, read.columns, read.notes
-        (200, ('text', 'label'), ("separator ';'",))
+        (2, ('text', 'label'), ("separator ';'",))
     """
     place = Place(where, path)
     suffix = table_format(path)

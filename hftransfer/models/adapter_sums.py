@@ -33,6 +33,12 @@ def combine_adapters(model: Any, weights: Mapping[str, float], name: str, head: 
         ValueError: adapters that are not LoRA (DoRA's change of a weight is no sum of factors), a name that is taken
             or unknown, or heads that cannot be averaged.
 
+    Example:
+        >>> model = load_domains(base, {"medical": "runs/medical", "law": "runs/law"})
+        >>> model = combine_adapters(model, {"medical": 1.0, "law": -0.5}, "medical-without-law", head="medical")
+        >>> model.active_adapters
+        ['medical-without-law']
+
     Paper: Zhang et al., *Composing Parameter-Efficient Modules with Arithmetic Operations*, NeurIPS 2023.
     """
     from peft.tuners.lora import LoraLayer

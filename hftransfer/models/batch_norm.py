@@ -91,7 +91,9 @@ def adapt_batch_norm(model: Any, dataloader: Iterable[Mapping[str, Any]]) -> int
     Paper: Li et al., "Revisiting Batch Normalization For Practical Domain Adaptation", 2016 (arXiv:1603.04779).
 
     Example:
-        >>> adapt_batch_norm(model, DataLoader(target, batch_size=64))
+        >>> target_batches = [{"pixel_values": torch.rand(8, 3, 32, 32)} for _ in range(2)]  # a DataLoader, say
+        >>> adapt_batch_norm(image_model, target_batches)
+        16
     """
     norms = batch_norms(model)
     if not norms:

@@ -61,9 +61,10 @@ def room_for(
         DiskFullError: there is not enough room.
 
     Example:
-        >>> with room_for("checkpoint-9", "runs/mine", 3_000_000_000):
-        ...     write()
-        DiskFullError: There is no room for checkpoint-9 in runs/mine: it needs 3.0 GB, and 1.2 GB are free.
+        >>> with room_for("checkpoint-9", "runs", 3 * 10**18):
+        ...     Path("runs/checkpoint-9").mkdir()
+        Traceback (most recent call last):
+        hftransfer.models.disk_space.DiskFullError: There is no room for checkpoint-9 in runs: it needs about ...
     """
     free = free_bytes(folder)
     if free < needed:

@@ -102,6 +102,11 @@ def switch_domain(model: Any, *names: str) -> Any:
 
     Raises:
         ValueError: an unknown name, or adapters that cannot be active together.
+
+    Example:
+        >>> model = load_domains(base, {"medical": "runs/medical", "law": "runs/law"})
+        >>> switch_domain(model, "law").active_adapters
+        ['law']
     """
     check_known(model, names)
     if not names:
@@ -123,6 +128,12 @@ def save_domains(model: Any, folder: str | os.PathLike[str]) -> Stored:
 
     Raises:
         FileExistsError: the folder exists.
+
+    Example:
+        >>> model = load_domains(base, {"medical": "runs/medical", "law": "runs/law"})
+        >>> stored = save_domains(model, "domains")
+        >>> sorted(path.name for path in Path("domains").iterdir())
+        ['law', 'medical']
     """
     sizes: dict[str, int] = {}
     heads: dict[str, int] = {}
@@ -167,6 +178,11 @@ def stack_adapter(
 
     Raises:
         ValueError: the model has no adapter, the kinds differ, or two of the kind cannot be active at once.
+
+    Example:
+        >>> model = load_domains(base, {"medical": "runs/medical"})
+        >>> stack_adapter(model, LoraConfig(r=2)).active_adapters
+        ['medical', 'task']
 
     Paper: Malik et al., *UDApter: Efficient Domain Adaptation Using Adapters*, EACL 2023.
     """

@@ -26,7 +26,8 @@ class LayerTap:
     Example:
         >>> tap = LayerTap(model, "hidden:-3")
         >>> logits = model(**batch).logits
-        >>> features = tap.take(batch, pool=True)  # (rows, width)
+        >>> tap.take(batch, pool=True).shape  # (rows, width)
+        torch.Size([2, 32])
     """
 
     def __init__(self, model: nn.Module, where: str):

@@ -90,6 +90,11 @@ def load_model(
     Raises:
         FileNotFoundError: the path does not exist, or the Hub is out of reach and holds no local copy.
         ValueError: the checkpoint cannot carry such a head.
+
+    Example:
+        >>> model = load_model("runs/teacher", "sequence-classification", ["no", "yes"])
+        >>> model.config.id2label
+        {0: 'no', 1: 'yes'}
     """
     kwargs.setdefault("trust_remote_code", False)
     kwargs.setdefault("use_safetensors", True)

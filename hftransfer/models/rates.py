@@ -16,7 +16,8 @@ class Rates:
     is that of BEiT, Bao et al. 2022). What stands between the layers and the head has depth 0.
 
     Example:
-        >>> Rates(layer_decay=0.9, head=10.0).of(block)
+        >>> Rates(layer_decay=0.5).of(Block("encoder.layer.1", depth=2, head=False, parameters=()))
+        0.25
     """
 
     layer_decay: float = 1.0

@@ -162,7 +162,8 @@ class FeatureTap:
     Example:
         >>> tap = FeatureTap(model, find_head(model, batch))
         >>> logits = model(**batch).logits
-        >>> features = tap.take(batch)  # (rows, width), or (rows, tokens, width) in tagging
+        >>> tap.take(batch).shape  # (rows, width), or (rows, tokens, width) in tagging
+        torch.Size([2, 32])
     """
 
     def __init__(self, model: nn.Module, head: Head):

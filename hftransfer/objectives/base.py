@@ -135,6 +135,13 @@ class Objective(nn.Module):
 
     An objective that has to see the labelled rows before training, through the teacher's eyes, has a method `learn`
     with arguments from `LESSONS`; it keeps what it learned in buffers.
+
+    Example:
+        >>> class MeanGap(Objective):
+        ...     def forward(self, source_features, target_features):
+        ...         return (source_features.mean(0) - target_features.mean(0)).square().sum()
+        >>> MeanGap()(torch.ones(3, 2), torch.zeros(5, 2))
+        tensor(2.)
     """
 
     paper: ClassVar[str] = ""  # shown in the model card

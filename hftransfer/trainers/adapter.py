@@ -77,6 +77,10 @@ class DomainAdapter(nn.Module):
         forward_rows: how many rows the model runs on at a time while training; all of a batch when `None`.
         batch_norm_mix: chooses the channels of batch norms that use their running statistics while training.
         by_domain: run the model on source rows and on the others in turn, each without the other's padding.
+
+    Example:
+        >>> trainer.model(**batch).logits.shape  # without `domain`: the plain model's answer
+        torch.Size([2, 3])
     """
 
     accepts_loss_kwargs = False  # for transformers' Trainer: this loss is a per-batch mean of its own

@@ -19,7 +19,8 @@ def alike(act: Callable[[], T], processes: int) -> T:
         Exception: what `act` raised here, or else its kind and message from the first process on which it failed.
 
     Example:
-        >>> alike(lambda: check_output_dir(folder, False) if main else None, args.world_size)
+        >>> alike(lambda: "read on every process", processes=1)
+        'read on every process'
     """
     failed: Exception | None = None
     result: Any = None

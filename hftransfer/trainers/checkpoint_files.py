@@ -24,6 +24,8 @@ def checkpoints(folder: str | Path) -> list[Path]:
     """The checkpoints in a folder by step; `checkpoint-notes.txt` is none.
 
     Example:
+        >>> for name in ("checkpoint-12", "checkpoint-3", "checkpoint-notes"):
+        ...     Path("runs/mine", name).mkdir(parents=True)
         >>> [path.name for path in checkpoints("runs/mine")]
         ['checkpoint-3', 'checkpoint-12']
     """

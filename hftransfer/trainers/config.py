@@ -38,7 +38,8 @@ class AdaptationConfig(TrainingArguments):
     less of loss, entropy, mse and mae is better.
 
     Example:
-        >>> AdaptationConfig(output_dir="out", objectives={"mmd": 1.0})
+        >>> AdaptationConfig(output_dir="out", objectives={"mmd": 1.0}).weight_decay
+        0.01
     """
 
     objectives: dict | str | None = _option(

@@ -49,7 +49,8 @@ class Evaluating(Host):
             ValueError: there is no evaluation set of that name.
 
         Example:
-            >>> trainer.evaluate("source")["eval_source_accuracy"]
+            >>> 0 <= trainer.evaluate("source")["eval_source_accuracy"] <= 1
+            True
         """
         if isinstance(eval_dataset, str):
             self._named(eval_dataset)

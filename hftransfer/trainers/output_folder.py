@@ -28,8 +28,10 @@ def check_output_dir(path: str | os.PathLike[str], overwrite: bool, writes: Iter
         PermissionError: it cannot be written to.
 
     Example:
+        >>> Path("runs/mine/checkpoint-9").mkdir(parents=True)
         >>> check_output_dir("runs/mine", overwrite=False)
-        FileExistsError: runs/mine already holds a run (checkpoint-9). …
+        Traceback (most recent call last):
+        FileExistsError: runs/mine already holds a run (checkpoint-9). Choose another output_dir, ...
     """
     folder = Path(path)
     check_access(folder)
@@ -121,8 +123,8 @@ def resume_hint(output_dir: str | os.PathLike[str]) -> str:
     """One line for a run that was stopped: what is saved, and how to go on.
 
     Example:
-        >>> resume_hint("runs/m")
-        "The last checkpoint is runs/m/checkpoint-6; resume_from_checkpoint='runs/m/checkpoint-6' goes on with it."
+        >>> resume_hint("runs/new")
+        'Nothing was saved yet.'
     """
     folder = Path(output_dir)
     if str(folder.absolute()) in _kept:

@@ -16,9 +16,11 @@ class RunningParts:
         accelerator: averages over processes.
 
     Example:
-        >>> running.add(outputs.parts)  # every forward
+        >>> running = RunningParts(trainer.accelerator)
+        >>> running.add(torch.tensor([0.75, 0.5]), torch.zeros(4))  # every forward
+        >>> running.add(torch.tensor([0.25, 0.0]), torch.zeros(4))
         >>> running.mean(["task", "mmd"])  # every log
-        {'task': 0.91, 'mmd': 0.02}
+        {'task': 0.5, 'mmd': 0.25}
     """
 
     def __init__(self, accelerator: Any):

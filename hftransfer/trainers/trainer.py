@@ -80,7 +80,8 @@ class AdaptationTrainer(PlainCheckpoints, Publishing, Optimizing, Evaluating, Se
         ...     eval_dataset={"source": news_validation, "target": medical_validation},
         ... )
         >>> trainer.train()
-        >>> trainer.push_to_hub()
+        >>> trainer.save_model()
+        >>> trainer.push_to_hub()  # doctest: +SKIP
     """
 
     args: AdaptationConfig

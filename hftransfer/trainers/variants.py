@@ -27,18 +27,34 @@ class _NamedTrainer(AdaptationTrainer):
 
 
 class MMDTrainer(_NamedTrainer):
-    """`AdaptationTrainer` with `objectives={"mmd": 1.0}` unless `args` says more."""
+    """`AdaptationTrainer` with `objectives={"mmd": 1.0}` unless `args` says more.
+
+    Example:
+        >>> model = "sentence-transformers/all-MiniLM-L6-v2"
+        >>> MMDTrainer(model, AdaptationConfig("runs/mmd"), news, medical).args.objectives
+        {'mmd': 1.0}
+    """
 
     default_kind, kinds = "mmd", ("mmd",)
 
 
 class AdversarialTrainer(_NamedTrainer):
-    """`AdaptationTrainer` with `objectives={"dann": 1.0}` unless `args` names `dann`, `cdan` or `cdan_e`."""
+    """`AdaptationTrainer` with `objectives={"dann": 1.0}` unless `args` names `dann`, `cdan` or `cdan_e`.
+
+    Example:
+        >>> args = AdaptationConfig("runs/cdan", objectives={"cdan": 1.0})
+        >>> trainer = AdversarialTrainer("sentence-transformers/all-MiniLM-L6-v2", args, news, medical)
+    """
 
     default_kind, kinds = "dann", ("dann", "cdan", "cdan_e")
 
 
 class ContrastiveTrainer(_NamedTrainer):
-    """`AdaptationTrainer` with `objectives={"supcon": 1.0}` unless `args` names `supcon` or `nt_xent`."""
+    """`AdaptationTrainer` with `objectives={"supcon": 1.0}` unless `args` names `supcon` or `nt_xent`.
+
+    Example:
+        >>> args = AdaptationConfig("runs/nt-xent", objectives={"nt_xent": 1.0})
+        >>> trainer = ContrastiveTrainer("sentence-transformers/all-MiniLM-L6-v2", args, news, medical)
+    """
 
     default_kind, kinds = "supcon", ("supcon", "nt_xent")

@@ -1,0 +1,109 @@
+"""Docstring examples run, each in a folder of its own, with tiny models in the places that examples name.
+
+What an expression gives is compared where the docstring shows it. What examples may take as given: `hftransfer`'s public
+names, `model`, `batch`, `image_model` and `trainer`, the domains `news` and `medical`, the folders of `given_folders`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import doctest
+import importlib
+import io
+import shutil
+from pathlib import Path
+
+import pictures
+import pytest
+import runs
+import tiny
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForSequenceClassification
+
+import hftransfer
+from hftransfer.objectives.registry import REGISTRY
+
+PACKAGE = Path(hftransfer.__file__).parent
+MODULES = sorted(
+    ".".join(["hftransfer", *path.relative_to(PACKAGE).with_suffix("").parts])
+    for path in PACKAGE.rglob("*.py")
+    if ">>> " in path.read_text(encoding="utf-8")
+)
+
+
+class Shown(doctest.OutputChecker):
+    """Compares output that the docstring shows, and no other."""
+
+    def check_output(self, want: str, got: str, optionflags: int) -> bool:
+        return not want or super().check_output(want, got, optionflags)
+
+
+@pytest.fixture(scope="session")
+def given_folders(tmp_path_factory) -> Path:
+    """Checkpoints under the names that examples use, and two adapters."""
+    root = tmp_path_factory.mktemp("examples")
+    for i, name in enumerate(("sentence-transformers/all-MiniLM-L6-v2", "runs/teacher", "runs/a", "runs/b")):
+        tiny.bert(seed=i, num_hidden_layers=6).save_pretrained(root / name)
+        tiny.tokenizer().save_pretrained(root / name)
+    lora = LoraConfig(r=2, target_modules=["query"], modules_to_save=["classifier"])
+    for name in ("medical", "law"):
+        base = AutoModelForSequenceClassification.from_pretrained(root / "runs/teacher")
+        base.config._name_or_path = base.name_or_path = "runs/teacher"  # as examples load it
+        get_peft_model(base, lora).save_pretrained(root / "runs" / name)
+    return root
+
+
+def names(folder: Path) -> dict:
+    """What an example may take as given."""
+    model = tiny.bert(num_hidden_layers=6).eval()
+    batch = dict(tiny.tokenizer()(["w1 w2", "w3"], padding=True, return_tensors="pt"))
+    sets = {"eval_dataset": {"source": tiny.domain(seed=2), "target": tiny.domain(seed=3)}}
+    public = {name: getattr(hftransfer, name) for name in hftransfer.__all__}
+    return public | {
+        "model": model,
+        "batch": batch,
+        "image_model": pictures.resnet(),
+        "LoraConfig": LoraConfig,
+        "trainer": runs.trainer(folder / "runs/trainer", **sets),
+        "news": tiny.domain(),
+        "news_validation": sets["eval_dataset"]["source"],
+        "medical": tiny.domain(seed=1, labelled=False),
+        "medical_validation": sets["eval_dataset"]["target"],
+        "base": AutoModelForSequenceClassification.from_pretrained("runs/teacher"),
+        "score": lambda model: {"source_accuracy": 0.5},
+    }
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_run(name, given_folders, tmp_path, monkeypatch):
+    """Each example in the module's own names, those of `names` besides."""
+    folder = tmp_path / "work"
+    shutil.copytree(given_folders, folder)
+    monkeypatch.chdir(folder)
+    for variable, value in {"OMP_NUM_THREADS": "1", "DISABLE_TQDM": "1"}.items():
+        monkeypatch.setenv(variable, value)
+    kept = dict(REGISTRY)
+    module = importlib.import_module(name)
+    examples = [test for test in doctest.DocTestFinder(exclude_empty=True).find(module, name) if test.examples]
+    assert examples, f"{name} writes >>> outside docstrings that doctest finds"
+    given = names(folder)
+    runner = doctest.DocTestRunner(Shown(), verbose=False, optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
+    said = io.StringIO()
+    try:
+        for example in examples:
+            example.globs = given | example.globs
+            with contextlib.redirect_stdout(io.StringIO()):
+                runner.run(example, out=said.write)
+    finally:
+        REGISTRY.clear()
+        REGISTRY.update(kept)
+    assert not runner.failures, said.getvalue()
+
+
+@pytest.mark.parametrize("name", hftransfer.__all__)
+def test_every_public_name_has_an_example(name):
+    """In its docstring, so that the reference has it; an exception needs none."""
+    value = getattr(hftransfer, name)
+    if isinstance(value, type) and issubclass(value, Exception):
+        return
+    assert ">>> " in (value.__doc__ or ""), f"{name} has no example"
