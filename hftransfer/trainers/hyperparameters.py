@@ -101,8 +101,8 @@ class Searching:
                 that reads target labels, or no trial that came to an end.
 
         Example:
-            >>> best = trainer.hyperparameter_search(n_trials=10)
-            >>> config = trainer.args.with_hyperparameters(best.hyperparameters)
+            >>> best = trainer.hyperparameter_search(n_trials=10)  # doctest: +SKIP
+            >>> config = trainer.args.with_hyperparameters(best.hyperparameters)  # doctest: +SKIP
         """
         trainer: Any = self
         _check_can_search(trainer, backend, n_trials, kwargs)
