@@ -105,6 +105,8 @@ NO_EFFECT = {
     "split batches": ({"accelerator_config": {"split_batches": True}}, "split_batches=True", "Leave it out"),
     "one reader": ({"accelerator_config": {"dispatch_batches": True}}, "dispatch_batches=True", "Leave it out"),
     "a plain sampler": ({"accelerator_config": {"use_seedable_sampler": False}}, "use_seedable_sampler=False", "seed"),
+    "a broken detector": ({"debug": "underflow_overflow"}, "debug='underflow_overflow'", "stops the run by its name"),
+    "arguments that nobody reads": ({"optim_args": "eps=0.1"}, "optim_args has no effect", "set adam_beta1"),
     "projected weights": ({"optim_target_modules": "all-linear"}, "optim_target_modules", "galore_adamw"),
 }
 CASES = NUMBERS | WORDS | NO_EFFECT

@@ -15,7 +15,7 @@ from ..messages import nearest
 from ..models.policy import parse_policy
 from ..objectives.registry import ObjectiveSpec, parse_objectives, refuse_imports, without_classes
 from ..settings import Help, read_fields, read_setting
-from .inherited import check_accelerator, check_inherited
+from .inherited import check_accelerator, check_inherited, settle
 from .optimizer import SLANTED, check_rates
 from .resume import read_resume
 from .unfreezing import check_phases
@@ -214,6 +214,7 @@ class AdaptationConfig(TrainingArguments):
         check_inherited(self)
         schedule = self._check_schedule()
         read_fields(self)
+        settle(self)
         self._check_precision()
         undecided = self.greater_is_better is None
         super().__post_init__()

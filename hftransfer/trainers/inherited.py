@@ -32,7 +32,7 @@ HONOURED = frozenset(
     dataloader_drop_last dataloader_num_workers dataloader_pin_memory dataloader_persistent_workers
     dataloader_prefetch_factor dataloader_multiprocessing_context dataloader_in_order ddp_find_unused_parameters
     ddp_bucket_cap_mb ddp_broadcast_buffers ddp_static_graph ddp_backend ddp_timeout fsdp fsdp_config deepspeed
-    debug skip_memory_metrics resume_from_checkpoint
+    skip_memory_metrics resume_from_checkpoint
     """.split()
 )
 
@@ -49,6 +49,8 @@ REFUSED = {
     "parallelism_config": "a step runs on whole rows, under DDP or FSDP: set fsdp, or start it with accelerate launch",
     "do_train": "trainer.train() trains, and the recipe always does",
     "do_predict": "trainer.predict() predicts",
+    "debug": "transformers' detector fails on boolean masks, which most models have. Every part of the loss is looked "
+    "at instead, and the first that is not finite stops the run by its name",
 }
 
 # These have one value here, which the config sets itself; any other is refused, with the reason.
@@ -72,6 +74,8 @@ CHOICES = {
 }
 # Optimizers that read optim_target_modules; for all others it would have no effect.
 LOW_RANK = ("galore", "apollo")
+# Optimizers for which optim_args has no effect.
+WITHOUT_ARGS = "adamw_torch adamw_torch_fused adamw_torch_xla adamw_torch_npu_fused adafactor lomo adalomo".split()
 
 
 def check_inherited(args: TrainingArguments) -> None:
@@ -91,6 +95,11 @@ def check_inherited(args: TrainingArguments) -> None:
         if value not in choices and not (isinstance(value, bool) and "all" in choices):
             raise ValueError(f"{name}={value!r} must be one of {', '.join(choices)}.{nearest(value, choices)}")
     optim = str(getattr(args.optim, "value", args.optim))
+    if args.optim_args and optim in WITHOUT_ARGS:
+        raise ValueError(
+            f"optim_args has no effect with optim={optim!r}: set adam_beta1, adam_beta2, adam_epsilon and "
+            "weight_decay, or pass optimizer_cls_and_kwargs to the trainer."
+        )
     if args.optim_target_modules is not None and not any(word in optim for word in LOW_RANK):
         raise ValueError(
             f"optim_target_modules has no effect with optim={optim!r}: it says which weights GaLore and APOLLO "
@@ -98,17 +107,42 @@ def check_inherited(args: TrainingArguments) -> None:
         )
 
 
-def check_for_task(args: TrainingArguments, task: str) -> None:
-    """Refuses what this task makes nothing of.
+def settle(args: Any) -> None:
+    """Brings values that transformers takes and then fails on into the form that it reads.
+
+    Args:
+        args: is changed in place.
+    """
+    if args.max_grad_norm is None:  # nothing is clipped
+        args.max_grad_norm = 0.0
+
+
+def check_for_model(args: TrainingArguments, task: str, model: Any) -> None:
+    """Refuses what this task or this model makes nothing of.
+
+    Args:
+        args: of the run.
+        task: one of `hftransfer.data.labels.TASKS`.
+        model: that is to be trained.
 
     Raises:
-        ValueError: labels to smooth where there is no softmax over classes.
+        ValueError: labels to smooth where there is no softmax over classes, or noise for embeddings that are not there.
     """
     if args.label_smoothing_factor and task in ("regression", "multi-label-classification"):
         raise ValueError(
             f"label_smoothing_factor={args.label_smoothing_factor:g} has no effect on {task}, which has no softmax "
             "over classes. Leave it out."
         )
+    if args.neftune_noise_alpha is not None:
+        try:
+            embeddings = model.get_input_embeddings()
+        except (NotImplementedError, AttributeError):
+            embeddings = None
+        if embeddings is None:
+            raise ValueError(
+                f"neftune_noise_alpha={args.neftune_noise_alpha:g} adds noise to the input embeddings, which a "
+                f"{type(model).__name__} has not. Leave it out."
+            )
 
 
 def check_accelerator(config: Any) -> None:
@@ -143,7 +177,7 @@ def _same(value: Any, default: Any) -> bool:
 
 def _right(args: TrainingArguments, name: str, value: Any) -> bool:
     """Whether a field of `FIXED` has the value that the config itself gives it, as a copy of a config has."""
-    if value is None:
+    if value is None or (name == "debug" and not value):
         return True
     if name == "label_names":
         return list(value) == ["labels"]

@@ -26,7 +26,7 @@ from .chunks import check_chunks
 from .config import AdaptationConfig
 from .evaluation import Evaluating, check_outputs, measures_of
 from .hyperparameters import Searching, first_model
-from .inherited import check_for_task
+from .inherited import check_for_model
 from .label_shift import build_label_shift, correct_bias
 from .lessons import learn_before_training
 from .metrics import metrics_for, without_nothing
@@ -134,7 +134,7 @@ class AdaptationTrainer(PlainCheckpoints, Publishing, Optimizing, Evaluating, Se
         ready = prepare(
             model, args, train_dataset, target_dataset, eval_dataset, processing_class, peft_config, model_kwargs
         )
-        check_for_task(args, ready.space.task)
+        check_for_model(args, ready.space.task, ready.model)
         label_free = check_outputs(args, ready.space, compute_metrics, kwargs.get("preprocess_logits_for_metrics"))
         measures = measures_of(args, ready.space, compute_metrics)
         check_selection(args, ready.space, ready.evaluation, ready.source_names, measures, label_free)

@@ -9,6 +9,7 @@ import typing
 import bad_settings
 import pytest
 import runs
+import tiny
 import transformers
 from transformers import HfArgumentParser, TrainingArguments
 
@@ -85,7 +86,7 @@ def test_numbers_are_read_however_a_file_writes_them():
     )  # fmt: skip
     assert type(read.per_device_train_batch_size) is int
     given = config(max_grad_norm=None, length_aware="no", bf16="false", save_strategy=False, run_name=2024)
-    assert given.max_grad_norm is None
+    assert given.max_grad_norm == 0.0  # clips nothing
     assert (given.length_aware, given.bf16, given.save_strategy, given.run_name) == (False, False, "no", "2024")
 
 
@@ -115,6 +116,48 @@ def test_the_recipes_own_numbers_have_ranges_too(name):
     for value in BAD_ARGUMENTS[name]:
         with pytest.raises(ValueError, match=f"^{name}="):
             FinetuneArguments(**{name: value})
+
+
+# ---- what is honoured, where it could be doubted
+
+
+def run(folder, **settings):
+    given = {"eval_dataset": {"source": tiny.domain(9, seed=5)}, "max_steps": 3, **settings}
+    found = runs.trainer(folder, **given)
+    found.train()
+    return found
+
+
+def test_settings_that_could_be_doubted_do_what_they_say(tmp_path, monkeypatch):
+    plain = runs.logged(run(tmp_path / "plain"), "loss")
+    assert runs.logged(run(tmp_path / "noise", neftune_noise_alpha=20.0), "loss") != plain
+    assert len(runs.logged(run(tmp_path / "unclipped", max_grad_norm=None), "loss")) == 3
+    every = run(tmp_path / "all", include_num_input_tokens_seen="all").state.num_input_tokens_seen
+    seen = run(tmp_path / "seen", include_num_input_tokens_seen="non_padding").state.num_input_tokens_seen
+    assert 0 < seen < every
+    late = run(tmp_path / "late", eval_strategy="steps", eval_steps=1, eval_delay=2)
+    assert [entry["step"] for entry in late.state.log_history if "eval_source_loss" in entry] == [2, 3]
+    early = run(tmp_path / "early", eval_on_start=True)
+    assert [entry["step"] for entry in early.state.log_history if "eval_source_loss" in entry] == [0]
+    loader = runs.trainer(
+        tmp_path, dataloader_num_workers=1, dataloader_multiprocessing_context="spawn", dataloader_in_order=False
+    ).get_train_dataloader()
+    assert (loader.multiprocessing_context.get_start_method(), loader.in_order) == ("spawn", False)
+
+    with pytest.raises(ValueError, match="neftune_noise_alpha=5 adds noise .* BertForSequenceClassification has not"):
+        model = tiny.bert()
+        monkeypatch.setattr(model, "get_input_embeddings", lambda: None)
+        runs.trainer(tmp_path, model, neftune_noise_alpha=5)
+
+    step = runs.AdaptationTrainer.training_step
+
+    def full(self, *args, **kwargs):
+        if self._train_batch_size > 2:
+            raise RuntimeError("CUDA out of memory.")
+        return step(self, *args, **kwargs)
+
+    monkeypatch.setattr(runs.AdaptationTrainer, "training_step", full)
+    assert run(tmp_path / "smaller", auto_find_batch_size=True)._train_batch_size == 2
 
 
 # ---- transformers' own parser
