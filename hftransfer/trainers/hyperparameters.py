@@ -319,13 +319,11 @@ def first_model(made_from: Mapping[str, Any]) -> Any:
     """The model that a trainer is made with.
 
     Raises:
-        ValueError: both a model and a function that makes one, or neither.
+        ValueError: both a model and a function that makes one.
     """
     model, make = made_from["model"], made_from["model_init"]
     if model is not None and make is not None:
         raise ValueError("model and model_init are both given: pass one of them.")
-    if model is None and make is None:
-        raise ValueError("model is missing: pass a Hub id, a folder or a loaded model, or model_init.")
     return model if make is None else call_model_init(make)
 
 

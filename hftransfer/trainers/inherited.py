@@ -126,7 +126,7 @@ def check_for_model(args: TrainingArguments, task: str, model: Any) -> None:
         model: that is to be trained.
 
     Raises:
-        ValueError: labels to smooth where there is no softmax over classes, or noise for embeddings that are not there.
+        ValueError: labels to smooth where no softmax is, or noise for embeddings that are not there.
     """
     if args.label_smoothing_factor and task in ("regression", "multi-label-classification"):
         raise ValueError(

@@ -144,9 +144,9 @@ def test_settings_that_could_be_doubted_do_what_they_say(tmp_path, monkeypatch):
     ).get_train_dataloader()
     assert (loader.multiprocessing_context.get_start_method(), loader.in_order) == ("spawn", False)
 
+    model = tiny.bert()
+    monkeypatch.setattr(model, "get_input_embeddings", lambda: None)
     with pytest.raises(ValueError, match="neftune_noise_alpha=5 adds noise .* BertForSequenceClassification has not"):
-        model = tiny.bert()
-        monkeypatch.setattr(model, "get_input_embeddings", lambda: None)
         runs.trainer(tmp_path, model, neftune_noise_alpha=5)
 
     step = runs.AdaptationTrainer.training_step

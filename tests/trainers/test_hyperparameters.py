@@ -133,8 +133,8 @@ def test_a_missing_optuna_is_an_extra(tmp_path, monkeypatch):
 def test_a_model_or_a_function_that_makes_one():
     with pytest.raises(ValueError, match="model and model_init are both given"):
         AdaptationTrainer(tiny.bert(), runs.config("out"), tiny.domain(), model_init=fresh)
-    with pytest.raises(ValueError, match="model is missing"):
-        AdaptationTrainer(None, runs.config("out"), tiny.domain())
+    with pytest.raises(TypeError, match="model must be"):
+        AdaptationTrainer(args=runs.config("out"), train_dataset=tiny.domain())
     with pytest.raises(ValueError, match="model_init gives None"):
         AdaptationTrainer(args=runs.config("out"), train_dataset=tiny.domain(), model_init=lambda: None)
 
