@@ -305,3 +305,36 @@ def test_numbers_of_the_other_recipes_have_the_same_ranges(capsys, words, messag
     assert message in said
     assert TOKEN not in said
     assert "usage:" not in said
+
+
+BENCHMARK = "output_dir: out\nshifts: {a: {source: sample, target: sample%s}}\n"
+
+
+@pytest.mark.parametrize(
+    ("shift", "more", "message"),
+    [
+        ("", "methods: {rule: {constraint: {function: 'os:getcwd'}}}", "methods: rule: Objective .*trust_config_code"),
+        ("", "training: {trust_config_code: true}", "trust_config_code.*stands on the command line alone"),
+        ("", "policies: {p: {lora: {megatron_config: {}, megatron_core: os}}}", "lora: megatron_con.* imports code"),
+        ("", "policies: {p: {lora: {lora_alpha: 0}}}", "lora: lora_alpha=0 must be at least 1"),
+        ("", "policies: {p: {lora: {r: 2.5}}}", "lora: r=2.5 must be a whole number"),
+        ("", "seeds: [1, -1]", "seeds=-1 must be at least 0"),
+        (", validation_fraction: 2", "", "shifts: a: validation_fraction=2 must be at least 0 and below 1"),
+        (", validation_fraction: much", "", "validation_fraction='much' must be a number"),
+    ],
+)
+def test_a_benchmark_file_is_held_to_the_same(tmp_path, shift, more, message):
+    from hftransfer.cli.benchmark import read_benchmark
+
+    (tmp_path / "b.yaml").write_text(BENCHMARK % shift + more)
+    with pytest.raises(ValueError, match=message):
+        read_benchmark(tmp_path / "b.yaml")
+
+
+def test_a_trusted_benchmark_file_says_so_to_each_cell(tmp_path):
+    from hftransfer.cli.benchmark import read_benchmark
+    from hftransfer.cli.parser import build
+
+    (tmp_path / "b.yaml").write_text(BENCHMARK % "" + "methods: {rule: {constraint: {function: 'os:getcwd'}}}")
+    for cell in read_benchmark(tmp_path / "b.yaml", trusted=True).cells:
+        build(AdaptationConfig, {**cell.settings["config"], "output_dir": "out", "use_cpu": True}, "cell")

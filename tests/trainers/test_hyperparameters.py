@@ -134,7 +134,7 @@ def test_a_model_or_a_function_that_makes_one():
     with pytest.raises(ValueError, match="model and model_init are both given"):
         AdaptationTrainer(tiny.bert(), runs.config("out"), tiny.domain(), model_init=fresh)
     with pytest.raises(TypeError, match="model must be"):
-        AdaptationTrainer(args=runs.config("out"), train_dataset=tiny.domain())
+        AdaptationTrainer(args=runs.config("out", objectives=None), train_dataset=tiny.domain())
     with pytest.raises(ValueError, match="model_init gives None"):
         AdaptationTrainer(args=runs.config("out"), train_dataset=tiny.domain(), model_init=lambda: None)
 
