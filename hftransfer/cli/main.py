@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from ..messages import nearest
+from ..messages import nearest, redacted
 from ..threads import cores
 
 USAGE = """\
@@ -41,7 +41,8 @@ def main() -> None:
     recipe, rest = argv[0], argv[1:]
     names = sorted(p.stem for p in recipes_folder().glob("*.py") if not p.stem.startswith("_"))
     if recipe not in names:
-        sys.exit(f"hftransfer: there is no recipe {recipe!r}; there is {', '.join(names)}.{nearest(recipe, names)}")
+        near = nearest(recipe, names)
+        sys.exit(f"hftransfer: there is no recipe {redacted(repr(recipe))}; there is {', '.join(names)}.{near}")
     if "-h" in rest or "--help" in rest:
         from .help import print_help
 
