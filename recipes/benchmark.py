@@ -19,9 +19,12 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
+WRITTEN = ("results.jsonl", "table.md", "results.png")
+CELLS = "_cells"
 CELL = "--cell"  # how this file starts itself
 DONE, TO_DO = "done", "to do"
 
@@ -44,6 +47,7 @@ def main(argv: list[str]) -> int:
 def run(args) -> int:
     from hftransfer.cli.benchmark import read_benchmark, select
     from hftransfer.reporting.benchmark import append_result, describe_time, read_results, show_score, target_score
+    from hftransfer.trainers.folder_lock import FolderInUse
 
     # 1. Read the file, find what is left, and check it before anything is trained.
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -55,18 +59,24 @@ def run(args) -> int:
     cells, lines = select(benchmark.cells, args.only), benchmark.output_dir / "results.jsonl"
     left = [cell for cell, state in zip(cells, states(lines, cells), strict=True) if state != DONE]
     check(left)
+    check_folder(benchmark.output_dir)
     if args.dry_run:
         print_cells(cells, states(lines, cells), read_results(lines))
         return 0
 
     # 2. Run what is left, one line a cell.
-    benchmark.output_dir.mkdir(parents=True, exist_ok=True)
+    claim(benchmark.output_dir)
     for i, cell in enumerate(left, 1):
         print(f"[{i} of {len(left)}] {cell}: ", end="", flush=True)
         if states(lines, [cell]) == [DONE]:
             print("done by another run meanwhile")
             continue
-        row = run_apart(cell, benchmark.output_dir / "_cells" / cell.hash)
+        try:
+            with cell_lock(benchmark.output_dir, cell):
+                row = run_apart(cell, benchmark.output_dir / CELLS / cell.hash)
+        except FolderInUse as error:
+            print(f"left out: {error}", flush=True)
+            continue
         append_result(lines, row)
         score = target_score(row, benchmark.metric)
         shown = f"target {show_score(score, benchmark.metric)} (oracle), " if score is not None else ""
@@ -76,6 +86,44 @@ def run(args) -> int:
     # 3. The table and the picture, of everything that is there.
     report(benchmark)
     return int(states(lines, cells) != [DONE] * len(cells))
+
+
+def check_folder(folder: Path) -> None:
+    """Refuses a folder that holds something of somebody else's under the names that a benchmark writes."""
+    from hftransfer.reporting.benchmark import read_results
+    from hftransfer.trainers.folder_marks import foreign
+    from hftransfer.trainers.output_folder import check_access
+
+    check_access(folder)
+    older = bool(read_results(folder / WRITTEN[0]))  # of a version that set no mark
+    theirs = [] if older or not folder.is_dir() else foreign(folder, WRITTEN)
+    if theirs:
+        raise FileExistsError(
+            f"{folder} holds {', '.join(theirs)}, which no benchmark wrote and this one would replace. Choose another "
+            "output_dir, or move what is there."
+        )
+
+
+def claim(folder: Path) -> None:
+    """Makes the folder and marks what will be written to it as our own."""
+    from hftransfer.trainers.folder_marks import mark
+
+    folder.mkdir(parents=True, exist_ok=True)
+    mark(folder, WRITTEN)
+
+
+@contextmanager
+def cell_lock(folder: Path, cell):
+    """Keeps a cell from being run twice at once; several runs may share the cells of a folder."""
+    from hftransfer.trainers.folder_lock import drop, take
+
+    lock = folder / CELLS / f"{cell.hash}.lock"
+    lock.parent.mkdir(exist_ok=True)
+    take(lock, folder / CELLS / cell.hash)
+    try:
+        yield
+    finally:
+        drop(lock)
 
 
 def check(cells) -> None:

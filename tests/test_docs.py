@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import textwrap
 from pathlib import Path
@@ -30,6 +31,7 @@ from hftransfer.models.loading import load_model
 from hftransfer.objectives.registry import REGISTRY, parse_objectives
 from hftransfer.stages import stage
 from hftransfer.trainers.checkpoints import check_output_dir
+from hftransfer.trainers.folder_lock import FolderInUse, hold
 from hftransfer.trainers.progress import Pace, describe
 
 ROOT = Path(__file__).parents[1]
@@ -276,7 +278,7 @@ def test_the_messages_of_the_recipe_page(tmp_path, monkeypatch, capsys):
     (tmp_path / "mine.yaml").write_text("sourcee: news.csv")
     (tmp_path / "runs/mine/checkpoint-9").mkdir(parents=True)
     page = [block.strip() for block in blocks(DOCS / "recipe.md", "text")]
-    _plan, file, word, parallel, lines, broken, stopped, taken = page
+    _plan, file, word, parallel, lines, broken, stopped, taken, in_use = page
     for argv, message in ((["--config", "mine.yaml"], file), (["--targett", "medical.csv"], word)):
         with pytest.raises(SystemExit):
             parse(argv, [FinetuneArguments, AdaptationConfig])
@@ -288,6 +290,12 @@ def test_the_messages_of_the_recipe_page(tmp_path, monkeypatch, capsys):
     with pytest.raises(FileExistsError) as refused:
         check_output_dir("runs/mine", overwrite=False)
     assert str(refused.value) == taken
+    lock = tmp_path / "runs/mine/_writing/run.json"
+    lock.parent.mkdir()
+    lock.write_text(json.dumps({"host": "node7", "pid": 4242, "started": "2026-01-05 10:12:33+01:00"}))
+    with pytest.raises(FolderInUse) as refused:
+        hold("runs/mine")
+    assert str(refused.value) == in_use
     pace = Pace(at=0.0)
     pace.step(40, at=40 / 1.9)
     log = {"loss": 0.91, "task_loss": 0.9, "mmd_loss": 0.02, "learning_rate": 5e-5}

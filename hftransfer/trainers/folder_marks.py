@@ -54,7 +54,8 @@ def mark(folder: Path, names: Iterable[str], aside: Path | None = None, anew: bo
         anew: what was marked before is about to be moved away.
     """
     where = aside or folder
-    known = {name: was for name, was in marked(folder).items() if not anew and (folder / name).exists()}
+    kept = {} if anew else marked(folder)
+    known = {name: was for name, was in kept.items() if (folder / name).exists()}
     for name in names:
         known[name] = digest(where / name) if name == CARD and (where / name).is_file() else None
     write_whole(where / MARK, json.dumps({"made_by": "hftransfer", "files": dict(sorted(known.items()))}, indent=1))
