@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import zipfile
 from pathlib import Path
@@ -20,7 +21,7 @@ ONLY_MODEL = (
 )
 
 
-def checkpoints(folder: str | Path) -> list[Path]:
+def checkpoints(folder: str | os.PathLike[str]) -> list[Path]:
     """The checkpoints in a folder by step; `checkpoint-notes.txt` is none.
 
     Example:

@@ -108,7 +108,7 @@ class RunGuard(Host):
         if not writes or (self._owns_output_dir and found is None):
             return found
         names = [*WRITTEN, *self._processing_files(folder), *also]
-        if is_peft(self.model.model) and not self.merges_adapter:  # type: ignore[attr-defined]
+        if is_peft(self.model.model) and not self.merges_adapter:
             names.append(LABELS_FILE)
         inside = found is not None and Path(found).resolve().parent == folder.resolve()
         if inside:
@@ -137,7 +137,7 @@ class RunGuard(Host):
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
         """As in `Trainer`; kept, and looked at when something is logged or saved."""
-        self._norm = super()._get_grad_norm(model, grad_norm)  # type: ignore[misc]
+        self._norm = super()._get_grad_norm(model, grad_norm)
         return self._norm
 
     def _check_norm(self, known: float | None = None) -> None:
