@@ -11,7 +11,8 @@ from torch import nn
 from hftransfer.models.layer_tap import HEAD, layer_widths
 from hftransfer.models.structure import layers
 from hftransfer.models.tap import Head, find_head
-from hftransfer.objectives.registry import REGISTRY, ObjectiveSpec
+from hftransfer.objectives.registry import REGISTRY
+from hftransfer.objectives.specification import ObjectiveSpec
 from hftransfer.trainers.start import StartMark, StartWeights, frozen_copy
 from hftransfer.trainers.teachers import OF_TEACHER, Anchors, Teacher, rows_asked_of
 

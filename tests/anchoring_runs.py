@@ -11,9 +11,9 @@ STILL = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 KINDS = {
     "l2_sp": {"l2_sp": 1.0},
     "lwf": {"lwf": 1.0},
-    "distill": {"distill": 1.0},
-    "distill_features": {"distill": {"of": "features", "features": "hidden:0"}},
-    "distill_attention": {"distill": {"of": "attention"}},
+    "distill_logits": {"distill_logits": 1.0},
+    "distill_features": {"distill_features": {"features": "hidden:0"}},
+    "distill_attention": {"distill_attention": 1.0},
     "bss": {"bss": 1.0},
     "delta": {"delta": 0.1},
     "delta_attention": {"delta": {"weight": 0.1, "attention": True, "layers": 1}},

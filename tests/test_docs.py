@@ -28,7 +28,8 @@ from hftransfer.cli.run import run_recipe
 from hftransfer.data.label_sets import resolve_label_space
 from hftransfer.data.loading import load_domain
 from hftransfer.models.loading import load_model
-from hftransfer.objectives.registry import REGISTRY, parse_objectives
+from hftransfer.objectives.registry import REGISTRY
+from hftransfer.objectives.specification import parse_objectives
 from hftransfer.stages import stage
 from hftransfer.trainers.checkpoints import check_output_dir
 from hftransfer.trainers.folder_lock import FolderInUse, hold

@@ -272,7 +272,7 @@ def _policy(where: str, value: Any) -> dict[str, Any]:
 
 def _method(where: str, value: Any, trusted: bool = False) -> dict[str, Any]:
     """An objectives spec, or a map with `objectives` and further settings."""
-    from ..objectives.registry import parse_objectives, refuse_imports
+    from ..objectives.specification import parse_objectives, refuse_imports
 
     objectives = value
     config: dict[str, Any] = {}

@@ -87,7 +87,7 @@ def _fill(parser: argparse.ArgumentParser, words: list[str], dataclasses: Sequen
         parser.error(unknown_argument(unknown, parser))
     values = vars(namespace)
     if not values.get(TRUST):
-        from ..objectives.registry import refuse_imports
+        from ..objectives.specification import refuse_imports
 
         try:
             refuse_imports(values.get("objectives"))

@@ -159,9 +159,13 @@ class Objective(nn.Module):
         """Names of the inputs that `forward` asks for.
 
         Raises:
-            TypeError: a name that is not in `INPUTS`.
+            TypeError: a name that is not in `INPUTS`, or `*` or `**`, which name nothing.
         """
-        names = tuple(name for name in inspect.signature(cls.forward).parameters if name != "self")
+        parameters = {n: p for n, p in inspect.signature(cls.forward).parameters.items() if n != "self"}
+        starred = [str(p) for p in parameters.values() if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+        if starred:
+            raise TypeError(f"{cls.__name__}.forward takes {starred[0]}: let it name each input that it needs.")
+        names = tuple(parameters)
         unknown = [name for name in names if name not in INPUTS]
         if unknown:
             raise TypeError(f"{cls.__name__}.forward asks for {unknown[0]!r}; there is only {', '.join(INPUTS)}.")
@@ -187,19 +191,14 @@ class Objective(nn.Module):
     def settings(cls) -> dict[str, inspect.Parameter]:
         """The constructor's own settings, by name."""
         parameters = inspect.signature(cls.__init__).parameters
-        return {n: p for n, p in parameters.items() if n not in ("self", *FILLED_IN)}
+        starred = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)  # of a class without a constructor
+        return {n: p for n, p in parameters.items() if n not in ("self", *FILLED_IN) and p.kind not in starred}
 
 
 def check_count(name: str, value: Any, least: int = 1) -> None:
     """Raises a `ValueError` unless a setting is a whole number of at least `least`."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ValueError(f"{name}={value!r} must be a whole number of at least {least}.")
-
-
-def check_peer(peer: Any) -> None:
-    """Raises a `ValueError` unless it is `"tllib"` or nothing."""
-    if peer not in (None, "tllib"):
-        raise ValueError(f"peer={peer!r} must be 'tllib' or nothing.")
 
 
 def is_positive(value: Any) -> bool:

@@ -62,7 +62,7 @@ def clouds(x: torch.Tensor, y: torch.Tensor, weights: torch.Tensor) -> Clouds:
     return Clouds(x, y, weights, mass, squared_norms(x.detach()), squared_norms(y.detach()), floor)
 
 
-def kernel_widths(c: Clouds, bandwidth: Bandwidth, kernels: int, tllib: bool = False) -> torch.Tensor:
+def kernel_widths(c: Clouds, bandwidth: Bandwidth, kernels: int) -> torch.Tensor:
     """(kernels,) divisors of the squared distance, without gradient, widest first, each half the one before.
 
     They are centred on the mean or median squared distance of the pooled rows, i ≠ j, or on a fixed number. In the
@@ -72,19 +72,18 @@ def kernel_widths(c: Clouds, bandwidth: Bandwidth, kernels: int, tllib: bool = F
     Args:
         c: both domains.
         bandwidth, kernels: settings of the objective.
-        tllib: that library's widths: the mean over all pairs, i = j among them, times 4, 2, 1, ...
     """
-    if isinstance(bandwidth, str) or tllib:
+    if isinstance(bandwidth, str):
         mass = c.mass + len(c.y)
         spread = c.weights @ c.x2 + c.y2.sum()  # the squared distances of all pairs sum to 2 mass times this
-        width = 2 * spread / (mass if tllib else (mass - 1).clamp_min(1))
-        if bandwidth == "median" and not tllib:
+        width = 2 * spread / (mass - 1).clamp_min(1)
+        if bandwidth == "median":
             every = max(1, -(-(len(c.x) + len(c.y)) // MEDIAN_ROWS))
             median = torch.pdist(torch.cat([c.x, c.y]).detach()[::every]).square().median()
             width = torch.where(median > c.floor, median, width)
     else:
         width = c.x.new_full((), float(bandwidth))
-    top = 4.0 if tllib else 2.0 ** ((kernels - 1) // 2)
+    top = 2.0 ** ((kernels - 1) // 2)
     return width.clamp_min(c.floor) * top * 0.5 ** torch.arange(kernels, device=c.x.device, dtype=c.x.dtype)
 
 

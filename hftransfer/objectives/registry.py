@@ -1,19 +1,12 @@
-"""Objectives by name: one line a method, and the one place that reads a user's specification."""
+"""Registry of objectives: one line a method."""
 
 from __future__ import annotations
 
-import importlib
 import inspect
-import math
-import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
 
-from ..messages import nearest
-from ..settings import read_setting
 from .alignment.adda import ADDA
 from .alignment.afn import AFN
 from .alignment.bsp import BSP
@@ -41,12 +34,14 @@ from .anchoring.bss import BSS
 from .anchoring.co_tuning import CoTuning
 from .anchoring.constraint import Constraint
 from .anchoring.delta import Delta
-from .anchoring.distill import Distill
+from .anchoring.distill_attention import DistillAttention
+from .anchoring.distill_features import DistillFeatures
+from .anchoring.distill_logits import DistillLogits
 from .anchoring.l2_sp import L2SP
 from .anchoring.lwf import LwF
 from .anchoring.rkd import RKD
-from .base import LESSONS, Objective, TeacherFacts
-from .schedules import Schedule, describe_schedule, get_schedule
+from .base import LESSONS, Objective
+from .schedules import get_schedule
 from .self_training.bnm import BNM
 from .self_training.entropy import Entropy
 from .self_training.im import InformationMaximization
@@ -86,7 +81,9 @@ REGISTRY: dict[str, type[Objective]] = {
     "vat": VAT,
     "l2_sp": L2SP,
     "lwf": LwF,
-    "distill": Distill,
+    "distill_logits": DistillLogits,
+    "distill_features": DistillFeatures,
+    "distill_attention": DistillAttention,
     "bss": BSS,
     "delta": Delta,
     "rkd": RKD,
@@ -94,40 +91,6 @@ REGISTRY: dict[str, type[Objective]] = {
     "bi_tuning": BiTuning,
     "constraint": Constraint,
 }
-
-FEATURES = re.compile(r"head|mean|hidden:-?\d+")  # places in the model that an objective may read its features from
-
-
-@dataclass(frozen=True)
-class ObjectiveSpec:
-    """One entry of `objectives`: how the run calls it, what it is, its weight, schedule, settings, and where in the
-    model its features come from."""
-
-    name: str
-    kind: str
-    weight: float
-    schedule: str | dict[str, Any]
-    settings: dict[str, Any] = field(default_factory=dict)
-    features: str = "head"
-
-    @property
-    def cls(self) -> type[Objective]:
-        """Its class."""
-        return REGISTRY[self.kind]
-
-    def reads(self) -> dict[str, str]:
-        """Argument of `forward` -> the input that it is given."""
-        return self.cls.reads(self.settings)
-
-    @property
-    def reads_target(self) -> bool:
-        """Whether it cannot do without target rows."""
-        return any("target" in need for need in self.reads().values())
-
-    def __str__(self) -> str:
-        extra = "".join(f", {k}={v}" for k, v in self.settings.items())
-        extra += f", features={self.features}" if self.features != "head" else ""
-        return f"{self.weight:g} x {self.kind} ({describe_schedule(self.schedule)}{extra})"
 
 
 def register_objective(name: str, cls: type[Objective]) -> type[Objective]:
@@ -151,7 +114,7 @@ def register_objective(name: str, cls: type[Objective]) -> type[Objective]:
         >>> register_objective("mean_gap", MeanGap).__name__
         'MeanGap'
     """
-    _check_class(cls)
+    check_class(cls)
     if not isinstance(name, str) or not name.isidentifier() or name == "task" or hasattr(nn.ModuleDict(), name):
         raise ValueError(f"An objective cannot be called {name!r}: take letters, digits and _, and no name in use.")
     if REGISTRY.get(name, cls) is not cls:
@@ -162,7 +125,8 @@ def register_objective(name: str, cls: type[Objective]) -> type[Objective]:
     return cls
 
 
-def _check_class(cls: Any) -> None:
+def check_class(cls: Any) -> None:
+    """Raises a `TypeError` or a `ValueError` unless a run could use the class as an objective."""
     if not (inspect.isclass(cls) and issubclass(cls, Objective)):
         raise TypeError(f"{getattr(cls, '__qualname__', cls)!r} is no subclass of hftransfer.Objective.")
     if cls.forward is Objective.__dict__.get("forward", nn.Module.forward):
@@ -174,196 +138,12 @@ def _check_class(cls: Any) -> None:
     get_schedule(cls.default_schedule)
 
 
-def _kind_of_class(cls: Any) -> str:
+def kind_of_class(cls: Any) -> str:
     """The name in the registry of a class that a specification holds; one that has none goes by its module's."""
     for name, known in REGISTRY.items():
         if known is cls:
             return name
-    _check_class(cls)
+    check_class(cls)
     name = f"{cls.__module__}:{cls.__qualname__}"
     REGISTRY[name] = cls  # one that was written anew, in a notebook, takes the place of the old one
     return name
-
-
-def _imported(name: str, kind: str) -> type[Objective]:
-    """The class that `module:Class` names."""
-    module, _, attribute = kind.partition(":")
-    try:
-        return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"Objective {name!r}: kind={kind!r} cannot be imported: {error}") from error
-
-
-def parse_objectives(objectives: Mapping[str, Any] | str | None) -> list[ObjectiveSpec]:
-    """Reads `{"mmd": 1.0}`, `{"cdan": {"weight": 0.5, "schedule": "linear", "hidden": 256}}` or the same as JSON or
-    YAML text; a name alone or a list of names weighs each 1. Two of a kind go under two names, each with `kind`. In
-    place of a kind's name there may be a subclass of `Objective`, or, as text, `module:Class`.
-
-    Raises:
-        ValueError: an unknown objective, setting or schedule (the nearest name is offered), a weight that is negative
-            or not finite, or a name that a run cannot use.
-    """
-    if objectives is None or objectives == "":
-        return []
-    objectives = read_setting("objectives", objectives)
-    if isinstance(objectives, str) or (isinstance(objectives, list) and all(isinstance(o, str) for o in objectives)):
-        names = [objectives] if isinstance(objectives, str) else objectives
-        twice = [name for name in names if names.count(name) > 1]
-        if twice:
-            raise ValueError(f"objectives names {twice[0]!r} twice. Give it a weight: {{{twice[0]!r}: 2.0}}.")
-        objectives = dict.fromkeys(names, 1.0)
-    if objectives is None:
-        return []
-    if not isinstance(objectives, Mapping):
-        raise ValueError(f'objectives must map names to weights, such as {{"mmd": 1.0}}, not {objectives!r}.')
-    return [_parse_one(str(name), value) for name, value in objectives.items()]
-
-
-def _parse_one(name: str, value: Any) -> ObjectiveSpec:
-    if inspect.isclass(value):
-        value = {"kind": value}
-    settings = _numbers(dict(value) if isinstance(value, Mapping) else {"weight": value})
-    kind = settings.pop("kind", name)
-    if isinstance(kind, str) and ":" in kind and kind not in REGISTRY:
-        kind = _imported(name, kind)
-    if inspect.isclass(kind):
-        kind = _kind_of_class(kind)
-    if not isinstance(kind, str) or kind not in REGISTRY:
-        raise ValueError(f"There is no objective {kind!r}; there is {', '.join(REGISTRY)}.{nearest(kind, REGISTRY)}")
-    if name in ("", "task") or "." in name or hasattr(nn.ModuleDict(), name):
-        raise ValueError(f"An objective cannot be called {name!r}: the name is taken, empty or has a dot in it.")
-    cls: type[Objective] = REGISTRY[kind]
-    weight, schedule = settings.pop("weight", 1.0), settings.pop("schedule", cls.default_schedule)
-    if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not math.isfinite(weight) or weight < 0:
-        raise ValueError(f"The weight of objective {name!r} must be a number of at least 0, not {weight!r}.")
-    broken = _first_not_finite({"schedule": schedule, **settings}, "")
-    if broken:
-        raise ValueError(f"Objective {name!r}: {broken} must be a finite number.")
-    get_schedule(schedule)
-    features = settings.pop("features", "head")
-    _check_features(name, cls, features)
-    for key in settings:
-        if key not in cls.settings():
-            known = [*cls.settings(), "weight", "schedule", "features", "kind"]
-            raise ValueError(
-                f"Objective {name!r} has no setting {key!r}; it has {', '.join(known)}.{nearest(key, known)}"
-            )
-    return ObjectiveSpec(name, kind, float(weight), schedule, settings, features)
-
-
-def without_classes(objectives: Any) -> Any:
-    """The same specification with the name of each class in its place: text, as files and other processes keep it."""
-    if not isinstance(objectives, Mapping):
-        return objectives
-    out = {}
-    for name, value in objectives.items():
-        value = {"kind": value} if inspect.isclass(value) else value
-        if isinstance(value, Mapping) and inspect.isclass(value.get("kind")):
-            value = {**value, "kind": _kind_of_class(value["kind"])}
-        out[name] = value
-    return out
-
-
-def refuse_imports(objectives: Mapping[str, Any] | str | None) -> None:
-    """Refuses a specification that came from a config file or a command line and names code to import.
-
-    Raises:
-        ValueError: it does, or it is none.
-
-    Example:
-        >>> refuse_imports({"constraint": {"function": "rules:at_least_one"}})
-        Traceback (most recent call last):
-        ValueError: Objective 'constraint': function='rules:at_least_one' imports code that a config file or a ...
-    """
-    read = read_setting("objectives", objectives)
-    for name, value in read.items() if isinstance(read, Mapping) else ():
-        kind = value.get("kind") if isinstance(value, Mapping) else None
-        if isinstance(kind, str) and ":" in kind:  # before it is imported
-            raise ValueError(_untrusted(str(name), "kind", kind, "class"))
-    for spec in parse_objectives(read):
-        for key in spec.cls.imports:
-            if isinstance(spec.settings.get(key), str):
-                raise ValueError(_untrusted(spec.name, key, spec.settings[key], "function"))
-
-
-def _untrusted(name: str, key: str, value: str, what: str) -> str:
-    return (
-        f"Objective {name!r}: {key}={value!r} imports code that a config file or a command line names. If you have "
-        f"read it and trust it, say so with --trust_config_code; from Python, pass the {what} itself."
-    )
-
-
-def _check_features(name: str, cls: type[Objective], features: Any) -> None:
-    if not isinstance(features, str) or not FEATURES.fullmatch(features):
-        raise ValueError(
-            f"Objective {name!r}: features={features!r} must be 'head' (what the final layer sees), 'mean' (the last "
-            "layer, averaged over tokens) or 'hidden:<layer>', such as 'hidden:-3' for the last layer but two."
-        )
-    if features != "head" and (cls.at_head or not any(need.endswith("features") for need in cls.needs())):
-        why = "it puts a head on them" if cls.at_head else "it reads none"
-        raise ValueError(f"Objective {name!r}: leave features at 'head'; {features!r} has no effect, {why}.")
-
-
-def _numbers(value: Any) -> Any:
-    """Reads numbers that YAML took for text, such as 1e-3."""
-    if isinstance(value, Mapping):
-        return {key: _numbers(item) for key, item in value.items()}
-    if isinstance(value, str):
-        for number in (int, float):
-            try:
-                return number(value)
-            except ValueError:
-                pass
-    return value
-
-
-def _first_not_finite(value: Any, where: str) -> str | None:
-    """Where in the settings there is a number that is none, such as `bandwidth`."""
-    if isinstance(value, Mapping):
-        found = (_first_not_finite(item, f"{where}{': ' * bool(where)}{key}") for key, item in value.items())
-    elif isinstance(value, (list, tuple)):
-        found = (_first_not_finite(item, where) for item in value)
-    else:
-        return where if isinstance(value, float) and not math.isfinite(value) else None
-    return next((place for place in found if place), None)
-
-
-def build_objectives(
-    specs: list[ObjectiveSpec],
-    feature_dim: int | Mapping[str, int],
-    num_classes: int,
-    num_sources: int = 1,
-    class_names: Sequence[str] = (),
-    task: str = "sequence-classification",
-    teachers: Callable[[str], Sequence[TeacherFacts]] = lambda where: (),
-) -> tuple[nn.ModuleDict, dict[str, Schedule]]:
-    """Modules and schedules by name. An objective of weight 0 is left out: it computes nothing.
-
-    Args:
-        specs: from `parse_objectives`.
-        feature_dim: width of the features, or widths by place (`"head"`, `"mean"`, `"hidden:-3"`).
-        num_classes, num_sources: of the run.
-        class_names: in the order of the logits; their numbers if not given.
-        task: of the run.
-        teachers: facts of the teachers, by the place that features come from.
-
-    Raises:
-        ValueError: a setting that an objective refuses.
-    """
-    modules, schedules = nn.ModuleDict(), {}
-    for spec in specs:
-        if spec.weight == 0:
-            continue
-        cls: Any = spec.cls
-        width = feature_dim if isinstance(feature_dim, int) else feature_dim[spec.features]
-        given: dict[str, Any] = {"feature_dim": width, "num_classes": num_classes, "num_sources": num_sources}
-        given |= {"class_names": class_names or tuple(map(str, range(num_classes))), "task": task}
-        given["teachers"] = teachers(spec.features)
-        wanted = inspect.signature(cls.__init__).parameters
-        try:
-            modules[spec.name] = cls(**{k: v for k, v in given.items() if k in wanted}, **spec.settings)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"Objective {spec.name!r}: {error}") from error
-        modules[spec.name].inputs = spec.reads()  # type: ignore[assignment]
-        schedules[spec.name] = get_schedule(spec.schedule)
-    return modules, schedules

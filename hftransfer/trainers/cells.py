@@ -19,7 +19,7 @@ from ..data.domains import source_label
 from ..data.labels import LabelSpace
 from ..data.loading import Shift, load_shift
 from ..data.pairing import PairedBatchSampler, PairedDataset
-from ..objectives.registry import build_objectives
+from ..objectives.specification import build_objectives
 from ..reporting.benchmark import CONTROL, ORACLE
 from .config import AdaptationConfig
 from .metrics import metrics_for

@@ -13,7 +13,7 @@ from transformers.utils import is_torch_bf16_gpu_available
 
 from ..messages import nearest
 from ..models.policy import parse_policy
-from ..objectives.registry import ObjectiveSpec, parse_objectives, refuse_imports, without_classes
+from ..objectives.specification import ObjectiveSpec, parse_objectives, refuse_imports, without_classes
 from ..settings import Help, read_fields, read_setting
 from .inherited import check_accelerator, check_inherited, settle
 from .optimizer import SLANTED, check_rates

@@ -6,7 +6,7 @@ import re
 
 from ..data.labels import LabelSpace
 from ..messages import nearest
-from ..objectives.registry import ObjectiveSpec
+from ..objectives.specification import ObjectiveSpec
 from .config import AdaptationConfig
 
 CLASSES = re.compile("logits|labels|rerun")  # inputs that only classes have

@@ -128,7 +128,7 @@ class StartWeights:
                 kinds = ", ".join(c.peft_type.value for c in model.peft_config.values())
                 raise ValueError(
                     f"l2_sp measures how far weights move, which is known for full fine-tuning and plain LoRA but not "
-                    f"for {name} ({kinds}). Use 'delta' or 'distill', which look at what the model does."
+                    f"for {name} ({kinds}). Use 'delta' or 'distill_logits', which look at what the model does."
                 )
 
 

@@ -23,7 +23,7 @@ from ..models.structure import layers
 from ..models.tap import FeatureTap, Head, find_head
 from ..models.tokenizer_check import check_tokenizer
 from ..objectives.base import TeacherFacts
-from ..objectives.registry import ObjectiveSpec
+from ..objectives.specification import ObjectiveSpec
 from .lessons import probe_rows
 from .start import StartMark, StartWeights, frozen_copy
 
@@ -177,7 +177,8 @@ def build_anchors(args: Any, prepared: Any, specs: Sequence[ObjectiveSpec]) -> A
     of_teacher = needs_of(specs) | lessons_of(specs)
     if names and not of_teacher:
         raise ValueError(
-            f"teacher={args.teacher!r} has no effect: no objective listens to a teacher. Add one, such as 'distill'."
+            f"teacher={args.teacher!r} has no effect: no objective listens to a teacher. Add one, such as "
+            "'distill_logits'."
         )
     if not of_teacher and "moved_weights" not in asked:
         return None
@@ -313,7 +314,7 @@ def _check_layers(model: nn.Module, teacher: Teacher, probe: dict[str, Any]) -> 
         raise ValueError(
             f"delta compares the layers of two models of one shape, but {teacher.name} has layers of width "
             f"{', '.join(map(str, teacher.layer_widths))} and the model of {', '.join(map(str, own.values()))}. Use "
-            "'distill' or 'rkd' between different models."
+            "'distill_features' or 'rkd' between different models."
         )
 
 

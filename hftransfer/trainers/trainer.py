@@ -15,7 +15,7 @@ from transformers import PrinterCallback, ProgressCallback, Trainer
 from ..data.pairing import PairedBatchSampler, PairedDataset
 from ..models.batch_norm import average_statistics
 from ..models.blocks import split
-from ..objectives.registry import build_objectives
+from ..objectives.specification import build_objectives
 from ..stages import stage
 from .adapter import DomainAdapter
 from .batch_check import called, check_batch, check_collator, check_reached

@@ -23,7 +23,7 @@ from transformers import ResNetConfig, ResNetForImageClassification
 
 from hftransfer import DomainAdapter, adapt_batch_norm
 from hftransfer.models.tap import find_head
-from hftransfer.objectives.registry import build_objectives, parse_objectives
+from hftransfer.objectives.specification import build_objectives, parse_objectives
 
 ROWS, FIRST, MORE, RATE = 32, 8, 3, 2e-3
 SETTINGS = [  # (objective, batch_norm, AdaBN afterwards); None for no training with the target at all

@@ -26,7 +26,7 @@ from transformers import (
 from hftransfer import DomainAdapter
 from hftransfer.models.conventions import mend_conventions
 from hftransfer.models.tap import find_head
-from hftransfer.objectives.registry import build_objectives, parse_objectives
+from hftransfer.objectives.specification import build_objectives, parse_objectives
 
 WARMUP = 3
 

@@ -26,7 +26,7 @@ import numpy as np
 from scipy.special import log_softmax
 
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
-OBJECTIVES = {"distill": {"weight": 1.0}, "features": {"kind": "distill", "of": "features", "weight": 10.0}}
+OBJECTIVES = {"distill_logits": {"weight": 1.0}, "distill_features": {"weight": 10.0}}
 SPEED_ROWS, SPEED_BATCH, SPEED_ROUNDS = 128, 32, 7
 SECONDS = "seconds.json"  # beside a finished student
 SIZED = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")

@@ -28,7 +28,8 @@ from hftransfer.data.labels import LabelSpace
 from hftransfer.data.text import TextEncoder
 from hftransfer.models.tap import find_head
 from hftransfer.objectives.label_shift import LabelShift
-from hftransfer.objectives.registry import REGISTRY, build_objectives, parse_objectives
+from hftransfer.objectives.registry import REGISTRY
+from hftransfer.objectives.specification import build_objectives, parse_objectives
 from hftransfer.trainers.adapter import DomainAdapter
 from hftransfer.trainers.inputs import TOKENS_PER_ROW
 
@@ -49,24 +50,19 @@ NEEDED = {
 VARIANTS = {
     "mmd_queue": {"kind": "mmd", "queue": 12},
     "mmd_biased_median": {"kind": "mmd", "estimator": "biased", "bandwidth": "median"},
-    "mmd_tllib": {"kind": "mmd", "peer": "tllib"},
     "mmd_linear": {"kind": "mmd", "estimator": "linear"},
-    "jan_tllib": {"kind": "jan", "peer": "tllib"},
     "dsan_unbiased": {"kind": "dsan", "estimator": "unbiased"},
-    "coral_tllib": {"kind": "coral", "peer": "tllib"},
     "deepjdot_sinkhorn": {"kind": "deepjdot", "regularization": 0.1},
     "dann_each": {"kind": "dann", "sources": "each"},
     "mmd_hidden": {"kind": "mmd", "features": "hidden:0"},
     "mmd_by_domain": {"kind": "mmd"},  # source and target in two calls of the model
     "mmd_label_shift": {"kind": "mmd"},  # with class weights that are estimated anew at each step
     "cdan_randomized": {"kind": "cdan", "randomized": True, "random_dim": 64},
-    "cdan_e_tllib": {"kind": "cdan_e", "peer": "tllib"},
     "prototype_contrast": {"kind": "prototype", "threshold": 0.0, "distance": "cosine", "temperature": 0.1},
     "supcon_chunk": {"kind": "supcon", "threshold": 0.34, "queue": 12, "chunk": 3},
     "nt_xent_queue": {"kind": "nt_xent", "queue": 12, "chunk": 3},
-    "distill_target": {"kind": "distill", "rows": "target"},
-    "distill_features": {"kind": "distill", "of": "features", "features": "hidden:0"},
-    "distill_attention": {"kind": "distill", "of": "attention"},
+    "distill_target": {"kind": "distill_logits", "rows": "target"},
+    "distill_hidden": {"kind": "distill_features", "features": "hidden:0"},
 }
 OBJECTIVES = {name: NEEDED.get(name, {}) for name in REGISTRY} | VARIANTS
 NOT_SHARDED = ("vat",)  # it says so itself

@@ -43,10 +43,14 @@ def tllib_index(n: int) -> np.ndarray:
     return index
 
 
+def tllib_bandwidth(z: np.ndarray) -> float:
+    """The mean over all pairs and the zero diagonal."""
+    return float(distances(z).mean())
+
+
 def tllib_kernel(z: np.ndarray) -> np.ndarray:
-    """Its kernels on features: bandwidth from all pairs and the zero diagonal, summed."""
-    d = distances(z)
-    return sum(np.exp(-d / (2 * alpha * d.mean())) for alpha in (1 / 8, 1 / 4, 1 / 2, 1, 2))
+    """Its kernels on features, summed."""
+    return sum(np.exp(-distances(z) / (2 * alpha * tllib_bandwidth(z))) for alpha in (1 / 8, 1 / 4, 1 / 2, 1, 2))
 
 
 class Largest(TorchDispatchMode):

@@ -101,7 +101,7 @@ def test_bsp_spreads_what_dann_concentrates_and_costs_it_nothing():
 @pytest.mark.parametrize(
     ("kind", "settings"),
     [
-        ("coral", {"peer": "tllib"}),
+        ("coral", {"weight": 4.0, "mean_weight": 0.25}),  # TLlib's scale
         ("cmd", {"weight": 0.3}),
         ("swd", {}),
         ("deepjdot", {"alpha": 0.3}),  # features of width 16: the default is meant for hundreds

@@ -16,15 +16,14 @@ def directions(x: torch.Tensor) -> np.ndarray:
 
 @pytest.mark.parametrize("delta", [0.1, 1.0, 3.0])
 @pytest.mark.parametrize(("n", "m"), [(7, 5), (1, 9)])
-@pytest.mark.parametrize("peer", [None, "tllib"])
-def test_the_value_is_constant_and_the_gradient_draws_each_row_outwards(delta, n, m, peer):
+def test_the_value_is_constant_and_the_gradient_draws_each_row_outwards(delta, n, m):
     """d/df of (|f| - r - Δ)² at r = |f| is -2Δ f/|f|; the domains count half each, in TLlib one each."""
-    inputs, count = batch(n, m), 2 if peer else 1
-    value = call(make("afn", delta=delta, peer=peer), inputs)
-    assert value.item() == pytest.approx(count * delta**2, rel=1e-6)
+    inputs = batch(n, m)
+    value = call(make("afn", delta=delta), inputs)
+    assert value.item() == pytest.approx(delta**2, rel=1e-6)
     for name, found in zip(NAMES, torch.autograd.grad(value, [inputs[k] for k in NAMES]), strict=True):
         x = inputs[name]
-        np.testing.assert_allclose(array(found), -count * delta * directions(x) / len(x), atol=1e-6)
+        np.testing.assert_allclose(array(found), -delta * directions(x) / len(x), atol=1e-6)
 
 
 def test_the_gradient_is_that_of_the_formula_with_the_norm_held_fixed():
@@ -70,7 +69,7 @@ def test_a_row_of_zeros_has_no_direction():
     assert not torch.autograd.grad(value, x)[0].any()
 
 
-@pytest.mark.parametrize("settings", [{"delta": 0}, {"delta": -1}, {"delta": float("nan")}, {"peer": "adapt"}])
+@pytest.mark.parametrize("settings", [{"delta": 0}, {"delta": -1}, {"delta": float("nan")}])
 def test_bad_settings(settings):
     with pytest.raises(ValueError, match="must be"):
         make("afn", **settings)

@@ -221,7 +221,7 @@ def test_pot_is_imported_only_when_a_plan_is_needed():
     ("settings", "message"),
     [
         ({"alpha": -1}, "alpha=-1 must be a number of at least 0"),
-        ({"label_weight": float("nan")}, "label_weight=nan must be a number of at least 0"),
+        ({"label_weight": float("nan")}, "label_weight must be a finite number"),
         ({"regularization": "little"}, "regularization='little' must be"),
         ({"alpha": 0, "label_weight": 0}, "both 0"),
     ],

@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 
 from hftransfer.objectives import REGISTRY, build_objectives, parse_objectives
 from hftransfer.objectives.anchoring.delta import channel_importance
-from hftransfer.objectives.base import TeacherFacts
+from hftransfer.objectives.base import LayerPair, TeacherFacts
 
 
 def attentive(widths=(6, 6), **settings):
@@ -33,24 +33,20 @@ def test_value():
     assert call(make("delta"), inputs).item() == pytest.approx(expected(inputs["layer_pairs"]), rel=1e-5)
 
 
-def test_tllib_sums():
-    """Over rows and positions; padding still counts nothing."""
-    inputs = batch()
-    want = sum(
-        0.5 * (((array(p.current) - array(p.teacher)) ** 2).sum(2) * (array(p.share) > 0)).sum()
-        for p in inputs["layer_pairs"]
-    )
-    assert call(make("delta", peer="tllib"), inputs).item() == pytest.approx(want, rel=1e-5)
+def test_tllib_sums_over_rows_and_positions():
+    """Its value is ours times their numbers, here 12 rows of 4 positions without padding."""
+    pairs = [LayerPair(p.current, p.teacher, torch.full((12, 4), 0.25)) for p in batch()["layer_pairs"]]
+    tllibs = sum(0.5 * ((array(p.current) - array(p.teacher)) ** 2).sum() for p in pairs)
+    assert 12 * 4 * make("delta")(pairs).item() == pytest.approx(tllibs, rel=1e-5)
 
 
-@pytest.mark.parametrize("peer", [None, "tllib"])
-def test_weighted_channels(peer):
-    inputs, module = batch(), attentive(peer=peer)
+def test_weighted_channels():
+    inputs, module = batch(), attentive()
     weights = torch.rand(12, generator=torch.Generator().manual_seed(0))
     module.importance.copy_(weights)
-    want = expected(inputs["layer_pairs"], array(weights).reshape(2, 6)) * (12 if peer else 1)
+    want = expected(inputs["layer_pairs"], array(weights).reshape(2, 6))
     assert call(module, inputs).item() == pytest.approx(want, rel=1e-5)
-    again = attentive(peer=peer)
+    again = attentive()
     again.load_state_dict(module.state_dict())
     assert torch.equal(call(again, inputs), call(module, inputs))
 
@@ -94,7 +90,7 @@ def test_only_attention_learns_before_training():
     assert set(REGISTRY["delta"].learns({"attention": True})) == {"teacher_layers", "labels"}
 
 
-@pytest.mark.parametrize("settings", [{"layers": -1}, {"attention": 1}, {"temperature": 0}, {"peer": "skada"}])
+@pytest.mark.parametrize("settings", [{"layers": -1}, {"attention": 1}, {"temperature": 0}])
 def test_bad_settings(settings):
     with pytest.raises(ValueError, match="must be"):
         make("delta", **settings)

@@ -8,7 +8,7 @@ import torch
 from cases import array, batch, call, make, softmax
 
 from hftransfer.objectives import REGISTRY, build_objectives, parse_objectives
-from hftransfer.objectives.anchoring.distill import attention_divergence
+from hftransfer.objectives.anchoring.distill_attention import attention_divergence
 from hftransfer.objectives.base import LayerPair, TeacherFacts
 
 
@@ -30,22 +30,17 @@ def taught(kind: str, teachers, classes: int = 3, **settings):
     return build_objectives(specs, 6, classes, teachers=lambda where: teachers)[0][kind]
 
 
-@pytest.mark.parametrize("kind", ["lwf", "distill"])
+@pytest.mark.parametrize("kind", ["lwf", "distill_logits"])
 @pytest.mark.parametrize("temperature", [1.0, 3.0])
 def test_logits(kind, temperature):
     inputs = batch()
     teacher, student = array(inputs["teacher_logits"][0]), of_all(inputs)
-    want = temperature**2 * kl(softmax(teacher / temperature), softmax(student / temperature)).mean()
+    tllibs = kl(softmax(teacher / temperature), softmax(student / temperature)).mean()
+    want = temperature**2 * tllibs  # which leaves the square out
     assert call(make(kind, temperature=temperature), inputs).item() == pytest.approx(want, rel=1e-5)
 
 
-def test_tllib_leaves_the_square_out():
-    inputs = batch()
-    ours, theirs = (call(make("lwf", temperature=3.0, peer=peer), inputs) for peer in (None, "tllib"))
-    torch.testing.assert_close(ours, 9 * theirs)
-
-
-@pytest.mark.parametrize("kind", ["lwf", "distill", "rkd"])
+@pytest.mark.parametrize("kind", ["lwf", "distill_logits", "rkd"])
 @pytest.mark.parametrize(("rows", "part"), [("source", slice(0, 7)), ("target", slice(7, 12))])
 def test_rows(kind, rows, part):
     """The setting says which input is given; the value is that of these rows alone."""
@@ -63,13 +58,13 @@ def test_rows(kind, rows, part):
 def test_several_teachers_pull_as_their_mean_prediction():
     inputs, g = batch(), torch.Generator().manual_seed(5)
     teachers = [torch.randn(12, 3, generator=g) for _ in range(3)]
-    module = taught("distill", [facts(name=str(i)) for i in range(3)], temperature=1.0)
+    module = taught("distill_logits", [facts(name=str(i)) for i in range(3)], temperature=1.0)
     value = call(module, inputs, teacher_logits=teachers)
     want = np.mean([kl(softmax(array(z)), softmax(of_all(inputs))).mean() for z in teachers])
     assert value.item() == pytest.approx(want, rel=1e-5)
     mean = torch.stack([z.softmax(-1) for z in teachers]).mean(0).log()
     both = [inputs["source_logits"], inputs["target_logits"]]
-    one = call(make("distill", temperature=1.0), inputs, teacher_logits=[mean])
+    one = call(make("distill_logits", temperature=1.0), inputs, teacher_logits=[mean])
     for a, b in zip(torch.autograd.grad(value, both), torch.autograd.grad(one, both), strict=True):
         torch.testing.assert_close(a, b)
 
@@ -77,7 +72,7 @@ def test_several_teachers_pull_as_their_mean_prediction():
 def test_features_through_a_projection_to_any_width():
     inputs, g = batch(), torch.Generator().manual_seed(5)
     teachers = [torch.randn(12, 6, generator=g), torch.randn(12, 9, generator=g)]
-    module = taught("distill", [facts(6), facts(9)], of="features")
+    module = taught("distill_features", [facts(6), facts(9)])
     value = call(module, inputs, teacher_features=teachers)
     want = 0.0
     for layer, h in zip(module.projections, teachers, strict=True):
@@ -111,7 +106,7 @@ def test_attention(heads):
 @pytest.mark.parametrize("of", ["logits", "features"])
 def test_descending_reaches_the_teacher(of):
     inputs = batch()
-    module = make("distill", of=of)
+    module = make(f"distill_{of}")
     rows = [inputs[f"{d}_{of}"].detach().clone().requires_grad_() for d in ("source", "target")]
     optimizer = torch.optim.Adam([*rows, *module.parameters()], lr=0.1)
     values = []
@@ -126,8 +121,8 @@ def test_descending_reaches_the_teacher(of):
 
 def test_gradcheck():
     inputs = batch(dtype=torch.float64)
-    for kind, settings in (("lwf", {}), ("distill", {}), ("distill", {"of": "features"})):
-        module, what = make(kind, **settings).double(), settings.get("of", "logits")
+    for kind, what in (("lwf", "logits"), ("distill_logits", "logits"), ("distill_features", "features")):
+        module = make(kind).double()
         names = (f"source_{what}", f"target_{what}")
         forward = lambda *x: call(module, inputs, **dict(zip(names, x, strict=True)))  # noqa: B023, E731
         assert torch.autograd.gradcheck(forward, [inputs[name] for name in names])
@@ -150,17 +145,27 @@ def test_the_old_head_is_the_teachers_and_learns():
 @pytest.mark.parametrize(
     ("kind", "teachers", "settings", "message"),
     [
-        ("distill", [facts(labels=("x", "y", "z"), same=False)], {}, "the labels of a teacher .* are not the run's"),
-        ("lwf", [facts(9, "abcd", False, (torch.ones(4, 9), None))], {}, "9 wide and the model's 6. Use 'distill'"),
-        ("lwf", [facts(), facts()], {}, "there are 2: .*'distill' takes several"),
+        (
+            "distill_logits",
+            [facts(labels=("x", "y", "z"), same=False)],
+            {},
+            "labels of a teacher .* are not the run's",
+        ),
+        (
+            "lwf",
+            [facts(9, "abcd", False, (torch.ones(4, 9), None))],
+            {},
+            "the model's 6. Use 'distill_logits'",
+        ),
+        ("lwf", [facts(), facts()], {}, "there are 2: .*'distill_logits' takes several"),
         ("co_tuning", [facts(), facts()], {}, "there are 2"),
         ("delta", [facts(), facts()], {}, "there are 2"),
-        ("distill", [], {"of": "logit"}, "must be one of logits, features, attention"),
-        ("distill", [], {"rows": "tarjet"}, "rows='tarjet' must be"),
-        ("distill", [], {"of": "attention", "rows": "source"}, "leave rows at 'all'"),
-        ("distill", [], {"temperature": 0}, "must be a positive number"),
+        ("distill_logits", [], {"rows": "tarjet"}, "rows='tarjet' must be"),
+        ("distill_features", [], {"rows": "tarjet"}, "rows='tarjet' must be"),
+        ("distill_attention", [], {"rows": "source"}, "has no setting 'rows'"),
+        ("distill_features", [], {"temperature": 2}, "has no setting 'temperature'"),
+        ("distill_logits", [], {"temperature": 0}, "must be a positive number"),
         ("lwf", [], {"temperature": "hot"}, "must be a positive number"),
-        ("lwf", [], {"peer": "deepda"}, "must be 'tllib'"),
     ],
 )
 def test_what_is_refused(kind, teachers, settings, message):

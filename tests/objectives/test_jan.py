@@ -1,4 +1,4 @@
-"""Joint MMD: value, gradient, what it sees that MMD does not, weights, peer constants."""
+"""Joint MMD: value, gradient, what it sees that MMD does not, weights, TLlib's scale."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from cases import array, batch, call, distances, make, softmax
-from kernel_cases import kernel_matrix, kernel_mmd, shifted_labels, tllib_index, tllib_kernel
+from kernel_cases import kernel_matrix, kernel_mmd, shifted_labels, tllib_bandwidth, tllib_index, tllib_kernel
 
 
 def both(inputs, name: str) -> np.ndarray:
@@ -36,13 +36,14 @@ def test_value_is_the_definition(estimator, bandwidth, prediction_bandwidth, wei
 
 
 @pytest.mark.parametrize("n", [3, 8, 20])
-def test_peer_tllib(n):
+def test_tllib_has_five_times_the_value_and_a_constant(n):
     """Five kernels on the features, summed, one of σ = 0.92 on the predictions; 2/(n-1) added."""
     inputs = batch(n, n)
     of_predictions = np.exp(-distances(softmax(both(inputs, "logits"))) / (2 * 0.92**2))
     kernel = tllib_kernel(both(inputs, "features")) * of_predictions
-    expected = (kernel * tllib_index(n)).sum() + 2 / (n - 1)
-    assert call(make("jan", peer="tllib"), inputs).item() == pytest.approx(expected, abs=1e-5)
+    tllibs = (kernel * tllib_index(n)).sum() + 2 / (n - 1)
+    module = make("jan", bandwidth=tllib_bandwidth(both(inputs, "features")), prediction_bandwidth=2 * 0.92**2)
+    assert 5 * call(module, inputs).item() + 2 / (n - 1) == pytest.approx(tllibs, abs=1e-5)
 
 
 @pytest.mark.parametrize("estimator", ["unbiased", "biased"])
@@ -86,7 +87,7 @@ def test_equal_domains():
 
 def test_estimators_on_equal_distributions():
     n, draws = 8, 300
-    modules = {"unbiased": make("jan"), "biased": make("jan", estimator="biased"), "tllib": make("jan", peer="tllib")}
+    modules = {"unbiased": make("jan"), "biased": make("jan", estimator="biased")}
     values = {name: [] for name in modules}
     g = torch.Generator().manual_seed(0)
     for _ in range(draws):
@@ -97,10 +98,9 @@ def test_estimators_on_equal_distributions():
     error = {name: np.std(v) / draws**0.5 for name, v in values.items()}
     assert abs(mean["unbiased"]) < 4 * error["unbiased"]
     assert mean["biased"] > 40 * error["biased"]
-    assert abs(mean["tllib"] - 2 / (n - 1)) < 4 * error["tllib"]
 
 
-@pytest.mark.parametrize("settings", [{}, {"estimator": "biased"}, {"peer": "tllib"}])
+@pytest.mark.parametrize("settings", [{}, {"estimator": "biased"}])
 def test_invariances(settings):
     module, inputs = make("jan", **settings), batch(8, 8)
     value, g = call(module, inputs).item(), torch.Generator().manual_seed(1)
@@ -148,7 +148,6 @@ def test_weights_make_up_for_classes_of_another_frequency():
         ({"bandwidth": 0}, "bandwidth=0 must be 'mean', 'median' or a positive number"),
         ({"prediction_bandwidth": "max"}, "prediction_bandwidth='max' must be 'mean', 'median' or a positive number"),
         ({"kernels": 0}, "kernels=0 must be a whole number of at least 1"),
-        ({"peer": "xlearn"}, "'xlearn' must be 'tllib'"),
     ],
 )
 def test_bad_settings(settings, message):

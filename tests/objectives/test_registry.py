@@ -11,8 +11,8 @@ from torch import nn
 
 from hftransfer.objectives import REGISTRY, Objective, build_objectives, parse_objectives, register_objective
 from hftransfer.objectives.base import INPUTS, Range
-from hftransfer.objectives.registry import refuse_imports
 from hftransfer.objectives.schedules import GENTLE
+from hftransfer.objectives.specification import refuse_imports
 
 CDAN = {"cdan": {"weight": 0.5, "schedule": "linear", "hidden": 64}}
 
@@ -102,6 +102,9 @@ def test_each_kind_builds_with_its_defaults_and_states_its_paper(kind):
         ({"mine": 1.0}, "no objective 'mine'"),
         ({"mine": {"kind": "dannn"}}, "no objective 'dannn'.*Did you mean 'dann'"),
         ({"mine": {"kind": ["mmd"]}}, "no objective"),
+        ({"distill": 1.0}, "'distill': .* has become distill_logits, distill_features, .* Write 'distill_logits'"),
+        ({"f": {"kind": "distill", "of": "features"}}, "Objective 'f': .* Write 'distill_features', without 'of'"),
+        ({"distill": {"of": "heads"}}, "Write one of them"),
         ({"mmd": {"kernel": 5}}, "'mmd' has no setting 'kernel'.*Did you mean 'kernels'"),
         ({"mmd": {"weigth": 1}}, "Did you mean 'weight'"),
         ({"dann": {"feature_dim": 4}}, "no setting 'feature_dim'"),
@@ -241,6 +244,8 @@ def _of(**members):
             TypeError,
             "learn asks for 'tables'",
         ),
+        ("odd", _of(forward=lambda self, **given: 0), TypeError, r"takes \*\*given: let it name"),
+        ("odd", _of(forward=lambda self, *logits: 0), TypeError, r"takes \*logits: let it name"),
         ("odd", _of(forward=lambda self, logits: 0, default_schedule="linaer"), ValueError, "'linaer'"),
     ],
 )

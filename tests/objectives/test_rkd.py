@@ -111,7 +111,7 @@ def test_through_a_batch():
     ("settings", "message"),
     [
         ({"distance": -1}, "must be a number"),
-        ({"angle": float("inf")}, "must be a number"),
+        ({"angle": float("inf")}, "angle must be a finite number"),
         ({"angle_rows": 2}, "at least 3"),
         ({"rows": "both"}, "rows='both' must be"),
         ({"distance": 0, "angle": 0}, "compares nothing"),

@@ -49,7 +49,7 @@ def test_words_and_a_target(kind, tmp_path):
 @pytest.mark.parametrize("mode", ["joint", "separate"])
 def test_images(mode, tmp_path):
     """Maps of a convolutional network; batch norm in the teacher has the start's statistics throughout."""
-    objectives = {**MANY, "bss": 1.0, "nt_xent": 1.0, "distill": {"of": "features", "features": "hidden:0"}}
+    objectives = {**MANY, "bss": 1.0, "nt_xent": 1.0, "distill_features": {"features": "hidden:0"}}
     model = pictures.resnet()
     before = {k: v.clone() for k, v in model.named_buffers()}
     run = runs.trainer(
@@ -77,9 +77,9 @@ def test_other_ways_to_run(more, tmp_path):
     train, target = tiny.domain(), tiny.domain(seed=1, labelled=False)
     if more == {"stream": True}:
         more, train, target = {}, train.to_iterable_dataset(), target.to_iterable_dataset()
-    run = alone(tmp_path, train=train, target=target, objectives={**MANY, "distill": 1.0}, max_steps=4, **more)
+    run = alone(tmp_path, train=train, target=target, objectives={**MANY, "distill_logits": 1.0}, max_steps=4, **more)
     run.train()
-    for name in (*MANY, "distill"):
+    for name in (*MANY, "distill_logits"):
         assert runs.logged(run, f"{name}_loss")[-1] > 0
 
 

@@ -110,12 +110,12 @@ def test_a_smaller_student_of_another_family_comes_nearer_its_teacher(of, tmp_pa
     name = saved(tmp_path / "teacher", teacher, families.tokenizer())
     student = families.build("distilbert", dim=16, hidden_dim=24, dropout=0.0, attention_dropout=0.0, seed=1)
     args = runs.config(
-        tmp_path / "run", objectives={"distill": {"of": of}}, teacher=name, max_steps=40, per_device_train_batch_size=8
+        tmp_path / "run", objectives={f"distill_{of}": 1.0}, teacher=name, max_steps=40, per_device_train_batch_size=8
     )
     target = tiny.domain(seed=1, labelled=False)
     run = AdaptationTrainer(student, args, tiny.domain(), target, None, families.tokenizer())
     run.train()
-    values = runs.logged(run, "distill_loss")
+    values = runs.logged(run, f"distill_{of}_loss")
     assert np.mean(values[-5:]) < 0.75 * np.mean(values[:5])
     assert set(load_file_keys(run)) == set(student.state_dict())
 
@@ -177,8 +177,8 @@ def others():
 
 BAD = {
     "no target": (
-        lambda d: {"objectives": {"distill": {"rows": "target"}}},
-        "target_dataset is missing: distill needs",
+        lambda d: {"objectives": {"distill_logits": {"rows": "target"}}},
+        "target_dataset is missing: distill_logits needs",
     ),
     "nobody listens": (
         lambda d: {"objectives": {"bss": 1}, "teacher": saved(d, tiny.bert())},
@@ -191,19 +191,19 @@ BAD = {
     "no name": (lambda d: {"objectives": {"lwf": 1}, "teacher": [3]}, "teacher must be a Hub id or folder"),
     "twice": (lambda d: {"objectives": {"lwf": 1}, "teacher": "[a, a]"}, "teacher names 'a' twice"),
     "other labels": (
-        lambda d: {"objectives": {"distill": 1}, "teacher": saved(d, tiny.bert(labels="abc"))},
+        lambda d: {"objectives": {"distill_logits": 1}, "teacher": saved(d, tiny.bert(labels="abc"))},
         r"the labels of .* \(a, b, c\) are not the run's",
     ),
     "no head": (
-        lambda d: {"objectives": {"distill": 1}, "teacher": saved(d, tiny.bert().bert)},
+        lambda d: {"objectives": {"distill_logits": 1}, "teacher": saved(d, tiny.bert().bert)},
         "has no trained head for sequence-classification",
     ),
     "other tokens": (
-        lambda d: {"objectives": {"distill": {"of": "attention"}}, "teacher": saved(d, tiny.bert(), others())},
+        lambda d: {"objectives": {"distill_attention": 1}, "teacher": saved(d, tiny.bert(), others())},
         "their tokenizers differ",
     ),
     "short": (
-        lambda d: {"objectives": {"distill": 1}, "teacher": saved(d, tiny.bert(max_position_embeddings=16))},
+        lambda d: {"objectives": {"distill_logits": 1}, "teacher": saved(d, tiny.bert(max_position_embeddings=16))},
         "has 16 positions, and rows may be 64 long",
     ),
     "an old head that does not fit": (
@@ -223,7 +223,7 @@ BAD = {
         "head is new .* Set teacher to the model whose predictions",
     ),
     "attention after dropout": (
-        lambda d: {"objectives": {"distill": {"of": "attention"}}, "model": tiny.bert()},
+        lambda d: {"objectives": {"distill_attention": 1}, "model": tiny.bert()},
         "after dropout",
     ),
     "an adapter of unknown distance": (
@@ -232,11 +232,11 @@ BAD = {
     ),
     "several labels a row": (
         lambda d: {
-            "objectives": {"distill": 1},
+            "objectives": {"distill_logits": 1},
             "train": Dataset.from_dict({"text": ["w1", "w2"], "label": [["up"], ["down", "up"]]}),
             "model": tiny.bert(("down", "up")),
         },
-        "distill on multi-label-classification: .* need one label a row",
+        "distill_logits on multi-label-classification: .* need one label a row",
     ),
 }
 

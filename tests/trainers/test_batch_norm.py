@@ -15,7 +15,7 @@ from hftransfer import AdaptationTrainer, DomainAdapter, adapt_batch_norm
 from hftransfer.models.batch_norm import batch_norms
 from hftransfer.models.policy import apply_policy
 from hftransfer.models.tap import FeatureTap, find_head
-from hftransfer.objectives.registry import build_objectives, parse_objectives
+from hftransfer.objectives.specification import build_objectives, parse_objectives
 
 
 def resnet():

@@ -53,7 +53,7 @@ def saved(folder, model, tokenizer) -> str:
 
 def run_on(folder, model, tokenizer, train=None, target=None, evaluation=None, **settings) -> AdaptationTrainer:
     target = tiny.domain(seed=1, labelled=False) if target is None else target
-    args = runs.config(folder, **{"objectives": {"distill": 1.0}} | settings)
+    args = runs.config(folder, **{"objectives": {"distill_logits": 1.0}} | settings)
     return AdaptationTrainer(model, args, train or tiny.domain(), target, evaluation, tokenizer)
 
 
@@ -119,7 +119,7 @@ def test_a_word_is_the_same_word_to_both(tmp_path, monkeypatch):
     assert heard[0].shape == own.shape
 
 
-ANCHORS = [{"distill": 1.0}, {"distill": {"of": "features"}}, {"rkd": 1.0}, {"lwf": 1.0}]
+ANCHORS = [{"distill_logits": 1.0}, {"distill_features": 1.0}, {"rkd": 1.0}, {"lwf": 1.0}]
 
 
 @pytest.mark.parametrize(
@@ -156,12 +156,12 @@ def test_streams_and_chunks(tmp_path):
     for i, settings in enumerate(({}, {"forward_rows": 3})):
         run = run_on(tmp_path / f"run{i}", speller(), spelling(), *data, teacher=name, **settings)
         run.train()
-        seen.append(runs.logged(run, "distill_loss"))
+        seen.append(runs.logged(run, "distill_logits_loss"))
     np.testing.assert_allclose(*seen, rtol=1e-5)
     stream = [part.to_iterable_dataset() for part in data]
     run = run_on(tmp_path / "stream", speller(), spelling(), *stream, teacher=name)
     run.train()
-    assert min(runs.logged(run, "distill_loss")) > 0
+    assert min(runs.logged(run, "distill_logits_loss")) > 0
 
 
 def test_a_student_of_other_tokens_comes_nearer_its_teacher(tmp_path):
@@ -176,7 +176,7 @@ def test_a_student_of_other_tokens_comes_nearer_its_teacher(tmp_path):
         per_device_train_batch_size=8,
     )
     run.train()
-    values = runs.logged(run, "distill_loss")
+    values = runs.logged(run, "distill_logits_loss")
     assert np.mean(values[-5:]) < 0.6 * np.mean(values[:5])
 
 
@@ -214,8 +214,8 @@ def words_of(count: int) -> Dataset:
 
 BAD = {
     "attention": (
-        lambda d: {"objectives": {"distill": {"of": "attention"}}},
-        "and distill compares them token by token",
+        lambda d: {"objectives": {"distill_attention": 1.0}},
+        "and distill_attention compares them token by token",
     ),
     "layers": (lambda d: {"objectives": {"delta": 0.1}}, "and delta compares them token by token"),
     "lessons of words": (

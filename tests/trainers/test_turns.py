@@ -79,7 +79,7 @@ def test_tagging_in_turn_is_tagging_together(tmp_path):
 
 @pytest.mark.parametrize("of", ["logits", "features", "attention"])
 def test_a_teacher_is_compared_with_at_the_same_places(of, tmp_path):
-    objective = {"kind": "distill", "of": of, "schedule": "constant"}
+    objective = {"kind": f"distill_{of}", "schedule": "constant"}
     objective |= {"features": "hidden:0"} if of == "features" else {}
     model = lambda seed=0: tiny.bert(seed=seed, initializer_range=0.2, **STILL)  # noqa: E731
     model(seed=1).save_pretrained(tmp_path / "teacher")

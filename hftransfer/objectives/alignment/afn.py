@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 
-from ..base import Objective, Range, check_peer, is_positive
+from ..base import Objective, Range, is_positive
 from ..moments import mean, row_weights
 from ..schedules import GENTLE
 
@@ -23,7 +23,6 @@ class AFN(Objective):
 
     Args:
         delta: Δ, the step.
-        peer: `"tllib"` adds the two means, which is twice our value.
 
     Shapes: (n, d), (m, d), (n,) -> ().
 
@@ -35,19 +34,17 @@ class AFN(Objective):
     default_schedule: ClassVar = GENTLE | {"peak": 0.01}  # at 0.1 a pretrained encoder lost its source
     search: ClassVar = {"weight": Range(0.1, 10.0, log=True), "delta": Range(0.1, 2.0)}
 
-    def __init__(self, delta: float = 1.0, peer: Literal["tllib"] | None = None):
+    def __init__(self, delta: float = 1.0):
         super().__init__()
         if not is_positive(delta):
             raise ValueError(f"delta={delta!r} must be a positive number.")
-        check_peer(peer)
-        self.delta, self.peer = delta, peer
+        self.delta = delta
 
     def forward(
         self, source_features: torch.Tensor, target_features: torch.Tensor, source_weights: torch.Tensor | None = None
     ) -> torch.Tensor:
         source_weights = row_weights(source_features, source_weights)
-        value = mean(self._step(source_features), source_weights) + mean(self._step(target_features))
-        return value if self.peer == "tllib" else value / 2
+        return (mean(self._step(source_features), source_weights) + mean(self._step(target_features))) / 2
 
     def _step(self, features: torch.Tensor) -> torch.Tensor:
         length = torch.linalg.vector_norm(features, dim=1)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 import torch
 
-from ..adversarial import SEARCH, Discriminator, domain_loss, normalized, reverse_gradient, weighted_mean
-from ..base import Objective, check_count, check_peer
+from ..adversarial import SEARCH, Discriminator, domain_loss, normalized, reverse_gradient
+from ..base import Objective, check_count
 from ..moments import row_weights
 from ..schedules import GENTLE
 
@@ -22,7 +21,8 @@ class CDAN(Objective):
     product becomes \(h = (R_f f) \odot (R_g g) / \sqrt{D}\) with fixed Gaussian matrices, kept in buffers.
 
     With `entropy=True` (CDAN-E) a row counts \(1 + e^{-H(g)}\), so that uncertain predictions weigh less. A source row
-    counts `source_weights` times that, and the products are normalised.
+    counts `source_weights` times that, and the products are normalised within each domain, so that both domains count
+    the same.
 
     Args:
         feature_dim, num_classes: widths.
@@ -30,8 +30,6 @@ class CDAN(Objective):
         randomized: `None` decides by size; a bool forces it.
         random_dim: D.
         hidden, depth: of the discriminator.
-        peer: `"tllib"` normalises the entropy weights over both domains together; ours over each domain, so that
-            both always count the same.
 
     Shapes: (n, d), (m, d), (n, K), (m, K), (n,) -> ().
 
@@ -53,12 +51,10 @@ class CDAN(Objective):
         random_dim: int = 1024,
         hidden: int = 256,
         depth: int = 2,
-        peer: Literal["tllib"] | None = None,
     ):
         super().__init__()
-        check_peer(peer)
         check_count("random_dim", random_dim)
-        self.entropy, self.peer = entropy, peer
+        self.entropy = entropy
         self.randomized = feature_dim * num_classes > MAX_PRODUCT if randomized is None else randomized
         if self.randomized:
             self.register_buffer("feature_map", torch.randn(feature_dim, random_dim))
@@ -84,9 +80,6 @@ class CDAN(Objective):
             return domain_loss(source, target, normalized(source_weights))
         certainty = 1 + torch.exp(torch.special.entr(g).sum(-1).neg())
         s, t = certainty.split([n, m])
-        if self.peer == "tllib":
-            mean = weighted_mean(certainty, torch.cat([source_weights, torch.ones_like(t)]))
-            return domain_loss(source, target, normalized(source_weights) * s / mean, t / mean)
         return domain_loss(source, target, normalized(source_weights * s), normalized(t))
 
     def _joint(self, f: torch.Tensor, g: torch.Tensor) -> torch.Tensor:

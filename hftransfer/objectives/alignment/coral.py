@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 
-from ..base import Objective, Range, check_peer, is_positive
+from ..base import Objective, Range, is_positive
 from ..moments import covariance_gap, mean, row_weights
 from ..schedules import GENTLE
 
@@ -24,8 +24,6 @@ class CORAL(Objective):
 
     Args:
         mean_weight: β.
-        peer: `"tllib"` for what that library computes: the mean squared difference of covariance entries plus that of
-            the means, 4 times our first term and β = 1. `mean_weight` is then not used.
 
     Shapes: (n, d), (m, d), (n,) -> ().
 
@@ -36,20 +34,18 @@ class CORAL(Objective):
     default_schedule = GENTLE
     search: ClassVar = {"weight": Range(1.0, 1000.0, log=True), "mean_weight": (0.0, 0.01, 0.1, 1.0)}
 
-    def __init__(self, mean_weight: float = 0.0, peer: Literal["tllib"] | None = None):
+    def __init__(self, mean_weight: float = 0.0):
         super().__init__()
         if mean_weight != 0 and not is_positive(mean_weight):
             raise ValueError(f"mean_weight={mean_weight!r} must be a number of at least 0.")
-        check_peer(peer)
-        self.covariance_weight = 1.0 if peer == "tllib" else 0.25
-        self.mean_weight = 1.0 if peer == "tllib" else float(mean_weight)
+        self.mean_weight = float(mean_weight)
 
     def forward(
         self, source_features: torch.Tensor, target_features: torch.Tensor, source_weights: torch.Tensor | None = None
     ) -> torch.Tensor:
         source_weights = row_weights(source_features, source_weights)
         x, y = source_features, target_features
-        value = self.covariance_weight / x.shape[1] ** 2 * covariance_gap(x, y, source_weights)
+        value = 0.25 / x.shape[1] ** 2 * covariance_gap(x, y, source_weights)
         if self.mean_weight:
             value = value + self.mean_weight * (mean(x, source_weights) - mean(y)).square().mean()
         return value

@@ -6,7 +6,7 @@ from typing import Literal
 
 import torch
 
-from ..base import Objective, Range, check_count, check_peer
+from ..base import Objective, Range, check_count
 from ..kernels import (
     SEARCH,
     Bandwidth,
@@ -19,8 +19,6 @@ from ..kernels import (
 )
 from ..moments import row_weights
 from ..schedules import GENTLE
-
-TLLIB_WIDTH = 2 * 0.92**2
 
 
 class JAN(Objective):
@@ -40,8 +38,6 @@ class JAN(Objective):
         kernels: of k_f.
         prediction_bandwidth: b_g, the same choices; 1.68 is that of the authors' code (squared distances of
             predictions lie between 0 and 2).
-        peer: `"tllib"` for that library's constants: k_f as in its MMD (bandwidth from all pairs with i = j,
-            exp(-d²/(2αb)) with α = ⅛ … 2, kernels summed), b_g = 2 · 0.92², unbiased, 2/(n-1) added.
 
     Shapes: (n, d), (m, d), (n, K), (m, K) and (n,) -> (). n and m may differ.
 
@@ -58,15 +54,13 @@ class JAN(Objective):
         bandwidth: Bandwidth = "mean",
         kernels: int = 5,
         prediction_bandwidth: Bandwidth = 1.68,
-        peer: Literal["tllib"] | None = None,
     ):
         super().__init__()
         check_estimator(estimator)
         check_bandwidth(bandwidth)
         check_bandwidth(prediction_bandwidth, "prediction_bandwidth")
         check_count("kernels", kernels)
-        check_peer(peer)
-        self.estimator, self.bandwidth, self.kernels, self.peer = estimator, bandwidth, kernels, peer
+        self.estimator, self.bandwidth, self.kernels = estimator, bandwidth, kernels
         self.prediction_bandwidth = prediction_bandwidth
 
     def forward(
@@ -78,12 +72,10 @@ class JAN(Objective):
         source_weights: torch.Tensor | None = None,
     ) -> torch.Tensor:
         source_weights = row_weights(source_features, source_weights)
-        tllib = self.peer == "tllib"
         f = clouds(source_features, target_features, source_weights)
         g = clouds(source_logits.softmax(-1), target_logits.softmax(-1), source_weights)
-        of_features = grams(f, kernel_widths(f, self.bandwidth, self.kernels, tllib))
-        of_predictions = grams(g, kernel_widths(g, TLLIB_WIDTH if tllib else self.prediction_bandwidth, 1))
+        of_features = grams(f, kernel_widths(f, self.bandwidth, self.kernels))
+        of_predictions = grams(g, kernel_widths(g, self.prediction_bandwidth, 1))
         ss, tt, st = (a * b for a, b in zip(of_features, of_predictions, strict=True))
         s, t = source_weights.unsqueeze(1), target_features.new_ones(len(target_features), 1)
-        value = discrepancy(ss, tt, st, s, t, self.estimator == "biased" and not tllib)[0]
-        return self.kernels * value + 2 / max(1, len(source_features) - 1) if tllib else value
+        return discrepancy(ss, tt, st, s, t, self.estimator == "biased")[0]

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 
 from ..adversarial import SEARCH, Discriminator, reverse_gradient, weighted_mean
-from ..base import Objective, Range, check_count, check_peer, is_positive
+from ..base import Objective, Range, check_count, is_positive
 from ..moments import row_weights
 from ..schedules import GENTLER
-
-SHIFT = 1e-6  # TLlib's, inside its logarithm
 
 
 class MDD(Objective):
@@ -32,7 +28,6 @@ class MDD(Objective):
         feature_dim, num_classes: widths; at least two classes.
         margin: γ.
         hidden, depth: of the second head.
-        peer: `"tllib"` for that library's -log(min(1, 1 - σ + 1e-6)).
 
     Shapes: (n, d), (m, d), (n, K), (m, K), (n,) -> ().
 
@@ -50,14 +45,12 @@ class MDD(Objective):
         margin: float = 4.0,
         hidden: int = 256,
         depth: int = 1,
-        peer: Literal["tllib"] | None = None,
     ):
         super().__init__()
         check_count("num_classes", num_classes, least=2)
         if not is_positive(margin):
             raise ValueError(f"margin={margin!r} must be a positive number.")
-        check_peer(peer)
-        self.margin, self.peer = margin, peer
+        self.margin = margin
         self.head = Discriminator(feature_dim, hidden, depth, num_classes)
 
     def forward(
@@ -76,9 +69,6 @@ class MDD(Objective):
         )
         agree = F.cross_entropy(source, source_logits.argmax(-1), reduction="none")
         predicted = target_logits.argmax(-1, keepdim=True)
-        if self.peer == "tllib":
-            disagree = -(1 - target.softmax(-1).gather(1, predicted) + SHIFT).clamp(max=1).log()
-        else:
-            others = target.scatter(1, predicted, -torch.inf).logsumexp(1, keepdim=True)
-            disagree = F.softplus(target.gather(1, predicted) - others)
+        others = target.scatter(1, predicted, -torch.inf).logsumexp(1, keepdim=True)
+        disagree = F.softplus(target.gather(1, predicted) - others)
         return self.margin * weighted_mean(agree, source_weights) + disagree.mean()

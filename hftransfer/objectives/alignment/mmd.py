@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import torch
 
-from ..base import Objective, check_count, check_peer
+from ..base import Objective, check_count
 from ..kernels import (
     LEAST_MASS,
     SEARCH,
@@ -53,8 +53,6 @@ class MMD(Objective):
         kernels: how many, with multipliers in powers of 2 centred on 1.
         queue: rows of each domain kept from earlier batches and added without gradient (0 for none). A source row
             keeps the weight it came with.
-        peer: `"tllib"` for that library's constants: bandwidth from all pairs with i = j, k = exp(-d²/(2αb)) with
-            α = ⅛ … 2, kernels summed, 2/(n-1) added.
 
     Shapes: (n, d), (m, d) and (n,) -> (). n and m may differ.
 
@@ -73,15 +71,13 @@ class MMD(Objective):
         bandwidth: Bandwidth = "mean",
         kernels: int = 5,
         queue: int = 0,
-        peer: Literal["tllib"] | None = None,
     ):
         super().__init__()
         check_estimator(estimator, ("unbiased", "biased", "linear"))
         check_bandwidth(bandwidth)
-        check_peer(peer)
         check_count("kernels", kernels)
         check_count("queue", queue, least=0)
-        self.estimator, self.bandwidth, self.kernels, self.peer = estimator, bandwidth, kernels, peer
+        self.estimator, self.bandwidth, self.kernels = estimator, bandwidth, kernels
         self.source_queue = FeatureQueue(queue, feature_dim + 1) if queue else None  # the last column is the weight
         self.target_queue = FeatureQueue(queue, feature_dim) if queue else None
 
@@ -100,12 +96,10 @@ class MMD(Objective):
             y = torch.cat([y, self.target_queue.rows()[0]])
             self.target_queue.push(target_features)
         c = clouds(x, y, weights)
-        tllib = self.peer == "tllib"
-        widths = kernel_widths(c, self.bandwidth, self.kernels, tllib)
-        if self.estimator == "linear" and not tllib:
+        widths = kernel_widths(c, self.bandwidth, self.kernels)
+        if self.estimator == "linear":
             return _linear(c, widths)
-        value = _GaussianMMD.apply(c.x, c.y, c, widths, self.estimator == "biased" and not tllib)
-        return self.kernels * value + 2 / max(1, len(x) - 1) if tllib else value
+        return _GaussianMMD.apply(c.x, c.y, c, widths, self.estimator == "biased")
 
 
 def _linear(c: Clouds, widths: torch.Tensor) -> torch.Tensor:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 
-from ..base import LayerPair, Objective, Range, TeacherFacts, check_count, check_peer, is_positive
+from ..base import LayerPair, Objective, Range, TeacherFacts, check_count, is_positive
 from .old_head import only_one
 from .rows import setting
 
@@ -40,7 +40,6 @@ class Delta(Objective):
         layers: how many layers of the stack, evenly spaced, the last among them; 0 takes all.
         attention: weigh channels.
         temperature: T.
-        peer: `"tllib"` for sums over rows (and, without attention, positions) as in that library.
 
     Shapes: a list of `LayerPair` -> ().
 
@@ -62,7 +61,6 @@ class Delta(Objective):
         layers: int = 4,
         attention: bool = False,
         temperature: float = 1.0,
-        peer: Literal["tllib"] | None = None,
     ):
         super().__init__()
         check_count("layers", layers, least=0)
@@ -70,9 +68,8 @@ class Delta(Objective):
             raise ValueError(f"attention={attention!r} must be true or false.")
         if not is_positive(temperature):
             raise ValueError(f"temperature={temperature!r} must be a positive number.")
-        check_peer(peer)
         only_one(teachers, "delta")
-        self.temperature, self.peer = temperature, peer
+        self.temperature = temperature
         widths = teachers[0].layer_widths if teachers and attention else ()
         self.widths = [widths[i] for i in self.depths({"layers": layers}, len(widths))] if widths else []
         self.register_buffer("importance", torch.ones(sum(self.widths)))
@@ -101,11 +98,8 @@ class Delta(Objective):
 
     def _of(self, pair: LayerPair, importance: torch.Tensor | None) -> torch.Tensor:
         squared = (pair.current - pair.teacher).square()
-        if self.peer and importance is None:
-            return (squared.sum(2) * (pair.share > 0)).sum()
         per_position = squared.sum(2) if importance is None else squared @ importance
-        per_row = (per_position * pair.share).sum(1)
-        return per_row.sum() if self.peer else per_row.mean()
+        return (per_position * pair.share).sum(1).mean()
 
 
 def channel_importance(x: torch.Tensor, labels: torch.Tensor, temperature: float) -> torch.Tensor:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
 
-from ..base import Objective, Range, TeacherFacts, check_peer, is_positive
+from ..base import Objective, Range, TeacherFacts, is_positive
 from .old_head import old_head, only_one
 from .rows import Rows, of_rows, softened_divergence
 
@@ -29,7 +29,6 @@ class LwF(Objective):
         feature_dim, num_classes, teachers: of the run.
         temperature: T.
         rows: `"all"`, `"source"` or `"target"`.
-        peer: `"tllib"` for that library's loss, without T².
 
     Shapes: (r, d), (r, K), [(r, K')] -> ().
 
@@ -47,14 +46,12 @@ class LwF(Objective):
         teachers: Sequence[TeacherFacts] = (),
         temperature: float = 2.0,
         rows: Rows = "all",
-        peer: Literal["tllib"] | None = None,
     ):
         super().__init__()
         if not is_positive(temperature):
             raise ValueError(f"temperature={temperature!r} must be a positive number.")
-        check_peer(peer)
         only_one(teachers, "lwf")
-        self.temperature, self.scale = temperature, 1.0 if peer else temperature**2
+        self.temperature = temperature
         self.head: nn.Linear | None = None
         if any(not teacher.same_labels for teacher in teachers):
             self.head = old_head(feature_dim, num_classes, teachers, "lwf")
@@ -67,4 +64,4 @@ class LwF(Objective):
         self, features: torch.Tensor, logits: torch.Tensor, teacher_logits: list[torch.Tensor]
     ) -> torch.Tensor:
         now = logits if self.head is None else self.head(features)
-        return self.scale * softened_divergence(teacher_logits[0], now, self.temperature)
+        return self.temperature**2 * softened_divergence(teacher_logits[0], now, self.temperature)

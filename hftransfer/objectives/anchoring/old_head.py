@@ -23,7 +23,7 @@ def old_head(feature_dim: int, num_classes: int, teachers: Sequence[TeacherFacts
     if teacher.feature_dim != feature_dim:
         raise ValueError(
             f"{who} puts the teacher's head on the model's own features, but those of {teacher.name} are "
-            f"{teacher.feature_dim} wide and the model's {feature_dim}. Use 'distill' between different models."
+            f"{teacher.feature_dim} wide and the model's {feature_dim}. Use 'distill_logits' between different models."
         )
     assert teacher.head is not None
     weight, bias = teacher.head
@@ -40,5 +40,5 @@ def only_one(teachers: Sequence[TeacherFacts], who: str) -> None:
     if len(teachers) > 1:
         names = ", ".join(teacher.name for teacher in teachers)
         raise ValueError(
-            f"{who} keeps what one teacher knows; there are {len(teachers)}: {names}. 'distill' takes several."
+            f"{who} keeps what one teacher knows; there are {len(teachers)}: {names}. 'distill_logits' takes several."
         )
