@@ -68,6 +68,14 @@ class RunningParts:
             return math.inf
         return float(self.accelerator.gather(self.broke.unsqueeze(0)).amin())
 
+    @property
+    def model_broke(self) -> bool:
+        """Whether features or predictions were not finite, on any process, when the first part broke."""
+        if self.broke is None or self.extent is None:
+            return False
+        broke = (~self.broke.isinf()).any() & ~self.extent.isfinite().all()
+        return bool(self.accelerator.gather(broke.unsqueeze(0)).any())
+
     def check(self, means: dict[str, float], step: int, advice: Callable[[], str] = str) -> None:
         """Names the part that broke first: one step later, all of them are broken.
 

@@ -173,24 +173,32 @@ class RunGuard(Host):
 
         alike(refuse, self.args.world_size)
 
-    def _last_good(self, first_broken_forward: float = math.inf) -> str:
-        """What to say of a run that broke: where it can go on from."""
+    def _last_good(self, first_broken_forward: float = math.inf, model_broke: bool = False) -> str:
+        """What to say of a run that broke: where it can go on from.
+
+        Args:
+            first_broken_forward: since the last log; infinite if all were finite.
+            model_broke: it was the model's own features or predictions that were not finite then.
+        """
         folder = Path(str(self.args.output_dir))
         if self._replaces:
             return f"It has no checkpoint yet; the run that {folder} held before is as it was."
         last = last_good_checkpoint(folder)
         if last is None:
             return "There is no checkpoint to go back to."
-        text = f"The last good checkpoint is {last}; resume_from_checkpoint={last!r} goes on with it."
-        steps = self.args.gradient_accumulation_steps
-        followed = first_broken_forward >= self._forwards_before + steps
-        if self._unproven is not None and self._unproven.name == Path(last).name and not followed:
-            before = last_good_checkpoint(folder, besides=last)
-            text += " No finite loss has followed it" + (f"; the one before is {before}." if before else ".")
-        return text
+        followed = first_broken_forward >= self._forwards_before + self.args.gradient_accumulation_steps
+        if followed or self._unproven is None or self._unproven.name != Path(last).name:
+            return _go_on(last)
+        before = last_good_checkpoint(folder, besides=last)
+        if model_broke and before is not None:
+            return f"{_go_on(before)} No finite loss has followed {last}: it predicts what is not finite."
+        if model_broke:
+            return f"There is no good checkpoint to go back to: {last} predicts what is not finite."
+        return f"{_go_on(last)} No finite loss has followed it" + (f"; the one before is {before}." if before else ".")
 
     def _advice(self) -> str:
-        return self._last_good(self._parts.first_broken)  # type: ignore[attr-defined]
+        parts = self._parts  # type: ignore[attr-defined]
+        return self._last_good(parts.first_broken, parts.model_broke)
 
     # ---- checkpoints that are proven
 
@@ -226,7 +234,7 @@ class RunGuard(Host):
             if not finite:
                 raise FloatingPointError(
                     f"The weights after step {self.state.global_step} give predictions that are not finite. Lower the "
-                    f"learning rate. {self._last_good(0)}"
+                    f"learning rate. {self._last_good(0, True)}"
                 )
 
         alike(refuse, self.args.world_size)
@@ -243,3 +251,7 @@ class RunGuard(Host):
                 return bool(self.model(**given).logits.isfinite().all())
         finally:
             self.model.train(training)
+
+
+def _go_on(checkpoint: str) -> str:
+    return f"The last good checkpoint is {checkpoint}; resume_from_checkpoint={checkpoint!r} goes on with it."

@@ -102,10 +102,15 @@ def test_the_last_step_of_a_run_that_saves_nothing(tmp_path):
             run.train()
 
 
-def test_a_learning_rate_that_no_model_survives(tmp_path):
-    run = runs.trainer(tmp_path, learning_rate=1e30, save_total_limit=1, **(SAVING | {"save_steps": 1}))
-    with pytest.raises(FloatingPointError, match=r"Lower the learning rate|lower the learning rate"):
+@pytest.mark.parametrize("rate", [1e9, 1e20, 1e38])
+def test_a_learning_rate_that_no_model_survives(tmp_path, rate):
+    """After the first move, weights are finite at 1e9 and predict nothing that is; the one before is the good one."""
+    steps = SAVING | {"save_steps": 1, "logging_steps": 1}
+    run = runs.trainer(tmp_path, learning_rate=rate, save_total_limit=1, warmup_steps=2, **steps)
+    with pytest.raises(FloatingPointError, match="Lower the learning rate") as found:
         run.train()
+    assert f"The last good checkpoint is {tmp_path / 'checkpoint-1'};" in str(found.value)
+    assert f"No finite loss has followed {tmp_path / 'checkpoint-2'}: it predicts" in str(found.value)
     sound(tmp_path)
 
 
@@ -211,7 +216,9 @@ def test_a_checkpoint_that_no_finite_loss_followed_is_named_with_the_one_before(
 def test_predictions_are_looked_at_before_the_last_but_one_goes(tmp_path, monkeypatch):
     run = runs.trainer(tmp_path, save_total_limit=1, **SAVING)
     monkeypatch.setattr(run, "_predicts_finite", lambda inputs: False)
-    with pytest.raises(FloatingPointError, match="give predictions that are not finite.*the one before is"):
+    with pytest.raises(
+        FloatingPointError, match="give predictions that are not finite.*good checkpoint is .*checkpoint-6;"
+    ):
         run.train()
     assert names(tmp_path)[-2:] == ["checkpoint-6", "checkpoint-8"]
 
