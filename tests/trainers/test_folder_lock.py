@@ -62,7 +62,8 @@ def test_a_second_run_is_refused_with_who_holds_it(tmp_path, other):
 
 def test_the_lock_of_a_run_that_was_killed_is_taken_over(tmp_path, other):
     (tmp_path / "run" / "_writing" / "checkpoint-3").mkdir()
-    other.kill()  # it is a zombie until it is waited for
+    other.kill()
+    os.waitid(os.P_PID, other.pid, os.WEXITED | os.WNOWAIT)  # it is dead, and a zombie until it is reaped
     with locked(tmp_path / "run"):
         assert [path.name for path in (tmp_path / "run" / "_writing").iterdir()] == ["run.json"]
     assert not (tmp_path / "run" / "_writing").exists()
