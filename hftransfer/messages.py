@@ -40,7 +40,10 @@ _told: set[str] = set()
 
 def nearest(word: object, known: Iterable[object]) -> str:
     """`" Did you mean 'x'?"` for the nearest known word, or an empty string: the tail of many messages."""
-    match = get_close_matches(str(word), [str(k) for k in known], n=1, cutoff=0.5)
+    words = [str(k) for k in known]
+    match = [w for w in words if w.casefold() == str(word).casefold()] or get_close_matches(
+        str(word), words, n=1, cutoff=0.5
+    )
     return f" Did you mean {match[0]!r}?" if match else ""
 
 

@@ -3,6 +3,7 @@ the remedy that it offers."""
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 
 import runs
@@ -288,3 +289,21 @@ SELECTION = {
         '"eval_source_loss"',
     ),
 }  # fmt: skip
+
+
+def tables() -> dict[str, dict[str, tuple]]:
+    """All tables of bad input by file and name: those above and those of `bad_*.py` beside this file.
+
+    Each is run by a parametrised test, and each entry ends in the culprit that its message names and the remedy that
+    it offers.
+    """
+    found = {}
+    for path in sorted(Path(__file__).parent.glob("bad_*.py")):
+        for name, table in vars(import_module(path.stem)).items():
+            if (
+                name.isupper()
+                and isinstance(table, dict)
+                and all(isinstance(entry, tuple) for entry in table.values())
+            ):
+                found[f"{path.name} {name}"] = table
+    return found

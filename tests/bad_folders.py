@@ -42,12 +42,12 @@ FOLDERS: dict[str, tuple[dict[str, str], dict[str, Any], type[Exception], str, s
     "a file that is written": ({"_writing": "x"}, OVERWRITE, FileExistsError, "_writing was not made", "Move it"),
     "a mark of no meaning": ({"_hftransfer.json": "mine"}, {}, FileExistsError, "holds _hftransfer.json", MOVE),
 }
-RECIPE_ONLY: dict[str, tuple[dict[str, str], dict[str, Any], str]] = {
-    "results": ({"results.json": '{"mine": 1}'}, {}, "holds results.json"),
-    "results that are no JSON": ({"results.json": "mine"}, OVERWRITE, "holds results.json"),
-    "a list of results": ({"results.json": "[1, 2]"}, OVERWRITE, "holds results.json"),
-    "a comparison": ({"_source_only/results.json": '{"notes": "x"}'}, {}, "holds _source_only/results.json"),
-    "a README": ({"README.md": "# mine"}, OVERWRITE, "holds README.md"),
+RECIPE_ONLY: dict[str, tuple[dict[str, str], dict[str, Any], str, str]] = {
+    "results": ({"results.json": '{"mine": 1}'}, {}, "holds results.json", MOVE),
+    "results that are no JSON": ({"results.json": "mine"}, OVERWRITE, "holds results.json", MOVE),
+    "a list of results": ({"results.json": "[1, 2]"}, OVERWRITE, "holds results.json", MOVE),
+    "a comparison": ({"_source_only/results.json": '{"notes": "x"}'}, {}, "holds _source_only/results.json", MOVE),
+    "a README": ({"README.md": "# mine"}, OVERWRITE, "holds README.md", MOVE),
 }
 HARMLESS: dict[str, dict[str, str]] = {
     "notes": {"notes.txt": "mine"},

@@ -8,6 +8,12 @@ from __future__ import annotations
 import pictures
 
 PNG = pictures.png(pictures.pictures(1)[0]["image"])
+CARD = """---
+configs:
+- {config_name: en, data_files: en.csv}
+- {config_name: de, data_files: de.csv}
+---
+"""
 FILES = {
     "nothing at all": ((" ", {}), ValueError, "source is empty", "give `sample`, a Hub id"),
     "a file that is not there": (
@@ -47,6 +53,39 @@ FILES = {
     "a pickle": (("a.pkl", {"a.pkl": b"x"}), ValueError, "'a.pkl'", "Save its rows as parquet or jsonl"),
     "one image": (("a.png", {"a.png": PNG}), ValueError, "'a.png'", "Give the folder that the images are in"),
     "a file without an ending": (("./data", {"data": b"x"}), ValueError, "'./data'", "files must end in .csv"),
+    "a URL": (
+        ("https://example.org/news.csv", {}), ValueError, "'https://example.org/news.csv' is a URL",
+        "Download the file",
+    ),
+    "a bucket": (("s3://bucket/news.csv", {}), ValueError, "'s3://bucket/news.csv' is a URL", "give its path"),
+    "a file's URL": (
+        ("file:///data/news.csv", {}), ValueError, "'file:///data/news.csv' is a URL", "plain path, without file://",
+    ),
+    "a page of the Hub": (
+        ("https://huggingface.co/datasets/own/news/viewer", {}), ValueError, "is a URL", "Give its id: 'own/news'.",
+    ),
+    "a file of the Hub": (
+        ("hf://datasets/imdb/train.csv", {}), ValueError, "'hf://datasets/imdb/train.csv'", "Give its id: 'imdb'.",
+    ),
+    "accents in another form": (
+        ("./Caf\u00e9.csv", {"Cafe\u0301.csv": 3}), FileNotFoundError, r"looks the same", r"'Cafe\u0301.csv'. Copy",
+    ),
+    "quotes around a name": (
+        ("'./a.csv'", {"a.csv": 3}), FileNotFoundError, "Quotes and spaces around it", "give './a.csv'",
+    ),
+    "a name of Windows": (
+        (r"data\a.csv", {"data/a.csv": 3}), FileNotFoundError, "separated by / here", "give 'data/a.csv'",
+    ),
+    "a variable": (
+        ("$DATA/a.csv", {"a.csv": 3}), FileNotFoundError, "'$DATA/a.csv'", "write the path out",
+    ),
+    "two files in one name": (
+        ("./a.csv,./b.csv", {"a.csv": 3, "b.csv": 4}), FileNotFoundError, "'./a.csv,./b.csv'", "an option of its own",
+    ),
+    "braces of a shell": (
+        ("./{a,b}.csv", {"a.csv": 3, "b.csv": 4}), FileNotFoundError, "'./{a,b}.csv'", "give the folder",
+    ),
+    "an unknown ending": (("./a.dat", {"a.dat": b"x"}), ValueError, "'./a.dat'", "ending that says what it holds"),
     "a pattern without files": (
         ("n_{split}.csv", {"m_train.csv": 3}), FileNotFoundError, "no file 'n_train.csv'", "'n_train.csv'",
     ),
@@ -67,6 +106,35 @@ FOLDERS = {
         ("a.csv", {"a.csv": b"text,label,Split\nw1,up,train\nw2,down,Test\nw3,up,Test\n"}),
         ValueError, "'a.csv': the column 'Split' says 'Test' in 2 rows", "a file of its own",
     ),
+    "rows that a column calls another split, or none": (
+        ("a.csv", {"a.csv": b"text,label,data_split\nw1,up,train\nw2,down,dev\nw3,up,\n"}),
+        ValueError, "'a.csv': the column 'data_split' says 'dev' in 1 rows", "drop the column",
+    ),
+    "rows for validation by a truth value": (
+        ("a.csv", {"a.csv": b"text,label,is_valid\nw1,up,False\nw2,down,True\nw3,up,True\n"}),
+        ValueError, "'a.csv': the column 'is_valid' says 'True' in 2 rows", "a file of its own",
+    ),
+    "rows not to train on by a number": (
+        ("a.jsonl", {"a.jsonl": b'{"text": "w1", "label": "up", "isTrain": 1}\n{"text": "w2", "isTrain": 0}\n'}),
+        ValueError, "'a.jsonl': the column 'isTrain' says 0 in 1 rows", "a file of its own",
+    ),
+    "a test split that metadata names": (
+        ("./f", {"f/0.png": PNG, "f/1.png": PNG,
+                 "f/metadata.csv": b"file_name,label,split\n0.png,up,train\n1.png,down,test\n"}),
+        ValueError, "the column 'split' says 'test' in 1 rows", "a file of its own",
+    ),
+    "a card with two configurations": (
+        ("./f", {"f/en.csv": 3, "f/de.csv": 4, "f/README.md": CARD.encode()}),
+        ValueError, "README.md names 2 configurations ('en', 'de')", "Give the folder or the file of one",
+    ),
+    "a card that names a file which is not there": (
+        ("./f", {"f/a.csv": 3, "f/README.md": b"---\nconfigs:\n- data_files: {test: b.csv}\n---\n"}),
+        ValueError, "README.md names 'b.csv' for 'test', and there is no such table", "Mend its `data_files`",
+    ),
+    "pictures that are not read": (
+        ("./f", {"f/cat/0.heic": b"x", "f/dog/1.heic": b"x"}), ValueError, "it holds cat/0.heic, dog/1.heic",
+        "to PNG or JPEG",
+    ),
     "a setting's file beside the rows": (
         ("./f", {"f/a.csv": 3, "f/config.json": b'[{"width": 1}]'}),
         ValueError, "source './f': 'a.csv' has the columns 'text', 'label' and 'config.json'", "move the other away",
@@ -78,7 +146,7 @@ FOLDERS = {
     ),
     "a folder of Arrow files": (
         ("./f", {"f/train/data-00000-of-00001.arrow": b"AR", "f/train/state.json": b"{}"}),
-        ValueError, "train/data-00000-of-00001.arrow", "come from `save_to_disk`",
+        ValueError, "Directory f/train is neither", "come from `save_to_disk`",
     ),
     "a test split alone": (
         ("./f", {"f/Test.csv": 3}), ValueError, "has no train split; it has test (Test.csv)", "Rename the file",

@@ -31,6 +31,12 @@ SEPARATED = {
         "line 2: more fields than the header (3, not 2, by separator ',', as 2 of 2 rows): 'so', ' it went up', 'up'",
         QUOTED,
     ),
+    "row names without a name in the header, as R writes them": (
+        "a.tsv",
+        '"text"\t"label"\n"1"\t"it went up"\t"up"\n"2"\t"it fell"\t"down"\n',
+        "line 2: more fields than the header (3, not 2, by separator '\\t', as 2 of 2 rows)",
+        "row.names=FALSE",
+    ),
     "a semicolon without quotes": ("a.csv", "text;label\na;b;up\n", "line 2: more fields than the header", '("so; ""'),
     "a trailing comma": ("a.csv", "text,label\na,up,\nb,down,\n", "line 2: more fields", "too many: remove it"),
     "a trailing comma in one row": ("a.csv", f"text,label\n{PLAIN}b,down,\n", "line 5: more", "too many: remove it"),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import pytest
 import runs
 import tiny
-from bad_cases import DATA, IDS, MODELS, NAMES, NEWS, SELECTION, TEXTS, rows, tokenizer_without_pad, trainer
+from bad_cases import DATA, IDS, MODELS, NAMES, NEWS, SELECTION, TEXTS, rows, tables, tokenizer_without_pad, trainer
 from datasets import ClassLabel
 
 from hftransfer import AdaptationConfig
@@ -23,6 +24,23 @@ def test_the_trainer_says_what_is_wrong(tmp_path, given, error, culprit, remedy)
     assert culprit in str(found.value)
     assert remedy in str(found.value)
     assert not folder.exists()
+
+
+def test_every_table_says_culprit_and_remedy():
+    """More than four hundred bad inputs in all, each in a table that a test file imports."""
+    found = tables()
+    entries = {id(entry): (table, name, entry) for table, part in found.items() for name, entry in part.items()}
+    assert len(entries) >= 400
+    for table, name, (given, *_, culprit, remedy) in entries.values():
+        assert given is not None, (table, name)
+        for words in (culprit, remedy):
+            assert isinstance(words, str), (table, name)
+            assert len(words.strip()) > 2, (table, name, words)
+    tests = "".join(path.read_text(encoding="utf-8") for path in Path(__file__).parent.rglob("test_*.py"))
+    for file in {table.split()[0] for table in found}:
+        assert f"from {file.removesuffix('.py')} import" in tests or f"import {file.removesuffix('.py')}" in tests, (
+            file
+        )
 
 
 def test_a_checkpoint_that_was_cut_off_is_named(tmp_path, model_folder):

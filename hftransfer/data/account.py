@@ -94,6 +94,14 @@ def with_held_out(account: DomainAccount, splits: Mapping[str, Any]) -> DomainAc
     return replace(account, splits={"train": parts["train"], **held, **tests})
 
 
+def note_unlabelled(splits: Mapping[str, Any], label_column: str) -> list[str]:
+    """In words, which splits have no labels where train has them."""
+    lacking = [split for split, part in splits.items() if part.column_names and label_column not in part.column_names]
+    if "train" not in splits or "train" in lacking:
+        return []
+    return [f"{split}: no column {label_column!r}, so that no labels are scored there" for split in lacking]
+
+
 def _rows(part: SplitAccount) -> str:
     rows = f"{part.rows:,} row{'s' * (part.rows != 1)}"
     if part.held_out:

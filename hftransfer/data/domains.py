@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from os import PathLike
 from typing import Any
 
 from datasets import Dataset, DatasetDict, Image, IterableDataset, IterableDatasetDict
@@ -34,12 +35,21 @@ def as_domain(dataset: Any, where: str, label: str | None = None, needed: Collec
     if not isinstance(dataset, (Dataset, IterableDataset)):
         raise TypeError(
             f"{where} must be a `datasets.Dataset` or `IterableDataset`, a DataFrame, a list of dicts or a dict of "
-            f"lists, not {type(dataset).__name__}."
+            f"lists, not {_kind(dataset)}"
         )
     dataset = undecoded(dataset.with_format(None))
     if (len(dataset) if isinstance(dataset, Dataset) else next(iter(dataset), None)) in (0, None):
         raise ValueError(f"{where} is empty: it has no rows.")
     return dataset
+
+
+def _kind(given: Any) -> str:
+    """What was passed instead, with what to do where that is plain."""
+    if isinstance(given, (list, tuple)):
+        odd = next((i for i, row in enumerate(given) if not isinstance(row, Mapping)), 0)
+        return f"a {type(given).__name__} whose row {odd} is of type {type(given[odd]).__name__}."
+    reads = ' Read a file first, such as with pandas or `datasets.load_dataset("csv", data_files=…)`.'
+    return f"{type(given).__name__}.{reads if isinstance(given, (str, PathLike)) else ''}"
 
 
 def undecoded(dataset: Any) -> Any:

@@ -72,10 +72,24 @@ def as_dataset(given: Any, where: str, label: str | None = None, needed: Collect
     try:
         return Dataset.from_dict(made)
     except (pa.ArrowException, TypeError, OverflowError) as error:
+        _refuse_value(made, where)
         raise ValueError(
             f"{where} is no table that can be read ({str(error).splitlines()[0]}). Make each column text, numbers, "
             "lists or images, or leave it out."
         ) from error
+
+
+def _refuse_value(columns: Mapping[str, Any], where: str) -> None:
+    """Raises `ValueError` naming the first value that Arrow cannot hold."""
+    for name, values in columns.items():
+        for row, value in enumerate(values):
+            try:
+                Dataset.from_dict({name: [value]})
+            except (pa.ArrowException, TypeError, ValueError, OverflowError):
+                raise ValueError(
+                    f"{where} row {row}: {name!r} is {shown(value)}, which no table can hold. Make the column text, "
+                    "numbers, lists or images (text keeps numbers beyond 64 bits), or leave it out."
+                ) from None
 
 
 def _columns(given: Any, where: str) -> dict[str, Sequence[Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,8 +60,10 @@ def list_images(images: Sequence[Path], name: str) -> ImageFolder:
         same = {top: top + "/" for top, said in means.items() if said == split}
         refuse_two_names(same, split, name)
         for top in same:
-            out.images[split] = [(path, path.parts[1] if len(path.parts) > 2 else None) for path in tops[top]]
-    rest = [(path, top or None) for top in (*others, "") for path in tops.get(top, ())]
+            out.images[split] = [
+                (path, _class_of(path.parts[1]) if len(path.parts) > 2 else None) for path in tops[top]
+            ]
+    rest = [(path, _class_of(top) if top else None) for top in (*others, "") for path in tops.get(top, ())]
     if "train" in out.images:
         out.aside += [f"{_counted(tops[top])} in {top}/ (no split in the name)" for top in others]
         out.aside += [f"{_counted(tops[''])} outside of the folders"] if "" in tops else []
@@ -246,6 +249,12 @@ def _normal(path: Path) -> Path:
         elif part != ".":
             parts.append(part)
     return Path(*parts)
+
+
+def _class_of(folder: str) -> str:
+    """The class that a folder's name says: accents are one sign, whatever system wrote them; outer white space is no
+    part of it."""
+    return unicodedata.normalize("NFC", folder).strip() or folder
 
 
 def _counted(paths: Sequence[Path]) -> str:

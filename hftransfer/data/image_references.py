@@ -127,6 +127,8 @@ def _what_instead(text: str, column: str | None) -> str:
             "what follows the comma), or write it to files and give their paths."
         )
     hint = _other_case(text)
+    if "\\" in text and os.path.isfile(text.replace("\\", "/")):
+        hint = " It is there by the name with / in place of \\: write it so."
     holds = f" ({column!r} holds paths)" if column else ""
     return f"there is no file {shown_path(text)}{holds}.{hint} {FROM_WHERE}"
 

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
 
 from ..messages import shown
 from .label_tasks import Labels
-from .label_values import NUMBER, in_order, key_of, name_of, number_of
+from .label_values import INVISIBLE, NUMBER, LabelColumn, in_order, key_of, name_of, number_of
 from .labels import LabelSpace, listed
 
 logger = logging.getLogger(__name__)
+GONE = frozenset("na n/a #n/a nan <na> null nil none - -- ? missing unlabeled unlabelled".split())  # in lower case
+RARE = 0.1  # a share of rows
+ALIKE = str.maketrans(
+    "аеорсухіјѕһԁԛԝАВЕКМНОРСТУХІЈЅοαινυρΑΒΕΖΗΙΚΜΝΟΡΤΥΧ", "aeopcyxijshdqwABEKMHOPCTYXIJSoaivupABEZHIKMNOPTYX"
+)
 MANY = 20  # so many classes are never too many for their rows
 
 
@@ -62,9 +69,14 @@ def remark(read: Sequence[Labels], space: LabelSpace, label_column: str) -> None
     names: set[str] = set()
     for labels in read:
         column = labels.column
-        if column is None or labels.declared:
+        if column is None:
+            continue
+        if labels.declared:
+            own = range(len(labels.declared))
+            names |= {labels.declared[v] for v in column.values if isinstance(v, int) and v in own}
             continue
         names |= {str(name_of(value)) for value in column.values}
+        _remark_gone(labels, column, label_column)
         kinds = [number_of(value) is not None for value in column.values]
         if any(kinds) and not all(kinds):
             counts = [sum(c for c, k in zip(column.counts, kinds, strict=True) if k is kind) for kind in (False, True)]
@@ -84,11 +96,10 @@ def remark(read: Sequence[Labels], space: LabelSpace, label_column: str) -> None
                 labels.at(column.row_of(below[0])),
                 label_column,
             )
+    names = set({key_of(name): name for name in in_order(names)}.values())
+    _remark_alike(names, label_column)
     if not space.merge_case:
-        alike: dict[str, list[str]] = {}
-        for name in in_order(names):
-            alike.setdefault(name.casefold(), []).append(name)
-        several = [" and ".join(map(repr, group)) for group in alike.values() if len(group) > 1]
+        several = [" and ".join(map(repr, group)) for group in _groups(in_order(names), lambda n: key_of(n, True))]
         if several:
             logger.warning(
                 "Labels in %r differ by case alone, and are classes of their own: %s. Set `merge_label_case` to make "
@@ -96,3 +107,47 @@ def remark(read: Sequence[Labels], space: LabelSpace, label_column: str) -> None
                 label_column,
                 "; ".join(several[:5]),
             )
+
+
+def _remark_gone(labels: Labels, column: LabelColumn, label_column: str) -> None:
+    """Warns of rare texts that often say that there is no label: they are classes here."""
+    total = sum(column.counts)
+    for value, count in zip(column.values, column.counts, strict=True):
+        name = str(name_of(value))
+        if isinstance(value, str) and name.casefold() in GONE and len(column.values) > 2 and count <= RARE * total:
+            logger.warning(
+                "%s: %r is %s there, which is taken as a class of %d row%s. Empty the field and drop such rows if it "
+                "means that there is no label.",
+                labels.at(column.row_of(value)),
+                label_column,
+                shown(value),
+                count,
+                "s" * (count > 1),
+            )
+
+
+def _remark_alike(names: Iterable[str], label_column: str) -> None:
+    """Warns of names that look the same, or differ by white space alone, and are not."""
+    groups = _groups(in_order(names), _looks)
+    groups = [group for group in groups if len({key_of(name, True) for name in group}) > 1]
+    if groups:
+        logger.warning(
+            "Labels in %r look alike, and are classes of their own: %s. Write them the same way if they are one.",
+            label_column,
+            "; ".join(" and ".join(map(ascii, group)) for group in groups[:5]),
+        )
+
+
+def _groups(names: Iterable[str], key: Callable[[str], str]) -> list[list[str]]:
+    """Names that have a key in common."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        found.setdefault(key(name), []).append(name)
+    return [group for group in found.values() if len(group) > 1]
+
+
+def _looks(name: str) -> str:
+    """What is seen of a name: Latin letters for those that look like them, one space for white space of any kind."""
+    seen = unicodedata.normalize("NFKC", name).translate(ALIKE)
+    seen = "".join(sign for sign in seen if sign not in INVISIBLE)
+    return re.sub(r"(?<=\w)[\s_-]+(?=\w)", " ", seen).strip().casefold()

@@ -193,6 +193,8 @@ def _agree(
             )
         raise ValueError(_differ(base_where, base, where, names))
     positions = base if base_declared else ()
+    if merge and base_where != "the model":  # declared names are merged as those that occur are
+        base = tuple({key_of(name, merge): name for name in reversed(base)}.values())[::-1]
     for labels in () if base_declared else tested:
         if labels.declared and _count_off(base, labels.declared):
             positions = labels.declared

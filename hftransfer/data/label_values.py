@@ -7,6 +7,7 @@ import ast
 import json
 import logging
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ DECIMAL_COMMA = re.compile(r"[+-]?[0-9]+(\.[0-9]{3})*,[0-9]+")
 NOT_FINITE = ("nan", "inf", "infinity")
 SEPARATORS = ",;|"
 BRACKETS = {"[": "]", "(": ")", "{": "}"}
+INVISIBLE = "\u200b\u200c\u200d\u2060\ufeff\u00ad"  # zero-width signs, which copied text brings along
 TWO_TEXTS = re.compile(r"""['"]\s+['"]""")  # ['up' 'new'], as NumPy prints: Python reads it as one text
 
 
@@ -62,24 +64,35 @@ class LabelColumn:
 
 
 def name_of(value: Any) -> str | None:
-    """The name of a raw value, as it is written: text without outer white space, "True", "10" for 10 and 10.0. `None`
-    for what is missing: `None`, NaN and empty text."""
+    """The name of a raw value, as it is written: text without outer white space and invisible signs, "True", "10" for
+    10 and 10.0. `None` for what is missing: `None`, NaN and empty text."""
     if value is None or value != value:
         return None
     if isinstance(value, str):
-        return value.strip() or None
+        return trimmed(value) or None
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return str(value)
 
 
 def key_of(name: str, merge_case: bool = False) -> str:
-    """What equal names have in common: "1", "+1" and "1.0" are the number 1; "001" is a name of its own."""
+    """What equal names have in common: "1", "+1" and "1.0" are the number 1; "001" is a name of its own; an accent is
+    the same whether it is a sign of its own or not (Unicode's NFD and NFC)."""
     whole = WHOLE.fullmatch(name)
     if whole:
         return ("-" if whole[1] == "-" and whole[2] != "0" else "") + whole[2]
-    name = name.strip()
+    name = trimmed(name)
+    if not name.isascii():
+        name = unicodedata.normalize("NFC", name)
     return name.casefold() if merge_case else name
+
+
+def trimmed(text: str) -> str:
+    """A text without outer white space and invisible signs."""
+    text = text.strip()
+    if text.isascii():
+        return text
+    return text.strip(INVISIBLE + " \t\u00a0").strip()
 
 
 def number_of(value: Any) -> float | None:

@@ -20,17 +20,28 @@ SHOWN = 5  # names in a row before the rest is counted
 
 @dataclass(frozen=True)
 class FolderFiles:
-    """What a folder holds, at any depth, hidden files aside; paths are relative to it and sorted."""
+    """What a folder holds, at any depth, hidden files aside; paths are relative to it and sorted.
+
+    Attributes:
+        tables, images: what can be read.
+        foreign: data in a form that is not read.
+        others: all else.
+        unread: folders that hold nothing, and links to folders that are read already.
+    """
 
     tables: tuple[Path, ...]
     images: tuple[Path, ...]
     foreign: tuple[Path, ...]
-    others: int
+    others: tuple[Path, ...]
+    unread: tuple[str, ...] = ()
 
     def aside(self) -> list[str]:
         """In words, what is no table and no image."""
         out = [listed(map(str, self.foreign))] if self.foreign else []
-        return out + ([f"{self.others} other file{'s' * (self.others > 1)}"] if self.others else [])
+        if self.others:
+            plural = "s" * (len(self.others) > 1)
+            out.append(f"{len(self.others)} other file{plural} ({listed(map(str, self.others))})")
+        return [*out, *self.unread]
 
 
 @dataclass(frozen=True)
@@ -49,17 +60,21 @@ def list_files(folder: Path, name: str) -> FolderFiles:
         ValueError: a folder that may not be read.
     """
     found: dict[str, list[Path]] = {"table": [], "image": [], "foreign": [], "other": []}
-    seen: set[str] = set()
+    seen: dict[str, str] = {}
+    unread: list[str] = []
 
     def refuse(error: OSError) -> None:
         raise ValueError(f"{name}: the folder {error.filename!r} cannot be read ({error.strerror}).") from error
 
     for here, folders, files in os.walk(folder, followlinks=True, onerror=refuse):
-        real = os.path.realpath(here)
+        real, short = os.path.realpath(here), os.path.relpath(here, folder)
         if real in seen:
             folders.clear()
+            unread.append(f"{short}/ (the same folder as {seen[real]}/, read once)")
             continue
-        seen.add(real)
+        seen[real] = short
+        if not folders and not files and short != os.curdir:
+            unread.append(f"{short}/ (empty)")
         folders[:] = sorted(f for f in folders if not f.startswith((".", "__")))
         for file in sorted(f for f in files if not f.startswith(".")):
             path = Path(here, file)
@@ -70,7 +85,7 @@ def list_files(folder: Path, name: str) -> FolderFiles:
                 )
             found[kind].append(path.relative_to(folder))
     table, image, foreign = (tuple(sorted(found[kind])) for kind in ("table", "image", "foreign"))
-    return FolderFiles(table, image, foreign, len(found["other"]))
+    return FolderFiles(table, image, foreign, tuple(sorted(found["other"])), tuple(unread))
 
 
 def list_tables(tables: Sequence[Path], name: str) -> Listing:

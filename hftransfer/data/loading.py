@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ..messages import nearest
 from ..network import hub_reachable
 from ..ranges import read_number
-from .account import DomainAccount, account_of, with_held_out
+from .account import DomainAccount, account_of, note_unlabelled, with_held_out
+from .declared_files import list_declared
 from .digits import load_digits_corpus
 from .hold_out import hold_out
 from .image_folders import FILE_NAME, label_images, list_images, read_images, read_metadata, split_metadata
 from .image_paths import with_whole_paths
 from .joining import joined
 from .listing import FolderFiles, Listing, list_files, list_pattern, list_tables, listed, require_train
-from .places import DIGITS, SAMPLE, DomainPlace, find_place, hint
-from .splits import SPLITS, choose_splits, refuse_other_splits
+from .places import DIGITS, REMEDIES, SAMPLE, DomainPlace, find_place, hint
+from .repeats import note_repeats, note_shared
+from .split_columns import refuse_other_splits
+from .splits import SPLITS, choose_splits
 from .tables import FORMATS, USUAL, read_table
 
 __all__ = ["DIGITS", "SAMPLE", "SPLITS", "Shift", "hold_out", "load_domain", "load_shift"]
@@ -100,6 +103,9 @@ def load_shift(
             except ValueError as error:
                 raise ValueError(f"source {place.spec!r}: {error}") from error
             accounts[name] = with_held_out(domain.account, splits[name])
+    if target:
+        notes = (*accounts["target"].notes, *note_shared(splits, reading.used))
+        accounts["target"] = replace(accounts["target"], notes=notes)
     tests = {name: parts.get("test", parts.get("validation")) for name, parts in splits.items()}
     for name, spec in (test or {}).items():
         role = "target" if name == "target" else "source"
@@ -196,7 +202,10 @@ def _domain(
     aside: Sequence[str] = (),
 ) -> Domain:
     splits = {split: splits[split] for split in SPLITS if split in splits}
-    return Domain(splits, account_of(spec, splits, files, tuple(notes), tuple(aside)))
+    remarks = [*notes, *note_repeats(splits, reading.used)]
+    if role == "source":
+        remarks += note_unlabelled(splits, reading.label_column)
+    return Domain(splits, account_of(spec, splits, files, tuple(remarks), tuple(aside)))
 
 
 def _names(listing: Listing, folder: Path | None = None) -> dict[str, tuple[str, ...]]:
@@ -231,8 +240,12 @@ def _read_folder(place: DomainPlace, role: str, reading: Reading, is_test: bool)
         return _read_saved(place, role, reading, is_test)
     files = list_files(folder, name)
     if not files.tables and not files.images:
+        saved = sorted(mark.parent for mark in folder.glob("*/state.json"))
+        if saved:
+            return _read_saved_splits(place, saved, role, reading, is_test)
         found = f"it holds {'; '.join(files.aside())}" if files.aside() else "it holds no files"
-        raise ValueError(_unreadable(name, found))
+        remedy = REMEDIES.get(files.foreign[0].suffix.lower(), "") if files.foreign else ""
+        raise ValueError(f"{_unreadable(name, found)}{' ' * bool(remedy)}{remedy}")
     metadata, tables = split_metadata(files) if files.images else ([], list(files.tables))
     rows = {
         path: read_table(folder / path, role, reading.encoding, reading.label_column, reading.used)
@@ -272,7 +285,7 @@ def _read_folder_of_tables(
     place: DomainPlace, role: str, reading: Reading, is_test: bool, files: FolderFiles
 ) -> Domain:
     name = f"{role} {place.spec!r}"
-    listing = list_tables(files.tables, name)
+    listing = list_declared(place.path, files.tables, name) or list_tables(files.tables, name)
     if not is_test:
         require_train(
             {split: listed(map(str, paths)) for split, paths in listing.files.items()},
@@ -295,19 +308,39 @@ def _read_folder_of_tables(
 
 def _read_saved(place: DomainPlace, role: str, reading: Reading, is_test: bool) -> Domain:
     """A folder that `save_to_disk` wrote."""
-    from datasets import DatasetDict, load_from_disk
+    from datasets import DatasetDict
 
     name = f"{role} {place.spec!r}"
-    try:
-        found = load_from_disk(str(place.path))
-    except Exception as error:
-        raise ValueError(_unreadable(name, _first_line(error))) from error
+    found = _load_saved(place.path, name)
     if not isinstance(found, DatasetDict):
         stored = str(found.split) if found.split else ""
         notes = [f"it was saved as the split {stored!r}"] if stored and stored != "train" else []
         splits = {"train": with_whole_paths(found, reading.image_column, place.path)}
         return _domain(place.spec, splits, {}, role, reading, notes)
     return _read_stored(found, place, name, role, reading, is_test)
+
+
+def _read_saved_splits(
+    place: DomainPlace, folders: Sequence[Path], role: str, reading: Reading, is_test: bool
+) -> Domain:
+    """A folder of folders that `save_to_disk` wrote, each named by its split."""
+    name = f"{role} {place.spec!r}"
+    found = {folder.name: _load_saved(folder, name) for folder in folders}
+    if not is_test and "train" not in choose_splits(found)[0]:
+        raise ValueError(
+            f"{name} holds folders that `save_to_disk` wrote ({listed(found)}), and none is named train. Give one of "
+            "them, or name the one to train on train."
+        )
+    return _read_stored(found, place, name, role, reading, is_test)
+
+
+def _load_saved(folder: Path, name: str) -> Any:
+    from datasets import load_from_disk
+
+    try:
+        return load_from_disk(str(folder))
+    except Exception as error:
+        raise ValueError(_unreadable(name, _first_line(error))) from error
 
 
 def _read_stored(found: Any, place: DomainPlace, name: str, role: str, reading: Reading, is_test: bool) -> Domain:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -18,10 +19,15 @@ SAMPLE = "sample"
 DIGITS = {f"{SAMPLE}:digits{'_' * bool(i)}{domain * bool(i)}": domain for i, domain in enumerate(DOMAINS)}
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?(:[^/\\]+)?")
 SPLIT = "{split}"
+URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+DATASET_PAGE = re.compile(
+    r"(?:hf://datasets/|https?://(?:huggingface\.co|hf\.co)/datasets/)([\w.-]+(?:/(?!blob|resolve|tree|viewer)[\w.-]+)?)"
+)
 LONGEST = 300  # characters of a name that a message shows
 IMAGES = frozenset(
     ".png .jpg .jpeg .jpe .jfif .bmp .dib .gif .webp .tif .tiff .ppm .pgm .pbm .pnm .jp2 .tga .ico .avif".split()
 )
+MEDIA = ".heic .heif .svg .psd .raw .dng .cr2 .nef .arw .dcm .nii .mp4 .mov .avi .mkv .webm".split()  # not read
 REMEDIES = {  # for files that hold data in another form
     **dict.fromkeys((".xlsx", ".xls", ".xlsm", ".ods"), "Save the sheet as csv."),
     ".txt": "Plain text has no columns: save it as csv with a header, or as jsonl.",
@@ -33,6 +39,7 @@ REMEDIES = {  # for files that hold data in another form
     **dict.fromkeys((".pkl", ".pickle", ".pt", ".npy", ".npz", ".h5", ".hdf5"), "Save its rows as parquet or jsonl."),
     **dict.fromkeys((".db", ".sqlite", ".sqlite3"), "Write the table as csv or parquet."),
     ".ndjson": "It is jsonl: rename it.",
+    **dict.fromkeys(MEDIA, "Save each as a .png or .jpg."),
     **dict.fromkeys(
         (".svg", ".heic", ".heif", ".psd", ".raw", ".cr2", ".nef", ".dng", ".eps"),
         "Convert such images to PNG or JPEG.",
@@ -78,6 +85,8 @@ def find_place(spec: str, role: str) -> DomainPlace:
         raise ValueError(
             f"{role} {spec!r}: there is no such sample; there is {SAMPLE}, {', '.join(DIGITS)}.{nearest(spec, DIGITS)}"
         )
+    if URL.match(spec):
+        raise ValueError(f"{name} is a URL, and domains are read from this machine or by a Hub id. {_instead(spec)}")
     if SPLIT in spec:
         return DomainPlace("pattern", spec, Path(spec) if not spec.startswith("~") else Path(spec).expanduser())
     if os.path.lexists(spec):
@@ -107,8 +116,8 @@ def local_path(spec: str) -> Path | None:
 def check_readable(path: Path, name: str) -> None:
     """Raises `ValueError` for a file of a kind that is not read, with what to do with it."""
     if table_format(path) is None and path.is_file():
-        remedy = REMEDIES.get(path.suffix.lower(), "")
-        raise ValueError(f"{name}: files must end in {', '.join(FORMATS)}.{' ' * bool(remedy)}{remedy}")
+        remedy = REMEDIES.get(path.suffix.lower(), "Give it the ending that says what it holds.")
+        raise ValueError(f"{name}: files must end in {', '.join(FORMATS)}. {remedy}")
 
 
 def hint(spec: str) -> str:
@@ -122,12 +131,40 @@ def hint(spec: str) -> str:
     except OSError:
         return ""
     near = nearest(path.name, there)
+    same = [name for name in there if unicodedata.normalize("NFC", name) == unicodedata.normalize("NFC", path.name)]
+    if same and same[0] != path.name:
+        return (
+            f" There is one whose name looks the same, and has its accents written in another way: {same[0]!a}. "
+            "Copy its name from a listing, or rename it."
+        )
+    bare, slashed = spec.strip(" '\""), spec.replace("\\", "/")
+    if bare != spec and os.path.exists(bare):
+        return f" Quotes and spaces around it are taken as part of the name: give {bare!r}."
+    if slashed != spec and os.path.exists(slashed):
+        return f" Folders are separated by / here: give {slashed!r}."
+    if "$" in spec or re.search("%[A-Za-z]+%", spec):
+        return " Variables such as $HOME are not replaced here: write the path out."
+    if "," in spec and all(os.path.exists(part.strip()) for part in spec.split(",")):
+        return (
+            " Give each file by an option of its own (--source one.csv --source two.csv), or the folder they are in."
+        )
     if "=" in spec and os.path.exists(spec.partition("=")[2]):
         return " A name before '=' is made of letters, digits and underscores, and starts with no digit."
-    if any(sign in spec for sign in "*?") and not near:
-        return " Signs such as * stand for themselves: give the folder, or a name with {split}."
+    if any(sign in spec for sign in "*?") or re.search(r"\{[^}]*,[^}]*\}", spec):
+        return f" Signs such as * stand for themselves: give the folder, or a name with {{split}}.{near}"
     missing = f" There is no {path.name!r} in {str(here)!r}." if path.name != Path(spec).name else ""
     return missing + near
+
+
+def _instead(url: str) -> str:
+    """What to give in place of a URL."""
+    if url.lower().startswith("file:"):
+        return "Give the plain path, without file://."
+    page = DATASET_PAGE.match(url)
+    if page:
+        parts = page[1].split("/")
+        return f"Give its id: {'/'.join(parts[:1] if table_format(Path(parts[-1])) else parts)!r}."
+    return "Download the file, and give its path."
 
 
 def _may_be_hub_id(spec: str) -> bool:

@@ -123,14 +123,44 @@ def _header(characters: Characters, separator: str, quoted: bool, skip: int) -> 
 
 
 def _parsed(characters: Characters, place: Place, separator: str, suffix: str, skip: int) -> Rows:
-    """Rows by this separator, each of as many fields as the header."""
+    """Rows by this separator, each of as many fields as the header; spaces before quotes are cut where all agree."""
+    refusal, found = None, None
+    try:
+        found = _fields(characters, place, separator, suffix, skip)
+    except ValueError as error:
+        refusal = error
+    if found is None or _quoted_late(found):
+        try:
+            return _fields(characters, place, separator, suffix, skip, True)
+        except ValueError:
+            pass
+    if found is None:
+        assert refusal is not None
+        raise refusal
+    return found
+
+
+def _quoted_late(found: Rows) -> bool:
+    """Whether all fields of a column are quoted after a space, so that the quotes are no part of them."""
+    return found.quoted and any(
+        all(row[i].startswith(' "') and row[i].endswith('"') for row in found.rows)
+        for i in range(1, len(found.header) if found.rows else 0)
+    )
+
+
+def _fields(
+    characters: Characters, place: Place, separator: str, suffix: str, skip: int, spaced: bool = False
+) -> Rows:
+    """Rows by this separator, as many fields in each as in the header; `spaced` cuts spaces after separators."""
     notes = []
     quoted = suffix == ".csv" or separator != OWN[suffix]
     raw = _header(characters, separator, quoted, skip)
     if not quoted and raw and all(len(name) > 1 and name[0] == name[-1] == '"' for name in raw):
         quoted = True
         notes.append("read with quoting, as its header is quoted")
-    spaced = len(raw) > 1 and not separator.isspace() and all(name.startswith(" ") for name in raw[1:])
+    spaced = (spaced and quoted) or (
+        len(raw) > 1 and not separator.isspace() and all(name.startswith(" ") for name in raw[1:])
+    )
     if spaced:
         notes.append("spaces after separators cut")
     found = Rows([], separator, quoted, notes=notes)
@@ -154,18 +184,26 @@ def _parsed(characters: Characters, place: Place, separator: str, suffix: str, s
     found.header = [name.strip() for name in header]
     if found.header != header:
         notes.append("white space around column names cut")
-    if len(header) > 1 and any(len(row) == 1 and not row[0].strip() for row in found.rows):
-        kept = [i for i, row in enumerate(found.rows) if len(row) > 1 or row[0].strip()]
-        blank += len(found.rows) - len(kept)
-        found.rows = [found.rows[i] for i in kept]
-        found.starts = [found.starts[i] for i in kept]
-        found.ends = [found.ends[i] for i in kept]
+    blank += _leave_blank(found) if len(header) > 1 else 0
     _check_widths(characters, found, place)
     if not any(found.header):
         raise ValueError(f"{place.line(first)}: the header names no column. Name them, such as: text,label")
     if blank:
         notes.append(f"{blank} blank line{'s' * (blank > 1)} left aside")
     return found
+
+
+def _leave_blank(found: Rows) -> int:
+    """Leaves rows aside that hold nothing; the number of those that are lines of white space, the others are noted."""
+    bare = {i for i, row in enumerate(found.rows) if not any(row) or (len(row) == 1 and row[0].isspace())}
+    if not bare:
+        return 0
+    separators = sum(len(found.rows[i]) > 1 for i in bare)
+    kept = [i for i in range(len(found.rows)) if i not in bare]
+    found.rows, found.starts, found.ends = ([part[i] for i in kept] for part in (found.rows, found.starts, found.ends))
+    if separators:
+        found.notes.append(f"{separators} row{'s' * (separators > 1)} of empty fields left aside")
+    return len(bare) - separators
 
 
 def _check_widths(characters: Characters, found: Rows, place: Place) -> None:
@@ -182,6 +220,12 @@ def _check_widths(characters: Characters, found: Rows, place: Place) -> None:
     )
     if more and not any(row[width:]):
         message += "It ends in a separator too many: remove it. "
+    elif (
+        len(row) == width + 1
+        and len(odd) == len(found.rows)
+        and len({r[0] for r in found.rows if r[0].isdigit()}) == len(odd) > 1
+    ):
+        message += "If the first fields are row names, as R's write.table has them, write it with row.names=FALSE. "
     elif r"\"" in "".join(_raw(characters, start, found.ends[odd[0]])):
         message += r"A backslash does not escape a quote (\"). "
     if found.quoted:
@@ -288,10 +332,10 @@ def _raw(characters: Characters, start: int, end: int) -> list[str]:
 def _quoting(separator: str) -> str:
     """The remedy for fields that come apart."""
     shown = "<tab>" if separator == "\t" else separator
+    tabs = "" if separator == "\t" else ", or separated by tabs as .tsv, which is read without quoting"
     return (
         "Texts that hold a separator, a quote or a line end go in double quotes, with quotes inside written twice "
-        f'("so{shown} ""this"" way"{shown}up). Where that is hard, save the rows as jsonl, or separated by tabs as '
-        ".tsv, which is read without quoting."
+        f'("so{shown} ""this"" way"{shown}up). Where that is hard, save the rows as jsonl{tabs}.'
     )
 
 

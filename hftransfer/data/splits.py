@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterable
-from typing import Any
 
 SPLITS = ("train", "validation", "test")
 NAMES = {
@@ -13,7 +11,6 @@ NAMES = {
     **dict.fromkeys(("validation", "valid", "val", "dev", "development", "eval", "evaluation"), "validation"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
-COLUMNS = ("split", "subset", "partition")  # that may say of a row which split it is
 ENDS = ("split", "data", "set")  # as in "testset"
 FILLERS = {*ENDS, "images", "image", "imgs", "img", "pictures", "photos", "files", "rows"}  # as in "test_images"
 
@@ -45,26 +42,6 @@ def split_words(name: str) -> dict[str, str]:
         pieces = [run] if split_of(run) else re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[^A-Z]+", run)
         found |= {piece: split for piece in pieces if (split := split_of(piece))}
     return found
-
-
-def refuse_other_splits(train: Any, name: str) -> None:
-    """Raises `ValueError` where a column of the rows to train on says that some of them are another split.
-
-    Args:
-        train: a `datasets.Dataset`.
-        name: of the domain, for messages.
-    """
-    for column in train.column_names:
-        if column.casefold() not in COLUMNS or "string" not in getattr(train.features[column], "dtype", ""):
-            continue
-        counts = Counter(train[column][:])
-        means = {value: split_of(value or "") for value in counts}
-        others = [value for value, split in means.items() if split != "train"]
-        if others and all(means.values()):
-            raise ValueError(
-                f"{name}: the column {column!r} says {others[0]!r} in {counts[others[0]]:,} rows, and all rows would "
-                "be trained on. Write each split to a file of its own, or drop the column if it means something else."
-            )
 
 
 def choose_splits(names: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:

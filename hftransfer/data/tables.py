@@ -113,7 +113,7 @@ def _remedy(path: Path) -> str:
         return " Save the sheet as .csv."
     if path.suffix.lower() in (*OPENERS, ".zip", ".zst", ".7z", ".rar", ".tar", ".tgz", ".lz4"):
         return f" Text files may be packed ({', '.join(OPENERS)}); unpack others."
-    return ""
+    return " Give it the ending that says what it holds."
 
 
 def _assembled(
@@ -152,7 +152,11 @@ def _read_parquet(place: Place, wanted: Collection[str]) -> TableRead:
     except PermissionError as error:
         raise ValueError(f"{place}: you may not read this file. Change its permissions (chmod u+r).") from error
     except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"{place} cannot be read as parquet: {str(error).splitlines()[0]}") from error
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise ValueError(
+            f"{place} cannot be read as parquet: {reason}. Is it whole, and does it hold what its ending says? Fetch "
+            "or write it again (pandas: df.to_parquet(path))."
+        ) from error
     twice = sorted({column for column in table.column_names if table.column_names.count(column) > 1})
     if twice:
         raise ValueError(f"{place}: two columns are called {twice[0]!r}. Rename or drop one of them.")

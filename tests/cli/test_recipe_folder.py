@@ -35,8 +35,8 @@ def start(world, folder, **options) -> int:
     return recipe.run(recipe.words(**world.data, output_dir=str(folder), **options))
 
 
-@pytest.mark.parametrize(("files", "settings", "said"), RECIPE_ONLY.values(), ids=RECIPE_ONLY.keys())
-def test_what_the_recipe_would_replace_is_refused_first(tmp_path, capsys, files, settings, said):
+@pytest.mark.parametrize(("files", "settings", "culprit", "remedy"), RECIPE_ONLY.values(), ids=RECIPE_ONLY.keys())
+def test_what_the_recipe_would_replace_is_refused_first(tmp_path, capsys, files, settings, culprit, remedy):
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
@@ -45,7 +45,8 @@ def test_what_the_recipe_would_replace_is_refused_first(tmp_path, capsys, files,
     nothing = SimpleNamespace(data={"source": "no-such-file.csv", "model": "no/model"})
     assert start(nothing, tmp_path, **options) == 1
     message = capsys.readouterr().err
-    assert said in message
+    assert culprit in message
+    assert remedy in message
     assert "which hftransfer did not write" in message
     assert contents(tmp_path) == before
 

@@ -102,7 +102,10 @@ BAD = {
     "a frame without rows": (FRAME.iloc[:0], "source is empty", "no rows"),
     "no rows": ([], "source is empty", "no rows"),
     "columns without rows": ({"text": [], "label": []}, "source is empty", "no rows"),
-    "objects": ({"text": [object(), object()]}, "source is no table that can be read", "leave it out"),
+    "objects": ({"text": [object(), object()]}, "source row 0: 'text' is <object", "leave it out"),
+    "a number beyond 64 bits": (
+        {"text": ["w1", "w2"], "label": [1, 2**70]}, "source row 1: 'label' is 1180591620717411303424", "text keeps",
+    ),
 }  # fmt: skip
 
 
@@ -115,7 +118,14 @@ def test_a_table_that_is_none_is_named(given, culprit, remedy):
 
 
 def test_what_is_no_table_is_refused():
-    for given in ("sample", TEXTS, FRAME["text"], {"text": "abc"}, {"news": NEWS}):
-        with pytest.raises(TypeError, match="source (must be|is a dict)"):
+    for given, said in (
+        ("news.csv", "not str. Read a file first"),
+        (TEXTS, "not a list whose row 0 is of type str"),
+        ([{"text": "w1"}, ("w2", "up")], "not a list whose row 1 is of type tuple"),
+        (FRAME["text"], "not Series"),
+        ({"text": "abc"}, "is a dict"),
+        ({"news": NEWS}, "is a dict"),
+    ):
+        with pytest.raises(TypeError, match=f"source .*{said}"):
             as_domain(given, "source")
     assert isinstance(as_domain(NEWS, "source"), Dataset)

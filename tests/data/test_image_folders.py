@@ -141,3 +141,21 @@ def test_only_relative_paths_are_taken_from_a_folder(value, relative):
     moved = with_whole_paths(data, "image", Path("/home"))
     assert moved["image"][:] == [f"/home/{value}" if relative else value, None]
     assert moved.column_names == ["image", "label"]
+
+
+def test_names_of_class_folders_are_one_whoever_wrote_them(tmp_path):
+    files = ["train/Caf\u00e9/0.png", "train/Tee/0.png", "test/Cafe\u0301/0.png", "test/Tee /0.png"]
+    found = load_domain(build(tmp_path / "pets", files), "source")
+    assert [classes(found[split]) for split in ("train", "test")] == [["Caf\u00e9", "Tee"]] * 2
+
+
+def test_the_account_names_pictures_that_are_not_read_empty_folders_and_links(tmp_path):
+    folder = tmp_path / "pets"
+    build(folder, ["cat/0.png", "dog/0.png"])
+    (folder / "cat" / "1.HEIC").write_bytes(b"x")
+    (folder / "dog" / "2.svg").write_bytes(b"x")
+    (folder / "bird").mkdir()
+    (folder / "tiger").symlink_to(folder / "cat")
+    account = load_shift({"source": str(folder)}, None, 0, 1).account["source"]
+    assert account.aside == ("cat/1.HEIC, dog/2.svg", "bird/ (empty)", "tiger/ (the same folder as cat/, read once)")
+    assert account.splits["train"].rows == 2

@@ -224,3 +224,68 @@ def test_small_functions():
     assert recurring_separator(["a b", "c"]) is None
     assert [key_of(k) for k in ("-0", "1.", "01", "1.50", " x ")] == ["0", "1", "01", "1.50", "x"]
     assert [name_of(v) for v in (None, float("nan"), "  ", 3.0, True, " a ")] == [None, None, None, "3", "True", "a"]
+
+
+# ---- names that look alike
+
+
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        (["Caf\u00e9", "Cafe\u0301", "Tee"], ("Caf\u00e9", "Tee")),
+        (["up", "\u200bup", "up\ufeff", "\u00a0up", "down"], ("down", "up")),
+        (
+            ["\U0001f468\u200d\U0001f4bb", "\U0001f468", "\U0001f4bb"],
+            ("\U0001f468", "\U0001f468\u200d\U0001f4bb", "\U0001f4bb"),
+        ),
+    ],
+)
+def test_accents_and_invisible_signs_make_no_class(labels, names):
+    assert space(labels).names == names
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (["up", "u\u0440", "down"], r"look alike, and are classes of their own: 'up' and 'u\u0440'"),
+        (["very good", "very  good", "bad"], "'very  good' and 'very good'"),
+        (["no change", "no_change", "bad"], "'no change' and 'no_change'"),
+        (["B-PER", "B_PER", "O"], "'B-PER' and 'B_PER'"),
+        (["1", "-1", "2", "1.5x"], ""),
+        (["up", "Up", "down"], ""),
+        (["10", "1 0", "001", "01"], ""),
+        (["\u043e\u0434\u043d\u043e", "\u0434\u0432\u0430"], ""),
+    ],
+)
+def test_names_that_look_alike_are_pointed_out(labels, said, caplog):
+    space(labels)
+    found = [record.getMessage() for record in caplog.records if "look alike" in record.getMessage()]
+    assert len(found) == bool(said)
+    assert said in "".join(found)
+
+
+@pytest.mark.parametrize(
+    ("labels", "row"),
+    [
+        (["up", "down"] * 9 + ["N/A"], 18),
+        (["up", "down"] * 9 + ["NaN", "NaN"], 18),
+        (["NA", *["up", "down"] * 9], 0),
+        (["None", "some"] * 9, None),
+        (["None", "some", "all"] * 9, None),
+    ],
+)
+def test_rare_texts_that_may_mean_nothing_are_classes_and_pointed_out(labels, row, caplog):
+    assert set(labels) == set(space(labels).names)
+    found = [r.getMessage() for r in caplog.records if "means that there is no label" in r.getMessage()]
+    assert [text.split(":")[0] for text in found] == ([] if row is None else [f"source row {row}"])
+
+
+def test_declared_names_that_differ_by_case_are_pointed_out_and_merged_when_it_is_said(caplog):
+    declared = Features(label=ClassLabel(names=["Cat", "cat", "dog"]))
+    given = Dataset.from_dict({"label": [0, 1, 2, 1]}, features=declared)
+    assert resolve_label_space({"source": given}, "label").names == ("Cat", "cat", "dog")
+    assert "'Cat' and 'cat'. Set `merge_label_case`" in caplog.text
+    merged = resolve_label_space({"source": given}, "label", merge_case=True)
+    assert merged.names == ("Cat", "dog")
+    encoder = LabelEncoder(merged, ("Cat", "cat", "dog"), "source")
+    assert [encoder(value, 0) for value in given["label"]] == [0, 0, 1, 0]

@@ -272,7 +272,8 @@ def test_everything_that_was_read_and_left_aside_is_said(tmp_path):
         "validation: 2 rows held out of train",
         "test: 5 rows of Test.csv",
         "columns: text, label (unused: id)",
-        "left aside: extra.csv (no split in the name); more.xlsx, 'no\\ntes.txt'; 2 other files; 1 image",
+        "left aside: extra.csv (no split in the name); more.xlsx, 'no\\ntes.txt'; 2 other files (LICENSE, README.md); "
+        "1 image",
     ]
     assert shift.account["target"].lines({"text"}) == ["train: 6 rows of medical.csv", "columns: text (unused: label)"]
 

@@ -158,11 +158,34 @@ def test_a_field_may_be_long(read):
 def test_csv_text_stays_text_and_an_empty_field_alone_is_missing(read):
     words = ["None", "NA", "null", "nan", "NaN", "N/A", "001", "1.50", "True", "-", " ", "#N/A"]
     for name, separator in (("a.csv", ","), ("a.tsv", "\t")):
-        rows = [f"{word}{separator}{word}" for word in words] + [separator]
+        rows = [f"{word}{separator}{word}" for word in words] + [f"{separator}w", f"w{separator}"]
         found = read(name, "\n".join([f"text{separator}label", *rows]))
-        assert found.dataset["label"] == [*words, None]
-        assert found.dataset["text"] == [*words, None]
+        assert found.dataset["label"] == [*words, "w", None]
+        assert found.dataset["text"] == [*words, None, "w"]
         assert found.dataset.features == Features({n: Value("string") for n in ("text", "label", ORIGIN)})
+
+
+def test_rows_of_empty_fields_are_left_aside_like_blank_lines(read):
+    found = read("a.csv", "text,label,note\nw1,up,\n,,\n  \n\nw2,down,x\n,,\n")
+    assert found.dataset["text"] == ["w1", "w2"]
+    assert found.dataset[ORIGIN][1] == "1 (a.csv line 6)"
+    assert found.notes == ("2 rows of empty fields left aside", "2 blank lines left aside")
+    assert read("b.csv", 'text\n""\nw1\n').dataset["text"] == [None, "w1"]  # one column: nothing is blank but a line
+
+
+@pytest.mark.parametrize(
+    ("rows", "texts"),
+    [
+        ('up, "so, it goes"\ndown, "and, on"\n', ["so, it goes", "and, on"]),
+        ('up, "so it goes"\ndown, "and on"\n', ["so it goes", "and on"]),
+        ('up, "so it goes"\ndown, and on\n', [' "so it goes"', " and on"]),
+        ('up, he said "so"\ndown, and on\n', [' he said "so"', " and on"]),
+    ],
+)
+def test_quotes_after_a_space_are_quotes_where_all_rows_agree(read, rows, texts):
+    found = read("a.csv", f"label,text\n{rows}")
+    assert found.dataset["text"] == texts
+    assert ("spaces after separators cut" in found.notes) == (not texts[0].startswith(" "))
 
 
 @pytest.mark.parametrize("size", [40, 10_500])

@@ -1,0 +1,72 @@
+"""Split columns: columns such as `split` or `is_valid`, which say of rows to train on that they are another split."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..messages import shown
+from .columns import arrow_column
+from .origins import visible
+from .splits import split_of
+
+NAMES = frozenset("split splitname datasplit datasetsplit subset partition phase".split())
+FLAGS = {  # what a column of yes and no says of a row, and whether the rows that say yes are trained on
+    **dict.fromkeys(("istest", "isvalid", "isvalidation", "isval", "isdev", "isholdout"), False),
+    **dict.fromkeys(("istrain", "istraining"), True),
+}
+YES, NO = frozenset(("true", "1", "yes")), frozenset(("false", "0", "no"))
+
+
+def refuse_other_splits(train: Any, name: str) -> None:
+    """Raises `ValueError` where a column of the rows to train on says that some of them are another split.
+
+    Args:
+        train: a dataset; a stream is not looked at.
+        name: of the domain, for messages.
+
+    Example:
+        >>> refuse_other_splits(Dataset.from_dict({"text": ["a", "b"], "split": ["train", "Test"]}), "source 'a.csv'")
+        Traceback (most recent call last):
+        ValueError: source 'a.csv': the column 'split' says 'Test' in 1 rows, ...
+    """
+    if not hasattr(train, "__len__"):
+        return
+    for column in visible(train.column_names):
+        plain = "".join(filter(str.isalnum, column.casefold()))
+        if plain not in NAMES and plain not in FLAGS:
+            continue
+        counts = _counts(train, column)
+        others = _others(counts) if plain in NAMES else _flagged(counts, FLAGS[plain])
+        if others:
+            raise ValueError(
+                f"{name}: the column {column!r} says {shown(others[0])} in {counts[others[0]]:,} rows, and all rows "
+                "would be trained on. Write each split to a file of its own, or drop the column if it means something "
+                "else."
+            )
+
+
+def _others(counts: dict[Any, int]) -> list[Any]:
+    """Values that mean another split than train, where the column is about splits: all values are, or two kinds."""
+    means = {value: split_of(value.strip()) for value in counts if isinstance(value, str)}
+    found = set(means.values()) - {None}
+    whole = len(means) == len(counts) and None not in means.values()
+    return [v for v, split in means.items() if split not in (None, "train")] if whole or len(found) > 1 else []
+
+
+def _flagged(counts: dict[Any, int], trained: bool) -> list[Any]:
+    """Values that take a row out of train, in a column of nothing but yes and no, or 1 and 0."""
+    words = {value: str(value).strip().casefold() for value in counts if value is not None}
+    if not all(word in YES | NO for word in words.values()):
+        return []
+    return [value for value, word in words.items() if (word in YES) is not trained]
+
+
+def _counts(dataset: Any, column: str) -> dict[Any, int]:
+    """How often each value of a column of text, numbers or truth values stands there."""
+    import pyarrow as pa
+
+    values = arrow_column(dataset, column)
+    if pa.types.is_nested(values.type) or pa.types.is_binary(values.type):
+        return {}
+    found = values.value_counts()
+    return dict(zip(found.field("values").to_pylist(), found.field("counts").to_pylist(), strict=True))
