@@ -118,7 +118,7 @@ def load_member(
         model = PeftModel.from_pretrained(model, path)
         own = [name for name, module in model.get_base_model().named_modules() if hasattr(module, "modules_to_save")]
         fresh = {key for key in fresh if not key.startswith(tuple(f"{name}." for name in own))}
-        model = model.merge_and_unload()
+        model = model.merge_and_unload().requires_grad_(True)  # PEFT froze it; it is a model like any other now
     if strict and fresh:
         raise ValueError(
             f"{path} lacks weights of {cls.__name__} for {len(names)} labels: {', '.join(sorted(fresh))}."
