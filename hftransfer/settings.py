@@ -13,6 +13,7 @@ from typing import Any, Literal
 from .messages import nearest, redacted
 from .ranges import RANGES, read_number
 
+TEXT_OR_SWITCH = ("resume_from_checkpoint", "fsdp")
 WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 
 
@@ -142,7 +143,9 @@ def _choice(name: str, value: Any, choices: tuple[Any, ...]) -> Any:
 
 
 def _text(name: str, value: Any) -> Any:
-    if isinstance(value, (str, os.PathLike)) or (name == "resume_from_checkpoint" and isinstance(value, bool)):
+    if name == "fsdp" and str(value).strip().lower() in WORDS:
+        return WORDS[str(value).strip().lower()]
+    if isinstance(value, (str, os.PathLike)) or (name in TEXT_OR_SWITCH and isinstance(value, bool)):
         return value
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return str(value)  # a name such as 2024, which YAML takes for a number

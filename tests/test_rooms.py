@@ -15,7 +15,7 @@ PACKAGE = Path(hftransfer.__file__).parent
 RECIPES = PACKAGE.parent / "recipes"
 
 # What each room may import of ours; what is shared is for everybody.
-SHARED = {"extras", "messages", "stages", "settings", "ranges", "_version"}
+SHARED = {"extras", "former_names", "messages", "stages", "settings", "ranges", "_version"}
 ROOMS = {
     "data": {"network"},
     "models": {"network"},
@@ -31,6 +31,7 @@ LAZILY = {"cli": {"data", "models", "objectives", "trainers", "reporting", "reci
 # Single files beside the rooms; the public names are imported when first used, from a list in __init__.pyi.
 FILES = {name: set() for name in ("_version", "extras", "messages", "stages", "network", "threads")} | {
     "__init__": {"_version"},
+    "former_names": {"messages"},
     "ranges": {"messages"},
     "settings": {"messages", "ranges"},
 }

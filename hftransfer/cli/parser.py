@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 import yaml
 
+from ..former_names import SETTINGS
 from ..messages import nearest, redacted
 from ..settings import Help
 from .plain import unknown_argument
@@ -163,7 +164,8 @@ def _words(options: Mapping[str, Any], where: str, given: list[str], parser: arg
     words: list[str] = []
     for key, value in options.items():
         if key not in known:
-            parser.error(f"{where}: unknown key {key!r}.{nearest(key, known)}")
+            now = SETTINGS.get(str(key))
+            parser.error(f"{where}: unknown key {key!r}{f': {now}.' if now else f'.{nearest(key, known)}'}")
         if key in on_command_line or value is None:
             continue
         action = known[key]

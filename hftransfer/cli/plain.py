@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
+from ..former_names import SETTINGS
 from ..messages import nearest, redacted
 from ..ranges import read_number
 
@@ -29,7 +30,8 @@ def unknown_argument(words: Sequence[str], parser: argparse.ArgumentParser) -> s
     """What is said of words that are no option's. Their values are not shown: one of them may be a secret."""
     word = next((w for w in words if w.startswith("-")), words[0]).split("=")[0]
     known = [o for a in parser._actions for o in a.option_strings if "-" not in o.removeprefix("--")]
-    return f"unknown argument {redacted(word)}.{nearest(word, known)}"
+    now = SETTINGS.get(word.lstrip("-").replace("-", "_"))
+    return f"unknown argument {redacted(word)}{f': {now}.' if now else f'.{nearest(word, known)}'}"
 
 
 def number(name: str) -> Callable[[str], int | float]:

@@ -11,6 +11,7 @@ import torch
 from transformers import SchedulerType, TrainingArguments
 from transformers.utils import is_torch_bf16_gpu_available
 
+from ..former_names import SETTINGS, checks_names
 from ..messages import nearest
 from ..models.policy import parse_policy
 from ..objectives.specification import ObjectiveSpec, parse_objectives, refuse_imports, without_classes
@@ -18,6 +19,7 @@ from ..settings import Help, read_fields, read_setting
 from .inherited import check_accelerator, check_inherited, settle
 from .optimizer import SLANTED, check_rates
 from .resume import read_resume
+from .setting_pairs import check_pairs, check_reports
 from .unfreezing import check_phases
 
 LOWER_IS_BETTER = ("loss", "entropy", "mse", "mae")  # ends of metrics; of all others, more is better
@@ -27,6 +29,7 @@ def _option(default: Any, group: str, text: str) -> Any:
     return field(default=default, metadata={"help": Help(text, group)})
 
 
+@checks_names("AdaptationConfig has no setting", SETTINGS)
 @dataclass
 class AdaptationConfig(TrainingArguments):
     """Settings of an `AdaptationTrainer`.
@@ -215,11 +218,13 @@ class AdaptationConfig(TrainingArguments):
         schedule = self._check_schedule()
         read_fields(self)
         settle(self)
+        check_pairs(self)
         self._check_precision()
         undecided = self.greater_is_better is None
         super().__post_init__()
         if schedule == SLANTED:  # ours: transformers' own list has no place for it
             self.lr_scheduler_type = schedule
+        check_reports(self.report_to)
         if undecided and str(self.metric_for_best_model).endswith(LOWER_IS_BETTER):
             self.greater_is_better = False
         self._check()

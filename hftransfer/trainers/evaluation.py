@@ -21,6 +21,7 @@ from ..models.batch_norm import average_statistics
 from ..stages import stage
 from .config import AdaptationConfig
 from .host import Host
+from .metric_results import checked_metrics
 from .metrics import IGNORE, LABEL_FREE, SOFTMAX, TaskMetrics, label_free_metrics
 from .preparation import is_source_name
 from .progress import ProgressLine
@@ -107,7 +108,9 @@ class Evaluating(Host):
         predictions alone is added for every set."""
         average_statistics(self.model)
         arguments = (dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
-        with stage("evaluating"), self._progress.closing():
+        if ignore_keys and "logits" in ignore_keys and not (prediction_loss_only or self.args.prediction_loss_only):
+            raise ValueError("ignore_keys names 'logits', which are the predictions: leave it out of them.")
+        with stage("evaluating"), self._progress.closing(), self._checking_metrics():
             output = super().evaluation_loop(*arguments)
         metrics = dict(output.metrics or {})
         if not self._is_source(metric_key_prefix):
@@ -120,6 +123,17 @@ class Evaluating(Host):
             free = label_free_metrics(self.space.task, output.predictions)
         metrics |= {f"{metric_key_prefix}_{name}": value for name, value in free.items()}
         return EvalLoopOutput(output.predictions, output.label_ids, metrics, output.num_samples)
+
+    @contextmanager
+    def _checking_metrics(self) -> Iterator[None]:
+        """Looks at what a function of the user's own makes, before transformers does."""
+        given = self.compute_metrics
+        if given is not None and not isinstance(given, TaskMetrics):
+            self.compute_metrics = checked_metrics(given)
+        try:
+            yield
+        finally:
+            self.compute_metrics = given
 
     @property
     def _batch_by_batch(self) -> bool:

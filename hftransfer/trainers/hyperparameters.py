@@ -23,6 +23,7 @@ from ..messages import nearest
 from ..objectives.base import Range
 from ..objectives.registry import REGISTRY
 from .config import LOWER_IS_BETTER, AdaptationConfig
+from .constructor import call_model_init
 from .metrics import SOFTMAX
 from .preparation import is_source_name
 
@@ -301,32 +302,6 @@ def _run_trial(trainer: Any, trial: Any, run: int, settings: dict[str, Any], aim
             torch.cuda.empty_cache()
 
 
-def call_model_init(model_init: Callable[..., Any], trial: Any = None) -> Any:
-    """A new model: of a function without arguments, or of the trial, as in transformers.
-
-    Raises:
-        ValueError: it gives none.
-    """
-    import inspect
-
-    model = model_init(trial) if inspect.signature(model_init).parameters else model_init()
-    if model is None:
-        raise ValueError("model_init gives None; it must return a model, or the name of one.")
-    return model
-
-
-def first_model(made_from: Mapping[str, Any]) -> Any:
-    """The model that a trainer is made with.
-
-    Raises:
-        ValueError: both a model and a function that makes one.
-    """
-    model, make = made_from["model"], made_from["model_init"]
-    if model is not None and make is not None:
-        raise ValueError("model and model_init are both given: pass one of them.")
-    return model if make is None else call_model_init(make)
-
-
 def _check_can_search(trainer: Any, backend: Any, n_trials: Any, kwargs: Mapping[str, Any]) -> None:
     if backend not in (None, "optuna"):
         raise ValueError(f"backend={str(backend)!r}: hyperparameter_search runs its trials with 'optuna' alone.")
@@ -334,8 +309,9 @@ def _check_can_search(trainer: Any, backend: Any, n_trials: Any, kwargs: Mapping
         raise ValueError(f"n_trials={n_trials!r} must be a whole number of at least 1.")
     for name in kwargs:
         if name not in (*STUDY, *RUN):
-            known = ", ".join((*STUDY, *RUN))
-            raise ValueError(f"hyperparameter_search has no {name!r}; besides it takes {known}.{nearest(name, known)}")
+            known = (*STUDY, *RUN)
+            near = nearest(name, known)
+            raise ValueError(f"hyperparameter_search has no {name!r}; besides it takes {', '.join(known)}.{near}")
     made = trainer.made_from
     if made["model_init"] is None and isinstance(made["model"], torch.nn.Module):
         raise ValueError(

@@ -9,7 +9,7 @@ from transformers import EarlyStoppingCallback
 
 from ..data.labels import LabelSpace
 from ..messages import nearest
-from .config import AdaptationConfig
+from .config import LOWER_IS_BETTER, AdaptationConfig
 from .metrics import LABEL_FREE
 from .preparation import is_source_name
 
@@ -110,6 +110,7 @@ def check_selection(
             f"source: a checkpoint chosen by it says nothing of a target without labels. Choose by "
             f"{' or '.join(instead)}{all_the_same * there}."
         )
+    _check_direction(args, asked=measure if is_source else oracle, known=("loss", *(measures or ()), *LABEL_FREE))
     known = ["loss", *(measures or ()), *free]
     asked = measure if is_source else oracle
     if evaluation and (measures is not None or measure in LABEL_FREE) and asked not in known:
@@ -128,6 +129,17 @@ def set_of(metric: str | None, names: Iterable[str]) -> str | None:
 
 def _set_of(metric: str, names: Iterable[str]) -> str | None:
     return max((name for name in names if metric.startswith(f"{name}_")), key=len, default=None)
+
+
+def _check_direction(args: AdaptationConfig, asked: str, known: Sequence[str]) -> None:
+    """Raises a `ValueError` where the worst checkpoint would be taken for the best; the user's own metrics are the
+    user's."""
+    less = asked.endswith(LOWER_IS_BETTER)
+    if asked in known and args.greater_is_better is not None and bool(args.greater_is_better) == less:
+        raise ValueError(
+            f"greater_is_better={args.greater_is_better} would keep the worst checkpoint by "
+            f"{args.metric_for_best_model}, of which {'less' if less else 'more'} is better. Leave it out."
+        )
 
 
 def _offer(metric: str, allowed: list[str], sources: list[str], measures: Sequence[str] | None) -> str:

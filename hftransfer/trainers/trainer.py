@@ -24,8 +24,9 @@ from .callbacks import Clock
 from .checkpoints import PlainCheckpoints
 from .chunks import check_chunks
 from .config import AdaptationConfig
+from .constructor import check_arguments, first_model
 from .evaluation import Evaluating, check_outputs, measures_of
-from .hyperparameters import Searching, first_model
+from .hyperparameters import Searching
 from .inherited import check_for_model
 from .label_shift import build_label_shift, correct_bias
 from .lessons import learn_before_training
@@ -40,6 +41,7 @@ from .progress import ProgressLine
 from .publishing import Publishing
 from .rerun import check_rerun
 from .selecting import check_evaluation, check_selection
+from .setting_pairs import check_schedule, check_sharding
 from .teachers import build_anchors
 from .turns import check_turns
 from .unfreezing import Unfreezing, build_phases, check_wrapping
@@ -111,10 +113,9 @@ class AdaptationTrainer(PlainCheckpoints, Publishing, Optimizing, Evaluating, Se
                 f"{args.n_gpu} GPUs are visible but no launcher started the run, which would use nn.DataParallel. "
                 "Start it with `accelerate launch` or `torchrun`, or show it one GPU with CUDA_VISIBLE_DEVICES=0."
             )
-        if kwargs.get("compute_loss_func") is not None:
-            raise ValueError(
-                "compute_loss_func has no effect: the loss is the task's plus `objectives`, of one model."
-            )
+        check_sharding(args)
+        check_schedule(args)
+        check_arguments(type(self), {**kwargs, "compute_metrics": compute_metrics, "data_collator": data_collator})
         self.made_from = {
             "model": model,
             "model_init": kwargs.pop("model_init", None),

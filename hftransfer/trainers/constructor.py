@@ -1,0 +1,96 @@
+"""Arguments of the trainer's constructor that transformers would look at late, or with a traceback."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from transformers import Trainer, TrainerCallback
+
+from ..former_names import ARGUMENTS, no_such
+
+FUNCTIONS = ("compute_metrics", "preprocess_logits_for_metrics", "data_collator", "model_init")
+
+
+def check_arguments(cls: type, given: Mapping[str, Any]) -> None:
+    """Refuses what is no argument, and arguments of the wrong kind, before anything is loaded.
+
+    Args:
+        cls: the trainer's class.
+        given: the constructor's arguments, by name.
+
+    Raises:
+        TypeError: an argument that there is not, callbacks that are none, or no function where one is called.
+        ValueError: an argument that would have no effect.
+    """
+    if given.get("compute_loss_func") is not None:
+        raise ValueError("compute_loss_func has no effect: the loss is the task's plus `objectives`, of one model.")
+    known = {
+        name
+        for made in (cls, *cls.__mro__, Trainer)
+        for name, parameter in inspect.signature(made.__init__).parameters.items()  # type: ignore[misc]
+        if name != "self" and parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
+    }
+    for name in given:
+        if name not in known:
+            raise TypeError(no_such(f"{cls.__name__} has no argument", name, sorted(known), ARGUMENTS))
+    for name in FUNCTIONS:
+        value = given.get(name)
+        if value is not None and not callable(value):
+            raise TypeError(f"{name} must be a function, not {type(value).__name__}.")
+    callbacks = given.get("callbacks")
+    if callbacks is None:
+        return
+    if not isinstance(callbacks, (list, tuple)):
+        raise TypeError(f"callbacks must be a list of callbacks, not {_called(callbacks)}.")
+    for callback in callbacks:
+        kind = callback if isinstance(callback, type) else type(callback)
+        if not issubclass(kind, TrainerCallback):
+            raise TypeError(f"callbacks holds {_called(callback)}, which is no TrainerCallback, nor a class of one.")
+
+
+def call_model_init(model_init: Callable[..., Any], trial: Any = None) -> Any:
+    """A new model: of a function without arguments, or of the trial, as in transformers.
+
+    Args:
+        model_init: as the user passed it. It is called with the trial if its first argument has no default, or is
+            called `trial`.
+        trial: of optuna; `None` outside a search.
+
+    Raises:
+        TypeError: it needs more than a trial.
+        ValueError: it gives none.
+    """
+    try:
+        parameters = list(inspect.signature(model_init).parameters.values())
+    except (TypeError, ValueError):  # a class written in C
+        parameters = []
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    needed = [p.name for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    takes_trial = bool(positional) and (positional[0].name == "trial" or positional[0].name in needed)
+    if set(needed) - {p.name for p in positional[:1]}:
+        raise TypeError(
+            "model_init must be a function without arguments, or of a trial alone; this one needs "
+            f"{', '.join(needed)}."
+        )
+    model = model_init(trial) if takes_trial else model_init()
+    if model is None:
+        raise ValueError("model_init gives None; it must return a model, or the name of one.")
+    return model
+
+
+def first_model(made_from: Mapping[str, Any]) -> Any:
+    """The model that a trainer is made with.
+
+    Raises:
+        ValueError: both a model and a function that makes one.
+    """
+    model, make = made_from["model"], made_from["model_init"]
+    if model is not None and make is not None:
+        raise ValueError("model and model_init are both given: pass one of them.")
+    return model if make is None else call_model_init(make)
+
+
+def _called(value: Any) -> str:
+    return f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__

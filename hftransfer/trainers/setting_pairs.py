@@ -1,0 +1,186 @@
+"""Settings that need one another: what would have no effect alone, or would fail only when training starts."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Mapping
+from dataclasses import fields
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch.optim.lr_scheduler import LRScheduler
+from transformers import get_scheduler
+from transformers.integrations import get_available_reporting_integrations
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
+from transformers.optimization import TYPE_TO_SCHEDULER_FUNCTION
+from transformers.trainer_pt_utils import AcceleratorConfig
+
+from ..messages import nearest, redacted
+from .optimizer import SLANTED
+
+FILES = ("accelerator_config", "fsdp_config", "deepspeed")  # a map, or the name of a JSON file
+CHECKPOINTING = ("use_reentrant", "preserve_rng_state", "context_fn", "determinism_check", "debug", "early_stop")
+BACKENDS = ("nccl", "gloo", "mpi", "ccl", "xccl", "hccl", "cncl", "mccl", "mlu", "smddp")
+# What optimizers of torch's read of optim_args; packages of their own read theirs.
+OPTIM_ARGS: dict[str, tuple[str, ...]] = {
+    "sgd": ("momentum", "dampening", "weight_decay", "nesterov"),
+    "adagrad": ("lr_decay", "weight_decay", "eps"),
+    "rmsprop": ("momentum", "alpha", "eps", "weight_decay", "centered"),
+}
+BY_METRIC = ("reduce_lr_on_plateau", "greedy")  # schedules that wait for an evaluation
+TRIED = 10  # steps of a schedule
+GIVEN = ("optimizer", "num_warmup_steps", "num_training_steps", "last_epoch")  # to a schedule, by the trainer
+PACKAGES = {"comet_ml": "comet-ml", "azure_ml": "azureml-mlflow"}
+UNLISTED = ("flyte", "azure_ml")  # transformers lists them elsewhere
+
+
+def check_pairs(args: Any) -> None:
+    """Refuses settings that go for nothing without another, and names that transformers looks up too late.
+
+    Args:
+        args: an `AdaptationConfig`, before `TrainingArguments` has read its fields.
+
+    Raises:
+        ValueError, FileNotFoundError, ImportError: one that cannot do what it says; it is named, with what it needs.
+    """
+    if args.output_dir is not None and not str(args.output_dir).strip():
+        raise ValueError("output_dir is empty: name the folder that the run is written to.")
+    if not args.dataloader_num_workers:
+        for name in ("dataloader_prefetch_factor", "dataloader_persistent_workers"):
+            if getattr(args, name, None):
+                raise ValueError(
+                    f"{name}={getattr(args, name)!r} is about processes that read data, and there are none: set "
+                    "dataloader_num_workers to 1 or more, or leave it out."
+                )
+    for kind in ("activation", "gradient"):
+        given = getattr(args, f"{kind}_checkpointing_kwargs", None)
+        if given:
+            _check_checkpointing(args, f"{kind}_checkpointing_kwargs", given)
+    if args.fsdp_config and not args.fsdp:
+        raise ValueError("fsdp_config has no effect without fsdp: set fsdp=True, or leave it out.")
+    for name in FILES:
+        _check_file(name, getattr(args, name))
+    if isinstance(args.accelerator_config, Mapping):
+        known = [field.name for field in fields(AcceleratorConfig)]
+        for name in args.accelerator_config:
+            if name not in known:
+                raise ValueError(
+                    f"accelerator_config has no {name!r}; it has {', '.join(known)}.{nearest(name, known)}"
+                )
+    if args.deepspeed and find_spec("deepspeed") is None:
+        raise ImportError(
+            "deepspeed is set, and the package is not installed: `pip install deepspeed`, or leave it out; fsdp=True "
+            "shards a model without it."
+        )
+    if args.ddp_backend is not None and args.ddp_backend not in BACKENDS:
+        raise ValueError(
+            f"ddp_backend={args.ddp_backend!r} must be one of {', '.join(BACKENDS)}. Leave it out for the one that "
+            f"suits the machine.{nearest(args.ddp_backend, BACKENDS)}"
+        )
+    if args.optim_args:
+        _check_optim_args(str(getattr(args.optim, "value", args.optim)), args.optim_args)
+
+
+def check_schedule(args: Any) -> None:
+    """Makes a schedule of its settings once, before anything is loaded instead of when training starts.
+
+    Args:
+        args: an `AdaptationConfig`.
+
+    Raises:
+        ValueError: it takes no such settings, or lacks one.
+    """
+    name, settings = str(getattr(args.lr_scheduler_type, "value", args.lr_scheduler_type)), args.lr_scheduler_kwargs
+    if name == SLANTED:  # ours, read by the config
+        return
+    given = dict(settings or {})
+    parameters = inspect.signature(TYPE_TO_SCHEDULER_FUNCTION[name]).parameters
+    taken = [key for key in parameters if key not in (*GIVEN, "kwargs", "name")]
+    if given and name in ("constant", "constant_with_warmup"):
+        raise ValueError(f"lr_scheduler_kwargs={given!r} has no effect with lr_scheduler_type={name!r}. Leave it out.")
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    try:
+        schedule: Any = get_scheduler(name, optimizer, 1, TRIED, given)
+        for _ in range(TRIED if isinstance(schedule, LRScheduler) and name not in BY_METRIC else 0):
+            optimizer.step()
+            schedule.step()
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        takes = f" It takes {', '.join(taken)}." if taken else ""
+        raise ValueError(
+            f"lr_scheduler_type={name!r} cannot be made with lr_scheduler_kwargs={given!r}: {reason.rstrip('.')}."
+            f"{takes}"
+        ) from error
+
+
+def check_reports(report_to: Any) -> None:
+    """Refuses to report where nothing is installed to report with.
+
+    Args:
+        report_to: names, as `TrainingArguments` has read them.
+
+    Raises:
+        ValueError: there is no such integration.
+        ImportError: its package is not installed.
+    """
+    names = [report_to] if isinstance(report_to, str) else list(report_to or ())
+    available = {*get_available_reporting_integrations(), *UNLISTED}
+    for name in names:
+        if name in ("none", "all"):
+            continue
+        if name not in INTEGRATION_TO_CALLBACK:
+            known = sorted(INTEGRATION_TO_CALLBACK)
+            raise ValueError(
+                f"report_to={name!r} must be one of {', '.join(known)}, none or all.{nearest(name, known)}"
+            )
+        if name not in available:
+            package = PACKAGES.get(name, name)
+            raise ImportError(
+                f"report_to={name!r}: {package} is not installed. Install it (`pip install {package}`), or set "
+                "report_to='none'."
+            )
+
+
+def check_sharding(args: Any) -> None:
+    """Raises a `ValueError` for FSDP in a run of one process."""
+    if args.fsdp and args.world_size == 1:
+        raise ValueError(
+            "fsdp shards a model over several processes, and this run has one: start it with `accelerate launch` or "
+            "`torchrun`, or leave fsdp out."
+        )
+
+
+def _check_checkpointing(args: Any, name: str, given: Any) -> None:
+    if not args.recomputes_activations:
+        raise ValueError(f"{name} has no effect without activation_checkpointing=True. Set it, or leave this out.")
+    for key in given if isinstance(given, Mapping) else ():
+        if key not in CHECKPOINTING:
+            raise ValueError(f"{name} has no {key!r}; it has {', '.join(CHECKPOINTING)}.{nearest(key, CHECKPOINTING)}")
+
+
+def _check_file(name: str, given: Any) -> None:
+    """A setting that names a JSON file, which must be there."""
+    if not isinstance(given, (str, os.PathLike)) or str(given).lstrip().startswith("{") or not str(given):
+        return
+    if not os.path.isfile(given):
+        raise FileNotFoundError(
+            f"{name}={redacted(repr(str(given)))}: there is no such file. Give a JSON file, or a map."
+        )
+
+
+def _check_optim_args(optim: str, given: Any) -> None:
+    names = []
+    for part in str(given).replace(" ", "").split(","):
+        name, found, value = part.partition("=")
+        if not (name and found and value) or "=" in value:
+            raise ValueError(f"optim_args={given!r} must be a list such as 'momentum=0.9,nesterov=true'.")
+        names.append(name)
+    for name in names if optim in OPTIM_ARGS else ():
+        taken = OPTIM_ARGS[optim]
+        if name not in taken:
+            raise ValueError(
+                f"optim_args: {name!r} has no effect with optim={optim!r}, which reads {', '.join(taken)}. Leave it "
+                f"out.{nearest(name, taken)}"
+            )
