@@ -10,7 +10,6 @@ import torch
 import toy
 from cases import array, batch, call, domain_entropy, make, mlp
 
-from hftransfer.objectives.adversarial import domain_loss
 from hftransfer.objectives.alignment.adda import ADDA
 from hftransfer.objectives.base import TeacherFacts
 
@@ -21,33 +20,6 @@ def test_value_given_the_discriminator(hidden, depth):
     source = mlp(module.discriminator, array(inputs["teacher_source_features"][0]))
     target = mlp(module.discriminator, array(inputs["target_features"]))
     assert call(module, inputs).item() == pytest.approx(domain_entropy(source, target), abs=1e-6)
-
-
-def test_a_row_of_weight_2_is_that_row_twice():
-    module, inputs = make("adda"), batch()
-    (rows,) = inputs["teacher_source_features"]
-    weights = torch.ones(len(rows))
-    weights[0] = 2
-    twice = {**inputs, "teacher_source_features": [torch.cat([rows[:1], rows])], "source_weights": torch.ones(8)}
-    torch.testing.assert_close(call(module, inputs, source_weights=weights), call(module, twice))
-
-
-@pytest.mark.parametrize("strength", [0.0, 0.4, 1.0])
-def test_target_features_get_the_reversed_gradient_and_the_discriminator_its_own(strength):
-    module, inputs = make("adda").double(), batch(dtype=torch.float64)
-    (x,), y = inputs["teacher_source_features"], inputs["target_features"]
-    weights = list(module.parameters())
-    plain = torch.autograd.grad(domain_loss(module.discriminator(x), module.discriminator(y)), [y, *weights])
-    given = torch.autograd.grad(call(module, inputs, strength=torch.tensor(strength)), [y, *weights])
-    torch.testing.assert_close(given[0], -strength * plain[0])
-    for found, wanted in zip(given[1:], plain[1:], strict=True):
-        torch.testing.assert_close(found, wanted)
-
-
-def test_gradcheck():
-    module, inputs = make("adda", hidden=8).double(), batch(4, 3, dtype=torch.float64)
-    forward = lambda y: call(module, inputs, target_features=y, strength=torch.tensor(-1.0))  # noqa: E731
-    assert torch.autograd.gradcheck(forward, (inputs["target_features"],))
 
 
 def test_the_target_comes_to_the_frozen_encoder_and_gains():

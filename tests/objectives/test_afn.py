@@ -40,18 +40,6 @@ def test_the_gradient_is_that_of_the_formula_with_the_norm_held_fixed():
     torch.testing.assert_close(found, expected)
 
 
-def test_source_weights():
-    module, inputs = make("afn"), batch(dtype=torch.float64)
-    x, y = (inputs[k] for k in NAMES)
-    weights = torch.tensor([2.0, 1, 1, 1, 1, 1, 0], dtype=x.dtype)
-    (found,) = torch.autograd.grad(module(x, y, weights), x)
-    twice = torch.cat([x[:1], x[:6]]).detach().requires_grad_()
-    (expected,) = torch.autograd.grad(module(twice, y, torch.ones(7, dtype=x.dtype)), twice)
-    torch.testing.assert_close(found[0], expected[0] + expected[1])
-    torch.testing.assert_close(found[1:6], expected[2:])
-    assert not found[6].any()
-
-
 def test_steps_lengthen_features_and_keep_their_directions():
     inputs, module = batch(), make("afn")
     x = inputs["target_features"]
@@ -67,9 +55,3 @@ def test_a_row_of_zeros_has_no_direction():
     value = call(make("afn"), inputs, source_features=x)
     assert value.item() == 1
     assert not torch.autograd.grad(value, x)[0].any()
-
-
-@pytest.mark.parametrize("settings", [{"delta": 0}, {"delta": -1}, {"delta": float("nan")}])
-def test_bad_settings(settings):
-    with pytest.raises(ValueError, match="must be"):
-        make("afn", **settings)

@@ -135,12 +135,6 @@ def test_descending_teaches_the_old_head_the_relation():
     torch.testing.assert_close(module.head(torch.eye(6)[seen]).softmax(-1), module.relation[seen], atol=0.01, rtol=0)
 
 
-def test_gradcheck():
-    module, inputs = taught().double(), batch(dtype=torch.float64)
-    module.learn(*predictions())
-    assert torch.autograd.gradcheck(lambda x: call(module, inputs, source_features=x), inputs["source_features"])
-
-
 def test_bad_settings():
     with pytest.raises(ValueError, match="must be 'direct' or 'calibrated'"):
         make("co_tuning", relation="bayes")

@@ -120,12 +120,6 @@ def test_a_penalty_gives_way_and_multipliers_do_not():
     assert solve("lagrangian") == pytest.approx(0.6, abs=0.005)
 
 
-@pytest.mark.parametrize("method", ["penalty", "lagrangian"])
-def test_gradcheck(method):
-    module = named(proportions={"cat": [0.7, 0.9]}, function=spread, outputs=2, method=method).double().eval()
-    assert torch.autograd.gradcheck(lambda z: module(logits=z), logits().requires_grad_())
-
-
 def test_by_default_it_reads_the_target():
     inputs, module = batch(), make("constraint")
     want = max(0, 0.6 - softmax(array(inputs["target_logits"])).mean(0)[0]) ** 2 / 2

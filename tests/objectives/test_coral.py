@@ -147,17 +147,3 @@ def test_covariances_come_together_and_the_target_gains(seed):
     before, after = source_only(seed, 0.1), train({"coral": FULL}, seed)
     assert after.target_accuracy > before.target_accuracy + 0.02
     assert after.source_accuracy > before.source_accuracy - 0.03
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"mean_weight": -1}, "mean_weight=-1 must be a number of at least 0"),
-        ({"mean_weight": float("inf")}, "mean_weight must be a finite number"),
-        ({"mean_weight": "much"}, "mean_weight='much' must be"),
-        ({"mean_weight": True}, "mean_weight=True must be"),
-    ],
-)
-def test_bad_settings(settings, message):
-    with pytest.raises(ValueError, match=message):
-        make("coral", **settings)

@@ -60,12 +60,6 @@ def test_known_values(m):
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_gradcheck(name):
-    kind, settings = KINDS[name]
-    assert torch.autograd.gradcheck(make(kind, **settings), batch(dtype=torch.float64)["target_logits"])
-
-
-@pytest.mark.parametrize("name", KINDS)
 def test_the_gradient_of_a_nearly_certain_row_is_that_of_float64(name):
     """Where p is 1e-30 or 0 in fp32, an entropy taken from p would give NaN: 0 times infinity."""
     kind, settings = KINDS[name]
@@ -110,9 +104,3 @@ def test_entropy_can_end_in_one_class_and_information_maximisation_does_not():
     assert alone.amax(1).min() > 0.99
     assert with_diversity.amax(1).min() > 0.99
     assert with_diversity.mean(0).min() > 0.2
-
-
-@pytest.mark.parametrize("diversity", [0, -1, float("nan"), float("inf"), True, "much"])
-def test_bad_settings(diversity):
-    with pytest.raises(ValueError, match="diversity.* must be a (positive|finite) number"):
-        make("im", diversity=diversity)

@@ -83,9 +83,3 @@ def test_classifiers_that_cannot_tell_score_twice_log_2():
         nn.init.zeros_(classifier[-2].weight)
         nn.init.zeros_(classifier[-2].bias)
     assert call(module, inputs).item() == pytest.approx(2 * math.log(2))
-
-
-@pytest.mark.parametrize("settings", [{"hidden": 0}, {"depth": -1}])
-def test_bad_settings(settings):
-    with pytest.raises(ValueError, match="must be a whole number of at least"):
-        make("iwan", **settings)

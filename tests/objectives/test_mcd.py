@@ -72,9 +72,3 @@ def test_the_encoder_is_trained_on_the_sources_labels():
     (gradient,) = torch.autograd.grad(call(module, inputs), source)
     moved = {**inputs, "source_features": (source - 1e-2 * gradient / gradient.norm()).detach()}
     assert sum(parts(module, moved)[0]) < sum(parts(module, inputs)[0]) - 1e-4
-
-
-@pytest.mark.parametrize("settings", [{"hidden": 0}, {"depth": -1}])
-def test_bad_settings(settings):
-    with pytest.raises(ValueError, match="must be a whole number of at least"):
-        make("mcd", **settings)

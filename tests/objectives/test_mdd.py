@@ -79,17 +79,3 @@ def test_a_head_that_tells_the_domains_apart_goes_below_it():
         module.head[0].weight[0] = -10.0
         module.head[0].bias.copy_(torch.tensor([20.0, 0.0, 0.0]))
     assert call(module, inputs, **far, **one).item() < 1e-6
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"margin": 0}, "margin=0 must be a positive number"),
-        ({"margin": float("nan")}, "margin must be a finite number"),
-        ({"hidden": 0}, "hidden=0 must be a whole number"),
-        ({"classes": 1}, "num_classes=1 must be a whole number of at least 2"),
-    ],
-)
-def test_bad_settings(settings, message):
-    with pytest.raises(ValueError, match=message):
-        make("mdd", **settings)

@@ -75,17 +75,3 @@ def test_the_unknown_probability_is_that_of_the_last_class():
     found = module.unknown_probability(x)
     np.testing.assert_allclose(array(found), softmax(mlp(module.head, array(x)))[:, -1], atol=1e-6)
     assert not found.requires_grad
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"boundary": 0}, "boundary=0 must be a number between 0 and 1"),
-        ({"boundary": 1.0}, "boundary=1.0 must be"),
-        ({"boundary": "half"}, "boundary='half' must be"),
-        ({"hidden": 0}, "hidden=0 must be a whole number"),
-    ],
-)
-def test_bad_settings(settings, message):
-    with pytest.raises(ValueError, match=message):
-        make("osbp", **settings)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from cases import CLASSES, array, batch, call, make, softmax
 from kernel_cases import shifted_labels
-from moment_cases import doubled, weighted
+from moment_cases import weighted
 
 FORMS = [
     {"distance": "squared"},
@@ -129,20 +129,6 @@ def test_the_gradient_is_that_of_the_share_of_the_batch():
     torch.testing.assert_close(gs, -expected)
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_gradcheck(form):
-    module = make_five(threshold=0.0, **form).double()
-    first, second, *_ = stream(dtype=torch.float64)
-    call(module, first)
-    state = {k: v.clone() for k, v in module.state_dict().items()}
-
-    def forward(x, y):
-        module.load_state_dict(state)
-        return call(module, second, source_features=x, target_features=y)
-
-    assert torch.autograd.gradcheck(forward, (second["source_features"], second["target_features"]))
-
-
 @pytest.mark.parametrize("distance", ["squared", "cosine"])
 def test_equal_domains_score_nothing(distance):
     inputs = batch(6, 6)
@@ -195,13 +181,6 @@ def test_invariances(form):
         assert found == pytest.approx(value, rel=1e-4, abs=1e-5), what
 
 
-def test_weight_2_is_a_row_twice():
-    module, other = make("prototype", threshold=0.0), make("prototype", threshold=0.0)
-    for seed in range(3):
-        weight, twice = doubled(batch(seed=seed))
-        torch.testing.assert_close(call(module, weight), call(other, twice))
-
-
 def test_a_weight_that_a_class_shares_cancels_and_so_does_its_frequency():
     """Classes that look the same in both domains are at the same place, however often they come."""
     for seed in range(3):
@@ -220,31 +199,3 @@ def test_a_class_of_weight_0_is_not_there():
     inputs["source_weights"] = (inputs["source_labels"] != 1).float()
     call(module, inputs)
     assert module.seen[0, 1] == 0
-
-
-def test_a_resumed_run_goes_on_with_the_same_centroids():
-    module, resumed = make_five(threshold=0.0), make_five(threshold=0.0)
-    first, second, *others = stream()
-    for inputs in (first, second):
-        call(module, inputs)
-    assert set(module.state_dict()) == {"centroids", "seen"}
-    resumed.load_state_dict(module.state_dict())
-    for inputs in others:
-        assert torch.equal(call(module, inputs), call(resumed, inputs))
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"decay": 1.0}, "decay=1.0 must be at least 0 and below 1"),
-        ({"decay": -0.1}, "decay=-0.1 must be"),
-        ({"decay": True}, "decay=True must be"),
-        ({"threshold": 1.5}, "threshold=1.5 must be between 0 and 1"),
-        ({"threshold": "high"}, "threshold='high' must be between 0 and 1"),
-        ({"distance": "manhattan"}, "distance='manhattan' must be 'squared' or 'cosine'"),
-        ({"temperature": 0}, "temperature=0 must be a positive number or nothing"),
-    ],
-)
-def test_bad_settings(settings, message):
-    with pytest.raises(ValueError, match=message):
-        make("prototype", **settings)

@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from cases import LEAST, asked, batch, make
+from cases import LEAST
 from torch import nn
 
 from hftransfer.objectives import REGISTRY, Objective, build_objectives, parse_objectives, register_objective
@@ -265,15 +265,3 @@ def test_a_file_imports_a_class_only_when_it_is_trusted():
     for text in ('{"mine": {"kind": "no_such_module:Loss"}}', "mine: {kind: 'no_such_module:Loss'}"):
         with pytest.raises(ValueError, match="kind='no_such_module:Loss' imports code.*--trust_config_code"):
             refuse_imports(text)
-
-
-@pytest.mark.parametrize("name", REGISTRY)
-def test_a_method_works_without_weights_and_strength(name):
-    """What a run adds has a default: without it all rows count 1, at full strength."""
-    inputs = batch()
-    values = []
-    for left_out in ((), ("source_weights", "strength")):
-        objective = make(name)
-        given = asked(objective, {**inputs, "strength": torch.tensor(1.0)})
-        values.append(objective(**{k: v for k, v in given.items() if k not in left_out}))
-    torch.testing.assert_close(*values)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from cases import array, batch, call, make, softmax
-from moment_cases import doubled, weighted
+from moment_cases import weighted
 
 
 def unit(x: np.ndarray) -> np.ndarray:
@@ -85,20 +85,6 @@ def test_queue_holds_normalised_labelled_source_rows_with_their_weights():
         kept = tuple(np.concatenate(pair)[-20:] for pair in zip(kept, rows, strict=True))
 
 
-def test_weight_2_is_a_row_twice_and_weight_0_is_none():
-    """As an anchor, as a positive and as one of the others; in the queue as well."""
-    module, other = make("supcon", threshold=0.0), make("supcon", threshold=0.0)
-    for seed in range(3):
-        weight, twice = doubled(batch(9, 8, seed=seed))
-        torch.testing.assert_close(call(module, weight), call(other, twice))
-    inputs = batch(9, 8)
-    fewer = {k: inputs[k][:-1] for k in ("source_features", "source_labels", "source_weights")}
-    inputs["source_weights"] = torch.tensor([1.0] * 8 + [0.0])
-    module, other = make("supcon", threshold=0.0), make("supcon", threshold=0.0)
-    for _ in range(2):
-        torch.testing.assert_close(call(module, inputs), call(other, inputs, **fewer))
-
-
 @pytest.mark.parametrize("chunk", [1, 4, 64])
 def test_chunks_change_neither_value_nor_gradient(chunk):
     """Of the second batch, so that there are rows in the queue."""
@@ -110,15 +96,6 @@ def test_chunks_change_neither_value_nor_gradient(chunk):
         found.append([value, *torch.autograd.grad(value, [inputs["source_features"], inputs["target_features"]])])
     for whole, parts in zip(*found, strict=True):
         torch.testing.assert_close(whole, parts, atol=1e-12, rtol=1e-12)
-
-
-def test_queue_survives_a_state_dict():
-    module, other = make("supcon", queue=16), make("supcon", queue=16)
-    for seed in range(3):
-        call(module, confident(seed))
-    other.load_state_dict(module.state_dict())
-    for seed in (4, 5):
-        assert torch.equal(call(module, confident(seed)), call(other, confident(seed)))
 
 
 @pytest.mark.parametrize("queue", [0, 8])
@@ -178,35 +155,3 @@ def test_invariances():
         },
     }.items():
         torch.testing.assert_close(call(module, inputs, **change), value, msg=what, atol=1e-4, rtol=1e-4)
-
-
-@pytest.mark.parametrize(("queue", "chunk"), [(0, 0), (8, 0), (8, 4)])
-def test_gradcheck(queue, chunk):
-    module = make("supcon", queue=queue, chunk=chunk, temperature=0.5).double()
-    inputs = confident(weigh=True, dtype=torch.float64)
-    call(module, confident(seed=1, dtype=torch.float64))  # fills the queue
-    state = {k: v.clone() for k, v in module.state_dict().items()}
-
-    def forward(x, y):
-        module.load_state_dict(state)
-        return call(module, inputs, source_features=x, target_features=y)
-
-    assert torch.autograd.gradcheck(forward, (inputs["source_features"], inputs["target_features"]))
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"temperature": 0},
-        {"temperature": float("nan")},
-        {"threshold": 1.5},
-        {"threshold": -0.1},
-        {"threshold": "high"},
-        {"queue": -1},
-        {"chunk": -1},
-        {"chunk": 2.5},
-    ],
-)
-def test_bad_settings(settings):
-    with pytest.raises(ValueError, match="must be"):
-        make("supcon", **settings)

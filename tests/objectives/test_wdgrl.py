@@ -111,18 +111,6 @@ def test_the_points_between_fill_the_way_evenly():
         assert np.histogram(array(alpha), bins=50, range=(0, 1))[0].max() <= 4
 
 
-def test_a_resumed_run_draws_on():
-    module, other = make("wdgrl"), make("wdgrl")
-    for seed in range(3):
-        call(module, batch(seed=seed))
-    other.load_state_dict(module.state_dict())
-    inputs = batch(seed=5)
-    value = call(module, inputs)
-    assert torch.equal(call(other, inputs), value)
-    assert not torch.equal(call(module, inputs), value)
-    assert "drawn" in module.state_dict()
-
-
 def test_no_second_derivative_is_taken():
     """A backward pass is enough, and a value can be had without any graph."""
     module, inputs = make("wdgrl"), batch()
@@ -133,12 +121,3 @@ def test_no_second_derivative_is_taken():
     assert torch.equal(loss, value)
     loss.backward()
     assert all(p.grad is not None for p in module.parameters())
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [({"penalty": 0}, "penalty=0 must be a positive number"), ({"hidden": 0}, "hidden=0 must be a whole number")],
-)
-def test_bad_settings(settings, message):
-    with pytest.raises(ValueError, match=message):
-        make("wdgrl", **settings)
