@@ -26,6 +26,7 @@ extensions = [
     "mathml",
     "docstrings",
     "public_names",
+    "short_cells",
 ]
 exclude_patterns = ["_*", "results/*"]
 
