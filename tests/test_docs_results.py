@@ -11,7 +11,9 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").glob("results_*.md"))
-COMMAND = re.compile(r"^```bash\n(python tests/benchmarks/side_by_side\.py .*?)\n```\n\n((?:\|[^\n]*\n)+)", re.S | re.M)
+COMMAND = re.compile(
+    r"^```bash\n(python tests/benchmarks/side_by_side\.py .*?)\n```\n\n((?:\|[^\n]*\n)+)", re.S | re.M
+)
 
 
 @pytest.fixture(scope="module")
