@@ -1,7 +1,8 @@
 """Docstring examples run, each in a folder of its own, with tiny models in the places that examples name.
 
 What an expression gives is compared where the docstring shows it. Examples may take as given: the public names,
-`model`, `batch`, `image_model` and `trainer`, the domains `news` and `medical`, and the folders of `given_folders`.
+`Dataset`, `Path`, `np`, `torch`, `model`, `batch`, `image_model` and `trainer`, the domains `news` and `medical`, and the folders of
+`given_folders`.
 """
 
 from __future__ import annotations
@@ -13,10 +14,13 @@ import io
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pictures
 import pytest
 import runs
 import tiny
+import torch
+from datasets import Dataset
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForSequenceClassification
 
@@ -60,6 +64,10 @@ def names(folder: Path) -> dict:
     sets = {"eval_dataset": {"source": tiny.domain(seed=2), "target": tiny.domain(seed=3)}}
     public = {name: getattr(hftransfer, name) for name in hftransfer.__all__}
     return public | {
+        "Dataset": Dataset,
+        "Path": Path,
+        "np": np,
+        "torch": torch,
         "model": model,
         "batch": batch,
         "image_model": pictures.resnet(),
