@@ -23,7 +23,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 HERE = Path(__file__).parent
 RECIPE = HERE.parent / "recipes" / "finetune.py"
 MODEL = {"config.json", "model.safetensors"}
-ADAPTER = {"adapter_config.json", "adapter_model.safetensors"}
+ADAPTER = {"adapter_config.json", "adapter_model.safetensors", "labels.json"}
 ALWAYS = {".gitattributes", "README.md", "tokenizer.json", "tokenizer_config.json", "training_args.json"}
 FAILURES = {
     "wrong_token": "401",

@@ -40,6 +40,7 @@ NEEDED = {
     "prototype": {"threshold": 0.34},
     "mdd": {"margin": 0.5},  # steps of SGD this long would throw the defaults far off, and rounding with them
     "wdgrl": {"penalty": 1.0, "hidden": 16},  # its slopes jump where a unit switches on: few units, few jumps
+    "osbp": {"hidden": 16},  # so do its gradients, and rounding may switch a unit
     "coral": {"mean_weight": 1.0},  # covariances of features this small are too small to compare
     "l2_sp": {"alpha": 0.002, "beta": 0.1},  # losses near 1, so that rounding is small beside 1e-5
     "bss": {"k": 20},  # words that are picked twice leave small singular values at 0

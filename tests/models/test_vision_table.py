@@ -20,7 +20,7 @@ from hftransfer.models.tap import find_head
 PAGE = (Path(__file__).parents[2] / "docs" / "models.md").read_text(encoding="utf-8")
 ROWS = {
     cells[0].strip("`"): cells[1:]
-    for line in PAGE.splitlines()
+    for line in PAGE.split("| `model_type`", 1)[1].split("\n## ")[0].splitlines()
     if line.startswith("| `") and not line.startswith("| `model_type`")
     for cells in [[cell.strip() for cell in line.strip("| ").split(" | ")]]
 }

@@ -14,6 +14,7 @@ import torch
 from peft import IA3Config, LoraConfig
 
 from hftransfer import AdaptationConfig
+from hftransfer.trainers.checkpoint_files import FILES
 from hftransfer.trainers.resume import read_resume
 from hftransfer.trainers.run_settings import SETTINGS_FILE
 
@@ -211,11 +212,12 @@ def test_a_passed_optimizer_is_part_of_it(tmp_path):
 
 
 def test_a_checkpoint_that_does_not_describe_its_run_is_named_by_its_shapes(done, tmp_path):
-    """One of an older version."""
+    """One of an older version, which had no list of its files either."""
     old = tmp_path / "checkpoint-2"
     shutil.copytree(done / "checkpoint-2", old)
     described = json.loads((old / SETTINGS_FILE).read_text())
     assert described["labels"] == list(tiny.LABELS)
-    (old / SETTINGS_FILE).unlink()
+    for name in (SETTINGS_FILE, FILES):
+        (old / name).unlink()
     with pytest.raises(ValueError, match="does not fit this run's model, adapter or objectives: .*size mismatch"):
         run(tmp_path / "new", model=tiny.bert(hidden_size=16)).train(resume_from_checkpoint=old)
