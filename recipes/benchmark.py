@@ -30,7 +30,7 @@ DONE, TO_DO = "done", "to do"
 
 
 def main(argv: list[str]) -> int:
-    from hftransfer.cli.benchmark import benchmark_parser
+    from hftransfer.cli.benchmark_options import benchmark_parser
     from hftransfer.cli.run import run_recipe
     from hftransfer.stages import stage
 
@@ -45,9 +45,15 @@ def main(argv: list[str]) -> int:
 
 
 def run(args) -> int:
-    from hftransfer.cli.benchmark import read_benchmark, select
-    from hftransfer.reporting.benchmark import append_result, describe_time, read_results, show_score, target_score
-    from hftransfer.trainers.folder_lock import FolderInUse
+    from hftransfer.cli.benchmark_options import read_benchmark, select
+    from hftransfer.reporting.benchmark_table import (
+        append_result,
+        describe_time,
+        read_results,
+        show_score,
+        target_score,
+    )
+    from hftransfer.trainers.saving.folder_lock import FolderInUse
 
     # 1. Read the file, find what is left, and check it before anything is trained.
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -90,9 +96,9 @@ def run(args) -> int:
 
 def check_folder(folder: Path) -> None:
     """Refuses a folder that holds something of somebody else's under the names that a benchmark writes."""
-    from hftransfer.reporting.benchmark import read_results
-    from hftransfer.trainers.folder_marks import foreign
-    from hftransfer.trainers.output_folder import check_access
+    from hftransfer.reporting.benchmark_table import read_results
+    from hftransfer.trainers.saving.folder_marks import foreign
+    from hftransfer.trainers.saving.output_folder import check_access
 
     check_access(folder)
     older = bool(read_results(folder / WRITTEN[0]))  # of a version that set no mark
@@ -106,7 +112,7 @@ def check_folder(folder: Path) -> None:
 
 def claim(folder: Path) -> None:
     """Makes the folder and marks what will be written to it as our own."""
-    from hftransfer.trainers.folder_marks import mark
+    from hftransfer.trainers.saving.folder_marks import mark
 
     folder.mkdir(parents=True, exist_ok=True)
     mark(folder, WRITTEN)
@@ -115,7 +121,7 @@ def claim(folder: Path) -> None:
 @contextmanager
 def cell_lock(folder: Path, cell):
     """Keeps a cell from being run twice at once; several runs may share the cells of a folder."""
-    from hftransfer.trainers.folder_lock import drop, take
+    from hftransfer.trainers.saving.folder_lock import drop, take
 
     lock = folder / CELLS / f"{cell.hash}.lock"
     lock.parent.mkdir(exist_ok=True)
@@ -128,7 +134,7 @@ def cell_lock(folder: Path, cell):
 
 def check(cells) -> None:
     """Whatever is wrong comes to light before anything is trained."""
-    from hftransfer.trainers.cells import CellCheck
+    from hftransfer.trainers.benchmark_cell import CellCheck
 
     checker = CellCheck()
     for cell in {cell.row: cell for cell in cells}.values():  # one seed of each will do
@@ -141,7 +147,7 @@ def check(cells) -> None:
 
 def states(lines: Path, cells) -> list[str]:
     """`done`, `failed` or `to do` for each cell."""
-    from hftransfer.reporting.benchmark import latest, read_results
+    from hftransfer.reporting.benchmark_table import latest, read_results
 
     rows = latest(read_results(lines), [cell.facts for cell in cells])
     return [row["status"] if row else TO_DO for row in rows]
@@ -191,9 +197,9 @@ def end_with_parent() -> None:
 
 def run_folder(folder: Path) -> int:
     """The cell in a folder, in this process; leaves a whole `result.json` or none."""
-    from hftransfer.cli.benchmark import Cell
+    from hftransfer.cli.benchmark_options import Cell
     from hftransfer.cli.failures import describe_error, is_refusal, trace_of
-    from hftransfer.trainers.cells import run_cell
+    from hftransfer.trainers.benchmark_cell import run_cell
 
     cell = Cell(**json.loads((folder / "cell.json").read_text()))
     try:
@@ -222,7 +228,7 @@ def config_of(cell, folder: Path):
 
 def print_cells(cells, states, rows) -> None:
     """What a run would do, and how long it might take."""
-    from hftransfer.reporting.benchmark import describe_time, guess_seconds, print_table
+    from hftransfer.reporting.benchmark_table import describe_time, guess_seconds, print_table
 
     seeds: dict = {}
     for cell, state in zip(cells, states, strict=True):
@@ -237,7 +243,7 @@ def print_cells(cells, states, rows) -> None:
 
 def write_table(benchmark):
     """Writes table.md, of all cells that have results; its lines and the results."""
-    from hftransfer.reporting.benchmark import latest, markdown, read_results, summarise
+    from hftransfer.reporting.benchmark_table import latest, markdown, read_results, summarise
 
     found = latest(read_results(benchmark.output_dir / "results.jsonl"), [cell.facts for cell in benchmark.cells])
     rows = [row for row in found if row]
@@ -249,7 +255,7 @@ def write_table(benchmark):
 
 def report(benchmark) -> None:
     """The table in the terminal, and the picture."""
-    from hftransfer.reporting.benchmark import name_of, print_table
+    from hftransfer.reporting.benchmark_table import name_of, print_table
     from hftransfer.reporting.pictures import draw_benchmark
 
     (table, rows), folder = write_table(benchmark), benchmark.output_dir

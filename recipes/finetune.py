@@ -29,7 +29,7 @@ def job(argv: list[str]) -> int:
     from hftransfer.messages import keep_secret
     from hftransfer.stages import stage
     from hftransfer.trainers.config import AdaptationConfig
-    from hftransfer.trainers.output_folder import resume_hint
+    from hftransfer.trainers.saving.output_folder import resume_hint
 
     script, config = parse(argv, [FinetuneArguments, AdaptationConfig])
     keep_secret(config.hub_token)
@@ -39,7 +39,7 @@ def job(argv: list[str]) -> int:
 
 def run(script, config) -> int:
     from hftransfer.cli.arguments import named
-    from hftransfer.trainers.claim import claimed_folder, resumed
+    from hftransfer.trainers.saving.claim import claimed_folder, resumed
 
     # 1. Check what can be checked before anything is loaded.
     if not script.source:
@@ -61,10 +61,10 @@ def adapt(script, config) -> int:
     from hftransfer.reporting.screen import show
     from hftransfer.reporting.tables import print_plan, print_results
     from hftransfer.stages import stage
-    from hftransfer.trainers.folder_marks import BY_RECIPE, COMPARISON, RESULTS
-    from hftransfer.trainers.plan import plan
-    from hftransfer.trainers.preparation import prepare
-    from hftransfer.trainers.publishing import claim_repo, upload_command
+    from hftransfer.trainers.hub.push import claim_repo, upload_command
+    from hftransfer.trainers.saving.folder_marks import BY_RECIPE, COMPARISON, RESULTS
+    from hftransfer.trainers.setup.plan import plan
+    from hftransfer.trainers.setup.preparation import prepare
 
     # 2. Load the domains.
     with stage("reading the data"), config.main_process_first(desc="loading"):
@@ -177,7 +177,7 @@ def source_only(model, config, common, test) -> dict[str, float]:
     import copy
 
     from hftransfer import AdaptationTrainer
-    from hftransfer.trainers.folder_marks import COMPARISON
+    from hftransfer.trainers.saving.folder_marks import COMPARISON
 
     done = Path(config.output_dir) / COMPARISON
     folder = done.parent
@@ -199,7 +199,7 @@ def comparison(scores):
     """Keeps the scores of the source alone with the first checkpoint: until then, an older run may stand there."""
     from transformers import TrainerCallback
 
-    from hftransfer.trainers.folder_marks import COMPARISON
+    from hftransfer.trainers.saving.folder_marks import COMPARISON
 
     class Comparison(TrainerCallback):
         def on_save(self, args, state, control, **kwargs):
@@ -211,7 +211,7 @@ def comparison(scores):
 
 def keep(folder: str, name: str, scores) -> None:
     """Writes scores to a file of the output folder, whole or not at all, as our own."""
-    from hftransfer.trainers.folder_marks import mark, write_whole
+    from hftransfer.trainers.saving.folder_marks import mark, write_whole
 
     path, text = Path(folder) / name, json.dumps(scores, indent=2)
     if path.is_file() and path.read_text(encoding="utf-8") == text:

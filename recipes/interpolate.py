@@ -21,7 +21,7 @@ STATISTICS_BATCHES = 100  # that batch norm is estimated from, where a model has
 
 
 def main(argv: list[str]) -> int:
-    from hftransfer.cli.interpolate import interpolate_parser
+    from hftransfer.cli.interpolate_options import interpolate_parser
     from hftransfer.cli.run import run_recipe
     from hftransfer.stages import stage
 
@@ -35,11 +35,11 @@ def main(argv: list[str]) -> int:
 
 def run(args) -> int:
     from hftransfer.cli.arguments import named
-    from hftransfer.cli.interpolate import DATA
+    from hftransfer.cli.interpolate_options import DATA
     from hftransfer.data.label_sets import resolve_label_space
     from hftransfer.data.loading import load_shift
+    from hftransfer.models.ingredients import is_adapter
     from hftransfer.models.interpolation import ALPHAS, Mixture
-    from hftransfer.models.members import is_adapter
     from hftransfer.reporting.screen import show
     from hftransfer.reporting.tables import print_results
     from hftransfer.stages import stage

@@ -8,13 +8,13 @@ import families
 import tiny
 from torch import nn
 
-from hftransfer.models.layer_tap import HEAD, layer_widths
+from hftransfer.models.feature_hook import Head, find_head
+from hftransfer.models.layer_hook import HEAD, layer_widths
 from hftransfer.models.structure import layers
-from hftransfer.models.tap import Head, find_head
 from hftransfer.objectives.registry import REGISTRY
 from hftransfer.objectives.specification import ObjectiveSpec
-from hftransfer.trainers.start import StartMark, StartWeights, frozen_copy
-from hftransfer.trainers.teachers import OF_TEACHER, Anchors, Teacher, rows_asked_of
+from hftransfer.trainers.teachers.initial_weights import StartMark, StartWeights, frozen_copy
+from hftransfer.trainers.teachers.teacher import OF_TEACHER, Anchors, Teacher, rows_asked_of
 
 
 def anchors(model: nn.Module, other: nn.Module, head: Head, specs: Sequence[ObjectiveSpec]) -> Anchors | None:

@@ -31,9 +31,9 @@ from hftransfer.models.loading import load_model
 from hftransfer.objectives.registry import REGISTRY
 from hftransfer.objectives.specification import parse_objectives
 from hftransfer.stages import stage
-from hftransfer.trainers.checkpoints import check_output_dir
-from hftransfer.trainers.folder_lock import FolderInUse, hold
 from hftransfer.trainers.progress import Pace, describe
+from hftransfer.trainers.saving.checkpoints import check_output_dir
+from hftransfer.trainers.saving.folder_lock import FolderInUse, hold
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

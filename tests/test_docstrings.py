@@ -1,8 +1,8 @@
 """Docstring examples run, each in a folder of its own, with tiny models in the places that examples name.
 
 What an expression gives is compared where the docstring shows it. Examples may take as given: the public names,
-`Dataset`, `Path`, `np`, `torch`, `model`, `batch`, `image_model` and `trainer`, the domains `news` and `medical`, and the folders of
-`given_folders`.
+`Dataset`, `Path`, `np`, `torch`, `model`, `batch`, `image_model` and `trainer`, the domains `news` and `medical`, and
+the folders of `given_folders`.
 """
 
 from __future__ import annotations

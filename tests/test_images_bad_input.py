@@ -318,7 +318,7 @@ try:
     find_modality({"source": Dataset.from_dict({"image": ["a.png"]})}, InputColumns())
 except ImportError as error:
     print(error)
-import hftransfer.trainers.preparation
+import hftransfer.trainers.setup.preparation
 assert "torchvision" not in sys.modules
 """
 

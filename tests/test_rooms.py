@@ -136,14 +136,14 @@ def test_recipes_import_no_private_name():
 @pytest.mark.parametrize(
     ("room", "source", "caught"),
     [
-        ("objectives", "from ..trainers.adapter import DomainAdapter", True),
+        ("objectives", "from ..trainers.adapter import JointModel", True),
         ("objectives", "from ..messages import nearest", False),
         ("objectives", "from .base import Objective", False),
         ("objectives", "from ..models.tap import Head", True),
         ("objectives", "if TYPE_CHECKING:\n    from ..models.tap import Head", False),
         ("objectives", "if TYPE_CHECKING:\n    pass\nelse:\n    from ..models.tap import Head", True),
         ("objectives", "if TYPE_CHECKING:\n    from ..data.text import LENGTH", True),
-        ("data", "import hftransfer.models.tap", True),
+        ("data", "import hftransfer.models.feature_hook", True),
         ("data", "from hftransfer import models", True),
         ("data", "from hftransfer import load_model", True),
         ("data", "from .. import models", True),

@@ -7,9 +7,9 @@ import shutil
 import sys
 import textwrap
 
-from .benchmark import benchmark_parser
+from .benchmark_options import benchmark_parser
 from .fields import Option, module_path, read_options
-from .interpolate import interpolate_parser
+from .interpolate_options import interpolate_parser
 
 INTRO = """\
 Take a model from the domain with labels to the domain without.

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ..network import hub_reachable
+from .ingredients import ADAPTER
 from .loaded_weights import check_finite
 from .loading import load_model
-from .members import ADAPTER
 from .model_files import check_adapter_files
 
 LABELS_FILE = "labels.json"  # beside an adapter, whose own config has no place for the names of labels

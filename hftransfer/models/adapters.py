@@ -11,8 +11,8 @@ import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
+from .feature_hook import Head, find_head
 from .structure import embeddings, head_modules, layers
-from .tap import Head, find_head
 
 LINEARS = (nn.Linear, Conv1D)
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)

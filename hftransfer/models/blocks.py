@@ -8,8 +8,8 @@ from itertools import takewhile
 from torch import nn
 
 from .adapters import is_peft
+from .feature_hook import Head
 from .structure import embeddings, head_modules, layers
-from .tap import Head
 
 
 @dataclass(frozen=True)

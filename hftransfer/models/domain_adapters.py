@@ -21,7 +21,7 @@ from torch import nn
 from ..messages import nearest
 from .adapters import is_peft
 from .folders import new_folder
-from .members import ADAPTER, adapter_config, is_adapter, load_headed, plain_class
+from .ingredients import ADAPTER, adapter_config, is_adapter, load_headed, plain_class
 from .structure import backbone_prefix
 
 WEIGHTS = "adapter_model.safetensors"

@@ -22,9 +22,8 @@ from typing import Any
 import torch
 
 from ..messages import nearest
-from .batch_norm import adapt_batch_norm, batch_norms
 from .folders import new_folder
-from .members import (
+from .ingredients import (
     Member,
     check_alike,
     check_labels,
@@ -38,6 +37,7 @@ from .members import (
     tensors_of,
     write_member,
 )
+from .norm_statistics import adapt_batch_norm, batch_norms
 
 ALPHAS = tuple(i / 10 for i in range(11))
 SOUPS = ("greedy", "uniform")

@@ -13,8 +13,8 @@ from torch import nn
 from ..messages import nearest
 from ..settings import read_setting
 from .blocks import Block, layer_name, num_layers, split
+from .feature_hook import Head
 from .structure import embeddings
-from .tap import Head
 
 POLICIES = ", ".join(
     "none auto head last_<k> first_<k> embeddings norms biases block:<name> pattern:<glob> regex:<expression>".split()

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .batch_norm import batch_norms
+from .norm_statistics import batch_norms
 
 
 class ChannelMix(nn.Module):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from .tap import Head
+from .feature_hook import Head
 
 
 def layers(model: nn.Module) -> tuple[str, nn.ModuleList]:

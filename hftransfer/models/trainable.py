@@ -8,8 +8,8 @@ from torch import nn
 
 from ..messages import nearest
 from .adapters import is_peft
+from .feature_hook import Head
 from .structure import backbone_prefix
-from .tap import Head
 
 # Of a classifier's adapter, by the end of the class's name. PEFT has none for images, and that of sequences would wrap
 # some of their heads twice.

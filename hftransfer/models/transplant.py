@@ -18,12 +18,12 @@ from transformers import AutoConfig, PreTrainedModel
 
 from ..messages import nearest
 from .adapters import is_peft
+from .feature_hook import find_head
+from .ingredients import is_adapter, plain_class, tensors_of
 from .loading import load_as, load_model
-from .members import is_adapter, plain_class, tensors_of
 from .structure import backbone_prefix
 from .structure import embeddings as embedding_modules
 from .structure import layers as layer_stack
-from .tap import find_head
 from .transplant_report import Taken, Transplant
 from .vocabulary import NEW_TOKENS, move_embedding
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..extras import install_hint
-from .benchmark import BASELINE, ORACLE, Row, by_row, target_score
+from .benchmark_table import BASELINE, ORACLE, Row, by_row, target_score
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # told apart by colour-blind readers
 ACROSS = 3  # shifts side by side

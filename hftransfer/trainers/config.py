@@ -16,11 +16,11 @@ from ..messages import nearest
 from ..models.policy import parse_policy
 from ..objectives.specification import ObjectiveSpec, parse_objectives, refuse_imports, without_classes
 from ..settings import Help, read_fields, read_setting
-from .inherited import check_accelerator, check_inherited, settle
 from .optimizer import SLANTED, check_rates
-from .resume import read_resume
+from .saving.resume import read_resume
 from .setting_pairs import check_pairs, check_reports
-from .unfreezing import check_phases
+from .setup.inherited_settings import check_accelerator, check_inherited, settle
+from .setup.unfreezing import check_phases
 
 LOWER_IS_BETTER = ("loss", "entropy", "mse", "mae")  # ends of metrics; of all others, more is better
 

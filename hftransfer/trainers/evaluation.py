@@ -17,15 +17,15 @@ from ..data.frames import is_columns
 from ..data.labels import LabelSpace
 from ..data.text import WORD_MASK
 from ..messages import nearest
-from ..models.batch_norm import average_statistics
+from ..models.norm_statistics import average_statistics
 from ..stages import stage
 from .config import AdaptationConfig
 from .host import Host
 from .metric_results import checked_metrics
 from .metrics import IGNORE, LABEL_FREE, SOFTMAX, TaskMetrics, label_free_metrics
-from .preparation import is_source_name
 from .progress import ProgressLine
-from .selecting import set_of
+from .setup.metric_choice import set_of
+from .setup.preparation import is_source_name
 
 FOR_METRICS = ("inputs", "loss")
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from ..data.labels import LabelSpace
     from ..models.policy import PolicyReport
     from .config import AdaptationConfig
-    from .preparation import Prepared
+    from .setup.preparation import Prepared
 
     class Host(Trainer):
         args: AdaptationConfig

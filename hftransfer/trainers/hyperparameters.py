@@ -25,7 +25,7 @@ from ..objectives.registry import REGISTRY
 from .config import LOWER_IS_BETTER, AdaptationConfig
 from .constructor import call_model_init
 from .metrics import SOFTMAX
-from .preparation import is_source_name
+from .setup.preparation import is_source_name
 
 if TYPE_CHECKING:
     from .trainer import AdaptationTrainer

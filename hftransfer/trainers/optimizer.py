@@ -13,8 +13,8 @@ from ..models.blocks import Block, bare
 from ..models.policy import norm_parameters
 from ..models.rates import Rates, slanted_triangular
 from .host import Host
-from .optimizer_check import check_covers
-from .unfreezing import Phases
+from .setup.optimizer_check import check_covers
+from .setup.unfreezing import Phases
 
 SLANTED = "slanted_triangular"
 SLANTED_SETTINGS = ("cut_frac", "ratio")
@@ -57,7 +57,7 @@ def _check_slanted(settings: Any) -> None:
 
 
 class Optimizing(Host):
-    """Creates the optimizer and the schedule for a `Trainer` whose model is a `DomainAdapter`."""
+    """Creates the optimizer and the schedule for a `Trainer` whose model is a `JointModel`."""
 
     blocks: list[Block]
     phases: Phases | None

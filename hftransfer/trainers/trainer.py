@@ -13,38 +13,38 @@ from torch.utils.data import DataLoader
 from transformers import PrinterCallback, ProgressCallback, Trainer
 
 from ..data.pairing import PairedBatchSampler, PairedDataset
-from ..models.batch_norm import average_statistics
 from ..models.blocks import split
+from ..models.norm_statistics import average_statistics
 from ..objectives.specification import build_objectives
 from ..stages import stage
-from .adapter import DomainAdapter
-from .batch_check import called, check_batch, check_collator, check_reached
-from .batch_norm import adapt_to_target, build_mix
 from .callbacks import Clock
-from .checkpoints import PlainCheckpoints
-from .chunks import check_chunks
 from .config import AdaptationConfig
 from .constructor import check_arguments, first_model
 from .evaluation import Evaluating, check_outputs, measures_of
+from .hub.push import Publishing
 from .hyperparameters import Searching
-from .inherited import check_for_model
-from .label_shift import build_label_shift, correct_bias
-from .lessons import learn_before_training
 from .metrics import metrics_for, without_nothing
-from .objective_check import check_task, source_weights
 from .optimizer import Optimizing
-from .optimizer_check import check_passed
-from .output_folder import check_access
-from .parts import RunningParts
-from .preparation import prepare
 from .progress import ProgressLine
-from .publishing import Publishing
-from .rerun import check_rerun
-from .selecting import check_evaluation, check_selection
+from .saving.checkpoints import PlainCheckpoints
+from .saving.output_folder import check_access
 from .setting_pairs import check_schedule, check_sharding
-from .teachers import build_anchors
-from .turns import check_turns
-from .unfreezing import Unfreezing, build_phases, check_wrapping
+from .setup.batch_check import called, check_batch, check_collator, check_reached
+from .setup.batch_norm import adapt_to_target, build_mix
+from .setup.inherited_settings import check_for_model
+from .setup.label_shift import build_label_shift, correct_bias
+from .setup.metric_choice import check_evaluation, check_selection
+from .setup.objective_check import check_task, source_weights
+from .setup.optimizer_check import check_passed
+from .setup.preparation import prepare
+from .setup.unfreezing import Unfreezing, build_phases, check_wrapping
+from .step.chunked_forward import check_chunks
+from .step.joint_model import JointModel
+from .step.loss_log import LossLog
+from .step.per_domain_forward import check_turns
+from .step.perturbed_forward import check_rerun
+from .teachers.fitting import learn_before_training
+from .teachers.teacher import build_anchors
 
 logger = logging.getLogger(__name__)
 
@@ -154,7 +154,7 @@ class AdaptationTrainer(PlainCheckpoints, Publishing, Optimizing, Evaluating, Se
             ready.space.task,
             (lambda where: ()) if anchors is None else anchors.facts,
         )
-        adapter = DomainAdapter(
+        adapter = JointModel(
             ready.model,
             ready.head,
             objectives,
@@ -195,7 +195,7 @@ class AdaptationTrainer(PlainCheckpoints, Publishing, Optimizing, Evaluating, Se
             **kwargs,
         )
         self.label_names = ["labels"]
-        self._parts = RunningParts(self.accelerator)
+        self._parts = LossLog(self.accelerator)
         self.add_callback(Clock(self))
         if self.phases is not None:
             check_wrapping(self)

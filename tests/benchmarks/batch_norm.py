@@ -21,8 +21,8 @@ from sklearn.datasets import load_digits
 from torch import nn
 from transformers import ResNetConfig, ResNetForImageClassification
 
-from hftransfer import DomainAdapter, adapt_batch_norm
-from hftransfer.models.tap import find_head
+from hftransfer import JointModel, adapt_batch_norm
+from hftransfer.models.feature_hook import find_head
 from hftransfer.objectives.specification import build_objectives, parse_objectives
 
 ROWS, FIRST, MORE, RATE = 32, 8, 3, 2e-3
@@ -68,7 +68,7 @@ def train(model: nn.Module, data, epochs: int, seed: int, objective: str | None,
     x, y, target, _ = data
     head = find_head(model, {"pixel_values": x[:2]})
     modules, schedules = build_objectives(parse_objectives(objective), head.in_features, 10)
-    adapter = DomainAdapter(
+    adapter = JointModel(
         model, head, modules, dict.fromkeys(modules, 1.0), schedules, batch_norm=mode or "joint"
     ).train()
     optimizer = torch.optim.Adam(adapter.parameters(), RATE)

@@ -42,7 +42,7 @@ from transformers import BertConfig, BertForSequenceClassification, BertTokenize
 
 from hftransfer import AdaptationConfig, AdaptationTrainer, save_domains
 from hftransfer.models.adapters import attach_adapter
-from hftransfer.models.tap import find_head
+from hftransfer.models.feature_hook import find_head
 from hftransfer.trainers.progress import ProgressLine
 
 STEPS = 2

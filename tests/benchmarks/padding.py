@@ -25,9 +25,9 @@ from hftransfer.data.label_sets import resolve_label_space
 from hftransfer.data.labels import LabelSpace
 from hftransfer.data.pairing import PairedBatchSampler, PairedDataset
 from hftransfer.data.text import TextColumns, TextEncoder, encode_text
+from hftransfer.models.feature_hook import find_head
 from hftransfer.models.loading import load_model, load_tokenizer
-from hftransfer.models.tap import find_head
-from hftransfer.trainers.adapter import DomainAdapter
+from hftransfer.trainers.step.joint_model import JointModel
 
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 ROWS = 16
@@ -62,7 +62,7 @@ def steps(dataset: PairedDataset, collator: AdaptationCollator, space: LabelSpac
     spent: dict[bool, list[float]] = {False: [], True: []}
     for batch in batches:
         for by_domain in spent:
-            adapter = DomainAdapter(model, head, by_domain=by_domain).train()
+            adapter = JointModel(model, head, by_domain=by_domain).train()
             began = time.process_time()
             adapter(**batch).loss.backward()
             spent[by_domain].append(time.process_time() - began)

@@ -15,7 +15,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from hftransfer.reporting.benchmark import BASELINE, CONTROL
+from hftransfer.reporting.benchmark_table import BASELINE, CONTROL
 
 TARGET = "target_oracle_accuracy"
 SHIFTS = {  # the scripts' tasks by the names that the recipe's files give them

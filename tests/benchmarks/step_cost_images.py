@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python tests/benchmarks/step_cost_images.py
 
-Forward, backward and AdamW of `DomainAdapter` on tensors, against a bare loop that does the same math, taking turns.
+Forward, backward and AdamW of `JointModel` on tensors, against a bare loop that does the same math, taking turns.
 Loading, decoding and augmentation are left out on both sides. Medians of process time are compared.
 """
 
@@ -23,9 +23,9 @@ from transformers import (
     ResNetForImageClassification,
 )
 
-from hftransfer import DomainAdapter
+from hftransfer import JointModel
 from hftransfer.models.conventions import mend_conventions
-from hftransfer.models.tap import find_head
+from hftransfer.models.feature_hook import find_head
 from hftransfer.objectives.specification import build_objectives, parse_objectives
 
 WARMUP = 3
@@ -58,7 +58,7 @@ def run(name: str, side: int, steps: int) -> tuple[float, float, float]:
     labels = torch.arange(2 * ROWS) % 3
     head = find_head(model, batch)
     modules, schedules = build_objectives(parse_objectives({"mmd": {"schedule": "constant"}}), head.in_features, 3)
-    adapter = DomainAdapter(model, head, modules, {"mmd": 1.0}, schedules)
+    adapter = JointModel(model, head, modules, {"mmd": 1.0}, schedules)
     optimizer = torch.optim.AdamW(adapter.parameters(), lr=5e-5, weight_decay=0.01, fused=True)
     is_target = torch.arange(2 * ROWS) >= ROWS
     joint = {

@@ -18,11 +18,11 @@ import torch
 from machine import describe, median_ms
 from torch import nn
 
+from hftransfer.models.feature_hook import find_head
 from hftransfer.models.loading import load_model
-from hftransfer.models.tap import find_head
 from hftransfer.objectives import build_objectives, parse_objectives
 from hftransfer.objectives.registry import REGISTRY
-from hftransfer.trainers.adapter import DomainAdapter
+from hftransfer.trainers.step.joint_model import JointModel
 
 ROWS, TOKENS, CLASSES, GOAL = 32, 64, 4, 0.05
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
@@ -52,7 +52,7 @@ def whole_step(kind: str | None) -> Callable[[], None]:
     head = find_head(model, {k: v[:2] for k, v in inputs.items()})
     specs = parse_objectives({kind: {"schedule": "constant"}} if kind else None)
     objectives, schedules = build_objectives(specs, head.in_features, CLASSES)
-    adapter = DomainAdapter(model, head, objectives, {s.name: s.weight for s in specs}, schedules).train()
+    adapter = JointModel(model, head, objectives, {s.name: s.weight for s in specs}, schedules).train()
     optimizer = torch.optim.AdamW(adapter.parameters(), lr=1e-5, fused=True)
 
     def step() -> None:

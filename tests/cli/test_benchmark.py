@@ -15,9 +15,9 @@ import recipe
 import yaml
 
 from hftransfer.cli import main as cli
-from hftransfer.cli.benchmark import KEYS, benchmark_parser, read_benchmark, select
+from hftransfer.cli.benchmark_options import KEYS, benchmark_parser, read_benchmark, select
 from hftransfer.extras import install_hint
-from hftransfer.reporting.benchmark import append_result, read_results
+from hftransfer.reporting.benchmark_table import append_result, read_results
 
 ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "recipes" / "benchmark.py"
@@ -374,7 +374,7 @@ def test_help_needs_no_heavy_import(monkeypatch, capsys):
     assert "--only" in done.stdout
     assert "target_trained" in done.stdout
     imported = {line.split("|")[-1].strip() for line in done.stderr.splitlines() if line.startswith("import time")}
-    assert "hftransfer.cli.benchmark" in imported
+    assert "hftransfer.cli.benchmark_options" in imported
     assert not imported & {"torch", "transformers", "datasets", "numpy", "peft"}
     monkeypatch.setattr(sys, "argv", ["hftransfer", "benchmark", "--help"])
     cli.main()

@@ -14,9 +14,9 @@ import tiny
 import yaml
 
 from hftransfer.cli.arguments import FinetuneArguments
-from hftransfer.cli.benchmark import KEYS, read_benchmark
+from hftransfer.cli.benchmark_options import KEYS, read_benchmark
 from hftransfer.cli.help import finetune_options
-from hftransfer.reporting.benchmark import read_results
+from hftransfer.reporting.benchmark_table import read_results
 
 TRAINING = {"max_steps": 3, "per_device_train_batch_size": 4, "learning_rate": 1e-2, "use_cpu": True}
 

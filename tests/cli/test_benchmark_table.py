@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hftransfer.reporting.benchmark import (
+from hftransfer.reporting.benchmark_table import (
     append_result,
     describe_size,
     describe_time,

@@ -297,7 +297,7 @@ def test_from_python_code_may_be_named_in_a_map_and_is_passed_as_it_is():
     ],
 )
 def test_numbers_of_the_other_recipes_have_the_same_ranges(capsys, words, message):
-    from hftransfer.cli.interpolate import interpolate_parser
+    from hftransfer.cli.interpolate_options import interpolate_parser
 
     with pytest.raises(SystemExit):
         interpolate_parser().parse_args(["--models", "a", "--source", "b", "--output_dir", "c", *words])
@@ -324,7 +324,7 @@ BENCHMARK = "output_dir: out\nshifts: {a: {source: sample, target: sample%s}}\n"
     ],
 )
 def test_a_benchmark_file_is_held_to_the_same(tmp_path, shift, more, message):
-    from hftransfer.cli.benchmark import read_benchmark
+    from hftransfer.cli.benchmark_options import read_benchmark
 
     (tmp_path / "b.yaml").write_text(BENCHMARK % shift + more)
     with pytest.raises(ValueError, match=message):
@@ -332,7 +332,7 @@ def test_a_benchmark_file_is_held_to_the_same(tmp_path, shift, more, message):
 
 
 def test_a_trusted_benchmark_file_says_so_to_each_cell(tmp_path):
-    from hftransfer.cli.benchmark import read_benchmark
+    from hftransfer.cli.benchmark_options import read_benchmark
     from hftransfer.cli.parser import build
 
     (tmp_path / "b.yaml").write_text(BENCHMARK % "" + "methods: {rule: {constraint: {function: 'os:getcwd'}}}")

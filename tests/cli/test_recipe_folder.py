@@ -11,7 +11,7 @@ import tiny
 from bad_folders import RECIPE_ONLY
 
 from hftransfer import AdaptationTrainer
-from hftransfer.trainers.folder_marks import marked
+from hftransfer.trainers.saving.folder_marks import marked
 
 
 @pytest.fixture(scope="module")

@@ -26,12 +26,12 @@ from torch.nn.parallel import DistributedDataParallel
 from hftransfer.data.collation import AdaptationCollator
 from hftransfer.data.labels import LabelSpace
 from hftransfer.data.text import TextEncoder
-from hftransfer.models.tap import find_head
-from hftransfer.objectives.label_shift import LabelShift
+from hftransfer.models.feature_hook import find_head
+from hftransfer.objectives.class_weights import LabelShift
 from hftransfer.objectives.registry import REGISTRY
 from hftransfer.objectives.specification import build_objectives, parse_objectives
-from hftransfer.trainers.adapter import DomainAdapter
-from hftransfer.trainers.inputs import TOKENS_PER_ROW
+from hftransfer.trainers.step.joint_model import JointModel
+from hftransfer.trainers.step.objective_inputs import TOKENS_PER_ROW
 
 WORLD, ROWS, STEPS, RATE, CLASSES = 2, 4, 3, 0.1, len(tiny.LABELS)
 TASKS = {"sequence": "sequence-classification", "token": "token-classification"}
@@ -74,7 +74,7 @@ def cases() -> list[tuple[str, str]]:
     return [(task, name) for task in TASKS for name in OBJECTIVES] + [("sequence", LOCAL)]
 
 
-def build(task: str, name: str) -> DomainAdapter:
+def build(task: str, name: str) -> JointModel:
     spec = {"kind": "mmd"} if name == LOCAL else OBJECTIVES[name]
     still = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     model = tiny.bert(tagging=task == "token", initializer_range=0.2, **still)  # features as far apart as trained ones
@@ -87,7 +87,7 @@ def build(task: str, name: str) -> DomainAdapter:
     if name.endswith("label_shift"):
         shift = LabelShift(CLASSES, "bbse", rows=WORLD * ROWS * (TOKENS_PER_ROW if task == "token" else 1))
     features = {spec.name: spec.features for spec in specs}
-    adapter = DomainAdapter(
+    adapter = JointModel(
         model,
         head,
         objectives,
@@ -114,7 +114,7 @@ def batches(task: str, step: int) -> tuple[dict, list[dict]]:
     return union, shares
 
 
-def train(module, adapter: DomainAdapter, task: str, share: int | None):
+def train(module, adapter: JointModel, task: str, share: int | None):
     """Loss and gradients by name of each step; `share` is this process's part, `None` the union."""
     for step in range(STEPS):
         union, shares = batches(task, step)
@@ -136,7 +136,7 @@ def train(module, adapter: DomainAdapter, task: str, share: int | None):
         yield loss, gradients, output.parts[1].item()
 
 
-def refused(module, adapter: DomainAdapter, task: str) -> None:
+def refused(module, adapter: JointModel, task: str) -> None:
     with pytest.raises(ValueError, match="under DDP"):
         next(train(module, adapter, task, dist.get_rank()))
 
@@ -179,7 +179,7 @@ def main() -> None:
         for wrapping, wrap in (("ddp", data_parallel), ("fsdp2", sharded)):
             adapter = build(task, name)
             alone = {"gather_rows": lambda rows: rows, "num_processes": lambda: 1}
-            alone = mock.patch.multiple("hftransfer.trainers.inputs", **alone)
+            alone = mock.patch.multiple("hftransfer.trainers.step.objective_inputs", **alone)
             if name in NOT_SHARDED and wrapping == "fsdp2":
                 refused(wrap(adapter), adapter, task)
                 continue

@@ -12,8 +12,8 @@ from torch import nn
 from transformers import AutoModelForImageClassification
 
 from hftransfer import adapt_batch_norm
-from hftransfer.models.batch_norm import average_statistics, batch_norms, hold_still, unrecorded
 from hftransfer.models.conventions import mend_conventions
+from hftransfer.models.norm_statistics import average_statistics, batch_norms, hold_still, unrecorded
 
 
 class Tower(nn.Module):

@@ -24,7 +24,7 @@ from hftransfer.models.domain_adapters import (
     stack_adapter,
     switch_domain,
 )
-from hftransfer.models.tap import find_head
+from hftransfer.models.feature_hook import find_head
 
 BATCH = tiny.tokenizer()(["w1 w2 up", "w3"], padding=True, return_tensors="pt")
 QV = ["query", "value"]

@@ -16,9 +16,9 @@ from transformers import BertModel, ResNetConfig, ResNetForImageClassification
 
 from hftransfer import load_model
 from hftransfer.models.blocks import split
+from hftransfer.models.feature_hook import find_head
 from hftransfer.models.policy import apply_policy, choose, frozen_modules, norm_parameters, parse_policy
 from hftransfer.models.structure import embeddings, head_modules, layers
-from hftransfer.models.tap import find_head
 
 
 class Parts(NamedTuple):

@@ -26,8 +26,8 @@ from transformers import (
 
 from hftransfer.models import interpolation
 from hftransfer.models.folders import new_folder
+from hftransfer.models.ingredients import tensors_of
 from hftransfer.models.interpolation import Mixture
-from hftransfer.models.members import tensors_of
 
 BATCH = tiny.tokenizer()(["w1 w2 up", "w3"], padding=True, return_tensors="pt")
 NAMES = {"id2label": dict(enumerate(tiny.LABELS)), "label2id": {n: i for i, n in enumerate(tiny.LABELS)}}

@@ -13,8 +13,8 @@ from torch import nn
 
 from hftransfer import Objective
 from hftransfer.models.blocks import split
+from hftransfer.models.feature_hook import find_head
 from hftransfer.models.rates import Rates, slanted_triangular
-from hftransfer.models.tap import find_head
 from hftransfer.objectives.registry import REGISTRY
 
 

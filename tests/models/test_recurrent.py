@@ -15,10 +15,10 @@ from transformers.models.auto.modeling_auto import (
 )
 
 from hftransfer.models.adapters import attach_adapter, check_merge, complete_peft_config, merged
-from hftransfer.models.layer_tap import LayerTap
+from hftransfer.models.feature_hook import FeatureHook, find_head
+from hftransfer.models.layer_hook import LayerHook
 from hftransfer.models.policy import apply_policy
 from hftransfer.models.structure import embeddings, head_modules, layers
-from hftransfer.models.tap import FeatureTap, find_head
 
 BATCH = families.batch()
 CASES = [(family, SEQUENCE) for family in RECURRENT] + [(family, TOKEN) for family in RECURRENT_TAGGERS]
@@ -47,7 +47,7 @@ def test_parts_and_features(family, task):
     assert (head.name, head.in_features, head.pooled_after) == ("score", 32, task == SEQUENCE)
     assert not head.idle
     assert (head_modules(model, head), embeddings(model)) == (["score"], ["model.embed_tokens"])
-    tap, inner = FeatureTap(model, head), LayerTap(model, "hidden:0")
+    tap, inner = FeatureHook(model, head), LayerHook(model, "hidden:0")
     out = model(**BATCH).logits
     torch.testing.assert_close(model.score(tap.take(BATCH)), out, rtol=1e-6, atol=1e-6)
     assert inner.take(BATCH, pool=True).shape == (3, 32)

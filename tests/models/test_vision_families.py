@@ -16,13 +16,13 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 from transformers import AutoModelForImageClassification, DeiTConfig, DeiTForImageClassificationWithTeacher
 
-from hftransfer import AdaptationTrainer, DomainAdapter
+from hftransfer import AdaptationTrainer, JointModel
 from hftransfer.models.adapters import attach_adapter, check_merge, complete_peft_config, merged
-from hftransfer.models.batch_norm import hold_still
-from hftransfer.models.layer_tap import LayerTap, layer_widths
+from hftransfer.models.feature_hook import FeatureHook, find_head, freeze_idle
+from hftransfer.models.layer_hook import LayerHook, layer_widths
+from hftransfer.models.norm_statistics import hold_still
 from hftransfer.models.policy import apply_policy
 from hftransfer.models.structure import embeddings, head_modules, layers
-from hftransfer.models.tap import FeatureTap, find_head, freeze_idle
 
 
 class Parts(NamedTuple):
@@ -135,7 +135,7 @@ def test_parts_are_read_off_the_structure(family):
 def test_the_features_make_the_logits(family):
     model = families.build_vision(family).eval()
     head = find_head(model, BATCH)
-    tap = FeatureTap(model, head)
+    tap = FeatureHook(model, head)
     out = model(**BATCH).logits
     features = tap.take(BATCH)
     assert features.shape == (4, head.in_features)
@@ -201,7 +201,7 @@ def test_ddp_does_not_wait_for_parameters_without_a_say(family, tmp_path):
 @pytest.mark.parametrize("family", VISION)
 def test_inner_features_are_means_over_tokens_or_positions(family):
     model, parts = families.build_vision(family).eval(), PARTS[family]
-    taps = {where: LayerTap(model, where) for where in ("mean", "hidden:-2", "hidden:0")}
+    taps = {where: LayerHook(model, where) for where in ("mean", "hidden:-2", "hidden:0")}
     seen = {}
     for index in (0, parts.depth - 2, parts.depth - 1):
         layer = model.get_submodule(f"{parts.layers}.{index}")
@@ -223,7 +223,7 @@ def test_inner_features_are_means_over_tokens_or_positions(family):
 def test_maps_with_channels_last_are_averaged_the_right_way_round(side, expected):
     """Channels are the dimension that the layer's last module is wide; where both could be, they come first."""
     last = nn.Sequential(nn.ModuleList([nn.Sequential(nn.Linear(3, 7), nn.LayerNorm(7), nn.Linear(7, 5))]))
-    tap = LayerTap(last, "mean")
+    tap = LayerHook(last, "mean")
     out = last[0][0](torch.randn(2, side, side, 3))
     torch.testing.assert_close(tap.take({}, pool=True), out.mean(expected))
 
@@ -354,7 +354,7 @@ def test_a_joint_step_runs_on_images(family):
     model = families.build_vision(family)
     head = find_head(model, BATCH)
     freeze_idle(model, head)
-    joint = DomainAdapter(model, head).train()
+    joint = JointModel(model, head).train()
     batch = {"labels": torch.tensor([0, 1, -100, -100]), "domain": torch.tensor([0, 0, -1, -1]), "num_source": 2}
     out = joint(**BATCH, **batch)
     out.loss.backward()

@@ -10,7 +10,7 @@ from torch import nn
 
 from hftransfer.objectives import Objective, build_objectives, parse_objectives
 from hftransfer.objectives.base import LayerPair
-from hftransfer.trainers.start import MovedProduct, MovedWeight
+from hftransfer.trainers.teachers.initial_weights import MovedProduct, MovedWeight
 
 WIDTH, CLASSES = 6, 3
 LEAST: dict[str, dict[str, Any]] = {"constraint": {"proportions": {"0": [0.6, 0.9]}}}  # what a kind cannot do without

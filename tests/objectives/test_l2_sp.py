@@ -7,7 +7,7 @@ import pytest
 import torch
 from cases import array, batch, call, make
 
-from hftransfer.trainers.start import MovedProduct, MovedWeight
+from hftransfer.trainers.teachers.initial_weights import MovedProduct, MovedWeight
 
 
 def expected(weights, alpha, beta, head) -> float:

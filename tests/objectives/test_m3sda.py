@@ -12,9 +12,9 @@ from kernel_cases import shifted_labels
 from moment_cases import collapsed, doubled, gradients, moment, weighted
 from toy import CLASSES, WIDTH, ToyModel, domain_accuracy, draw, joint
 
-from hftransfer.models.tap import Head
+from hftransfer.models.feature_hook import Head
 from hftransfer.objectives import build_objectives, parse_objectives
-from hftransfer.trainers.adapter import DomainAdapter
+from hftransfer.trainers.step.joint_model import JointModel
 
 
 def make(num_sources: int = 1, width: int = 6, **settings):
@@ -151,7 +151,7 @@ def three_domains(objectives, seed: int, rows: int = 300, steps: int = 300) -> t
     specs = parse_objectives(objectives)
     modules, schedules = build_objectives(specs, WIDTH, CLASSES, 2)
     weights = {s.name: s.weight for s in specs}
-    module = DomainAdapter(ToyModel(), Head("head", WIDTH), modules, weights, schedules)
+    module = JointModel(ToyModel(), Head("head", WIDTH), modules, weights, schedules)
     optimizer = torch.optim.AdamW(module.parameters(), lr=3e-3)
     g = torch.Generator().manual_seed(1000 + seed)
 

@@ -13,7 +13,7 @@ from toy import ToyModel, draw
 
 from hftransfer.objectives.schedules import warm_start
 from hftransfer.objectives.self_training.vat import start_direction
-from hftransfer.trainers.rerun import TargetRerun
+from hftransfer.trainers.step.perturbed_forward import TargetRerun
 
 SEEDS = (0, 1, 2)
 

@@ -1,4 +1,4 @@
-"""A synthetic shift small enough to learn in a second, and a plain training loop around `DomainAdapter`."""
+"""A synthetic shift small enough to learn in a second, and a plain training loop around `JointModel`."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from cases import array, mmd
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
-from hftransfer.models.tap import Head
+from hftransfer.models.feature_hook import Head
 from hftransfer.objectives import build_objectives, parse_objectives
-from hftransfer.trainers.adapter import DomainAdapter
+from hftransfer.trainers.step.joint_model import JointModel
 
 INPUTS, WIDTH, CLASSES = 6, 16, 3
 
@@ -32,11 +32,11 @@ class ToyModel(nn.Module):
         return SimpleNamespace(logits=self.head(self.body(x)))
 
 
-def adapter(objectives: Any, seed: int = 0, dropout: float = 0.1) -> DomainAdapter:
+def adapter(objectives: Any, seed: int = 0, dropout: float = 0.1) -> JointModel:
     torch.manual_seed(seed)
     model, specs = ToyModel(dropout), parse_objectives(objectives)
     modules, schedules = build_objectives(specs, WIDTH, CLASSES)
-    return DomainAdapter(model, Head("head", WIDTH), modules, {s.name: s.weight for s in specs}, schedules)
+    return JointModel(model, Head("head", WIDTH), modules, {s.name: s.weight for s in specs}, schedules)
 
 
 def joint(source: torch.Tensor, labels: torch.Tensor, target: torch.Tensor) -> dict[str, Any]:
@@ -73,7 +73,7 @@ class Outcome:
 
 def fit(
     objectives: Any, seed: int, steps: int = 300, rows: int = 32, dropout: float = 0.1, draw: Any = draw
-) -> tuple[DomainAdapter, tuple, list[float]]:
+) -> tuple[JointModel, tuple, list[float]]:
     """Trains with AdamW, discriminators three times as fast; gives the adapter, rows that training has not seen (of
     the source, of the target), and the last objective's value at each step."""
     module = adapter(objectives, seed, dropout)

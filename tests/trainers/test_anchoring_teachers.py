@@ -18,8 +18,8 @@ from transformers import AutoModelForSequenceClassification
 
 from hftransfer import AdaptationTrainer, Objective
 from hftransfer.objectives.registry import REGISTRY
-from hftransfer.trainers.checkpoints import STATE_FILE
-from hftransfer.trainers.inputs import pick_words
+from hftransfer.trainers.saving.checkpoints import STATE_FILE
+from hftransfer.trainers.step.objective_inputs import pick_words
 
 
 @pytest.mark.parametrize(("peft", "freeze"), [(None, "none"), (None, "last_1"), (LoraConfig(r=4), "none")])

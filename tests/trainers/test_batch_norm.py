@@ -11,10 +11,10 @@ from peft import LNTuningConfig, LoraConfig, PeftModel
 from torch import nn
 from transformers import AutoModelForImageClassification, ResNetConfig, ResNetForImageClassification
 
-from hftransfer import AdaptationTrainer, DomainAdapter, adapt_batch_norm
-from hftransfer.models.batch_norm import batch_norms
+from hftransfer import AdaptationTrainer, JointModel, adapt_batch_norm
+from hftransfer.models.feature_hook import FeatureHook, find_head
+from hftransfer.models.norm_statistics import batch_norms
 from hftransfer.models.policy import apply_policy
-from hftransfer.models.tap import FeatureTap, find_head
 from hftransfer.objectives.specification import build_objectives, parse_objectives
 
 
@@ -45,7 +45,7 @@ def joint_forward(mode: str, objectives=None):
     model = resnet()
     head = find_head(model, {"pixel_values": images()})
     modules, schedules = build_objectives(parse_objectives(objectives), head.in_features, 3)
-    adapter = DomainAdapter(model, head, modules, dict.fromkeys(modules, 1.0), schedules, batch_norm=mode).train()
+    adapter = JointModel(model, head, modules, dict.fromkeys(modules, 1.0), schedules, batch_norm=mode).train()
     return adapter, adapter(pixel_values=images(), **LABELLED)
 
 
@@ -90,7 +90,7 @@ def test_frozen_uses_the_running_statistics_and_leaves_them():
 def test_without_a_target_separate_keeps_the_sources_statistics():
     model = resnet()
     head = find_head(model, {"pixel_values": images()})
-    adapter = DomainAdapter(model, head, batch_norm="separate").train()
+    adapter = JointModel(model, head, batch_norm="separate").train()
     source = {"labels": torch.tensor([0, 1]), "domain": torch.tensor([0, 0]), "num_source": 2}
     adapter(pixel_values=images()[:2], **source)
     for name, expected in alone(slice(0, 2))[1].items():
@@ -102,7 +102,7 @@ def test_frozen_parts_keep_their_statistics_and_others_do_not():
     head = find_head(model, {"pixel_values": images()})
     apply_policy(model, "last_1", head)
     before = {name: value.clone() for name, value in model.named_buffers() if "running" in name}
-    adapter = DomainAdapter(model, head).train()
+    adapter = JointModel(model, head).train()
     adapter.train()  # the trainer calls it at every step
     adapter(
         pixel_values=images(), labels=torch.tensor([0, 1, -100, -100, -100]), domain=torch.tensor([0, 0, -1, -1, -1])
@@ -122,7 +122,7 @@ def test_separate_features_go_to_the_right_domain():
     adapter.objectives["mmd"].register_forward_pre_hook(lambda _, args, kwargs: seen.append(kwargs), with_kwargs=True)
     adapter(pixel_values=images(), **LABELLED)
     model = resnet()
-    tap = FeatureTap(model, find_head(model, {"pixel_values": images()}))
+    tap = FeatureHook(model, find_head(model, {"pixel_values": images()}))
     for name, part in (("source_features", slice(0, 2)), ("target_features", slice(2, None))):
         model(pixel_values=images()[part])
         torch.testing.assert_close(seen[0][name], tap.take({}))

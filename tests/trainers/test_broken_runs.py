@@ -13,8 +13,8 @@ from transformers import TrainerCallback
 
 from hftransfer.objectives.base import Objective
 from hftransfer.objectives.registry import REGISTRY
-from hftransfer.trainers.checkpoint_files import checkpoints, fault
-from hftransfer.trainers.finite import broken_tensors, buffer_flags, first_broken
+from hftransfer.trainers.saving.checkpoint_files import checkpoints, fault
+from hftransfer.trainers.saving.finite_weights import broken_tensors, buffer_flags, first_broken
 
 SAVING = {"save_strategy": "steps", "save_steps": 2, "max_steps": 8, "logging_steps": 100}
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import runs
 
-from hftransfer.trainers.checkpoint_files import checkpoints, fault
+from hftransfer.trainers.saving.checkpoint_files import checkpoints, fault
 
 SAVING = {"save_strategy": "steps", "save_steps": 2, "max_steps": 4}
 

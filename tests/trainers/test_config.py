@@ -16,7 +16,7 @@ from transformers import HfArgumentParser, TrainingArguments
 from hftransfer import AdaptationConfig, Objective
 from hftransfer.cli.arguments import FinetuneArguments
 from hftransfer.ranges import RANGES
-from hftransfer.trainers.inherited import FIXED, HONOURED, REFUSED, check_inherited
+from hftransfer.trainers.setup.inherited_settings import FIXED, HONOURED, REFUSED, check_inherited
 
 FIELDS = {field.name: field for field in dataclasses.fields(TrainingArguments)}
 

@@ -15,7 +15,7 @@ import safetensors.torch
 import torch
 
 from hftransfer.models.disk_space import DiskFullError, is_full, readable, room_for
-from hftransfer.trainers.checkpoint_files import checkpoints, fault
+from hftransfer.trainers.saving.checkpoint_files import checkpoints, fault
 
 SAVING = {"save_strategy": "steps", "save_steps": 2, "max_steps": 4}
 Usage = namedtuple("Usage", "total used free")
@@ -52,8 +52,8 @@ def of_safetensors(*args, **kwargs):
         (torch, "save", full),
         (torch, "save", of_torch),
         (safetensors.torch, "save_file", of_safetensors),
-        (sys.modules["hftransfer.trainers.checkpoints"], "write_list", full),
-        (sys.modules["hftransfer.trainers.checkpoints"], "_sync", full),
+        (sys.modules["hftransfer.trainers.saving.checkpoints"], "write_list", full),
+        (sys.modules["hftransfer.trainers.saving.checkpoints"], "_sync", full),
     ],
 )
 def test_a_disk_that_fills_up_is_one_message(tmp_path, monkeypatch, module, name, error):

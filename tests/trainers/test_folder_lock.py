@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 import runs
 
-from hftransfer.trainers import folder_lock
-from hftransfer.trainers.folder_lock import FolderInUse, hold, locked, release
+from hftransfer.trainers.saving import folder_lock
+from hftransfer.trainers.saving.folder_lock import FolderInUse, hold, locked, release
 
 HOLDER = """
 import sys, time
-from hftransfer.trainers.folder_lock import hold
+from hftransfer.trainers.saving.folder_lock import hold
 hold(sys.argv[1])
 print("held", flush=True)
 time.sleep(600)

@@ -12,11 +12,16 @@ from bad_folders import FOLDERS, HARMLESS
 from safetensors.torch import load_file
 from transformers import TrainerCallback
 
-from hftransfer.trainers import replacement
-from hftransfer.trainers.checkpoint_files import checkpoints
-from hftransfer.trainers.folder_lock import locked
-from hftransfer.trainers.folder_marks import marked
-from hftransfer.trainers.output_folder import check_output_dir, find_checkpoint, last_good_checkpoint, resume_hint
+from hftransfer.trainers.saving import replacement
+from hftransfer.trainers.saving.checkpoint_files import checkpoints
+from hftransfer.trainers.saving.folder_lock import locked
+from hftransfer.trainers.saving.folder_marks import marked
+from hftransfer.trainers.saving.output_folder import (
+    check_output_dir,
+    find_checkpoint,
+    last_good_checkpoint,
+    resume_hint,
+)
 
 SAVING = {"save_strategy": "steps", "save_steps": 2, "max_steps": 4}
 
@@ -188,7 +193,7 @@ def test_a_kill_while_the_old_run_is_replaced_leaves_one_of_the_two(old, monkeyp
     before = contents(old)
     with locked(old):
         write(old, {"_writing/checkpoint-1/trainer_state.json": "new"})
-        from hftransfer.trainers.folder_marks import run_items
+        from hftransfer.trainers.saving.folder_marks import run_items
 
         monkeypatch.setattr(replacement.os, "rename", dying(os.rename))
         monkeypatch.setattr(replacement.os, "replace", dying(os.replace))

@@ -8,7 +8,7 @@ import runs
 import tiny
 from datasets import Dataset
 
-from hftransfer.trainers.plan import plan
+from hftransfer.trainers.setup.plan import plan
 
 TEXTS = ["w1", "w2", "w3", "w4"] * 3
 

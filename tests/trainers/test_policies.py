@@ -18,8 +18,8 @@ from hftransfer import AdaptationConfig, AdaptationTrainer, print_policy
 from hftransfer.cli.parser import build, parse
 from hftransfer.models.policy import frozen_modules, parse_policy
 from hftransfer.reporting.model_card import render_card
-from hftransfer.trainers.plan import plan, policy_rows
-from hftransfer.trainers.unfreezing import Unfreeze, parse_unfreeze
+from hftransfer.trainers.setup.plan import plan, policy_rows
+from hftransfer.trainers.setup.unfreezing import Unfreeze, parse_unfreeze
 
 PROBE = {
     "input_ids": torch.tensor([[2, 9, 11, 3], [2, 8, 3, 0]]),

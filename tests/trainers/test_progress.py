@@ -10,7 +10,7 @@ import runs
 import tiny
 
 from hftransfer.reporting import tables
-from hftransfer.reporting.benchmark import print_table
+from hftransfer.reporting.benchmark_table import print_table
 from hftransfer.reporting.screen import Screen
 from hftransfer.trainers import progress
 from hftransfer.trainers.progress import Pace, ProgressLine, describe, describe_seconds

@@ -12,9 +12,9 @@ from safetensors.torch import load_file
 from transformers import AutoModelForImageClassification
 
 from hftransfer import AdaptationTrainer
-from hftransfer.models.batch_norm import batch_norms
+from hftransfer.models.norm_statistics import batch_norms
 from hftransfer.models.stochastic_norm import ChannelMix
-from hftransfer.trainers.checkpoints import STATE_FILE
+from hftransfer.trainers.saving.checkpoints import STATE_FILE
 
 
 def run(folder, model=None, peft_config=None, **settings) -> AdaptationTrainer:

@@ -11,18 +11,18 @@ import tiny
 import torch
 from families import SEQUENCE, TOKEN
 
-from hftransfer import DomainAdapter
-from hftransfer.models.tap import find_head
+from hftransfer import JointModel
+from hftransfer.models.feature_hook import find_head
 
 TASKS = [SEQUENCE, TOKEN, "multi-label-classification", "regression"]
 PROBLEMS = {"multi-label-classification": "multi_label_classification", "regression": "regression"}
 
 
-def adapter(task: str, family: str = "bert", **settings) -> DomainAdapter:
+def adapter(task: str, family: str = "bert", **settings) -> JointModel:
     """In eval mode: without dropout two forwards agree."""
     names = ("score",) if task == "regression" else tiny.LABELS
     model = families.build(family, task, names, problem_type=PROBLEMS.get(task))
-    return DomainAdapter(model, find_head(model, families.batch()), task=task, **settings).eval()
+    return JointModel(model, find_head(model, families.batch()), task=task, **settings).eval()
 
 
 def labels_for(task: str, rows: int = 3, width: int = 7) -> torch.Tensor:

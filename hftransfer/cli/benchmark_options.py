@@ -1,0 +1,318 @@
+"""What the `benchmark` recipe takes: one YAML file, read into cells. No heavy import, so that `--help` is instant."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from ..messages import nearest
+from ..ranges import RANGES, read_number
+from .arguments import MODEL_OPTIONS, FinetuneArguments
+from .parser import TRUST, read_yaml
+from .plain import PlainParser
+
+KEYS = {
+    **MODEL_OPTIONS,
+    "output_dir": "where results go",
+    "seeds": "a list of numbers; [1, 2, 3] when absent",
+    "shifts": "names to {source, target} and, if need be, test, validation_fraction, encoding and settings",
+    "methods": "names to objectives, or to {objectives: …} and settings; source-only is always there",
+    "policies": "names to settings such as {freeze: head} or {lora: {r: 8}}; {full: {}} when absent",
+    "training": "settings of all cells",
+    "target_trained": "add a row trained on the target's labels; false when absent",
+    "control": "add a row that runs target rows beside the source's and asks nothing of them; false when absent",
+    "metric": "which one is shown: accuracy (when absent), macro_f1, micro_f1 or pearson",
+}
+SHIFT_KEYS = ("source", "target", "test", "validation_fraction", "encoding")
+NOT_HERE = {
+    "seed": "seeds stand at the top of the file, under `seeds`",
+    "output_dir": "it stands at the top of the file",
+    "objectives": "objectives belong under `methods`",
+    "allow_oracle_selection": "nothing is chosen by target labels here",
+    "push_to_hub": "a benchmark keeps no models; train the one you want with finetune",
+    "resume_from_checkpoint": "a cell is run whole or not at all",
+    "trust_config_code": "it stands on the command line alone: a file cannot say that it is trusted",
+    "overwrite_output_dir": "finished cells are kept; choose another output_dir to run them again",
+}
+CELL_FIELDS = ("shift", "method", "policy", "seed")
+# Of a cell. Its models are thrown away, so nothing is saved unless the choice of a checkpoint needs it.
+DEFAULTS = {"save_strategy": "no", "disable_tqdm": True, "report_to": "none"}
+LORA_RANGES = {"r": "lora_r", "lora_alpha": "lora_alpha", "lora_dropout": "lora_dropout"}
+LORA_CODE = {"megatron_config", "megatron_core"}  # PEFT imports the module that the second one names
+LORA = {"r": 8, "lora_alpha": 16, "lora_dropout": 0.05}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run: a method on a shift with a policy and a seed. `settings` is all that it is made from."""
+
+    shift: str
+    method: str
+    policy: str
+    seed: int
+    settings: dict[str, Any]
+
+    @property
+    def hash(self) -> str:
+        """Of the settings: a cell whose settings changed is another cell."""
+        return hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()[:12]
+
+    @property
+    def row(self) -> tuple[str, str, str]:
+        return self.shift, self.method, self.policy
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The head of the cell's line in results.jsonl."""
+        return {name: getattr(self, name) for name in CELL_FIELDS} | {"hash": self.hash}
+
+    def __str__(self) -> str:
+        return f"{self.shift} · {self.method} · {self.policy} · seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A file, read: all cells, in the order in which they are run."""
+
+    output_dir: Path
+    metric: str
+    cells: list[Cell]
+
+
+def benchmark_parser() -> argparse.ArgumentParser:
+    """The recipe's few options; everything else stands in the file."""
+    width = max(map(len, KEYS))
+    keys = "\n".join(f"  {key:{width}}  {text}" for key, text in KEYS.items())
+    parser = PlainParser(
+        prog="hftransfer benchmark",
+        description="Compare methods over shifts, policies and seeds; a run that stopped goes on where it was.",
+        epilog=f"The file's keys:\n{keys}\n\n  hftransfer benchmark --config mine.yaml --only method=mmd,dann seed=1",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--config", type=Path, required=True, help="the YAML file")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        default=[],
+        metavar="FIELD=NAME,…",
+        help="run these cells only; FIELD is shift, method, policy or seed",
+    )
+    parser.add_argument(
+        "--trust_config_code",
+        action="store_true",
+        help="import what the file's methods name as module:name (a constraint's function)",
+    )
+    parser.add_argument(
+        "--debug", action="store_true", help="show the trace of what breaks; HFTRANSFER_DEBUG=1 as well"
+    )
+    parser.add_argument("--dry_run", action="store_true", help="check everything, print the cells and stop")
+    return parser
+
+
+def read_benchmark(path: Path, trusted: bool = False) -> Benchmark:
+    """Reads a file and checks all of it that can be checked without data or model.
+
+    Args:
+        path: the file.
+        trusted: it may name code to import.
+
+    Raises:
+        ValueError: with one clear message.
+    """
+    from ..reporting.benchmark_table import BASELINE, CONTROL, METRICS, ORACLE
+
+    given = read_yaml(path)
+    for key in given:
+        if key in _config_fields() - set(KEYS) - set(NOT_HERE):
+            raise ValueError(f"{path}: {key!r} cannot stand here: settings stand under `training`.")
+    _check_keys(str(path), given, KEYS)
+    for key in ("output_dir", "shifts"):
+        if not given.get(key):
+            raise ValueError(f"{path}: {key!r} is missing: {KEYS[key]}.")
+    metric = given.get("metric", METRICS[0])
+    if metric not in METRICS:
+        raise ValueError(f"{path}: metric: there is no {metric!r}; there is {', '.join(METRICS)}.")
+    seeds = _seeds(path, given.get("seeds", [1, 2, 3]))
+    model = _model(path, {key: given[key] for key in MODEL_OPTIONS if given.get(key)})
+    common = _training_fields(f"{path}: training", given.get("training"))
+    shifts = {name: _shift(where, value) for name, where, value in _named(path, given, "shifts")}
+    policies = {name: _policy(where, value) for name, where, value in _named(path, given, "policies")}
+    methods: dict[str, dict[str, Any]] = {BASELINE: {}}
+    for name, where, value in _named(path, given, "methods"):
+        methods[name] = _method(where, value, trusted)
+        if name in (ORACLE, CONTROL):
+            key = "target_trained" if name == ORACLE else "control"
+            raise ValueError(f"{where}: the name is taken; `{key}: true` adds that row.")
+        if name == BASELINE and methods[name]["objectives"]:
+            raise ValueError(f"{where}: that row trains on the source alone; it has no objectives.")
+    if given.get("control"):
+        methods = {BASELINE: methods.pop(BASELINE), CONTROL: {}, **methods}
+    if given.get("target_trained"):
+        methods[ORACLE] = {}
+    combinations = product(shifts.items(), seeds, (policies or {"full": {"lora": None}}).items(), methods.items())
+    cells = []
+    for (shift, domains), seed, (policy, moving), (method, own) in combinations:
+        own = {**own, TRUST: True} if trusted else own
+        role = method if method in (BASELINE, CONTROL, ORACLE) else "method"
+        config = {**DEFAULTS, **common, **domains["config"], **moving.get("config", {}), **own, "seed": seed}
+        if role != "method":  # nothing is asked of the target
+            config |= {"objectives": None, "label_shift": "none", "adabn": False, "reveal_target_labels": 0}
+        if role == ORACLE:  # no source is left to choose a checkpoint by
+            config |= {"load_best_model_at_end": False, "metric_for_best_model": None}
+        settings = {**model, **domains, "lora": moving["lora"], "role": role, "config": config}
+        settings = json.loads(json.dumps(settings, default=str))  # as another process will read them
+        cells.append(Cell(shift, method, policy, seed, settings))
+    return Benchmark(Path(given["output_dir"]), metric, cells)
+
+
+def select(cells: Sequence[Cell], only: Sequence[str]) -> list[Cell]:
+    """The cells that `--only` names: `["method=mmd,dann", "seed=1"]`.
+
+    Raises:
+        ValueError: there is no such field or name.
+    """
+    chosen = list(cells)
+    for word in only:
+        field, _, names = word.partition("=")
+        if field not in CELL_FIELDS or not names:
+            known = ", ".join(CELL_FIELDS)
+            raise ValueError(f"--only {word}: write FIELD=NAME,… with one of {known}.{nearest(field, CELL_FIELDS)}")
+        there = dict.fromkeys(str(getattr(cell, field)) for cell in cells)
+        for name in names.split(","):
+            if name not in there:
+                raise ValueError(
+                    f"--only {word}: there is no {field} {name!r}; there is {', '.join(there)}.{nearest(name, there)}"
+                )
+        chosen = [cell for cell in chosen if str(getattr(cell, field)) in names.split(",")]
+    return chosen
+
+
+def _named(path: Path, given: Mapping[str, Any], key: str) -> Iterable[tuple[str, str, Any]]:
+    """Name, where it stands, and value of each entry of a map."""
+    entries = given.get(key) or {}
+    if not isinstance(entries, dict):
+        raise ValueError(f"{path}: {key} must map names to settings, not {entries!r}.")
+    for name, value in entries.items():
+        where = f"{path}: {key}: {name}"
+        if not re.fullmatch(r"[^\s,=|]([^,=|\n]*[^\s,=|])?", str(name)):
+            raise ValueError(f"{where}: a name may hold neither ',' nor '=' nor '|'.")
+        yield str(name), where, value
+
+
+def _model(path: Path, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Which model all cells start from, read as in the finetune recipe."""
+    chosen = FinetuneArguments(**given)
+    try:
+        model = {"model": chosen.backbone(), "model_kwargs": chosen.model_kwargs()}
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return model | ({"processor": chosen.processor} if chosen.processor else {})
+
+
+def _seeds(path: Path, seeds: Any) -> list[int]:
+    if not isinstance(seeds, list) or not seeds or any(type(seed) is not int for seed in seeds):
+        raise ValueError(f"{path}: seeds must be a list of whole numbers, such as [1, 2, 3], not {seeds!r}.")
+    try:
+        seeds = [RANGES["seed"].read("seeds", seed) for seed in seeds]
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    twice = [seed for seed in seeds if seeds.count(seed) > 1]
+    if twice:
+        raise ValueError(f"{path}: seeds: {twice[0]} is there twice.")
+    return seeds
+
+
+def _shift(where: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, Mapping) or not value.get("source") or not value.get("target"):
+        raise ValueError(f"{where}: must name a `source` and a `target`.")
+    config = _training_fields(where, {k: v for k, v in value.items() if k not in SHIFT_KEYS}, SHIFT_KEYS)
+    source, target, test = value["source"], value["target"], value.get("test") or {}
+    sources = {str(k): v for k, v in source.items()} if isinstance(source, Mapping) else {"source": source}
+    if not all(isinstance(spec, str) for spec in (*sources.values(), target)) or not isinstance(test, Mapping):
+        raise ValueError(f"{where}: `source` is a text or a map of names to texts, `target` a text, `test` a map.")
+    if "target" in sources:
+        raise ValueError(f"{where}: source: the name 'target' is taken; give that source another.")
+    if target != "sample" and target in sources.values():
+        raise ValueError(f"{where}: {target!r} is source and target: there is nothing to adapt to.")
+    _check_keys(f"{where}: test", test, [*sources, "target"])
+    try:
+        fraction = read_number("validation_fraction", value.get("validation_fraction", 0.1))
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
+    domains = {"source": sources, "target": target, "test": dict(test), "validation_fraction": fraction}
+    domains |= {"encoding": value["encoding"]} if value.get("encoding") else {}  # so that other cells keep their hash
+    return {**domains, "config": config}
+
+
+def _policy(where: str, value: Any) -> dict[str, Any]:
+    value = _map(where, value)
+    lora = None
+    if "lora" in value:
+        from peft import LoraConfig
+
+        lora = _map(f"{where}: lora", value.pop("lora"))
+        if lora.keys() & LORA_CODE:
+            raise ValueError(f"{where}: lora: {min(lora.keys() & LORA_CODE)} imports code; it cannot stand in a file.")
+        _check_keys(f"{where}: lora", lora, [field.name for field in fields(LoraConfig) if field.init])
+        lora = LORA | lora
+        try:
+            lora |= {key: RANGES[name].read(key, lora[key]) for key, name in LORA_RANGES.items()}
+        except ValueError as error:
+            raise ValueError(f"{where}: lora: {error}") from error
+    return {"lora": lora, "config": _training_fields(where, value, ("lora",))}
+
+
+def _method(where: str, value: Any, trusted: bool = False) -> dict[str, Any]:
+    """An objectives spec, or a map with `objectives` and further settings."""
+    from ..objectives.specification import parse_objectives, refuse_imports
+
+    objectives = value
+    config: dict[str, Any] = {}
+    if isinstance(value, Mapping) and "objectives" in value:
+        objectives = value["objectives"]
+        config = _training_fields(where, {k: v for k, v in value.items() if k != "objectives"}, ("objectives",))
+    try:
+        (parse_objectives if trusted else refuse_imports)(objectives)
+    except ValueError as error:
+        settings = _config_fields() & set(value) if isinstance(value, Mapping) else set()
+        beside = f" Settings stand beside `objectives:`, as {min(settings)!r} should." if settings else ""
+        raise ValueError(f"{where}: {error}{beside}") from error
+    return {**config, "objectives": objectives}
+
+
+def _training_fields(where: str, value: Any, more: Sequence[str] = ()) -> dict[str, Any]:
+    """Fields of `AdaptationConfig`, without those that are the benchmark's own."""
+    value = _map(where, value)
+    for key in value:
+        if key in NOT_HERE:
+            raise ValueError(f"{where}: {key!r} cannot stand here: {NOT_HERE[key]}.")
+    _check_keys(where, value, [*_config_fields() - set(NOT_HERE), *more])
+    return value
+
+
+def _config_fields() -> set[str]:
+    from ..trainers.config import AdaptationConfig
+
+    return {field.name for field in fields(AdaptationConfig) if field.init}
+
+
+def _map(where: str, value: Any) -> dict[str, Any]:
+    if value is not None and not isinstance(value, Mapping):
+        raise ValueError(f"{where}: must map settings to values, not {value!r}.")
+    return {str(key): item for key, item in (value or {}).items()}
+
+
+def _check_keys(where: str, given: Iterable[Any], known: Iterable[str]) -> None:
+    known = list(known)
+    for key in given:
+        if key not in known:
+            hint = nearest(key, known) or (f" There is {', '.join(known)}." if len(known) < 20 else "")
+            raise ValueError(f"{where}: unknown key {str(key)!r}.{hint}")

@@ -1,0 +1,191 @@
+"""The feature tap: what the final classifier sees, without a table of architectures.
+
+The final layer is the `nn.Linear` whose output tensor *is* `outputs.logits` in one probe forward. Decoder heads
+(`score`) run over all tokens and select afterwards; there it is the linear whose rows contain the logits, and the
+features are taken at the same token.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Head:
+    """Where a model ends.
+
+    Args:
+        name: full name of the final linear.
+        in_features: width of the features.
+        pooled_after: the linear sees every token and one token's logits are selected afterwards (decoder heads).
+        idle: names of parameters that run without a say in the logits, such as CLIP's norm of a pooled output that
+            its classifier does not read. Training cannot move them, and DDP waits for their gradients in vain.
+        uncalled: names of modules whose weights count although they are not called, as the linears inside
+            `nn.MultiheadAttention` and some of Mamba's: an adapter put around them would be passed by.
+    """
+
+    name: str
+    in_features: int
+    pooled_after: bool = False
+    idle: frozenset[str] = frozenset()
+    uncalled: frozenset[str] = frozenset()
+
+
+def find_head(model: nn.Module, batch: dict[str, Any]) -> Head:
+    """Finds the final linear by one forward in eval mode; random state and training modes are left as they were.
+
+    Args:
+        model: a model with a classification head, PEFT-wrapped or not.
+        batch: model inputs, one row or more.
+
+    Raises:
+        ValueError: no linear produces the logits, or the head does not reproduce them from its input.
+    """
+    seen: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+    ran: set[nn.Module] = set()
+
+    def keep(module: nn.Module, args: Any, out: Any, name: str) -> None:
+        ran.add(module)
+        if isinstance(module, nn.Linear):
+            seen[name] = (args[0], out)
+
+    hooks = [m.register_forward_hook(partial(keep, name=name)) for name, m in model.named_modules()]
+    training = [module for module in model.modules() if module.training]
+    frozen = [p for p in model.parameters() if not p.requires_grad and p.is_floating_point()]
+    device = next(model.parameters()).device
+    try:
+        model.eval()
+        for parameter in frozen:
+            parameter.requires_grad_(True)
+        with torch.enable_grad(), torch.random.fork_rng(devices=[]):  # the graph says who has a say in the logits
+            inputs = {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
+            logits = model(**inputs).logits
+            idle, uncalled = _unmoved(model, logits, ran)
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for parameter in frozen:
+            parameter.requires_grad_(False)
+        for module in training:
+            module.training = True
+
+    for name, (x, out) in seen.items():
+        if out is logits and _reproduces(model, name, x, out):
+            return Head(name, x.shape[-1], idle=idle, uncalled=uncalled)
+    for name, (x, out) in seen.items():
+        if out.ndim == 3 and logits.ndim == 2 and out.shape[-1] == logits.shape[-1]:
+            token = scored_token(model, inputs, out.shape[1])
+            scored = out[torch.arange(len(out), device=out.device), token]
+            if torch.equal(scored, logits) and _reproduces(model, name, x, out):
+                return Head(name, x.shape[-1], pooled_after=True, idle=idle, uncalled=uncalled)
+    raise ValueError(
+        f"{type(model).__name__} has no linear layer whose output is its logits, so there is no feature to align. "
+        "Use a model with a linear classification head."
+    )
+
+
+def freeze_idle(model: nn.Module, head: Head) -> int:
+    """Freezes the parameters without a say in the logits, so that DDP does not wait for their gradients.
+
+    Returns:
+        How many of them would have moved.
+    """
+    moving = [(n, p) for n, p in model.named_parameters() if n in head.idle and p.requires_grad]
+    for _, parameter in moving:
+        parameter.requires_grad_(False)
+    if moving:
+        logger.info(
+            "%s: %d parameters have no say in the logits and are frozen (%s, …).",
+            type(model).__name__,
+            len(moving),
+            moving[0][0],
+        )
+    return len(moving)
+
+
+def _unmoved(model: nn.Module, logits: torch.Tensor, ran: set[nn.Module]) -> tuple[frozenset[str], frozenset[str]]:
+    """`Head.idle` and `Head.uncalled`, by what the graph of the logits leads to and which modules ran.
+
+    A module that did not run and has no say may do so on another batch, as an expert that no token was sent to.
+    """
+    if logits.grad_fn is None:
+        return frozenset(), frozenset()
+    reached: set[int] = set()
+    nodes, left = {logits.grad_fn}, [logits.grad_fn]
+    while left:
+        node: Any = left.pop()
+        if hasattr(node, "variable"):
+            reached.add(id(node.variable))
+        new = {after for after, _ in node.next_functions if after is not None} - nodes
+        nodes |= new
+        left += new
+    lent = {module.out_proj for module in ran if isinstance(module, nn.MultiheadAttention)}  # read, not called
+    idle, uncalled = set(), set()
+    for name, module in model.named_modules():
+        for own, parameter in module.named_parameters(recurse=False):
+            if id(parameter) in reached and module not in ran:
+                uncalled.add(name)
+            elif id(parameter) not in reached and module in ran | lent and parameter.requires_grad:
+                idle.add(f"{name}.{own}" if name else own)
+    return frozenset(idle), frozenset(uncalled)
+
+
+def _reproduces(model: nn.Module, name: str, x: torch.Tensor, out: torch.Tensor) -> bool:
+    """Whether the logits are still what the linear made of its input (a model may change them in place)."""
+    with torch.no_grad():
+        return torch.allclose(model.get_submodule(name)(x), out, rtol=1e-3, atol=1e-5)
+
+
+def scored_token(model: nn.Module, inputs: dict[str, Any], length: int) -> torch.Tensor:
+    """(rows,) position whose logits a decoder's classification head selects: the last that is not padding."""
+    config: Any = model.config
+    pad = getattr(config, "pad_token_id", None)
+    ids = inputs.get("input_ids")
+    if pad is None or ids is None:
+        rows = len(ids) if ids is not None else len(next(iter(inputs.values())))
+        return torch.full((rows,), length - 1, device=next(model.parameters()).device)
+    positions = torch.arange(length, device=ids.device)
+    return (positions * (ids != pad)).argmax(-1)
+
+
+class FeatureHook:
+    """Keeps the input of the final linear at each forward, by a hook that stays on the module.
+
+    Example:
+        >>> tap = FeatureHook(model, find_head(model, batch))
+        >>> logits = model(**batch).logits
+        >>> tap.take(batch).shape  # (rows, width), or (rows, tokens, width) in tagging
+        torch.Size([2, 32])
+    """
+
+    def __init__(self, model: nn.Module, head: Head):
+        self.model, self.head = model, head
+        self._seen: torch.Tensor | None = None
+        self._hook = model.get_submodule(head.name).register_forward_pre_hook(self._keep)
+
+    def _keep(self, _: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
+        self._seen = args[0]
+
+    def take(self, inputs: dict[str, Any]) -> torch.Tensor:
+        """The features of the last forward, which ran on `inputs`; they are let go of."""
+        x, self._seen = self._seen, None
+        if x is None:
+            raise RuntimeError(f"{self.head.name} did not run in the last forward.")
+        if self.head.pooled_after:
+            x = x[torch.arange(len(x), device=x.device), scored_token(self.model, inputs, x.shape[1])]
+        return x
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy of the model, which copies its hooks, does not take along what a last forward left here."""
+        return {**self.__dict__, "_seen": None}
+
+    def remove(self) -> None:
+        self._hook.remove()

@@ -1,0 +1,115 @@
+"""Features of an inner layer: a hook on one layer of the stack, and a mean over its tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import nn
+
+from .structure import layers
+
+HEAD, MEAN = "head", "mean"
+
+
+class LayerHook:
+    """Keeps the output of one layer at each forward.
+
+    Args:
+        model: plain or PEFT-wrapped, with a stack of layers.
+        where: `"mean"` for the last layer, `"hidden:i"` for layer i of the stack, counted from its end if negative.
+
+    Raises:
+        ValueError: the stack has no such layer.
+
+    Example:
+        >>> tap = LayerHook(model, "hidden:-3")
+        >>> logits = model(**batch).logits
+        >>> tap.take(batch, pool=True).shape  # (rows, width)
+        torch.Size([2, 32])
+    """
+
+    def __init__(self, model: nn.Module, where: str):
+        name, stack = layers(model)
+        index = -1 if where == MEAN else int(where.split(":")[1])
+        if not -len(stack) <= index < len(stack):
+            raise ValueError(f"features={where!r}: the stack {name!r} has {len(stack)} layers only.")
+        self._seen: torch.Tensor | None = None
+        self._width = output_width(stack[index])
+        self._hook = stack[index].register_forward_hook(self._keep)
+
+    def _keep(self, _: nn.Module, args: Any, output: Any) -> None:
+        self._seen = output[0] if isinstance(output, tuple) else output
+
+    def take(self, inputs: dict[str, Any], pool: bool) -> torch.Tensor:
+        """The last forward's output, which ran on `inputs`; it is let go of.
+
+        (rows, tokens, width), or with `pool` (rows, width): the mean over the tokens that are not padding, or over
+        the positions of a feature map, whichever way round it is.
+        """
+        x, self._seen = self._seen, None
+        if x is None:
+            raise RuntimeError("The tapped layer did not run in the last forward.")
+        if not pool:
+            return x
+        if x.ndim == 4:
+            return x.mean((1, 2) if self._channels_last(x) else (2, 3))
+        mask = inputs.get("attention_mask")
+        if mask is None or mask.shape != x.shape[:2]:
+            return x.mean(1)
+        weight = mask.unsqueeze(-1).to(x.dtype)
+        return (x * weight).sum(1) / weight.sum(1).clamp_min(1)
+
+    def take_map(self, inputs: dict[str, Any]) -> torch.Tensor:
+        """As `take`, without a mean: (rows, positions, width), whether positions are tokens or places in an image."""
+        x = self.take(inputs, pool=False)
+        if x.ndim == 4:
+            return x.flatten(1, 2) if self._channels_last(x) else x.flatten(2).transpose(1, 2)
+        return x
+
+    def _channels_last(self, x: torch.Tensor) -> bool:
+        return x.shape[-1] == self._width != x.shape[1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy of the model, which copies its hooks, does not take along what a last forward left here."""
+        return {**self.__dict__, "_seen": None}
+
+    def remove(self) -> None:
+        self._hook.remove()
+
+
+def output_width(layer: nn.Module) -> int | None:
+    """Channels of a layer's output, as the last of its modules that has a width says."""
+    width = None
+    for module in layer.modules():
+        if isinstance(module, nn.LayerNorm):
+            width = module.normalized_shape[-1]
+        for name in ("out_features", "out_channels", "num_features", "num_channels"):
+            value = getattr(module, name, None)
+            width = value if isinstance(value, int) else width
+    return width
+
+
+def layer_widths(model: nn.Module, wheres: Iterable[str], batch: dict[str, Any]) -> dict[str, int]:
+    """Width of the features at each place but the head, by one forward in eval mode.
+
+    Raises:
+        ValueError: as `LayerHook`.
+    """
+    taps = {where: LayerHook(model, where) for where in wheres if where != HEAD}
+    if not taps:
+        return {}
+    training = [module for module in model.modules() if module.training]
+    device = next(model.parameters()).device
+    inputs = {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
+    try:
+        model.eval()
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            model(**inputs)
+        return {where: tap.take(inputs, pool=True).shape[-1] for where, tap in taps.items()}
+    finally:
+        for tap in taps.values():
+            tap.remove()
+        for module in training:
+            module.training = True

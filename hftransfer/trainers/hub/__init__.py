@@ -1,0 +1,1 @@
+"""The Hub: pushing a plain model with its card."""

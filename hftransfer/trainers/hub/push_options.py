@@ -1,0 +1,100 @@
+"""Options of a push: what the Hub's own arguments are, what the card's keys are, and what is neither."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ...messages import nearest
+
+CARD = ("language", "license", "tags", "model_name", "finetuned_from", "dataset", "metadata")
+# Keys of a card's metadata that transformers, or the Hub's own guide to cards, name; all others need `metadata`.
+METADATA = (
+    "base_model base_model_relation co2_eq_emissions dataset_args dataset_tags datasets extra_gated_button_content "
+    "extra_gated_description extra_gated_fields extra_gated_heading extra_gated_prompt inference library_name "
+    "license_link license_name mask_token metrics model-index new_version pipeline_tag task_ids tasks thumbnail "
+    "track_downloads widget"
+).split()
+HUB = ("repo_id", "create_pr", "commit_description", "parent_commit")
+# Arguments of the Hub's functions and of transformers' `model.push_to_hub` that a push cannot follow, and why.
+ELSEWHERE = {
+    "repo_type": "what is pushed is a model",
+    "path_in_repo": "the model is loaded from the top of its repository",
+    "folder_path": "the folder is args.output_dir",
+    "allow_patterns": "a push replaces the whole model",
+    "ignore_patterns": "a push replaces the whole model; files whose names start with _ stay here",
+    "delete_patterns": "a push replaces the whole model, and deletes the files of an older one",
+    "run_as_future": "set blocking=False",
+    "max_shard_size": "transformers cuts the weights when it saves them",
+    "use_temp_dir": "the folder is args.output_dir",
+    "organization": "put it in front, as repo_id='organization/name'",
+    "repo_name": "set repo_id",
+    "use_auth_token": "set token",
+}
+REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+@dataclass(frozen=True)
+class PushOptions:
+    """What a push does besides, read from keyword arguments.
+
+    Args:
+        repo_id: where to, instead of `args.hub_model_id`.
+        upload: for the Hub's `upload_folder`.
+        card: for `create_model_card`.
+    """
+
+    repo_id: str | None
+    upload: dict[str, Any]
+    card: dict[str, Any]
+
+
+def read_push_options(commit_message: str | None, given: Mapping[str, Any]) -> PushOptions:
+    """Sorts the keyword arguments of a push.
+
+    Args:
+        commit_message: of the commit.
+        given: the other arguments, by name.
+
+    Raises:
+        TypeError: an argument that is neither the Hub's nor a key of the card.
+        ValueError: a message that is a repository's name, or a pull request from a repository that is none.
+
+    Example:
+        >>> read_push_options(None, {"create_pr": True, "license": "mit"}).card
+        {'license': 'mit'}
+    """
+    if commit_message is not None and REPOSITORY.fullmatch(commit_message):
+        raise ValueError(
+            f"commit_message={commit_message!r} looks like a repository, which is another argument: "
+            f"push_to_hub(repo_id={commit_message!r})."
+        )
+    for name in given:
+        if name in ELSEWHERE:
+            raise TypeError(f"push_to_hub does not take {name}: {ELSEWHERE[name]}.")
+    check_card_keys(name for name in given if name not in HUB)
+    repo_id = given.get("repo_id")
+    if repo_id is not None and not isinstance(repo_id, str):
+        raise ValueError(f"repo_id={repo_id!r} must be the name of a repository, such as 'me/my-model'.")
+    if not isinstance(given.get("create_pr", False), (bool, type(None))):
+        raise ValueError(f"create_pr={given['create_pr']!r} must be true or false.")
+    upload = {name: given[name] for name in HUB if name != "repo_id" and given.get(name)}
+    return PushOptions(repo_id, upload, {name: value for name, value in given.items() if name not in HUB})
+
+
+def check_card_keys(names: Any) -> None:
+    """Refuses what is no key of a card, so that a typo does not end up in it.
+
+    Raises:
+        TypeError: it names the nearest argument.
+    """
+    known = [*CARD, *METADATA]
+    own = ["commit_message", "blocking", "token", "revision", "private", "merge_adapter", *HUB]
+    for name in names:
+        if name not in known:
+            raise TypeError(
+                f"There is no argument {name!r}.{nearest(name, [*own, *known])} Nothing was pushed. A key of the "
+                f"card's metadata that only you know goes into metadata={{{name!r}: …}}."
+            )

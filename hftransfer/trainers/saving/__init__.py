@@ -1,0 +1,1 @@
+"""Saving and resuming: whole checkpoints, and an output folder that loses nothing."""

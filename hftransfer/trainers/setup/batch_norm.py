@@ -1,0 +1,101 @@
+"""Batch norm in a run: what is checked before it, what processes agree on during it, AdaBN after it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from ...data.pairing import PairedDataset
+from ...data.text import without_readings
+from ...models.adapters import is_peft
+from ...models.conventions import mend_conventions
+from ...models.norm_statistics import adapt_batch_norm, batch_norms, is_frozen
+from ...models.stochastic_norm import ChannelMix
+from ..config import AdaptationConfig
+
+MOST_ROWS = 4096  # of a stream
+
+
+def prepare_batch_norm(model: Any, args: AdaptationConfig, target: Any, adapter: bool) -> None:
+    """Mends TensorFlow's conventions and checks what was asked of batch norm.
+
+    Args:
+        model: changed in place.
+        args: the run's settings.
+        target: the target's rows; `None` without.
+        adapter: an adapter is trained, so that batch norm's statistics are not saved unless it is merged.
+
+    Raises:
+        ValueError: the model has no batch norm, or AdaBN has no rows or would not be saved.
+    """
+    mend_conventions(model, args.batch_norm_momentum)
+    asked = {"batch_norm": args.batch_norm, "batch_norm_momentum": args.batch_norm_momentum, "adabn": args.adabn}
+    first = next((f"{k}={v!r}" for k, v in asked.items() if v not in ("joint", None, False)), None)
+    if first and not batch_norms(model):
+        raise ValueError(
+            f"{first}, but {type(model).__name__} has no batch norm with running statistics. Leave it out."
+        )
+    if args.adabn and target is None:
+        raise ValueError("adabn=True estimates statistics on target rows: pass a target_dataset.")
+    merged = args.merge_adapter or (args.merge_adapter is None and adapter)
+    if args.adabn and (adapter or is_peft(model)) and not merged:
+        raise ValueError(
+            "adabn=True changes statistics of the base model, which an adapter does not save: set merge_adapter=True."
+        )
+
+
+def build_mix(model: Any, args: AdaptationConfig) -> ChannelMix | None:
+    """What `batch_norm="stochastic"` asks for; `None` for the other settings.
+
+    Args:
+        model: after the policy, or the adapter, has decided what moves.
+        args: the run's settings.
+
+    Raises:
+        ValueError: no batch norm of the model trains.
+    """
+    if args.batch_norm != "stochastic":
+        return None
+    if all(is_frozen(module) for module in batch_norms(model).values()):
+        by = "an adapter" if is_peft(model) else f"freeze={args.freeze!r}" if args.freeze != "none" else "its owner"
+        raise ValueError(
+            f"batch_norm='stochastic' has no effect: every batch norm of the model is frozen by {by}, and uses its "
+            "running statistics anyway. Leave it out, or let batch norms move."
+        )
+    return ChannelMix(args.batch_norm_mix, args.seed)
+
+
+def adapt_to_target(trainer: Any) -> int:
+    """AdaBN on the run's target rows, unchanged by augmentation, each process its share; returns the rows seen."""
+    args, ready = trainer.args, trainer.prepared
+    batches = _batches(_target_rows(ready.train, args), args.per_device_eval_batch_size)
+    model = trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False).model
+    return adapt_batch_norm(model, (without_readings(ready.collator(batch)) for batch in batches))
+
+
+def _target_rows(train: Any, args: AdaptationConfig) -> Iterator[dict[str, Any]]:
+    """This process' share, in a mixed order: a batch of one class would not look like the domain."""
+    rank, world = args.process_index, args.world_size
+    if isinstance(train, PairedDataset):
+        part = train.parts[-1]
+        order = np.random.default_rng((args.seed, 4)).permutation(len(part))
+        rows: Iterable[Any] = (part[int(i)] for i in order[rank::world])
+    else:
+        rows = (row for i, row in enumerate(islice(train.target, MOST_ROWS)) if i % world == rank)
+    for row in rows:
+        yield {name: value for name, value in row.items() if name != "labels"}
+
+
+def _batches(rows: Iterable[dict[str, Any]], size: int) -> Iterator[list[dict[str, Any]]]:
+    """Batches of `size`; the last has two rows or more, since one row has no variance."""
+    batch: list[dict[str, Any]] = []
+    for row in rows:
+        batch.append(row)
+        if len(batch) == size + 2:
+            yield batch[:size]
+            batch = batch[size:]
+    if batch:
+        yield batch

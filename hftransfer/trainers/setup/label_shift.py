@@ -1,0 +1,54 @@
+"""Label shift in a run: building the estimate, and baking it into the saved head."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from ...data.pairing import PairedDataset
+from ...objectives.class_weights import LabelShift
+from ..config import AdaptationConfig
+from ..step.joint_model import JointModel
+from ..step.objective_inputs import TOKENS_PER_ROW
+from .preparation import Prepared
+
+MOST_ROWS = 4096  # of the target between two estimates; of a stream, a quarter
+
+
+def build_label_shift(args: AdaptationConfig, prepared: Prepared) -> LabelShift | None:
+    """The run's `LabelShift`, or `None`.
+
+    Raises:
+        ValueError: no target, no classes, or a head without the bias that is to be corrected.
+    """
+    if args.label_shift == "none":
+        return None
+    if prepared.space.is_float:
+        raise ValueError(f"label_shift={args.label_shift!r} needs classes; {prepared.space.task} has none.")
+    train = prepared.train
+    if getattr(train, "num_target", None) == 0:
+        raise ValueError(f"label_shift={args.label_shift!r} needs target rows: pass a target_dataset.")
+    if args.label_shift_task == "bias" and prepared.model.get_submodule(prepared.head.name).bias is None:
+        raise ValueError(f"label_shift_task='bias', but the head {prepared.head.name!r} has no bias; use 'weights'.")
+    words = TOKENS_PER_ROW if prepared.space.task == "token-classification" else 1
+    rows = MOST_ROWS // 4
+    if isinstance(train, PairedDataset):  # an epoch's, or all of a target that an epoch sees more than once
+        rows = min(MOST_ROWS, words * train.num_target, words * max(1, round(train.num_source * args.target_ratio)))
+    return LabelShift(
+        len(prepared.space.names), args.label_shift, rows, weighs_task=args.label_shift_task == "weights"
+    )
+
+
+@torch.no_grad()
+def correct_bias(adapter: JointModel) -> None:
+    """Adds log w to the head's bias: p(k | x) becomes proportional to w_k p(k | x), the target's posterior."""
+    if adapter.label_shift is None:
+        return
+    head: Any = adapter.model.get_submodule(adapter.tap.head.name)
+    bias = head.bias
+    correction = adapter.label_shift.weights.log().to(bias.dtype)
+    if isinstance(bias, DTensor):
+        correction = distribute_tensor(correction, bias.device_mesh, bias.placements)
+    bias.add_(correction)

@@ -1,0 +1,137 @@
+"""Optimizers and schedules that are passed instead of made: what they have to hold, checked before the first step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from ...models.adapters import is_peft
+
+MADE_BY_US = ("params", "model", "optimizer_dict")  # of an optimizer's arguments
+IDLE = {  # settings of the optimizer and of the schedule that the trainer makes, and their defaults
+    "layer_decay": 1.0,
+    "head_lr_multiplier": 1.0,
+    "backbone_lr_multiplier": 1.0,
+    "objective_lr_multiplier": 10.0,
+}
+WAY = (
+    'Pass `optimizer_cls_and_kwargs=(torch.optim.AdamW, {"lr": 1e-3})` instead, which is made of everything that '
+    "moves, or leave the optimizer to the trainer (`optim`, `learning_rate`)."
+)
+
+
+def check_passed(optimizers: Any, cls_and_kwargs: Any, adapter: nn.Module, args: Any) -> str | None:
+    """Makes sure that an optimizer and a schedule that are passed drive what this run trains.
+
+    Args:
+        optimizers: `(optimizer, scheduler)`, each may be `None`; or `None`.
+        cls_and_kwargs: `(class, its arguments)`, or `None`.
+        adapter: the module that is trained: the user's model and the objectives.
+        args: a config.
+
+    Returns:
+        The class of the optimizer, if one is passed.
+
+    Raises:
+        TypeError: they are of another kind.
+        ValueError: the optimizer lacks parameters that move, the schedule drives another optimizer, or a setting
+            would have no effect on them.
+    """
+    optimizer, scheduler = _pair(optimizers)
+    if cls_and_kwargs is not None:
+        _check_class(cls_and_kwargs)
+        if optimizer is not None:
+            raise ValueError("Both optimizers and optimizer_cls_and_kwargs are given: leave out one of them.")
+    if optimizer is not None:
+        if not hasattr(optimizer, "param_groups"):
+            raise TypeError(
+                f"optimizers[0] is {_called(optimizer)}, not an optimizer. {WAY}"
+                if isinstance(optimizer, type) or callable(optimizer)
+                else f"optimizers[0] must be an optimizer, not {_called(optimizer)}."
+            )
+        check_covers(optimizer, adapter)
+        for name, default in IDLE.items():
+            if getattr(args, name) != default:
+                raise ValueError(
+                    f"{name}={getattr(args, name)} has no effect on an optimizer that is passed: it has groups and "
+                    f"rates of its own. Leave it out, or leave the optimizer to the trainer."
+                )
+    if scheduler is not None:
+        _check_scheduler(scheduler, optimizer)
+    made = optimizer if cls_and_kwargs is None else cls_and_kwargs[0]
+    return None if made is None else (made if isinstance(made, type) else type(made)).__name__
+
+
+def check_covers(optimizer: Any, adapter: nn.Module) -> None:
+    """Raises a `ValueError` for an optimizer that lacks parameters that move, with the way to one that does not."""
+    known = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    named = dict(adapter.named_parameters())
+    moving = {name: p for name, p in named.items() if p.requires_grad}
+    lacking = [name for name, p in moving.items() if id(p) not in known]
+    if not lacking:
+        return
+    foreign = len(known - {id(p) for p in named.values()})
+    first = next((n for n in lacking if n.startswith("objectives.")), lacking[0])
+    shown = first if first.startswith("objectives.") else first.removeprefix("model.")
+    whose = "an objective's, which the trainer makes" if first.startswith("objectives.") else "one of the model's"
+    if is_peft(getattr(adapter, "model", None)) and ".default." in first:
+        whose = "one of the adapter's"
+    also = (
+        f" It holds {foreign} that are no part of this run's model: those of another copy, or of the model as it was "
+        "before an adapter or a new head was put on it."
+        if foreign
+        else ""
+    )
+    raise ValueError(
+        f"The optimizer that was passed lacks {len(lacking)} of the {len(moving)} parameters that are to move: "
+        f"{shown!r} for one, {whose}.{also} {WAY}"
+    )
+
+
+def _pair(optimizers: Any) -> tuple[Any, Any]:
+    if optimizers is None:
+        return None, None
+    if not isinstance(optimizers, (tuple, list)) or len(optimizers) != 2:
+        raise TypeError(
+            f"optimizers must be (optimizer, scheduler), each of which may be None, not {optimizers!r:.80}."
+        )
+    return optimizers[0], optimizers[1]
+
+
+def _check_class(given: Any) -> None:
+    if not isinstance(given, (tuple, list)) or len(given) != 2:
+        raise TypeError(f"optimizer_cls_and_kwargs must be (class, its arguments), not {_called(given)}.")
+    cls, kwargs = given
+    if not callable(cls) or not isinstance(kwargs, Mapping):
+        raise TypeError(
+            f"optimizer_cls_and_kwargs must be an optimizer's class and a dict of its arguments, not {_called(cls)} "
+            f"and {_called(kwargs)}."
+        )
+    for name in MADE_BY_US:
+        if name in kwargs:
+            raise ValueError(
+                f"optimizer_cls_and_kwargs names {name!r}: the trainer gives the optimizer everything that moves. "
+                "Leave it out."
+            )
+
+
+def _check_scheduler(scheduler: Any, optimizer: Any) -> None:
+    if isinstance(scheduler, type) or not hasattr(scheduler, "step"):
+        raise TypeError(f"optimizers[1] must be a scheduler, not {_called(scheduler)}.")
+    if optimizer is None:
+        raise ValueError(
+            "optimizers=(None, scheduler): the scheduler drives an optimizer of its own, not the one that the trainer "
+            "makes. Pass both, or choose the schedule with `lr_scheduler_type`."
+        )
+    driven = getattr(scheduler, "optimizer", optimizer)
+    if driven is not optimizer:
+        raise ValueError(
+            "The scheduler that was passed drives another optimizer than the one beside it, whose rates would never "
+            "change. Make it of optimizers[0]."
+        )
+
+
+def _called(thing: Any) -> str:
+    return f"the class {thing.__name__}" if isinstance(thing, type) else type(thing).__name__

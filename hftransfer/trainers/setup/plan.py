@@ -1,0 +1,240 @@
+"""What a run would do, as plain facts: sizes and steps, and what moves how fast, block by block."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from ...data.account import DomainAccount
+from ...data.columns import number_column
+from ...data.labels import LabelSpace
+from ...data.pairing import PairedBatchSampler, PairedDataset
+from ...models.adapters import is_peft
+from ...models.blocks import Block, split
+from ...models.policy import bias_parameters, norm_parameters
+from ...reporting.tables import PolicyRow, print_policy_rows
+from ...threads import cores, describe_device
+from ..config import AdaptationConfig
+from ..optimizer import rates_of
+from .preparation import Prepared
+from .unfreezing import Phases, build_phases
+
+CLASSES = 10  # shown with their counts, the commonest first
+WORTH_IT = 0.15  # of the tokens: padding that a second call of the model would have to save before the plan says so
+
+
+def plan(
+    args: AdaptationConfig, prepared: Prepared, account: Mapping[str, DomainAccount] | None = None
+) -> dict[str, Any]:
+    """Sizes, labels, what moves, objectives, steps and where the result goes, without training.
+
+    Args:
+        args: the run's settings.
+        prepared: from `prepare`.
+        account: what was read, by domain, where the recipe read it: `Shift.account`.
+
+    Returns:
+        Rows of a two-column table, in order.
+    """
+    train = prepared.train
+    task = prepared.encoder.task_name(prepared.space.task)
+    rows: dict[str, Any] = {"task": task, "labels": ", ".join(prepared.space.names)}
+    chunks = args.world_size * args.gradient_accumulation_steps
+    if isinstance(train, PairedDataset):
+        for name, size, part in zip(prepared.source_names, train.source_sizes, train.parts, strict=False):
+            rows[_source(name)] = f"{size:,} labelled rows\n{label_counts(part, prepared.space)}"
+        rows["target"] = f"{train.num_target:,} unlabelled rows" if train.num_target else "none"
+        sampler = PairedBatchSampler(
+            train,
+            args.per_device_train_batch_size,
+            args.target_ratio,
+            chunks,
+            args.epoch_by,
+            args.balance_sources,
+            args.length_aware,
+        )
+        epochs = args.num_train_epochs
+        steps = args.max_steps if args.max_steps > 0 else math.ceil(epochs * sampler.updates)
+        rows["batch"] = f"{sampler.source_rows} source + {sampler.target_rows} target rows, x {chunks} an update"
+        rows["steps"] = f"{steps:,} updates ({sampler.updates:,} an epoch)"
+        if (padding := sampler.padding()) is not None:
+            rows["padding"] = _padding(*padding, args.forward_by_domain)
+    else:
+        rows["sources"], rows["target"] = ", ".join(prepared.source_names) + " (streams)", "a stream"
+        rows["steps"] = f"{args.max_steps:,} updates"
+    for name, read in (account or {}).items():
+        row = name if name == "target" or name.startswith("test of ") else _source(name)
+        lines = read.lines(_columns_read(args, prepared, read.columns, with_label=name != "target"))
+        rows[row] = "\n".join([*([rows[row]] if row in rows else []), *lines])
+    for name, part in (prepared.evaluation or {}).items():
+        labelled = "labelled" if "labels" in (part.column_names or []) else "unlabelled"
+        rows[f"evaluation {name}"] = f"{len(part):,} {labelled} rows" if hasattr(part, "__len__") else "a stream"
+    rows["what moves"] = "\n".join([str(prepared.policy), *prepared.policy.notes])
+    if (phases := _phases(args, prepared, split(prepared.model, prepared.head))) is not None:
+        rows["what moves when"] = str(phases)
+    rows["features"] = f"{prepared.head.in_features} wide, into {prepared.head.name}"
+    specs = args.objective_specs()
+    rows["objectives"] = "\n".join(f"{s.name}: {s}" for s in specs) or "none: source only"
+    if args.teacher:
+        rows["teacher"] = ", ".join(args.teacher_names())
+    if args.label_shift != "none":
+        rows["label shift"] = f"{args.label_shift}; the task: {args.label_shift_task}"
+    if args.source_weights:
+        rows["source weights"] = ", ".join(f"{k} {v:g}" for k, v in args.source_weight_map().items())
+    rows["runs on"] = describe_device(args.device.type, args.world_size, torch.get_num_threads(), cores())
+    rows["saved to"] = str(args.output_dir)
+    return rows
+
+
+def print_policy(model: Any, args: AdaptationConfig | None = None, title: str | None = None) -> None:
+    """Prints one table: each block of a model, how many of its parameters move, how and how fast.
+
+    Args:
+        model: a model, plain or PEFT-wrapped, as it stands; an `AdaptationTrainer`; or what `prepare` returned.
+        args: with what `prepare` returned, the settings that rates are read off.
+        title: above the table; what moves in a line, when absent.
+
+    Raises:
+        TypeError: it is none of these.
+
+    Example:
+        >>> print_policy(trainer)
+    """
+    print_policy_rows(policy_rows(model, args), title or str(_policy(model) or type(model).__name__))
+
+
+def policy_rows(model: Any, args: AdaptationConfig | None = None) -> list[PolicyRow]:
+    """The rows of that table, neighbouring layers that do not differ in one. See `print_policy`."""
+    if isinstance(model, Prepared):
+        blocks = split(model.model, model.head)
+        phases = None if args is None else _phases(args, model, blocks)
+        return _rows(model.model, blocks, model.policy.trainable, args, phases)
+    if isinstance(model, nn.Module):
+        moving = [name for name, p in model.named_parameters() if p.requires_grad]
+        return _rows(model, split(model), frozenset(moving), None, None)
+    if not hasattr(model, "prepared"):
+        raise TypeError(f"print_policy takes a model or a trainer, not {type(model).__name__}.")
+    adapter = model.accelerator.unwrap_model(model.model, keep_torch_compile=False)
+    rows = _rows(adapter.model, model.blocks, model.policy.trainable, model.args, model.phases)
+    own = [p.numel() for p in adapter.objectives.parameters()]
+    if own:
+        rate, decay = model.args.learning_rate * model.args.objective_lr_multiplier, model.args.weight_decay
+        rows.append(PolicyRow("objectives", sum(own), sum(own), rate, decay, "full", "start" if model.phases else ""))
+    return rows
+
+
+def _columns_read(args: AdaptationConfig, prepared: Prepared, columns: Collection[str], with_label: bool) -> set[str]:
+    """Which columns of a domain a run reads."""
+    label = {args.label_column} if with_label else set()
+    if prepared.encoder.modality == "image":
+        return {args.image_column} | label
+    text = args.text_column or "text"
+    if prepared.space.task == "token-classification" or text not in columns:
+        text = args.tokens_column
+    return {text, args.text_pair_column or text} | label
+
+
+def label_counts(part: Any, space: LabelSpace) -> str:
+    """What the encoded labels of a source are, in a line: classes with their counts, or the range of scores.
+
+    Args:
+        part: encoded rows, with `labels`.
+        space: the run's labels.
+    """
+    if space.task == "token-classification":
+        tags = np.concatenate([np.asarray(row) for row in part["labels"]])
+        counts = np.bincount(tags[tags >= 0], minlength=len(space.names))
+    else:
+        labels = number_column(part, "labels")
+        if space.task == "regression":
+            return f"scores from {np.nanmin(labels):.4g} to {np.nanmax(labels):.4g}, mean {np.nanmean(labels):.4g}"
+        several = space.task == "multi-label-classification"
+        counts = np.nansum(labels, 0).astype(int) if several else np.bincount(labels, minlength=len(space.names))
+    order = np.argsort(-counts, kind="stable")
+    pairs = [f"{space.names[k]} {counts[k]:,}" for k in order[:CLASSES]]
+    more = f" and {len(order) - CLASSES:,} more" if len(order) > CLASSES else ""
+    return f"{len(order):,} classes: {', '.join(pairs)}{more}"
+
+
+def _source(name: str) -> str:
+    return name if name == "source" else f"source {name}"
+
+
+def _padding(together: float, apart: float, by_domain: bool) -> str:
+    if by_domain:
+        return f"{100 * apart:.0f} % of the tokens ({100 * together:.0f} % if both domains ran together)"
+    hint = f"; {100 * apart:.0f} % with forward_by_domain" if together - apart >= WORTH_IT else ""
+    return f"{100 * together:.0f} % of the tokens{hint}"
+
+
+def _rows(
+    model: nn.Module,
+    blocks: Sequence[Block],
+    moving: Collection[str],
+    args: AdaptationConfig | None,
+    phases: Phases | None,
+) -> list[PolicyRow]:
+    parameters, norms = dict(model.named_parameters()), norm_parameters(model)
+    rows: list[PolicyRow] = []
+    for block in blocks:
+        own = [name for name in block.parameters if name in parameters]  # a tensor counts where it stands first
+        mine = [name for name in own if name in moving]
+        rate = None if args is None or not mine else args.learning_rate * rates_of(args).of(block)
+        decays = set(mine) - norms - bias_parameters(mine)
+        decay = None if args is None or not mine else args.weight_decay if decays else 0.0
+        total, trainable = (sum(parameters[name].numel() for name in names) for names in (own, mine))
+        starts = phases.starts(block) if phases is not None and mine else ""
+        if own:
+            method = _method(model, own, mine, norms)
+            rows.append(PolicyRow(block.name, total, trainable, rate, decay, method, starts))
+    return _joined(rows)
+
+
+def _method(model: Any, own: Sequence[str], mine: Sequence[str], norms: Collection[str]) -> str:
+    """How a block moves, in a word."""
+    if not mine:
+        return "frozen"
+    copied = any("modules_to_save." in name for name in mine)
+    if len(mine) == len(own) or (copied and {n for n in own if "original_module." not in n} <= set(mine)):
+        return "full"
+    if is_peft(model):
+        return str(model.active_peft_config.peft_type.value).lower()
+    if set(mine) <= set(norms):
+        return "norms"
+    return "biases" if bias_parameters(mine) == set(mine) else "part"
+
+
+def _joined(rows: Sequence[PolicyRow]) -> list[PolicyRow]:
+    """Runs of layers that differ in their number alone, each as one row with the sums."""
+    out: list[PolicyRow] = []
+    ends: list[tuple[PolicyRow, int]] = []  # the last layer in each row of `out`, and how many are in it
+    for row in rows:
+        last, many = ends[-1] if ends else (None, 0)
+        if last is not None and _follows(last, row):
+            first = out[-1].name.split("–")[0]
+            name = f"{first}–{row.name.rpartition('.')[2]}"
+            out[-1] = row._replace(name=name, total=row.total * (many + 1), trainable=row.trainable * (many + 1))
+            ends[-1] = (row, many + 1)
+        else:
+            out.append(row)
+            ends.append((row, 1))
+    return out
+
+
+def _follows(last: PolicyRow, row: PolicyRow) -> bool:
+    (stack, _, i), (same, _, j) = last.name.rpartition("."), row.name.rpartition(".")
+    return stack == same and i.isdigit() and j == str(int(i) + 1) and last._replace(name="") == row._replace(name="")
+
+
+def _phases(args: AdaptationConfig, prepared: Prepared, blocks: Sequence[Block]) -> Phases | None:
+    epochs = isinstance(prepared.train, PairedDataset)
+    return build_phases(args, prepared.model, blocks, prepared.policy.trainable, epochs)
+
+
+def _policy(model: Any) -> Any:
+    return getattr(model, "policy", None) if not isinstance(model, nn.Module) else None

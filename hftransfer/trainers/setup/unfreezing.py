@@ -1,0 +1,231 @@
+"""What moves from when on: gradual unfreezing, and a head that is trained before everything else (LP-FT)."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+from transformers import TrainerCallback
+
+from ...messages import nearest
+from ...models.blocks import Block, bare, layer_name, num_layers
+from ...settings import read_setting
+
+if TYPE_CHECKING:
+    from ..trainer import AdaptationTrainer
+
+logger = logging.getLogger(__name__)
+UNITS = ("epoch", "step")
+
+
+@dataclass(frozen=True)
+class Unfreeze:
+    """How often one more layer moves: every `every` epochs or steps (optimizer updates)."""
+
+    by: str
+    every: float
+
+
+def parse_unfreeze(value: Any) -> Unfreeze | None:
+    """Reads `{"by": "epoch", "every": 1}`, a map, JSON or YAML; `None` for nothing.
+
+    Raises:
+        ValueError: it is neither, or names anything else.
+    """
+    if not value:
+        return None
+    given = read_setting("unfreeze", value)
+    if not isinstance(given, dict):
+        raise ValueError(f'unfreeze must be a map such as {{"by": "epoch", "every": 1}}, not {value!r}.')
+    for name in given:
+        if name not in ("by", "every"):
+            raise ValueError(f"unfreeze has no {name!r}; it has by and every.{nearest(name, ('by', 'every'))}")
+    by, every = given.get("by", "epoch"), given.get("every", 1)
+    if by not in UNITS:
+        raise ValueError(f"unfreeze: by={by!r} must be 'epoch' or 'step'.{nearest(by, UNITS)}")
+    whole = by == "step"
+    if isinstance(every, bool) or not isinstance(every, int if whole else (int, float)) or not 0 < every < math.inf:
+        raise ValueError(f"unfreeze: every={every!r} must be a {'whole ' * whole}number above 0.")
+    return Unfreeze(by, every)
+
+
+def check_phases(args: Any) -> None:
+    """Raises a `ValueError` for settings that contradict each other."""
+    spec = parse_unfreeze(args.unfreeze)
+    if spec is not None and args.lp_epochs:
+        raise ValueError("unfreeze starts with the head alone, so lp_epochs has no place beside it: set one of them.")
+    if args.lp_epochs and args.max_steps <= 0 and args.lp_epochs >= args.num_train_epochs:
+        raise ValueError(
+            f"lp_epochs={args.lp_epochs:g} leaves none of the {args.num_train_epochs:g} epochs for the rest of the "
+            "model. For a head alone use freeze='head'."
+        )
+
+
+class Phases:
+    """Growing sets of parameters, each of which moves from some update on.
+
+    What moves is a function of the number of updates alone, so there is nothing to save, and a resumed run goes on
+    where it was. Parameters are switched by `requires_grad`: those that do not move yet get no gradient, so they are
+    no part of the gradient's norm, their moments in the optimizer start when they do, and nothing is computed for
+    them. A rate of 0 would do none of this. When optimizer, DDP or FSDP2 first see the model, all of it moves.
+
+    Args:
+        added: names of the parameters that each stage adds, by the blocks' names.
+        by: `"epoch"` or `"step"`.
+        every: epochs or updates from one stage to the next.
+    """
+
+    def __init__(self, added: Sequence[tuple[str, frozenset[str]]], by: str, every: float):
+        self.added, self.by, self.every = tuple(added), by, every
+        self.stage: int | None = None
+
+    def updates(self, updates_per_epoch: int | None) -> int:
+        """How many updates a stage lasts.
+
+        Raises:
+            ValueError: epochs that cannot be counted.
+        """
+        if self.by == "step":
+            return int(self.every)
+        if updates_per_epoch is None:
+            raise ValueError("unfreeze and lp_epochs count epochs, which this run has not: unfreeze by step.")
+        return max(1, round(self.every * updates_per_epoch))
+
+    def stage_at(self, update: int, updates_per_epoch: int | None = None) -> int:
+        """Number of the stage in which an update, counted from 0, is made."""
+        return min(update // self.updates(updates_per_epoch), len(self.added) - 1)
+
+    def moving(self, stage: int) -> frozenset[str]:
+        """Names of the parameters that move in a stage."""
+        return _union(names for _, names in self.added[: stage + 1])
+
+    def set_stage(self, adapter: nn.Module, stage: int) -> None:
+        """Freezes and thaws the user's model in an adapter; parameters that never move are left alone."""
+        if stage == self.stage:
+            return
+        self.stage = stage
+        everything, moving = self.moving(len(self.added)), self.moving(stage)
+        for name, parameter in adapter.model.named_parameters():  # type: ignore[union-attr]
+            if (plain := bare(name)) in everything:
+                parameter.requires_grad_(plain in moving)
+
+    def thaw(self, adapter: nn.Module) -> None:
+        """Everything that will ever move can."""
+        self.set_stage(adapter, len(self.added) - 1)
+        self.stage = None
+
+    def starts(self, block: Block) -> str:
+        """When a block starts to move, in words; nothing for one that never does."""
+        for stage, (_, names) in enumerate(self.added):
+            if names & {bare(name) for name in block.parameters}:
+                return "start" if not stage else f"{self.by} {stage * self.every:g}"
+        return ""
+
+    def __str__(self) -> str:
+        first, *rest = (name for name, _ in self.added)
+        when = f"every {self.every:g} {self.by}{'s' * (self.every != 1)}" if len(rest) > 1 else ""
+        when = when or f"after {self.every:g} {self.by}{'s' * (self.every != 1)}"
+        return f"{first} first, then {when} {', '.join(rest)}"
+
+
+def build_phases(
+    args: Any, model: nn.Module, blocks: Sequence[Block], trainable: frozenset[str], counts_epochs: bool
+) -> Phases | None:
+    """The stages that a config asks for, if any.
+
+    Args:
+        args: a config.
+        model: the user's, its policy applied, plain or PEFT-wrapped.
+        blocks: of the model, from `split`.
+        trainable: names of the parameters that move by the end.
+        counts_epochs: whether the training data have a length.
+
+    Raises:
+        ValueError: nothing of the head moves, or there are no layers to go through, or no epochs to count.
+    """
+    spec = parse_unfreeze(args.unfreeze)
+    if spec is None and not args.lp_epochs:
+        return None
+    what = "lp_epochs" if spec is None else "unfreeze"
+    if not counts_epochs and (spec is None or spec.by == "epoch"):
+        raise ValueError(f"{what} counts epochs, and a stream has none: use unfreeze={{'by': 'step', 'every': …}}.")
+    moving = [(block, frozenset(map(bare, trainable & set(block.parameters)))) for block in blocks]
+    first = _union(names for block, names in moving if block.head)
+    if not first:
+        raise ValueError(
+            f"{what} starts with the head, which freeze={args.freeze!r} keeps as it is: add 'head' to it."
+        )
+    stages = [("the head", first)]
+    if spec is None:
+        stages.append(("everything", frozenset(map(bare, trainable)) - first))
+    else:
+        depth = num_layers(model)
+        if depth < 2:
+            raise ValueError(
+                f"unfreeze: {type(model).__name__} has {depth or 'no'} layer{'s' * (depth != 1)} (ALBERT shares one "
+                "among all), so there is nothing to go through. lp_epochs trains the head first, then everything."
+            )
+        for level in range(1, depth + 2):
+            levels = (0, 1) if level == 1 else (level,)  # what stands between the layers and the head joins the last
+            inside = [(block.name, names) for block, names in moving if not block.head and block.depth in levels]
+            name = "the rest" if level > depth else layer_name(model, depth - level)
+            stages.append((name, _union(names for _, names in inside)))
+    stages = [(name, names) for name, names in stages if names]
+    if len(stages) < 2:
+        raise ValueError(f"{what}: nothing but the head moves with freeze={args.freeze!r}, so nothing can follow it.")
+    return Phases(stages, "epoch" if spec is None else spec.by, args.lp_epochs if spec is None else spec.every)
+
+
+class Unfreezing(TrainerCallback):
+    """Sets the stage before each update."""
+
+    def __init__(self, trainer: AdaptationTrainer, phases: Phases):
+        self.trainer, self.phases = trainer, phases
+
+    def _set(self, update: int) -> None:
+        adapter = self.trainer.accelerator.unwrap_model(self.trainer.model, keep_torch_compile=False)
+        stage, before = self.phases.stage_at(update, self._per_epoch()), self.phases.stage
+        self.phases.set_stage(adapter, stage)
+        if before is not None and stage != before:
+            names = ", ".join(name for name, _ in self.phases.added[before + 1 : stage + 1])
+            logger.info("Update %d: %s moves from now on.", update, names)
+
+    def _per_epoch(self) -> int | None:
+        sampler = self.trainer.pair_sampler
+        return None if sampler is None else sampler.updates
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        last = self.phases.stage_at(state.max_steps - 1, self._per_epoch())
+        never = [name for name, _ in self.phases.added[last + 1 :]]
+        if never:
+            message = f"The run ends after {state.max_steps} updates, before {', '.join(never)} would move"
+            if args.lp_epochs:
+                raise ValueError(f"{message}: lower lp_epochs={args.lp_epochs:g}, or use freeze='head'.")
+            logger.warning("%s.", message)
+        self._set(state.global_step)
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._set(state.global_step)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Whatever is done with the model next finds the policy's own state."""
+        self.phases.thaw(self.trainer.accelerator.unwrap_model(self.trainer.model, keep_torch_compile=False))
+
+
+def check_wrapping(trainer: AdaptationTrainer) -> None:
+    """Raises a `ValueError` where parameters cannot be switched while the run goes on."""
+    plugin = getattr(trainer.accelerator.state, "fsdp_plugin", None)
+    if trainer.is_deepspeed_enabled or (plugin is not None and getattr(plugin, "fsdp_version", 1) == 1):
+        which = "DeepSpeed" if trainer.is_deepspeed_enabled else "FSDP1"
+        raise ValueError(
+            f"unfreeze and lp_epochs switch parameters on during the run, which {which} lays down at its start. Use "
+            "FSDP2 or DDP."
+        )
+
+
+def _union(sets: Iterable[frozenset[str]]) -> frozenset[str]:
+    return frozenset().union(*sets)

@@ -1,0 +1,109 @@
+"""Target rows through the model once more, moved a little where the model first sees them as real numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from accelerate.utils import parse_flag_from_env
+from torch import nn
+from torch.distributed.fsdp import FSDPModule
+
+from ..config import AdaptationConfig
+from ..teachers.fitting import probe_rows
+from .objective_inputs import pick_words
+
+SHARDED = (
+    "vat takes a gradient inside the forward pass, after which FSDP has let go of its shards. Run it under DDP, or on "
+    "one process."
+)
+
+
+def check_rerun(prepared: Any, args: AdaptationConfig) -> None:
+    """Raises a `ValueError` if an objective is to run rows again and this run cannot."""
+    if not any(spec.weight and "target_rerun" in spec.reads().values() for spec in args.objective_specs()):
+        return
+    if args.fsdp or parse_flag_from_env("ACCELERATE_USE_FSDP"):
+        raise ValueError(SHARDED)
+    moved_input(prepared.model, probe_rows(prepared))
+
+
+def moved_input(model: nn.Module, inputs: Mapping[str, Any]) -> tuple[str, nn.Embedding | None]:
+    """The name of a model's main input, and the layer that turns it into real numbers if it is ids of tokens.
+
+    Raises:
+        ValueError: it is neither real numbers nor ids with a table of embeddings.
+    """
+    name = str(getattr(model, "main_input_name", "input_ids"))
+    given = inputs.get(name)
+    if isinstance(given, torch.Tensor) and given.is_floating_point():
+        return name, None
+    get: Any = getattr(model, "get_input_embeddings", None)
+    layer = get() if get is not None else None
+    if given is None or not isinstance(layer, nn.Embedding):
+        raise ValueError(
+            f"vat moves token embeddings, or inputs that are real numbers, and {type(model).__name__} has neither."
+        )
+    return name, layer
+
+
+class TargetRerun:
+    """Runs target rows again, their inputs moved. See `objectives.base.Rerun`.
+
+    Args:
+        model: plain or PEFT-wrapped.
+        inputs: model inputs of the rows.
+        word_mask: (m, tokens) in tagging, where rows of logits are words.
+        autocast: the run's precision, which objectives are kept out of; `None` without autocast.
+        done: called after each forward, to let go of what taps have seen.
+
+    Raises:
+        ValueError: as `moved_input`, or the model is sharded by FSDP2.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        word_mask: torch.Tensor | None,
+        autocast: torch.dtype | None,
+        done: Callable[[], Any],
+    ):
+        self.name, self.layer = moved_input(model, inputs)
+        if any(isinstance(module, FSDPModule) for module in model.modules()):
+            raise ValueError(SHARDED)
+        self.model, self.given, self.word_mask, self.autocast, self.done = model, inputs, word_mask, autocast, done
+        given = inputs[self.name]
+        if self.layer is None:
+            self.inputs = _positions(given).float()
+            self.mask = given.new_ones(self.inputs.shape[:2], dtype=torch.long)
+        else:
+            self.mask = inputs.get("attention_mask", torch.ones_like(given))
+            with torch.no_grad():
+                self.inputs = self.layer(given).float()
+
+    def __call__(self, shift: torch.Tensor | None) -> torch.Tensor:
+        training = [module for module in self.model.modules() if module.training]
+        inputs, hook = self.given, None
+        if shift is not None and self.layer is not None:
+            hook = self.layer.register_forward_hook(lambda _, args, out: out + shift.to(out.dtype))
+        elif shift is not None:
+            given = inputs[self.name]
+            inputs = inputs | {self.name: given + shift.transpose(1, 2).reshape(given.shape).to(given.dtype)}
+        try:
+            self.model.eval()  # dropout would drown a small move; a row's answer is its own, in batch norm as well
+            with torch.autocast(self.inputs.device.type, self.autocast, enabled=self.autocast is not None):
+                logits = self.model(**inputs).logits.float()
+            self.done()
+            return logits if self.word_mask is None else pick_words(logits, self.word_mask)
+        finally:
+            if hook is not None:
+                hook.remove()
+            for module in training:
+                module.training = True
+
+
+def _positions(x: torch.Tensor) -> torch.Tensor:
+    """(m, channels, …) -> (m, positions, channels); (m, positions) has one channel."""
+    return x.unsqueeze(-1) if x.ndim == 2 else x.flatten(2).transpose(1, 2)

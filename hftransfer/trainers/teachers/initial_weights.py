@@ -1,0 +1,179 @@
+"""Where the weights started: one copy, of what moves only."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from ...models.adapters import is_peft
+from ...models.blocks import split
+from ...models.feature_hook import Head
+
+LORA = ".lora_A."
+
+
+def frozen_copy(model: nn.Module) -> nn.Module:
+    """The model as it is now, in eval mode. What does not move is shared with it, so of a model with an adapter only
+    the adapter and the head are copied."""
+    shared: dict[int, Any] = {id(p): p for p in model.parameters() if not p.requires_grad}
+    copied = copy.deepcopy(model, shared)
+    return copied.requires_grad_(False).eval()
+
+
+@dataclass
+class MovedWeight:
+    """A parameter beside its start. Shards, under FSDP2, are compared with the same part of the start."""
+
+    current: torch.Tensor
+    start: torch.Tensor
+    fresh: bool
+
+    def squared_distance(self) -> torch.Tensor:
+        current, start = self.current.float(), _placed_like(self.current, self.start).float()
+        if isinstance(current, DTensor):  # not every torch that is supported is known to shard mse_loss
+            return _squared(current - start)
+        return F.mse_loss(current, start, reduction="sum")  # keeps no difference of the weight's size: half the time
+
+    def squared_norm(self) -> torch.Tensor:
+        return _squared(self.current.float())
+
+
+@dataclass
+class MovedProduct:
+    """A LoRA layer's sBA beside its start. (B, A) are (out, r) and (r, in); the start is 0 if B was.
+
+    ‖s(BA − B₀A₀)‖² is the sum of the entries of (B'ᵀB') ∘ (A'A'ᵀ), with B' = s[B, −B₀] and A' = [A; A₀]: r x r.
+    """
+
+    a: torch.Tensor
+    b: torch.Tensor
+    start_a: torch.Tensor
+    start_b: torch.Tensor
+    scale: float
+    fresh: bool = False
+
+    def squared_distance(self) -> torch.Tensor:
+        a, b = _whole(self.a).flatten(1).float(), _whole(self.b).flatten(1).float()
+        a0, b0 = (x.to(a.device).flatten(1).float() for x in (self.start_a, self.start_b))
+        left, right = torch.cat([b, -b0], 1), torch.cat([a, a0])
+        return self.scale**2 * ((left.T @ left) * (right @ right.T)).sum()
+
+    def squared_norm(self) -> torch.Tensor:
+        a, b = _whole(self.a).flatten(1).float(), _whole(self.b).flatten(1).float()
+        return self.scale**2 * ((b.T @ b) * (a @ a.T)).sum()
+
+
+class StartWeights:
+    """The weights that move, and what they were when this was made.
+
+    Args:
+        model: plain or PEFT-wrapped, before training.
+        head: from `find_head`.
+        kept: a `frozen_copy` of the model, if there is one: its tensors are used instead of another copy.
+
+    Raises:
+        ValueError: an adapter that moves weights in a way whose distance is not known.
+    """
+
+    def __init__(self, model: nn.Module, head: Head, kept: nn.Module | None = None):
+        fresh = {name for block in split(model, head) if block.head for name in block.parameters}
+        own = dict(kept.named_parameters()) if kept is not None else {}
+        self.start: dict[str, torch.Tensor] = {}
+        self.fresh: dict[str, bool] = {}
+        for name, p in model.named_parameters():
+            if p.requires_grad:
+                self.start[name] = own[name] if name in own else p.detach().clone()
+                self.fresh[name] = name in fresh
+        if is_peft(model):
+            self._check_adapter(model)
+        self.scales = {name: _scale(model, name) for name in self.start if LORA in name}
+
+    def tensors(self) -> Iterable[torch.Tensor]:
+        return self.start.values()
+
+    def pairs(self, model: nn.Module) -> list[MovedWeight | MovedProduct]:
+        """The weights as they are now beside where they started."""
+        found: list[MovedWeight | MovedProduct] = []
+        for name, start in self.start.items():
+            if ".lora_B." in name:
+                continue
+            current = self._now(model, name)
+            if LORA not in name:
+                found.append(MovedWeight(current, start, self.fresh[name]))
+                continue
+            other = name.replace(LORA, ".lora_B.")
+            found.append(MovedProduct(current, self._now(model, other), start, self.start[other], self.scales[name]))
+        return found
+
+    def _now(self, model: nn.Module, name: str) -> torch.Tensor:
+        current = model.get_parameter(name)
+        if self.start[name].device != current.device:
+            self.start[name] = self.start[name].to(current.device)
+        return current
+
+    def _check_adapter(self, model: Any) -> None:
+        for name in self.start:
+            layer = name.split(LORA)[0] if LORA in name else ""
+            dora = layer and len(getattr(model.get_submodule(layer), "lora_magnitude_vector", ()))
+            known = LORA in name or ".lora_B." in name or ".modules_to_save." in name or self.fresh[name]
+            if dora or not known:
+                kinds = ", ".join(c.peft_type.value for c in model.peft_config.values())
+                raise ValueError(
+                    f"l2_sp measures how far weights move, which is known for full fine-tuning and plain LoRA but not "
+                    f"for {name} ({kinds}). Use 'delta' or 'distill_logits', which look at what the model does."
+                )
+
+
+class StartMark(nn.Module):
+    """Remembers in checkpoints which weights a run was anchored to: a resumed run reads them again from where they
+    came, and must not be drawn to others.
+
+    Args:
+        tensors: the weights.
+    """
+
+    digest: torch.Tensor
+
+    def __init__(self, tensors: Iterable[torch.Tensor]):
+        super().__init__()
+        seen = hashlib.blake2b(digest_size=16)
+        for tensor in tensors:
+            seen.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+        self.register_buffer("digest", torch.tensor(list(seen.digest()), dtype=torch.uint8))
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        saved = state_dict.get(f"{prefix}digest")
+        if saved is not None and not torch.equal(saved.cpu(), self.digest.cpu()):
+            raise ValueError(
+                "The checkpoint's run was anchored to other weights than this one: a teacher has changed, or the "
+                "model that training starts from. Resume with the same `model` and `teacher` as before."
+            )
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def _squared(x: torch.Tensor) -> torch.Tensor:
+    return _whole(x.square().sum())
+
+
+def _whole(x: torch.Tensor) -> torch.Tensor:
+    return x.full_tensor() if isinstance(x, DTensor) else x
+
+
+def _placed_like(current: torch.Tensor, start: torch.Tensor) -> torch.Tensor:
+    if not isinstance(current, DTensor):
+        return start
+    return distribute_tensor(start, current.device_mesh, current.placements, src_data_rank=None)
+
+
+def _scale(model: nn.Module, name: str) -> float:
+    layer, _, adapter = name.partition(LORA)
+    scaling: Any = model.get_submodule(layer).scaling
+    return float(scaling[adapter.rpartition(".")[0]])

@@ -1,0 +1,83 @@
+"""How teachers read the rows: as the model does or, in text, with a tokenizer of their own."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from transformers import AutoConfig
+
+from ...data.encoding import Encoder
+from ...data.text import TextEncoder
+from ...models import loading
+from ...models.processing import fit_processing, longest_input
+from .teacher import lessons_of, needs_of
+
+logger = logging.getLogger(__name__)
+BY_TOKEN = ("attention_pairs", "layer_pairs")  # inputs that compare the model and a teacher token by token
+
+
+def teacher_readings(args: Any, encoder: Encoder) -> dict[int, TextEncoder]:
+    """Tokenizers of the teachers that have another vocabulary than the model, by the teacher's number.
+
+    Args:
+        args: the run's config.
+        encoder: the model's.
+
+    Raises:
+        FileNotFoundError: a teacher that is not there.
+        ValueError: another image processor; another tokenizer where an objective compares token by token.
+    """
+    specs = [spec for spec in args.objective_specs() if spec.weight]
+    needs, lessons = needs_of(specs), lessons_of(specs)
+    found: dict[int, TextEncoder] = {}
+    for i, name in enumerate(args.teacher_names() if needs or lessons else ()):
+        other = _reading(name, encoder, args.max_length)
+        if other is None:
+            continue
+        tagging = other.space.task == "token-classification"
+        names = [s.name for s in specs if needs_of([s]) & set(BY_TOKEN) or (tagging and lessons_of([s]))]
+        if names:
+            raise ValueError(
+                f"teacher {name!r} and the model read other tokens, as their tokenizers differ, and {names[0]} "
+                "compares them token by token. Give a teacher and a model with the same tokenizer, or distil logits "
+                "or features."
+            )
+        found[i] = other
+    return found
+
+
+def _reading(name: str, encoder: Any, max_length: int | None) -> TextEncoder | None:
+    """A teacher's own tokenizer; `None` if it reads what the model reads."""
+    config = loading.load_as(AutoConfig, name, trust_remote_code=False)
+    mine, modality, space = encoder.processing_class, encoder.modality, encoder.space
+    words = space.task == "token-classification"
+    try:
+        theirs = loading.load_processing(name, None, modality, words)
+    except (FileNotFoundError, ValueError):
+        logger.warning("teacher %s does not say how it reads inputs; it is taken to read the model's.", name)
+        return None
+    if modality != "text":
+        keys = ("size", "crop_size", "image_mean", "image_std", "rescale_factor", "do_normalize")
+        if any(_plain(getattr(theirs, key, None)) != _plain(getattr(mine, key, None)) for key in keys):
+            raise ValueError(
+                f"teacher {name!r} reads other inputs than the model: their image processors differ, and a batch of "
+                "images is made once. Give a teacher and a model with the same image processor."
+            )
+        return None
+    if theirs.get_vocab() == mine.get_vocab():
+        return None
+    with torch.device("meta"):  # its shapes alone: the weights are loaded later
+        shape = loading.head_class(space.task, modality).from_config(config)
+    theirs = fit_processing(theirs, shape, modality, words)
+    longest = longest_input(theirs, shape, modality, None)
+    limits = [n for n in (longest, max_length) if n is not None]
+    return TextEncoder(theirs, space, encoder.columns, min(limits, default=None))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return [round(float(x), 6) for x in value]
+    return dict(value) if isinstance(value, Mapping) else value
