@@ -12,8 +12,6 @@ from hftransfer.objectives.adversarial import Discriminator, normalized, weighte
 from hftransfer.objectives.alignment.dann import DANN
 
 KINDS = ("dann", "cdan", "cdan_e", "cdann", "mdd", "mcd", "wdgrl", "iwan", "osbp")
-HELPS = ("mcd", "osbp")  # here the encoder is trained on the source's labels, too, and so not reversed there
-SMALL = {"hidden": 8}
 
 
 # ---- the MLP
@@ -68,9 +66,6 @@ def test_weighted_mean():
     assert normalized(weights).sum().item() == pytest.approx(9, abs=1e-5)
     assert torch.equal(weighted_mean(values, torch.ones(9)), values.mean())
     assert weighted_mean(values, torch.zeros(9)).item() == 0
-
-
-WEIGHED = [(kind, {}) for kind in KINDS if kind != "wdgrl"]  # whose penalty is unweighted: see its own test
 
 
 def test_weight_2_is_the_row_twice_among_several_sources():

@@ -40,19 +40,3 @@ def test_tied_singular_values_have_a_finite_gradient():
     (gradient,) = torch.autograd.grad(value, x)
     assert torch.isfinite(gradient).all()
     assert np.linalg.svd(array(gradient), compute_uv=False)[0] == pytest.approx(2 * 2 * 3)
-
-
-def test_invariances():
-    module, inputs = make("bsp", k=2), batch(dtype=torch.float64)
-    value = call(module, inputs)
-    g = torch.Generator().manual_seed(1)
-    rotation = torch.linalg.qr(torch.randn(6, 6, generator=g, dtype=torch.float64))[0]
-    names = ("source_features", "target_features")
-    for what, change in {
-        "row order": {k: inputs[k].flip(0) for k in names},
-        "rotation": {k: inputs[k] @ rotation for k in names},
-        "sign": {k: -inputs[k] for k in names},
-    }.items():
-        torch.testing.assert_close(call(module, inputs, **change), value, msg=what)
-    longer = call(module, inputs, **{k: 3 * inputs[k] for k in names})
-    torch.testing.assert_close(longer, 9 * value)

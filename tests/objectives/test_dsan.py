@@ -95,16 +95,6 @@ def test_it_sees_classes_that_changed_places():
     assert crossed > 0.5
 
 
-def test_equal_domains_have_no_gradient():
-    inputs = batch(6, 6)
-    x = inputs["source_features"]
-    y = x.detach().clone().requires_grad_()
-    logits = certain(inputs["source_labels"])
-    value = call(make("dsan"), inputs, target_features=y, target_logits=logits)
-    assert value.item() == pytest.approx(0, abs=1e-6)
-    assert max(g.abs().max() for g in torch.autograd.grad(value, [x, y])) < 1e-6
-
-
 def test_estimators_on_equal_distributions():
     draws, g, values = 300, torch.Generator().manual_seed(0), {"unbiased": [], "biased": []}
     labels = torch.tensor([0, 0, 0, 0, 1, 1, 1, 1])
@@ -118,25 +108,6 @@ def test_estimators_on_equal_distributions():
     error = {name: np.std(v) / draws**0.5 for name, v in values.items()}
     assert abs(mean["unbiased"]) < 4 * error["unbiased"]
     assert mean["biased"] > 20 * error["biased"]
-
-
-@pytest.mark.parametrize("estimator", ["biased", "unbiased"])
-def test_invariances(estimator):
-    module, inputs = make("dsan", estimator=estimator), batch(8, 8)
-    x, y = inputs["source_features"], inputs["target_features"]
-    value, g = call(module, inputs).item(), torch.Generator().manual_seed(1)
-    order, rotation = torch.randperm(8, generator=g), torch.linalg.qr(torch.randn(6, 6, generator=g))[0]
-    labels, logits = inputs["source_labels"], inputs["target_logits"]
-    for what, changed in {
-        "row order": {"source_features": x[order], "source_labels": labels[order]},
-        "target row order": {"target_features": y[order], "target_logits": logits[order]},
-        "translation": {"source_features": x + 300, "target_features": y + 300},
-        "rotation": {"source_features": x @ rotation, "target_features": y @ rotation},
-        "scale": {"source_features": 50 * x, "target_features": 50 * y},
-        "classes renamed": {"source_labels": CLASSES - 1 - labels, "target_logits": logits.flip(1)},
-        "logits moved together": {"target_logits": logits + 5},
-    }.items():
-        assert call(module, inputs, **changed).item() == pytest.approx(value, abs=3e-5), what
 
 
 def test_a_weight_that_a_class_shares_cancels_and_so_does_its_frequency():

@@ -179,25 +179,6 @@ def test_equal_domains(bandwidth):
     assert unbiased < 0
 
 
-@pytest.mark.parametrize("settings", [{}, {"estimator": "biased"}, {"bandwidth": "median"}])
-def test_invariances(settings):
-    x, y = two(8, 8)
-    module = make("mmd", **settings)
-    value = module(x, y).item()
-    g = torch.Generator().manual_seed(1)
-    rotation = torch.linalg.qr(torch.randn(6, 6, generator=g))[0]
-    order = torch.randperm(8, generator=g)
-    for what, (a, b) in {
-        "row order": (x[order], y[order.flip(0)]),
-        "translation": (x + 300, y + 300),
-        "rotation": (x @ rotation, y @ rotation),
-        "sign": (-x, -y),
-        "domains swapped": (y, x),
-        "scale": (50 * x, 50 * y),
-    }.items():
-        assert module(a, b).item() == pytest.approx(value, abs=2e-5), what
-
-
 def test_estimators_on_equal_distributions():
     """Over many draws the unbiased form averages 0 and the biased form does not."""
     n, draws = 8, 300
@@ -228,19 +209,6 @@ def test_the_linear_form_is_noisier_and_the_more_so_the_larger_the_batch():
         ratio[n] = np.std(values["linear"]) / np.std(values["unbiased"])
     assert ratio[8] > 2
     assert ratio[32] > 1.5 * ratio[8]
-
-
-@pytest.mark.parametrize("settings", [{}, {"estimator": "biased"}, {"estimator": "linear"}, {"bandwidth": "median"}])
-@pytest.mark.parametrize("scale", [0.0, 1.0, 100.0, 1e4])
-@pytest.mark.parametrize(("n", "m"), [(16, 16), (13, 7)])
-def test_collapsed_features_do_not_push(settings, scale, n, m):
-    """Rows that are all the same have no gradient; rounding must not pass for a distance."""
-    row = scale * torch.randn(64, generator=torch.Generator().manual_seed(0))
-    x, y = (row.repeat(rows, 1).requires_grad_() for rows in (n, m))
-    value = make("mmd", width=64, **settings)(x, y)
-    assert value.item() == pytest.approx(0, abs=1e-5)
-    for gradient in torch.autograd.grad(value, [x, y]):
-        assert gradient.abs().max() < 1e-3
 
 
 def test_median_of_mostly_equal_rows_still_sees_the_rest():
