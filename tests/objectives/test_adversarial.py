@@ -11,9 +11,6 @@ from torch import nn
 from hftransfer.objectives.adversarial import Discriminator, normalized, weighted_mean
 from hftransfer.objectives.alignment.dann import DANN
 
-KINDS = ("dann", "cdan", "cdan_e", "cdann", "mdd", "mcd", "wdgrl", "iwan", "osbp")
-
-
 # ---- the MLP
 
 
