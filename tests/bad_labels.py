@@ -15,6 +15,10 @@ CASES = {
     ),
     "a blank label": (["up", " \t", "down"], {}, "source row 1 has no label", "Drop or label"),
     "NaN for a label": ([1.0, float("nan"), 2.0], {}, "source row 1 has no label", "Drop or label"),
+    "empty lists alone": ([[], []], {}, "source holds no label: all lists in 'label' are empty", "Give some rows"),
+    "two labels with a slash": (
+        ["up/new", "up", "new", "down"], {}, "source row 0: is 'up/new' in 'label' one", "`label_separator: '/'`",
+    ),
     "no label at all": ([None, None], {}, "source row 0 has no label", "Drop or label"),
     "a list without a label": ([["up"], None], {}, "source row 1 has no label", "Drop or label"),
     "nothing in a list": ([["up"], ["up", None]], {}, "source row 1: a label in the list", "Leave such items out"),

@@ -31,6 +31,27 @@ SEPARATED = {
         "line 2: more fields than the header (3, not 2, by separator ',', as 2 of 2 rows): 'so', ' it went up', 'up'",
         QUOTED,
     ),
+    "a title above the header": (
+        "a.csv",
+        f"Made in 2024\n\ntext,label\n{PLAIN}",
+        "line 3: more fields than the header (2, not 1, by separator ',', as 4 of 4 rows)",
+        "is 'Made in 2024' the header? What stands above it must go.",
+    ),
+    "a comment above the header": ("a.csv", f"# mine\ntext,label\n{PLAIN}", "line 2: more", "is '# mine' the header?"),
+    "two files put together": (
+        "a.csv",
+        f"text,label\n{PLAIN}text,label\n{PLAIN}",
+        "line 5: the header comes again ('text', 'label')",
+        "Remove the line",
+    ),
+    "a separator that is not known": ("a.csv", "text^label\na^up\n", "line 1: the header is one field", "by a comma"),
+    "spaces between the columns": ("a.csv", "text label\na up\n", "'text label': no known separator", "by a comma"),
+    "a Markdown table": (
+        "a.csv",
+        "| text | label |\n|---|:-:|\n| a | up |\n",
+        "line 2: this is a Mark",
+        "Save it as csv",
+    ),
     "row names without a name in the header, as R writes them": (
         "a.tsv",
         '"text"\t"label"\n"1"\t"it went up"\t"up"\n"2"\t"it fell"\t"down"\n',

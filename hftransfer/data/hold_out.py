@@ -8,17 +8,21 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from .columns import arrow_column
+from .label_values import literal_list
 from .origins import ORIGIN
+
+FEW = 20  # so many rows or fewer may have a class each; where more have, it is a column of ids or texts
 
 
 def hold_out(splits: dict[str, Any], fraction: float, seed: int, label_column: str = "label") -> dict[str, Any]:
     """Gives a domain without a validation split one, cut from train.
 
     Where rows carry one label each, every class gives its share and keeps at least one row in train. Scores (numbers
-    that are not all whole, or most of which occur once) and lists of labels are cut at random. Row names stay those
-    of before the cut.
+    that are not all whole, or most of which occur once) and lists of labels are cut at random, but that each label of
+    a list stays in train. Row names stay those of before the cut.
 
     Args:
         splits: datasets by split.
@@ -27,7 +31,7 @@ def hold_out(splits: dict[str, Any], fraction: float, seed: int, label_column: s
         label_column: where labels are.
 
     Raises:
-        ValueError: `fraction` is not between 0 and 1, or train is too small to cut.
+        ValueError: `fraction` is not between 0 and 1, train is too small to cut, or each row has a label of its own.
     """
     if "validation" in splits or not fraction:
         return splits
@@ -41,6 +45,13 @@ def hold_out(splits: dict[str, Any], fraction: float, seed: int, label_column: s
         )
     classes = _classes(train, label_column)
     chosen = choose_rows(np.zeros(len(train), int) if classes is None else classes, size, seed, classes is not None)
+    if classes is None and label_column in train.column_names:
+        chosen = _without_last(chosen, arrow_column(train, label_column))
+    if not len(chosen):
+        raise ValueError(
+            f"No row of the {len(train)} can be held out for validation: each has a label in {label_column!r} that "
+            "no other row has. Add rows, or set validation_fraction to 0."
+        )
     if ORIGIN not in train.column_names:
         train = train.add_column(ORIGIN, [str(row) for row in range(len(train))])
     kept = np.setdiff1d(np.arange(len(train)), chosen)
@@ -94,9 +105,44 @@ def _classes(dataset: Any, column: str) -> np.ndarray | None:
         return None
     numbers = {name: i for i, name in enumerate(dict.fromkeys(names))}
     many = 2 * len(numbers) > len(dataset)
-    if len(numbers) == len(dataset) or are_scores(numbers, many):
+    if are_scores(numbers, many) or (len(numbers) == len(dataset) > FEW):
         return None
     return np.array([numbers[name] for name in names])[found.indices.to_numpy()]
+
+
+def _without_last(chosen: np.ndarray, values: Any) -> np.ndarray:
+    """The chosen rows without those that hold the last of a label, where rows are lists, as they are or as text.
+
+    Args:
+        chosen: row numbers; shape (chosen,).
+        values: labels of all rows, as an Arrow array.
+    """
+    if pa.types.is_string(values.type):
+        found = values.dictionary_encode(null_encoding="encode")
+        lists = [literal_list(word) if word else None for word in found.dictionary.to_pylist()]
+        if not any(lists):
+            return chosen
+        known = [[str(item).strip() for item in items or ()] for items in lists]
+        values = pa.array(known, pa.list_(pa.string())).take(found.indices)
+    if not (pa.types.is_list(values.type) or pa.types.is_large_list(values.type)):
+        return chosen
+    items, rows = pc.list_flatten(values), pc.list_parent_indices(values).to_numpy()
+    if pa.types.is_nested(items.type):
+        return chosen
+    codes = items.dictionary_encode(null_encoding="encode").indices.to_numpy()
+    held = np.isin(rows, chosen)
+    left = np.bincount(codes[~held], minlength=int(codes.max(initial=-1)) + 1)
+    by_row: dict[int, list[int]] = {}
+    for row, code in zip(rows[held].tolist(), codes[held].tolist(), strict=True):
+        by_row.setdefault(row, []).append(code)
+    kept = []
+    for row in chosen.tolist():
+        mine = by_row.get(row, [])
+        if any(left[code] == 0 for code in mine):
+            left[mine] += 1
+        else:
+            kept.append(row)
+    return np.array(kept, dtype=chosen.dtype)
 
 
 def _name(value: Any) -> str | None:

@@ -202,6 +202,10 @@ def _agree(
             break
     if len(base) < 2 and space.task != "multi-label-classification":
         raise ValueError(f"{base_where} holds one class only ({', '.join(base) or 'none'}); a classifier needs two.")
+    if not base:
+        raise ValueError(
+            f"{base_where} holds no label: all lists in {label_column!r} are empty. Give some rows labels."
+        )
     return replace(space, names=base, positions=positions)
 
 

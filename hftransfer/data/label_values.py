@@ -28,6 +28,7 @@ WHOLE = re.compile(r"([+-]?)(0|[1-9][0-9]*)(?:\.0*)?")  # "001" is a name: its z
 DECIMAL_COMMA = re.compile(r"[+-]?[0-9]+(\.[0-9]{3})*,[0-9]+")
 NOT_FINITE = ("nan", "inf", "infinity")
 SEPARATORS = ",;|"
+WEAKER = "/+#&"  # separators that are also signs within a name: their parts must stand alone, too
 BRACKETS = {"[": "]", "(": ")", "{": "}"}
 INVISIBLE = "\u200b\u200c\u200d\u2060\ufeff\u00ad"  # zero-width signs, which copied text brings along
 TWO_TEXTS = re.compile(r"""['"]\s+['"]""")  # ['up' 'new'], as NumPy prints: Python reads it as one text
@@ -146,19 +147,21 @@ def split_by(text: str, separator: str) -> list[str]:
 
 
 def recurring_separator(names: Sequence[str]) -> str | None:
-    """The separator by which labels seem to hold several classes each: half of the parts or more recur.
+    """The separator by which labels seem to hold several classes each: half of the parts or more recur, or for signs
+    that are often within a name, stand alone as well.
 
     Example:
         >>> recurring_separator(["up,new", "up", "new"])
         ','
         >>> recurring_separator(["Albany, NY", "Boston, MA", "Food, drink"])
     """
-    for separator in SEPARATORS:
+    for separator in SEPARATORS + WEAKER:
         joined = [name for name in names if len(split_by(name, separator)) > 1]
         if joined:
             seen = Counter(part for name in names for part in set(split_by(name, separator)))
             parts = {part for name in joined for part in split_by(name, separator)}
-            if 2 * sum(seen[part] > 1 for part in parts) >= len(parts):
+            again = parts & set(names) if separator in WEAKER else {part for part in parts if seen[part] > 1}
+            if 2 * len(again) >= len(parts):
                 return separator
     return None
 

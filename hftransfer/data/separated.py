@@ -57,6 +57,7 @@ def read_separated(
     _refuse_swallowed(found, place, label_column)
     kept = _named(found, place)
     names = [found.header[i] for i in kept]
+    _refuse_other_tables(found, place, label_column)
     if not wanted & set(names):
         _refuse_headless(found, place, kept)
     columns = {found.header[i]: pa.array([row[i] or None for row in found.rows], pa.string()) for i in kept}
@@ -200,7 +201,9 @@ def _leave_blank(found: Rows) -> int:
         return 0
     separators = sum(len(found.rows[i]) > 1 for i in bare)
     kept = [i for i in range(len(found.rows)) if i not in bare]
-    found.rows, found.starts, found.ends = ([part[i] for i in kept] for part in (found.rows, found.starts, found.ends))
+    found.rows = [found.rows[i] for i in kept]
+    found.starts = [found.starts[i] for i in kept]
+    found.ends = [found.ends[i] for i in kept]
     if separators:
         found.notes.append(f"{separators} row{'s' * (separators > 1)} of empty fields left aside")
     return len(bare) - separators
@@ -218,6 +221,10 @@ def _check_widths(characters: Characters, found: Rows, place: Place) -> None:
         f"{place.line(start)}: {'more' if more else 'fewer'} fields than the header ({len(row)}, not {width}, by "
         f"separator {found.separator!r}{count}): {_shown(row)}. "
     )
+    if len(odd) == len(found.rows) and len(set(map(len, found.rows))) == 1 and len(found.rows) > 1:
+        message += f"All rows are so: is {_shown(found.header)} the header? What stands above it must go. "
+        if width == 1:
+            raise ValueError(message.rstrip())
     if more and not any(row[width:]):
         message += "It ends in a separator too many: remove it. "
     elif (
@@ -309,6 +316,29 @@ def _named(found: Rows, place: Place) -> list[int]:
         if quotes:
             found.notes.append(f"{quotes} field(s) in double quotes, kept as written (.tsv is read without quoting)")
     return kept
+
+
+def _refuse_other_tables(found: Rows, place: Place, label_column: str) -> None:
+    """Refuses headers that come again, as where files were put together; Markdown; separators that are not known."""
+    if len(found.header) == 1:
+        parts = re.split(r"[^\w-]+", found.header[0])
+        if label_column in parts and len(parts) > 1:
+            raise ValueError(
+                f"{place.line(1)}: the header is one field, {_short(found.header[0])}: no known separator is in it. "
+                "Separate names and fields by a comma, a semicolon, a tab or a |."
+            )
+        return
+    for start, row in zip(found.starts, found.rows, strict=True):
+        if row[0].strip() == found.header[0] and [field.strip() for field in row] == found.header:
+            raise ValueError(
+                f"{place.line(start)}: the header comes again ({_shown(row)}). Were two files put together? Remove "
+                "the line."
+            )
+    if found.separator == "|" and all(re.fullmatch(r"\s*:?-*:?\s*", field) for field in found.rows[0]):
+        raise ValueError(
+            f"{place.line(found.starts[0])}: this is a Markdown table. Save it as csv, without the line of dashes and "
+            "the | at both ends."
+        )
 
 
 def _refuse_headless(found: Rows, place: Place, kept: Sequence[int]) -> None:

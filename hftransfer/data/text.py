@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from transformers import DataCollatorWithPadding
 
-from ..messages import nearest
+from ..messages import nearest, shown
 from .label_values import literal_list
 from .labels import IGNORE, LabelEncoder, LabelSpace, column_names, declared_names, require_column
 from .marks import mark_for, put_mark
@@ -289,7 +289,10 @@ def _checked(values: list, rows: Sequence[str], column: str, where: str, split: 
         if value is None:
             raise ValueError(f"{where} row {row}: {column!r} is None. Drop or fill such rows first.")
         if not isinstance(value, str):
-            raise ValueError(f"{where} row {row}: {column!r} must be a string, not {type(value).__name__}.")
+            raise ValueError(
+                f"{where} row {row}: {column!r} must be a string, not {type(value).__name__} ({shown(value)}). Write "
+                "texts there, or say which column holds them."
+            )
         if not value.strip():
             raise ValueError(f"{where} row {row}: {column!r} is empty. Drop or fill such rows first.")
     return values
@@ -299,7 +302,13 @@ def _words(value: Any, row: str, column: str, where: str) -> list[str]:
     if value is None:
         raise ValueError(f"{where} row {row}: {column!r} is None. Drop or fill such rows first.")
     words = literal_list(value) if isinstance(value, str) else value
-    if not isinstance(words, (list, tuple)) or not all(isinstance(word, str) for word in words):
+    odd = next((w for w in words if not isinstance(w, str)), None) if isinstance(words, (list, tuple)) else None
+    if odd is not None:
+        raise ValueError(
+            f"{where} row {row}: {column!r} must be a list of words, and {shown(odd)} is of type "
+            f"{type(odd).__name__}. Write each word as text."
+        )
+    if not isinstance(words, (list, tuple)) or None in words:
         raise ValueError(f"{where} row {row}: {column!r} must be a list of words, not {type(value).__name__}.")
     if not words:
         raise ValueError(f"{where} row {row}: {column!r} is empty. Drop or fill such rows first.")

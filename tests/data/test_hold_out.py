@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 
 import numpy as np
@@ -142,3 +143,24 @@ def test_no_row_is_drawn_twice_or_lost():
         chosen = choose_rows(classes, size, seed)
         assert len(set(chosen)) == chosen.size == min(size, len(classes) - len(set(classes)))
         assert set(np.delete(classes, chosen)) == set(classes)
+
+
+@pytest.mark.parametrize("kind", ["lists", "JSON", "Python", "tags"])
+def test_each_label_of_a_list_stays_in_train(kind):
+    labels = [["up", "new"] if i % 3 else ["down"] for i in range(40)] + [[f"rare{i}", "up"] for i in range(8)]
+    write = {"JSON": json.dumps, "Python": str}.get(kind, lambda value: value)
+    data = table([write(value) for value in labels])
+    fewer = 0
+    for seed in range(20):
+        cut = hold_out(data, 0.3, seed)
+        read = [json.loads(v.replace("'", '"')) if isinstance(v, str) else v for v in cut["train"]["label"]]
+        assert {name for value in read for name in value} == {name for value in labels for name in value}
+        assert len(cut["train"]) + len(cut["validation"]) == 48
+        fewer += len(cut["validation"]) < round(48 * 0.3)
+    assert fewer > 10  # rows with a rare label were drawn and given back
+
+
+@pytest.mark.parametrize("labels", [["up", "down"], [["a"], ["b"], ["c"]], ["['a']", "['b']", "['c']"]])
+def test_rows_that_are_the_only_ones_of_their_label_are_not_held_out(labels):
+    with pytest.raises(ValueError, match="each has a label in 'label' that no other row has. Add rows, or set"):
+        hold_out(table(labels), 0.3, 1)
