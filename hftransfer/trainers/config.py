@@ -18,8 +18,8 @@ from ..objectives.specification import ObjectiveSpec, parse_objectives, refuse_i
 from ..settings import Help, read_fields, read_setting
 from .optimizer import SLANTED, check_rates
 from .saving.resume import read_resume
-from .setting_pairs import check_pairs, check_reports
 from .setup.inherited_settings import check_accelerator, check_inherited, settle
+from .setup.setting_pairs import check_pairs, check_reports
 from .setup.unfreezing import check_phases
 
 LOWER_IS_BETTER = ("loss", "entropy", "mse", "mae")  # ends of metrics; of all others, more is better

@@ -23,8 +23,8 @@ from ..messages import nearest
 from ..objectives.base import Range
 from ..objectives.registry import REGISTRY
 from .config import LOWER_IS_BETTER, AdaptationConfig
-from .constructor import call_model_init
 from .metrics import SOFTMAX
+from .setup.constructor import call_model_init
 from .setup.preparation import is_source_name
 
 if TYPE_CHECKING:

@@ -19,7 +19,6 @@ from ..objectives.specification import build_objectives
 from ..stages import stage
 from .callbacks import Clock
 from .config import AdaptationConfig
-from .constructor import check_arguments, first_model
 from .evaluation import Evaluating, check_outputs, measures_of
 from .hub.push import Publishing
 from .hyperparameters import Searching
@@ -28,15 +27,16 @@ from .optimizer import Optimizing
 from .progress import ProgressLine
 from .saving.checkpoints import PlainCheckpoints
 from .saving.output_folder import check_access
-from .setting_pairs import check_schedule, check_sharding
 from .setup.batch_check import called, check_batch, check_collator, check_reached
 from .setup.batch_norm import adapt_to_target, build_mix
+from .setup.constructor import check_arguments, first_model
 from .setup.inherited_settings import check_for_model
 from .setup.label_shift import build_label_shift, correct_bias
 from .setup.metric_choice import check_evaluation, check_selection
 from .setup.objective_check import check_task, source_weights
 from .setup.optimizer_check import check_passed
 from .setup.preparation import prepare
+from .setup.setting_pairs import check_schedule, check_sharding
 from .setup.unfreezing import Unfreezing, build_phases, check_wrapping
 from .step.chunked_forward import check_chunks
 from .step.joint_model import JointModel
@@ -332,7 +332,8 @@ class AdaptationTrainer(PlainCheckpoints, Publishing, Optimizing, Evaluating, Se
                 learn_before_training(
                     self.accelerator.unwrap_model(self.model, keep_torch_compile=False), self.prepared, self.args
                 )
-            with stage(lambda: f"training, step {self.state.global_step + 1}"), self._progress.closing():
+            doing = stage(lambda: f"training, step {self.state.global_step + 1}")
+            with doing, self._without_a_false_word(), self._progress.closing():
                 output = super().train(resume_from_checkpoint=checkpoint, **kwargs)
         for name in self._parts.silent if self.is_world_process_zero() else ():
             logger.warning("%s was 0 in every step and asked nothing of the model. Lower its threshold, if any.", name)

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,16 @@ def checkpoints(folder: str | os.PathLike[str]) -> list[Path]:
     return sorted((path for path in found if path.is_dir()), key=step_of)
 
 
+def by_age(folder: str | os.PathLike[str]) -> list[Path]:
+    """The checkpoints in a folder as they were written: a run that went back to an earlier one leaves later steps of
+    another past behind. Without a date in each of them, by step."""
+    found = checkpoints(folder)
+    dates = {path: _json(path / FILES).get("written") for path in found}
+    if not all(isinstance(date, (int, float)) for date in dates.values()):
+        return found
+    return sorted(found, key=lambda path: (dates[path], step_of(path)))
+
+
 def step_of(checkpoint: Path) -> int:
     """The number in a checkpoint's name."""
     found = STEP.fullmatch(checkpoint.name)
@@ -58,7 +69,8 @@ def write_list(checkpoint: Path, resumable: bool) -> None:
         for path in sorted(checkpoint.rglob("*"))
         if path.is_file() and path.name not in UNLISTED
     }
-    text = json.dumps({"made_by": "hftransfer", "resumable": resumable, "files": files}, indent=1)
+    about = {"made_by": "hftransfer", "written": time.time(), "resumable": resumable}
+    text = json.dumps({**about, "files": files}, indent=1)
     (checkpoint / FILES).write_text(text, encoding="utf-8")
 
 
@@ -85,7 +97,10 @@ def fault(checkpoint: Path, digests: bool = True) -> str | None:
             return f"{name} is damaged: it has {found:,} bytes and was written with {size:,}"
         if digests and digest(path) != expected:
             return f"{name} is damaged: its content is not what was written"
-    return None if resumable else ONLY_MODEL
+    if not resumable:
+        return ONLY_MODEL
+    absent = _absent(checkpoint, [path.name for path in checkpoint.iterdir()])
+    return f"{absent[0]} is missing" if absent else _fault_of_state(checkpoint)
 
 
 def digest(path: Path) -> str:
@@ -100,17 +115,10 @@ def digest(path: Path) -> str:
 def _fault_without_list(checkpoint: Path) -> str | None:
     """Of a checkpoint that an older version made: what is needed must be there and be whole as far as can be seen."""
     names = [path.name for path in checkpoint.iterdir()]
-    sharded = any(re.match(r"pytorch_model_fsdp|global_step\d", name) for name in names)
+    sharded = _is_sharded(names)
     if STATE_FILE not in names and not sharded:
         return f"it has no {STATE_FILE}: it was not made by hftransfer"
-    needed = {
-        TRAINER_STATE: TRAINER_STATE in names,
-        "model.safetensors": sharded or _has_weights(checkpoint, names),
-        "optimizer.pt": any(re.match(r"optimizer|global_step\d", name) for name in names),
-        "scheduler.pt": "scheduler.pt" in names or any(re.match(r"global_step\d", name) for name in names),
-        "rng_state.pth": any(re.fullmatch(r"rng_state(_\d+)?\.pth", name) for name in names),
-    }
-    absent = [name for name, there in needed.items() if not there]
+    absent = _absent(checkpoint, names)
     if set(absent) >= {"optimizer.pt", "scheduler.pt", "rng_state.pth"}:
         return ONLY_MODEL
     if absent:
@@ -124,7 +132,31 @@ def _fault_without_list(checkpoint: Path) -> str | None:
     for path in sorted(checkpoint.rglob("*")):
         if path.is_file() and not _is_readable(path):
             return f"{path.relative_to(checkpoint).as_posix()} is damaged"
-    return None
+    return _fault_of_state(checkpoint)
+
+
+def _fault_of_state(checkpoint: Path) -> str | None:
+    """Of what says at which step training goes on."""
+    step = _json(checkpoint / TRAINER_STATE).get("global_step")
+    whole = isinstance(step, int) and not isinstance(step, bool) and step >= 0
+    return None if whole else f"{TRAINER_STATE} is damaged: it does not say at which step it was written"
+
+
+def _is_sharded(names: list[str]) -> bool:
+    return any(re.match(r"pytorch_model_fsdp|global_step\d", name) for name in names)
+
+
+def _absent(checkpoint: Path, names: list[str]) -> list[str]:
+    """What training goes on from and is not there."""
+    sharded = _is_sharded(names)
+    needed = {
+        TRAINER_STATE: TRAINER_STATE in names,
+        "model.safetensors": sharded or _has_weights(checkpoint, names),
+        "optimizer.pt": any(re.match(r"optimizer|global_step\d", name) for name in names),
+        "scheduler.pt": "scheduler.pt" in names or any(re.match(r"global_step\d", name) for name in names),
+        "rng_state.pth": any(re.fullmatch(r"rng_state(_\d+)?\.pth", name) for name in names),
+    }
+    return [name for name, there in needed.items() if not there]
 
 
 def _has_weights(checkpoint: Path, names: list[str]) -> bool:

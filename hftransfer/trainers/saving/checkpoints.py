@@ -18,14 +18,13 @@ from ...messages import redacted_values
 from ...models.adapter_folders import LABELS_FILE, write_labels
 from ...models.adapters import is_peft, merged
 from ...models.disk_space import SMALL, room_for, tensor_bytes
-from ...models.domain_adapters import load_several
 from .agreement import alike
-from .checkpoint_files import STATE_FILE, checkpoints, is_ours, write_list
+from .checkpoint_files import STATE_FILE, by_age, checkpoints, is_ours, write_list
+from .checkpoint_loading import CheckpointLoading
 from .folder_lock import STAGING, clear
 from .folder_marks import CARD, MARK, foreign, mark, run_items
 from .output_folder import check_output_dir, find_checkpoint, keeps_old_run
 from .replacement import replace_items
-from .run_guard import RunGuard
 from .run_settings import write_settings
 
 __all__ = ["STAGING", "STATE_FILE", "PlainCheckpoints", "check_output_dir", "find_checkpoint"]
@@ -33,7 +32,7 @@ MARKERS = ("config.json", "adapter_config.json")  # a folder without one of thes
 STALE = (LABELS_FILE, "model*.safetensors*", "adapter_model*.safetensors")
 
 
-class PlainCheckpoints(RunGuard):
+class PlainCheckpoints(CheckpointLoading):
     """Saving and loading for a `Trainer` whose model is a `JointModel`.
 
     - The model goes to disk as `save_pretrained` writes it, and its config says how it was made under the key
@@ -45,16 +44,6 @@ class PlainCheckpoints(RunGuard):
     """
 
     _staging: str | None = None
-
-    @contextmanager
-    def _plain_model(self) -> Iterator[Any]:
-        """The trainer sees the user's model for a moment; yields the adapter."""
-        adapter = self.model
-        self.model = adapter.model
-        try:
-            yield adapter
-        finally:
-            self.model = adapter
 
     # ---- saving
 
@@ -226,51 +215,8 @@ class PlainCheckpoints(RunGuard):
             "policy": self.policy.policy,
         }
 
-    # ---- loading
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        if self.is_fsdp_enabled:
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
-            return
-        try:
-            with self._plain_model():
-                if _has_several(self.model):  # the stock loader would switch all but the first off
-                    load_several(self.model, resume_from_checkpoint)
-                else:
-                    super()._load_from_checkpoint(resume_from_checkpoint)
-            self._load_adaptation_state(resume_from_checkpoint)
-        except RuntimeError as error:  # torch's, of shapes that differ: a checkpoint that does not describe its run
-            reason = " ".join(str(error).split())[:300]
-            raise ValueError(
-                f"{resume_from_checkpoint} does not fit this run's model, adapter or objectives: {reason}. Resume "
-                "with the settings that it was made with."
-            ) from error
-
-    def _load_best_model(self) -> None:
-        if self.is_fsdp_enabled:
-            super()._load_best_model()
-            return
-        with self._plain_model():
-            if _has_several(self.model):
-                load_several(self.model, str(self.state.best_model_checkpoint))
-            else:
-                super()._load_best_model()
-        self._load_adaptation_state(str(self.state.best_model_checkpoint))
-
     def _adaptation_state(self, state_dict: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         return {k: v.detach().cpu().contiguous() for k, v in state_dict.items() if not k.startswith("model.")}
-
-    def _load_adaptation_state(self, folder: str) -> None:
-        """Raises `ValueError` when the checkpoint was made with other objectives."""
-        path = Path(folder) / STATE_FILE
-        if not path.is_file():
-            raise ValueError(f"{folder} has no {STATE_FILE}: it was not made by hftransfer.")
-        state = safetensors.torch.load_file(str(path))
-        expected = {k for k in self.model.state_dict() if not k.startswith("model.")}
-        if set(state) != expected:
-            odd = sorted(set(state) ^ expected)[0]
-            raise ValueError(f"{folder} was made with other objectives: {odd!r} is only on one side.")
-        self.model.load_state_dict(state, strict=False)
 
     # ---- files
 
@@ -284,13 +230,13 @@ class PlainCheckpoints(RunGuard):
         """Removes the oldest checkpoints beyond `save_total_limit`, but neither the newest nor the best, nor, until a
         finite loss has followed the newest, the one before."""
         limit = self.args.save_total_limit or 0
-        found = sorted((c for c in checkpoints(run_dir) if is_ours(c)), key=lambda c: (c.stat().st_mtime, c.name))
+        found = [checkpoint for checkpoint in by_age(run_dir) if is_ours(checkpoint)]
         if limit <= 0 or not found:
             return
         before = self._proven if self._unproven is not None else None
         if before is None and self._unproven is not None and len(found) > 1:
             before = found[-2]  # of the run that goes on
-        named = (found[-1], before, self.state.best_model_checkpoint)
+        named = (found[-1], before, self._unproven, self.state.best_model_checkpoint)
         kept = {Path(str(one)).absolute() for one in named if one is not None and Path(str(one)).exists()}
         extra = [c for c in found if c.absolute() not in kept]
         self._drop(extra[: max(0, len(found) - max(limit, len(kept)))])
@@ -326,10 +272,6 @@ class PlainCheckpoints(RunGuard):
         if self.args.should_save and limit == 1 and best is not None:
             self._drop([c for c in checkpoints(Path(best).parent) if is_ours(c) and c.name != Path(best).name])
         return output
-
-
-def _has_several(model: Any) -> bool:
-    return is_peft(model) and len(model.peft_config) > 1
 
 
 def _sync(folder: Path) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from .checkpoint_files import STEP, checkpoints, fault
+from .checkpoint_files import STEP, by_age, checkpoints, fault
 from .folder_marks import MODEL_FILES, WRITTEN, foreign
 from .resume import check_is_checkpoint, read_resume
 
@@ -83,9 +83,9 @@ def find_checkpoint(path: str | os.PathLike[str], resume: Any, digests: bool = T
     """
     wanted = read_resume(resume)
     if isinstance(wanted, str):
-        check_is_checkpoint(wanted)
+        check_is_checkpoint(wanted, path)
         found = wanted
-    elif saved := checkpoints(path):
+    elif saved := by_age(path):
         found = str(saved[-1])
     else:
         raise FileNotFoundError(
@@ -93,15 +93,28 @@ def find_checkpoint(path: str | os.PathLike[str], resume: Any, digests: bool = T
         )
     wrong = fault(Path(found), digests)
     if wrong is not None:
-        beside = Path(found).parent
-        whole = last_good_checkpoint(beside, digests=True) or last_good_checkpoint(path, digests=True)
-        remedy = (
-            f"The last whole checkpoint is {whole}: go on from it with resume_from_checkpoint={whole!r}."
-            if whole
-            else "There is no whole checkpoint beside it: start without resume_from_checkpoint, in another output_dir."
-        )
-        raise ValueError(f"{found} cannot be resumed: {wrong}. {remedy}")
+        raise ValueError(not_resumable(found, wrong, path))
     return found
+
+
+def not_resumable(checkpoint: str, wrong: str, path: str | os.PathLike[str]) -> str:
+    """What to say of a checkpoint that training cannot go on from, and from which it can.
+
+    Args:
+        checkpoint: its folder.
+        wrong: with it, as `fault` says it.
+        path: the output folder.
+    """
+    beside = Path(checkpoint).parent
+    whole = last_good_checkpoint(beside, checkpoint, digests=True)
+    if whole is None and beside.resolve() != Path(path).resolve():
+        whole = last_good_checkpoint(path, digests=True)
+    remedy = (
+        f"The last whole checkpoint is {whole}: go on from it with resume_from_checkpoint={whole!r}."
+        if whole
+        else "There is no whole checkpoint beside it: start without resume_from_checkpoint, in another output_dir."
+    )
+    return f"{checkpoint} cannot be resumed: {wrong}. {remedy}"
 
 
 def last_good_checkpoint(
@@ -115,7 +128,7 @@ def last_good_checkpoint(
         digests: read every file; otherwise names and sizes are looked at.
     """
     avoided = Path(besides).name if besides else None
-    saved = [checkpoint for checkpoint in checkpoints(path) if checkpoint.name != avoided]
+    saved = [checkpoint for checkpoint in by_age(path) if checkpoint.name != avoided]
     return next((str(c) for c in reversed(saved) if fault(c, digests) is None), None)
 
 

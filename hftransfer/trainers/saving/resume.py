@@ -39,13 +39,20 @@ def read_resume(value: Any) -> str | bool:
     return str(Path(path).expanduser())
 
 
-def check_is_checkpoint(path: str) -> None:
-    """Raises a `FileNotFoundError` for what is no checkpoint: nothing, a file, a run's folder or a model's."""
+def check_is_checkpoint(path: str, output_dir: str | os.PathLike[str]) -> None:
+    """Raises a `FileNotFoundError` for what is no checkpoint: nothing, a file, a run's folder or a model's.
+
+    Args:
+        path: of the checkpoint.
+        output_dir: of the run, which may hold the one that is meant.
+    """
     folder = Path(path)
     if not folder.is_dir():
         what = "is a file, not the folder of a checkpoint" if folder.exists() else "does not exist"
-        near = _those_in(folder.parent)
-        remedy = f"{folder.parent} holds {near}." if near else "Start without resume_from_checkpoint."
+        there = next((place for place in (folder.parent, Path(output_dir)) if _those_in(place)), None)
+        remedy = "Start without resume_from_checkpoint."
+        if there is not None:
+            remedy = f"{there} holds {_those_in(there)}. Give the path of one, or True for the last one of output_dir."
         raise FileNotFoundError(f"There is no checkpoint to resume from: {path} {what}. {remedy}")
     if not is_ours(folder) and not (folder / TRAINER_STATE).is_file():
         inside = _those_in(folder)

@@ -48,6 +48,8 @@ class RunGuard(Host):
     _names: Sequence[str] = ()  # of the files that this run may write to it
     _replaces = False  # the run that the folder held is still there
     _owns_output_dir = False
+    _resumed: Path | None = None  # the checkpoint that this run goes on from, until a finite loss has followed it
+    _resumes: Path | None = None  # the same, to the end
     _unproven: Path | None = None
     _proven: Path | None = None
     _forwards_before = 0  # the checkpoint that is not proven, since the last log
@@ -80,6 +82,8 @@ class RunGuard(Host):
             found = self.check_output_folder(resume)
             self._owns_output_dir = True
             self._unproven = self._proven = self._last_inputs = self._norm = None
+            self._resumes = self._resumed = Path(found) if found else None
+            self._forwards_before = 0
             self._start_buffers = buffer_flags(self.model)
             yield found
 
@@ -187,7 +191,8 @@ class RunGuard(Host):
         if last is None:
             return "There is no checkpoint to go back to."
         followed = first_broken_forward >= self._forwards_before + self.args.gradient_accumulation_steps
-        if followed or self._unproven is None or self._unproven.name != Path(last).name:
+        doubted = self._unproven or self._resumed
+        if followed or doubted is None or doubted.absolute() != Path(last).absolute():
             return _go_on(last)
         before = last_good_checkpoint(folder, besides=last)
         if model_broke and before is not None:
@@ -204,10 +209,12 @@ class RunGuard(Host):
 
     def _wrote(self, checkpoint: Path) -> None:
         """A checkpoint is in place; no loss has followed it yet."""
+        self._resumed = None
         self._unproven, self._forwards_before = checkpoint, self._parts.count  # type: ignore[attr-defined]
 
     def _followed(self) -> None:
         """Finite parts were read: they prove the last checkpoint if a forward came after it."""
+        self._resumed = None
         if self._unproven is None:
             return
         if self._parts.count > self._forwards_before:  # type: ignore[attr-defined]

@@ -8,7 +8,7 @@ from typing import Any
 
 from transformers import Trainer, TrainerCallback
 
-from ..former_names import ARGUMENTS, no_such
+from ...former_names import ARGUMENTS, no_such
 
 FUNCTIONS = ("compute_metrics", "preprocess_logits_for_metrics", "data_collator", "model_init")
 

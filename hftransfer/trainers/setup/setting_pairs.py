@@ -17,8 +17,8 @@ from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 from transformers.optimization import TYPE_TO_SCHEDULER_FUNCTION
 from transformers.trainer_pt_utils import AcceleratorConfig
 
-from ..messages import nearest, redacted
-from .optimizer import SLANTED
+from ...messages import nearest, redacted
+from ..optimizer import SLANTED
 
 FILES = ("accelerator_config", "fsdp_config", "deepspeed")  # a map, or the name of a JSON file
 CHECKPOINTING = ("use_reentrant", "preserve_rng_state", "context_fn", "determinism_check", "debug", "early_stop")
