@@ -49,19 +49,22 @@ def settings_page() -> str:
     """Every field of `AdaptationConfig` under its heading."""
     from hftransfer import AdaptationConfig
 
-    groups: dict[str, list[tuple[str, str, str]]] = {}
+    groups: dict[str, list[str]] = {}
     for field in dataclasses.fields(AdaptationConfig):
         if not field.init:
             continue
+        text = field.metadata.get("help", "")
+        group = getattr(text, "group", INHERITED)
         made = field.default_factory is not dataclasses.MISSING
-        default = "" if made else repr(getattr(field.default, "value", field.default))
-        text = " ".join(str(field.metadata.get("help", "")).split())
-        groups.setdefault(field.metadata.get("group", INHERITED), []).append((f"`{field.name}`", f"`{default}`", text))
+        default = "" if made else f" = `{getattr(field.default, 'value', field.default)!r}`"
+        meaning = " ".join(str(text).split())
+        meaning = _short(meaning) if group == INHERITED else meaning
+        groups.setdefault(group, []).append(f"`{field.name}`{default}\n: {meaning or '–'}\n")
+    if len(groups) < 2:
+        raise ValueError("No field of AdaptationConfig says its group: the page would list transformers' alone.")
     out = ["# Settings\n", "Fields of {class}`hftransfer.AdaptationConfig`, options of `hftransfer finetune`.\n"]
-    for group, rows in sorted(groups.items(), key=lambda item: item[0] == INHERITED):
-        title = "Training, as in transformers' `TrainingArguments`" if group == INHERITED else group
-        shown = [(n, d if d != "``" else "", _short(t) if group == INHERITED else t) for n, d, t in rows]
-        out += [f"## {title}\n", table(("setting", "default", "meaning"), shown)]
+    for group, entries in sorted(groups.items(), key=lambda item: item[0] == INHERITED):
+        out += [f"## {'As in transformers: TrainingArguments' if group == INHERITED else group}\n", *entries]
     return "\n".join(out)
 
 
