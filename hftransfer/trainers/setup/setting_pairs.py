@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from torch.optim.lr_scheduler import LRScheduler
-from transformers import get_scheduler
+from transformers import SchedulerType, get_scheduler
 from transformers.integrations import get_available_reporting_integrations
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 from transformers.optimization import TYPE_TO_SCHEDULER_FUNCTION
@@ -96,7 +96,8 @@ def check_schedule(args: Any) -> None:
     if name == SLANTED:  # ours, read by the config
         return
     given = dict(settings or {})
-    parameters = inspect.signature(TYPE_TO_SCHEDULER_FUNCTION[name]).parameters
+    maker: Any = TYPE_TO_SCHEDULER_FUNCTION[SchedulerType(name)]
+    parameters = inspect.signature(maker).parameters
     taken = [key for key in parameters if key not in (*GIVEN, "kwargs", "name")]
     if given and name in ("constant", "constant_with_warmup"):
         raise ValueError(f"lr_scheduler_kwargs={given!r} has no effect with lr_scheduler_type={name!r}. Leave it out.")
