@@ -175,6 +175,7 @@ def score(trainer, test) -> dict[str, float]:
 def source_only(model, config, common, test) -> dict[str, float]:
     """Trains and scores the same model without the target; a resumed run reads what the first one found."""
     import copy
+    from contextlib import suppress
 
     from hftransfer import AdaptationTrainer
     from hftransfer.trainers.saving.folder_marks import COMPARISON
@@ -190,9 +191,13 @@ def source_only(model, config, common, test) -> dict[str, float]:
     alone.objectives, alone.teacher, alone.output_dir, alone.overwrite_output_dir = None, None, str(folder), True
     alone.save_strategy, alone.push_to_hub, alone.load_best_model_at_end = "no", False, False
     alone.reveal_target_labels, alone.label_shift, alone.adabn, alone.resume_from_checkpoint = 0, "none", False, None
-    trainer = AdaptationTrainer(model, alone, **{**common, "target_dataset": None})
-    trainer.train()
-    return headline(trainer.evaluate(test, metric_key_prefix="test") if test else {})
+    try:
+        trainer = AdaptationTrainer(model, alone, **{**common, "target_dataset": None})
+        trainer.train()
+        return headline(trainer.evaluate(test, metric_key_prefix="test") if test else {})
+    finally:
+        with suppress(OSError):  # it stays if something is in it: an older run's scores
+            folder.rmdir()
 
 
 def comparison(scores):

@@ -8,7 +8,7 @@ import traceback
 from pathlib import Path
 
 from ..messages import printable, redacted
-from ..stages import stage_of
+from ..stages import advice_of, stage_of
 
 PACKAGE = Path(__file__).parents[1]
 OURS = (PACKAGE, PACKAGE.parent / "recipes")
@@ -20,6 +20,8 @@ SMALLER_BATCH = (
     "Lower per_device_train_batch_size and raise gradient_accumulation_steps by as much, or set forward_rows to run "
     "the model on fewer rows at a time; max_length and bf16 help too."
 )
+ROOM = "Make room, or choose an output_dir on another disk."
+NOTHING = "Nothing was saved yet."  # as a stopped run says it; of one that broke it goes without saying
 SMALLER_EVALUATION = "Lower per_device_eval_batch_size."
 
 
@@ -36,9 +38,13 @@ def describe_error(error: BaseException) -> str:
         text = " ".join(text.split())
         text = text if len(text) <= LONGEST else f"{text[:LONGEST]} …"
         doing = stage_of(error)
-        text, help_ = (f"{kind}: {text}" if text else kind), _remedy(kind, text, doing)
+        full = _free_space(error)
+        text, help_ = (f"{kind}: {text}" if text else kind), full or _remedy(kind, text, doing)
         text = f"while {doing}: {text}" if doing else text
         text = f"{text.rstrip('.')}. {help_}" if help_ else text
+        advice = advice_of(error)
+        if advice and advice != NOTHING:
+            text = f"{text.rstrip('.')}. {advice}"
     return printable(redacted(text))
 
 
@@ -75,6 +81,16 @@ def _raises(file: str, line: int | str) -> bool:
     """Whether a line of our code says `raise`: what else breaks there is no refusal."""
     path = Path(file)
     return any(place in path.parents for place in OURS) and "raise" in linecache.getline(file, int(line)).split()
+
+
+def _free_space(error: BaseException) -> str:
+    """What to do about a disk that is full; empty for any other error."""
+    from ..models.disk_space import free_bytes, is_full, readable
+
+    if not is_full(error):
+        return ""
+    place = getattr(error, "filename", None) or "."
+    return f"The disk is full: {readable(free_bytes(Path(str(place)).parent))} are free. {ROOM}"
 
 
 def _remedy(kind: str, text: str, doing: str) -> str:

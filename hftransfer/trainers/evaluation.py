@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader
 from transformers import EarlyStoppingCallback
@@ -27,6 +29,7 @@ from .progress import ProgressLine
 from .setup.metric_choice import set_of
 from .setup.preparation import is_source_name
 
+logger = logging.getLogger(__name__)
 FOR_METRICS = ("inputs", "loss")
 
 
@@ -112,6 +115,7 @@ class Evaluating(Host):
             raise ValueError("ignore_keys names 'logits', which are the predictions: leave it out of them.")
         with stage("evaluating"), self._progress.closing(), self._checking_metrics():
             output = super().evaluation_loop(*arguments)
+        self._warn_of_broken(output.predictions, metric_key_prefix)
         metrics = dict(output.metrics or {})
         if not self._is_source(metric_key_prefix):
             metrics = {_oracle(key, metric_key_prefix): value for key, value in metrics.items()}
@@ -123,6 +127,23 @@ class Evaluating(Host):
             free = label_free_metrics(self.space.task, output.predictions)
         metrics |= {f"{metric_key_prefix}_{name}": value for name, value in free.items()}
         return EvalLoopOutput(output.predictions, output.label_ids, metrics, output.num_samples)
+
+    def _warn_of_broken(self, predictions: Any, prefix: str) -> None:
+        """Says of which scores nothing can be learned: NaN has a largest class, too."""
+        if (
+            not isinstance(predictions, np.ndarray)
+            or predictions.dtype.kind != "f"
+            or not self.is_world_process_zero()
+        ):
+            return
+        broken = int((~np.isfinite(predictions)).reshape(len(predictions), -1).any(1).sum())
+        if broken:
+            logger.warning(
+                "%s: %d of %d rows have predictions that are not finite; the scores say nothing of them.",
+                prefix,
+                broken,
+                len(predictions),
+            )
 
     @contextmanager
     def _checking_metrics(self) -> Iterator[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -184,3 +185,20 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path, model_folder):
     process.stdout.close()
     assert process.stderr.read().decode() == ""
     assert process.wait() in (0, 141)
+
+
+def test_a_disk_that_is_full_elsewhere_is_said_with_what_is_saved(capsys):
+    """Whatever was being written: a save of the trainer's own has its own words."""
+    hint = "The last checkpoint is run/checkpoint-6; resume_from_checkpoint='run/checkpoint-6' goes on with it."
+
+    def job(argv):
+        with stage("checking the settings", if_stopped=hint), stage("training, step 7"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "results.json")
+
+    assert run_recipe(job, []) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("\nhftransfer: while training, step 7: OSError: [Errno 28] No space left on device")
+    assert "The disk is full: " in err
+    assert "are free. Make room, or choose an output_dir on another disk. The last checkpoint is" in err
+    assert err.endswith(f"{hint} --debug shows the trace.\n")
+    assert err.count("\n") == 2

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import runs
+import tiny
 import torch
 from torch import nn
 from transformers import TrainerCallback
@@ -236,3 +237,51 @@ def test_only_what_trainings_broke_counts():
     assert first_broken(module, before) == "mean"
     module.weight.data[1] = math.inf
     assert first_broken(module, None) == "weight"
+
+
+class BreaksMoments(TrainerCallback):
+    """What the optimizer remembers breaks when a step of that number has ended; the weights are whole."""
+
+    def __init__(self, step: int, what: str, value: float):
+        self.step, self.what, self.value = step, what, value
+
+    def on_step_end(self, args, state, control, optimizer=None, **kwargs):
+        if state.global_step == self.step:
+            for kept in optimizer.state.values():
+                kept[self.what].fill_(self.value)
+
+
+@pytest.mark.parametrize(("what", "value"), [("exp_avg", math.nan), ("exp_avg_sq", math.inf)])
+@pytest.mark.parametrize("step", [4, 8])
+def test_a_broken_memory_of_the_optimizer_is_not_saved(tmp_path, what, value, step):
+    """The weights would break in the next step, or never move again."""
+    run = runs.trainer(tmp_path, callbacks=[BreaksMoments(step, what, value)], save_total_limit=1, **SAVING)
+    with pytest.raises(FloatingPointError, match=f"The optimizer's state holds .* checkpoint-{step} was not") as found:
+        run.train()
+    assert f"The last good checkpoint is {tmp_path / f'checkpoint-{step - 2}'};" in str(found.value)
+    assert names(tmp_path)[-1] == f"checkpoint-{step - 2}"
+
+
+def test_scores_of_predictions_that_are_no_numbers_are_warned_of(tmp_path, caplog):
+    sets = {"source": tiny.domain(6, seed=2)}
+    run = runs.trainer(tmp_path, eval_dataset=sets)
+    run.evaluate()
+    assert "not finite" not in caplog.text
+    run.model.model.classifier.bias.data.fill_(math.nan)
+    run.evaluate()
+    assert "eval_source: 6 of 6 rows have predictions that are not finite" in caplog.text
+
+
+def test_a_metric_that_is_never_a_number_chooses_nothing_and_says_so(tmp_path, caplog):
+    run = runs.trainer(
+        tmp_path,
+        eval_dataset={"source": tiny.domain(6, seed=2)},
+        compute_metrics=lambda prediction: {"score": math.nan},
+        eval_strategy="steps",
+        eval_steps=2,
+        load_best_model_at_end=True,
+        metric_for_best_model="eval_source_score",
+        **SAVING,
+    )
+    run.train()
+    assert "eval_source_score was no number in any evaluation, so the last model is kept" in caplog.text

@@ -14,7 +14,7 @@ from transformers import TrainerCallback
 
 from hftransfer.trainers.saving import replacement
 from hftransfer.trainers.saving.checkpoint_files import checkpoints
-from hftransfer.trainers.saving.folder_lock import locked
+from hftransfer.trainers.saving.folder_lock import hold, locked
 from hftransfer.trainers.saving.folder_marks import marked
 from hftransfer.trainers.saving.output_folder import (
     check_output_dir,
@@ -262,3 +262,46 @@ def test_one_line_says_how_to_go_on(old, tmp_path):
     assert last_good_checkpoint(old) == str(old / "checkpoint-2")
     assert "checkpoint-2" in resume_hint(old)
     assert "The model" not in resume_hint(old)
+
+
+def test_names_that_no_folder_can_have(tmp_path):
+    link, ring = tmp_path / "link", tmp_path / "ring"
+    link.symlink_to(tmp_path / "gone")
+    ring.symlink_to(ring)
+    cases = {
+        link: (FileExistsError, f"is a link to {tmp_path / 'gone'}, which is not there"),
+        ring: (OSError, "too many levels of symbolic links. Choose another output_dir"),
+        tmp_path / ("x" * 300): (OSError, "file name too long. Choose another output_dir"),
+        "a\0b": (ValueError, "holds a character that no path can"),
+    }
+    for path, (error, words) in cases.items():
+        for write in (lambda path=path: check_output_dir(path, False), lambda path=path: hold(path)):
+            with pytest.raises(error) as found:
+                write()
+            assert words in str(found.value)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "ring"]
+
+
+def test_a_link_to_a_folder_is_that_folder(tmp_path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "there")
+    runs.trainer(tmp_path / "link", **SAVING).train()
+    assert [path.name for path in checkpoints(tmp_path / "there")] == ["checkpoint-2", "checkpoint-4"]
+    assert (tmp_path / "link").is_symlink()
+
+
+def test_a_working_directory_that_changes_moves_no_run(tmp_path, monkeypatch):
+    class Moves(TrainerCallback):
+        def on_train_begin(self, args, state, control, **kwargs):
+            monkeypatch.chdir(tmp_path / "elsewhere")
+
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    run = runs.trainer("run", callbacks=[Moves()], **SAVING)
+    run.train()
+    run.save_model()
+    run.create_model_card()
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    assert {"checkpoint-2", "checkpoint-4", "model.safetensors", "README.md"} <= names
+    assert "_writing" not in names

@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-import torch
 
 from ...models.adapters import is_peft
 from ...models.domain_adapters import load_several
 from .agreement import alike
 from .checkpoint_files import STATE_FILE, TRAINER_STATE
-from .finite_weights import first_broken
+from .finite_weights import first_broken, is_finite_state
 from .output_folder import not_resumable
 from .run_guard import RunGuard
 
@@ -93,11 +92,7 @@ class CheckpointLoading(RunGuard):
             super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is None or self.is_deepspeed_enabled:
             return
-        states = getattr(self.optimizer, "state", {}).values()
-        numbers = [
-            t for state in states for t in state.values() if isinstance(t, torch.Tensor) and t.is_floating_point()
-        ]
-        whole = all(bool(getattr(t, "to_local", lambda t=t: t)().isfinite().all()) for t in numbers)
+        whole = is_finite_state(self.optimizer)
         self._refuse_unless(whole, checkpoint, "the state of its optimizer holds values that are not finite")
 
     def _load_rng_state(self, checkpoint: str | None) -> None:

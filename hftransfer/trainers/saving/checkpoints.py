@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 from collections.abc import Iterable, Iterator
@@ -28,6 +29,7 @@ from .replacement import replace_items
 from .run_settings import write_settings
 
 __all__ = ["STAGING", "STATE_FILE", "PlainCheckpoints", "check_output_dir", "find_checkpoint"]
+logger = logging.getLogger(__name__)
 MARKERS = ("config.json", "adapter_config.json")  # a folder without one of these is no model to anybody
 STALE = (LABELS_FILE, "model*.safetensors*", "adapter_model*.safetensors")
 
@@ -65,9 +67,12 @@ class PlainCheckpoints(CheckpointLoading):
             FloatingPointError: weights are not finite.
             DiskFullError: there is not enough room.
         """
+        self._stay_in_folder()
         run_dir = Path(str(super()._get_output_dir(trial)))
         staging, name = run_dir / STAGING, f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
         self._check_weights(name)
+        if not self.args.save_only_model:
+            self._check_optimizer_state(name)
         push, limit = self.args.push_to_hub, self.args.save_total_limit
         with self._locked(run_dir), self._writing_aside(name, run_dir, self._checkpoint_bytes()):
             self._staging, self.args.push_to_hub, self.args.save_total_limit = str(staging), False, None
@@ -102,6 +107,7 @@ class PlainCheckpoints(CheckpointLoading):
         if self._staging is not None:
             super().save_model(output_dir, _internal_call=True)
             return
+        self._stay_in_folder()
         final = Path(str(output_dir or self.args.output_dir))
         staging = final / STAGING / "model"
         self._check_weights("the model")
@@ -262,6 +268,12 @@ class PlainCheckpoints(CheckpointLoading):
             self._check_norm()
             self._check_weights()
         self._prove_last()
+        if self.args.load_best_model_at_end and best is None and self.is_world_process_zero():
+            logger.warning(
+                "load_best_model_at_end: %s was no number in any evaluation, so the last model is kept instead of "
+                "the best.",
+                self.args.metric_for_best_model,
+            )
         self.args.save_total_limit = None
         try:
             output = super()._finalize_training(*args, **kwargs)

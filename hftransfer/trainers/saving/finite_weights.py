@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import nn
@@ -21,6 +22,26 @@ def broken_tensors(module: nn.Module) -> list[str]:
     device = next(iter(looked.values())).device
     flags = torch.stack([tensor.isfinite().all().to(device) for tensor in looked.values()]).tolist()
     return [name for name, whole in zip(looked, flags, strict=True) if not whole]
+
+
+def is_finite_state(optimizer: Any) -> bool:
+    """Whether all numbers that an optimizer remembers are finite; moments that are not give weights that are not, or
+    that never move again.
+
+    Args:
+        optimizer: of torch, or anything with its `state`.
+
+    Example:
+        >>> is_finite_state(torch.optim.SGD(nn.Linear(2, 2).parameters(), lr=0.1))
+        True
+    """
+    states = getattr(optimizer, "state", None) or {}
+    kept = [_here(value) for state in states.values() for value in state.values() if isinstance(value, torch.Tensor)]
+    looked = [tensor for tensor in kept if _is_looked_at(tensor)]
+    if not looked:
+        return True
+    device = looked[-1].device
+    return bool(torch.stack([tensor.isfinite().all().to(device) for tensor in looked]).all())
 
 
 def buffer_flags(module: nn.Module) -> dict[str, torch.Tensor]:

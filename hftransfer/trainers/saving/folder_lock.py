@@ -56,18 +56,21 @@ def hold(folder: str | os.PathLike[str]) -> None:
     """Takes the lock of a folder; see `locked`."""
     root = Path(folder)
     with _guard:
+        check_access(root)
         key = _key(root)
         if _held.get(key):
             _held[key] += 1
             return
         staging = root / STAGING
-        check_access(root)
         _check_staging(staging)
         try:
             made = not root.is_dir()
             staging.mkdir(parents=True, exist_ok=True)
         except FileExistsError:
             raise FileExistsError(f"{staging} is a file, and a run writes aside under that name. Move it.") from None
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise type(error)(f"{root} cannot be made: {reason}. Choose another output_dir.") from None
         take(staging / LOCK, root)
         _held[key] = 1
         if made:

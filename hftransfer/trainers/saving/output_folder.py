@@ -161,7 +161,22 @@ def check_access(folder: Path) -> None:
         FileExistsError: it is a file.
         NotADirectoryError: it lies below a file.
         PermissionError: it cannot be written to.
+        OSError, ValueError: no folder can have that name.
     """
+    try:
+        os.stat(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        if folder.is_symlink():
+            where = os.readlink(folder)
+            raise FileExistsError(
+                f"{folder} is a link to {where}, which is not there. Make that folder, or choose another output_dir."
+            ) from None
+    except ValueError:  # of a NUL
+        raise ValueError(f"output_dir={str(folder)!r} holds a character that no path can. Choose another.") from None
+    except PermissionError:
+        raise PermissionError(f"{folder} cannot be looked into. Choose another output_dir.") from None
+    except OSError as error:  # a name that is too long, links in a ring
+        raise OSError(f"{folder} cannot be made: {_reason(error)}. Choose another output_dir.") from None
     if os.path.lexists(folder) and not folder.is_dir():
         raise FileExistsError(f"{folder} is a file; output_dir must be a folder. Choose another.")
     there = folder.absolute()
@@ -171,6 +186,10 @@ def check_access(folder: Path) -> None:
         raise NotADirectoryError(f"{folder} cannot be made: {there} is a file. Choose another output_dir.")
     if not os.access(there, os.W_OK | os.X_OK):
         raise PermissionError(f"{there} cannot be written to. Choose another output_dir.")
+
+
+def _reason(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()
 
 
 def _refuse(folder: Path, theirs: list[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -17,7 +18,7 @@ from ...models.adapters import is_peft
 from ..host import Host
 from .agreement import alike
 from .checkpoint_files import checkpoints
-from .finite_weights import buffer_flags, first_broken
+from .finite_weights import buffer_flags, first_broken, is_finite_state
 from .folder_lock import STAGING, hold, release
 from .folder_marks import WRITTEN, run_items
 from .output_folder import (
@@ -48,6 +49,7 @@ class RunGuard(Host):
     _names: Sequence[str] = ()  # of the files that this run may write to it
     _replaces = False  # the run that the folder held is still there
     _owns_output_dir = False
+    _place: tuple[str, str] | None = None  # of the output folder: as it was given, and absolute
     _resumed: Path | None = None  # the checkpoint that this run goes on from, until a finite loss has followed it
     _resumes: Path | None = None  # the same, to the end
     _unproven: Path | None = None
@@ -60,13 +62,21 @@ class RunGuard(Host):
     @contextmanager
     def _locked(self, folder: Path) -> Iterator[None]:
         """The lock of a folder, held by the process that writes; all of them fail if it cannot be had."""
-        writes = self.args.should_save
+        writes, where = self.args.should_save, folder.absolute()  # the working directory may be changed meanwhile
         alike(lambda: hold(folder) if writes else None, self.args.world_size)
         try:
             yield
         finally:
             if writes:
-                release(folder)
+                release(where)
+
+    def _stay_in_folder(self) -> None:
+        """Keeps a relative output folder where it was when the run began, if the working directory was changed."""
+        given = str(self.args.output_dir)
+        if self._place is None or self._place[0] != given:
+            self._place = (given, os.path.abspath(given))
+        elif os.path.abspath(given) != self._place[1]:
+            self.args.output_dir = self._place[1]
 
     @contextmanager
     def _in_output_folder(self, resume: Any = None) -> Iterator[str | None]:
@@ -77,6 +87,7 @@ class RunGuard(Host):
             FileNotFoundError, ValueError: as `find_checkpoint`.
             FolderInUse: another run writes to it.
         """
+        self._stay_in_folder()
         folder = Path(str(self.args.output_dir))
         with self._locked(folder):
             found = self.check_output_folder(resume)
@@ -177,6 +188,23 @@ class RunGuard(Host):
 
         alike(refuse, self.args.world_size)
 
+    def _check_optimizer_state(self, what: str) -> None:
+        """Raises a `FloatingPointError`, on all processes alike, if what the optimizer remembers is not finite.
+
+        Args:
+            what: is not written for that.
+        """
+        whole = self.is_deepspeed_enabled or is_finite_state(self.optimizer)
+
+        def refuse() -> None:
+            if not whole:
+                raise FloatingPointError(
+                    f"The optimizer's state holds values that are not finite after step {self.state.global_step}; "
+                    f"{what} was not written. Lower the learning rate, or set max_grad_norm. {self._last_good()}"
+                )
+
+        alike(refuse, self.args.world_size)
+
     def _last_good(self, first_broken_forward: float = math.inf, model_broke: bool = False) -> str:
         """What to say of a run that broke: where it can go on from.
 
@@ -184,6 +212,7 @@ class RunGuard(Host):
             first_broken_forward: since the last log; infinite if all were finite.
             model_broke: it was the model's own features or predictions that were not finite then.
         """
+        self._stay_in_folder()
         folder = Path(str(self.args.output_dir))
         if self._replaces:
             return f"It has no checkpoint yet; the run that {folder} held before is as it was."
