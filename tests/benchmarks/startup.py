@@ -38,7 +38,7 @@ sys.path.insert(0, sys.argv[2])
 import tiny
 from hftransfer import AdaptationConfig
 from hftransfer.data.loading import load_shift
-from hftransfer.trainers.preparation import prepare
+from hftransfer.trainers.setup.preparation import prepare
 model, tokenizer = tiny.bert([f"class {i}" for i in range(20)]), tiny.tokenizer()
 args = AdaptationConfig(output_dir=sys.argv[3], use_cpu=True, report_to="none")
 begun = time.process_time()
