@@ -24,6 +24,7 @@ from ..objectives.base import Range
 from ..objectives.registry import REGISTRY
 from .config import LOWER_IS_BETTER, AdaptationConfig
 from .metrics import SOFTMAX
+from .search_values import check_fresh, check_space, read_objective
 from .setup.constructor import call_model_init
 from .setup.preparation import is_source_name
 
@@ -119,6 +120,11 @@ class Searching:
             **{"sampler": optuna.samplers.TPESampler(seed=trainer.args.seed)}
             | {name: kwargs[name] for name in STUDY if name in kwargs},
         )
+        if hp_space is not None and not callable(hp_space):
+            raise TypeError(
+                f"hp_space must be a function of an optuna trial, not {type(hp_space).__name__}, such as "
+                'lambda trial: {"learning_rate": trial.suggest_float("learning_rate", 1e-5, 1e-3, log=True)}.'
+            )
         space = hp_space or (lambda trial: default_space(trainer, trial))
         first = _first_free(Path(str(trainer.args.output_dir)))
         folders: dict[int, int] = {}
@@ -126,15 +132,17 @@ class Searching:
         def run_trial(trial: Any) -> Any:
             folders[trial.number] = run = max(first + len(folders), trial.number)
             trial.set_user_attr("run", run)
-            return _run_trial(trainer, trial, run, space(trial), aim, hp_name)
+            return _run_trial(trainer, trial, run, check_space(space(trial)), aim, hp_name)
 
         catch: tuple[Any, ...] = (FloatingPointError, *_exceptions(kwargs.get("catch", ())))
         study.optimize(run_trial, n_trials=n_trials, timeout=kwargs.get("timeout"), catch=catch)
         done = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
         if not done:
+            pruned = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.PRUNED,))
+            remedy = "Let the pruner start later" if pruned else "Narrow the space: lower the learning rates"
             raise ValueError(
                 f"None of {len(study.trials)} trials came to an end that can be scored; {RECORD} in the folders of "
-                f"{trainer.args.output_dir} says what became of each. Narrow the space: lower the learning rates."
+                f"{trainer.args.output_dir} says what became of each. {remedy}."
             )
         best: list[BestRun] = []
         for trial in study.best_trials if several else [study.best_trial]:
@@ -219,7 +227,7 @@ def find_aim(trainer: AdaptationTrainer, compute_objective: Any, direction: Any)
     if compute_objective is not None:
         if direction is None:
             raise ValueError("Beside compute_objective, say direction: 'maximize' or 'minimize'.")
-        return Aim(lambda metrics: compute_objective(_readable(metrics, args)), direction)
+        return Aim(lambda metrics: read_objective(compute_objective, metrics, args, direction), direction)
     metric = args.metric_for_best_model and f"eval_{args.metric_for_best_model.removeprefix('eval_')}"
     if metric is None:
         names = list(trainer.prepared.evaluation or ())
@@ -281,7 +289,9 @@ def _run_trial(trainer: Any, trial: Any, run: int, settings: dict[str, Any], aim
     given["callbacks"] += [reporting] if reporting else []
     outcome: dict[str, Any] = {"state": "failed", "settings": settings}
     try:
-        fresh = type(trainer)(call_model_init(make, trial) if make is not None else model, config, **given)
+        if make is not None:
+            model = check_fresh(call_model_init(make, trial), trainer.prepared.model)
+        fresh = type(trainer)(model, config, **given)
         fresh.train()
         if reporting is not None and reporting.pruned:
             outcome["state"] = "pruned"
@@ -327,22 +337,6 @@ def _check_can_search(trainer: Any, backend: Any, n_trials: Any, kwargs: Mapping
         raise ValueError("hyperparameter_search scores each trial on evaluation rows: pass eval_dataset.")
     if trainer.args.world_size > 1:
         raise ValueError("hyperparameter_search runs its trials in one process. Start it without a launcher.")
-
-
-def _readable(metrics: dict[str, float], args: AdaptationConfig) -> dict[str, float]:
-    if args.allow_oracle_selection:
-        return metrics
-    return Honest({key: value for key, value in metrics.items() if "_oracle_" not in key})
-
-
-class Honest(dict):
-    """Metrics without those that read target labels; asking for one says so."""
-
-    def __missing__(self, key: str) -> Any:
-        raise ValueError(
-            f"compute_objective reads {key!r}, which is not there. There is {', '.join(map(repr, self))}. What reads "
-            "target labels is left out unless allow_oracle_selection=True."
-        )
 
 
 def _value(metrics: dict[str, float], metric: str) -> float:

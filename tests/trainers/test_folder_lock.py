@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
@@ -155,3 +156,15 @@ def test_without_links_the_lock_is_made_all_the_same(tmp_path, monkeypatch):
         lock = tmp_path / "_writing" / "run.json"
         assert json.loads(lock.read_text())["pid"] == os.getpid()
         assert not folder_lock._create(lock)
+
+
+def test_a_lock_that_cannot_be_written_leaves_no_folder(tmp_path, monkeypatch):
+    def full(self, *args, **kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    (tmp_path / "old").mkdir()
+    for name in ("new", "old"):
+        with pytest.raises(OSError, match="No space left"):
+            hold(tmp_path / name)
+    assert [path.name for path in tmp_path.rglob("*")] == ["old"]

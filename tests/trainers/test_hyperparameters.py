@@ -246,3 +246,44 @@ def test_optuna_may_stop_a_trial(tmp_path):
     assert best.run_id == "0"
     assert json.loads((tmp_path / "run-1" / "trial.json").read_text())["state"] == "pruned"
     assert torch.is_grad_enabled()
+
+
+MODEL = tiny.bert()
+SEARCHES = {
+    "a space that is a dict": ({"hp_space": {"learning_rate": [1e-3]}}, TypeError, "hp_space must be a function"),
+    "a space of nothing": ({"hp_space": lambda trial: None}, TypeError, "must return a dict of settings"),
+    "a target's labels, politely": (
+        {"compute_objective": lambda metrics: metrics.get("eval_target_oracle_accuracy"), "direction": "maximize"},
+        ValueError, "What reads target labels is left out",
+    ),
+    "a dict for an aim": (
+        {"compute_objective": lambda metrics: {"a": 1.0}, "direction": "maximize"}, ValueError, "a number, not dict",
+    ),
+    "a word for an aim": (
+        {"compute_objective": lambda metrics: "good", "direction": "maximize"}, ValueError, "a number, not str",
+    ),
+    "two aims in one direction": (
+        {"compute_objective": lambda metrics: [1.0, 2.0], "direction": "maximize"}, ValueError, "list of directions",
+    ),
+    "one aim in two directions": (
+        {"compute_objective": lambda metrics: 1.0, "direction": ["maximize", "minimize"]}, ValueError, "one for each",
+    ),
+    "an aim that is no number": (
+        {"compute_objective": lambda metrics: float("nan"), "direction": "maximize"}, ValueError, "None of 2 trials",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("given", "error", "words"), SEARCHES.values(), ids=SEARCHES.keys())
+def test_a_search_says_what_it_cannot_use(tmp_path, given, error, words):
+    pytest.importorskip("optuna")
+    run = searching(tmp_path)
+    with pytest.raises(error, match=words):
+        run.hyperparameter_search(n_trials=2, **given)
+
+
+def test_a_model_that_is_always_the_same_is_refused(tmp_path):
+    pytest.importorskip("optuna")
+    run = searching(tmp_path, model_init=lambda: MODEL)
+    with pytest.raises(ValueError, match="model_init returns the same model each time"):
+        run.hyperparameter_search(n_trials=2)

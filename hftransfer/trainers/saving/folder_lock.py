@@ -71,7 +71,14 @@ def hold(folder: str | os.PathLike[str]) -> None:
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
             raise type(error)(f"{root} cannot be made: {reason}. Choose another output_dir.") from None
-        take(staging / LOCK, root)
+        try:
+            take(staging / LOCK, root)
+        except BaseException:
+            with suppress(OSError):  # another run's lock keeps them
+                staging.rmdir()
+                if made:
+                    root.rmdir()
+            raise
         _held[key] = 1
         if made:
             _made.add(key)
