@@ -57,7 +57,7 @@ def read_objective(
     return [float(value) for value in values] if several else float(values[0])
 
 
-def check_space(found: Any) -> Mapping[str, Any]:
+def check_space(found: Any) -> dict[str, Any]:
     """What `hp_space` gives for a trial.
 
     Raises:
@@ -65,7 +65,7 @@ def check_space(found: Any) -> Mapping[str, Any]:
     """
     if not isinstance(found, Mapping):
         raise TypeError(f"hp_space must return a dict of settings, not {type(found).__name__}.")
-    return found
+    return dict(found)
 
 
 def check_fresh(model: Any, first: Any) -> Any:
