@@ -10,6 +10,7 @@ from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
 
+from .._version import __version__
 from ..messages import redacted, redacted_values
 from .markdown import Markup, escaped, joined, table_row, table_rule
 
@@ -108,7 +109,8 @@ def render_card(
         "tags": sorted({"hftransfer", "domain-adaptation", *facts.objectives, *tags}),
     }
     meta = {key: value for key, value in {**meta, **(more or {})}.items() if value}
-    versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("hftransfer", "transformers", "torch"))
+    others = (f"{name} {metadata.version(name)}" for name in ("transformers", "torch"))
+    versions = ", ".join([f"hftransfer {__version__}", *others])
     template = resources.files("hftransfer.reporting").joinpath("model_card.md.jinja").read_text(encoding="utf-8")
     environment = jinja2.Environment(
         trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined, finalize=escaped
