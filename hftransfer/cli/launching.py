@@ -35,6 +35,7 @@ def ends_together() -> Iterator[None]:
     for name in list(logging.root.manager.loggerDict):  # each has a level of its own
         if name.startswith(("torch.distributed.elastic", "torch.distributed.run")):
             logging.getLogger(name).setLevel(logging.CRITICAL)
+    logging.getLogger(launch.__name__).setLevel(logging.ERROR)  # it lists its own defaults
     try:
         yield
     except ChildFailedError as error:
