@@ -245,7 +245,17 @@ def test_the_shipped_config_is_readable_and_plans_the_demo(world, tmp_path, monk
 
 
 def test_the_command_launches_the_recipe_and_passes_its_one_message_on(world, tmp_path):
-    command = ["-c", "from hftransfer.cli.main import main; main()", "finetune", "--dry_run"]
-    done = recipe.start([*command, *recipe.words(**world.data, output_dir=str(tmp_path / "run"))], tmp_path)
+    command = ["-c", "from hftransfer.cli.main import main; main()", "finetune", "--accelerate_config", "one_process"]
+    wrong = recipe.words(**world.data | {"source": "gone.csv"}, output_dir="run")
+    done = recipe.start([*command, *wrong], tmp_path)
+    assert done.returncode == 1
+    assert "hftransfer: source 'gone.csv': there is no such file or folder" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_says_nothing_of_its_launcher(world, tmp_path):
+    start = ["-c", "from hftransfer.cli.main import main; main()", "finetune", "--dry_run"]
+    done = recipe.start([*start, *recipe.words(**world.data, output_dir=str(tmp_path / "run"))], tmp_path)
     assert done.returncode == 0
     assert done.stderr == ""
