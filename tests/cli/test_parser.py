@@ -336,5 +336,7 @@ def test_a_trusted_benchmark_file_says_so_to_each_cell(tmp_path):
     from hftransfer.cli.parser import build
 
     (tmp_path / "b.yaml").write_text(BENCHMARK % "" + "methods: {rule: {constraint: {function: 'os:getcwd'}}}")
-    for cell in read_benchmark(tmp_path / "b.yaml", trusted=True).cells:
-        build(AdaptationConfig, {**cell.settings["config"], "output_dir": "out", "use_cpu": True}, "cell")
+    cells = read_benchmark(tmp_path / "b.yaml", trusted=True).cells
+    common = {"output_dir": "out", "use_cpu": True}
+    configs = [build(AdaptationConfig, {**cell.settings["config"], **common}, "cell") for cell in cells]
+    assert "constraint" in {spec.kind for config in configs for spec in config.objective_specs()}

@@ -248,7 +248,8 @@ def test_tokens_that_no_text_has_may_be_beyond_the_embedding(tmp_path):
         made.add_tokens([f"<{i}>" for i in range(20)], special_tokens=True)
         return made
 
-    bad_cases.trainer(tmp_path / "run", processing_class=tokenizer)
+    run = bad_cases.trainer(tmp_path / "run", processing_class=tokenizer)
+    assert len(run.processing_class) > run.model.get_input_embeddings().num_embeddings
 
 
 @pytest.mark.parametrize(
