@@ -15,7 +15,6 @@ from transformers import PrinterCallback, ProgressCallback, Trainer
 from ..data.pairing import PairedBatchSampler, PairedDataset
 from ..models.blocks import split
 from ..models.norm_statistics import average_statistics
-from ..objectives.specification import build_objectives
 from ..stages import stage
 from .callbacks import Clock
 from .config import AdaptationConfig
@@ -28,23 +27,18 @@ from .progress import ProgressLine
 from .saving.checkpoints import PlainCheckpoints
 from .saving.output_folder import check_access
 from .setup.batch_check import called, check_batch, check_collator, check_reached
-from .setup.batch_norm import adapt_to_target, build_mix
+from .setup.batch_norm import adapt_to_target
 from .setup.constructor import check_arguments, first_model
 from .setup.inherited_settings import check_for_model
-from .setup.label_shift import build_label_shift, correct_bias
+from .setup.label_shift import correct_bias
 from .setup.metric_choice import check_evaluation, check_selection
-from .setup.objective_check import check_task, source_weights
+from .setup.model_assembly import build_joint_model
 from .setup.optimizer_check import check_passed
 from .setup.preparation import prepare
 from .setup.setting_pairs import check_schedule, check_sharding
 from .setup.unfreezing import Unfreezing, build_phases, check_wrapping
-from .step.chunked_forward import check_chunks
-from .step.joint_model import JointModel
 from .step.loss_log import LossLog
-from .step.per_domain_forward import check_turns
-from .step.perturbed_forward import check_rerun
 from .teachers.fitting import learn_before_training
-from .teachers.teacher import build_anchors
 
 logger = logging.getLogger(__name__)
 
@@ -139,40 +133,7 @@ class AdaptationTrainer(PlainCheckpoints, Publishing, Optimizing, Evaluating, Se
         label_free = check_outputs(args, ready.space, compute_metrics, kwargs.get("preprocess_logits_for_metrics"))
         measures = measures_of(args, ready.space, compute_metrics)
         check_selection(args, ready.space, ready.evaluation, ready.source_names, measures, label_free)
-        check_chunks(ready.model, args.forward_rows, args.batch_norm)
-        check_turns(ready.model, args.forward_by_domain, args.batch_norm)
-        specs = args.objective_specs()
-        check_task(specs, ready.space)
-        check_rerun(ready, args)
-        anchors = build_anchors(args, ready, specs)
-        objectives, schedules = build_objectives(
-            specs,
-            ready.feature_widths,
-            len(ready.space.names),
-            len(ready.source_names),
-            ready.space.names,
-            ready.space.task,
-            (lambda where: ()) if anchors is None else anchors.facts,
-        )
-        adapter = JointModel(
-            ready.model,
-            ready.head,
-            objectives,
-            {s.name: s.weight for s in specs},
-            schedules,
-            ready.space.task,
-            args.label_smoothing_factor,
-            args.batch_norm,
-            {s.name: s.features for s in specs if s.name in objectives},
-            source_weights(args, ready.source_names),
-            build_label_shift(args, ready),
-            args.label_shift_task == "weights",
-            args.task_weight,
-            anchors,
-            args.forward_rows,
-            build_mix(ready.model, args),
-            args.forward_by_domain,
-        )
+        adapter = build_joint_model(args, ready)
         optimizers = kwargs.get("optimizers")
         self.passed_optimizer = check_passed(optimizers, kwargs.get("optimizer_cls_and_kwargs"), adapter, args)
         check_collator(data_collator, ready)
