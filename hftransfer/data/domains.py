@@ -89,3 +89,9 @@ def as_sources(train_dataset: Any, label: str | None = None, needed: Collection[
 def source_label(name: str) -> str:
     """How messages call a source."""
     return name if name == "source" else f"source {name!r}"
+
+
+def is_source_name(name: str, sources: tuple[str, ...]) -> bool:
+    """Whether an evaluation set counts as source: it has a source's name or starts with "source". All others count
+    as target, and what reads their labels is called oracle."""
+    return name in sources or name.startswith("source")

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 from transformers import EarlyStoppingCallback
 from transformers.trainer_utils import EvalLoopOutput
 
+from ..data.domains import is_source_name
 from ..data.frames import is_columns
 from ..data.labels import LabelSpace
 from ..data.text import WORD_MASK
@@ -27,7 +28,6 @@ from .metric_results import checked_metrics
 from .metrics import IGNORE, LABEL_FREE, SOFTMAX, TaskMetrics, label_free_metrics
 from .progress import ProgressLine
 from .setup.metric_choice import set_of
-from .setup.preparation import is_source_name
 
 logger = logging.getLogger(__name__)
 FOR_METRICS = ("inputs", "loss")

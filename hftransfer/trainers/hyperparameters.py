@@ -18,6 +18,7 @@ import torch
 from transformers import TrainerCallback
 from transformers.trainer_utils import BestRun
 
+from ..data.domains import is_source_name
 from ..extras import install_hint
 from ..messages import nearest
 from ..objectives.base import Range
@@ -26,7 +27,6 @@ from .config import LOWER_IS_BETTER, AdaptationConfig
 from .metrics import SOFTMAX
 from .search_values import check_fresh, check_space, read_objective
 from .setup.constructor import call_model_init
-from .setup.preparation import is_source_name
 
 if TYPE_CHECKING:
     from .trainer import AdaptationTrainer

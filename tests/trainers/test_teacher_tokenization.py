@@ -138,7 +138,7 @@ def test_the_order_of_a_vocabulary_changes_nothing(objective, tagging, tmp_path)
         student = transplant(teacher, tokenizer=tokenizer).model
         settings = {"teacher": teacher, "objectives": objective, "max_steps": 3}
         run = run_on(tmp_path / "run", student, tokenizer, *data, **settings)
-        assert len(run.prepared.readings) == (len(seen) > 0)
+        assert len(run.prepared.teacher_encoders) == (len(seen) > 0)
         run.train()
         seen.append([*runs.logged(run, f"{name}_loss"), run.evaluate()["eval_target_entropy"]])
         assert run.predict(run.eval_dataset["target"]).predictions.shape[0] == len(data[1])
@@ -187,7 +187,7 @@ def test_a_row_is_cut_where_either_ends(tmp_path):
             tmp_path / f"run{given}", speller(), spelling(), teacher=teacher_folder(tmp_path / "t"), max_length=given
         )
         assert run.prepared.encoder.max_length == longest
-        assert run.prepared.readings[0].max_length == theirs
+        assert run.prepared.teacher_encoders[0].max_length == theirs
 
 
 def test_a_word_that_only_the_teacher_reads_is_passed_over():

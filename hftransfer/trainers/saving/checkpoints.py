@@ -55,7 +55,7 @@ class PlainCheckpoints(CheckpointLoading):
         where weights are sharded: no process holds the whole."""
         if self.args.merge_adapter is not None:
             return self.args.merge_adapter
-        return self.prepared.merges and not (self.is_fsdp_enabled or self.is_deepspeed_enabled)
+        return self.prepared.merge_on_save and not (self.is_fsdp_enabled or self.is_deepspeed_enabled)
 
     def _get_output_dir(self, trial: Any) -> str:
         return self._staging or super()._get_output_dir(trial)

@@ -7,11 +7,11 @@ from typing import Any
 
 from transformers import EarlyStoppingCallback
 
+from ...data.domains import is_source_name
 from ...data.labels import LabelSpace
 from ...messages import nearest
 from ..config import LOWER_IS_BETTER, AdaptationConfig
 from ..metrics import LABEL_FREE
-from .preparation import is_source_name
 
 
 def check_evaluation(args: AdaptationConfig, eval_dataset: Any, callbacks: Iterable[Any] | None = None) -> None:

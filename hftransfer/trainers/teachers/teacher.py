@@ -201,7 +201,7 @@ def build_anchors(args: Any, prepared: Any, specs: Sequence[ObjectiveSpec]) -> A
         copied = frozen_copy(model)
         made.append(_teacher("the start", copied, prepared, prepared.space.names, probe, places, depths, attention))
     for i, name in enumerate(names):
-        read_by = prepared.readings.get(i)
+        read_by = prepared.teacher_encoders.get(i)
         other, labels = load_teacher(name, prepared, logits, attention, read_by or prepared.encoder)
         number = None if read_by is None else i
         made.append(_teacher(name, other, prepared, labels, probe, places, depths, attention, number))

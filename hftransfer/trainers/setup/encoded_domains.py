@@ -1,0 +1,110 @@
+"""The encoded domains of a run: rows as the model and its teachers read them, paired for training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ...data.collation import AdaptationCollator
+from ...data.domains import source_label
+from ...data.encoding import Encoder, encode_target, make_encoder
+from ...data.labels import LabelSpace
+from ...data.masking import mask_target_labels, reveal_labels
+from ...data.pairing import PairedDataset
+from ...data.streaming import PairedStream
+from ...data.text import WORD_MASK, TextEncoder, without_readings
+from ...models.processing import longest_input
+from ..config import AdaptationConfig
+from ..teachers.tokenization import teacher_readings
+from .run_domains import RunDomains
+
+
+@dataclass(frozen=True)
+class EncodedDomains:
+    """What a run trains on.
+
+    Args:
+        encoder: the model's own; it encodes evaluation sets, too.
+        teacher_encoders: of teachers with another tokenizer, by the teacher's number.
+        train: sources and target as one data set.
+        target: encoded target rows; `None` without.
+        collator: rows to batches.
+        probe: model inputs of two source rows, to try a model on.
+        labelled_rows: how many rows have labels; `None` if a domain is a stream.
+    """
+
+    encoder: Encoder
+    teacher_encoders: dict[int, TextEncoder]
+    train: PairedDataset | PairedStream
+    target: Any | None
+    collator: AdaptationCollator
+    probe: dict[str, Any]
+    labelled_rows: int | None
+
+
+def encode_domains(
+    domains: RunDomains, space: LabelSpace, model: Any, processing_class: Any, args: AdaptationConfig
+) -> EncodedDomains:
+    """Sources and masked target, encoded and paired.
+
+    Args:
+        domains: from `read_domains`.
+        space: from `agree_on_labels`.
+        model, processing_class: from `load_run_model`.
+        args: the run's settings.
+
+    Raises:
+        ValueError: a row that cannot be encoded, or a teacher that reads other inputs. The row is named.
+    """
+    seed = args.seed if args.data_seed is None else args.data_seed
+    encoder = make_encoder(
+        domains.modality,
+        processing_class,
+        space,
+        domains.columns,
+        longest_input(processing_class, model, domains.modality, args.max_length),
+        args.augment,
+        args.augment_flip,
+        seed,
+    )
+    teacher_encoders = teacher_readings(args, encoder)
+    training = encoder.beside(teacher_encoders) if isinstance(encoder, TextEncoder) else encoder
+    sources = {
+        name: training.encode(source, source_label(name), args.label_column)
+        for name, source in domains.sources.items()
+    }
+    target = _encoded_target(domains.target, training, args)
+
+    train: PairedDataset | PairedStream
+    labelled_rows = None
+    if all(hasattr(rows, "__len__") for rows in [*sources.values(), *([] if target is None else [target])]):
+        train = PairedDataset(sources, target, encoder.draws)
+        labelled_rows = train.num_source + args.reveal_target_labels * len(space.names)
+    else:
+        batch_size = args.per_device_train_batch_size
+        train = PairedStream(sources, target, args.target_ratio, batch_size, seed, draws=encoder.draws)
+    two_views = any("target_view_features" in spec.cls.needs() for spec in args.objective_specs())
+    collator = AdaptationCollator(training, space, two_views, args.forward_by_domain)
+    return EncodedDomains(
+        encoder, teacher_encoders, train, target, collator, _probe_inputs(sources, collator), labelled_rows
+    )
+
+
+def _encoded_target(target: Any, encoder: Encoder, args: AdaptationConfig) -> Any:
+    """Target rows without labels, or with those few that the user reveals."""
+    if target is None:
+        return None
+    if args.reveal_target_labels:
+        target = reveal_labels(target, args.reveal_target_labels, label_column=args.label_column, seed=args.seed)
+    return encode_target(encoder, mask_target_labels(target, args.label_column), "target_dataset")
+
+
+def _probe_inputs(sources: Mapping[str, Any], collator: AdaptationCollator) -> dict[str, Any]:
+    """A small batch of real model inputs: the first two rows of the first source."""
+    rows = []
+    for row in next(iter(sources.values())):
+        rows.append({k: v for k, v in without_readings(row).items() if k not in ("labels", WORD_MASK)})
+        if len(rows) == 2:
+            break
+    return collator(rows)
