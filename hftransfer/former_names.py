@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable
+import json
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from .messages import nearest, redacted
@@ -62,6 +63,8 @@ ARGUMENTS = {
     "collate_fn": "it is called data_collator",
     "metrics": "it is called compute_metrics",
 }
+# Of an objective's schedule.
+SCHEDULES = {"peak": "an objective's weight is what it counts at the schedule's end"}
 
 Class = TypeVar("Class", bound=type)
 
@@ -108,3 +111,23 @@ def no_such(owner: str, name: str, known: Iterable[str], former: dict[str, str])
     if name in former:
         return f"{owner} {shown!r}: {former[name]}."
     return f"{owner} {shown!r}.{nearest(name, known)}"
+
+
+def former_peak(schedule: Mapping[str, Any], weight: Any = 1.0) -> str:
+    """A message about a schedule with a `peak`, by which its objective's weight was multiplied: what to write now.
+
+    Args:
+        schedule: with `peak`.
+        weight: as it was given; 1 where it was not.
+
+    Example:
+        >>> former_peak({"name": "linear", "peak": 0.2}, 0.5)
+        "a schedule has no 'peak': an objective's weight is what it counts at the schedule's end. Write weight: 0.1, schedule: linear."
+    """
+    shape = {key: value for key, value in schedule.items() if key != "peak"}
+    now = shape.get("name") if set(shape) == {"name"} else json.dumps(shape, default=str)
+    try:
+        end = f"{float(weight) * float(schedule['peak']):g}"
+    except (TypeError, ValueError):
+        end = "weight times peak"
+    return f"a schedule has no 'peak': {SCHEDULES['peak']}. Write weight: {end}, schedule: {now}."

@@ -14,7 +14,7 @@ from .base import Range, check_count
 from .kernels import LEAST_MASS
 
 SEARCH: dict[str, Range | tuple[Any, ...]] = {
-    "weight": Range(0.1, 10.0, log=True),
+    "weight": Range(0.01, 1.0, log=True),
     "hidden": (64, 256, 1024),
     "depth": (1, 2, 3),
 }

@@ -22,7 +22,7 @@ INPUTS = {
     "source_domains": "(n,) which source each row is of, from 0",
     "target_view_features": "(m, d) the target rows again, under another dropout mask",
     "target_rerun": "a function: runs this process' target rows again with their inputs moved, see `Rerun`",
-    "strength": "() the schedule's value; an objective that takes it schedules itself",
+    "strength": "() weight x schedule; an objective that takes it applies it itself and is added as it is",
     # Of all rows of the batch, source rows and, where there is a target, target rows:
     "features": "(r, d)",
     "logits": "(r, classes)",
@@ -133,6 +133,11 @@ class Objective(nn.Module):
     are filled in; all others are the objective's settings. `search` says where a sweep may look for them: a `Range`,
     or a tuple of choices.
 
+    What is added to the loss is the value times the weight times the schedule, a shape that ends at 1, so that the
+    weight is what counts at the end. A name without a weight asks for `default_weight`, one without a schedule for
+    `default_schedule`. An objective whose `forward` takes `strength`, to reverse a gradient by it, is handed weight
+    times schedule instead, and its value is added in full.
+
     An objective that has to see the labelled rows before training, through the teacher's eyes, has a method `learn`
     with arguments from `LESSONS`; it keeps what it learned in buffers.
 
@@ -145,6 +150,7 @@ class Objective(nn.Module):
     """
 
     paper: ClassVar[str] = ""  # shown in the model card
+    default_weight: ClassVar[float] = 1.0
     default_schedule: ClassVar[str | dict[str, Any]] = "constant"
     search: ClassVar[dict[str, Range | tuple[Any, ...]]] = {}
     several_labels: ClassVar[bool] = False  # reads logits of tasks with several labels a row, too

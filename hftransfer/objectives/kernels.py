@@ -14,7 +14,7 @@ MEDIAN_ROWS = 2048  # the median is taken over at most this many rows
 RESOLUTION = 1e-10  # squared distances below this share of the squared mean feature are rounding, not spread
 LEAST_MASS = 1e-12
 SEARCH: dict[str, Range | tuple[Any, ...]] = {
-    "weight": Range(0.1, 10.0, log=True),
+    "weight": Range(0.01, 1.0, log=True),
     "bandwidth": ("mean", "median"),
     "kernels": (1, 3, 5),
 }

@@ -41,7 +41,7 @@ from .anchoring.l2_sp import L2SP
 from .anchoring.lwf import LwF
 from .anchoring.rkd import RKD
 from .base import LESSONS, Objective
-from .schedules import get_schedule
+from .schedules import get_schedule, is_weight
 from .self_training.bnm import BNM
 from .self_training.entropy import Entropy
 from .self_training.im import InformationMaximization
@@ -105,7 +105,7 @@ def register_objective(name: str, cls: type[Objective]) -> type[Objective]:
 
     Raises:
         TypeError: no subclass of `Objective`, or `forward` or `learn` asks for an input that there is not.
-        ValueError: the name is taken or cannot be one, or the default schedule is none.
+        ValueError: the name is taken or cannot be one, or the default weight or schedule is none.
 
     Example:
         >>> class MeanGap(Objective):
@@ -135,6 +135,10 @@ def check_class(cls: Any) -> None:
     unknown = [lesson for lesson in cls.learns({}) if lesson not in LESSONS]
     if unknown:
         raise TypeError(f"{cls.__qualname__}.learn asks for {unknown[0]!r}; there is only {', '.join(LESSONS)}.")
+    if not is_weight(cls.default_weight):
+        raise ValueError(
+            f"{cls.__qualname__}.default_weight={cls.default_weight!r} must be a finite number of at least 0."
+        )
     get_schedule(cls.default_schedule)
 
 

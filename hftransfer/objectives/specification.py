@@ -12,19 +12,20 @@ from typing import Any
 
 from torch import nn
 
+from ..former_names import former_peak
 from ..messages import nearest
 from ..settings import read_setting
 from .base import Objective, TeacherFacts
 from .registry import REGISTRY, kind_of_class
-from .schedules import Schedule, describe_schedule, get_schedule
+from .schedules import Schedule, describe_schedule, get_schedule, is_weight
 
 FEATURES = re.compile(r"head|mean|hidden:-?\d+")  # places in the model that an objective may read its features from
 
 
 @dataclass(frozen=True)
 class ObjectiveSpec:
-    """One entry of `objectives`: how the run calls it, what it is, its weight, schedule, settings, and where in the
-    model its features come from."""
+    """One entry of `objectives`: how the run calls it, what it is, its weight at the schedule's end, its schedule, its
+    settings, and where in the model its features come from."""
 
     name: str
     kind: str
@@ -50,7 +51,7 @@ class ObjectiveSpec:
     def __str__(self) -> str:
         extra = "".join(f", {k}={v}" for k, v in self.settings.items())
         extra += f", features={self.features}" if self.features != "head" else ""
-        return f"{self.weight:g} x {self.kind} ({describe_schedule(self.schedule)}{extra})"
+        return f"{self.weight:g} x {self.kind}, {describe_schedule(self.schedule)}{extra}"
 
 
 def _imported(name: str, kind: str) -> type[Objective]:
@@ -63,9 +64,10 @@ def _imported(name: str, kind: str) -> type[Objective]:
 
 
 def parse_objectives(objectives: Mapping[str, Any] | str | None) -> list[ObjectiveSpec]:
-    """Reads `{"mmd": 1.0}`, `{"cdan": {"weight": 0.5, "schedule": "linear", "hidden": 256}}` or the same as JSON or
-    YAML text; a name alone or a list of names weighs each 1. Two of a kind go under two names, each with `kind`. In
-    place of a kind's name there may be a subclass of `Objective`, or, as text, `module:Class`.
+    """Reads `{"mmd": 0.1}`, `{"cdan": {"weight": 0.5, "schedule": "linear", "hidden": 256}}` or the same as JSON or
+    YAML text. A number is the weight at the schedule's end; a name alone, a list of names or a map without `weight`
+    asks for the default weight. Two of a kind go under two names, each with `kind`. In place of a kind's name there
+    may be a subclass of `Objective`, or, as text, `module:Class`.
 
     Raises:
         ValueError: an unknown objective, setting or schedule (the nearest name is offered), a weight that is negative
@@ -78,12 +80,14 @@ def parse_objectives(objectives: Mapping[str, Any] | str | None) -> list[Objecti
         names = [objectives] if isinstance(objectives, str) else objectives
         twice = [name for name in names if names.count(name) > 1]
         if twice:
-            raise ValueError(f"objectives names {twice[0]!r} twice. Give it a weight: {{{twice[0]!r}: 2.0}}.")
-        objectives = dict.fromkeys(names, 1.0)
+            raise ValueError(f"objectives names {twice[0]!r} twice. Give it a weight: {{{twice[0]!r}: 0.2}}.")
+        objectives = {name: {} for name in names}
     if objectives is None:
         return []
     if not isinstance(objectives, Mapping):
-        raise ValueError(f'objectives must map names to weights, such as {{"mmd": 1.0}}, not {objectives!r}.')
+        raise ValueError(
+            f'objectives must map names to weights, such as {{"mmd": 0.1}}, or be names alone, not {objectives!r}.'
+        )
     return [_parse_one(str(name), value) for name, value in objectives.items()]
 
 
@@ -101,8 +105,11 @@ def _parse_one(name: str, value: Any) -> ObjectiveSpec:
     if name in ("", "task") or "." in name or hasattr(nn.ModuleDict(), name):
         raise ValueError(f"An objective cannot be called {name!r}: the name is taken, empty or has a dot in it.")
     cls: type[Objective] = REGISTRY[kind]
-    weight, schedule = settings.pop("weight", 1.0), settings.pop("schedule", cls.default_schedule)
-    if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not math.isfinite(weight) or weight < 0:
+    schedule = settings.pop("schedule", cls.default_schedule)
+    if isinstance(schedule, Mapping) and "peak" in schedule:
+        raise ValueError(f"Objective {name!r}: {former_peak(schedule, settings.get('weight', 1.0))}")
+    weight = settings.pop("weight", cls.default_weight)
+    if not is_weight(weight):
         raise ValueError(f"The weight of objective {name!r} must be a number of at least 0, not {weight!r}.")
     broken = _first_not_finite({"schedule": schedule, **settings}, "")
     if broken:

@@ -17,7 +17,7 @@ class _NamedTrainer(AdaptationTrainer):
             raise TypeError(f"args must be an AdaptationConfig, not {type(args).__name__}.")
         specs = args.objective_specs()
         if not specs:
-            args.objectives = {self.default_kind: 1.0}
+            args.objectives = self.default_kind
         elif not any(spec.kind in self.kinds for spec in specs):
             raise ValueError(
                 f"{type(self).__name__} trains with {' or '.join(self.kinds)}, but `objectives` names "
@@ -27,22 +27,22 @@ class _NamedTrainer(AdaptationTrainer):
 
 
 class MMDTrainer(_NamedTrainer):
-    """`AdaptationTrainer` with `objectives={"mmd": 1.0}` unless `args` says more.
+    """`AdaptationTrainer` with `objectives="mmd"` unless `args` says more.
 
     Example:
         >>> model = "sentence-transformers/all-MiniLM-L6-v2"
         >>> MMDTrainer(model, AdaptationConfig("runs/mmd"), news, medical).args.objectives
-        {'mmd': 1.0}
+        'mmd'
     """
 
     default_kind, kinds = "mmd", ("mmd",)
 
 
 class AdversarialTrainer(_NamedTrainer):
-    """`AdaptationTrainer` with `objectives={"dann": 1.0}` unless `args` names `dann`, `cdan` or `cdan_e`.
+    """`AdaptationTrainer` with `objectives="dann"` unless `args` names `dann`, `cdan` or `cdan_e`.
 
     Example:
-        >>> args = AdaptationConfig("runs/cdan", objectives={"cdan": 1.0})
+        >>> args = AdaptationConfig("runs/cdan", objectives="cdan")
         >>> trainer = AdversarialTrainer("sentence-transformers/all-MiniLM-L6-v2", args, news, medical)
     """
 
@@ -50,10 +50,10 @@ class AdversarialTrainer(_NamedTrainer):
 
 
 class ContrastiveTrainer(_NamedTrainer):
-    """`AdaptationTrainer` with `objectives={"supcon": 1.0}` unless `args` names `supcon` or `nt_xent`.
+    """`AdaptationTrainer` with `objectives="supcon"` unless `args` names `supcon` or `nt_xent`.
 
     Example:
-        >>> args = AdaptationConfig("runs/nt-xent", objectives={"nt_xent": 1.0})
+        >>> args = AdaptationConfig("runs/nt-xent", objectives="nt_xent")
         >>> trainer = ContrastiveTrainer("sentence-transformers/all-MiniLM-L6-v2", args, news, medical)
     """
 

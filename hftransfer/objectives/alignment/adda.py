@@ -10,7 +10,6 @@ from ..adversarial import SEARCH, Discriminator, domain_loss, normalized, revers
 from ..anchoring.old_head import only_one
 from ..base import Objective, TeacherFacts
 from ..moments import row_weights
-from ..schedules import GENTLE
 
 
 class ADDA(Objective):
@@ -39,7 +38,8 @@ class ADDA(Objective):
     """
 
     paper = "Tzeng et al., Adversarial Discriminative Domain Adaptation, CVPR 2017"
-    default_schedule = GENTLE
+    default_weight = 0.1
+    default_schedule = "warm_start"
     search = SEARCH
 
     def __init__(self, feature_dim: int, teachers: Sequence[TeacherFacts] = (), hidden: int = 256, depth: int = 2):

@@ -8,7 +8,6 @@ import torch
 
 from ..base import Objective, Range, is_positive
 from ..moments import mean, row_weights
-from ..schedules import GENTLE
 
 
 class AFN(Objective):
@@ -31,8 +30,9 @@ class AFN(Objective):
     """
 
     paper = "Xu et al., Larger Norm More Transferable: An Adaptive Feature Norm Approach, ICCV 2019"
-    default_schedule: ClassVar = GENTLE | {"peak": 0.01}  # at 0.1 a pretrained encoder lost its source
-    search: ClassVar = {"weight": Range(0.1, 10.0, log=True), "delta": Range(0.1, 2.0)}
+    default_weight = 0.01  # at 0.1 a pretrained encoder lost its source
+    default_schedule = "warm_start"
+    search: ClassVar = {"weight": Range(0.001, 0.1, log=True), "delta": Range(0.1, 2.0)}
 
     def __init__(self, delta: float = 1.0):
         super().__init__()

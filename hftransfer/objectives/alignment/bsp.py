@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 
 from ..base import Objective, Range, check_count
 from ..moments import all_equal, row_weights
 from ..spectral import largest_squares
-
-PAPER: dict[str, Any] = {"name": "warm_start", "peak": 1e-4}  # squares of features are large: the paper's weight
 
 
 class BSP(Objective):
@@ -22,8 +20,8 @@ class BSP(Objective):
     which tell classes apart; the penalty keeps the first ones from taking over. **It is meant beside `dann` or
     `cdan`**: alone it only shrinks features.
 
-    Values are sums over rows, not means, as published: they grow with the batch. Hence a schedule that ends at 1e-4,
-    the paper's weight, where other objectives end at 0.1. A source row of weight 2 counts as that row twice.
+    Values are sums over rows, not means, as published: they grow with the batch. Hence a default weight of 1e-4, the
+    paper's, where that of other objectives is 0.1. A source row of weight 2 counts as that row twice.
 
     Args:
         k: how many singular values of each domain.
@@ -35,8 +33,9 @@ class BSP(Objective):
     """
 
     paper = "Chen et al., Transferability vs. Discriminability: Batch Spectral Penalization, ICML 2019"
-    default_schedule = PAPER
-    search: ClassVar = {"weight": Range(0.1, 10.0, log=True), "k": (1, 2, 4)}
+    default_weight = 0.0001  # squares of features are large: the paper's weight
+    default_schedule = "warm_start"
+    search: ClassVar = {"weight": Range(1e-5, 0.001, log=True), "k": (1, 2, 4)}
 
     def __init__(self, k: int = 1):
         super().__init__()

@@ -9,7 +9,6 @@ import torch
 from ..adversarial import SEARCH, Discriminator, domain_loss, normalized, reverse_gradient
 from ..base import Objective, check_count
 from ..moments import row_weights
-from ..schedules import GENTLE
 
 MAX_PRODUCT = 4096  # above this many entries the outer product is replaced by random projections (the paper's rule)
 
@@ -39,7 +38,8 @@ class CDAN(Objective):
     feature_map: torch.Tensor
     class_map: torch.Tensor
     paper = "Long et al., Conditional Adversarial Domain Adaptation, NeurIPS 2018"
-    default_schedule = GENTLE
+    default_weight = 0.1
+    default_schedule = "warm_start"
     search = SEARCH
 
     def __init__(

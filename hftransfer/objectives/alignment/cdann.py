@@ -7,7 +7,6 @@ import torch
 from ..adversarial import SEARCH, Discriminator, domain_loss, normalized, reverse_gradient
 from ..base import Objective
 from ..moments import members, row_weights
-from ..schedules import GENTLE
 
 
 class CDANN(Objective):
@@ -37,7 +36,8 @@ class CDANN(Objective):
     """
 
     paper = "Li et al., Deep Domain Generalization via Conditional Invariant Adversarial Networks, ECCV 2018"
-    default_schedule = GENTLE
+    default_weight = 0.1
+    default_schedule = "warm_start"
     search = SEARCH | {"hidden": (64, 128, 256)}
 
     def __init__(self, feature_dim: int, num_classes: int, hidden: int = 128, depth: int = 2):

@@ -8,7 +8,6 @@ import torch
 
 from ..base import Objective, Range, check_count
 from ..moments import gap, mean, rounding, row_weights
-from ..schedules import GENTLER
 
 
 class CMD(Objective):
@@ -37,8 +36,9 @@ class CMD(Objective):
     paper = (
         "Zellinger et al., Central Moment Discrepancy (CMD) for Domain-Invariant Representation Learning, ICLR 2017"
     )
-    default_schedule = GENTLER  # at 0.1 the predictions of a pretrained encoder said far less
-    search: ClassVar = {"weight": Range(0.1, 10.0, log=True), "moments": (1, 2, 3, 5), "interval": ("batch", "tanh")}
+    default_weight = 0.03  # at 0.1 the predictions of a pretrained encoder said far less
+    default_schedule = "warm_start"
+    search: ClassVar = {"weight": Range(0.003, 0.3, log=True), "moments": (1, 2, 3, 5), "interval": ("batch", "tanh")}
 
     def __init__(self, moments: int = 5, interval: Literal["batch", "tanh"] | tuple[float, float] = "batch"):
         super().__init__()

@@ -8,7 +8,6 @@ import torch
 
 from ..base import Objective, Range, is_positive
 from ..moments import covariance_gap, mean, row_weights
-from ..schedules import GENTLE
 
 
 class CORAL(Objective):
@@ -31,8 +30,9 @@ class CORAL(Objective):
     """
 
     paper = "Sun and Saenko, Deep CORAL: Correlation Alignment for Deep Domain Adaptation, ECCV Workshops 2016"
-    default_schedule = GENTLE
-    search: ClassVar = {"weight": Range(1.0, 1000.0, log=True), "mean_weight": (0.0, 0.01, 0.1, 1.0)}
+    default_weight = 0.1
+    default_schedule = "warm_start"
+    search: ClassVar = {"weight": Range(0.1, 100.0, log=True), "mean_weight": (0.0, 0.01, 0.1, 1.0)}
 
     def __init__(self, mean_weight: float = 0.0):
         super().__init__()

@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from ..adversarial import SEARCH, Discriminator, domain_loss, normalized, reverse_gradient
 from ..base import Objective
 from ..moments import members, row_weights, shares
-from ..schedules import GENTLE
 
 
 class DANN(Objective):
@@ -19,7 +18,7 @@ class DANN(Objective):
     \[\min_D\;\tfrac12\left(\mathrm{BCE}(D(s), 1) + \mathrm{BCE}(D(t), 0)\right),\qquad
       \text{encoder: } -\lambda(p)\,\nabla\]
 
-    The schedule is the reversal strength λ(p), so the discriminator learns at full speed from the first step. The
+    λ(p) is the weight times the schedule, so the discriminator learns at full speed from the first step. The
     loss of a discriminator that cannot tell is log 2 = 0.693. The mean over the source is weighted by
     `source_weights`.
 
@@ -43,7 +42,8 @@ class DANN(Objective):
     """
 
     paper = "Ganin et al., Domain-Adversarial Training of Neural Networks, JMLR 2016"
-    default_schedule = GENTLE
+    default_weight = 0.1
+    default_schedule = "warm_start"
     search = SEARCH
 
     def __init__(

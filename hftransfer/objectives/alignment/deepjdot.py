@@ -12,7 +12,6 @@ from ...extras import install_hint
 from ..base import Objective, Range, is_positive
 from ..kernels import squared_distances, squared_norms
 from ..moments import centred, row_weights, shares
-from ..schedules import GENTLE
 
 PIVOTS = 1_000_000  # of the exact solver; POT's own limit is reached by batches of a few thousand rows
 
@@ -46,9 +45,10 @@ class DeepJDOT(Objective):
     """
 
     paper = "Damodaran et al., DeepJDOT: Deep Joint Distribution Optimal Transport, ECCV 2018"
-    default_schedule = GENTLE
+    default_weight = 0.1
+    default_schedule = "warm_start"
     search: ClassVar = {
-        "weight": Range(0.1, 10.0, log=True),
+        "weight": Range(0.01, 1.0, log=True),
         "alpha": Range(1e-3, 0.1, log=True),
         "label_weight": Range(0.01, 1.0, log=True),
         "regularization": (0.0, 0.05, 0.2),

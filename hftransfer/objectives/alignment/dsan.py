@@ -9,7 +9,6 @@ import torch
 from ..base import Objective, check_count
 from ..kernels import SEARCH, Bandwidth, check_bandwidth, check_estimator, clouds, discrepancy, grams, kernel_widths
 from ..moments import members, row_weights
-from ..schedules import GENTLE
 
 
 class DSAN(Objective):
@@ -40,7 +39,8 @@ class DSAN(Objective):
     """
 
     paper = "Zhu et al., Deep Subdomain Adaptation Network for Image Classification, IEEE TNNLS 2020"
-    default_schedule = GENTLE
+    default_weight = 0.1
+    default_schedule = "warm_start"
     search = SEARCH | {"estimator": ("biased", "unbiased")}
 
     def __init__(

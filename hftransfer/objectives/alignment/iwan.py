@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from ..adversarial import SEARCH, Discriminator, domain_loss, normalized, reverse_gradient
 from ..base import Objective
 from ..moments import row_weights
-from ..schedules import GENTLE
 
 
 class IWAN(Objective):
@@ -38,7 +37,8 @@ class IWAN(Objective):
     """
 
     paper = "Zhang et al., Importance Weighted Adversarial Nets for Partial Domain Adaptation, CVPR 2018"
-    default_schedule = GENTLE
+    default_weight = 0.1
+    default_schedule = "warm_start"
     search = SEARCH
 
     def __init__(self, feature_dim: int, hidden: int = 256, depth: int = 2):

@@ -18,7 +18,6 @@ from ..kernels import (
     kernel_widths,
 )
 from ..moments import row_weights
-from ..schedules import GENTLE
 
 
 class JAN(Objective):
@@ -45,7 +44,8 @@ class JAN(Objective):
     """
 
     paper = "Long et al., Deep Transfer Learning with Joint Adaptation Networks, ICML 2017"
-    default_schedule = GENTLE
+    default_weight = 0.1
+    default_schedule = "warm_start"
     search = SEARCH | {"prediction_bandwidth": Range(0.2, 4.0, log=True)}
 
     def __init__(

@@ -8,7 +8,6 @@ import torch
 
 from ..base import Objective, Range, check_count
 from ..moments import gap, members, rounding, row_weights, shares
-from ..schedules import GENTLE
 
 
 class M3SDA(Objective):
@@ -35,8 +34,9 @@ class M3SDA(Objective):
     """
 
     paper = "Peng et al., Moment Matching for Multi-Source Domain Adaptation, ICCV 2019"
-    default_schedule = GENTLE
-    search: ClassVar = {"weight": Range(0.01, 1.0, log=True), "moments": (1, 2, 3)}
+    default_weight = 0.1
+    default_schedule = "warm_start"
+    search: ClassVar = {"weight": Range(0.001, 0.1, log=True), "moments": (1, 2, 3)}
 
     def __init__(self, num_sources: int = 1, moments: int = 2):
         super().__init__()

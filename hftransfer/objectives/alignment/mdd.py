@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from ..adversarial import SEARCH, Discriminator, reverse_gradient, weighted_mean
 from ..base import Objective, Range, check_count, is_positive
 from ..moments import row_weights
-from ..schedules import GENTLER
 
 
 class MDD(Objective):
@@ -35,8 +34,9 @@ class MDD(Objective):
     """
 
     paper = "Zhang et al., Bridging Theory and Algorithm for Domain Adaptation, ICML 2019"
-    default_schedule = GENTLER  # 0.1 kept a pretrained encoder from learning its source
-    search = SEARCH | {"margin": Range(1.0, 8.0)}
+    default_weight = 0.03  # 0.1 kept a pretrained encoder from learning its source
+    default_schedule = "warm_start"
+    search = SEARCH | {"weight": Range(0.003, 0.3, log=True), "margin": Range(1.0, 8.0)}
 
     def __init__(
         self,

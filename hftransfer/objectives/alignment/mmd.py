@@ -21,7 +21,6 @@ from ..kernels import (
 )
 from ..moments import row_weights
 from ..queue import FeatureQueue
-from ..schedules import GENTLE
 
 
 class MMD(Objective):
@@ -61,7 +60,8 @@ class MMD(Objective):
     """
 
     paper = "Long et al., Learning Transferable Features with Deep Adaptation Networks, ICML 2015"
-    default_schedule = GENTLE
+    default_weight = 0.1
+    default_schedule = "warm_start"
     search = SEARCH | {"queue": (0, 64, 256)}
 
     def __init__(

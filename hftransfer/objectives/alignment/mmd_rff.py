@@ -9,7 +9,6 @@ import torch
 from ..base import Objective, check_count
 from ..kernels import SEARCH, Bandwidth, check_bandwidth, check_estimator, clouds, kernel_widths, pair_mass
 from ..moments import row_weights
-from ..schedules import GENTLE
 
 
 class MMDRFF(Objective):
@@ -47,7 +46,8 @@ class MMDRFF(Objective):
     kernel: torch.Tensor
     amplitude: torch.Tensor
     paper = "Rahimi and Recht, Random Features for Large-Scale Kernel Machines, NeurIPS 2007"
-    default_schedule = GENTLE
+    default_weight = 0.1
+    default_schedule = "warm_start"
     search = SEARCH | {"frequencies": (256, 512, 1024, 2048)}
 
     def __init__(

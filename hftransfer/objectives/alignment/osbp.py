@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from ..adversarial import SEARCH, Discriminator, label_loss, reverse_gradient
 from ..base import Objective, Range
 from ..moments import row_weights
-from ..schedules import GENTLE
 
 
 class OSBP(Objective):
@@ -40,7 +39,8 @@ class OSBP(Objective):
     """
 
     paper = "Saito et al., Open Set Domain Adaptation by Backpropagation, ECCV 2018"
-    default_schedule = GENTLE
+    default_weight = 0.1
+    default_schedule = "warm_start"
     search = SEARCH | {"boundary": Range(0.2, 0.8)}
 
     def __init__(self, feature_dim: int, num_classes: int, boundary: float = 0.5, hidden: int = 256, depth: int = 2):

@@ -13,7 +13,6 @@ from ..contrast import nowhere
 from ..kernels import squared_distances, squared_norms
 from ..moments import mean, members, row_weights, shares
 from ..predictions import check_threshold, pseudo_labels
-from ..schedules import GENTLE
 
 SOURCE, TARGET = 0, 1
 
@@ -63,9 +62,10 @@ class Prototype(Objective):
     centroids: torch.Tensor
     seen: torch.Tensor
     paper = "Xie et al., Learning Semantic Representations for Unsupervised Domain Adaptation, ICML 2018"
-    default_schedule = GENTLE
+    default_weight = 0.1
+    default_schedule = "warm_start"
     search: ClassVar = {
-        "weight": Range(0.1, 10.0, log=True),
+        "weight": Range(0.01, 1.0, log=True),
         "decay": (0.0, 0.7, 0.9),
         "threshold": (0.0, 0.8, 0.9),
         "distance": ("squared", "cosine"),

@@ -12,7 +12,6 @@ from ..contrast import contrast, nowhere
 from ..moments import mean, members, row_weights, shares
 from ..predictions import check_threshold, pseudo_labels
 from ..queue import FeatureQueue
-from ..schedules import GENTLE
 
 
 class SupCon(Objective):
@@ -47,9 +46,10 @@ class SupCon(Objective):
     """
 
     paper = "Khosla et al., Supervised Contrastive Learning, NeurIPS 2020"
-    default_schedule = GENTLE
+    default_weight = 0.1
+    default_schedule = "warm_start"
     search: ClassVar = {
-        "weight": Range(0.1, 10.0, log=True),
+        "weight": Range(0.01, 1.0, log=True),
         "temperature": Range(0.05, 0.5, log=True),
         "threshold": (0.7, 0.8, 0.9, 0.95),
         "queue": (0, 256, 1024),

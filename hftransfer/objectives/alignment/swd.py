@@ -10,7 +10,6 @@ from torch.autograd.function import once_differentiable
 from ..base import Objective, Range, check_count
 from ..kernels import LEAST_MASS
 from ..moments import all_equal, center_of, row_weights
-from ..schedules import GENTLE
 
 
 class SWD(Objective):
@@ -40,8 +39,9 @@ class SWD(Objective):
 
     step: torch.Tensor
     paper = "Bonneel et al., Sliced and Radon Wasserstein Barycenters of Measures, JMIV 2015"
-    default_schedule = GENTLE
-    search: ClassVar = {"weight": Range(0.1, 100.0, log=True), "projections": (32, 128, 512), "order": (1, 2)}
+    default_weight = 0.1
+    default_schedule = "warm_start"
+    search: ClassVar = {"weight": Range(0.01, 10.0, log=True), "projections": (32, 128, 512), "order": (1, 2)}
 
     def __init__(self, projections: int = 128, order: int = 2):
         super().__init__()

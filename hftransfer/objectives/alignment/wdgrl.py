@@ -7,7 +7,6 @@ import torch
 from ..adversarial import SEARCH, Discriminator, reverse_gradient, weighted_mean
 from ..base import Objective, Range, is_positive
 from ..moments import row_weights
-from ..schedules import GENTLER
 
 GOLDEN = 2654435769  # 2³² divided by the golden ratio: its multiples modulo 2³² fill the range evenly
 
@@ -43,8 +42,9 @@ class WDGRL(Objective):
 
     drawn: torch.Tensor
     paper = "Shen et al., Wasserstein Distance Guided Representation Learning for Domain Adaptation, AAAI 2018"
-    default_schedule = GENTLER  # 0.1 cost a pretrained encoder five points on its source
-    search = SEARCH | {"penalty": Range(1.0, 100.0, log=True)}
+    default_weight = 0.03  # 0.1 cost a pretrained encoder five points on its source
+    default_schedule = "warm_start"
+    search = SEARCH | {"weight": Range(0.003, 0.3, log=True), "penalty": Range(1.0, 100.0, log=True)}
 
     def __init__(self, feature_dim: int, penalty: float = 10.0, hidden: int = 256, depth: int = 2):
         super().__init__()

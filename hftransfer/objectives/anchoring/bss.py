@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 
 from ..base import Objective, Range, check_count
 from ..spectral import smallest_squares
-
-PAPER: dict[str, Any] = {"name": "constant", "peak": 1e-3}  # squares of features are large: the paper's weight
 
 
 class BSS(Objective):
@@ -22,7 +20,7 @@ class BSS(Objective):
     few labels they carry noise into the head (negative transfer), and shrinking them forgets it.
 
     F has as many singular values as the smaller of its sides; with fewer rows than columns, those are what counts.
-    Values are sums over rows, as published; hence a schedule at 1e-3, the paper's weight.
+    Values are sums over rows, as published; hence a default weight of 1e-3, the paper's.
 
     Args:
         k: how many singular values.
@@ -34,8 +32,9 @@ class BSS(Objective):
     """
 
     paper = "Chen et al., Catastrophic Forgetting Meets Negative Transfer: Batch Spectral Shrinkage, NeurIPS 2019"
-    default_schedule = PAPER
-    search: ClassVar = {"weight": Range(0.1, 10.0, log=True), "k": (1, 2, 4)}
+    default_weight = 0.001  # squares of features are large: the paper's weight
+    default_schedule = "constant"
+    search: ClassVar = {"weight": Range(0.0001, 0.01, log=True), "k": (1, 2, 4)}
 
     def __init__(self, k: int = 1):
         super().__init__()

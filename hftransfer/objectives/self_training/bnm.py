@@ -7,7 +7,6 @@ from typing import ClassVar
 import torch
 
 from ..base import Objective, Range
-from ..schedules import GENTLE
 from ..spectral import nuclear_norm
 
 
@@ -30,8 +29,9 @@ class BNM(Objective):
     """
 
     paper = "Cui et al., Towards Discriminability and Diversity: Batch Nuclear-norm Maximization, CVPR 2020"
-    default_schedule = GENTLE
-    search: ClassVar = {"weight": Range(0.1, 10.0, log=True)}
+    default_weight = 0.1
+    default_schedule = "warm_start"
+    search: ClassVar = {"weight": Range(0.01, 1.0, log=True)}
 
     def __init__(self) -> None:
         super().__init__()

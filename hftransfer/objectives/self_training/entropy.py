@@ -8,7 +8,6 @@ import torch
 
 from ..base import Objective, Range
 from ..predictions import entropy
-from ..schedules import GENTLE
 
 
 class Entropy(Objective):
@@ -26,8 +25,9 @@ class Entropy(Objective):
     """
 
     paper = "Grandvalet and Bengio, Semi-supervised Learning by Entropy Minimization, NeurIPS 2004"
-    default_schedule = GENTLE
-    search: ClassVar = {"weight": Range(0.01, 1.0, log=True)}
+    default_weight = 0.1
+    default_schedule = "warm_start"
+    search: ClassVar = {"weight": Range(0.001, 0.1, log=True)}
 
     def __init__(self) -> None:
         super().__init__()

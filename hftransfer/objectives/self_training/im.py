@@ -8,7 +8,6 @@ import torch
 
 from ..base import Objective, Range, is_positive
 from ..predictions import entropy, log_mean
-from ..schedules import GENTLE
 
 
 class InformationMaximization(Objective):
@@ -32,8 +31,9 @@ class InformationMaximization(Objective):
     """
 
     paper = "Liang et al., Do We Really Need to Access the Source Data?, ICML 2020"
-    default_schedule = GENTLE
-    search: ClassVar = {"weight": Range(0.1, 10.0, log=True), "diversity": Range(0.5, 2.0)}
+    default_weight = 0.1
+    default_schedule = "warm_start"
+    search: ClassVar = {"weight": Range(0.01, 1.0, log=True), "diversity": Range(0.5, 2.0)}
 
     def __init__(self, diversity: float = 1.0):
         super().__init__()

@@ -8,7 +8,6 @@ import torch
 
 from ..base import Objective, Range, is_positive
 from ..predictions import entropy
-from ..schedules import GENTLE
 
 
 class MCC(Objective):
@@ -36,8 +35,9 @@ class MCC(Objective):
     """
 
     paper = "Jin et al., Minimum Class Confusion for Versatile Domain Adaptation, ECCV 2020"
-    default_schedule = GENTLE
-    search: ClassVar = {"weight": Range(0.1, 10.0, log=True), "temperature": Range(1.0, 4.0)}
+    default_weight = 0.1
+    default_schedule = "warm_start"
+    search: ClassVar = {"weight": Range(0.01, 1.0, log=True), "temperature": Range(1.0, 4.0)}
 
     def __init__(self, temperature: float = 2.5):
         super().__init__()

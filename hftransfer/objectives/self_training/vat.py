@@ -9,7 +9,6 @@ import torch
 
 from ..base import Objective, Range, Rerun, check_count, is_positive
 from ..predictions import divergence
-from ..schedules import GENTLE
 
 CYCLE = 1 << 16  # phases of the start direction are whole numbers modulo this, exact on every device
 STEP = 40503  # odd, near CYCLE divided by the golden ratio
@@ -52,8 +51,9 @@ class VAT(Objective):
 
     calls: torch.Tensor
     paper = "Miyato et al., Virtual Adversarial Training, TPAMI 2018"
-    default_schedule = GENTLE
-    search: ClassVar = {"weight": Range(0.1, 10.0, log=True), "eps": Range(1.0, 20.0, log=True)}
+    default_weight = 0.1
+    default_schedule = "warm_start"
+    search: ClassVar = {"weight": Range(0.01, 1.0, log=True), "eps": Range(1.0, 20.0, log=True)}
 
     def __init__(self, xi: float = 1.0, eps: float = 5.0, iterations: int = 1):
         super().__init__()

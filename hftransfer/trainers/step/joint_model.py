@@ -61,8 +61,8 @@ class JointModel(nn.Module):
         model: plain or PEFT-wrapped, with a linear head.
         head: from `find_head`.
         objectives: modules by name.
-        weights: their weights.
-        schedules: their schedules.
+        weights: theirs at the end of their schedules.
+        schedules: their shapes.
         task: decides the task loss.
         label_smoothing: of the task's cross-entropy.
         batch_norm: `"joint"` runs both domains in one forward; `"separate"` in two, so that batch norm sees each
@@ -207,10 +207,7 @@ class JointModel(nn.Module):
                     self._local(seen, taught, mask, rows),
                 )
                 for name, value in self._objective_values(given):
-                    weight: Any = self.weights[name]
-                    if "strength" not in self.needs[name]:
-                        weight = weight * self.schedules[name](self.progress)
-                    total = total + weight * value
+                    total = total + (value if "strength" in self.needs[name] else self._weight(name) * value)
                     parts.append(value)
         values = torch.stack([p.detach().float() for p in parts])
         return AdaptationOutput(total, logits[:rows], values, _extent(features[HEAD], logits, n, rows))
@@ -324,11 +321,15 @@ class JointModel(nn.Module):
                     own = f"{need} of {name}" if need == "layer_pairs" else need  # each names its layers
                     arguments[argument] = given.get(own, where)
             if "strength" in needs:
-                arguments["strength"] = self.schedules[name](self.progress)
+                arguments["strength"] = self._weight(name)
             yield name, objective(**arguments)
         if self.label_shift is not None and self.training:
             seen = ("source_logits", "source_labels", "target_logits")
             self.label_shift.observe(*(given.get(name) for name in seen))
+
+    def _weight(self, name: str) -> torch.Tensor:
+        """What an objective counts at this point of the run."""
+        return self.weights[name] * self.schedules[name](self.progress)
 
     def _rerun(
         self,
