@@ -122,7 +122,7 @@ def former_peak(schedule: Mapping[str, Any], weight: Any = 1.0) -> str:
 
     Example:
         >>> former_peak({"name": "linear", "peak": 0.2}, 0.5)
-        "a schedule has no 'peak': an objective's weight is what it counts at the schedule's end. Write weight: 0.1, schedule: linear."
+        "a schedule has no 'peak': ... Write weight: 0.1, schedule: linear."
     """
     shape = {key: value for key, value in schedule.items() if key != "peak"}
     now = shape.get("name") if set(shape) == {"name"} else json.dumps(shape, default=str)
