@@ -14,7 +14,7 @@ KINDS = {
     "distill_logits": {"distill_logits": 1.0},
     "distill_features": {"distill_features": {"features": "hidden:0"}},
     "distill_attention": {"distill_attention": 1.0},
-    "bss": {"bss": 1.0},
+    "bss": {"bss": 0.001},
     "delta": {"delta": 0.1},
     "delta_attention": {"delta": {"weight": 0.1, "attention": True, "layers": 1}},
     "rkd": {"rkd": 1.0},

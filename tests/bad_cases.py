@@ -254,7 +254,7 @@ MODELS = {
         TypeError, "TrainingArguments", "an AdaptationConfig",
     ),
     "an objective of another trainer": (
-        {"cls": MMDTrainer, "config": {"objectives": {"dann": 1.0}}}, ValueError, "MMDTrainer trains with mmd",
+        {"cls": MMDTrainer, "config": {"objectives": {"dann": 0.1}}}, ValueError, "MMDTrainer trains with mmd",
         "Use AdaptationTrainer",
     ),
     "an adversarial trainer without an adversary": (
@@ -262,7 +262,7 @@ MODELS = {
     ),
     "an objective on classes where there are none": (
         {"train_dataset": rows(label=[i / 7 for i in range(24)]), "model": scorer,
-         "config": {"objectives": {"cdan": 1.0}}},
+         "config": {"objectives": {"cdan": 0.1}}},
         ValueError, "cdan on regression", "need one label a row",
     ),
 }  # fmt: skip

@@ -88,7 +88,7 @@ def head_of(model):
     return SGD(model.classifier.parameters(), lr=0.1)
 
 
-DANN = {"objectives": {"dann": 1.0}}
+DANN = {"objectives": {"dann": 0.1}}
 IMAGES = {
     "model": pictures.resnet,
     "train_dataset": pictures.pictures(12),

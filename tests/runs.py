@@ -11,7 +11,7 @@ from hftransfer import AdaptationConfig, AdaptationTrainer
 def config(folder, **settings) -> AdaptationConfig:
     """Two steps of 4 + 4 rows on the CPU, nothing saved, with a rate at which every parameter moves."""
     defaults = {
-        "objectives": {"mmd": 1.0},
+        "objectives": {"mmd": 0.1},
         "max_steps": 2,
         "per_device_train_batch_size": 4,
         "learning_rate": 1e-2,

@@ -60,10 +60,10 @@ def test_the_example_of_the_readme_runs(tmp_path, monkeypatch, model_folder):
     """Twelve lines as printed, but for a tiny model and two steps; what they save loads without hftransfer."""
     example = next(b for b in blocks(ROOT / "README.md", "python") if "AdaptationTrainer(" in b)
     assert len([line for line in example.splitlines() if line.strip()]) <= 12
-    short = '"mmd": 1.0}, max_steps=2, use_cpu=True, report_to=[], disable_tqdm=True'
+    short = '"mmd": 0.1}, max_steps=2, use_cpu=True, report_to=[], disable_tqdm=True'
     monkeypatch.chdir(tmp_path)
     scope: dict = {}
-    exec(example.replace(MODEL, model_folder).replace('"mmd": 1.0}', short), scope)
+    exec(example.replace(MODEL, model_folder).replace('"mmd": 0.1}', short), scope)
 
     assert scope["trainer"].state.global_step == 2
     assert {"eval_source_accuracy", "eval_target_oracle_accuracy"} <= set(scope["trainer"].evaluate())
@@ -109,7 +109,7 @@ def test_every_objective_has_a_page_a_row_and_a_place_in_the_site(name):
 def test_the_defaults_of_a_page_are_those_of_the_code(name):
     cls = REGISTRY[name]
     expected = {key: p.default for key, p in cls.settings().items()}
-    expected |= {"weight": 1.0, "schedule": cls.default_schedule}
+    expected |= {"weight": cls.default_weight, "schedule": cls.default_schedule}
     table = (DOCS / f"objectives/{name}.md").read_text().split("## Defaults")[1].split("\n## ")[0]
     printed = {row[0].strip("`"): ast.literal_eval(row[1].strip("`")) for row in rows(table) if row[0] != "setting"}
     assert printed == expected
@@ -136,7 +136,7 @@ def test_the_recipe_page_lists_every_option_with_its_default():
 
 def train_on(train, target=None, evaluation=None, model=None, **settings):
     """Builds a trainer that is expected to refuse."""
-    settings = {"objectives": {"mmd": 1.0}, **settings}
+    settings = {"objectives": {"mmd": 0.1}, **settings}
     args = AdaptationConfig(output_dir="never-written", use_cpu=True, report_to=[], **settings)
     target = tiny.domain(seed=1, labelled=False) if target is None else target
     return AdaptationTrainer(model or tiny.bert(), args, train, target, evaluation, tiny.tokenizer())
@@ -176,7 +176,7 @@ MADE = {
         lambda _: train_on(table(text=["w1", " "], label=["up", "down"]), **PAIR),
         lambda _: train_on(tiny.domain(), tiny.domain().select([])),
         lambda _: train_on(BOTH["source"], BOTH["source"]),
-        lambda _: train_on(table(text=["w1", "w2"], label=[["up"], ["down", "up"]]), objectives={"cdan": 1}, **PAIR),
+        lambda _: train_on(table(text=["w1", "w2"], label=[["up"], ["down", "up"]]), objectives={"cdan": 0.1}, **PAIR),
         lambda _: tag([["w1", "w2"], ["w3", "w4"]], [["up", "down"], ["up"]]),
         lambda _: tag(["w1 w2"], [["up", "down"]]),
         lambda _: train_on(table(text=["w1", "w2"], label=[0.5, float("nan")]), model=tiny.bert(("score",))),
@@ -223,7 +223,7 @@ MADE = {
 def without_the_discriminator(folder):
     model = tiny.bert()
     optimizers = (torch.optim.AdamW(model.parameters()), None)
-    runs.trainer(folder / "run", model, objectives={"dann": 1.0}, optimizers=optimizers)
+    runs.trainer(folder / "run", model, objectives={"dann": 0.1}, optimizers=optimizers)
 
 
 def at_another_rank():

@@ -119,7 +119,7 @@ def recipe(work: Path, base: Path, name: str, url: str, token: str) -> subproces
         "source": work / "source.jsonl",
         "target": work / "target.jsonl",
         "output_dir": work / "recipe" / name,
-        "objectives": '{"mmd": 1}',
+        "objectives": '{"mmd": 0.1}',
         "max_steps": 2,
         "source_only_baseline": "false",
         "save_strategy": "no",
@@ -272,7 +272,7 @@ def test_card_of_a_full_model(pushed, hub):
     assert 'pipeline("text-classification", "me/full")' in text
     for row in ("base model | me/base", "source, labelled | owner/news", "learning rate | 0.01", "steps | 2"):
         assert f"| {row} |" in text
-    assert re.search(r"\| objectives \| 1 x mmd", text)
+    assert re.search(r"\| objectives \| 0.1 x mmd, warm_start", text)
     assert "Labels: down, up, flat." in text
     assert "source accuracy |" in text
     assert "target accuracy (*oracle*)" in text

@@ -41,14 +41,14 @@ class AdaptationConfig(TrainingArguments):
     less of loss, entropy, mse and mae is better.
 
     Example:
-        >>> AdaptationConfig(output_dir="out", objectives={"mmd": 1.0}).weight_decay
+        >>> AdaptationConfig(output_dir="out", objectives={"mmd": 0.1}).weight_decay
         0.01
     """
 
     objectives: dict | str | None = _option(
         None,
         "Adaptation",
-        'What pulls the domains together: a map of names to weights, {"mmd": 1.0}, or to settings, '
+        'What pulls the domains together: a map of names to weights, {"mmd": 0.1}, or to settings, '
         '{"cdan": {"weight": 0.5, "schedule": "linear"}}; JSON or YAML. Empty trains on the source alone.',
     )
     trust_config_code: bool = _option(
@@ -252,7 +252,7 @@ class AdaptationConfig(TrainingArguments):
             ValueError: there is no such field, objective or setting.
 
         Example:
-            >>> AdaptationConfig(objectives={"mmd": 1.0}).with_hyperparameters({"objectives.mmd.weight": 0.5})
+            >>> AdaptationConfig(objectives={"mmd": 0.1}).with_hyperparameters({"objectives.mmd.weight": 0.5})
         """
         from .hyperparameters import with_hyperparameters
 

@@ -67,10 +67,10 @@ def train(model: nn.Module, data, epochs: int, seed: int, objective: str | None,
     """Adam on source rows, and on as many target rows where `mode` says how batch norm sees them."""
     x, y, target, _ = data
     head = find_head(model, {"pixel_values": x[:2]})
-    modules, schedules = build_objectives(parse_objectives(objective), head.in_features, 10)
-    adapter = JointModel(
-        model, head, modules, dict.fromkeys(modules, 1.0), schedules, batch_norm=mode or "joint"
-    ).train()
+    specs = parse_objectives(objective)
+    modules, schedules = build_objectives(specs, head.in_features, 10)
+    weights = {spec.name: spec.weight for spec in specs}
+    adapter = JointModel(model, head, modules, weights, schedules, batch_norm=mode or "joint").train()
     optimizer = torch.optim.Adam(adapter.parameters(), RATE)
     draw = torch.Generator().manual_seed(seed)
     adapter.progress.fill_(1.0)

@@ -53,7 +53,7 @@ def build(task: tuple[Any, Any, Any, dict[str, Any]], augment: str, workers: int
     model, source, target, settings = task
     args = AdaptationConfig(
         output_dir=folder,
-        objectives={"dann": {"schedule": "constant"}},
+        objectives={"dann": {"weight": 1.0, "schedule": "constant"}},
         augment=augment,
         per_device_train_batch_size=ROWS,
         dataloader_num_workers=workers,

@@ -83,7 +83,7 @@ def make_trainer(folder: str, adapter: str, way: str) -> AdaptationTrainer:
         minilm(),
         AdaptationConfig(
             output_dir=folder,
-            objectives={"mmd": {"schedule": "constant"}},
+            objectives={"mmd": {"weight": 1.0, "schedule": "constant"}},
             max_steps=STEPS,
             per_device_train_batch_size=ROWS,
             max_length=TOKENS,

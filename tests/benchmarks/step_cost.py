@@ -118,7 +118,7 @@ def run(method: str, steps: int, folder: str) -> dict[str, float]:
         AdaptationConfig(
             output_dir=folder,
             overwrite_output_dir=True,
-            objectives={method: {"schedule": "constant"}},
+            objectives={method: {"weight": 1.0, "schedule": "constant"}},
             max_steps=steps + WARMUP,
             per_device_train_batch_size=ROWS,
             max_length=TOKENS,

@@ -57,7 +57,9 @@ def run(name: str, side: int, steps: int) -> tuple[float, float, float]:
     model, batch = build(name, side), {"pixel_values": torch.randn(2 * ROWS, 3, side, side)}
     labels = torch.arange(2 * ROWS) % 3
     head = find_head(model, batch)
-    modules, schedules = build_objectives(parse_objectives({"mmd": {"schedule": "constant"}}), head.in_features, 3)
+    modules, schedules = build_objectives(
+        parse_objectives({"mmd": {"weight": 1.0, "schedule": "constant"}}), head.in_features, 3
+    )
     adapter = JointModel(model, head, modules, {"mmd": 1.0}, schedules)
     optimizer = torch.optim.AdamW(adapter.parameters(), lr=5e-5, weight_decay=0.01, fused=True)
     is_target = torch.arange(2 * ROWS) >= ROWS

@@ -50,7 +50,7 @@ def whole_step(kind: str | None) -> Callable[[], None]:
     labels = torch.cat([torch.randint(0, CLASSES, (ROWS,), generator=g), torch.full((ROWS,), -100)])
     domain = torch.cat([torch.zeros(ROWS, dtype=torch.long), torch.full((ROWS,), -1)])
     head = find_head(model, {k: v[:2] for k, v in inputs.items()})
-    specs = parse_objectives({kind: {"schedule": "constant"}} if kind else None)
+    specs = parse_objectives({kind: {"weight": 1.0, "schedule": "constant"}} if kind else None)
     objectives, schedules = build_objectives(specs, head.in_features, CLASSES)
     adapter = JointModel(model, head, objectives, {s.name: s.weight for s in specs}, schedules).train()
     optimizer = torch.optim.AdamW(adapter.parameters(), lr=1e-5, fused=True)

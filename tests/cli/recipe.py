@@ -14,7 +14,7 @@ import tiny
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "finetune.py"
 OPTIONS = {
-    "objectives": '{"mmd": 1.0}',
+    "objectives": '{"mmd": 0.1}',
     "max_steps": "6",
     "per_device_train_batch_size": "4",
     "learning_rate": "3e-3",

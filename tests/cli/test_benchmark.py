@@ -31,7 +31,7 @@ def world(tmp_path_factory, model_folder):
     sizes = {"train": 12, "test": 9}
     source, more, target = (recipe.write_domain(folder, n, s, sizes) for n, s in (("a", 0), ("b", 20), ("t", 50)))
     keys = {"model": model_folder, "seeds": [1], "training": TRAINING}
-    keys |= {"shifts": {"toy": {"source": source, "target": target}}, "methods": {"mmd": {"mmd": 1.0}}}
+    keys |= {"shifts": {"toy": {"source": source, "target": target}}, "methods": {"mmd": {"mmd": 0.1}}}
     return SimpleNamespace(folder=folder, keys=keys, source=source, more=more, target=target)
 
 
@@ -95,7 +95,7 @@ def test_a_run_in_its_parts(here, world, capsys, monkeypatch):
 
 def test_the_control_runs_target_rows_and_asks_nothing_of_them(here, world):
     """It is what any method comes to whose weight is next to nothing, and not source-only."""
-    assert run(here, world, control=True, methods={"hardly": {"mmd": 1e-12}}) == 0
+    assert run(here, world, control=True, methods={"hardly": {"mmd": 1e-13}}) == 0
     assert here.started == ["source-only", "no objective", "hardly"]
     rows = {row["method"]: row for row in read_results(here.out / "results.jsonl")}
     assert len({row["updates"] for row in rows.values()}) == 1
@@ -107,18 +107,18 @@ def test_the_control_runs_target_rows_and_asks_nothing_of_them(here, world):
 def test_a_changed_setting_runs_its_cells_again_and_keeps_the_old_lines(here, world):
     keys = {"seeds": [1, 2], "policies": {"head": {"freeze": "head"}}}
     assert run(here, world, "--only", "seed=1", **keys) == 0
-    assert run(here, world, "--only", "seed=1", **keys | {"methods": {"mmd": {"mmd": 2.0}}}) == 0
+    assert run(here, world, "--only", "seed=1", **keys | {"methods": {"mmd": {"mmd": 0.2}}}) == 0
     assert here.started == ["mmd"]
     rows = read_results(here.out / "results.jsonl")
     assert [row["method"] for row in rows] == ["source-only", "mmd", "mmd"]
-    assert [row["settings"]["config"]["objectives"] for row in rows] == [None, {"mmd": 1.0}, {"mmd": 2.0}]
+    assert [row["settings"]["config"]["objectives"] for row in rows] == [None, {"mmd": 0.1}, {"mmd": 0.2}]
     table = (here.out / "table.md").read_text()
     assert len([line for line in table.splitlines() if " mmd " in line]) == 1
     assert "| 1 of 2 |" in table
 
 
 def test_a_failing_cell_is_written_down_and_the_others_go_on(here, world, capsys):
-    methods = {"wild": {"objectives": {"mmd": 1.0}, "learning_rate": 1e30}, "mmd": {"mmd": 1.0}}
+    methods = {"wild": {"objectives": {"mmd": 0.1}, "learning_rate": 1e30}, "mmd": {"mmd": 0.1}}
     assert run(here, world, methods=methods) == 1
     assert here.started == ["source-only", "wild", "mmd"]
     rows = {row["method"]: row for row in read_results(here.out / "results.jsonl")}
@@ -219,7 +219,7 @@ WRONG_FILE = {
     ),
     "the oracle's name": ({"methods": {"target-trained": None}}, "the name is taken; `target_trained: true` adds"),
     "the control's name": ({"methods": {"no objective": None}}, "the name is taken; `control: true` adds that row."),
-    "the baseline's": ({"methods": {"source-only": {"mmd": 1}}}, "that row trains on the source alone"),
+    "the baseline's": ({"methods": {"source-only": {"mmd": 0.1}}}, "that row trains on the source alone"),
     "a policy": ({"policies": {"p": {"freezee": "head"}}}, "p: unknown key 'freezee'. Did you mean 'freeze'"),
     "lora": ({"policies": {"p": {"lora": {"rr": 8}}}}, "policies: p: lora: unknown key 'rr'."),
     "lora as a word": ({"policies": {"p": {"lora": True}}}, "p: lora: must map settings to values, not True."),

@@ -40,7 +40,7 @@ def here(tmp_path, monkeypatch):
         "output_dir": str(tmp_path / "out"),
         "seeds": [1, 2],
         "shifts": {"darker": shift},
-        "methods": {"dann": {"dann": 1.0}, "strong": {"objectives": {"mmd": 1.0}, "augment": "strong"}},
+        "methods": {"dann": {"dann": 0.1}, "strong": {"objectives": {"mmd": 0.1}, "augment": "strong"}},
         "training": TRAINING | {"image_size": 16},
     }
     module, started = recipe.load_benchmark()
@@ -120,7 +120,7 @@ def test_a_processor_of_its_own(here, tmp_path, capsys):
     shift = {role: recipe.write_domain(tmp_path, role, i, sizes) for i, role in enumerate(("source", "target"))}
     bert = {"model_type": "bert", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     keys = {"model_config": bert | {"intermediate_size": 16}, "shifts": {"toy": shift}, "training": TRAINING}
-    keys |= {"methods": {"mmd": {"mmd": 1.0}}, "seeds": [1]}
+    keys |= {"methods": {"mmd": {"mmd": 0.1}}, "seeds": [1]}
     assert run(here, "--dry_run", **keys) == 1
     assert "has no tokenizer of its own" in capsys.readouterr().err
     assert run(here, "--only", "method=mmd", **keys, processor="tokenizer") == 0

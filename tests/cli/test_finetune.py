@@ -66,7 +66,7 @@ def test_the_run_shows_plan_and_table(finished):
         "train: 18 rows of medical_train.csv",
         "down, flat, up",
         "6 updates",
-        "1 x mmd",
+        "0.1 x mmd, warm_start",
         str(finished.output),
     ):
         assert fact in plan
@@ -189,7 +189,7 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(world, tmp_path, monkeypat
         "9 updates (3 an epoch)",
         "9 labelled rows",
         "head: 99 of",
-        "1 x mmd",
+        "0.1 x mmd, warm_start",
         "run",
     ):
         assert fact in plan, fact

@@ -152,10 +152,10 @@ def test_sources_are_repeated_on_the_command_line():
 @pytest.mark.parametrize(
     ("words", "yaml"),
     [
-        (["--objectives", '{"mmd": 1.0, "dann": {"weight": 0.001, "schedule": "linear"}}'], None),
-        (["--objectives", "{mmd: 1.0, dann: {weight: 1e-3, schedule: linear}}"], None),
-        ([], "objectives: {mmd: 1, dann: {weight: 1e-3, schedule: linear}}"),
-        ([], "objectives:\n  mmd: 1.0\n  dann:\n    weight: 0.001\n    schedule: linear\n"),
+        (["--objectives", '{"mmd": 0.1, "dann": {"weight": 0.001, "schedule": "linear"}}'], None),
+        (["--objectives", "{mmd: 0.1, dann: {weight: 1e-3, schedule: linear}}"], None),
+        ([], "objectives: {mmd: 0.1, dann: {weight: 1e-3, schedule: linear}}"),
+        ([], "objectives:\n  mmd: 0.1\n  dann:\n    weight: 0.001\n    schedule: linear\n"),
     ],
 )
 def test_objectives_are_json_or_yaml(words, yaml):
@@ -180,7 +180,7 @@ def test_names_alone_weigh_one(words):
         (["--no_bf16"], None, "unknown argument --no_bf16. Did you mean '--bf16'?"),
         (["news.csv"], None, "unknown argument news.csv."),
         ([], "lerning_rate: 1", "run.yaml: unknown key 'lerning_rate'. Did you mean 'learning_rate'?"),
-        ([], "objectves: {mmd: 1}", "run.yaml: unknown key 'objectves'. Did you mean 'objectives'?"),
+        ([], "objectves: {mmd: 0.1}", "run.yaml: unknown key 'objectves'. Did you mean 'objectives'?"),
         ([], "Source: a.csv", "run.yaml: unknown key 'Source'. Did you mean 'source'?"),
         ([], "help: true", "run.yaml: unknown key 'help'."),
         ([], "- a", "run.yaml must map option names to values."),
@@ -199,7 +199,7 @@ def test_names_alone_weigh_one(words):
             None,
             "The weight of objective 'mmd' must be a number of at least 0, not -1",
         ),
-        (["--objectives", '{"mmd": 1'], None, "objectives is neither JSON nor YAML: "),
+        (["--objectives", '{"mmd": 0.1'], None, "objectives is neither JSON nor YAML: "),
         (["--target_ratio", "0"], None, "target_ratio=0.0 must be positive."),
         (
             ["--eval_strategy", "steps", "--load_best_model_at_end"],

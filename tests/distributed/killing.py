@@ -18,22 +18,22 @@ from domains import tagging
 from transformers import TrainerCallback
 
 STEPS, SAVE_EVERY, PER_EPOCH = 9, 3, 6  # checkpoints at 3 (mid-epoch), 6 (where an epoch ends) and 9
-OBJECTIVES = {"dann": {"weight": 0.5, "schedule": "linear"}, "mmd": {"weight": 1.0, "queue": 12}}
+OBJECTIVES = {"dann": {"weight": 0.5, "schedule": "linear"}, "mmd": {"weight": 0.1, "queue": 12}}
 CASES: dict[str, dict[str, Any]] = {
     "plain": {},
     "peft": {"peft": True},
     "accumulated": {"gradient_accumulation_steps": 2, "per_device_train_batch_size": 2},
     "peft_accumulated": {"peft": True, "gradient_accumulation_steps": 2, "per_device_train_batch_size": 2},
-    "tagging": {"tagging": True, "objectives": {"cdan_e": 1.0, "supcon": {"threshold": 0.3, "queue": 12}}},
+    "tagging": {"tagging": True, "objectives": {"cdan_e": 0.1, "supcon": {"threshold": 0.3, "queue": 12}}},
     "stream": {"stream": True, "gradient_accumulation_steps": 2, "per_device_train_batch_size": 2},
-    "two_views": {"objectives": {"nt_xent": 1.0}, "save_total_limit": 1, "load_best_model_at_end": True},
+    "two_views": {"objectives": {"nt_xent": 0.03}, "save_total_limit": 1, "load_best_model_at_end": True},
     "unfreezing": {"unfreeze": {"by": "step", "every": 2}, "layer_decay": 0.9},
     "probing": {"lp_epochs": 1, "lr_scheduler_type": "slanted_triangular"},
-    "images": {"images": True, "objectives": {"dann": 0.5, "nt_xent": 0.1}, "augment": "strong"},
+    "images": {"images": True, "objectives": {"dann": 0.05, "nt_xent": 0.003}, "augment": "strong"},
     "anchored": {"objectives": {"l2_sp": 1.0, "lwf": 1.0, "co_tuning": 1.0, "bi_tuning": {"queue": 3}}},
     "workers": {  # batches are made in processes of their own, images decoded and augmented there
         "images": True,
-        "objectives": {"dann": 0.5, "nt_xent": 0.1},
+        "objectives": {"dann": 0.05, "nt_xent": 0.003},
         "augment": "strong",
         "dataloader_num_workers": 2,
     },

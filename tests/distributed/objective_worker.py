@@ -45,7 +45,7 @@ NEEDED = {
     "l2_sp": {"alpha": 0.002, "beta": 0.1},  # losses near 1, so that rounding is small beside 1e-5
     "bss": {"k": 20},  # words that are picked twice leave small singular values at 0
     "bi_tuning": {"temperature": 0.5, "queue": 4},
-    "delta": {"schedule": {"name": "constant", "peak": 0.02}},
+    "delta": {"weight": 0.03},
     "constraint": {"proportions": {"up": [0.9, 1.0]}, "method": "lagrangian"},
 }
 VARIANTS = {
@@ -79,7 +79,8 @@ def build(task: str, name: str) -> JointModel:
     still = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     model = tiny.bert(tagging=task == "token", initializer_range=0.2, **still)  # features as far apart as trained ones
     head = find_head(model, {"input_ids": torch.tensor([[2, 5, 3]])})
-    specs = parse_objectives({name: {"weight": 1.5, **spec}})
+    weight = 1.5 * REGISTRY[spec.get("kind", name)].default_weight
+    specs = parse_objectives({name: {"weight": weight, **spec}})
     anchored = anchors(model, tiny.bert(tagging=task == "token", initializer_range=0.2, seed=1, **still), head, specs)
     task_name, given = TASKS[task], (lambda where: ()) if anchored is None else anchored.facts
     objectives, schedules = build_objectives(specs, head.in_features, CLASSES, 1, tiny.LABELS, task_name, given)

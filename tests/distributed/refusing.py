@@ -12,7 +12,7 @@ import torch
 from peft import LoraConfig
 
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
-    "optimizer": ("The optimizer that was passed lacks", {"objectives": {"dann": 1.0}, "optimizer": True}),
+    "optimizer": ("The optimizer that was passed lacks", {"objectives": {"dann": 0.1}, "optimizer": True}),
     "resumed otherwise": ("was made with another choice of what moves", {"freeze": "head", "resume": True}),
     "no checkpoint": ("is the folder of a run, not a checkpoint", {"resume": Path()}),
     "adapter": ("its head is 'classifier'", {"peft_config": LoraConfig(r=2, modules_to_save=["score"])}),

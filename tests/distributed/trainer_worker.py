@@ -21,12 +21,12 @@ CASES: dict[str, dict] = {
     "token": {"objectives": None},
     "few_shot": {"objectives": None, "reveal_target_labels": 3},
     "stream": {"objectives": None},
-    "sequence_dann": {"objectives": {"dann": 1.0}},  # a mean over rows, so it may be accumulated as the task loss is
-    "token_dann": {"objectives": {"dann": 1.0}},
-    "sequence_mmd": {"objectives": {"mmd": {"weight": 1.0, "queue": 12}}},  # not additive over micro-batches
-    "token_mmd": {"objectives": {"mmd": 1.0}},
+    "sequence_dann": {"objectives": {"dann": 0.1}},  # a mean over rows, so it may be accumulated as the task loss is
+    "token_dann": {"objectives": {"dann": 0.1}},
+    "sequence_mmd": {"objectives": {"mmd": {"weight": 0.1, "queue": 12}}},  # not additive over micro-batches
+    "token_mmd": {"objectives": {"mmd": 0.1}},
     "image_mmd": {  # images augmented in worker processes, a second view of the target among them
-        "objectives": {"mmd": 1.0, "nt_xent": 0.1},
+        "objectives": {"mmd": 0.1, "nt_xent": 0.003},
         "augment": "strong",
         "augment_flip": True,
         "learning_rate": 0.2,

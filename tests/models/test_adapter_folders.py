@@ -154,7 +154,7 @@ def test_it_resumes_bit_for_bit(adapter, tmp_path):
             folder,
             folder_of(adapter),
             processing_class=None,
-            objectives={"dann": 1.0},
+            objectives={"dann": 0.1},
             max_steps=6,
             save_strategy="steps",
             save_steps=3,

@@ -270,7 +270,10 @@ def domain_run(tmp_path_factory):
         AutoModelForSequenceClassification.from_pretrained(folder / "base"),
         peft_config=LoraConfig(r=2, modules_to_save=[]),
         merge_adapter=False,
-        objectives={f"mmd_{i}": {"kind": "mmd", "features": f"hidden:{i}", "schedule": "constant"} for i in range(2)},
+        objectives={
+            f"mmd_{i}": {"kind": "mmd", "features": f"hidden:{i}", "weight": 1.0, "schedule": "constant"}
+            for i in range(2)
+        },
         task_weight=0.0,
         max_steps=3,
     )

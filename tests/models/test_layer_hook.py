@@ -112,7 +112,8 @@ def test_two_objectives_in_two_layers(tmp_path, witness):
 def test_only_layers_below_are_moved(tmp_path, witness):
     """An objective in layer 0 sends no gradient to layer 1."""
     run = runs.trainer(
-        tmp_path, objectives={"low": {"kind": "witness", "features": "hidden:0", "schedule": "constant"}}
+        tmp_path,
+        objectives={"low": {"kind": "witness", "features": "hidden:0", "weight": 1.0, "schedule": "constant"}},
     )
     out = run.model(**next(iter(run.get_train_dataloader())))
     value = run.model.objectives["low"].seen.square().mean()

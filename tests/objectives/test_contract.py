@@ -245,7 +245,7 @@ def test_objectives_see_fp32_and_no_autocast(how, monkeypatch):
 @pytest.mark.parametrize("kind", ON_THE_TOY)
 def test_bf16_features_give_the_objective_of_those_features_in_fp32(kind):
     for how in ("autocast", "bf16 weights"):
-        module = adapter({kind: {**LEAST.get(kind, {}), "schedule": "linear"}}, dropout=0.0)
+        module = adapter({kind: {**LEAST.get(kind, {}), "weight": 1.0, "schedule": "linear"}}, dropout=0.0)
         module.progress.fill_(0.5)
         objective = copy.deepcopy(module.objectives[kind])
         seen = []
@@ -275,7 +275,7 @@ def test_bf16_features_give_the_objective_of_those_features_in_fp32(kind):
 @pytest.mark.parametrize("kind", ON_THE_TOY)
 def test_identical_rows_through_the_adapter(kind):
     """Every row the same text, as an empty column would give: a step must not blow up."""
-    module = adapter({kind: {**LEAST.get(kind, {}), "schedule": "constant"}}, dropout=0.0)
+    module = adapter({kind: {**LEAST.get(kind, {}), "weight": 1.0, "schedule": "constant"}}, dropout=0.0)
     inputs = training_batch()
     inputs["x"] = inputs["x"][:1].expand(12, -1)
     out = module(**inputs)

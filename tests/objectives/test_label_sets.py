@@ -10,7 +10,7 @@ import toy
 from sklearn.metrics import roc_auc_score
 
 SEEDS = (0, 1, 2)
-FULL = {"schedule": "warm_start"}
+FULL = {"weight": 1.0}
 UNKNOWN = toy.CLASSES
 
 

@@ -11,7 +11,6 @@ from torch import nn
 
 from hftransfer.objectives import REGISTRY, Objective, build_objectives, parse_objectives, register_objective
 from hftransfer.objectives.base import INPUTS, Range
-from hftransfer.objectives.schedules import GENTLE
 from hftransfer.objectives.specification import refuse_imports
 
 CDAN = {"cdan": {"weight": 0.5, "schedule": "linear", "hidden": 64}}
@@ -40,9 +39,9 @@ def test_nothing(nothing):
     assert parse_objectives(nothing) == []
 
 
-@pytest.mark.parametrize("names", [["mmd", "dann"], "[mmd, dann]", '["mmd", "dann"]', {"mmd": 1, "dann": 1.0}])
-def test_a_list_weighs_each_one(names):
-    assert [(s.kind, s.weight) for s in parse_objectives(names)] == [("mmd", 1.0), ("dann", 1.0)]
+@pytest.mark.parametrize("names", [["mmd", "mdd"], "[mmd, mdd]", '["mmd", "mdd"]', {"mmd": {}, "mdd": {}}])
+def test_names_alone_ask_for_the_default_weights(names):
+    assert [(s.kind, s.weight) for s in parse_objectives(names)] == [("mmd", 0.1), ("mdd", 0.03)]
 
 
 def test_a_list_that_names_one_twice():
@@ -50,8 +49,43 @@ def test_a_list_that_names_one_twice():
         parse_objectives(["mmd", "dann", "mmd"])
 
 
-def test_a_name_alone_weighs_one():
-    assert brief(parse_objectives("supcon")) == [("supcon", "supcon", 1.0, GENTLE, {})]
+@pytest.mark.parametrize("kind", REGISTRY)
+def test_a_name_alone_asks_for_the_default_weight_and_schedule(kind):
+    cls = REGISTRY[kind]
+    for asked in (kind, [kind], {kind: {}}):
+        assert brief(parse_objectives(asked)) == [(kind, kind, cls.default_weight, cls.default_schedule, {})]
+
+
+@pytest.mark.parametrize("weight", [1, 0.25, "1e-3"])
+@pytest.mark.parametrize("kind", ["mmd", "dann", "l2_sp"])
+def test_a_number_is_the_weight_whatever_the_default(kind, weight):
+    for asked in ({kind: weight}, {kind: {"weight": weight}}):
+        assert [(s.weight, s.schedule) for s in parse_objectives(asked)] == [
+            (float(weight), REGISTRY[kind].default_schedule)
+        ]
+
+
+def test_a_shape_alone_leaves_the_default_weight():
+    assert brief(parse_objectives({"mmd": {"schedule": "linear"}})) == [("mmd", "mmd", 0.1, "linear", {})]
+
+
+@pytest.mark.parametrize(
+    ("entry", "now"),
+    [
+        ({"schedule": {"name": "warm_start", "peak": 0.1}}, "Write weight: 0.1, schedule: warm_start"),
+        ({"weight": 0.5, "schedule": {"name": "linear", "peak": 0.2}}, "Write weight: 0.1, schedule: linear"),
+        ({"weight": 1e-4, "schedule": {"name": "constant", "peak": 3}}, "Write weight: 0.0003, schedule: constant"),
+        (
+            {"weight": 2, "schedule": {"name": "warm_start", "gamma": 5, "peak": 0.3}},
+            'Write weight: 0.6, schedule: {"name": "warm_start", "gamma": 5}',
+        ),
+        ({"schedule": {"name": "linear", "peak": "high"}}, "Write weight: weight times peak, schedule: linear"),
+    ],
+)
+def test_a_former_peak_is_refused_with_the_weight_that_it_meant(entry, now):
+    with pytest.raises(ValueError, match=r"Objective 'mmd': a schedule has no 'peak'") as error:
+        parse_objectives({"mmd": entry})
+    assert now in str(error.value)
 
 
 @pytest.mark.parametrize("text", ['{"mmd": 1e-3}', "mmd: 1e-3", "mmd: {weight: 1e-3}", {"mmd": "1e-3"}])
@@ -60,15 +94,15 @@ def test_a_number_that_yaml_takes_for_text(text):
 
 
 def test_such_numbers_in_settings():
-    spec = parse_objectives("mmd: {bandwidth: 2e0, schedule: {name: warm_start, gamma: 1e1, peak: 1e-1}}")[0]
+    spec = parse_objectives("mmd: {bandwidth: 2e0, schedule: {name: warm_start, gamma: 1e1}}")[0]
     assert spec.settings == {"bandwidth": 2.0}
-    assert spec.schedule == {"name": "warm_start", "gamma": 10.0, "peak": 0.1}
+    assert spec.schedule == {"name": "warm_start", "gamma": 10.0}
 
 
 def test_two_of_a_kind_under_two_names():
     specs = parse_objectives({"wide": {"kind": "mmd", "bandwidth": 9.0}, "narrow": {"kind": "mmd", "weight": 2}})
     modules, schedules = build_objectives(specs, 4, 3)
-    assert [(s.name, s.kind, s.weight) for s in specs] == [("wide", "mmd", 1.0), ("narrow", "mmd", 2.0)]
+    assert [(s.name, s.kind, s.weight) for s in specs] == [("wide", "mmd", 0.1), ("narrow", "mmd", 2.0)]
     assert list(modules) == list(schedules) == ["wide", "narrow"]
     assert (modules["wide"].bandwidth, modules["narrow"].bandwidth) == (9.0, "mean")
 
@@ -153,8 +187,8 @@ def test_an_objective_may_ask_only_for_what_there_is():
 
 def test_a_specification_reads_well():
     spec = parse_objectives({"mmd": {"weight": 0.5, "schedule": "linear", "kernels": 3}})[0]
-    assert str(spec) == "0.5 x mmd (linear, kernels=3)"
-    assert "warm_start" in str(parse_objectives("dann")[0])
+    assert str(spec) == "0.5 x mmd, linear, kernels=3"
+    assert str(parse_objectives("dann")[0]) == "0.1 x dann, warm_start"
 
 
 def test_modules_are_a_module_dict():
@@ -177,9 +211,9 @@ def test_where_a_sweep_may_look_is_where_the_objective_lets_it(kind):
             assert not where.log or where.low > 0
         for value in values:
             build_objectives(parse_objectives({kind: {**LEAST.get(kind, {}), name: value}}), 8, 3)
-        if name != "weight":
-            default = REGISTRY[kind].settings()[name].default
-            assert where.low <= default <= where.high if isinstance(where, Range) else default in where
+        cls = REGISTRY[kind]
+        default = cls.default_weight if name == "weight" else cls.settings()[name].default
+        assert where.low <= default <= where.high if isinstance(where, Range) else default in where
 
 
 # ---- objectives of one's own
@@ -247,6 +281,15 @@ def _of(**members):
         ("odd", _of(forward=lambda self, **given: 0), TypeError, r"takes \*\*given: let it name"),
         ("odd", _of(forward=lambda self, *logits: 0), TypeError, r"takes \*logits: let it name"),
         ("odd", _of(forward=lambda self, logits: 0, default_schedule="linaer"), ValueError, "'linaer'"),
+        *[
+            (
+                "odd",
+                _of(forward=lambda self, logits: 0, default_weight=w),
+                ValueError,
+                "Odd.default_weight=.* must be a fin",
+            )
+            for w in (-0.1, math.nan, math.inf, "0.1", True, None)
+        ],
     ],
 )
 def test_what_cannot_be_registered(registry, name, cls, error, said):

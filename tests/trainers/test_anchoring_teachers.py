@@ -181,7 +181,7 @@ BAD = {
         "target_dataset is missing: distill_logits needs",
     ),
     "nobody listens": (
-        lambda d: {"objectives": {"bss": 1}, "teacher": saved(d, tiny.bert())},
+        lambda d: {"objectives": {"bss": 0.001}, "teacher": saved(d, tiny.bert())},
         "has no effect: no objective listens",
     ),
     "a teacher that is not there": (

@@ -44,8 +44,10 @@ LABELLED = {
 def joint_forward(mode: str, objectives=None):
     model = resnet()
     head = find_head(model, {"pixel_values": images()})
-    modules, schedules = build_objectives(parse_objectives(objectives), head.in_features, 3)
-    adapter = JointModel(model, head, modules, dict.fromkeys(modules, 1.0), schedules, batch_norm=mode).train()
+    specs = parse_objectives(objectives)
+    modules, schedules = build_objectives(specs, head.in_features, 3)
+    weights = {spec.name: spec.weight for spec in specs}
+    adapter = JointModel(model, head, modules, weights, schedules, batch_norm=mode).train()
     return adapter, adapter(pixel_values=images(), **LABELLED)
 
 
@@ -147,7 +149,7 @@ def run(folder, model=None, **settings) -> AdaptationTrainer:
     """A trainer on grey blobs, the target's brighter."""
     evaluation = {"source": blobs.domain(12, 3), "target": blobs.domain(12, 4, 80)}
     peft_config = settings.pop("peft_config", None)
-    args = runs.config(folder, **{"objectives": {"mmd": 1.0}, **settings})
+    args = runs.config(folder, **{"objectives": {"mmd": 0.1}, **settings})
     return AdaptationTrainer(
         model or blobs.resnet(),
         args,

@@ -138,7 +138,7 @@ def test_an_objectives_weights_are_looked_at_too(tmp_path):
             if state.global_step == 3:
                 next(model.objectives.parameters()).data.fill_(math.inf)
 
-    run = runs.trainer(tmp_path, objectives={"dann": 1.0}, callbacks=[BreaksCritic()], **SAVING)
+    run = runs.trainer(tmp_path, objectives={"dann": 0.1}, callbacks=[BreaksCritic()], **SAVING)
     with pytest.raises(FloatingPointError, match=r"objectives\.dann.*checkpoint-4 was not written"):
         run.train()
     assert names(tmp_path) == ["checkpoint-2"]

@@ -17,7 +17,7 @@ SAVING = {"save_strategy": "steps", "save_steps": 2, "max_steps": 4}
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("finished") / "run"
-    runs.trainer(folder, objectives={"dann": 1.0}, **SAVING).train()
+    runs.trainer(folder, objectives={"dann": 0.1}, **SAVING).train()
     return folder
 
 
@@ -37,7 +37,7 @@ def altered(path: Path) -> None:
 
 
 def resumed(folder: Path, how=True):
-    trainer = runs.trainer(folder, objectives={"dann": 1.0}, **SAVING)
+    trainer = runs.trainer(folder, objectives={"dann": 0.1}, **SAVING)
     trainer.train(resume_from_checkpoint=how)
     return trainer
 

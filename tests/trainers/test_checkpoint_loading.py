@@ -16,7 +16,7 @@ from transformers import TrainerCallback
 from hftransfer.trainers.saving.checkpoint_files import by_age, write_list
 from hftransfer.trainers.saving.output_folder import last_good_checkpoint, resume_hint
 
-SAVING = {"objectives": {"dann": 1.0}, "save_strategy": "steps", "save_steps": 2, "max_steps": 4}
+SAVING = {"objectives": {"dann": 0.1}, "save_strategy": "steps", "save_steps": 2, "max_steps": 4}
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from hftransfer.trainers.step import chunked_forward
 
-OBJECTIVES = {"coral": {"schedule": "constant"}, "nt_xent": {"schedule": "constant"}}
+OBJECTIVES = {"coral": {"weight": 1.0, "schedule": "constant"}, "nt_xent": {"weight": 1.0, "schedule": "constant"}}
 STILL = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 
 

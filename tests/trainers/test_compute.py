@@ -12,7 +12,7 @@ import torch
 from peft import LoraConfig
 from transformers.models.bert.modeling_bert import BertAttention
 
-OBJECTIVES = {"mmd": {"weight": 1.0, "schedule": "constant"}, "dann": 1.0, "nt_xent": 1.0}
+OBJECTIVES = {"mmd": {"weight": 1.0, "schedule": "constant"}, "dann": 0.1, "nt_xent": 0.03}
 
 
 def train(folder, model=None, **settings):

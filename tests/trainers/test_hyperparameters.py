@@ -55,11 +55,11 @@ class FixedTrial:
 
 def test_the_default_space_is_the_rates_and_what_the_objectives_say(tmp_path):
     trial = FixedTrial()
-    run = searching(tmp_path, objectives={"mmd": 1.0, "critic": {"kind": "dann", "weight": 0.5}, "mcc": 0.0})
+    run = searching(tmp_path, objectives={"mmd": 0.1, "critic": {"kind": "dann", "weight": 0.5}, "mcc": 0.0})
     found = default_space(run, trial)
     assert trial.asked["learning_rate"] == (1e-3, 1e-1, True)
     assert trial.asked["objective_lr_multiplier"] == (1.0, 100.0, True)
-    assert trial.asked["objectives.mmd.weight"] == (0.1, 10.0, True)
+    assert trial.asked["objectives.mmd.weight"] == (0.01, 1.0, True)
     assert trial.asked["objectives.mmd.bandwidth"] == ("mean", "median")
     assert "objectives.critic.weight" in found
     assert not [name for name in found if ".mcc." in name]
@@ -67,12 +67,12 @@ def test_the_default_space_is_the_rates_and_what_the_objectives_say(tmp_path):
 
 
 def test_what_was_found_goes_into_a_config(tmp_path):
-    config = runs.config(tmp_path, objectives={"a": {"kind": "mmd", "weight": 0.3, "kernels": 3}, "mcc": 1.0})
+    config = runs.config(tmp_path, objectives={"a": {"kind": "mmd", "weight": 0.3, "kernels": 3}, "mcc": 0.1})
     found = {"learning_rate": 1e-4, "objectives.a.weight": 2.0, "objectives.a.bandwidth": "median"}
     changed = config.with_hyperparameters(found)
     assert changed.learning_rate == 1e-4
     a, mcc = changed.objective_specs()
-    assert (a.kind, a.weight, a.settings, mcc.weight) == ("mmd", 2.0, {"kernels": 3, "bandwidth": "median"}, 1.0)
+    assert (a.kind, a.weight, a.settings, mcc.weight) == ("mmd", 2.0, {"kernels": 3, "bandwidth": "median"}, 0.1)
     assert config.objective_specs()[0].weight == 0.3
     for wrong, message in (
         ({"learning_rat": 1e-4}, "'learning_rat' is no setting of AdaptationConfig. Did you mean 'learning_rate'"),

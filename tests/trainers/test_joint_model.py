@@ -115,16 +115,16 @@ def test_a_model_can_be_copied_after_a_forward_that_nobody_took_features_of():
 
 
 def test_the_total_is_task_plus_weighted_parts():
-    """Schedules read the progress; an objective that takes `strength` schedules itself."""
+    """Schedules read the progress; one that takes `strength` is handed weight times schedule and counts in full."""
     objectives = {"a": Witness(5.0), "b": Witness(7.0), "c": Scheduled()}
-    joint = adapter(objectives, {"a": 0.5, "b": 2.0, "c": 1.0}, {"a": constant, "b": linear, "c": linear})
+    joint = adapter(objectives, {"a": 0.5, "b": 2.0, "c": 0.2}, {"a": constant, "b": linear, "c": linear})
     joint.progress.fill_(0.25)
     out = joint(**joint_batch())
     task = out.parts[0].item()
     assert joint.part_names == ["task", "a", "b", "c"]
     assert out.parts.tolist() == [task, 5.0, 7.0, 3.0]
     assert out.loss.item() == pytest.approx(task + 0.5 * 5 + 2 * 0.25 * 7 + 3)
-    assert objectives["c"].strength.item() == 0.25
+    assert objectives["c"].strength.item() == pytest.approx(0.2 * 0.25)
     assert not out.parts.requires_grad
     joint.task_weight = 0.5
     assert joint(**joint_batch()).loss.item() == pytest.approx(0.5 * task + 0.5 * 5 + 2 * 0.25 * 7 + 3)

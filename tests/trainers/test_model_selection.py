@@ -152,7 +152,7 @@ def test_a_run_stops_early(tmp_path):
         tmp_path,
         "eval_source_score",
         {"source": tiny.domain(9, seed=5)},
-        objectives={"dann": 1.0},
+        objectives={"dann": 0.1},
         compute_metrics=lambda _: {"score": float(next(scores))},
         callbacks=[EarlyStoppingCallback(early_stopping_patience=2)],
         max_steps=8,

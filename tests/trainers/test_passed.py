@@ -28,7 +28,7 @@ def test_a_class_of_optimizer_is_given_everything_that_moves(tmp_path, peft):
     """The discriminator's parameters and the adapter's, at the rates that the config sets for each."""
     run = trainer(
         tmp_path,
-        config={"objectives": {"dann": 1.0}, "layer_decay": 0.5},
+        config={"objectives": {"dann": 0.1}, "layer_decay": 0.5},
         optimizer_cls_and_kwargs=(SGD, {"lr": 0.1}),
         peft_config=LoraConfig(r=2) if peft else None,
     )
@@ -58,7 +58,7 @@ def test_an_optimizer_of_the_whole_model_runs_as_it_is(tmp_path):
 
 
 def test_an_optimizer_that_is_set_later_is_looked_at_before_the_first_step(tmp_path):
-    run = trainer(tmp_path, config={"objectives": {"dann": 1.0}})
+    run = trainer(tmp_path, config={"objectives": {"dann": 0.1}})
     run.optimizer = AdamW(run.model.model.parameters(), lr=1e-2)
     before = runs.copied(run.model)
     with pytest.raises(ValueError, match=r"lacks .* 'objectives\.dann"):

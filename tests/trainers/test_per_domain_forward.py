@@ -15,7 +15,7 @@ from hftransfer import AdaptationConfig
 from hftransfer.trainers.setup.plan import plan
 from hftransfer.trainers.step.per_domain_forward import in_turn
 
-EVERY = {name: {"schedule": "constant"} for name in ("coral", "nt_xent", "vat")}
+EVERY = {name: {"weight": 1.0, "schedule": "constant"} for name in ("coral", "nt_xent", "vat")}
 SHORT, LONG = 3, 20  # words at most
 
 
@@ -79,7 +79,7 @@ def test_tagging_in_turn_is_tagging_together(tmp_path):
 
 @pytest.mark.parametrize("of", ["logits", "features", "attention"])
 def test_a_teacher_is_compared_with_at_the_same_places(of, tmp_path):
-    objective = {"kind": f"distill_{of}", "schedule": "constant"}
+    objective = {"kind": f"distill_{of}", "weight": 1.0, "schedule": "constant"}
     objective |= {"features": "hidden:0"} if of == "features" else {}
     model = lambda seed=0: tiny.bert(seed=seed, initializer_range=0.2, **STILL)  # noqa: E731
     model(seed=1).save_pretrained(tmp_path / "teacher")

@@ -234,7 +234,7 @@ def test_the_table_has_every_block_and_adds_up(tmp_path, capsys, monkeypatch):
         freeze="last_1",
         layer_decay=0.5,
         head_lr_multiplier=2.0,
-        objectives={"dann": 1.0},
+        objectives={"dann": 0.1},
         lp_epochs=1,
         max_steps=9,
     )
@@ -267,7 +267,7 @@ def test_the_page_on_policies_shows_what_is_printed(tmp_path, capsys, monkeypatc
         freeze="last_2",
         layer_decay=0.9,
         learning_rate=5e-5,
-        objectives={"dann": 1.0},
+        objectives={"dann": 0.1},
     )
     capsys.readouterr()
     monkeypatch.setenv("COLUMNS", "80")

@@ -42,7 +42,7 @@ def written(folder):
 
 
 def run(folder, **settings):
-    return runs.trainer(folder, **{"objectives": {"dann": 1.0}, **STEPS, **settings})
+    return runs.trainer(folder, **{"objectives": {"dann": 0.1}, **STEPS, **settings})
 
 
 @pytest.mark.parametrize("make", [str, Path, PathLike, lambda path: f"{path}/"])
@@ -112,7 +112,7 @@ def test_a_folder_that_is_no_checkpoint_is_named(done, tmp_path):
 
 OTHERS = {
     "freeze": ({"freeze": "head"}, "another choice of what moves: there 'none: ", "here 'head: "),
-    "objectives": ({"objectives": {"mmd": 1.0}}, "other objectives: dann is dann there and none here", "mmd is none"),
+    "objectives": ({"objectives": {"mmd": 0.1}}, "other objectives: dann is dann there and none here", "mmd is none"),
     "an objective's settings": (
         {"objectives": {"dann": {"hidden": 7}}}, "objectives: dann.hidden is none there and 7 here", "Resume with",
     ),
@@ -181,7 +181,7 @@ def test_what_may_change_may(adapted, tmp_path):
     """Weights of objectives, the base rate, dropout, and another way to say the same policy."""
     settings = {
         "peft_config": LoraConfig(r=2, lora_dropout=0.2),
-        "objectives": {"dann": 0.5},
+        "objectives": {"dann": 0.05},
         "learning_rate": 1e-3,
         "max_steps": 3,
     }
@@ -201,7 +201,7 @@ def test_a_passed_optimizer_is_part_of_it(tmp_path):
     def again(folder, cls, steps):
         model = tiny.bert()
         made = run(
-            folder, model=model, objectives={"mmd": 1.0}, max_steps=steps, optimizers=(cls(model.parameters()), None)
+            folder, model=model, objectives={"mmd": 0.1}, max_steps=steps, optimizers=(cls(model.parameters()), None)
         )
         return made
 

@@ -19,7 +19,7 @@ from hftransfer.trainers.saving.checkpoints import STATE_FILE
 
 def run(folder, model=None, peft_config=None, **settings) -> AdaptationTrainer:
     """A trainer on grey blobs, the target's brighter."""
-    args = runs.config(folder, **{"objectives": {"mmd": 1.0}, "batch_norm": "stochastic", **settings})
+    args = runs.config(folder, **{"objectives": {"mmd": 0.1}, "batch_norm": "stochastic", **settings})
     return AdaptationTrainer(
         model or blobs.resnet(),
         args,
@@ -93,7 +93,7 @@ def test_the_seed_and_the_share_matter(tmp_path):
     assert found[0] != found[3]
 
 
-@pytest.mark.parametrize("objectives", [{"nt_xent": 1.0, "dann": 1.0}, {"lwf": 1.0}, None])
+@pytest.mark.parametrize("objectives", [{"nt_xent": 0.03, "dann": 0.1}, {"lwf": 1.0}, None])
 def test_it_goes_with_second_views_teachers_and_accumulation(tmp_path, objectives):
     """A forward is one choice: there are as many as micro-batches."""
     trainer = run(tmp_path, objectives=objectives, gradient_accumulation_steps=2)

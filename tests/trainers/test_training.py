@@ -86,9 +86,9 @@ def test_without_objectives_or_target_the_loss_is_the_task(tmp_path):
 
 
 def test_a_schedule_follows_the_run(tmp_path):
-    run = runs.trainer(tmp_path, objectives={"strength": {"schedule": "linear"}}, max_steps=4)
+    run = runs.trainer(tmp_path, objectives={"strength": {"weight": 0.5, "schedule": "linear"}}, max_steps=4)
     run.train()
-    assert run.model.objectives["strength"].seen == [0, 0.25, 0.5, 0.75]
+    assert run.model.objectives["strength"].seen == [0, 0.125, 0.25, 0.375]
 
 
 WAITS = ("deepjdot",)  # its plan is found on the host, and its page says so
@@ -138,7 +138,7 @@ class Syncs(TorchDispatchMode):
 @pytest.mark.parametrize(("threshold", "said"), [(1.0, True), (0.0, False)])
 def test_an_objective_that_never_acts_is_named(tmp_path, caplog, threshold, said):
     """No prediction of an untrained model is that sure, so no target row has a pseudo-label."""
-    objectives = {"mmd": 1.0, "wary": {"kind": "supcon", "threshold": threshold}}
+    objectives = {"mmd": 0.1, "wary": {"kind": "supcon", "threshold": threshold}}
     runs.trainer(tmp_path, objectives=objectives).train()
     assert ("wary was 0 in every step and asked nothing" in caplog.text) == said
     assert "mmd was 0" not in caplog.text
@@ -165,7 +165,7 @@ def test_the_device_is_waited_for_once_a_log_not_once_a_step(kind, tagging, tmp_
 def test_the_watch_sees_a_sync(tmp_path, monkeypatch):
     """The control of the test above: an objective that reads its value off the device is caught at every step."""
     monkeypatch.setattr(sys.modules["hftransfer.objectives.alignment.mmd"].MMD, "forward", _waiting)
-    run = runs.trainer(tmp_path, objectives={"mmd": 1.0}, max_steps=4, logging_steps=4)
+    run = runs.trainer(tmp_path, objectives={"mmd": 0.1}, max_steps=4, logging_steps=4)
     with Syncs().watch(monkeypatch) as syncs:
         run.train()
     assert syncs.ours == ["_objective_values"] * 4 + ["mean", "broken_tensors"]
@@ -183,7 +183,7 @@ def test_objectives_learn_at_their_own_rate(freeze, tmp_path):
     rates = AtEachStep(lambda step: [group["lr"] for group in step["optimizer"].param_groups])
     run = runs.trainer(
         tmp_path,
-        objectives={"dann": 1.0},
+        objectives={"dann": 0.1},
         objective_lr_multiplier=4.0,
         freeze=freeze,
         learning_rate=1e-3,
@@ -231,7 +231,7 @@ def test_an_adapter_at_the_rate_of_a_whole_model_says_so(tmp_path, caplog, rate,
 
 
 def test_a_part_that_is_not_finite_stops_the_run_by_name(tmp_path):
-    run = runs.trainer(tmp_path, objectives={"mmd": 1.0, "breaking": 1.0}, max_steps=8, logging_steps=2)
+    run = runs.trainer(tmp_path, objectives={"mmd": 0.1, "breaking": 1.0}, max_steps=8, logging_steps=2)
     with pytest.raises(FloatingPointError, match=r"The breaking part is not finite at step 4 \(task=.*breaking=nan"):
         run.train()
     assert math.isnan(runs.logged(run, "breaking_loss")[-1])
