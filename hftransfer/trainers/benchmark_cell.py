@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import platform
 import sys
 import time
@@ -18,13 +17,14 @@ from .._version import __version__
 from ..data.domains import source_label
 from ..data.labels import LabelSpace
 from ..data.loading import Shift, load_shift
-from ..data.pairing import PairedBatchSampler, PairedDataset
+from ..data.pairing import PairedDataset
 from ..objectives.specification import build_objectives
 from ..reporting.benchmark_table import CONTROL, ORACLE
 from .config import AdaptationConfig
 from .metrics import metrics_for
 from .setup.metric_choice import check_evaluation, check_selection
 from .setup.preparation import Prepared, prepare
+from .setup.sampling import paired_sampler, planned_updates
 from .trainer import AdaptationTrainer
 
 SPLIT_SEED = 0  # what is held out of a source is the same for all cells
@@ -185,16 +185,7 @@ def _reads_target(config: AdaptationConfig) -> bool:
 
 def _updates(config: AdaptationConfig, data: Shift) -> int:
     """How many updates a method takes: rows that read one domain only take as many."""
-    sampler = PairedBatchSampler(
-        PairedDataset(data.train, data.target),
-        config.per_device_train_batch_size,
-        config.target_ratio,
-        config.gradient_accumulation_steps,
-        config.epoch_by,
-        config.balance_sources,
-        drop_last=config.dataloader_drop_last,
-    )
-    return math.ceil(config.num_train_epochs * sampler.updates)
+    return planned_updates(paired_sampler(PairedDataset(data.train, data.target), config), config)
 
 
 def _tidy(metrics: Mapping[str, float], sources: Iterable[str]) -> dict[str, float]:

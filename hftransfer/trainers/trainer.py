@@ -35,6 +35,7 @@ from .setup.metric_choice import check_evaluation, check_selection
 from .setup.model_assembly import build_joint_model
 from .setup.optimizer_check import check_passed
 from .setup.preparation import prepare
+from .setup.sampling import paired_sampler
 from .setup.setting_pairs import check_schedule, check_sharding
 from .setup.unfreezing import Unfreezing, build_phases, check_wrapping
 from .step.loss_log import LossLog
@@ -172,17 +173,7 @@ class AdaptationTrainer(PlainCheckpoints, Publishing, Optimizing, Evaluating, Se
         if not isinstance(self.train_dataset, PairedDataset):
             return super().get_train_dataloader()
         args = self.args
-        self.pair_sampler = PairedBatchSampler(
-            self.train_dataset,
-            self._train_batch_size,
-            args.target_ratio,
-            args.world_size * args.gradient_accumulation_steps,
-            args.epoch_by,
-            args.balance_sources,
-            args.length_aware,
-            args.dataloader_drop_last,
-            args.data_seed if args.data_seed is not None else args.seed,
-        )
+        self.pair_sampler = paired_sampler(self.train_dataset, args, self._train_batch_size)
         loader = DataLoader(
             self.train_dataset,
             batch_sampler=self.pair_sampler,

@@ -57,3 +57,31 @@ def test_images_and_several_sources(tmp_path):
     rows = plan(run.args, run.prepared)
     assert all("classes: " in rows[name] for name in ("source a", "source b"))
     assert "source" not in rows
+
+
+@pytest.mark.parametrize(
+    ("settings", "planned"),
+    [
+        ({}, "2 updates (2 an epoch)"),
+        ({"dataloader_drop_last": True}, "1 update (1 an epoch)"),
+        ({"per_device_train_batch_size": 5, "gradient_accumulation_steps": 2}, "3 updates (3 an epoch)"),
+        (
+            {"per_device_train_batch_size": 5, "gradient_accumulation_steps": 2, "dataloader_drop_last": True},
+            "2 updates (2 an epoch)",
+        ),
+        ({"target_ratio": 0.5, "epoch_by": "longest"}, "5 updates (5 an epoch)"),
+        ({"target_ratio": 0.5, "epoch_by": "longest", "dataloader_drop_last": True}, "4 updates (4 an epoch)"),
+        ({"epoch_by": "longest", "num_train_epochs": 1.5}, "5 updates (3 an epoch)"),
+        ({"max_steps": 3, "dataloader_drop_last": True}, "3 updates (1 an epoch)"),
+    ],
+    ids=str,
+)
+def test_as_many_updates_as_the_run_makes(tmp_path, settings, planned):
+    settings = {"per_device_train_batch_size": 16, "max_steps": -1, "num_train_epochs": 1, **settings}
+    run = runs.trainer(
+        tmp_path, train_dataset=tiny.domain(24), target_dataset=tiny.domain(36, seed=1, labelled=False), **settings
+    )
+    assert plan(run.args, run.prepared)["steps"] == planned
+    run.train()
+    assert planned.startswith(f"{run.state.global_step} update")
+    assert planned.endswith(f"({run.pair_sampler.updates} an epoch)")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -13,7 +12,7 @@ from torch import nn
 from ...data.account import DomainAccount
 from ...data.columns import number_column
 from ...data.labels import LabelSpace
-from ...data.pairing import PairedBatchSampler, PairedDataset
+from ...data.pairing import PairedDataset
 from ...models.adapters import is_peft
 from ...models.blocks import Block, split
 from ...models.policy import bias_parameters, norm_parameters
@@ -22,6 +21,7 @@ from ...threads import cores, describe_device
 from ..config import AdaptationConfig
 from ..optimizer import rates_of
 from .preparation import Prepared
+from .sampling import paired_sampler, planned_updates
 from .unfreezing import Phases, build_phases
 
 CLASSES = 10  # shown with their counts, the commonest first
@@ -49,24 +49,14 @@ def plan(
         for name, size, part in zip(prepared.source_names, train.source_sizes, train.parts, strict=False):
             rows[_source(name)] = f"{size:,} labelled rows\n{label_counts(part, prepared.space)}"
         rows["target"] = f"{train.num_target:,} unlabelled rows" if train.num_target else "none"
-        sampler = PairedBatchSampler(
-            train,
-            args.per_device_train_batch_size,
-            args.target_ratio,
-            chunks,
-            args.epoch_by,
-            args.balance_sources,
-            args.length_aware,
-        )
-        epochs = args.num_train_epochs
-        steps = args.max_steps if args.max_steps > 0 else math.ceil(epochs * sampler.updates)
+        sampler = paired_sampler(train, args)
         rows["batch"] = f"{sampler.source_rows} source + {sampler.target_rows} target rows, x {chunks} an update"
-        rows["steps"] = f"{steps:,} updates ({sampler.updates:,} an epoch)"
+        rows["steps"] = f"{_updates(planned_updates(sampler, args))} ({sampler.updates:,} an epoch)"
         if (padding := sampler.padding()) is not None:
             rows["padding"] = _padding(*padding, args.forward_by_domain)
     else:
         rows["sources"], rows["target"] = ", ".join(prepared.source_names) + " (streams)", "a stream"
-        rows["steps"] = f"{args.max_steps:,} updates"
+        rows["steps"] = _updates(args.max_steps)
     for name, read in (account or {}).items():
         row = name if name == "target" or name.startswith("test of ") else _source(name)
         lines = read.lines(_columns_read(args, prepared, read.columns, with_label=name != "target"))
@@ -163,6 +153,10 @@ def label_counts(part: Any, space: LabelSpace) -> str:
 
 def _source(name: str) -> str:
     return name if name == "source" else f"source {name}"
+
+
+def _updates(count: int) -> str:
+    return f"{count:,} update{'s' * (count != 1)}"
 
 
 def _padding(together: float, apart: float, by_domain: bool) -> str:

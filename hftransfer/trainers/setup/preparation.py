@@ -46,9 +46,7 @@ class Prepared:
     policy: PolicyReport
     columns: InputColumns
     feature_widths: dict[str, int]  # by feature layer
-    teacher_encoders: dict[int, TextEncoder] = field(
-        default_factory=dict
-    )  # of those with another tokenizer
+    teacher_encoders: dict[int, TextEncoder] = field(default_factory=dict)  # of those with another tokenizer
     merge_on_save: bool = False  # what is saved is the adapter merged into a plain model
 
     @property

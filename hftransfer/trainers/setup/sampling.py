@@ -1,0 +1,36 @@
+"""The sampler of a run: which rows each update sees, and how many updates there are."""
+
+from __future__ import annotations
+
+import math
+
+from ...data.pairing import PairedBatchSampler, PairedDataset
+from ..config import AdaptationConfig
+
+
+def paired_sampler(
+    dataset: PairedDataset, args: AdaptationConfig, batch_size: int | None = None
+) -> PairedBatchSampler:
+    """The batches of a run, as its settings say.
+
+    Args:
+        dataset: sources and target.
+        args: the run's settings.
+        batch_size: source rows per process and micro-batch; the setting's when absent.
+    """
+    return PairedBatchSampler(
+        dataset,
+        batch_size or args.per_device_train_batch_size,
+        ratio=args.target_ratio,
+        chunks=args.world_size * args.gradient_accumulation_steps,
+        epoch_by=args.epoch_by,
+        balanced=args.balance_sources,
+        group_by_length=args.length_aware,
+        drop_last=args.dataloader_drop_last,
+        seed=args.seed if args.data_seed is None else args.data_seed,
+    )
+
+
+def planned_updates(sampler: PairedBatchSampler, args: AdaptationConfig) -> int:
+    """Updates of a whole run: `max_steps`, or as many as its epochs have."""
+    return args.max_steps if args.max_steps > 0 else math.ceil(args.num_train_epochs * sampler.updates)
