@@ -8,8 +8,8 @@ from .models.domain_adapters import save_domains as save_domains
 from .models.domain_adapters import stack_adapter as stack_adapter
 from .models.domain_adapters import switch_domain as switch_domain
 from .models.interpolation import Mixture as Mixture
-from .models.loading import load_model as load_model
 from .models.norm_statistics import adapt_batch_norm as adapt_batch_norm
+from .models.pretrained import load_model as load_model
 from .models.transplant import transplant as transplant
 from .objectives.base import Objective as Objective
 from .objectives.registry import register_objective as register_objective

@@ -56,7 +56,7 @@ def run(script, config) -> int:
 def adapt(script, config) -> int:
     from hftransfer import AdaptationTrainer, print_policy
     from hftransfer.cli.arguments import named
-    from hftransfer.data.loading import load_shift
+    from hftransfer.data.domain_loading import load_shift
     from hftransfer.reporting.model_card import load_lines
     from hftransfer.reporting.screen import show
     from hftransfer.reporting.tables import print_plan, print_results

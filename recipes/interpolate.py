@@ -36,8 +36,8 @@ def main(argv: list[str]) -> int:
 def run(args) -> int:
     from hftransfer.cli.arguments import named
     from hftransfer.cli.interpolate_options import DATA
+    from hftransfer.data.domain_loading import load_shift
     from hftransfer.data.label_sets import resolve_label_space
-    from hftransfer.data.loading import load_shift
     from hftransfer.models.ingredients import is_adapter
     from hftransfer.models.interpolation import ALPHAS, Mixture
     from hftransfer.reporting.screen import show

@@ -25,9 +25,9 @@ from hftransfer.cli.arguments import FinetuneArguments
 from hftransfer.cli.help import finetune_options
 from hftransfer.cli.parser import parse
 from hftransfer.cli.run import run_recipe
+from hftransfer.data.domain_loading import load_domain
 from hftransfer.data.label_sets import resolve_label_space
-from hftransfer.data.loading import load_domain
-from hftransfer.models.loading import load_model
+from hftransfer.models.pretrained import load_model
 from hftransfer.objectives.base import Range
 from hftransfer.objectives.registry import REGISTRY
 from hftransfer.objectives.specification import parse_objectives

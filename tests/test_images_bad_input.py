@@ -18,11 +18,11 @@ from peft import LoraConfig
 
 from hftransfer import AdaptationTrainer
 from hftransfer.data.collation import AdaptationCollator
+from hftransfer.data.domain_loading import load_domain
 from hftransfer.data.domains import as_domain
 from hftransfer.data.image import ImageEncoder
 from hftransfer.data.image_references import reference_kind
 from hftransfer.data.labels import LabelSpace
-from hftransfer.data.loading import load_domain
 from hftransfer.data.origins import ORIGIN as ROW_ORIGIN
 
 NEWS = pictures.pictures(9)

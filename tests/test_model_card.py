@@ -13,7 +13,7 @@ import torch
 import yaml
 from peft import LoraConfig, get_peft_model
 
-from hftransfer.models import loading
+from hftransfer.models import pretrained
 from hftransfer.reporting.model_card import CardFacts, is_hub_id, load_lines, render_card
 
 FACTS = CardFacts(
@@ -99,9 +99,9 @@ def test_an_offline_copy_goes_by_its_hub_id(tmp_path, monkeypatch):
     tiny.bert().save_pretrained(tmp_path / "packaged_copy" / "model")
     (tmp_path / "packaged_copy" / "__init__.py").touch()
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setitem(loading.OFFLINE_COPIES, "owner/base", ("packaged_copy", "model"))
-    monkeypatch.setattr(loading, "hub_reachable", lambda: False)
-    model = loading.load_model("owner/base", "sequence-classification", tiny.LABELS)
+    monkeypatch.setitem(pretrained.OFFLINE_COPIES, "owner/base", ("packaged_copy", "model"))
+    monkeypatch.setattr(pretrained, "hub_reachable", lambda: False)
+    model = pretrained.load_model("owner/base", "sequence-classification", tiny.LABELS)
     assert model.config.name_or_path == "owner/base"
     adapter = get_peft_model(model, LoraConfig(r=2, target_modules=["query"]))
     assert adapter.peft_config["default"].base_model_name_or_path == "owner/base"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from .places import IMAGES, REMEDIES, SPLIT
 from .splits import SPLITS, split_of, split_words
-from .tables import table_format
+from .table_files import table_format
 
 SAVED = ("dataset_dict.json", "dataset_info.json", "dataset_infos.json", "state.json")  # written by `datasets`
 PLAIN = ("readme", "license", "licence", "changelog", "notice", "citation", "requirements")

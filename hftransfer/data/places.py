@@ -12,7 +12,7 @@ from typing import Literal
 
 from ..messages import nearest, shown
 from .digits import DOMAINS
-from .tables import FORMATS, table_format
+from .table_files import FORMATS, table_format
 
 logger = logging.getLogger(__name__)
 SAMPLE = "sample"

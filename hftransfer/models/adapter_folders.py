@@ -10,8 +10,8 @@ from typing import Any
 from ..network import hub_reachable
 from .ingredients import ADAPTER
 from .loaded_weights import check_finite
-from .loading import load_model
 from .model_files import check_adapter_files
+from .pretrained import load_model
 
 LABELS_FILE = "labels.json"  # beside an adapter, whose own config has no place for the names of labels
 PROCESSORS = ("tokenizer_config.json", "preprocessor_config.json", "processor_config.json")

@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from .loading import load_tokenizer
+from .pretrained import load_tokenizer
 
 logger = logging.getLogger(__name__)
 

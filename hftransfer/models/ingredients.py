@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import nn
 from transformers import AutoConfig, PreTrainedConfig
 
-from .loading import load_as, load_processing
+from .pretrained import load_as, load_processing
 from .structure import backbone_prefix
 
 ADAPTER = "adapter_config.json"

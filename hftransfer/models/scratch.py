@@ -10,7 +10,7 @@ from transformers import AutoConfig, PreTrainedModel
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING, CONFIG_MAPPING_NAMES
 
 from ..messages import nearest, shown
-from .loading import head_class, label_settings, no_such_head
+from .pretrained import head_class, label_settings, no_such_head
 from .processing import check_channels
 
 EXAMPLE = '{"model_type": "resnet", "hidden_sizes": [16, 32, 64], "depths": [1, 1, 1]}'

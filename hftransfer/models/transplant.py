@@ -20,7 +20,7 @@ from ..messages import nearest
 from .adapters import is_peft
 from .feature_hook import find_head
 from .ingredients import is_adapter, plain_class, tensors_of
-from .loading import load_as, load_model
+from .pretrained import load_as, load_model
 from .structure import backbone_prefix
 from .structure import embeddings as embedding_modules
 from .structure import layers as layer_stack

@@ -91,7 +91,7 @@ class Task:
 
 def copied(checkpoint: Path, image_size: int, folder: Path) -> Path:
     """The checkpoint with an image processor that makes squares of `image_size` pixels."""
-    from hftransfer.models.loading import load_image_processor
+    from hftransfer.models.pretrained import load_image_processor
     from hftransfer.models.processing import resized
 
     made = folder / f"{checkpoint.name}-{image_size}"

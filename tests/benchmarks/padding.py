@@ -26,7 +26,7 @@ from hftransfer.data.labels import LabelSpace
 from hftransfer.data.pairing import PairedBatchSampler, PairedDataset
 from hftransfer.data.text import TextColumns, TextEncoder, encode_text
 from hftransfer.models.feature_hook import find_head
-from hftransfer.models.loading import load_model, load_tokenizer
+from hftransfer.models.pretrained import load_model, load_tokenizer
 from hftransfer.trainers.step.joint_model import JointModel
 
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"

@@ -37,7 +37,7 @@ import sys, time
 sys.path.insert(0, sys.argv[2])
 import tiny
 from hftransfer import AdaptationConfig
-from hftransfer.data.loading import load_shift
+from hftransfer.data.domain_loading import load_shift
 from hftransfer.trainers.setup.preparation import prepare
 model, tokenizer = tiny.bert([f"class {i}" for i in range(20)]), tiny.tokenizer()
 args = AdaptationConfig(output_dir=sys.argv[3], use_cpu=True, report_to="none")

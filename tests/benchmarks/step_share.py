@@ -19,7 +19,7 @@ from machine import describe, median_ms
 from torch import nn
 
 from hftransfer.models.feature_hook import find_head
-from hftransfer.models.loading import load_model
+from hftransfer.models.pretrained import load_model
 from hftransfer.objectives import build_objectives, parse_objectives
 from hftransfer.objectives.registry import REGISTRY
 from hftransfer.trainers.step.joint_model import JointModel

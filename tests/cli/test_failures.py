@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from hftransfer.cli.failures import describe_error
 from hftransfer.cli.run import run_recipe, split_debug
 from hftransfer.cli.signals import Stopped
-from hftransfer.data.loading import load_shift
+from hftransfer.data.domain_loading import load_shift
 from hftransfer.stages import stage
 
 TOKEN = "hf_" + "aB3" * 11

@@ -92,7 +92,7 @@ def test_a_dry_run_prints_the_plan(world, tmp_path, monkeypatch, capsys):
 def test_the_shipped_config_plans_the_digits_and_a_line_overrides_it(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     corpus = load_digits_corpus()
-    monkeypatch.setattr("hftransfer.data.loading.load_digits_corpus", lambda: corpus)
+    monkeypatch.setattr("hftransfer.data.domain_loading.load_digits_corpus", lambda: corpus)
     config = recipe.RECIPE.parent / "configs" / "digits.yaml"
     argv = ["--config", str(config), "--use_cpu", "--dry_run", "--target", "sample:digits_inverted"]
     assert recipe.run(argv) == 0

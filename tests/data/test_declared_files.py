@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from datasets import Dataset
 
-from hftransfer.data.loading import load_domain, load_shift
+from hftransfer.data.domain_loading import load_domain, load_shift
 
 HEAD = "---\nlicense: mit\nconfigs:\n{0}\n---\n# Data\n"
 

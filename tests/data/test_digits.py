@@ -10,7 +10,7 @@ from sklearn.datasets import load_digits
 
 from hftransfer import load_digits_corpus
 from hftransfer.data.digits import DOMAINS, SPLITS, _cut
-from hftransfer.data.loading import DIGITS, load_domain
+from hftransfer.data.domain_loading import DIGITS, load_domain
 
 CORPUS = load_digits_corpus()
 SHIFTED = [d for d in DOMAINS if d != "scanned"]
@@ -80,7 +80,7 @@ def test_the_seed_decides():
 
 @pytest.mark.parametrize("name", DIGITS)
 def test_each_domain_has_a_name_in_the_recipe(name, monkeypatch):
-    monkeypatch.setattr("hftransfer.data.loading.load_digits_corpus", lambda: CORPUS)
+    monkeypatch.setattr("hftransfer.data.domain_loading.load_digits_corpus", lambda: CORPUS)
     domain = "scanned" if name == "sample:digits" else name.removeprefix("sample:digits_")
     found = load_domain(name, "target")
     assert set(found) == set(SPLITS)

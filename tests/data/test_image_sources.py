@@ -13,8 +13,8 @@ import tiny
 from datasets import Dataset, Image
 
 from hftransfer.data.decoding import open_image
+from hftransfer.data.domain_loading import load_domain
 from hftransfer.data.domains import undecoded
-from hftransfer.data.loading import load_domain
 
 
 def shown(dataset) -> list[bytes]:

@@ -11,7 +11,7 @@ from bad_listing import FILES, FOLDERS
 from datasets import Dataset, DatasetDict
 
 from hftransfer.cli.arguments import named
-from hftransfer.data.loading import load_domain, load_shift
+from hftransfer.data.domain_loading import load_domain, load_shift
 from hftransfer.data.splits import choose_splits, split_of, split_words
 
 
@@ -200,7 +200,7 @@ def test_splits_of_a_saved_dataset(tmp_path):
 
 def test_the_splits_of_a_hub_dataset(monkeypatch):
     parts = DatasetDict({name: tiny.domain(6) for name in ("Train", "dev", "unsupervised")})
-    monkeypatch.setattr("hftransfer.data.loading.hub_reachable", lambda: True)
+    monkeypatch.setattr("hftransfer.data.domain_loading.hub_reachable", lambda: True)
     monkeypatch.setattr("datasets.load_dataset", lambda name, config: parts)
     shift = load_shift({"source": "owner/name"}, None, 0.1, 1)
     assert set(shift.validation) == {"source"}

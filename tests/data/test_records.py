@@ -9,9 +9,9 @@ import pytest
 from bad_tables import RECORDS, labelled, lines
 from datasets import Dataset, List, Value
 
-from hftransfer.data.loading import load_domain
+from hftransfer.data.domain_loading import load_domain
 from hftransfer.data.origins import ORIGIN
-from hftransfer.data.tables import TableRead, read_table
+from hftransfer.data.table_files import TableRead, read_table
 
 DATA = pd.DataFrame({"text": ["it went up", "it went down", "it stayed"], "label": [2, 0, 1]})
 

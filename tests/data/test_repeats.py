@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from datasets import Dataset
 
-from hftransfer.data.loading import load_shift
+from hftransfer.data.domain_loading import load_shift
 from hftransfer.data.repeats import repeated_rows
 
 

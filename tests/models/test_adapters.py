@@ -13,7 +13,7 @@ from torch import nn
 
 from hftransfer.models.adapters import attach_adapter, complete_peft_config, merged
 from hftransfer.models.feature_hook import Head, find_head
-from hftransfer.models.loading import load_model
+from hftransfer.models.pretrained import load_model
 
 # {family: (stack, linears of a layer, linears elsewhere in the backbone, head of a sequence model)}
 ROBERTA = ("roberta.encoder.layer", 6, [], ["classifier"])

@@ -11,7 +11,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import BertModel
 
 from hftransfer import load_model
-from hftransfer.models.loading import check_head, head_names
+from hftransfer.models.pretrained import check_head, head_names
 from hftransfer.models.tokenizer_check import check_tokenizer
 
 FOUR = ("a", "b", "c", "d")

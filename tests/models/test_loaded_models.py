@@ -30,7 +30,7 @@ from transformers import (
 
 from hftransfer import load_model
 from hftransfer.models.loaded_weights import check_finite
-from hftransfer.models.loading import load_image_processor, load_tokenizer
+from hftransfer.models.pretrained import load_image_processor, load_tokenizer
 from hftransfer.models.remote_code import drop_remote_code
 
 ADAPTER_FILE = "adapter_model.safetensors"

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from ...data.labels import LabelSpace
-from ...models import adapter_folders, loaded_weights, loading
+from ...models import adapter_folders, loaded_weights, pretrained
 from ...models.processing import fit_processing
 from ...models.remote_code import drop_remote_code
 from ...models.scratch import fresh_model, fresh_processing
@@ -57,7 +57,7 @@ def load_run_model(
     """
     tagging = space.task == "token-classification"
     if isinstance(processing_class, (str, os.PathLike)):
-        processing_class = loading.load_processing(os.fspath(processing_class), None, modality, tagging)
+        processing_class = pretrained.load_processing(os.fspath(processing_class), None, modality, tagging)
     if isinstance(model, Mapping):
         if peft_config is not None or args.freeze not in (None, "none"):
             what = "an adapter" if peft_config is not None else f"freeze={args.freeze!r}"
@@ -81,7 +81,7 @@ def _load_by_name(
     revision = options.get("revision")
     adapter = adapter_folders.read_adapter(name, revision)
     if adapter is None:
-        model = loading.load_model(name, space.task, space.names, modality=modality, **options)
+        model = pretrained.load_model(name, space.task, space.names, modality=modality, **options)
     elif peft_config is not None:
         raise ValueError(f"{name} is an adapter already: leave out peft_config to go on training it.")
     else:
@@ -91,7 +91,7 @@ def _load_by_name(
         name = processing_name
     if processing is None:
         tagging, trusted = space.task == "token-classification", bool(options.get("trust_remote_code"))
-        processing = loading.load_processing(name, revision, modality, tagging, trusted)
+        processing = pretrained.load_processing(name, revision, modality, tagging, trusted)
     return model, processing
 
 
@@ -104,7 +104,7 @@ def _check_loaded(model: nn.Module, space: LabelSpace, modality: str, processing
             "the adapter's folder as `model`, or load it with `PeftModel.from_pretrained(base, folder, "
             "is_trainable=True)`."
         )
-    loading.check_head(model, space.task, space.names, modality)
+    pretrained.check_head(model, space.task, space.names, modality)
     loaded_weights.check_finite(model, title)
     drop_remote_code(model, title)
     name = getattr(model.config, "name_or_path", None)
@@ -114,5 +114,5 @@ def _check_loaded(model: nn.Module, space: LabelSpace, modality: str, processing
             "processor. Pass the tokenizer or image processor that belongs to it."
         )
     if processing is None:
-        processing = loading.load_processing(str(name), None, modality, space.task == "token-classification")
+        processing = pretrained.load_processing(str(name), None, modality, space.task == "token-classification")
     return processing

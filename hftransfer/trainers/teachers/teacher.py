@@ -17,7 +17,7 @@ from torch import nn
 from transformers import AutoConfig
 
 from ...data.text import WORD_MASK, reading_of, without_readings
-from ...models import loading
+from ...models import pretrained
 from ...models.feature_hook import FeatureHook, Head, find_head
 from ...models.layer_hook import HEAD, LayerHook, layer_widths
 from ...models.structure import layers
@@ -245,13 +245,13 @@ def load_teacher(
         ValueError: it has no head though its predictions are wanted, or fewer positions than rows may have.
     """
     task = prepared.space.task
-    config = loading.load_as(AutoConfig, name, trust_remote_code=False)
-    labels = loading.head_names(SimpleNamespace(config=config)) or tuple(
+    config = pretrained.load_as(AutoConfig, name, trust_remote_code=False)
+    labels = pretrained.head_names(SimpleNamespace(config=config)) or tuple(
         f"LABEL_{i}" for i in range(config.num_labels)
     )
     options: dict[str, Any] = {"attn_implementation": "eager"} if attention else {}
     modality = prepared.encoder.modality
-    teacher: Any = loading.load_model(name, task, labels, modality=modality, **options)
+    teacher: Any = pretrained.load_model(name, task, labels, modality=modality, **options)
     fresh: Any = getattr(teacher, "fresh_weights", ())
     if logits and fresh:
         raise ValueError(

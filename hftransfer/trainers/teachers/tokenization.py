@@ -11,7 +11,7 @@ from transformers import AutoConfig
 
 from ...data.encoding import Encoder
 from ...data.text import TextEncoder
-from ...models import loading
+from ...models import pretrained
 from ...models.processing import fit_processing, longest_input
 from .teacher import lessons_of, needs_of
 
@@ -51,11 +51,11 @@ def teacher_readings(args: Any, encoder: Encoder) -> dict[int, TextEncoder]:
 
 def _reading(name: str, encoder: Any, max_length: int | None) -> TextEncoder | None:
     """A teacher's own tokenizer; `None` if it reads what the model reads."""
-    config = loading.load_as(AutoConfig, name, trust_remote_code=False)
+    config = pretrained.load_as(AutoConfig, name, trust_remote_code=False)
     mine, modality, space = encoder.processing_class, encoder.modality, encoder.space
     words = space.task == "token-classification"
     try:
-        theirs = loading.load_processing(name, None, modality, words)
+        theirs = pretrained.load_processing(name, None, modality, words)
     except (FileNotFoundError, ValueError):
         logger.warning("teacher %s does not say how it reads inputs; it is taken to read the model's.", name)
         return None
@@ -70,7 +70,7 @@ def _reading(name: str, encoder: Any, max_length: int | None) -> TextEncoder | N
     if theirs.get_vocab() == mine.get_vocab():
         return None
     with torch.device("meta"):  # its shapes alone: the weights are loaded later
-        shape = loading.head_class(space.task, modality).from_config(config)
+        shape = pretrained.head_class(space.task, modality).from_config(config)
     theirs = fit_processing(theirs, shape, modality, words)
     longest = longest_input(theirs, shape, modality, None)
     limits = [n for n in (longest, max_length) if n is not None]

@@ -7,7 +7,7 @@ import tiny
 from datasets import DatasetDict
 
 from hftransfer import load_sample_corpus
-from hftransfer.data.loading import load_domain
+from hftransfer.data.domain_loading import load_domain
 from hftransfer.data.origins import ORIGIN, visible
 
 

@@ -22,7 +22,7 @@ from .places import DIGITS, REMEDIES, SAMPLE, DomainPlace, find_place, hint
 from .repeats import note_repeats, note_shared
 from .split_columns import refuse_other_splits
 from .splits import SPLITS, choose_splits
-from .tables import FORMATS, USUAL, read_table
+from .table_files import FORMATS, USUAL, read_table
 
 __all__ = ["DIGITS", "SAMPLE", "SPLITS", "Shift", "hold_out", "load_domain", "load_shift"]
 
