@@ -5,7 +5,7 @@
 
     accelerate launch recipes/finetune.py --config recipes/configs/news_to_medical.yaml
     accelerate launch recipes/finetune.py --config recipes/configs/digits.yaml
-    accelerate launch recipes/finetune.py --source news.csv --target medical.csv --objectives '{"mmd": 0.1}' \
+    accelerate launch recipes/finetune.py --source news.csv --target medical.csv --objectives mmd \
         --output_dir runs/mine --dry_run
 """
 

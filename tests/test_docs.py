@@ -60,10 +60,10 @@ def test_the_example_of_the_readme_runs(tmp_path, monkeypatch, model_folder):
     """Twelve lines as printed, but for a tiny model and two steps; what they save loads without hftransfer."""
     example = next(b for b in blocks(ROOT / "README.md", "python") if "AdaptationTrainer(" in b)
     assert len([line for line in example.splitlines() if line.strip()]) <= 12
-    short = '"mmd": 0.1}, max_steps=2, use_cpu=True, report_to=[], disable_tqdm=True'
+    short = 'objectives="mmd", max_steps=2, use_cpu=True, report_to=[], disable_tqdm=True'
     monkeypatch.chdir(tmp_path)
     scope: dict = {}
-    exec(example.replace(MODEL, model_folder).replace('"mmd": 0.1}', short), scope)
+    exec(example.replace(MODEL, model_folder).replace('objectives="mmd"', short), scope)
 
     assert scope["trainer"].state.global_step == 2
     assert {"eval_source_accuracy", "eval_target_oracle_accuracy"} <= set(scope["trainer"].evaluate())

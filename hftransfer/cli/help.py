@@ -14,7 +14,7 @@ from .interpolate_options import interpolate_parser
 INTRO = """\
 Take a model from the domain with labels to the domain without.
 
-  hftransfer finetune --source sample --target sample --objectives '{"mmd": 0.1}' --output_dir runs/demo
+  hftransfer finetune --source sample --target sample --objectives mmd --output_dir runs/demo
   hftransfer finetune --config news_to_medical.yaml --num_train_epochs 5
   accelerate launch recipes/finetune.py --config recipes/configs/news_to_medical.yaml --dry_run
 

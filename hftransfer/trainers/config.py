@@ -41,15 +41,16 @@ class AdaptationConfig(TrainingArguments):
     less of loss, entropy, mse and mae is better.
 
     Example:
-        >>> AdaptationConfig(output_dir="out", objectives={"mmd": 0.1}).weight_decay
+        >>> AdaptationConfig(output_dir="out", objectives="mmd").weight_decay
         0.01
     """
 
     objectives: dict | str | None = _option(
         None,
         "Adaptation",
-        'What pulls the domains together: a map of names to weights, {"mmd": 0.1}, or to settings, '
-        '{"cdan": {"weight": 0.5, "schedule": "linear"}}; JSON or YAML. Empty trains on the source alone.',
+        'What pulls the domains together: names alone, such as mmd, at their default weights, or a map of names to '
+        'weights at the end of the schedule, {"mmd": 0.2}, or to settings, {"cdan": {"weight": 0.5, "schedule": '
+        '"linear"}}; JSON or YAML. Empty trains on the source alone.',
     )
     trust_config_code: bool = _option(
         False,
@@ -252,7 +253,7 @@ class AdaptationConfig(TrainingArguments):
             ValueError: there is no such field, objective or setting.
 
         Example:
-            >>> AdaptationConfig(objectives={"mmd": 0.1}).with_hyperparameters({"objectives.mmd.weight": 0.5})
+            >>> AdaptationConfig(objectives="mmd").with_hyperparameters({"objectives.mmd.weight": 0.5})
         """
         from .hyperparameters import with_hyperparameters
 

@@ -71,7 +71,7 @@ class AdaptationTrainer(PlainCheckpoints, Publishing, Optimizing, Evaluating, Se
     Example:
         >>> trainer = AdaptationTrainer(
         ...     model="sentence-transformers/all-MiniLM-L6-v2",
-        ...     args=AdaptationConfig(output_dir="news-to-medical", objectives={"mmd": 0.1}),
+        ...     args=AdaptationConfig(output_dir="news-to-medical", objectives="mmd"),
         ...     train_dataset=news,
         ...     target_dataset=medical,
         ...     eval_dataset={"source": news_validation, "target": medical_validation},
