@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import os
+import textwrap
 import types
 import typing
+from collections.abc import Callable, Hashable
 from enum import Enum
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from .messages import nearest, redacted
 from .ranges import RANGES, read_number
 
 TEXT_OR_SWITCH = ("resume_from_checkpoint", "fsdp")
 WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+INDENT = "    "
+
+Class = TypeVar("Class", bound=type)
 
 
 class Help(str):
@@ -31,6 +37,74 @@ class Help(str):
         made = super().__new__(cls, text)
         made.group = group
         return made
+
+
+def explain_fields(inherited: str | None = None) -> Callable[[Class], Class]:
+    """A decorator of dataclasses of settings: their docstring explains every field, under the heading of its group.
+
+    The text is the one that `--help` shows. The headings stand before the docstring's `Example:`.
+
+    Args:
+        inherited: heading of the class's own fields without a group, such as defaults that differ from a parent's;
+            it comes last. Fields that only parents declare are left to their documentation.
+
+    Example:
+        >>> @explain_fields()
+        ... @dataclasses.dataclass
+        ... class Settings:
+        ...     '''Settings of a run.'''
+        ...
+        ...     seed: int = dataclasses.field(default=42, metadata={"help": Help("Of all draws.", "Run")})
+        >>> print(Settings.__doc__)
+        Settings of a run.
+        <BLANKLINE>
+        Run:
+            seed (int): Of all draws. Default: `42`.
+    """
+
+    def decorate(cls: Class) -> Class:
+        groups: dict[str, list[str]] = {}
+        own, hints = inspect.get_annotations(cls), typing.get_type_hints(cls)
+        for field in dataclasses.fields(cls):
+            text = field.metadata.get("help", "")
+            group = getattr(text, "group", inherited if field.name in own else None)
+            if group is not None and field.init:
+                groups.setdefault(group, []).append(_explanation(field, hints[field.name]))
+        last = groups.pop(inherited, None) if inherited else None
+        groups |= {inherited: last} if inherited and last else {}
+        before, example, after = inspect.cleandoc(cls.__doc__ or "").partition("Example:\n")
+        sections = ["\n".join([f"{group}:", *entries]) for group, entries in groups.items()]
+        cls.__doc__ = "\n\n".join([before.rstrip(), *sections, *([example + after] if example else [])])
+        return cls
+
+    return decorate
+
+
+def _explanation(field: dataclasses.Field[Any], hint: Any) -> str:
+    """One entry of a docstring: name, type, help text and default."""
+    made = field.default_factory is not dataclasses.MISSING
+    default = "" if made or field.default is None else f" Default: `{field.default!r}`."
+    text = f"{field.name} ({_type_words(hint)}): {' '.join(str(field.metadata.get('help', '')).split())}{default}"
+    return textwrap.fill(
+        text,
+        width=115,
+        initial_indent=INDENT,
+        subsequent_indent=2 * INDENT,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _type_words(hint: Any) -> str:
+    """A type as one writes it, each choice by itself: `'source' | 'longest'`."""
+    if typing.get_origin(hint) is Literal:
+        return " | ".join(map(repr, typing.get_args(hint)))
+    members = _members(hint)
+    if len(members) > 1:
+        return " | ".join(map(_type_words, members))
+    if hint is type(None):
+        return "None"
+    return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint)
 
 
 def read_setting(name: str, value: Any) -> Any:
@@ -87,7 +161,7 @@ def read_fields(settings: Any, but: tuple[str, ...] = ()) -> None:
             if kind is bool:
                 found = _switch(field.name, value)
             elif isinstance(kind, tuple):
-                found = _choice(field.name, value, kind)
+                found = read_choice(field.name, value, kind)
             elif kind is str:
                 off = value is False and _takes_none(hints[field.name])
                 found = value if off else _text(field.name, value)
@@ -131,14 +205,31 @@ def _switch(name: str, value: Any) -> bool:
     return WORDS[word]
 
 
-def _choice(name: str, value: Any, choices: tuple[Any, ...]) -> Any:
+def read_choice(name: str, value: Any, choices: Any) -> Any:
+    """One of several choices.
+
+    Args:
+        name: of the setting.
+        value: as it was given.
+        choices: a `Literal`, or a tuple of them.
+
+    Raises:
+        ValueError: it is none of them; the nearest is offered.
+
+    Example:
+        >>> read_choice("sources", "eech", Literal["joint", "each"])
+        Traceback (most recent call last):
+        ValueError: sources='eech' must be 'joint' or 'each'. Did you mean 'each'?
+    """
+    choices = typing.get_args(choices) or choices
     word = getattr(value, "value", value)
     if word is False and "no" in choices:  # YAML takes the word no for a switch
         word = value = "no"
-    if word not in choices:
+    if not isinstance(word, Hashable) or word not in choices:
         *first, last = (repr(choice) for choice in choices)
-        known, shown = f"{', '.join(first)} or {last}", redacted(repr(word))
-        raise ValueError(f"{name}={shown} must be one of {known}.{nearest(word, choices)}")
+        shown = redacted(repr(word))
+        known = f"{'one of ' * (len(first) > 1)}{', '.join(first)} or {last}"
+        raise ValueError(f"{name}={shown} must be {known}.{nearest(word, choices)}")
     return value
 
 

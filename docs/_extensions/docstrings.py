@@ -2,6 +2,7 @@ r"""Docstrings as they are written here: `\(…\)` is a formula, a line that beg
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from typing import Any
 
@@ -42,6 +43,12 @@ def process(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[
     lines[:] = to_rst(lines)
 
 
+def literal_stars(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Stars in a help text, as in a pattern, are themselves; `--help` shows the same text, so it holds no markup."""
+    if dataclasses.is_dataclass(obj):
+        lines[:] = [re.sub(r"\*(?=[^`]*(?:`[^`]*`[^`]*)*$)", r"\\*", line) for line in lines]
+
+
 def shorten(app: Any, what: str, name: str, obj: Any, options: Any, signature: str | None, returned: Any) -> Any:
     """A signature of two hundred settings says nothing; they have a page of their own."""
     if name == "hftransfer.AdaptationConfig":
@@ -50,6 +57,7 @@ def shorten(app: Any, what: str, name: str, obj: Any, options: Any, signature: s
 
 
 def setup(app: Any) -> dict[str, Any]:
+    app.connect("autodoc-process-docstring", literal_stars, priority=90)
     app.connect("autodoc-process-docstring", process, priority=100)  # before napoleon
     app.connect("autodoc-process-signature", shorten)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -14,15 +14,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 
-from ..messages import nearest
+from ..settings import read_choice
 
 Operation = Callable[[Any, np.random.Generator], Any]
 Augment = Literal["none", "weak", "strong"]
-AUGMENTS: tuple[str, ...] = get_args(Augment)
 GREY = (128, 128, 128)
 
 
@@ -116,9 +115,7 @@ def make_augmentation(
     Raises:
         ValueError: an unknown kind.
     """
-    if kind not in AUGMENTS:
-        raise ValueError(f"augment={kind!r} must be one of {', '.join(AUGMENTS)}.{nearest(kind, AUGMENTS)}")
-    if kind == "none":
+    if read_choice("augment", kind, Augment) == "none":
         return Compose([Flip()]) if flip else None
     operations: list[Operation] = [RandomResizedCrop(size, resample=resample)]
     operations += [Flip()] if flip else []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from ..messages import nearest, shown
 from .label_values import (
@@ -21,15 +21,16 @@ from .label_values import (
 from .origins import visible
 
 Task = Literal["sequence-classification", "token-classification", "multi-label-classification", "regression"]
-TASKS: tuple[Task, ...] = (
-    "sequence-classification",
-    "token-classification",
-    "multi-label-classification",
-    "regression",
-)
+TASKS: tuple[Task, ...] = get_args(Task)
 QUOTE = "'"
 LISTS = ("token-classification", "multi-label-classification")  # tasks whose rows hold lists
 IGNORE = -100  # what every torch loss skips; float tasks use NaN instead, since -100.0 is a legal regression target
+
+
+def check_label_separator(separator: str | None) -> None:
+    """Raises a `ValueError` for the setting `label_separator` as an empty text, which stands between any two signs."""
+    if separator == "":
+        raise ValueError("label_separator is empty: give what stands between two labels, or leave it out.")
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
+from ..settings import read_choice
 from .columns import number_column
 from .text import LENGTH
 
+EpochBy = Literal["source", "longest"]
 DRAW = "draw"  # of a row: its number in its domain and the pass over the domain, for who draws random numbers for it
 TARGET = -1  # `domain` of a target row; sources are 0, 1, … in the order given
 SEEN = 1000  # batches that an account of padding looks at
@@ -93,7 +95,7 @@ class PairedBatchSampler(torch.utils.data.Sampler[list[int]]):
         batch_size: int,
         ratio: float = 1.0,
         chunks: int = 1,
-        epoch_by: str = "source",
+        epoch_by: EpochBy = "source",
         balanced: bool = False,
         group_by_length: bool = True,
         drop_last: bool = False,
@@ -112,10 +114,8 @@ class PairedBatchSampler(torch.utils.data.Sampler[list[int]]):
         else:
             passes = dataset.num_source
         updates = passes / (batch_size * chunks)
-        if epoch_by == "longest" and dataset.num_target:
+        if read_choice("epoch_by", epoch_by, EpochBy) == "longest" and dataset.num_target:
             updates = max(updates, dataset.num_target / (self.target_rows * chunks))
-        elif epoch_by not in ("source", "longest"):
-            raise ValueError(f"epoch_by={epoch_by!r} must be 'source' or 'longest'.")
         self.updates = max(1, math.floor(updates) if drop_last else math.ceil(updates))
 
     def __len__(self) -> int:

@@ -5,12 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+# Both domains in one forward, each in one of its own, the running statistics as they are, or either by chance.
+BatchNorm = Literal["joint", "separate", "frozen", "stochastic"]
+
+
+def check_adabn(adabn: bool, fsdp: Any) -> None:
+    """Raises a `ValueError` for AdaBN where the model is in shards.
+
+    Args:
+        adabn, fsdp: settings of the run.
+    """
+    if adabn and fsdp:
+        raise ValueError("adabn=True does not work under FSDP, which shards the model: run it under DDP.")
 
 
 def batch_norms(model: nn.Module) -> dict[str, _BatchNorm]:

@@ -12,7 +12,28 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .norm_statistics import batch_norms
+from .norm_statistics import BatchNorm, batch_norms
+
+MIX = 0.5  # chance of a channel to use its running statistics in a step
+
+
+def check_stochastic_norm(batch_norm: BatchNorm, mix: float, recomputes_activations: bool) -> None:
+    """Refuses settings that stochastic normalisation does not go with.
+
+    Args:
+        batch_norm, mix: the settings `batch_norm` and `batch_norm_mix`.
+        recomputes_activations: gradient checkpointing is on.
+
+    Raises:
+        ValueError: a mix for another kind of batch norm, or layers that run a second time.
+    """
+    if mix != MIX and batch_norm != "stochastic":
+        raise ValueError(f"batch_norm_mix={mix} has no effect without batch_norm='stochastic'.")
+    if batch_norm == "stochastic" and recomputes_activations:
+        raise ValueError(
+            "batch_norm='stochastic' does not go with gradient checkpointing, which runs layers a second time "
+            "when their running statistics have moved on. Leave one of them out."
+        )
 
 
 class ChannelMix(nn.Module):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import nn
 
+from ..settings import read_choice
 from .base import check_count, is_positive
 from .moments import members
 
@@ -108,8 +109,7 @@ class LabelShift(nn.Module):
         weighs_task: bool = False,
     ):
         super().__init__()
-        if estimator not in get_args(Estimator):
-            raise ValueError(f"estimator={estimator!r} must be one of {', '.join(get_args(Estimator))}.")
+        read_choice("estimator", estimator, Estimator)
         check_count("rows", rows)
         if not is_positive(smoothing) or smoothing > 1:
             raise ValueError(f"smoothing={smoothing!r} must be above 0 and at most 1.")

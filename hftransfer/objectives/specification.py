@@ -135,6 +135,29 @@ def _unknown(name: str, kind: Any, settings: Mapping[str, Any]) -> str:
     return f"Objective {name!r}: 'distill' has become {', '.join(kinds)}. {write}"
 
 
+def settled_objectives(objectives: Any, trusted: bool) -> Any:
+    """The setting `objectives`, read once and found right, with the name of each class in its place.
+
+    Args:
+        objectives: as in `parse_objectives`.
+        trusted: text may name code to import.
+
+    Raises:
+        ValueError: as `parse_objectives` and, of text, `refuse_imports`.
+    """
+    if isinstance(objectives, str) and not trusted:
+        refuse_imports(objectives)
+    plain = without_classes(objectives)
+    parse_objectives(plain)
+    return plain
+
+
+def check_task_weight(task_weight: float, specs: Sequence[ObjectiveSpec]) -> None:
+    """Raises a `ValueError` for a run whose loss would be nothing."""
+    if not task_weight and not any(spec.weight for spec in specs):
+        raise ValueError("task_weight=0 leaves nothing to train on: name an objective, or leave it at 1.")
+
+
 def without_classes(objectives: Any) -> Any:
     """The same specification with the name of each class in its place: text, as files and other processes keep it."""
     if not isinstance(objectives, Mapping):

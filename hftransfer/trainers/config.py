@@ -2,43 +2,47 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import torch
-from transformers import SchedulerType, TrainingArguments
-from transformers.utils import is_torch_bf16_gpu_available
+from transformers import TrainingArguments
 
+from ..data.augmentation import Augment
+from ..data.labels import check_label_separator
+from ..data.pairing import EpochBy
 from ..former_names import SETTINGS, checks_names
-from ..messages import nearest
+from ..messages import keep_secret
+from ..models.norm_statistics import BatchNorm, check_adabn
 from ..models.policy import parse_policy
-from ..objectives.specification import ObjectiveSpec, parse_objectives, refuse_imports, without_classes
-from ..settings import Help, read_fields, read_setting
-from .optimizer import SLANTED, check_rates
+from ..models.stochastic_norm import check_stochastic_norm
+from ..objectives.class_weights import Estimator
+from ..objectives.specification import ObjectiveSpec, check_task_weight, parse_objectives, settled_objectives
+from ..settings import Help, explain_fields, read_fields
+from .metrics import lower_is_better
+from .optimizer import check_rates
 from .saving.resume import read_resume
-from .setup.inherited_settings import check_accelerator, check_inherited, settle
+from .setup.inherited_settings import check_accelerator, check_inherited, settle, settle_loading
+from .setup.precision import check_precision
+from .setup.schedule import check_schedule_name, check_slanted, known_to_transformers
 from .setup.setting_pairs import check_pairs, check_reports
+from .setup.source_weights import read_source_weights
 from .setup.unfreezing import check_phases
-
-LOWER_IS_BETTER = ("loss", "entropy", "mse", "mae")  # ends of metrics; of all others, more is better
+from .teachers.names import read_teacher_names
 
 
 def _option(default: Any, group: str, text: str) -> Any:
     return field(default=default, metadata={"help": Help(text, group)})
 
 
+@explain_fields(inherited="Training defaults that differ")
 @checks_names("AdaptationConfig has no setting", SETTINGS)
 @dataclass
 class AdaptationConfig(TrainingArguments):
     """Settings of an `AdaptationTrainer`.
 
-    Every field of `transformers.TrainingArguments` is here too. Defaults that differ from it: `learning_rate` 5e-5
-    with `warmup_steps` 0.1 and `weight_decay` 0.01, batches of 16 (64 in evaluation), logging every 10 steps, no
-    unused-parameter search and no buffer broadcast under DDP, and no NaN filter in the logged loss (it costs a device
-    sync a step; a part that is not finite stops the run instead). `greater_is_better` is read off the metric's name:
-    less of loss, entropy, mse and mae is better.
+    Every field of `transformers.TrainingArguments` is here too, and those below besides. `greater_is_better` is read
+    off the metric's name: less of loss, entropy, mse and mae is better.
 
     Example:
         >>> AdaptationConfig(output_dir="out", objectives="mmd").weight_decay
@@ -61,7 +65,7 @@ class AdaptationConfig(TrainingArguments):
         1.0, "Adaptation", "What the task's own loss counts; 0 trains on the objectives alone."
     )
     target_ratio: float = _option(1.0, "Adaptation", "Target rows per source row in a batch.")
-    epoch_by: Literal["source", "longest"] = _option(
+    epoch_by: EpochBy = _option(
         "source", "Adaptation", "An epoch ends when the source was seen once, or when the longer domain was."
     )
     balance_sources: bool = _option(False, "Adaptation", "Draw several sources in equal shares instead of by size.")
@@ -114,7 +118,7 @@ class AdaptationConfig(TrainingArguments):
         "Run the model on source rows and on target rows in turn, each padded to its own longest: for texts whose "
         "length differs much between the domains. The plan says what it saves.",
     )
-    batch_norm: Literal["joint", "separate", "frozen", "stochastic"] = _option(
+    batch_norm: BatchNorm = _option(
         "joint",
         "Adaptation",
         "Batch norm sees source and target together, or each by itself (two forwards; the running statistics are the "
@@ -135,7 +139,7 @@ class AdaptationConfig(TrainingArguments):
     adabn: bool = _option(
         False, "Adaptation", "AdaBN: estimate batch norm's running statistics anew on target rows, after training."
     )
-    label_shift: Literal["none", "bbse", "mlls", "pada"] = _option(
+    label_shift: Literal["none", Estimator] = _option(
         "none",
         "Adaptation",
         "Estimate how much commoner each class is in the target, from predictions alone, each time the target was "
@@ -171,7 +175,7 @@ class AdaptationConfig(TrainingArguments):
     image_size: int | None = _option(
         None, "Data", "Height and width of images in pixels; the image processor's own when absent."
     )
-    augment: Literal["none", "weak", "strong"] | None = _option(
+    augment: Augment | None = _option(
         None,
         "Data",
         "How training images are changed at random: none, weak (a random resized crop) or strong (that and two "
@@ -201,7 +205,13 @@ class AdaptationConfig(TrainingArguments):
     warmup_steps: float = field(default=0.1, metadata={"help": "Warm-up steps, or their share when below 1."})
     weight_decay: float = field(default=0.01, metadata={"help": "Weight decay of the optimizer."})
     logging_steps: float = field(default=10, metadata={"help": "Steps between logs, or their share when below 1."})
-    logging_nan_inf_filter: bool = field(default=False, metadata={"help": "Hide losses that are not finite in logs."})
+    logging_nan_inf_filter: bool = field(
+        default=False,
+        metadata={
+            "help": "Hide losses that are not finite in logs, at a device sync a step. Otherwise the first "
+            "one stops the run."
+        },
+    )
     remove_unused_columns: bool = field(
         default=False, metadata={"help": "Unused: hftransfer prepares the columns itself."}
     )
@@ -213,30 +223,34 @@ class AdaptationConfig(TrainingArguments):
     )
 
     def __post_init__(self) -> None:
+        keep_secret(self.hub_token)
         if self.resume_from_checkpoint is not None:
             self.resume_from_checkpoint = read_resume(self.resume_from_checkpoint)  # type: ignore[assignment]
         check_inherited(self)
-        schedule = self._check_schedule()
+        check_schedule_name(self)
         read_fields(self)
         settle(self)
         check_pairs(self)
-        self._check_precision()
-        undecided = self.greater_is_better is None
-        super().__post_init__()
-        if schedule == SLANTED:  # ours: transformers' own list has no place for it
-            self.lr_scheduler_type = schedule
-        check_reports(self.report_to)
-        if undecided and str(self.metric_for_best_model).endswith(LOWER_IS_BETTER):
+        check_precision(self)
+        if self.greater_is_better is None and lower_is_better(self.metric_for_best_model):
             self.greater_is_better = False
-        self._check()
-        self.remove_unused_columns = False
-        self.label_names = ["labels"]
-        if self.unfreeze or self.lp_epochs:  # DDP waits for gradients of what does not move yet otherwise
-            self.ddp_find_unused_parameters = True
-        self.dataloader_pin_memory &= torch.accelerator.is_available()  # torch warns of it otherwise
-        # Streams are read by every process; a main process that cut up batches would mix source and target halves.
+        with known_to_transformers(self):
+            super().__post_init__()
+        check_reports(self.report_to)
         check_accelerator(self.accelerator_config)
-        self.accelerator_config.dispatch_batches = False  # type: ignore[union-attr]
+        self.objectives = settled_objectives(self.objectives, self.trust_config_code)
+        check_task_weight(self.task_weight, self.objective_specs())
+        read_source_weights(self.source_weights)
+        read_teacher_names(self.teacher)
+        check_label_separator(self.label_separator)
+        check_stochastic_norm(self.batch_norm, self.batch_norm_mix, self.recomputes_activations)
+        check_adabn(self.adabn, self.fsdp)
+        self.freeze = "none" if self.freeze is None else self.freeze
+        parse_policy(self.freeze)
+        check_phases(self)
+        check_rates(self)
+        check_slanted(self)
+        settle_loading(self)
 
     @property
     def recomputes_activations(self) -> bool:
@@ -269,16 +283,7 @@ class AdaptationConfig(TrainingArguments):
         Raises:
             ValueError: neither a name nor a list of names, or a name twice.
         """
-        given: Any = self.teacher
-        if isinstance(given, str) and given.lstrip().startswith("["):
-            given = read_setting("teacher", given)
-        names = given if isinstance(given, (list, tuple)) else [] if given in (None, "") else [given]
-        if not all(isinstance(name, str) and name for name in names):
-            raise ValueError(f"teacher must be a Hub id or folder, or a list of them, not {self.teacher!r}.")
-        twice = [name for name in names if names.count(name) > 1]
-        if twice:
-            raise ValueError(f"teacher names {twice[0]!r} twice.")
-        return list(names)
+        return read_teacher_names(self.teacher)
 
     def source_weight_map(self) -> dict[str, float]:
         """What a row of each named source counts.
@@ -286,54 +291,4 @@ class AdaptationConfig(TrainingArguments):
         Raises:
             ValueError: no map, or a weight that is negative or not finite.
         """
-        given = read_setting("source_weights", self.source_weights)
-        if not isinstance(given, (dict, type(None))):
-            raise ValueError(f'source_weights must map names to weights, such as {{"papers": 2.0}}, not {given!r}.')
-        for name, weight in (given or {}).items():
-            if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 <= weight < math.inf:
-                raise ValueError(f"source_weights: {name!r} must be a number of at least 0, not {weight!r}.")
-        return {str(name): float(weight) for name, weight in (given or {}).items()}
-
-    def _check_precision(self) -> None:
-        """Before `TrainingArguments` refuses in words that name neither the setting nor the way out."""
-        if (self.bf16 or self.bf16_full_eval) and not self.use_cpu and not is_torch_bf16_gpu_available():
-            name = "bf16" if self.bf16 else "bf16_full_eval"
-            raise ValueError(
-                f"{name}=True, but no accelerator of this machine computes in bfloat16. Leave it off; use_cpu=True "
-                "runs it on the CPU, where it is mostly slower than float32."
-            )
-
-    def _check_schedule(self) -> str:
-        """The schedule's name; transformers is given another for ours, which it would refuse."""
-        name = str(getattr(self.lr_scheduler_type, "value", self.lr_scheduler_type))
-        known = [SLANTED, *(kind.value for kind in SchedulerType)]
-        if name not in known:
-            raise ValueError(f"lr_scheduler_type={name!r} is not one of {', '.join(known)}.{nearest(name, known)}")
-        if name == SLANTED:
-            self.lr_scheduler_type = SchedulerType.LINEAR.value
-        return name
-
-    def _check(self) -> None:
-        if isinstance(self.objectives, str) and not self.trust_config_code:
-            refuse_imports(self.objectives)
-        self.objectives = without_classes(self.objectives)
-        self.objective_specs()
-        self.source_weight_map()
-        self.teacher_names()
-        if self.label_separator == "":
-            raise ValueError("label_separator is empty: give what stands between two labels, or leave it out.")
-        if not self.task_weight and not any(spec.weight for spec in self.objective_specs()):
-            raise ValueError("task_weight=0 leaves nothing to train on: name an objective, or leave it at 1.")
-        if self.batch_norm_mix != 0.5 and self.batch_norm != "stochastic":
-            raise ValueError(f"batch_norm_mix={self.batch_norm_mix} has no effect without batch_norm='stochastic'.")
-        if self.batch_norm == "stochastic" and self.recomputes_activations:
-            raise ValueError(
-                "batch_norm='stochastic' does not go with gradient checkpointing, which runs layers a second time "
-                "when their running statistics have moved on. Leave one of them out."
-            )
-        if self.adabn and self.fsdp:
-            raise ValueError("adabn=True does not work under FSDP, which shards the model: run it under DDP.")
-        self.freeze = "none" if self.freeze is None else self.freeze
-        parse_policy(self.freeze)
-        check_phases(self)
-        check_rates(self)
+        return read_source_weights(self.source_weights)

@@ -23,8 +23,8 @@ from ..extras import install_hint
 from ..messages import nearest
 from ..objectives.base import Range
 from ..objectives.registry import REGISTRY
-from .config import LOWER_IS_BETTER, AdaptationConfig
-from .metrics import SOFTMAX
+from .config import AdaptationConfig
+from .metrics import SOFTMAX, lower_is_better
 from .search_values import check_fresh, check_space, read_objective
 from .setup.constructor import call_model_init
 
@@ -245,7 +245,7 @@ def find_aim(trainer: AdaptationTrainer, compute_objective: Any, direction: Any)
                 "hyperparameter_search has nothing to choose by that needs no target labels: put a source's rows into "
                 "eval_dataset."
             )
-        more = not metric.endswith(LOWER_IS_BETTER)
+        more = not lower_is_better(metric)
     else:
         more = bool(args.greater_is_better)
     way = "maximize" if more else "minimize"

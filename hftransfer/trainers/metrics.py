@@ -11,6 +11,17 @@ from transformers import EvalPrediction
 IGNORE = -100
 SOFTMAX = ("sequence-classification", "token-classification")  # tasks whose logits are of one class of several
 LABEL_FREE = ("entropy", "diversity", "information")
+LOWER_IS_BETTER = ("loss", "entropy", "mse", "mae")  # ends of metrics; of all others, more is better
+
+
+def lower_is_better(metric: str | None) -> bool:
+    """Whether less of a metric is better, by the end of its name.
+
+    Example:
+        >>> lower_is_better("eval_source_mse"), lower_is_better("eval_source_accuracy")
+        (True, False)
+    """
+    return str(metric).endswith(LOWER_IS_BETTER)
 
 
 def classification_metrics(

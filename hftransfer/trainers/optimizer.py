@@ -8,16 +8,14 @@ from typing import Any
 import torch
 from torch.optim.lr_scheduler import LambdaLR
 
-from ..messages import nearest
 from ..models.blocks import Block, bare
 from ..models.policy import norm_parameters
 from ..models.rates import Rates, slanted_triangular
 from .host import Host
 from .setup.optimizer_check import check_covers
+from .setup.schedule import SLANTED
 from .setup.unfreezing import Phases
 
-SLANTED = "slanted_triangular"
-SLANTED_SETTINGS = ("cut_frac", "ratio")
 # These step inside the backward pass, parameter by parameter, with one rate for all.
 WHOLE = ("lomo", "adalomo", "layerwise")
 
@@ -30,7 +28,7 @@ def rates_of(args: Any) -> Rates:
 
 
 def check_rates(args: Any) -> None:
-    """Raises a `ValueError` for a schedule or an optimizer that cannot be, or that cannot follow the rates."""
+    """Raises a `ValueError` for an optimizer that cannot follow the rates."""
     optim = str(getattr(args.optim, "value", args.optim))
     differ = rates_of(args) != Rates() or args.unfreeze or args.lp_epochs or args.lr_scheduler_type == SLANTED
     if differ and any(word in optim for word in WHOLE):
@@ -39,21 +37,6 @@ def check_rates(args: Any) -> None:
             "head_lr_multiplier, backbone_lr_multiplier, unfreeze, lp_epochs and slanted_triangular need another, "
             "such as adamw_torch."
         )
-    if args.lr_scheduler_type == SLANTED:
-        _check_slanted(args.lr_scheduler_kwargs)
-
-
-def _check_slanted(settings: Any) -> None:
-    for name, value in (settings or {}).items():
-        if name not in SLANTED_SETTINGS:
-            raise ValueError(
-                f"lr_scheduler_kwargs: {SLANTED} has no {name!r}; it has {' and '.join(SLANTED_SETTINGS)}."
-                f"{nearest(name, SLANTED_SETTINGS)}"
-            )
-        low, high = (0, 1) if name == "cut_frac" else (1, float("inf"))
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value < high or not value:
-            wanted = "between 0 and 1" if name == "cut_frac" else "at least 1"
-            raise ValueError(f"lr_scheduler_kwargs: {name}={value!r} must be a number {wanted}.")
 
 
 class Optimizing(Host):

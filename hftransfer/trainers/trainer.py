@@ -36,7 +36,8 @@ from .setup.model_assembly import build_joint_model
 from .setup.optimizer_check import check_passed
 from .setup.preparation import prepare
 from .setup.sampling import paired_sampler
-from .setup.setting_pairs import check_schedule, check_sharding
+from .setup.schedule import check_schedule
+from .setup.setting_pairs import check_sharding
 from .setup.unfreezing import Unfreezing, build_phases, check_wrapping
 from .step.loss_log import LossLog
 from .teachers.fitting import learn_before_training

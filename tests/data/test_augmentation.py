@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from hftransfer.data.augmentation import (
-    AUGMENTS,
     STRONG,
+    Augment,
     Compose,
     Flip,
     RandAugment,
@@ -49,7 +51,7 @@ def test_nothing_is_nothing_and_a_flip_alone_is_a_flip():
 
 
 def test_what_mirrors_is_asked_for():
-    kinds = {kind: make_augmentation(kind) for kind in AUGMENTS if kind != "none"}
+    kinds = {kind: make_augmentation(kind) for kind in get_args(Augment) if kind != "none"}
     assert not [k for k, c in kinds.items() if any(isinstance(o, Flip) for o in c.operations)]
     assert all(any(isinstance(o, Flip) for o in make_augmentation(k, True).operations) for k in kinds)
 
@@ -111,5 +113,7 @@ def test_operations_compose_in_order():
 
 
 def test_an_unknown_kind_is_refused():
-    with pytest.raises(ValueError, match="augment='strnog' must be one of none, weak, strong. Did you mean 'strong'"):
+    with pytest.raises(
+        ValueError, match="augment='strnog' must be one of 'none', 'weak' or 'strong'. Did you mean 'strong'"
+    ):
         make_augmentation("strnog")

@@ -189,7 +189,7 @@ def test_degenerate_predictions_give_finite_positive_weights(estimator, probabil
 @pytest.mark.parametrize(
     ("settings", "culprit"),
     [
-        ({"estimator": "em"}, "estimator='em' must be one of bbse, mlls, pada"),
+        ({"estimator": "em"}, "estimator='em' must be one of 'bbse', 'mlls' or 'pada'"),
         ({"rows": 0}, "rows=0 must be a whole number"),
         ({"smoothing": 0}, "smoothing=0 must be above 0"),
         ({"smoothing": 1.5}, "smoothing=1.5 must be"),

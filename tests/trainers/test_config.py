@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import pydoc
+import re
 import typing
 
 import bad_settings
@@ -102,6 +104,23 @@ def test_a_launchers_rank_is_no_mistake(monkeypatch):
     monkeypatch.setenv("LOCAL_RANK", "0")
     with pytest.raises(ValueError, match="local_rank=1 has no effect"):
         check_inherited(args)
+
+
+def test_help_explains_every_field():
+    """`help(AdaptationConfig)`: fields of our own and defaults that differ, each under a heading, as `--help` says."""
+    page, _, _ = pydoc.plain(pydoc.render_doc(AdaptationConfig)).partition("Method resolution order")
+    own = AdaptationConfig.__annotations__
+    assert {"objectives", "weight_decay"} <= own.keys()
+    words = " ".join(page.replace("|", " ").split())
+    for field in dataclasses.fields(AdaptationConfig):
+        if field.name in own:
+            text = " ".join(str(field.metadata["help"]).replace("|", " ").split())
+            assert re.search(rf"\b{field.name} \([^:]+\): {re.escape(text)}", words), field.name
+    headings = re.findall(r"^ \|  (\S.*):$", page, flags=re.MULTILINE)
+    groups = dict.fromkeys(
+        getattr(AdaptationConfig.__dataclass_fields__[name].metadata["help"], "group", None) for name in own
+    )
+    assert headings[: len(groups) - 1] == [group for group in groups if group]
 
 
 BAD_ARGUMENTS = {

@@ -7,9 +7,12 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 
+from ...settings import read_choice
 from ..adversarial import SEARCH, Discriminator, domain_loss, normalized, reverse_gradient
 from ..base import Objective
 from ..moments import members, row_weights, shares
+
+Sources = Literal["joint", "each"]
 
 
 class DANN(Objective):
@@ -52,11 +55,10 @@ class DANN(Objective):
         num_sources: int = 1,
         hidden: int = 256,
         depth: int = 2,
-        sources: Literal["joint", "each"] = "joint",
+        sources: Sources = "joint",
     ):
         super().__init__()
-        if sources not in ("joint", "each"):
-            raise ValueError(f"sources={sources!r} must be 'joint' or 'each'.")
+        read_choice("sources", sources, Sources)
         self.sources, self.num_sources = sources, num_sources
         self.discriminator = Discriminator(feature_dim, hidden, depth, num_sources + 1 if sources == "each" else 1)
 

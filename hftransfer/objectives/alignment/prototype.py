@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 import torch
 import torch.nn.functional as F
 
+from ...settings import read_choice
 from ..base import Objective, Range, is_positive
 from ..contrast import nowhere
 from ..kernels import squared_distances, squared_norms
@@ -15,6 +16,8 @@ from ..moments import mean, members, row_weights, shares
 from ..predictions import check_threshold, pseudo_labels
 
 SOURCE, TARGET = 0, 1
+
+Distance = Literal["squared", "cosine"]
 
 
 class Prototype(Objective):
@@ -78,15 +81,14 @@ class Prototype(Objective):
         num_classes: int,
         decay: float = 0.7,
         threshold: float = 0.9,
-        distance: Literal["squared", "cosine"] = "squared",
+        distance: Distance = "squared",
         temperature: float | None = None,
     ):
         super().__init__()
         if isinstance(decay, bool) or not isinstance(decay, (int, float)) or not 0 <= decay < 1:
             raise ValueError(f"decay={decay!r} must be at least 0 and below 1.")
         check_threshold(threshold)
-        if distance not in ("squared", "cosine"):
-            raise ValueError(f"distance={distance!r} must be 'squared' or 'cosine'.")
+        read_choice("distance", distance, Distance)
         if temperature is not None and not is_positive(temperature):
             raise ValueError(f"temperature={temperature!r} must be a positive number or nothing.")
         self.decay, self.threshold, self.distance, self.temperature = decay, threshold, distance, temperature

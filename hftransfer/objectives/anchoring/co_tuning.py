@@ -7,12 +7,15 @@ from typing import ClassVar, Literal
 
 import torch
 
+from ...settings import read_choice
 from ..base import Objective, Range, TeacherFacts
 from ..moments import members, shares
 from .old_head import old_head
 
 STRENGTHS = tuple(10.0**k for k in range(4, -5, -1))  # inverse regularisation that the calibrated variant chooses from
 TEMPERATURES = torch.logspace(-1, 1, 41, dtype=torch.float64)
+
+Relation = Literal["direct", "calibrated"]
 
 
 class CoTuning(Objective):
@@ -51,11 +54,10 @@ class CoTuning(Objective):
         feature_dim: int,
         num_classes: int,
         teachers: Sequence[TeacherFacts] = (),
-        relation: Literal["direct", "calibrated"] = "direct",
+        relation: Relation = "direct",
     ):
         super().__init__()
-        if relation not in ("direct", "calibrated"):
-            raise ValueError(f"relation={relation!r} must be 'direct' or 'calibrated'.")
+        read_choice("relation", relation, Relation)
         self.variant = relation
         self.head = old_head(feature_dim, num_classes, teachers, "co_tuning")
         old = self.head.out_features

@@ -8,7 +8,10 @@ from typing import Any, ClassVar, Literal
 
 import torch
 
+from ...settings import read_choice
 from ..base import Moved, Objective, Range
+
+Head = Literal["decay", "start"]
 
 
 class L2SP(Objective):
@@ -44,13 +47,12 @@ class L2SP(Objective):
         "head": ("decay", "start"),
     }
 
-    def __init__(self, alpha: float = 0.01, beta: float = 0.01, head: Literal["decay", "start"] = "decay"):
+    def __init__(self, alpha: float = 0.01, beta: float = 0.01, head: Head = "decay"):
         super().__init__()
         for name, value in (("alpha", alpha), ("beta", beta)):
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
                 raise ValueError(f"{name}={value!r} must be a number of at least 0.")
-        if head not in ("decay", "start"):
-            raise ValueError(f"head={head!r} must be 'decay' or 'start'.")
+        read_choice("head", head, Head)
         self.alpha, self.beta, self.head = alpha, beta, head
 
     def forward(self, moved_weights: list[Moved]) -> torch.Tensor:

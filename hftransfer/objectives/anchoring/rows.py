@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -11,12 +11,11 @@ import torch.nn.functional as F
 from ..base import Objective
 
 Rows = Literal["all", "source", "target"]
-ROWS: tuple[Rows, ...] = ("all", "source", "target")
 
 
 def check_rows(rows: Any) -> None:
-    """Raises a `ValueError` unless it is one of `ROWS`."""
-    if rows not in ROWS:
+    """Raises a `ValueError` unless it is one of `Rows`."""
+    if rows not in get_args(Rows):
         raise ValueError(
             f"rows={rows!r} must be 'all' (source rows and, if there is one, the target's), 'source' or 'target'."
         )

@@ -7,6 +7,7 @@ import os
 from functools import lru_cache
 from typing import Any
 
+import torch
 from transformers import TrainingArguments
 from transformers.training_args import trainer_log_levels
 
@@ -115,6 +116,21 @@ def settle(args: Any) -> None:
     """
     if args.max_grad_norm is None:  # nothing is clipped
         args.max_grad_norm = 0.0
+
+
+def settle_loading(args: Any) -> None:
+    """Sets what pairing, unfreezing and this machine ask of loaders and of DDP.
+
+    Args:
+        args: is changed in place, after `TrainingArguments` has read its fields.
+    """
+    args.remove_unused_columns = False
+    args.label_names = ["labels"]
+    if args.unfreeze or args.lp_epochs:  # DDP waits for gradients of what does not move yet otherwise
+        args.ddp_find_unused_parameters = True
+    args.dataloader_pin_memory &= torch.accelerator.is_available()  # torch warns of it otherwise
+    # Streams are read by every process; a main process that cut up batches would mix source and target halves.
+    args.accelerator_config.dispatch_batches = False
 
 
 def check_for_model(args: TrainingArguments, task: str, model: Any) -> None:

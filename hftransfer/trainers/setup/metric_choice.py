@@ -10,8 +10,8 @@ from transformers import EarlyStoppingCallback
 from ...data.domains import is_source_name
 from ...data.labels import LabelSpace
 from ...messages import nearest
-from ..config import LOWER_IS_BETTER, AdaptationConfig
-from ..metrics import LABEL_FREE
+from ..config import AdaptationConfig
+from ..metrics import LABEL_FREE, lower_is_better
 
 
 def check_evaluation(args: AdaptationConfig, eval_dataset: Any, callbacks: Iterable[Any] | None = None) -> None:
@@ -134,7 +134,7 @@ def _set_of(metric: str, names: Iterable[str]) -> str | None:
 def _check_direction(args: AdaptationConfig, asked: str, known: Sequence[str]) -> None:
     """Raises a `ValueError` where the worst checkpoint would be taken for the best; the user's own metrics are the
     user's."""
-    less = asked.endswith(LOWER_IS_BETTER)
+    less = lower_is_better(asked)
     if asked in known and args.greater_is_better is not None and bool(args.greater_is_better) == less:
         raise ValueError(
             f"greater_is_better={args.greater_is_better} would keep the worst checkpoint by "

@@ -11,8 +11,9 @@ from ..step.perturbed_forward import check_rerun
 from ..teachers.teacher import build_anchors
 from .batch_norm import build_mix
 from .label_shift import build_label_shift
-from .objective_check import check_task, source_weights
+from .objective_check import check_task
 from .preparation import Prepared
+from .source_weights import weights_in_order
 
 
 def build_joint_model(args: AdaptationConfig, prepared: Prepared) -> JointModel:
@@ -46,7 +47,7 @@ def build_joint_model(args: AdaptationConfig, prepared: Prepared) -> JointModel:
         args.label_smoothing_factor,
         args.batch_norm,
         {s.name: s.features for s in specs if s.name in objectives},
-        source_weights(args, prepared.source_names),
+        weights_in_order(args.source_weight_map(), prepared.source_names),
         build_label_shift(args, prepared),
         args.label_shift_task == "weights",
         args.task_weight,

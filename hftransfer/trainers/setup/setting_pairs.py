@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 from collections.abc import Mapping
 from dataclasses import fields
 from importlib.util import find_spec
 from typing import Any
 
-import torch
-from torch.optim.lr_scheduler import LRScheduler
-from transformers import SchedulerType, get_scheduler
 from transformers.integrations import get_available_reporting_integrations
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
-from transformers.optimization import TYPE_TO_SCHEDULER_FUNCTION
 from transformers.trainer_pt_utils import AcceleratorConfig
 
 from ...messages import nearest, redacted
-from ..optimizer import SLANTED
 
 FILES = ("accelerator_config", "fsdp_config", "deepspeed")  # a map, or the name of a JSON file
 CHECKPOINTING = ("use_reentrant", "preserve_rng_state", "context_fn", "determinism_check", "debug", "early_stop")
@@ -29,9 +23,6 @@ OPTIM_ARGS: dict[str, tuple[str, ...]] = {
     "adagrad": ("lr_decay", "weight_decay", "eps"),
     "rmsprop": ("momentum", "alpha", "eps", "weight_decay", "centered"),
 }
-BY_METRIC = ("reduce_lr_on_plateau", "greedy")  # schedules that wait for an evaluation
-TRIED = 10  # steps of a schedule
-GIVEN = ("optimizer", "num_warmup_steps", "num_training_steps", "last_epoch")  # to a schedule, by the trainer
 PACKAGES = {"comet_ml": "comet-ml", "azure_ml": "azureml-mlflow"}
 UNLISTED = ("flyte", "azure_ml")  # transformers lists them elsewhere
 
@@ -81,39 +72,6 @@ def check_pairs(args: Any) -> None:
         )
     if args.optim_args:
         _check_optim_args(str(getattr(args.optim, "value", args.optim)), args.optim_args)
-
-
-def check_schedule(args: Any) -> None:
-    """Makes a schedule of its settings once, before anything is loaded instead of when training starts.
-
-    Args:
-        args: an `AdaptationConfig`.
-
-    Raises:
-        ValueError: it takes no such settings, or lacks one.
-    """
-    name, settings = str(getattr(args.lr_scheduler_type, "value", args.lr_scheduler_type)), args.lr_scheduler_kwargs
-    if name == SLANTED:  # ours, read by the config
-        return
-    given = dict(settings or {})
-    maker: Any = TYPE_TO_SCHEDULER_FUNCTION[SchedulerType(name)]
-    parameters = inspect.signature(maker).parameters
-    taken = [key for key in parameters if key not in (*GIVEN, "kwargs", "name")]
-    if given and name in ("constant", "constant_with_warmup"):
-        raise ValueError(f"lr_scheduler_kwargs={given!r} has no effect with lr_scheduler_type={name!r}. Leave it out.")
-    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-    try:
-        schedule: Any = get_scheduler(name, optimizer, 1, TRIED, given)
-        for _ in range(TRIED if isinstance(schedule, LRScheduler) and name not in BY_METRIC else 0):
-            optimizer.step()
-            schedule.step()
-    except Exception as error:
-        reason = " ".join(str(error).split())
-        takes = f" It takes {', '.join(taken)}." if taken else ""
-        raise ValueError(
-            f"lr_scheduler_type={name!r} cannot be made with lr_scheduler_kwargs={given!r}: {reason.rstrip('.')}."
-            f"{takes}"
-        ) from error
 
 
 def check_reports(report_to: Any) -> None:

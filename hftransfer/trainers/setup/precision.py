@@ -1,0 +1,20 @@
+"""Precision of a run: bfloat16 where nothing computes in it."""
+
+from __future__ import annotations
+
+from transformers import TrainingArguments
+from transformers.utils import is_torch_bf16_gpu_available
+
+
+def check_precision(args: TrainingArguments) -> None:
+    """Refuses what `TrainingArguments` refuses in words that name neither the setting nor the way out.
+
+    Raises:
+        ValueError: bfloat16 is asked for, and no accelerator computes in it.
+    """
+    if (args.bf16 or args.bf16_full_eval) and not args.use_cpu and not is_torch_bf16_gpu_available():
+        name = "bf16" if args.bf16 else "bf16_full_eval"
+        raise ValueError(
+            f"{name}=True, but no accelerator of this machine computes in bfloat16. Leave it off; use_cpu=True "
+            "runs it on the CPU, where it is mostly slower than float32."
+        )

@@ -1,0 +1,97 @@
+"""Learning-rate schedules: their names, ours among them, and their settings, checked before anything is loaded."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch.optim.lr_scheduler import LRScheduler
+from transformers import SchedulerType, get_scheduler
+from transformers.optimization import TYPE_TO_SCHEDULER_FUNCTION
+
+from ...messages import nearest
+
+SLANTED = "slanted_triangular"
+SLANTED_SETTINGS = ("cut_frac", "ratio")
+BY_METRIC = ("reduce_lr_on_plateau", "greedy")  # schedules that wait for an evaluation
+TRIED = 10  # steps of a schedule
+GIVEN = ("optimizer", "num_warmup_steps", "num_training_steps", "last_epoch")  # to a schedule, by the trainer
+
+
+def schedule_name(args: Any) -> str:
+    """The name that `lr_scheduler_type` holds, as text or as transformers' enum."""
+    return str(getattr(args.lr_scheduler_type, "value", args.lr_scheduler_type))
+
+
+def check_schedule_name(args: Any) -> None:
+    """Raises a `ValueError` for a schedule that there is not; the nearest is offered."""
+    name, known = schedule_name(args), [SLANTED, *(kind.value for kind in SchedulerType)]
+    if name not in known:
+        raise ValueError(f"lr_scheduler_type={name!r} is not one of {', '.join(known)}.{nearest(name, known)}")
+
+
+@contextmanager
+def known_to_transformers(args: Any) -> Iterator[None]:
+    """Names another schedule in place of ours while `TrainingArguments` reads its fields: it would refuse ours.
+
+    Args:
+        args: is changed, and changed back.
+    """
+    ours = schedule_name(args) == SLANTED
+    if ours:
+        args.lr_scheduler_type = SchedulerType.LINEAR.value
+    yield
+    if ours:
+        args.lr_scheduler_type = SLANTED
+
+
+def check_slanted(args: Any) -> None:
+    """Raises a `ValueError` for settings that a slanted triangular schedule has not."""
+    if args.lr_scheduler_type != SLANTED:
+        return
+    for name, value in (args.lr_scheduler_kwargs or {}).items():
+        if name not in SLANTED_SETTINGS:
+            raise ValueError(
+                f"lr_scheduler_kwargs: {SLANTED} has no {name!r}; it has {' and '.join(SLANTED_SETTINGS)}."
+                f"{nearest(name, SLANTED_SETTINGS)}"
+            )
+        low, high = (0, 1) if name == "cut_frac" else (1, float("inf"))
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value < high or not value:
+            wanted = "between 0 and 1" if name == "cut_frac" else "at least 1"
+            raise ValueError(f"lr_scheduler_kwargs: {name}={value!r} must be a number {wanted}.")
+
+
+def check_schedule(args: Any) -> None:
+    """Makes a schedule of its settings once, before anything is loaded instead of when training starts.
+
+    Args:
+        args: an `AdaptationConfig`.
+
+    Raises:
+        ValueError: it takes no such settings, or lacks one.
+    """
+    name = schedule_name(args)
+    if name == SLANTED:  # ours, read by the config
+        return
+    given = dict(args.lr_scheduler_kwargs or {})
+    maker: Any = TYPE_TO_SCHEDULER_FUNCTION[SchedulerType(name)]
+    parameters = inspect.signature(maker).parameters
+    taken = [key for key in parameters if key not in (*GIVEN, "kwargs", "name")]
+    if given and name in ("constant", "constant_with_warmup"):
+        raise ValueError(f"lr_scheduler_kwargs={given!r} has no effect with lr_scheduler_type={name!r}. Leave it out.")
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    try:
+        schedule: Any = get_scheduler(name, optimizer, 1, TRIED, given)
+        for _ in range(TRIED if isinstance(schedule, LRScheduler) and name not in BY_METRIC else 0):
+            optimizer.step()
+            schedule.step()
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        takes = f" It takes {', '.join(taken)}." if taken else ""
+        raise ValueError(
+            f"lr_scheduler_type={name!r} cannot be made with lr_scheduler_kwargs={given!r}: {reason.rstrip('.')}."
+            f"{takes}"
+        ) from error
