@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import gc
 import os
+from types import SimpleNamespace
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read when huggingface_hub is imported
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
+import accelerate.utils.memory
 import datasets
 import pytest
 import tiny
@@ -16,11 +18,34 @@ import torch
 
 torch.set_num_threads(1)
 datasets.disable_progress_bars()
+FINGERPRINTS = (datasets.fingerprint.update_fingerprint, datasets.fingerprint.generate_fingerprint)
+
+
+def fingerprint_by(update, generate) -> None:
+    for module in (datasets.fingerprint, datasets.arrow_dataset):
+        module.update_fingerprint, module.generate_fingerprint = update, generate
+
+
+def random_fingerprint(*_) -> str:
+    """Pickling a transform, for a name under which it may be found on disk, takes most of encoding a tiny data set."""
+    return datasets.fingerprint.generate_random_fingerprint()
+
+
+fingerprint_by(random_fingerprint, random_fingerprint)
+accelerate.utils.memory.gc = SimpleNamespace(collect=lambda: 0)  # after each run: most of a tiny one; Python's stays
+
+
+@pytest.fixture
+def content_fingerprints():
+    """Data sets are called after what they hold and went through, as outside the tests."""
+    fingerprint_by(*FINGERPRINTS)
+    yield
+    fingerprint_by(random_fingerprint, random_fingerprint)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _imports_are_no_garbage():
-    """accelerate collects garbage after each run; going through all imported modules takes most of a tiny run."""
+    """No collection need go through all imported modules."""
     gc.collect()
     gc.freeze()
 

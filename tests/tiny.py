@@ -46,7 +46,8 @@ def domain(rows: int = 24, seed: int = 0, labels=LABELS, labelled: bool = True, 
         words = draw.choices(WORDS, k=draw.randint(2, longest))
         ids.append(i % len(labels))
         texts.append(" ".join([*words, labels[ids[-1]]]))
-    data = Dataset.from_dict({"text": texts, "label": ids}).cast_column("label", ClassLabel(names=list(labels)))
+    features = Features(text=Value("string"), label=ClassLabel(names=list(labels)))
+    data = Dataset.from_dict({"text": texts, "label": ids}, features=features)
     return data if labelled else data.remove_columns("label")
 
 

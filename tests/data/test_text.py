@@ -31,6 +31,18 @@ def test_text_and_label_are_enough_and_other_columns_go():
     assert {"id", "text", "label", "word_mask"}.isdisjoint(row)
 
 
+def test_rows_on_disk_are_encoded_once(content_fingerprints, tmp_path):
+    """Another process with the same files and settings finds what the first one wrote; other settings, nothing."""
+    Dataset.from_dict({"text": ["w1 w2x"] * 3, "label": ["flat"] * 3}).save_to_disk(tmp_path / "rows")
+    written = []
+    for max_length in (None, None, 4):
+        rows = Dataset.load_from_disk(tmp_path / "rows")
+        encode_text(rows, tiny.tokenizer(), CLASSES, TextColumns(), "source", "label", max_length)
+        written.append({path.name for path in (tmp_path / "rows").glob("cache-*")})
+    assert written[0]
+    assert written[0] == written[1] < written[2]
+
+
 def test_a_pair_is_encoded_as_two_segments():
     (row,) = encode({"text": ["w1"], "reply": ["w2 w3"], "label": ["up"]}, text_pair="reply")
     assert tokens(row) == ["[CLS]", "w1", "[SEP]", "w2", "w3", "[SEP]"]
