@@ -96,6 +96,11 @@ def is_peft(model: Any) -> bool:
     return hasattr(model, "peft_config") and hasattr(model, "get_base_model")
 
 
+def plain_model(model: Any) -> Any:
+    """The model inside an adapter; a model without one as it is."""
+    return model.get_base_model() if is_peft(model) else model
+
+
 def merged(model: Any) -> Any:
     """A plain copy, on the CPU, with the adapter merged into its weights; the adapted model itself stays as it is.
 

@@ -7,7 +7,7 @@ from itertools import takewhile
 
 from torch import nn
 
-from .adapters import is_peft
+from .adapters import is_peft, plain_model
 from .feature_hook import Head
 from .structure import embeddings, head_modules, layers
 
@@ -80,7 +80,7 @@ def _inner(model: nn.Module) -> tuple[nn.Module, str]:
     """The plain model inside an adapter, and what precedes its names; the model itself if there is no adapter."""
     if not is_peft(model):
         return model, ""
-    inner = model.get_base_model()  # type: ignore[operator]
+    inner = plain_model(model)
     return inner, next(f"{name}." for name, module in model.named_modules() if module is inner)
 
 

@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from .module_mode import module_mode
+
 logger = logging.getLogger(__name__)
 
 
@@ -58,14 +60,13 @@ def find_head(model: nn.Module, batch: dict[str, Any]) -> Head:
             seen[name] = (args[0], out)
 
     hooks = [m.register_forward_hook(partial(keep, name=name)) for name, m in model.named_modules()]
-    training = [module for module in model.modules() if module.training]
     frozen = [p for p in model.parameters() if not p.requires_grad and p.is_floating_point()]
     device = next(model.parameters()).device
     try:
-        model.eval()
         for parameter in frozen:
             parameter.requires_grad_(True)
-        with torch.enable_grad(), torch.random.fork_rng(devices=[]):  # the graph says who has a say in the logits
+        # The graph says who has a say in the logits.
+        with module_mode(model), torch.enable_grad(), torch.random.fork_rng(devices=[]):
             inputs = {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
             logits = model(**inputs).logits
             idle, uncalled = _unmoved(model, logits, ran)
@@ -74,8 +75,6 @@ def find_head(model: nn.Module, batch: dict[str, Any]) -> Head:
             hook.remove()
         for parameter in frozen:
             parameter.requires_grad_(False)
-        for module in training:
-            module.training = True
 
     for name, (x, out) in seen.items():
         if out is logits and _reproduces(model, name, x, out):

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torch import nn
 from transformers import AutoConfig, PreTrainedConfig
 
+from .label_maps import label_maps, label_names
 from .pretrained import load_as, load_processing
 from .structure import backbone_prefix
 
@@ -80,8 +81,7 @@ def load_headed(path: str, cls: type, names: Sequence[str], dtype: str | None = 
     """A plain checkpoint as `cls` with a head for `names`, and the names of the weights that it lacked."""
     options: dict[str, Any] = {
         "num_labels": len(names),
-        "id2label": dict(enumerate(names)),
-        "label2id": {name: i for i, name in enumerate(names)},
+        **label_maps(names),
         "ignore_mismatched_sizes": True,
         "output_loading_info": True,
         "trust_remote_code": False,
@@ -186,8 +186,7 @@ def labels_of(path: str) -> tuple[str, ...] | None:
     """The label names of a folder; `None` for an adapter, whose folder has none."""
     if is_adapter(path):
         return None
-    config = load_as(AutoConfig, path)
-    return tuple(str(config.id2label[i]) for i in sorted(config.id2label))
+    return label_names(load_as(AutoConfig, path))
 
 
 def foreign_head(start: str, model: Any, names: Sequence[str], against: str) -> frozenset[str]:

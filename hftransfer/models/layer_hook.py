@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from .module_mode import module_mode
 from .structure import layers
 
 HEAD, MEAN = "head", "mean"
@@ -100,16 +101,12 @@ def layer_widths(model: nn.Module, wheres: Iterable[str], batch: dict[str, Any])
     taps = {where: LayerHook(model, where) for where in wheres if where != HEAD}
     if not taps:
         return {}
-    training = [module for module in model.modules() if module.training]
     device = next(model.parameters()).device
     inputs = {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
     try:
-        model.eval()
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        with module_mode(model), torch.no_grad(), torch.random.fork_rng(devices=[]):
             model(**inputs)
         return {where: tap.take(inputs, pool=True).shape[-1] for where, tap in taps.items()}
     finally:
         for tap in taps.values():
             tap.remove()
-        for module in training:
-            module.training = True

@@ -12,6 +12,8 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from .module_mode import module_mode
+
 # Both domains in one forward, each in one of its own, the running statistics as they are, or either by chance.
 BatchNorm = Literal["joint", "separate", "frozen", "stochastic"]
 
@@ -113,25 +115,21 @@ def adapt_batch_norm(model: Any, dataloader: Iterable[Mapping[str, Any]]) -> int
         raise ValueError(f"{type(model).__name__} has no batch norm with running statistics, so AdaBN has no effect.")
     moments = {name: _Moments(module) for name, module in norms.items()}
     hooks = [m.register_forward_pre_hook(partial(_see, moments[name])) for name, m in norms.items()]
-    training = [module for module in model.modules() if module.training]
     device = next(model.parameters()).device
     rows = 0
     try:
-        model.eval()
-        for module in norms.values():
-            module.train()
-        with unrecorded(model), torch.random.fork_rng(devices=[]):
-            for batch in dataloader:
-                inputs = {k: v for k, v in batch.items() if k not in ("labels", "domain", "num_source")}
-                inputs = {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in inputs.items()}
-                rows += next(len(v) for v in inputs.values() if isinstance(v, torch.Tensor))
-                model(**inputs)
+        with module_mode(model), torch.random.fork_rng(devices=[]):
+            for module in norms.values():
+                module.train()
+            with unrecorded(model):
+                for batch in dataloader:
+                    inputs = {k: v for k, v in batch.items() if k not in ("labels", "domain", "num_source")}
+                    inputs = {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in inputs.items()}
+                    rows += next(len(v) for v in inputs.values() if isinstance(v, torch.Tensor))
+                    model(**inputs)
     finally:
         for hook in hooks:
             hook.remove()
-        model.eval()
-        for module in training:
-            module.training = True
     total = torch.tensor(float(rows), device=device)
     _sum_over_processes(total)
     if not total:

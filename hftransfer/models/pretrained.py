@@ -22,7 +22,8 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from ..network import hub_reachable
-from .adapters import is_peft
+from .adapters import plain_model
+from .label_maps import label_maps, label_names
 from .loaded_weights import check_finite, check_only_head_is_new, heads_of
 from .model_files import CONFIG, CONVERT, check_model_files
 from .remote_code import drop_remote_code
@@ -57,12 +58,8 @@ def head_class(task: str, modality: str = "text") -> Any:
 
 def label_settings(task: str, names: Sequence[str]) -> dict[str, Any]:
     """What a config says of its labels."""
-    settings: dict[str, Any] = {
-        "num_labels": len(names),
-        "id2label": dict(enumerate(names)),
-        "label2id": {name: i for i, name in enumerate(names)},
-    }
-    return settings | ({"problem_type": PROBLEM_TYPES[task]} if PROBLEM_TYPES[task] else {})
+    problem = {"problem_type": PROBLEM_TYPES[task]} if PROBLEM_TYPES[task] else {}
+    return {"num_labels": len(names), **label_maps(names), **problem}
 
 
 def load_model(
@@ -228,8 +225,7 @@ def load_as(cls: Any, name_or_path: str, **kwargs: Any) -> Any:
 
 def head_names(model: Any) -> tuple[str, ...] | None:
     """The label names a loaded model carries, or `None` when they are the stock `LABEL_0`, `LABEL_1`, …"""
-    id2label = getattr(model.config, "id2label", None) or {}
-    names = tuple(str(id2label[i]) for i in sorted(id2label))
+    names = label_names(model.config)
     return None if not names or all(n == f"LABEL_{i}" for i, n in enumerate(names)) else names
 
 
@@ -240,7 +236,7 @@ def check_head(model: Any, task: str, names: Sequence[str], modality: str = "tex
         ValueError: the model is a bare backbone, its head is for another kind of task, or has another number of
             outputs.
     """
-    architecture = type(model.get_base_model() if is_peft(model) else model).__name__
+    architecture = type(plain_model(model)).__name__
     wanted = head_class(task, modality).__name__.removeprefix("AutoModel")
     fits = wanted in architecture if modality == "image" else architecture.endswith(wanted)
     if modality == "text" and task != "token-classification":  # GPT-2 and others call it as they like

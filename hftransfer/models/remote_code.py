@@ -7,6 +7,8 @@ from typing import Any
 
 from transformers import PreTrainedConfig
 
+from .adapters import plain_model
+
 logger = logging.getLogger(__name__)
 POINTERS = ("auto_map", "custom_pipelines")  # what makes another machine run files that come with a model
 DYNAMIC = "transformers_modules"  # the package in which transformers runs such files
@@ -23,7 +25,7 @@ def drop_remote_code(loaded: Any, name: str, trusted: bool = False) -> None:
         name: how messages call it.
         trusted: the user has said `trust_remote_code=True`.
     """
-    inner = loaded.get_base_model() if hasattr(loaded, "get_base_model") else loaded
+    inner = plain_model(loaded)
     if trusted or type(inner).__module__.startswith(DYNAMIC):
         return
     dropped = {pointer for holder in _holders(inner) for pointer in POINTERS if holder.pop(pointer, None) is not None}

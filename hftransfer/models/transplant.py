@@ -20,6 +20,7 @@ from ..messages import nearest
 from .adapters import is_peft
 from .feature_hook import find_head
 from .ingredients import is_adapter, plain_class, tensors_of
+from .label_maps import label_maps
 from .pretrained import load_as, load_model
 from .structure import backbone_prefix
 from .structure import embeddings as embedding_modules
@@ -168,8 +169,8 @@ class _Plan:
         self.final = find_head(self.old, _probe(self.old)).name
         before = {str(name): int(i) for i, name in self.config.id2label.items()}
         self.rows = {i: before[name] for i, name in enumerate(names) if name in before}
-        self.config.id2label = dict(enumerate(names))
-        self.config.label2id = {name: i for i, name in enumerate(names)}
+        for key, labels_by in label_maps(names).items():
+            setattr(self.config, key, labels_by)
         gone = [name for name in before if name not in names]
         if gone and self.rows:
             self.notes.append(f"Labels that were left out: {', '.join(gone)}.")

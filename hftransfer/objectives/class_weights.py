@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from torch import nn
 from ..settings import read_choice
 from .base import check_count, is_positive
 from .moments import members
+from .step_counter import StepCounter
 
 Estimator = Literal["bbse", "mlls", "pada"]
 EM_STEPS, EM_TOLERANCE = 500, 1e-8
@@ -97,7 +98,6 @@ class LabelShift(nn.Module):
     confusion: torch.Tensor
     counts: torch.Tensor
     predicted: torch.Tensor
-    filled: torch.Tensor
 
     def __init__(
         self,
@@ -121,8 +121,7 @@ class LabelShift(nn.Module):
         self.register_buffer("confusion", torch.zeros(num_classes, num_classes))
         self.register_buffer("counts", torch.zeros(num_classes))
         self.register_buffer("predicted", torch.zeros(rows, num_classes))
-        self.register_buffer("filled", torch.zeros((), dtype=torch.long))
-        self.count = 0  # `filled` on the host, so that a step needs no sync
+        self.filled = StepCounter()  # rows of `predicted`
 
     @torch.no_grad()
     def observe(self, source_logits: torch.Tensor, source_labels: torch.Tensor, target_logits: torch.Tensor) -> None:
@@ -130,15 +129,15 @@ class LabelShift(nn.Module):
         onehot = members(source_labels, len(self.weights)).to(self.confusion.dtype)
         self.confusion += source_logits.to(onehot.dtype).softmax(-1).T @ onehot
         self.counts += onehot.sum(0)
-        new = target_logits.to(onehot.dtype).softmax(-1)[: self.rows - self.count]
-        self.predicted[self.count : self.count + len(new)] = new
-        self.count += len(new)
-        if self.count >= self.rows:
+        filled = self.filled.value
+        new = target_logits.to(onehot.dtype).softmax(-1)[: self.rows - filled]
+        self.predicted[filled : filled + len(new)] = new
+        self.filled.advance(len(new))
+        if self.filled.value >= self.rows:
             self._estimate()
-            for seen in (self.confusion, self.counts, self.predicted):
-                seen.zero_()
-            self.count = 0
-        self.filled.fill_(self.count)
+            for sums in (self.confusion, self.counts, self.predicted):
+                sums.zero_()
+            self.filled.set(0)
 
     def _estimate(self) -> None:
         total = self.counts.sum().clamp_min(1)
@@ -163,7 +162,3 @@ class LabelShift(nn.Module):
     def of(self, labels: torch.Tensor) -> torch.Tensor:
         """(n,) class ids -> (n,) weights; 1 where a row has no label."""
         return torch.where(labels >= 0, self.weights[labels.clamp_min(0)], 1.0)
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        super()._load_from_state_dict(state_dict, prefix, *args)
-        self.count = int(self.filled)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import nn
+
+from .step_counter import StepCounter
 
 
 class FeatureQueue(nn.Module):
@@ -20,28 +20,21 @@ class FeatureQueue(nn.Module):
 
     features: torch.Tensor
     labels: torch.Tensor
-    pushed: torch.Tensor
 
     def __init__(self, size: int, feature_dim: int):
         super().__init__()
         self.size = size
         self.register_buffer("features", torch.zeros(size, feature_dim))
         self.register_buffer("labels", torch.full((size,), -100))
-        self.register_buffer("pushed", torch.zeros((), dtype=torch.long))
-        self.count = 0  # the same number on the host, so that slicing needs no sync
+        self.pushed = StepCounter()
 
     def push(self, features: torch.Tensor, labels: torch.Tensor | None = None) -> None:
         features = features.detach()[-self.size :].to(self.features.dtype)
-        positions = (self.count + torch.arange(len(features), device=features.device)) % self.size
+        positions = (self.pushed.value + torch.arange(len(features), device=features.device)) % self.size
         self.features[positions] = features
         self.labels[positions] = -100 if labels is None else labels.detach()[-self.size :]
-        self.count += len(features)
-        self.pushed.fill_(self.count)
+        self.pushed.advance(len(features))
 
     def rows(self) -> tuple[torch.Tensor, torch.Tensor]:
-        k = min(self.count, self.size)
+        k = min(self.pushed.value, self.size)
         return self.features[:k].clone(), self.labels[:k].clone()
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        super()._load_from_state_dict(state_dict, prefix, *args)
-        self.count = int(self.pushed)

@@ -52,7 +52,7 @@ class AdaptationConfig(TrainingArguments):
     objectives: dict | str | None = _option(
         None,
         "Adaptation",
-        'What pulls the domains together: names alone, such as mmd, at their default weights, or a map of names to '
+        "What pulls the domains together: names alone, such as mmd, at their default weights, or a map of names to "
         'weights at the end of the schedule, {"mmd": 0.2}, or to settings, {"cdan": {"weight": 0.5, "schedule": '
         '"linear"}}; JSON or YAML. Empty trains on the source alone.',
     )

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from numbers import Real
 from typing import Any
 
-from ..models.adapters import is_peft
+from ..models.adapters import plain_model
 
 
 class Honest(dict):
@@ -78,7 +78,7 @@ def check_fresh(model: Any, first: Any) -> Any:
     Raises:
         ValueError: it is the same.
     """
-    own, other = (m.get_base_model() if is_peft(m) else m for m in (model, first))
+    own, other = map(plain_model, (model, first))
     if own is other and not isinstance(model, str):
         raise ValueError(
             "model_init returns the same model each time, so that a trial would go on from where another ended. Load "

@@ -10,6 +10,7 @@ from torch.autograd.function import once_differentiable
 from ..base import Objective, Range, check_count
 from ..kernels import LEAST_MASS
 from ..moments import all_equal, center_of, row_weights
+from ..step_counter import StepCounter
 
 
 class SWD(Objective):
@@ -22,7 +23,7 @@ class SWD(Objective):
     for weighted rows. With n = m and equal weights it is the mean over sorted pairs.
 
     A source row's share is its weight over the sum of weights: weight 2 is that row twice. New directions are drawn
-    at every step from a generator seeded with the number of the step, which is a buffer: every process draws the
+    at every step from a generator seeded with the number of the step, which checkpoints keep: every process draws the
     same, and so does a resumed run.
 
     A shift of all rows by δ has the value ‖δ‖²/d on average (p = 2), whatever the width of the features.
@@ -37,7 +38,6 @@ class SWD(Objective):
     Vision 2015.
     """
 
-    step: torch.Tensor
     paper = "Bonneel et al., Sliced and Radon Wasserstein Barycenters of Measures, JMIV 2015"
     default_weight = 0.1
     default_schedule = "warm_start"
@@ -49,8 +49,7 @@ class SWD(Objective):
         if isinstance(order, bool) or order not in (1, 2):
             raise ValueError(f"order={order!r} must be 1 or 2.")
         self.projections, self.order = projections, order
-        self.register_buffer("step", torch.zeros((), dtype=torch.long))
-        self.count = 0  # the same number on the host, so that seeding needs no sync
+        self.steps = StepCounter()
 
     def forward(
         self, source_features: torch.Tensor, target_features: torch.Tensor, source_weights: torch.Tensor | None = None
@@ -68,15 +67,10 @@ class SWD(Objective):
     @torch.compiler.disable  # a counter on the host would recompile at every step
     def _directions(self, x: torch.Tensor) -> torch.Tensor:
         """(d, L) unit columns of this step."""
-        generator = torch.Generator(x.device).manual_seed(self.count)
-        self.count += 1
-        self.step.fill_(self.count)
+        generator = torch.Generator(x.device).manual_seed(self.steps.value)
+        self.steps.advance()
         drawn = torch.randn(self.projections, x.shape[1], generator=generator, device=x.device, dtype=x.dtype)
         return drawn.div_(torch.linalg.vector_norm(drawn, dim=1, keepdim=True).clamp_min_(LEAST_MASS)).T
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        super()._load_from_state_dict(state_dict, prefix, *args)
-        self.count = int(self.step)
 
 
 class _Transport(torch.autograd.Function):
