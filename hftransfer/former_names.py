@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from .messages import nearest, redacted
+from .settings import read_setting
 
 # Of TrainingArguments, up to transformers 4.
 SETTINGS = {
@@ -131,3 +133,32 @@ def former_peak(schedule: Mapping[str, Any], weight: Any = 1.0) -> str:
     except (TypeError, ValueError):
         end = "weight times peak"
     return f"a schedule has no 'peak': {SCHEDULES['peak']}. Write weight: {end}, schedule: {now}."
+
+
+def former_freeze(value: Any) -> str | None:
+    """What to write for a value of `freeze` that said what trains; `None` for one that says what is frozen.
+
+    Args:
+        value: as it was given.
+
+    Example:
+        >>> former_freeze("last_2")
+        "freeze='last_2': freeze says what stays as it is, and trainable what trains. Write trainable='last_2'."
+    """
+    if isinstance(value, str) and value.lstrip().startswith(("{", "[")):
+        return former_freeze(read_setting("freeze", value))
+    if value == "none":
+        return "freeze='none': what trains is said by trainable, which is 'all' by default. Leave freeze out."
+    items = value if isinstance(value, (list, tuple)) else [value]
+    if not any(_is_of(item, "none|auto|head|norms|biases", "last") for item in items):
+        return None
+    written = f"Write trainable={value!r}."
+    if any(_is_of(item, "embeddings", "first") for item in items):
+        written = "Write what is to train in trainable, and leave the rest of the list in freeze."
+    return f"freeze={value!r}: freeze says what stays as it is, and trainable what trains. {written}"
+
+
+def _is_of(item: Any, words: str, layers: str) -> bool:
+    if isinstance(item, Mapping):
+        return layers in item
+    return isinstance(item, str) and re.fullmatch(rf"{words}|{layers}_\d+", item.strip()) is not None

@@ -154,7 +154,7 @@ RANGES: dict[str, Bounds] = {
         0, 1, above=True, hint="Each layer's rate is that of the one above it times this; 1 makes them equal."
     ),
     "head_lr_multiplier": POSITIVE,
-    "backbone_lr_multiplier": Bounds(0, above=True, hint="To keep the backbone as it is, use freeze='head'."),
+    "backbone_lr_multiplier": Bounds(0, above=True, hint="To keep the backbone as it is, use trainable='head'."),
     "objective_lr_multiplier": POSITIVE,
     "forward_rows": Bounds(1, whole=True, hint="Leave it out to run all rows at a time."),
     "batch_norm_mix": Bounds(

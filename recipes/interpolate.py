@@ -158,7 +158,7 @@ def card(args, trainer, mixture, results, by) -> str:
         trainer.card_facts(Path(args.output_dir).name, args.start),
         objectives={name: f"{spec['weight']:g} x {spec['kind']}" for name, spec in made.items()},
         papers=papers,
-        policy="nothing: weights were averaged after training",
+        trained="nothing: weights were averaged after training",
         settings={"weights": str(mixture.place), "chosen by": by.removeprefix("eval_")},
         results=results,
     )

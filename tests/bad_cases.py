@@ -242,12 +242,14 @@ MODELS = {
         {"config": {"max_length": 65}}, ValueError, "max_length=65", "only 64 positions. Leave it out",
     ),
     "an unknown policy": (
-        {"config": {"freeze": "heads"}}, ValueError, "freeze='heads'", "none, auto, head, last_<k>",
+        {"config": {"trainable": "heads"}}, ValueError, "trainable='heads'", "all, auto, head, norms, biases",
     ),
-    "more layers than there are": ({"config": {"freeze": "last_3"}}, ValueError, "freeze='last_3'", "has 2 layers"),
+    "more layers than there are": (
+        {"config": {"trainable": "last_3"}}, ValueError, "trainable='last_3'", "has 2 layers",
+    ),
     "a policy and an adapter": (
-        {"config": {"freeze": "head"}, "peft_config": LoraConfig()},
-        ValueError, "it is 'head'", "leave freeze at 'none'",
+        {"config": {"trainable": "head"}, "peft_config": LoraConfig()},
+        ValueError, "The adapter decides what trains", "leave out trainable='head'",
     ),
     "the wrong kind of arguments": (
         {"args": lambda: TrainingArguments("out", use_cpu=True)},

@@ -110,7 +110,7 @@ OPTIMIZERS = {
     ),
     "an optimizer of the head alone, for unfreezing": (
         {"model": WHOLE, "optimizers": (head_of(WHOLE), None), "config": {"unfreeze": {"by": "step", "every": 1}}},
-        ValueError, "that are to move: 'bert.embeddings", "`optimizer_cls_and_kwargs=",
+        ValueError, "that are to train: 'bert.embeddings", "`optimizer_cls_and_kwargs=",
     ),
     "a schedule of another optimizer": (
         {"model": WHOLE, "optimizers": (EVERYTHING, LambdaLR(SGD(OTHER.parameters(), lr=0.1), lambda step: 1.0))},

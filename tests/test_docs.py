@@ -203,7 +203,7 @@ MADE = {
         lambda _: train_on(tiny.domain(), evaluation=BOTH, metric_for_best_model="loss"),
     ],
     "policies.md": [
-        lambda _: train_on(tiny.domain(), freeze="last_3"),
+        lambda _: train_on(tiny.domain(), trainable="last_3"),
         lambda _: train_on(tiny.domain(), freeze="block:enc.layer.1"),
         lambda _: train_on(tiny.domain(), model=families.build("albert"), unfreeze={"by": "epoch"}),
     ],

@@ -176,7 +176,8 @@ CASES = {
         ValueError, "no weights worth keeping", "an adapter",
     ),
     "a frozen nothing": (
-        scratch() | {"config": SIZE | {"freeze": "head"}}, ValueError, "no weights worth keeping", "freeze='head'",
+        scratch() | {"config": SIZE | {"trainable": "head"}},
+        ValueError, "no weights worth keeping", "trainable='head'",
     ),
 }  # fmt: skip
 

@@ -26,7 +26,7 @@ FACTS = CardFacts(
     target="owner/medical:clinical",
     objectives={"mmd": "0.1 x mmd, warm_start"},
     papers=["Somebody, 2015"],
-    policy="none",
+    trained="all",
     settings={"seed": "1", "epochs": ""},
     results={
         "source-only": {"source_accuracy": 0.9, "target_oracle_accuracy": 0.5, "target_entropy": 0.1},
@@ -215,7 +215,7 @@ def test_names_are_shown_and_are_no_markup(name):
                 target=text,
                 objectives={"mmd": text},
                 papers=[text],
-                policy=text,
+                trained=text,
                 settings={text: text},
                 results={text: {f"{text}_accuracy": 0.5, "target_oracle_accuracy": 0.25}},
                 blocks=[["block", text], [text, "1"]],

@@ -24,7 +24,7 @@ KEYS = {
     "seeds": "a list of numbers; [1, 2, 3] when absent",
     "shifts": "names to {source, target} and, if need be, test, validation_fraction, encoding and settings",
     "methods": "names to objectives, or to {objectives: …} and settings; source-only is always there",
-    "policies": "names to settings such as {freeze: head} or {lora: {r: 8}}; {full: {}} when absent",
+    "policies": "names to settings such as {trainable: head} or {lora: {r: 8}}; {full: {}} when absent",
     "training": "settings of all cells",
     "target_trained": "add a row trained on the target's labels; false when absent",
     "control": "add a row that runs target rows beside the source's and asks nothing of them; false when absent",

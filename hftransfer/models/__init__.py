@@ -1,1 +1,1 @@
-"""What is the model, and what of it moves?"""
+"""What is the model, and what of it trains?"""

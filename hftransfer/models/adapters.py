@@ -87,7 +87,7 @@ def attach_adapter(model: Any, peft_config: Any, head: Head, batch: dict[str, An
         method, reason = config.peft_type.value, str(error).strip().splitlines()[0].rstrip(".")
         raise ValueError(
             f"PEFT cannot put {method} on {type(model).__name__}: {reason}. Choose other targets, another method, or "
-            "a freezing policy."
+            "`trainable`."
         ) from error
 
 
@@ -99,6 +99,11 @@ def is_peft(model: Any) -> bool:
 def plain_model(model: Any) -> Any:
     """The model inside an adapter; a model without one as it is."""
     return model.get_base_model() if is_peft(model) else model
+
+
+def active_names(model: Any) -> list[str]:
+    """Names of the adapters of a PEFT-wrapped model that are switched on."""
+    return [name for name in model.active_adapters if name in model.peft_config]
 
 
 def merged(model: Any) -> Any:
@@ -199,7 +204,7 @@ def _targets(model: nn.Module, method: str, saved: Sequence[str], head: Head) ->
         kind = "linear layers and no convolutions"
     raise ValueError(
         f"{type(model).__name__} has no {kind} outside its head (its layers are in {stack!r}){also}. "
-        "Name `target_modules` yourself, or use a freezing policy."
+        "Name `target_modules` yourself, or say what trains by `trainable`."
     )
 
 

@@ -1,4 +1,4 @@
-"""A model as a row of blocks from input to head: what policies freeze, rates decay over and tables show."""
+"""A model as a row of blocks from input to head: what is frozen, rates decay over and tables show."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ class Head:
         in_features: width of the features.
         pooled_after: the linear sees every token and one token's logits are selected afterwards (decoder heads).
         idle: names of parameters that run without a say in the logits, such as CLIP's norm of a pooled output that
-            its classifier does not read. Training cannot move them, and DDP waits for their gradients in vain.
+            its classifier does not read. Training cannot change them, and DDP waits for their gradients in vain.
         uncalled: names of modules whose weights count although they are not called, as the linears inside
             `nn.MultiheadAttention` and some of Mamba's: an adapter put around them would be passed by.
     """
@@ -95,7 +95,7 @@ def freeze_idle(model: nn.Module, head: Head) -> int:
     """Freezes the parameters without a say in the logits, so that DDP does not wait for their gradients.
 
     Returns:
-        How many of them would have moved.
+        How many of them would have trained.
     """
     moving = [(n, p) for n, p in model.named_parameters() if n in head.idle and p.requires_grad]
     for _, parameter in moving:

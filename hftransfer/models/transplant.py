@@ -71,7 +71,7 @@ def transplant(
 
     Returns:
         The model in eval mode and the report. What starts anew is drawn from torch's random state, and the model's
-        `fresh_weights` name it, so that policies train it and adapters save it.
+        `fresh_weights` name it, so that it always trains and adapters save it.
 
     Raises:
         ValueError: a change that the family cannot make, or a setting that does not exist.

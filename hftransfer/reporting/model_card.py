@@ -37,13 +37,13 @@ class CardFacts:
     target: str
     objectives: Mapping[str, str]
     papers: Sequence[str]
-    policy: str
+    trained: str
     settings: Mapping[str, str]
     results: Mapping[str, Mapping[str, float]]
     adapter: bool = False
     modality: str = "text"
     task_name: str = ""  # how people call the task; `task` when empty
-    blocks: Sequence[Sequence[str]] = ()  # what moved: a header and rows, as text
+    blocks: Sequence[Sequence[str]] = ()  # what trained: a header and rows, as text
 
     @property
     def pipeline(self) -> str:

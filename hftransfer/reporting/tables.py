@@ -9,8 +9,8 @@ from .screen import literal, screen
 
 
 class PolicyRow(NamedTuple):
-    """One block of a model: how many parameters it has and how many move, their peak rate and weight decay (of
-    matrices; `None` where nothing moves or nobody knows), how they move, and from when on if not from the start."""
+    """One block of a model: how many parameters it has and how many train, their peak rate and weight decay (of
+    matrices; `None` where nothing trains or nobody knows), how they train, and from when on if not from the start."""
 
     name: str
     total: int
@@ -28,20 +28,20 @@ class PolicyRow(NamedTuple):
 
 def policy_table(rows: Sequence[PolicyRow]) -> list[list[str]]:
     """A header and one list of cells a row, without columns that say nothing."""
-    columns = ["block", "parameters", "trainable", "rate", "weight decay", "method", "moves from"]
+    columns = ["block", "parameters", "trainable", "rate", "weight decay", "method", "trains from"]
     cells = [row.cells() for row in rows]
     kept = [i for i in range(len(columns)) if i not in (3, 4, 6) or any(line[i] != "-" for line in cells)]
     return [[line[i] for i in kept] for line in (columns, *cells)]
 
 
 def print_policy_rows(rows: Sequence[PolicyRow], title: str) -> None:
-    """A model's blocks: what moves, how and how fast."""
+    """A model's blocks: what trains, how and how fast."""
     from rich.table import Table
 
     head, *lines = policy_table(rows)
     table = Table(title=literal(title), title_justify="left")
     for column in head:
-        words = column in ("block", "method", "moves from")
+        words = column in ("block", "method", "trains from")
         name = column == "block"  # in a narrow terminal names are folded: numbers are not to be cut
         table.add_column(
             column.replace(" ", "\n"),

@@ -14,7 +14,7 @@ from ..data.pairing import EpochBy
 from ..former_names import SETTINGS, checks_names
 from ..messages import keep_secret
 from ..models.norm_statistics import BatchNorm, check_adabn
-from ..models.policy import parse_policy
+from ..models.parameter_sets import parse_freeze, parse_trainable
 from ..models.stochastic_norm import check_stochastic_norm
 from ..objectives.class_weights import Estimator
 from ..objectives.specification import ObjectiveSpec, check_task_weight, parse_objectives, settled_objectives
@@ -84,13 +84,18 @@ class AdaptationConfig(TrainingArguments):
     reveal_target_labels: int = _option(
         0, "Adaptation", "Few-shot: how many labelled target rows of each class training may read."
     )
-    freeze: dict | str | list | None = _option(
-        "none",
+    trainable: dict | str | list | None = _option(
+        "all",
         "Policy",
-        "What moves: none (everything), head (only the head), last_2 (the head and the last two layers), first_2 (all "
-        "but the embeddings and the first two), embeddings (all but the embeddings), norms or biases (those and the "
-        "head), block:layer.3, pattern:*.attention.* or regex:… (those alone), auto (by labelled rows and size); a "
-        "list moves what any of them moves.",
+        "What trains: all, head, last_2 (the head and the last two layers), norms or biases (those and the head), "
+        "block:layer.3, pattern:*.attention.* or regex:… (those alone), auto (by labelled rows and size); or a list. "
+        "What freeze names is taken out of it.",
+    )
+    freeze: dict | str | list | None = _option(
+        None,
+        "Policy",
+        "What does not train: embeddings, first_2 (the embeddings and the first two layers), block:layer.3, "
+        "pattern:*.attention.* or regex:…; or a list. What trains is trainable without it.",
     )
     unfreeze: dict | str | None = _option(
         None,
@@ -245,8 +250,9 @@ class AdaptationConfig(TrainingArguments):
         check_label_separator(self.label_separator)
         check_stochastic_norm(self.batch_norm, self.batch_norm_mix, self.recomputes_activations)
         check_adabn(self.adabn, self.fsdp)
-        self.freeze = "none" if self.freeze is None else self.freeze
-        parse_policy(self.freeze)
+        self.trainable = "all" if self.trainable is None else self.trainable
+        parse_trainable(self.trainable)
+        parse_freeze(self.freeze)
         check_phases(self)
         check_rates(self)
         check_slanted(self)

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from transformers import Trainer
 
     from ..data.labels import LabelSpace
-    from ..models.policy import PolicyReport
+    from ..models.freezing import TrainableReport
     from .config import AdaptationConfig
     from .setup.preparation import Prepared
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
         model: Any
         hub_model_id: Any
         space: LabelSpace
-        policy: PolicyReport
+        trainable: TrainableReport
         source_names: tuple[str, ...]
         prepared: Prepared
 

@@ -9,7 +9,7 @@ import torch
 from torch.optim.lr_scheduler import LambdaLR
 
 from ..models.blocks import Block, bare
-from ..models.policy import norm_parameters
+from ..models.parameter_sets import norm_parameters
 from ..models.rates import Rates, slanted_triangular
 from .host import Host
 from .setup.optimizer_check import check_covers

@@ -142,11 +142,11 @@ class AdaptationTrainer(PlainCheckpoints, Publishing, Optimizing, Evaluating, Se
         if args.recomputes_activations and hasattr(ready.model, "peft_config"):
             ready.model.enable_input_require_grads()
         self.prepared = ready
-        self.space, self.policy, self.source_names = ready.space, ready.policy, ready.source_names
+        self.space, self.trainable, self.source_names = ready.space, ready.trainable, ready.source_names
         self.pair_sampler: PairedBatchSampler | None = None
         self.blocks, self._rates = split(ready.model, ready.head), {}
         epochs = isinstance(ready.train, PairedDataset)
-        self.phases = build_phases(args, ready.model, self.blocks, self.policy.trainable, epochs)
+        self.phases = build_phases(args, ready.model, self.blocks, self.trainable.names, epochs)
         super().__init__(
             model=adapter,
             args=args,

@@ -17,7 +17,7 @@ MOBILENET = "mobilenet_v1_0.25_128"
 # By kind of rate: "all" weights move, the "head" alone, or an adapter ("lora").
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "fine-tuning": ("all", {}),
-    "linear probe": ("head", {"freeze": "head"}),
+    "linear probe": ("head", {"trainable": "head"}),
     "LP-FT": ("all", {"lp_epochs": 1.0}),
     "LoRA": ("lora", {"lora": True}),
     "L2-SP": ("all", {"objectives": {"l2_sp": 1.0}, "weight_decay": 0.0}),

@@ -105,7 +105,7 @@ def test_the_control_runs_target_rows_and_asks_nothing_of_them(here, world):
 
 
 def test_a_changed_setting_runs_its_cells_again_and_keeps_the_old_lines(here, world):
-    keys = {"seeds": [1, 2], "policies": {"head": {"freeze": "head"}}}
+    keys = {"seeds": [1, 2], "policies": {"head": {"trainable": "head"}}}
     assert run(here, world, "--only", "seed=1", **keys) == 0
     assert run(here, world, "--only", "seed=1", **keys | {"methods": {"mmd": {"mmd": 0.2}}}) == 0
     assert here.started == ["mmd"]
@@ -246,7 +246,7 @@ WRONG_RUN = {
     "a file that is not there": ({"shifts": {"s": {"source": "gone.csv", "target": "sample"}}}, "source 'gone.csv': "),
     "a model that is not there": ({"model": "./gone"}, "toy · source-only · full: There is no folder './gone'"),
     "a word for a number": ({"training": {"learning_rate": "fast"}}, "invalid float value: 'fast'"),
-    "a policy's word": ({"policies": {"p": {"freeze": "haed"}}}, "toy · source-only · p: freeze='haed'"),
+    "a policy's word": ({"policies": {"p": {"trainable": "haed"}}}, "toy · source-only · p: trainable='haed'"),
     "a setting an objective refuses": (
         {"methods": {"dann": {"dann": {"hidden": -1}}}}, "toy · dann · full: Objective 'dann': ",
     ),

@@ -96,7 +96,7 @@ def test_the_same_model_as_text_and_as_a_map_is_the_same_cell(here):
             {"policies": {"lora": {"lora": {"r": 2}}}},
             "source-only · lora: A model from scratch has no weights",
         ),
-        ({"policies": {"head": {"freeze": "head"}}}, "leave out freeze='head'"),
+        ({"policies": {"head": {"trainable": "head"}}}, "leave out trainable='head'"),
         ({"model_config": {"model_type": "resnt"}}, "model_type='resnt' is no kind of model that transformers has."),
         ({"model_config": "resnet"}, "run.yaml: model_config must be a map"),
         (

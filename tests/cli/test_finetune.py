@@ -177,7 +177,9 @@ def test_several_sources_and_an_adapter_without_splits(world, tmp_path, capsys):
 def test_a_dry_run_prints_the_plan_and_writes_nothing(world, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
-    argv = recipe.words(**world.data, output_dir="run", gradient_accumulation_steps="2", freeze="head", max_steps=None)
+    argv = recipe.words(
+        **world.data, output_dir="run", gradient_accumulation_steps="2", trainable="head", max_steps=None
+    )
     assert recipe.run([*argv, "--dry_run"]) == 0
     plan = capsys.readouterr().out
     for fact in (

@@ -64,7 +64,7 @@ CASES = {
     "a folder without a model": ({"model": "{here}"}, "Could not load", "config.json, weights and tokenizer"),
     "nothing to resume from": ({"resume_from_checkpoint": "true"}, "no checkpoint to resume from", "Start without"),
     "a file for an output folder": ({"output_dir": "{here}/notes.txt"}, "notes.txt is a file", "Choose another"),
-    "more layers than there are": ({"freeze": "last_9"}, "freeze='last_9'", "has 2 layers"),
+    "more layers than there are": ({"trainable": "last_9"}, "trainable='last_9'", "has 2 layers"),
     "a choice by target labels": (
         {"target": "{here}/ok_{split}.csv", "metric_for_best_model": "eval_target_accuracy"},
         "reads the labels of 'target'", "eval_target_information",

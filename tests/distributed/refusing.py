@@ -13,7 +13,7 @@ from peft import LoraConfig
 
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "optimizer": ("The optimizer that was passed lacks", {"objectives": {"dann": 0.1}, "optimizer": True}),
-    "resumed otherwise": ("was made with another choice of what moves", {"freeze": "head", "resume": True}),
+    "resumed otherwise": ("was made with another choice of what trains", {"trainable": "head", "resume": True}),
     "no checkpoint": ("is the folder of a run, not a checkpoint", {"resume": Path()}),
     "adapter": ("its head is 'classifier'", {"peft_config": LoraConfig(r=2, modules_to_save=["score"])}),
 }

@@ -138,7 +138,7 @@ def test_an_adapters_folder_goes_on_training(adapter, tmp_path):
     assert scores(run, text) == pytest.approx(scores(adapter, text), abs=1e-6)
     before = runs.copied(run.model.model)
     held = {n for n in before if ".lora_" in n or ".modules_to_save." in n}
-    assert run.policy.trainable == held
+    assert run.trainable.names == held
     run.train()
     assert runs.moved(run.model.model, before) == held
     run.save_model()
@@ -209,10 +209,10 @@ def test_several_ways_to_say_the_head(tmp_path):
         [{}, {"modules_to_save": ["classifier"]}, {"modules_to_save": ["fier"]}, {"task_type": "SEQ_CLS"}]
     ):
         run = runs.trainer(tmp_path / str(i), peft_config=LoraConfig(**LORA, **given))
-        head = {name for name in run.policy.trainable if "classifier" in name}
+        head = {name for name in run.trainable.names if "classifier" in name}
         assert {name.rpartition(".")[2] for name in head} == {"weight", "bias"}
 
 
 def test_a_head_may_stay_on_purpose(tmp_path):
     run = runs.trainer(tmp_path, peft_config=LoraConfig(**LORA, modules_to_save=[]))
-    assert not [name for name in run.policy.trainable if "classifier" in name]
+    assert not [name for name in run.trainable.names if "classifier" in name]

@@ -104,7 +104,7 @@ def test_a_trained_adapter_is_the_same_reloaded_and_merged(family, task_type, tm
     before, saved = runs.copied(model), STRUCTURE[family][3]
     own = tuple(f"base_model.model.{name}.modules_to_save." for name in saved)
     expected = {name for name in before if ".lora_" in name or name.startswith(own)}
-    assert run.policy.trainable == expected
+    assert run.trainable.names == expected
     assert {name.split(".")[2] for name in expected if name.startswith(own)} == set(saved)
     run.train()
     assert runs.moved(model, before) == expected
@@ -144,9 +144,9 @@ def test_a_model_that_comes_wrapped_is_trained_as_it_is(task_type, tmp_path):
     model = get_peft_model(tiny.bert(), config)
     before = runs.copied(model)
     run = runs.trainer(tmp_path, model, max_steps=3)
-    assert run.policy.trainable == {name for name in before if ".lora_" in name or "modules_to_save" in name}
+    assert run.trainable.names == {name for name in before if ".lora_" in name or "modules_to_save" in name}
     run.train()
-    assert runs.moved(model, before) == run.policy.trainable
+    assert runs.moved(model, before) == run.trainable.names
     with pytest.raises(ValueError, match="PEFT-wrapped already"):
         runs.trainer(tmp_path, model, peft_config=config)
 

@@ -11,13 +11,14 @@ import tiny
 import torch
 from families import FAMILIES, SEQUENCE, TOKEN
 from peft import LoraConfig, get_peft_model
-from policy_cases import FREEZE
+from policy_cases import TRAINABLE
 from transformers import BertModel, ResNetConfig, ResNetForImageClassification
 
-from hftransfer import load_model
+from hftransfer import AdaptationConfig, load_model
 from hftransfer.models.blocks import split
 from hftransfer.models.feature_hook import find_head
-from hftransfer.models.policy import apply_policy, choose, frozen_modules, norm_parameters, parse_policy
+from hftransfer.models.freezing import choose_by_rows, frozen_modules, set_trainable
+from hftransfer.models.parameter_sets import norm_parameters, parse_freeze, parse_trainable
 from hftransfer.models.structure import embeddings, head_modules, layers
 
 
@@ -53,16 +54,16 @@ def under(model, *prefixes: str) -> set[str]:
     return {name for name, _ in model.named_parameters() if name.startswith(tuple(f"{p}." for p in prefixes))}
 
 
-def intended(model, policy: str, parts: Parts) -> set[str]:
-    """The parameters that a policy should let move."""
-    if policy == "none":
+def intended(model, parts: Parts, trainable: str = "all", freeze: str | None = None) -> set[str]:
+    """The parameters that should train."""
+    if freeze == "embeddings":
+        return intended(model, parts, trainable) - under(model, *parts.embeddings)
+    if trainable == "all":
         return under(model, *(name for name, _ in model.named_children()))
-    if policy == "embeddings":
-        return intended(model, "none", parts) - under(model, *parts.embeddings)
-    if policy == "head":
+    if trainable == "head":
         return under(model, *parts.head)
     depth = len(model.get_submodule(parts.layers))
-    last = (f"{parts.layers}.{depth - 1 - i}" for i in range(int(policy.removeprefix("last_"))))
+    last = (f"{parts.layers}.{depth - 1 - i}" for i in range(int(trainable.removeprefix("last_"))))
     return under(model, *parts.head, *parts.after, *last)
 
 
@@ -78,101 +79,154 @@ def test_parts_are_read_off_the_structure(family, task):
     assert embeddings(model) == list(parts.embeddings)
 
 
-@pytest.mark.parametrize("policy", ["none", "head", "last_1", "embeddings"])
+@pytest.mark.parametrize(
+    "settings", [{}, {"trainable": "head"}, {"trainable": "last_1"}, {"freeze": "embeddings"}], ids=str
+)
 @pytest.mark.parametrize("family", FAMILIES)
-def test_in_training_exactly_what_should_move_moves(family, policy, tmp_path):
+def test_in_training_exactly_what_should_train_trains(family, settings, tmp_path):
     model = families.build(family)
-    before, expected = runs.copied(model), intended(model, policy, PARTS[family])
-    run = runs.trainer(tmp_path, model, freeze=policy, processing_class=families.tokenizer())
-    assert run.policy.trainable == expected
+    before, expected = runs.copied(model), intended(model, PARTS[family], **settings)
+    run = runs.trainer(tmp_path, model, processing_class=families.tokenizer(), **settings)
+    assert run.trainable.names == expected
     assert {name for name, p in model.named_parameters() if p.requires_grad} == expected
-    assert run.policy.num_trainable == sum(p.numel() for p in model.parameters() if p.requires_grad)
-    assert run.policy.num_total == sum(p.numel() for p in model.parameters())
+    assert run.trainable.num_trainable == sum(p.numel() for p in model.parameters() if p.requires_grad)
+    assert run.trainable.num_total == sum(p.numel() for p in model.parameters())
     run.train()
     assert runs.moved(model, before) == expected
 
 
-@pytest.mark.parametrize(("policy", "task"), [("last_2", SEQUENCE), ("last_1", TOKEN), ("head", TOKEN)])
+@pytest.mark.parametrize(("trainable", "task"), [("last_2", SEQUENCE), ("last_1", TOKEN), ("head", TOKEN)])
 @pytest.mark.parametrize("family", [f for f in FAMILIES if f != "albert"])
-def test_more_layers_and_taggers(family, policy, task):
+def test_more_layers_and_taggers(family, trainable, task):
     model, parts = families.build(family, task), PARTS[family]
     if task == TOKEN:
         parts = parts._replace(head=TAGGING_HEADS.get(family, parts.head))
-    report = apply_policy(model, policy, find_head(model, families.batch()))
-    assert report.trainable == intended(model, policy, parts)
-    assert report.trainable == {name for name, p in model.named_parameters() if p.requires_grad}
+    report = set_trainable(model, find_head(model, families.batch()), trainable)
+    assert report.names == intended(model, parts, trainable)
+    assert report.names == {name for name, p in model.named_parameters() if p.requires_grad}
 
 
-def test_a_policy_replaces_an_earlier_one():
+def test_a_choice_replaces_an_earlier_one():
     model = families.build("bert")
     head = find_head(model, families.batch())
-    apply_policy(model, "head", head)
-    assert apply_policy(model, "none", head).trainable == set(dict(model.named_parameters()))
+    set_trainable(model, head, "head")
+    assert set_trainable(model, head, "last_2").names == set(dict(model.named_parameters())) - under(
+        model, "bert.embeddings"
+    )
 
 
-def test_weights_that_the_checkpoint_lacked_always_move(tmp_path):
+def test_weights_that_the_checkpoint_lacked_always_train(tmp_path):
     """A frozen random pooler would leave nothing to read for the head above it."""
     BertModel(tiny.bert().config, add_pooling_layer=False).save_pretrained(tmp_path)
     model = load_model(str(tmp_path), SEQUENCE, tiny.LABELS)
-    report = apply_policy(model, "head", find_head(model, families.batch()))
-    assert report.trainable == under(model, "classifier", "bert.pooler")
+    report = set_trainable(model, find_head(model, families.batch()), "head")
+    assert report.names == under(model, "classifier", "bert.pooler")
+    report = set_trainable(model, find_head(model, families.batch()), "last_1", "block:bert.pooler")
+    assert report.names == under(model, "classifier", "bert.pooler", "bert.encoder.layer.1")
+    assert report.notes == ("bert.pooler.dense: new weights, which the checkpoint lacked, always train.",)
 
 
-def test_what_the_user_froze_stays_frozen_without_a_policy(tmp_path):
+def test_freezing_adds_to_what_the_user_froze():
+    """`freeze` thaws nothing."""
+    model = tiny.bert()
+    model.bert.embeddings.requires_grad_(False)
+    report = set_trainable(model, find_head(model, families.batch()), freeze="block:0")
+    assert report.names == under(model, "bert.encoder.layer.1", "bert.pooler", "classifier")
+    assert report.choice == "all without block:0"
+
+
+def test_what_the_user_froze_stays_frozen_by_default(tmp_path):
     model = tiny.bert()
     model.bert.embeddings.requires_grad_(False)
     before, frozen = runs.copied(model), under(model, "bert.embeddings")
     run = runs.trainer(tmp_path, model)
-    assert run.policy.trainable == set(before) - frozen
+    assert run.trainable.names == set(before) - frozen
     run.train()
     assert runs.moved(model, before) == set(before) - frozen
 
 
+def trains(value, message, family="bert"):
+    return family, {"trainable": value}, message
+
+
+def freezes(value, message, family="bert"):
+    return family, {"freeze": value}, message
+
+
 @pytest.mark.parametrize(
-    ("family", "policy", "message"),
+    ("family", "settings", "message"),
     [
-        ("bert", "last_3", r"freeze='last_3': BertForSequenceClassification has 2 layers\."),
-        ("bert", "last_0", r"freeze='last_0': BertForSequenceClassification has 2 layers\."),
-        ("albert", "last_2", r"AlbertForSequenceClassification has 1 layers?\."),
-        ("albert", "last_2", r"has 1 layer\."),
-        ("bert", "first_3", r"freeze='first_3': BertForSequenceClassification has 2 layers\."),
-        ("bert", {"first": 0}, r"freeze='first_0': BertForSequenceClassification has 2 layers\."),
-        ("bert", "last_k", r"freeze='last_k' is not one of none, auto, head, last_<k>.* Did you mean 'last_2'\?"),
-        ("bert", "heads", r"freeze='heads' is not one of .* Did you mean 'head'\?"),
-        ("bert", "", r"freeze='' is not one of"),
-        ("bert", [], r"freeze=\[\] is not one of"),
-        ("bert", 3, r"freeze=3 is not one of"),
-        ("bert", "all", r"freeze='all' leaves nothing to train; freeze='head' trains the head alone\."),
-        ("bert", "{last: 2", r"freeze is neither JSON nor YAML: '{last: 2'"),
-        ("bert", {"last": "two"}, r"last needs a number of layers, not 'two'\."),
-        ("bert", {"lasts": 2}, r"freeze='lasts' is not one of"),
-        ("bert", {"block": None}, r"block needs a name, not None\."),
-        ("bert", ["none", "head"], r"'none' stands alone"),
-        ("bert", ["head", "auto"], r"'auto' stands alone"),
-        ("bert", "block:layer.2", r"freeze='block:layer.2': .* no such module\. Did you mean 'layer\.\d'\?"),
-        ("bert", "block:enc.layer.1", r"no such module\. Did you mean 'encoder\.layer\.1'\?.*`print_policy\(model\)`"),
-        ("bert", "block:2", r"freeze='block:2': .* has 2 layers, 0 to 1 \(or -1 for the last\)\."),
-        ("bert", "block:-3", r"freeze='block:-3': .* has 2 layers"),
+        trains("last_3", r"trainable='last_3': BertForSequenceClassification has 2 layers\."),
+        trains("last_0", r"trainable='last_0': BertForSequenceClassification has 2 layers\."),
+        trains("last_2", r"AlbertForSequenceClassification has 1 layer\.", family="albert"),
+        freezes("first_3", r"freeze='first_3': BertForSequenceClassification has 2 layers\."),
+        freezes({"first": 0}, r"freeze='first_0': BertForSequenceClassification has 2 layers\."),
+        trains("last_k", r"trainable='last_k' is not one of all, auto, head, .*last_<k>.* Did you mean 'last_2'\?"),
+        trains("heads", r"trainable='heads' is not one of .* Did you mean 'head'\?"),
+        freezes("embedding", r"freeze='embedding' is not one of embeddings, first_<k>, .* mean 'embeddings'\?"),
+        trains("", r"trainable='' is not one of"),
+        trains([], r"trainable=\[\] is not one of"),
+        trains(3, r"trainable=3 is not one of"),
+        freezes([], r"freeze=\[\] is not one of"),
+        trains("none", r"trainable='none' leaves nothing to train; trainable='head' trains the head alone\."),
+        freezes("all", r"freeze='all' leaves nothing to train; trainable='head' trains the head alone\."),
+        trains("embeddings", r"trainable='embeddings' is not .* freeze='embeddings' keeps them as they are"),
+        trains("first_2", r"trainable='first_2' is not .* freeze='first_2' keeps them as they are"),
+        trains("{last: 2", r"trainable is neither JSON nor YAML: '{last: 2'"),
+        freezes("{first: 2", r"freeze is neither JSON nor YAML: '{first: 2'"),
+        trains({"last": "two"}, r"last needs a number of layers, not 'two'\."),
+        trains({"lasts": 2}, r"trainable='lasts' is not one of"),
+        freezes({"block": None}, r"freeze=.*block needs a name, not None\."),
+        trains(["all", "head"], r"'all' stands alone"),
+        trains(["head", "auto"], r"'auto' stands alone"),
+        trains("block:layer.2", r"trainable='block:layer.2': .* no such module\. Did you mean 'layer\.\d'\?"),
+        freezes(
+            "block:enc.layer.1",
+            r"freeze='block:enc.layer.1': .* no such module\. Did you mean 'encoder\.layer\.1'\?.*`print_policy",
+        ),
+        freezes("block:2", r"freeze='block:2': .* has 2 layers, 0 to 1 \(or -1 for the last\)\."),
+        trains("block:-3", r"trainable='block:-3': .* has 2 layers"),
+        trains("block:dense", r"could be bert.encoder.layer.0.attention.output.dense, .* …\. Say more of its name\."),
+        freezes("pattern:*.atention.*", r"freeze='pattern:\*.atention.\*' matches no parameter\. Did you mean 'att"),
+        trains("regex:layer\\.9", r"trainable='regex:.*' matches no parameter\."),
+        trains("regex:layer[", r"trainable='regex:layer\[' is no regular expression: unterminated character set"),
+        trains("biases", r"trainable='biases': Llama.* has no biases outside its head\.", family="llama"),
+        trains("auto", r"trainable='auto' counts labelled rows, and a stream says of none: name what trains\."),
         (
             "bert",
-            "block:dense",
-            r"could be bert.encoder.layer.0.attention.output.dense, .* …\. Say more of its name\.",
+            {"trainable": "head", "freeze": "block:classifier"},
+            r"trainable='head' and freeze='block:classifier' leave nothing to train\.",
         ),
-        (
-            "bert",
-            "pattern:*.atention.*",
-            r"freeze='pattern:\*.atention.\*' matches no parameter\. Did you mean 'attention'",
-        ),
-        ("bert", "regex:layer\\.9", r"matches no parameter\."),
-        ("bert", "regex:layer[", r"freeze='regex:layer\[' is no regular expression: unterminated character set"),
-        ("llama", "biases", r"freeze='biases': LlamaForSequenceClassification has no biases outside its head\."),
-        ("bert", "auto", r"freeze='auto' counts labelled rows, and a stream says of none: name a policy\."),
+        freezes("regex:.", r"trainable='all' and freeze='regex:\.' leave nothing to train\."),
     ],
 )
-def test_policies_that_cannot_be(family, policy, message):
+def test_choices_that_cannot_be(family, settings, message):
     model = families.build(family)
     with pytest.raises(ValueError, match=message):
-        apply_policy(model, policy, find_head(model, families.batch()))
+        set_trainable(model, find_head(model, families.batch()), **settings)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("none", r"freeze='none': what trains is said by trainable, which is 'all' by default\. Leave freeze out\."),
+        *((v, rf"freeze='{v}': .* Write trainable='{v}'\.") for v in ("head", "last_2", "norms", "biases", "auto")),
+        ({"last": 2}, r"Write trainable=\{'last': 2\}\."),
+        ('{"last": 2}', r"Write trainable=\{'last': 2\}\."),
+        (["head", "block:0"], r"Write trainable=\['head', 'block:0'\]\."),
+        (["head", "first_2"], r"Write what is to train in trainable, and leave the rest of the list in freeze\."),
+    ],
+)
+def test_what_freeze_used_to_say_is_refused_with_the_new_spelling(value, message):
+    with pytest.raises(ValueError, match=message):
+        AdaptationConfig(output_dir="unused", use_cpu=True, freeze=value)
+
+
+def test_the_same_thing_in_both_settings_names_both(tmp_path):
+    with pytest.raises(ValueError, match=r"freeze='head': .* Write trainable='head'\."):
+        runs.trainer(tmp_path, trainable="head", freeze="head")
+    with pytest.raises(ValueError, match=r"trainable='head' and freeze='block:classifier' leave nothing to train"):
+        runs.trainer(tmp_path, trainable="head", freeze="block:classifier")
 
 
 def test_a_model_without_layers_or_embeddings_says_so():
@@ -180,29 +234,32 @@ def test_a_model_without_layers_or_embeddings_says_so():
     with pytest.raises(ValueError, match="Sequential has no stack of layers"):
         layers(model)
     model.stack = torch.nn.ModuleList([torch.nn.Linear(2, 2)])
-    with pytest.raises(ValueError, match="Sequential: no embeddings were found to freeze"):
-        apply_policy(model, "embeddings", None)
+    with pytest.raises(ValueError, match="freeze='embeddings': Sequential has no embeddings"):
+        set_trainable(model, None, freeze="embeddings")
 
 
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_freezing_and_an_adapter_are_not_mixed(wrapped, tmp_path):
-    """An adapter freezes on its own; a policy on top would thaw or freeze the wrong half."""
+    """An adapter freezes on its own; settings on top would thaw or freeze the wrong half."""
     adapter = LoraConfig(r=2, target_modules=["query"], modules_to_save=["classifier"], task_type="SEQ_CLS")
     model = get_peft_model(tiny.bert(), adapter) if wrapped else tiny.bert()
-    with pytest.raises(ValueError, match="leave freeze at 'none'"):
-        runs.trainer(tmp_path, model, freeze="head", peft_config=None if wrapped else adapter)
+    peft_config = None if wrapped else adapter
+    with pytest.raises(ValueError, match="The adapter decides what trains: leave out trainable='head'"):
+        runs.trainer(tmp_path, model, trainable="head", peft_config=peft_config)
+    with pytest.raises(ValueError, match="The adapter decides what trains: leave out freeze='embeddings'"):
+        runs.trainer(tmp_path, model, freeze="embeddings", peft_config=peft_config)
 
 
-# ---- the rest of the policies
+# ---- the rest of the choices
 
 
-@pytest.mark.parametrize("name", [name for name in FREEZE if name != "auto"])
-def test_a_policy_says_and_does_the_same(name):
+@pytest.mark.parametrize("name", TRAINABLE)
+def test_a_report_says_what_was_done(name):
     model = tiny.bert()
-    policy, moves = FREEZE[name]
-    expected = {n for n, _ in model.named_parameters() if moves(n)}
-    found = apply_policy(model, policy, find_head(model, families.batch()))
-    assert found.trainable == expected
+    settings, trains = TRAINABLE[name]
+    expected = {n for n, _ in model.named_parameters() if trains(n)}
+    report = set_trainable(model, find_head(model, families.batch()), **settings, labelled_rows=24)
+    assert report.names == expected
     assert {n for n, p in model.named_parameters() if p.requires_grad} == expected
 
 
@@ -227,7 +284,7 @@ def test_every_parameter_is_in_one_block(family):
 
 @pytest.mark.parametrize("family", ["resnet", "mobilenet_v2", "vit", "swin", "convnext", "clip"])
 def test_image_models_have_the_same_parts(family):
-    """Policies by depth, norms and biases need no table of architectures."""
+    """Depth, norms and biases need no table of architectures."""
     model = families.build_vision(family)
     head = find_head(model, families.images())
     blocks, (stack, stages) = split(model, head), layers(model)
@@ -236,15 +293,17 @@ def test_image_models_have_the_same_parts(family):
     assert [block.name for block in blocks if block.head] == ["classifier"]
     assert [b.name for b in blocks if 1 <= b.depth <= len(stages)] == [f"{stack}.{i}" for i in range(len(stages))]
 
-    last, first = (apply_policy(model, f"{end}_1", head).trainable for end in ("last", "first"))
+    last = set_trainable(model, head, "last_1").names
+    model.requires_grad_(True)
+    first = set_trainable(model, head, freeze="first_1").names
     assert under(model, f"{stack}.{len(stages) - 1}", "classifier") <= last
     assert not last & under(model, *(f"{stack}.{i}" for i in range(len(stages) - 1)), *embeddings(model))
     assert first == names - {n for b in blocks if b.depth >= len(stages) for n in b.parameters}
     types = (torch.nn.LayerNorm, torch.nn.BatchNorm2d)
     norms = {f"{n}.{p}" for n, m in model.named_modules() if isinstance(m, types) for p, _ in m.named_parameters()}
-    assert apply_policy(model, "norms", head).trainable == norms | under(model, "classifier")
+    assert set_trainable(model, head, "norms").names == norms | under(model, "classifier")
     biases = {name for name in names if name.endswith(".bias")}
-    assert apply_policy(model, "biases", head).trainable == biases | under(model, "classifier")
+    assert set_trainable(model, head, "biases").names == biases | under(model, "classifier")
 
 
 def test_blocks_of_an_adapted_model():
@@ -259,55 +318,65 @@ def test_blocks_of_an_adapted_model():
 
 
 def test_a_tensor_with_two_names_is_not_torn():
-    """One of its names should move and one should not: it stays, and the report says so."""
+    """One of its names should train and one should not: it stays, and the report says so."""
     model = tiny.bert()
     model.bert.encoder.layer[1].output.dense.bias = model.bert.encoder.layer[0].output.dense.bias
-    found = apply_policy(model, "last_1", find_head(model, families.batch()))
+    report = set_trainable(model, find_head(model, families.batch()), "last_1")
     assert not model.bert.encoder.layer[1].output.dense.bias.requires_grad
-    assert not any(name.endswith("output.dense.bias") and ".attention." not in name for name in found.trainable)
+    assert not any(name.endswith("output.dense.bias") and ".attention." not in name for name in report.names)
     assert "bert.encoder.layer.1.output.dense.bias and bert.encoder.layer.0.output.dense.bias are one tensor" in str(
-        found.notes
+        report.notes
     )
 
 
 def test_a_head_that_stays_is_said():
     model = tiny.bert()
     head = find_head(model, families.batch())
-    assert "The head stays as it is" in apply_policy(model, "block:0", head).notes[0]
-    assert not apply_policy(model, ["head", "block:0"], head).notes
+    for settings, way in (
+        ({"trainable": "block:0"}, 'trainable=["head", …] trains it too'),
+        ({"trainable": ["head", "block:0"], "freeze": "block:classifier"}, "freeze names it"),
+    ):
+        assert set_trainable(model, head, **settings).notes == (f"The head stays as it is; {way}.",)
+    assert not set_trainable(model, head, ["head", "block:0"]).notes
 
 
 @pytest.mark.parametrize(
-    ("rows", "policy", "why"),
+    ("rows", "trainable", "why"),
     [
         (1, "head", "fewer than 1, so only the head"),
         (2, "last_2", "fewer than 10, so the head and the upper half"),
         (14, "last_2", "fewer than 10"),
-        (15, "none", "at least 10"),
+        (15, "all", "at least 10"),
     ],
 )
-def test_auto_goes_by_rows_for_a_million_parameters(rows, policy, why):
+def test_auto_goes_by_rows_for_a_million_parameters(rows, trainable, why):
     """Three layers of 0.5 million parameters each: 1.5 rows and 15 rows are the bounds."""
     model = torch.nn.Sequential()
     model.embeddings = torch.nn.Embedding(10_000, 100)  # does not count
     model.stack = torch.nn.ModuleList([torch.nn.Linear(1000, 500, bias=False) for _ in range(3)])
-    chosen, reason = choose(model, rows)
-    assert str(chosen) == policy
+    chosen, reason = choose_by_rows(model, rows)
+    assert str(chosen) == trainable
     assert why in reason
     assert reason.startswith(f"{rows} labelled rows for 1.5 million parameters")
 
 
 def test_auto_is_named_with_what_it_chose():
     model = tiny.bert()
-    found = apply_policy(model, "auto", find_head(model, families.batch()), labelled_rows=10)
-    assert found.policy == "auto: none"
-    assert "10 labelled rows" in found.notes[0]
-    assert found.trainable == set(dict(model.named_parameters()))
+    report = set_trainable(model, find_head(model, families.batch()), "auto", labelled_rows=10)
+    assert report.choice == "auto: all"
+    assert "10 labelled rows" in report.notes[0]
+    assert report.names == set(dict(model.named_parameters()))
 
 
 @pytest.mark.parametrize("value", ["last_2", {"last": 2}, '{"last": 2}', "{last: 2}", ["last_2"], '["last_2"]'])
-def test_a_policy_has_several_spellings(value):
-    assert [str(term) for term in parse_policy(value)] == ["last_2"]
+def test_a_choice_has_several_spellings(value):
+    assert [str(item) for item in parse_trainable(value)] == ["last_2"]
+
+
+@pytest.mark.parametrize("value", ["first_2", {"first": 2}, '{"first": 2}', "{first: 2}", ["first_2"], '["first_2"]'])
+def test_frozen_layers_have_several_spellings(value):
+    assert [str(item) for item in parse_freeze(value)] == ["first_2"]
+    assert parse_freeze(None) == ()
 
 
 def test_norms_are_known_by_what_they_are():
@@ -325,9 +394,9 @@ def test_frozen_modules_are_the_outermost_and_hold_parameters():
     model = tiny.bert()
     head = find_head(model, families.batch())
     assert frozen_modules(model) == []
-    apply_policy(model, "head", head)
+    set_trainable(model, head, "head")
     assert frozen_modules(model) == [model.bert]  # the dropout before the head has no parameters and is not frozen
-    apply_policy(model, "last_1", head)
+    set_trainable(model, head, "last_1")
     assert frozen_modules(model) == [model.bert.embeddings, model.bert.encoder.layer[0]]
     model.requires_grad_(False)
     assert frozen_modules(model) == [model]

@@ -184,7 +184,7 @@ def test_the_log_shows_both_rates_where_they_differ(tmp_path):
         ({"layer_decay": 0.0}, r"layer_decay=0.0 must be above 0 and at most 1"),
         ({"layer_decay": 1.1}, r"layer_decay=1.1 must be above 0 and at most 1"),
         ({"head_lr_multiplier": 0.0}, r"head_lr_multiplier=0.0 must be positive\.$"),
-        ({"backbone_lr_multiplier": 0.0}, r"backbone_lr_multiplier=0.0 must be positive\. .* freeze='head'"),
+        ({"backbone_lr_multiplier": 0.0}, r"backbone_lr_multiplier=0.0 must be positive\. .* trainable='head'"),
         ({"objective_lr_multiplier": float("inf")}, r"objective_lr_multiplier=inf must be positive"),
         ({"lr_scheduler_type": "slanted"}, r"lr_scheduler_type='slanted' is not one of .* Did you mean 'slanted_tri"),
         (

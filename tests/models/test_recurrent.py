@@ -16,8 +16,8 @@ from transformers.models.auto.modeling_auto import (
 
 from hftransfer.models.adapters import attach_adapter, check_merge, complete_peft_config, merged
 from hftransfer.models.feature_hook import FeatureHook, find_head
+from hftransfer.models.freezing import set_trainable
 from hftransfer.models.layer_hook import LayerHook
-from hftransfer.models.policy import apply_policy
 from hftransfer.models.structure import embeddings, head_modules, layers
 
 BATCH = families.batch()
@@ -54,10 +54,10 @@ def test_parts_and_features(family, task):
 
 
 @pytest.mark.parametrize(
-    "policy", ["last_1", *(pytest.param(p, marks=pytest.mark.slow) for p in ("head", "embeddings"))]
+    "choice", ["last_1", *(pytest.param(c, marks=pytest.mark.slow) for c in ("head", "embeddings"))]
 )
 @pytest.mark.parametrize("family", RECURRENT)
-def test_in_training_exactly_what_should_move_moves(family, policy, tmp_path):
+def test_in_training_exactly_what_should_train_trains(family, choice, tmp_path):
     """Zamba's layers share weights: what a frozen layer shares stays as it is."""
     model = families.build(family)
     stack, blocks = layers(model)
@@ -68,10 +68,11 @@ def test_in_training_exactly_what_should_move_moves(family, policy, tmp_path):
         "last_1": {n for n, p in model.named_parameters() if n.startswith(last) and id(p) not in shared}
         | {n for n, _ in model.named_parameters() if not n.startswith(f"{stack}.") and "embed" not in n},
         "embeddings": {n for n, _ in model.named_parameters() if not n.startswith("model.embed_tokens.")},
-    }[policy]
-    assert apply_policy(model, policy, find_head(model, BATCH)).trainable == expected
+    }[choice]
+    settings = {"freeze" if choice == "embeddings" else "trainable": choice}
+    assert set_trainable(model, find_head(model, BATCH), **settings).names == expected
     before = runs.copied(model)
-    run = runs.trainer(tmp_path, model, freeze=policy, processing_class=families.tokenizer(), max_steps=1)
+    run = runs.trainer(tmp_path, model, processing_class=families.tokenizer(), max_steps=1, **settings)
     run.train()
     moved = runs.moved(model, before)
     assert moved <= expected

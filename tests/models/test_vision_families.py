@@ -19,9 +19,9 @@ from transformers import AutoModelForImageClassification, DeiTConfig, DeiTForIma
 from hftransfer import AdaptationTrainer, JointModel
 from hftransfer.models.adapters import attach_adapter, check_merge, complete_peft_config, merged
 from hftransfer.models.feature_hook import FeatureHook, find_head, freeze_idle
+from hftransfer.models.freezing import set_trainable
 from hftransfer.models.layer_hook import LayerHook, layer_widths
 from hftransfer.models.norm_statistics import hold_still
-from hftransfer.models.policy import apply_policy
 from hftransfer.models.structure import embeddings, head_modules, layers
 
 
@@ -90,10 +90,10 @@ def under(model, *prefixes: str) -> set[str]:
     return {name for name, _ in model.named_parameters() if name in prefixes or name.startswith(inside)}
 
 
-def intended(model, policy: str, parts: Parts) -> set[str]:
-    if policy == "embeddings":
+def intended(model, parts: Parts, trainable: str = "all", freeze: str | None = None) -> set[str]:
+    if freeze == "embeddings":
         return set(dict(model.named_parameters())) - under(model, parts.first)
-    last = {"head": 0, "last_2": 2}[policy]
+    last = {"head": 0, "last_2": 2}[trainable]
     blocks = [f"{parts.layers}.{parts.depth - 1 - i}" for i in range(last)]
     return under(model, "classifier", *blocks, *(parts.after if last else ()))
 
@@ -151,14 +151,16 @@ def test_saved_it_is_a_plain_model(family, tmp_path):
     torch.testing.assert_close(logits(reloaded), logits(model), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("policy", ["head", "last_2", "embeddings"])
+@pytest.mark.parametrize(
+    "settings", [{"trainable": "head"}, {"trainable": "last_2"}, {"freeze": "embeddings"}], ids=str
+)
 @pytest.mark.parametrize("family", VISION)
-def test_exactly_what_should_move_moves(family, policy):
-    """Parameters, and of the statistics of batch norm those of parts that move."""
+def test_exactly_what_should_train_trains(family, settings):
+    """Parameters, and of the statistics of batch norm those of parts that train."""
     model, parts = families.build_vision(family), PARTS[family]
-    expected = intended(model, policy, parts)
+    expected = intended(model, parts, **settings)
     head = find_head(model, BATCH)
-    assert apply_policy(model, policy, head).trainable == expected
+    assert set_trainable(model, head, **settings).names == expected
     freeze_idle(model, head)
     moving = {name for name, p in model.named_parameters() if p.requires_grad}
     assert moving == expected - under(model, *parts.idle)
@@ -377,7 +379,7 @@ def test_a_run_saves_a_plain_model(family, tmp_path, caplog):
     said = " ".join(record.message for record in caplog.records)
     assert ("have no say in the logits and are frozen" in said) == (family == "clip")
     assert ("TensorFlow's conventions" in said) == (family == "mobilenet_v1")
-    assert run.policy.trainable == {n for n, p in model.named_parameters() if p.requires_grad}
+    assert run.trainable.names == {n for n, p in model.named_parameters() if p.requires_grad}
     run.train()
     run.save_model()
     saved = AutoModelForImageClassification.from_pretrained(tmp_path)

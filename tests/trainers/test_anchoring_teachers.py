@@ -22,10 +22,10 @@ from hftransfer.trainers.saving.checkpoints import STATE_FILE
 from hftransfer.trainers.step.objective_inputs import pick_words
 
 
-@pytest.mark.parametrize(("peft", "freeze"), [(None, "none"), (None, "last_1"), (LoraConfig(r=4), "none")])
-def test_the_start_costs_what_moves_and_no_more(peft, freeze, tmp_path):
+@pytest.mark.parametrize(("peft", "trainable"), [(None, "all"), (None, "last_1"), (LoraConfig(r=4), "all")])
+def test_the_start_costs_what_moves_and_no_more(peft, trainable, tmp_path):
     """All else is the model's own memory; the start weights of l2_sp are the teacher's."""
-    run = alone(tmp_path, objectives={"lwf": 1.0, "l2_sp": 1.0}, peft_config=peft, freeze=freeze)
+    run = alone(tmp_path, objectives={"lwf": 1.0, "l2_sp": 1.0}, peft_config=peft, trainable=trainable)
     adapter = run.model
     (teacher,) = adapter.anchors.teachers
     mine = {p.data_ptr(): p for p in adapter.model.parameters()}

@@ -13,8 +13,8 @@ from transformers import AutoModelForImageClassification, ResNetConfig, ResNetFo
 
 from hftransfer import AdaptationTrainer, JointModel, adapt_batch_norm
 from hftransfer.models.feature_hook import FeatureHook, find_head
+from hftransfer.models.freezing import set_trainable
 from hftransfer.models.norm_statistics import batch_norms
-from hftransfer.models.policy import apply_policy
 from hftransfer.objectives.specification import build_objectives, parse_objectives
 
 
@@ -102,7 +102,7 @@ def test_without_a_target_separate_keeps_the_sources_statistics():
 def test_frozen_parts_keep_their_statistics_and_others_do_not():
     model = resnet()
     head = find_head(model, {"pixel_values": images()})
-    apply_policy(model, "last_1", head)
+    set_trainable(model, head, "last_1")
     before = {name: value.clone() for name, value in model.named_buffers() if "running" in name}
     adapter = JointModel(model, head).train()
     adapter.train()  # the trainer calls it at every step

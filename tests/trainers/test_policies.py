@@ -1,4 +1,4 @@
-"""Policies in training: exactly what should move has moved, also on disk, and what stands still is still."""
+"""`trainable` and `freeze` in training: exactly what should train has changed, also on disk, and nothing else."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from transformers import AutoModelForSequenceClassification, Trainer, TrainerCal
 
 from hftransfer import AdaptationConfig, AdaptationTrainer, print_policy
 from hftransfer.cli.parser import build, parse
-from hftransfer.models.policy import frozen_modules, parse_policy
+from hftransfer.models.freezing import frozen_modules
+from hftransfer.models.parameter_sets import parse_freeze, parse_trainable
 from hftransfer.reporting.model_card import render_card
 from hftransfer.trainers.setup.plan import plan, policy_rows
 from hftransfer.trainers.setup.unfreezing import Unfreeze, parse_unfreeze
@@ -30,7 +31,7 @@ PROBE = {
 @pytest.mark.parametrize(
     ("case", "rows", "accumulation"), [*((case, 8, 1) for case in CASES), *((case, 2, 4) for case in FEW)]
 )
-def test_exactly_what_should_move_moves_and_is_saved(tmp_path, case, rows, accumulation):
+def test_exactly_what_should_train_trains_and_is_saved(tmp_path, case, rows, accumulation):
     """Bit for bit: everything else is what it was, in memory, on disk and in a model that transformers loads."""
     model = tiny.bert()
     before = runs.copied(model)
@@ -45,7 +46,7 @@ def test_exactly_what_should_move_moves_and_is_saved(tmp_path, case, rows, accum
     run.train()
     wanted = expected(case, before)
     assert runs.moved(model, before) == wanted
-    assert {name for name, p in model.named_parameters() if p.requires_grad} == run.policy.trainable >= wanted
+    assert {name for name, p in model.named_parameters() if p.requires_grad} == run.trainable.names >= wanted
 
     run.save_model(str(tmp_path / "model"))
     saved = load_file(tmp_path / "model" / "model.safetensors")
@@ -112,7 +113,7 @@ def test_epochs_are_counted_in_updates(tmp_path):
 
 def test_a_run_too_short_for_all_layers_says_so(tmp_path, caplog):
     watched(tmp_path, unfreeze={"by": "step", "every": 2}, max_steps=3)
-    assert "ends after 3 updates, before bert.encoder.layer.0, the rest would move" in caplog.text
+    assert "ends after 3 updates, before bert.encoder.layer.0, the rest would train" in caplog.text
 
 
 def test_moments_start_when_a_parameter_does(tmp_path):
@@ -131,7 +132,7 @@ def test_moments_start_when_a_parameter_does(tmp_path):
 def test_the_head_goes_on_as_it_was(tmp_path):
     """LP-FT: the first stage is a run with a frozen backbone, bit for bit, and the head's moments are kept."""
     settings = {"objectives": None, "per_device_train_batch_size": 8, "lr_scheduler_type": "constant"}
-    probe = runs.trainer(tmp_path / "probe", freeze="head", max_steps=3, **settings)
+    probe = runs.trainer(tmp_path / "probe", trainable="head", max_steps=3, **settings)
     probe.train()
     run, _, _ = watched(tmp_path / "lp", lp_epochs=1, max_steps=4)
     losses = runs.logged(run, "task_loss")
@@ -180,7 +181,7 @@ def test_the_stock_trainer_never_trains_what_was_frozen_at_first(tmp_path):
 def test_an_optimizer_that_lacks_what_moves_later_is_refused(tmp_path):
     model = tiny.bert()
     head = torch.optim.SGD(model.classifier.parameters(), lr=0.1)
-    with pytest.raises(ValueError, match=r"lacks .* that are to move: 'bert\.embeddings"):
+    with pytest.raises(ValueError, match=r"lacks .* that are to train: 'bert\.embeddings"):
         runs.trainer(tmp_path, model, unfreeze={"by": "step", "every": 1}, optimizers=(head, None))
     everything = torch.optim.SGD(model.parameters(), lr=0.1)
     runs.trainer(tmp_path / "b", model, unfreeze={"by": "step", "every": 1}, optimizers=(everything, None)).train()
@@ -191,7 +192,7 @@ def test_an_optimizer_that_lacks_what_moves_later_is_refused(tmp_path):
 
 def test_frozen_parts_run_without_dropout(tmp_path):
     """Two forwards in training mode give the same features below what moves, and differ above it."""
-    run = runs.trainer(tmp_path, tiny.bert(hidden_dropout_prob=0.5), freeze="last_1")
+    run = runs.trainer(tmp_path, tiny.bert(hidden_dropout_prob=0.5), trainable="last_1")
     adapter, bert = run.model, run.model.model.bert
     adapter.train()
     assert adapter.training
@@ -231,7 +232,7 @@ def test_the_table_has_every_block_and_adds_up(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "120")
     run = runs.trainer(
         tmp_path,
-        freeze="last_1",
+        trainable="last_1",
         layer_decay=0.5,
         head_lr_multiplier=2.0,
         objectives={"dann": 0.1},
@@ -247,15 +248,15 @@ def test_the_table_has_every_block_and_adds_up(tmp_path, capsys, monkeypatch):
         ("classifier", "full", 0.02, 0.01, "start"),
         ("objectives", "full", 0.1, 0.01, "start"),
     ]
-    assert sum(r.total for r in rows[:-1]) == run.policy.num_total
-    assert sum(r.trainable for r in rows[:-1]) == run.policy.num_trainable
+    assert sum(r.total for r in rows[:-1]) == run.trainable.num_total
+    assert sum(r.trainable for r in rows[:-1]) == run.trainable.num_trainable
     print_policy(run)
     printed = capsys.readouterr().out
     assert "last_1:" in printed
     for word in ("bert.encoder.layer.1", "frozen", "epoch 1", "0.005", "decay"):
         assert word in printed
     assert "| bert.encoder.layer.1 |" in render_card(run.card_facts())
-    assert plan(run.args, run.prepared)["what moves when"] == "the head first, then after 1 epoch everything"
+    assert plan(run.args, run.prepared)["what trains when"] == "the head first, then after 1 epoch everything"
 
 
 def test_the_page_on_policies_shows_what_is_printed(tmp_path, capsys, monkeypatch, caplog):
@@ -264,7 +265,7 @@ def test_the_page_on_policies_shows_what_is_printed(tmp_path, capsys, monkeypatc
     run = runs.trainer(
         tmp_path,
         tiny.bert(num_hidden_layers=6),
-        freeze="last_2",
+        trainable="last_2",
         layer_decay=0.9,
         learning_rate=5e-5,
         objectives={"dann": 0.1},
@@ -273,7 +274,7 @@ def test_the_page_on_policies_shows_what_is_printed(tmp_path, capsys, monkeypatc
     monkeypatch.setenv("COLUMNS", "80")
     print_policy(run)
     assert [line.rstrip() for line in capsys.readouterr().out.splitlines()] == table
-    assert runs.trainer(tmp_path, freeze="auto", train_dataset=tiny.domain(10)).policy.notes == tuple(reason)
+    assert runs.trainer(tmp_path, trainable="auto", train_dataset=tiny.domain(10)).trainable.notes == tuple(reason)
     assert reason[0] in caplog.text
 
 
@@ -282,9 +283,11 @@ def _printed_blocks() -> list[list[str]]:
     return [block.splitlines() for block in re.findall(r"^```console\n(.*?)^```", page, re.S | re.M)]
 
 
-@pytest.mark.parametrize(("freeze", "method"), [("norms", "norms"), ("biases", "biases"), ("pattern:*.dense", "part")])
-def test_methods_have_names(tmp_path, freeze, method):
-    rows = {row.name: row for row in policy_rows(runs.trainer(tmp_path, freeze=freeze))}
+@pytest.mark.parametrize(
+    ("trainable", "method"), [("norms", "norms"), ("biases", "biases"), ("pattern:*.dense", "part")]
+)
+def test_methods_have_names(tmp_path, trainable, method):
+    rows = {row.name: row for row in policy_rows(runs.trainer(tmp_path, trainable=trainable))}
     assert rows["bert.encoder.layer.0–1"].method == method
     if method != "part":
         assert rows["bert.encoder.layer.0–1"].decay == 0.0
@@ -319,18 +322,30 @@ def test_print_policy_takes_models_and_trainers(capsys):
 
 def test_policies_are_options_and_stand_in_files():
     """As words of a command line, and as maps and lists of a YAML file."""
-    words = ["--use_cpu", "--freeze", '["norms", "block:0"]', "--lr_scheduler_type", "slanted_triangular"]
+    words = [
+        "--use_cpu",
+        "--trainable",
+        '["norms", "block:0"]',
+        "--freeze",
+        "embeddings",
+        "--lr_scheduler_type",
+        "slanted_triangular",
+    ]
     (config,) = parse([*words, "--unfreeze", '{"by": "step", "every": 2}'], [AdaptationConfig])
-    assert [str(term) for term in parse_policy(config.freeze)] == ["norms", "block:0"]
+    assert [str(item) for item in parse_trainable(config.trainable)] == ["norms", "block:0"]
+    assert [str(item) for item in parse_freeze(config.freeze)] == ["embeddings"]
     assert config.lr_scheduler_type == "slanted_triangular"
     assert parse_unfreeze(config.unfreeze) == Unfreeze("step", 2)
     assert config.ddp_find_unused_parameters
 
-    options = {"use_cpu": True, "freeze": {"last": 2}, "lp_epochs": 1, "lr_scheduler_kwargs": {"ratio": 8}}
+    options = {"use_cpu": True, "trainable": {"last": 2}, "lp_epochs": 1, "lr_scheduler_kwargs": {"ratio": 8}}
     config = build(AdaptationConfig, options | {"lr_scheduler_type": "slanted_triangular"}, "file")
-    assert [str(term) for term in parse_policy(config.freeze)] == ["last_2"]
+    assert [str(item) for item in parse_trainable(config.trainable)] == ["last_2"]
     assert (config.lp_epochs, config.lr_scheduler_kwargs) == (1.0, {"ratio": 8})
-    plain = build(AdaptationConfig, {"use_cpu": True, "freeze": ["head", {"block": 0}]}, "file")
+    plain = build(
+        AdaptationConfig, {"use_cpu": True, "trainable": ["head", {"block": 0}], "freeze": {"first": 1}}, "file"
+    )
+    assert [str(item) for item in parse_freeze(plain.freeze)] == ["first_1"]
     assert not plain.ddp_find_unused_parameters
 
 
@@ -347,10 +362,17 @@ def test_policies_are_options_and_stand_in_files():
         ({"unfreeze": {"every": 0}}, r"every=0 must be a number above 0"),
         ({"unfreeze": {"by": "step", "every": 1.5}}, r"every=1.5 must be a whole number above 0"),
         ({"lp_epochs": -1}, r"lp_epochs=-1 must be at least 0"),
-        ({"lp_epochs": 3, "max_steps": -1}, r"lp_epochs=3 leaves none of the 3 epochs .* use freeze='head'"),
+        ({"lp_epochs": 3, "max_steps": -1}, r"lp_epochs=3 leaves none of the 3 epochs .* use trainable='head'"),
         ({"lp_epochs": 1, "unfreeze": {"by": "epoch"}}, r"unfreeze starts with the head alone, so lp_epochs"),
-        ({"lp_epochs": 1, "freeze": "block:0"}, r"lp_epochs starts with the head, which freeze='block:0' keeps"),
-        ({"unfreeze": {"by": "step"}, "freeze": "head"}, r"unfreeze: nothing but the head moves with freeze='head'"),
+        ({"lp_epochs": 1, "trainable": "block:0"}, r"lp_epochs starts with the head, which trainable='block:0' keeps"),
+        (
+            {"lp_epochs": 1, "freeze": "block:classifier"},
+            r"the head, which freeze='block:classifier' keeps as it is: add",
+        ),
+        (
+            {"unfreeze": {"by": "step"}, "trainable": "head"},
+            r"unfreeze: nothing but the head trains with trainable='head'",
+        ),
     ],
 )
 def test_phases_that_cannot_be(tmp_path, settings, message):
@@ -361,7 +383,7 @@ def test_phases_that_cannot_be(tmp_path, settings, message):
 
 def test_probing_that_never_ends_is_refused(tmp_path):
     run = runs.trainer(tmp_path, lp_epochs=1, per_device_train_batch_size=8, max_steps=3)
-    with pytest.raises(ValueError, match=r"ends after 3 updates, before everything would move: lower lp_epochs=1"):
+    with pytest.raises(ValueError, match=r"ends after 3 updates, before everything would train: lower lp_epochs=1"):
         run.train()
 
 
@@ -369,8 +391,8 @@ def test_a_stream_has_no_epochs(tmp_path):
     stream = tiny.domain().to_iterable_dataset()
     with pytest.raises(ValueError, match=r"unfreeze counts epochs, and a stream has none: use unfreeze="):
         runs.trainer(tmp_path, train_dataset=stream, unfreeze={"by": "epoch", "every": 1})
-    with pytest.raises(ValueError, match=r"freeze='auto' counts labelled rows"):
-        runs.trainer(tmp_path, train_dataset=stream, freeze="auto")
+    with pytest.raises(ValueError, match=r"trainable='auto' counts labelled rows"):
+        runs.trainer(tmp_path, train_dataset=stream, trainable="auto")
     run = runs.trainer(tmp_path, train_dataset=stream, unfreeze={"by": "step", "every": 1}, objectives=None)
     run.train()
     assert isinstance(run, AdaptationTrainer)

@@ -111,7 +111,7 @@ def test_a_folder_that_is_no_checkpoint_is_named(done, tmp_path):
 
 
 OTHERS = {
-    "freeze": ({"freeze": "head"}, "another choice of what moves: there 'none: ", "here 'head: "),
+    "trainable": ({"trainable": "head"}, "another choice of what trains: there 'all: ", "here 'head: "),
     "objectives": ({"objectives": {"mmd": 0.1}}, "other objectives: dann is dann there and none here", "mmd is none"),
     "an objective's settings": (
         {"objectives": {"dann": {"hidden": 7}}}, "objectives: dann.hidden is none there and 7 here", "Resume with",
@@ -135,7 +135,7 @@ OTHERS = {
     "an optimizer": ({"optim": "sgd"}, "optim is adamw_torch_fused there and sgd here", "Resume with"),
     "rates": ({"layer_decay": 0.9}, "other rates: layer_decay is 1.0 there and 0.9 here", "Resume with"),
     "unfreezing": (
-        {"unfreeze": {"by": "step", "every": 1}}, "another schedule of what moves: unfreeze is none there", "step",
+        {"unfreeze": {"by": "step", "every": 1}}, "another schedule of what trains: unfreeze is none there", "step",
     ),
 }  # fmt: skip
 
@@ -178,7 +178,7 @@ def test_another_adapter_is_named(adapted, tmp_path, settings, words):
 
 
 def test_what_may_change_may(adapted, tmp_path):
-    """Weights of objectives, the base rate, dropout, and another way to say the same policy."""
+    """Weights of objectives, the base rate, dropout, and another way to say the same of what trains."""
     settings = {
         "peft_config": LoraConfig(r=2, lora_dropout=0.2),
         "objectives": {"dann": 0.05},
@@ -191,8 +191,8 @@ def test_what_may_change_may(adapted, tmp_path):
 
 
 def test_a_policy_counts_by_what_it_moves(tmp_path):
-    run(tmp_path / "a", freeze=["head", "block:1"], max_steps=2).train()
-    again = run(tmp_path / "b", freeze=["block:encoder.layer.1", "head"], max_steps=3)
+    run(tmp_path / "a", trainable=["head", "block:1"], max_steps=2).train()
+    again = run(tmp_path / "b", trainable=["block:encoder.layer.1", "head"], max_steps=3)
     again.train(resume_from_checkpoint=tmp_path / "a/checkpoint-2")
     assert again.state.global_step == 3
 

@@ -40,7 +40,7 @@ def saved(tmp_path_factory):
     """A trained model and the folder it was saved to."""
     folder = tmp_path_factory.mktemp("saved")
     run = runs.trainer(
-        folder / "run", objectives={"mmd": 0.5, "critic": {"kind": "dann", "weight": 2}}, freeze="last_1"
+        folder / "run", objectives={"mmd": 0.5, "critic": {"kind": "dann", "weight": 2}}, trainable="last_1"
     )
     run.train()
     run.save_model(str(folder / "model"))
@@ -71,7 +71,7 @@ def test_its_config_says_how_it_was_made(saved):
     assert written == {
         "objectives": {"mmd": {"kind": "mmd", "weight": 0.5}, "critic": {"kind": "dann", "weight": 2.0}},
         "sources": ["source"],
-        "policy": "last_1",
+        "trainable": "last_1",
     }
 
 

@@ -106,7 +106,7 @@ def test_it_goes_with_second_views_teachers_and_accumulation(tmp_path, objective
 def test_frozen_layers_keep_their_statistics(tmp_path):
     model = blobs.resnet()
     before = {name: b.clone() for name, b in model.named_buffers() if "running" in name}
-    run(tmp_path, model, freeze="last_1").train()
+    run(tmp_path, model, trainable="last_1").train()
     moved = {name for name, b in before.items() if not torch.equal(model.get_buffer(name), b)}
     assert moved == {name for name in before if ".stages.1." in name}
 
@@ -114,7 +114,7 @@ def test_frozen_layers_keep_their_statistics(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"freeze": "head"}, r"no effect: every batch norm of the model is frozen by freeze='head'"),
+        ({"trainable": "head"}, r"no effect: every batch norm of the model is frozen by trainable='head'"),
         ({"peft_config": LoraConfig(r=2)}, "no effect: every batch norm of the model is frozen by an adapter"),
         ({"batch_norm_mix": 0.0}, "batch_norm_mix=0.0 must be above 0 and at most 1.* that is batch_norm='joint'"),
         ({"batch_norm": "joint", "batch_norm_mix": 0.3}, "0.3 has no effect without batch_norm='stochastic'"),

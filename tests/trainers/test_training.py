@@ -1,4 +1,4 @@
-"""A run end to end: what is logged, how fast what moves, and what stops a run."""
+"""A run end to end: what is logged, how fast what trains, and what stops a run."""
 
 from __future__ import annotations
 
@@ -179,14 +179,14 @@ def _waiting(self, source_features, target_features):
 # ---- rates
 
 
-@pytest.mark.parametrize("freeze", ["none", "head"])
-def test_objectives_learn_at_their_own_rate(freeze, tmp_path):
+@pytest.mark.parametrize("trainable", ["all", "head"])
+def test_objectives_learn_at_their_own_rate(trainable, tmp_path):
     rates = AtEachStep(lambda step: [group["lr"] for group in step["optimizer"].param_groups])
     run = runs.trainer(
         tmp_path,
         objectives={"dann": 0.1},
         objective_lr_multiplier=4.0,
-        freeze=freeze,
+        trainable=trainable,
         learning_rate=1e-3,
         max_steps=4,
         weight_decay=0.1,

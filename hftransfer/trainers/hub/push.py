@@ -263,7 +263,7 @@ class Publishing(Host):
             target=data.get("target", ""),
             objectives={s.name: str(s) for s in args.objective_specs()},
             papers=[type(o).paper for o in self.model.objectives.values()],
-            policy=str(self.policy),
+            trained=str(self.trainable),
             settings={
                 "learning rate": f"{args.learning_rate:g}",
                 "epochs": f"{args.num_train_epochs:g}" if args.max_steps <= 0 else "",

@@ -218,7 +218,7 @@ class PlainCheckpoints(CheckpointLoading):
         config.hftransfer = {
             "objectives": {s.name: {"kind": s.kind, "weight": s.weight} for s in self.args.objective_specs()},
             "sources": list(self.source_names),
-            "policy": self.policy.policy,
+            "trainable": self.trainable.choice,
         }
 
     def _adaptation_state(self, state_dict: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -31,8 +31,8 @@ TITLES = {
     "sources": "other sources",
     "adapter": "another adapter",
     "objectives": "other objectives",
-    "freeze": "another choice of what moves",
-    "when": "another schedule of what moves",
+    "trainable": "another choice of what trains",
+    "when": "another schedule of what trains",
     "optimizer": "another optimizer or other rates",
 }
 SHOWN = 80  # characters of a value in a message
@@ -47,7 +47,7 @@ def describe_run(trainer: Any) -> dict[str, Any]:
     args, model = trainer.args, trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False).model
     base = model.get_base_model() if is_peft(model) else model
     sizes = {name: getattr(base.config, name, None) for name in SIZES}
-    moving = sorted(trainer.policy.trainable)
+    names = sorted(trainer.trainable.names)
     return {
         "model": {"class": type(base).__name__} | {k: v for k, v in sizes.items() if isinstance(v, (int, str))},
         "task": trainer.space.task,
@@ -58,7 +58,10 @@ def describe_run(trainer: Any) -> dict[str, Any]:
             spec.name: {"kind": spec.kind, "features": spec.features, **_plain(spec.settings)}
             for spec in args.objective_specs()
         },
-        "freeze": {"policy": str(trainer.policy), "names": hashlib.sha256("\n".join(moving).encode()).hexdigest()},
+        "trainable": {
+            "choice": str(trainer.trainable),
+            "names": hashlib.sha256("\n".join(names).encode()).hexdigest(),
+        },
         "when": {name: _value(getattr(args, name)) for name in WHEN},
         "optimizer": {name: _value(getattr(args, name)) for name in RATES} | _passed(trainer),
     }
@@ -76,7 +79,7 @@ def check_same_run(checkpoint: str, trainer: Any) -> None:
     description (of an older version) is not compared either.
 
     Raises:
-        ValueError: it was made with another model, labels, adapter, objectives, policy or optimizer.
+        ValueError: it was made with another model, labels, adapter, objectives, choice of what trains or optimizer.
     """
     path = Path(checkpoint) / SETTINGS_FILE
     if not path.is_file():
@@ -95,13 +98,13 @@ def check_same_run(checkpoint: str, trainer: Any) -> None:
 
 
 def _same(key: str, there: Any, here: Any) -> bool:
-    return there["names"] == here["names"] if key == "freeze" else there == here
+    return there["names"] == here["names"] if key == "trainable" else there == here
 
 
 def _difference(key: str, there: Any, here: Any) -> str:
     """In words: what is there in the checkpoint, and what here."""
-    if key == "freeze":
-        return f"there {there['policy']!r}, here {here['policy']!r}"
+    if key == "trainable":
+        return f"there {there['choice']!r}, here {here['choice']!r}"
     if isinstance(there, Mapping) and isinstance(here, Mapping):
         pairs = _differing(there, here)
         shown = [f"{name} is {_show(old)} there and {_show(new)} here" for name, old, new in pairs[:3]]

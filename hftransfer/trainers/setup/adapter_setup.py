@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from ...models import adapters, trainable
+from ...models import adapter_checks, adapters
 from ...models.feature_hook import Head, find_head
 from ..config import AdaptationConfig
 
@@ -17,7 +17,7 @@ def head_of(model: Any, batch: dict[str, Any]) -> Head:
     try:
         return find_head(model, batch)
     except ValueError as error:
-        name = trainable.adapter_on_head(model) if adapters.is_peft(model) else None
+        name = adapter_checks.adapter_on_head(model) if adapters.is_peft(model) else None
         if name is None:
             raise
         raise ValueError(

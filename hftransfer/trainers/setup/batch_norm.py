@@ -13,6 +13,7 @@ from ...data.text import without_readings
 from ...models.adapters import is_peft
 from ...models.conventions import mend_conventions
 from ...models.norm_statistics import adapt_batch_norm, batch_norms, is_frozen
+from ...models.parameter_sets import describe_choice, is_default_choice
 from ...models.stochastic_norm import ChannelMix
 from ..config import AdaptationConfig
 
@@ -51,7 +52,7 @@ def build_mix(model: Any, args: AdaptationConfig) -> ChannelMix | None:
     """What `batch_norm="stochastic"` asks for; `None` for the other settings.
 
     Args:
-        model: after the policy, or the adapter, has decided what moves.
+        model: after `trainable` and `freeze`, or the adapter, have decided what trains.
         args: the run's settings.
 
     Raises:
@@ -60,10 +61,12 @@ def build_mix(model: Any, args: AdaptationConfig) -> ChannelMix | None:
     if args.batch_norm != "stochastic":
         return None
     if all(is_frozen(module) for module in batch_norms(model).values()):
-        by = "an adapter" if is_peft(model) else f"freeze={args.freeze!r}" if args.freeze != "none" else "its owner"
+        by = "an adapter" if is_peft(model) else "its owner"
+        if not is_default_choice(args.trainable, args.freeze):
+            by = describe_choice(args.trainable, args.freeze)
         raise ValueError(
             f"batch_norm='stochastic' has no effect: every batch norm of the model is frozen by {by}, and uses its "
-            "running statistics anyway. Leave it out, or let batch norms move."
+            "running statistics anyway. Leave it out, or let batch norms train."
         )
     return ChannelMix(args.batch_norm_mix, args.seed)
 

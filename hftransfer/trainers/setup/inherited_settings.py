@@ -104,7 +104,7 @@ def check_inherited(args: TrainingArguments) -> None:
     if args.optim_target_modules is not None and not any(word in optim for word in LOW_RANK):
         raise ValueError(
             f"optim_target_modules has no effect with optim={optim!r}: it says which weights GaLore and APOLLO "
-            "project. Leave it out, or choose optim='galore_adamw'; what trains at all is said by freeze."
+            "project. Leave it out, or choose optim='galore_adamw'; trainable and freeze say what trains at all."
         )
 
 

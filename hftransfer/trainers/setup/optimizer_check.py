@@ -85,7 +85,7 @@ def check_covers(optimizer: Any, adapter: nn.Module) -> None:
         else ""
     )
     raise ValueError(
-        f"The optimizer that was passed lacks {len(lacking)} of the {len(moving)} parameters that are to move: "
+        f"The optimizer that was passed lacks {len(lacking)} of the {len(moving)} parameters that are to train: "
         f"{shown!r} for one, {whose}.{also} {WAY}"
     )
 

@@ -1,4 +1,4 @@
-"""What a run would do, as plain facts: sizes and steps, and what moves how fast, block by block."""
+"""What a run would do, as plain facts: sizes and steps, and what trains how fast, block by block."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ...data.labels import LabelSpace
 from ...data.pairing import PairedDataset
 from ...models.adapters import is_peft
 from ...models.blocks import Block, split
-from ...models.policy import bias_parameters, norm_parameters
+from ...models.parameter_sets import bias_parameters, norm_parameters
 from ...reporting.tables import PolicyRow, print_policy_rows
 from ...threads import cores, describe_device
 from ..config import AdaptationConfig
@@ -31,7 +31,7 @@ WORTH_IT = 0.15  # of the tokens: padding that a second call of the model would 
 def plan(
     args: AdaptationConfig, prepared: Prepared, account: Mapping[str, DomainAccount] | None = None
 ) -> dict[str, Any]:
-    """Sizes, labels, what moves, objectives, steps and where the result goes, without training.
+    """Sizes, labels, what trains, objectives, steps and where the result goes, without training.
 
     Args:
         args: the run's settings.
@@ -64,9 +64,9 @@ def plan(
     for name, part in (prepared.evaluation or {}).items():
         labelled = "labelled" if "labels" in (part.column_names or []) else "unlabelled"
         rows[f"evaluation {name}"] = f"{len(part):,} {labelled} rows" if hasattr(part, "__len__") else "a stream"
-    rows["what moves"] = "\n".join([str(prepared.policy), *prepared.policy.notes])
+    rows["what trains"] = "\n".join([str(prepared.trainable), *prepared.trainable.notes])
     if (phases := _phases(args, prepared, split(prepared.model, prepared.head))) is not None:
-        rows["what moves when"] = str(phases)
+        rows["what trains when"] = str(phases)
     rows["features"] = f"{prepared.head.in_features} wide, into {prepared.head.name}"
     specs = args.objective_specs()
     rows["objectives"] = "\n".join(f"{s.name}: {s}" for s in specs) or "none: source only"
@@ -82,12 +82,12 @@ def plan(
 
 
 def print_policy(model: Any, args: AdaptationConfig | None = None, title: str | None = None) -> None:
-    """Prints one table: each block of a model, how many of its parameters move, how and how fast.
+    """Prints one table: each block of a model, how many of its parameters train, how and how fast.
 
     Args:
         model: a model, plain or PEFT-wrapped, as it stands; an `AdaptationTrainer`; or what `prepare` returned.
         args: with what `prepare` returned, the settings that rates are read off.
-        title: above the table; what moves in a line, when absent.
+        title: above the table; what trains in a line, when absent.
 
     Raises:
         TypeError: it is none of these.
@@ -95,7 +95,7 @@ def print_policy(model: Any, args: AdaptationConfig | None = None, title: str | 
     Example:
         >>> print_policy(trainer)
     """
-    print_policy_rows(policy_rows(model, args), title or str(_policy(model) or type(model).__name__))
+    print_policy_rows(policy_rows(model, args), title or str(_trainable(model) or type(model).__name__))
 
 
 def policy_rows(model: Any, args: AdaptationConfig | None = None) -> list[PolicyRow]:
@@ -103,14 +103,14 @@ def policy_rows(model: Any, args: AdaptationConfig | None = None) -> list[Policy
     if isinstance(model, Prepared):
         blocks = split(model.model, model.head)
         phases = None if args is None else _phases(args, model, blocks)
-        return _rows(model.model, blocks, model.policy.trainable, args, phases)
+        return _rows(model.model, blocks, model.trainable.names, args, phases)
     if isinstance(model, nn.Module):
-        moving = [name for name, p in model.named_parameters() if p.requires_grad]
-        return _rows(model, split(model), frozenset(moving), None, None)
+        trainable = [name for name, p in model.named_parameters() if p.requires_grad]
+        return _rows(model, split(model), frozenset(trainable), None, None)
     if not hasattr(model, "prepared"):
         raise TypeError(f"print_policy takes a model or a trainer, not {type(model).__name__}.")
     adapter = model.accelerator.unwrap_model(model.model, keep_torch_compile=False)
-    rows = _rows(adapter.model, model.blocks, model.policy.trainable, model.args, model.phases)
+    rows = _rows(adapter.model, model.blocks, model.trainable.names, model.args, model.phases)
     own = [p.numel() for p in adapter.objectives.parameters()]
     if own:
         rate, decay = model.args.learning_rate * model.args.objective_lr_multiplier, model.args.weight_decay
@@ -169,7 +169,7 @@ def _padding(together: float, apart: float, by_domain: bool) -> str:
 def _rows(
     model: nn.Module,
     blocks: Sequence[Block],
-    moving: Collection[str],
+    trainable: Collection[str],
     args: AdaptationConfig | None,
     phases: Phases | None,
 ) -> list[PolicyRow]:
@@ -177,20 +177,20 @@ def _rows(
     rows: list[PolicyRow] = []
     for block in blocks:
         own = [name for name in block.parameters if name in parameters]  # a tensor counts where it stands first
-        mine = [name for name in own if name in moving]
+        mine = [name for name in own if name in trainable]
         rate = None if args is None or not mine else args.learning_rate * rates_of(args).of(block)
         decays = set(mine) - norms - bias_parameters(mine)
         decay = None if args is None or not mine else args.weight_decay if decays else 0.0
-        total, trainable = (sum(parameters[name].numel() for name in names) for names in (own, mine))
+        total, count = (sum(parameters[name].numel() for name in names) for names in (own, mine))
         starts = phases.starts(block) if phases is not None and mine else ""
         if own:
             method = _method(model, own, mine, norms)
-            rows.append(PolicyRow(block.name, total, trainable, rate, decay, method, starts))
+            rows.append(PolicyRow(block.name, total, count, rate, decay, method, starts))
     return _joined(rows)
 
 
 def _method(model: Any, own: Sequence[str], mine: Sequence[str], norms: Collection[str]) -> str:
-    """How a block moves, in a word."""
+    """How a block trains, in a word."""
     if not mine:
         return "frozen"
     copied = any("modules_to_save." in name for name in mine)
@@ -227,8 +227,8 @@ def _follows(last: PolicyRow, row: PolicyRow) -> bool:
 
 def _phases(args: AdaptationConfig, prepared: Prepared, blocks: Sequence[Block]) -> Phases | None:
     epochs = isinstance(prepared.train, PairedDataset)
-    return build_phases(args, prepared.model, blocks, prepared.policy.trainable, epochs)
+    return build_phases(args, prepared.model, blocks, prepared.trainable.names, epochs)
 
 
-def _policy(model: Any) -> Any:
-    return getattr(model, "policy", None) if not isinstance(model, nn.Module) else None
+def _trainable(model: Any) -> Any:
+    return getattr(model, "trainable", None) if not isinstance(model, nn.Module) else None

@@ -20,8 +20,8 @@ from ...data.pairing import PairedDataset
 from ...data.streaming import PairedStream
 from ...data.text import TextEncoder
 from ...models.feature_hook import Head
+from ...models.freezing import TrainableReport
 from ...models.layer_hook import HEAD, layer_widths
-from ...models.policy import PolicyReport
 from ..config import AdaptationConfig
 from .batch_norm import prepare_batch_norm
 from .encoded_domains import encode_domains
@@ -43,7 +43,7 @@ class Prepared:
     evaluation: dict[str, Any] | None
     source_names: tuple[str, ...]
     collator: AdaptationCollator
-    policy: PolicyReport
+    trainable: TrainableReport
     columns: InputColumns
     feature_widths: dict[str, int]  # by feature layer
     teacher_encoders: dict[int, TextEncoder] = field(default_factory=dict)  # of those with another tokenizer
@@ -115,7 +115,7 @@ def prepare(
         evaluation=None,
         source_names=tuple(domains.sources),
         collator=encoded.collator,
-        policy=trained.report,
+        trainable=trained.report,
         columns=domains.columns,
         feature_widths=widths,
         teacher_encoders=encoded.teacher_encoders,

@@ -10,6 +10,7 @@ from torch import nn
 
 from ...data.labels import LabelSpace
 from ...models import adapter_folders, loaded_weights, pretrained
+from ...models.parameter_sets import describe_choice, is_default_choice
 from ...models.processing import fit_processing
 from ...models.remote_code import drop_remote_code
 from ...models.scratch import fresh_model, fresh_processing
@@ -59,8 +60,8 @@ def load_run_model(
     if isinstance(processing_class, (str, os.PathLike)):
         processing_class = pretrained.load_processing(os.fspath(processing_class), None, modality, tagging)
     if isinstance(model, Mapping):
-        if peft_config is not None or args.freeze not in (None, "none"):
-            what = "an adapter" if peft_config is not None else f"freeze={args.freeze!r}"
+        if peft_config is not None or not is_default_choice(args.trainable, args.freeze):
+            what = "an adapter" if peft_config is not None else describe_choice(args.trainable, args.freeze)
             raise ValueError(f"A model from scratch has no weights worth keeping: leave out {what}.")
         settings = {k: v for k, v in model.items() if v is not None}
         processing = fresh_processing(settings, modality, processing_class, args.image_size)

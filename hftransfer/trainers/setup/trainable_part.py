@@ -1,4 +1,4 @@
-"""The trainable part of a run's model: an adapter, a freezing policy, or what its user left trainable."""
+"""The trainable part of a run's model: an adapter, or what `trainable` and `freeze` say."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
-from ...models import adapters, loaded_weights, policy, trainable
+from ...models import adapter_checks, adapters, loaded_weights
 from ...models.feature_hook import Head, find_head, freeze_idle
+from ...models.freezing import TrainableReport, check_something_trains, report_trainable, set_trainable
+from ...models.parameter_sets import describe_choice, is_default_choice
 from ..config import AdaptationConfig
 from .adapter_setup import head_of, merges_on_save
 
@@ -28,49 +30,48 @@ class TrainablePart:
 
     model: Any
     head: Head
-    report: policy.PolicyReport
+    report: TrainableReport
     merge_on_save: bool
 
 
 def apply_trainable(
     model: Any, args: AdaptationConfig, peft_config: Any, probe: dict[str, Any], labelled_rows: int | None
 ) -> TrainablePart:
-    """The adapter or the freezing policy of a run, put on its model.
+    """The adapter of a run, or its settings `trainable` and `freeze`, put on its model.
 
     Args:
         model: changed in place.
         args: the run's settings.
         peft_config: the adapter to put on the model; `None` without.
         probe: a small batch of model inputs.
-        labelled_rows: for `freeze="auto"`; `None` if they cannot be counted.
+        labelled_rows: for `trainable="auto"`; `None` if they cannot be counted.
 
     Raises:
         ValueError, TypeError: adapter and settings contradict each other, nothing would train, or what trains would
             not be saved.
     """
     head = head_of(model, probe)
-    if args.freeze != "none" and (peft_config is not None or adapters.is_peft(model)):
-        raise ValueError(f"The adapter decides what moves; leave freeze at 'none' (it is {args.freeze!r}).")
+    if not is_default_choice(args.trainable, args.freeze) and (peft_config is not None or adapters.is_peft(model)):
+        choice = describe_choice(args.trainable, args.freeze)
+        raise ValueError(f"The adapter decides what trains: leave out {choice}, or the adapter.")
     if peft_config is not None:
         if adapters.is_peft(model):
             raise ValueError("The model is PEFT-wrapped already; pass a peft_config or a wrapped model, not both.")
-        trainable.check_adapter_config(model, peft_config, head)
+        adapter_checks.check_adapter_config(model, peft_config, head)
         model = adapters.attach_adapter(model, peft_config, head, probe)
         head = find_head(model, probe)
-        report = policy.report(model, peft_config.peft_type.value.lower())
-    elif args.freeze == "none":
-        report = policy.report(model, "none")  # a model that its user froze in part stays so
+        report = report_trainable(model, peft_config.peft_type.value.lower())
     else:
-        report = policy.apply_policy(model, args.freeze, head, labelled_rows)
+        report = set_trainable(model, head, args.trainable, args.freeze, labelled_rows)
     if freeze_idle(model, head):
-        report = policy.report(model, report.policy, report.notes)
-    trainable.check_something_moves(model)
+        report = report_trainable(model, report.choice, report.notes)
+    check_something_trains(model)
     loaded_weights.check_precision(model, "The model")
     if adapters.is_peft(model):
-        trainable.check_adapted_head(model, head, on_purpose=not args.task_weight)
+        adapter_checks.check_adapted_head(model, head, on_purpose=not args.task_weight)
     merge_on_save = merges_on_save(model, args, peft_config)
     for note in report.notes:
-        logger.warning("freeze: %s", note)
+        logger.warning("trainable: %s", note)
     if adapters.is_peft(model) and args.learning_rate <= FULL_RATE:
         logger.warning("learning_rate=%g suits whole models and is low for an adapter: try 1e-3.", args.learning_rate)
     return TrainablePart(model, head, report, merge_on_save)

@@ -1,4 +1,4 @@
-"""What moves from when on: gradual unfreezing, and a head that is trained before everything else (LP-FT)."""
+"""Gradual unfreezing, and a head that is trained before everything else (LP-FT)."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from transformers import TrainerCallback
 
 from ...messages import nearest
 from ...models.blocks import Block, bare, layer_name, num_layers
+from ...models.parameter_sets import describe_choice
 from ...settings import read_setting
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ UNITS = ("epoch", "step")
 
 @dataclass(frozen=True)
 class Unfreeze:
-    """How often one more layer moves: every `every` epochs or steps (optimizer updates)."""
+    """How often one more layer trains: every `every` epochs or steps (optimizer updates)."""
 
     by: str
     every: float
@@ -61,17 +62,17 @@ def check_phases(args: Any) -> None:
     if args.lp_epochs and args.max_steps <= 0 and args.lp_epochs >= args.num_train_epochs:
         raise ValueError(
             f"lp_epochs={args.lp_epochs:g} leaves none of the {args.num_train_epochs:g} epochs for the rest of the "
-            "model. For a head alone use freeze='head'."
+            "model. For a head alone use trainable='head'."
         )
 
 
 class Phases:
-    """Growing sets of parameters, each of which moves from some update on.
+    """Growing sets of parameters, each of which trains from some update on.
 
-    What moves is a function of the number of updates alone, so there is nothing to save, and a resumed run goes on
-    where it was. Parameters are switched by `requires_grad`: those that do not move yet get no gradient, so they are
+    What trains is a function of the number of updates alone, so there is nothing to save, and a resumed run goes on
+    where it was. Parameters are switched by `requires_grad`: those that do not train yet get no gradient, so they are
     no part of the gradient's norm, their moments in the optimizer start when they do, and nothing is computed for
-    them. A rate of 0 would do none of this. When optimizer, DDP or FSDP2 first see the model, all of it moves.
+    them. A rate of 0 would do none of this. When optimizer, DDP or FSDP2 first see the model, all of it trains.
 
     Args:
         added: names of the parameters that each stage adds, by the blocks' names.
@@ -99,27 +100,27 @@ class Phases:
         """Number of the stage in which an update, counted from 0, is made."""
         return min(update // self.updates(updates_per_epoch), len(self.added) - 1)
 
-    def moving(self, stage: int) -> frozenset[str]:
-        """Names of the parameters that move in a stage."""
+    def trainable(self, stage: int) -> frozenset[str]:
+        """Names of the parameters that train in a stage."""
         return _union(names for _, names in self.added[: stage + 1])
 
     def set_stage(self, adapter: nn.Module, stage: int) -> None:
-        """Freezes and thaws the user's model in an adapter; parameters that never move are left alone."""
+        """Freezes and thaws the user's model in an adapter; parameters that never train are left alone."""
         if stage == self.stage:
             return
         self.stage = stage
-        everything, moving = self.moving(len(self.added)), self.moving(stage)
+        everything, trainable = self.trainable(len(self.added)), self.trainable(stage)
         for name, parameter in adapter.model.named_parameters():  # type: ignore[union-attr]
             if (plain := bare(name)) in everything:
-                parameter.requires_grad_(plain in moving)
+                parameter.requires_grad_(plain in trainable)
 
     def thaw(self, adapter: nn.Module) -> None:
-        """Everything that will ever move can."""
+        """Everything that will ever train can."""
         self.set_stage(adapter, len(self.added) - 1)
         self.stage = None
 
     def starts(self, block: Block) -> str:
-        """When a block starts to move, in words; nothing for one that never does."""
+        """When a block starts to train, in words; nothing for one that never does."""
         for stage, (_, names) in enumerate(self.added):
             if names & {bare(name) for name in block.parameters}:
                 return "start" if not stage else f"{self.by} {stage * self.every:g}"
@@ -139,13 +140,13 @@ def build_phases(
 
     Args:
         args: a config.
-        model: the user's, its policy applied, plain or PEFT-wrapped.
+        model: the user's, after `set_trainable`, plain or PEFT-wrapped.
         blocks: of the model, from `split`.
-        trainable: names of the parameters that move by the end.
+        trainable: names of the parameters that train by the end.
         counts_epochs: whether the training data have a length.
 
     Raises:
-        ValueError: nothing of the head moves, or there are no layers to go through, or no epochs to count.
+        ValueError: nothing of the head trains, or there are no layers to go through, or no epochs to count.
     """
     spec = parse_unfreeze(args.unfreeze)
     if spec is None and not args.lp_epochs:
@@ -153,11 +154,12 @@ def build_phases(
     what = "lp_epochs" if spec is None else "unfreeze"
     if not counts_epochs and (spec is None or spec.by == "epoch"):
         raise ValueError(f"{what} counts epochs, and a stream has none: use unfreeze={{'by': 'step', 'every': …}}.")
-    moving = [(block, frozenset(map(bare, trainable & set(block.parameters)))) for block in blocks]
-    first = _union(names for block, names in moving if block.head)
+    by_block = [(block, frozenset(map(bare, trainable & set(block.parameters)))) for block in blocks]
+    first = _union(names for block, names in by_block if block.head)
     if not first:
         raise ValueError(
-            f"{what} starts with the head, which freeze={args.freeze!r} keeps as it is: add 'head' to it."
+            f"{what} starts with the head, which {describe_choice(args.trainable, args.freeze)} keeps as it is: add "
+            "'head' to trainable, and leave it out of freeze."
         )
     stages = [("the head", first)]
     if spec is None:
@@ -171,12 +173,15 @@ def build_phases(
             )
         for level in range(1, depth + 2):
             levels = (0, 1) if level == 1 else (level,)  # what stands between the layers and the head joins the last
-            inside = [(block.name, names) for block, names in moving if not block.head and block.depth in levels]
+            inside = [(block.name, names) for block, names in by_block if not block.head and block.depth in levels]
             name = "the rest" if level > depth else layer_name(model, depth - level)
             stages.append((name, _union(names for _, names in inside)))
     stages = [(name, names) for name, names in stages if names]
     if len(stages) < 2:
-        raise ValueError(f"{what}: nothing but the head moves with freeze={args.freeze!r}, so nothing can follow it.")
+        raise ValueError(
+            f"{what}: nothing but the head trains with {describe_choice(args.trainable, args.freeze)}, so nothing can "
+            "follow it."
+        )
     return Phases(stages, "epoch" if spec is None else spec.by, args.lp_epochs if spec is None else spec.every)
 
 
@@ -192,7 +197,7 @@ class Unfreezing(TrainerCallback):
         self.phases.set_stage(adapter, stage)
         if before is not None and stage != before:
             names = ", ".join(name for name, _ in self.phases.added[before + 1 : stage + 1])
-            logger.info("Update %d: %s moves from now on.", update, names)
+            logger.info("Update %d: %s trains from now on.", update, names)
 
     def _per_epoch(self) -> int | None:
         sampler = self.trainer.pair_sampler
@@ -202,9 +207,9 @@ class Unfreezing(TrainerCallback):
         last = self.phases.stage_at(state.max_steps - 1, self._per_epoch())
         never = [name for name, _ in self.phases.added[last + 1 :]]
         if never:
-            message = f"The run ends after {state.max_steps} updates, before {', '.join(never)} would move"
+            message = f"The run ends after {state.max_steps} updates, before {', '.join(never)} would train"
             if args.lp_epochs:
-                raise ValueError(f"{message}: lower lp_epochs={args.lp_epochs:g}, or use freeze='head'.")
+                raise ValueError(f"{message}: lower lp_epochs={args.lp_epochs:g}, or use trainable='head'.")
             logger.warning("%s.", message)
         self._set(state.global_step)
 
@@ -212,7 +217,7 @@ class Unfreezing(TrainerCallback):
         self._set(state.global_step)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Whatever is done with the model next finds the policy's own state."""
+        """Whatever is done with the model next finds what trains by the end."""
         self.phases.thaw(self.trainer.accelerator.unwrap_model(self.trainer.model, keep_torch_compile=False))
 
 

@@ -16,9 +16,9 @@ from transformers.utils import ModelOutput
 from ...data.text import without_readings
 from ...models.adapters import is_peft
 from ...models.feature_hook import FeatureHook, Head
+from ...models.freezing import frozen_modules
 from ...models.layer_hook import HEAD, LayerHook
 from ...models.norm_statistics import hold_still, unrecorded
-from ...models.policy import frozen_modules
 from ...models.stochastic_norm import ChannelMix
 from ...objectives.base import Objective
 from ...objectives.class_weights import LabelShift

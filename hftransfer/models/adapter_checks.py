@@ -1,4 +1,4 @@
-"""Whether a model trains at all, and of an adapted one whether its head is trained and saved."""
+"""Checks of an adapter: that its config means this model, and that the head is trained and saved with it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from ..messages import nearest
-from .adapters import is_peft
+from .adapters import active_names
 from .feature_hook import Head
 from .structure import backbone_prefix
 
@@ -19,26 +19,6 @@ TASK_TYPES = {
     "ForImageClassification": "",
 }
 HEADS_BY_TYPE = {"SEQ_CLS": ("classifier", "score"), "TOKEN_CLS": ("classifier", "score")}  # PEFT adds them itself
-
-
-def check_something_moves(model: nn.Module) -> None:
-    """Makes sure that a model has a parameter that training can move.
-
-    Raises:
-        ValueError: it has none: a frozen adapter, or a model that was frozen as a whole.
-    """
-    if any(p.requires_grad for p in model.parameters()):
-        return
-    if is_peft(model):
-        raise ValueError(
-            f"Nothing of the model would move: its adapter ({', '.join(_active(model))}) is frozen, as PEFT loads it "
-            "for inference. Load it with `PeftModel.from_pretrained(base, folder, is_trainable=True)`, or pass the "
-            "adapter's folder as `model`."
-        )
-    raise ValueError(
-        f"Nothing of the model would move: every parameter of this {type(model).__name__} has requires_grad=False. "
-        "Switch on what is to train (`model.requires_grad_(True)`), or say it with `freeze`."
-    )
 
 
 def check_adapter_config(model: nn.Module, config: Any, head: Head) -> None:
@@ -100,11 +80,11 @@ def check_adapted_head(model: Any, head: Head, on_purpose: bool = False) -> None
         ValueError: the head is neither trained nor saved, or parameters are trained that no adapter saves.
     """
     name = _plain_name(head.name)
-    configs = [model.peft_config[active] for active in _active(model)]
+    configs = [model.peft_config[active] for active in active_names(model)]
     kept = on_purpose or any(getattr(config, "modules_to_save", None) == [] for config in configs)
     final = model.get_submodule(head.name)
-    moves = any(p.requires_grad for p in final.parameters())
-    if not moves and not kept:
+    trains = any(p.requires_grad for p in final.parameters())
+    if not trains and not kept:
         raise ValueError(
             f"The adapter leaves the head {name!r} as it is: it would be neither trained nor saved. Make the adapter "
             f"with modules_to_save=[{name!r}], or pass the plain model and `peft_config`; modules_to_save=[] leaves "
@@ -130,7 +110,7 @@ def adapter_on_head(model: Any) -> str | None:
 
 
 def _unsaved(model: Any) -> list[str]:
-    """Names of parameters that move and that no adapter's weights hold."""
+    """Names of parameters that train and that no adapter's weights hold."""
     from peft import get_peft_model_state_dict
 
     if any(config.is_prompt_learning for config in model.peft_config.values()):
@@ -140,12 +120,8 @@ def _unsaved(model: Any) -> list[str]:
         own = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
         held |= {tensor.data_ptr() for tensor in own.values()}
     prefix = str(getattr(model.base_model, "prefix", "") or "\0")
-    moving = [(n, p) for n, p in model.named_parameters() if p.requires_grad and p.data_ptr()]
-    return [n for n, p in moving if p.data_ptr() not in held and prefix not in n]
-
-
-def _active(model: Any) -> list[str]:
-    return [name for name in model.active_adapters if name in model.peft_config]
+    trained = [(n, p) for n, p in model.named_parameters() if p.requires_grad and p.data_ptr()]
+    return [n for n, p in trained if p.data_ptr() not in held and prefix not in n]
 
 
 def _plain_name(name: str) -> str:

@@ -1,0 +1,268 @@
+"""Sets of parameters that `trainable` and `freeze` name: the head, the last layers, norms, a block, a pattern."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+from torch import nn
+
+from ..former_names import former_freeze
+from ..messages import nearest
+from ..settings import read_setting
+from .blocks import Block, layer_name, num_layers
+from .structure import embeddings
+
+WORDS = {"trainable": ("all", "auto", "head", "norms", "biases"), "freeze": ("embeddings",)}
+LAYERS = {"trainable": "last", "freeze": "first"}
+NAMED = ("block", "pattern", "regex")
+NORMS = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._NormBase)
+
+
+@dataclass(frozen=True)
+class ParameterSet:
+    """One value of a setting: its kind, and its number or name."""
+
+    setting: str
+    kind: str
+    argument: Any = None
+
+    def __str__(self) -> str:
+        if self.argument is None:
+            return self.kind
+        return f"{self.kind}{'_' if self.kind in ('last', 'first') else ':'}{self.argument}"
+
+    @property
+    def shown(self) -> str:
+        """As in `freeze='first_2'`."""
+        return f"{self.setting}={str(self)!r}"
+
+
+def parse_trainable(value: Any) -> tuple[ParameterSet, ...]:
+    """What may train, as `AdaptationConfig.trainable` says it; `None` is `all`.
+
+    Args:
+        value: `all`, `head`, `last_2`, `norms`, `biases`, `block:…`, `pattern:…`, `regex:…` or `auto`; a map such as
+            `{"last": 2}` or `{"block": ["layer.0", "layer.1"]}`; a list of those; or JSON or YAML of a map or a list.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    if value is None:
+        value = "all"
+    sets = tuple(_read("trainable", value, value))
+    kinds = [item.kind for item in sets]
+    alone = next((kind for kind in ("auto", "all") if kind in kinds and len(kinds) > 1), None)
+    if alone:
+        raise ValueError(f"trainable={value!r}: {alone!r} stands alone, not in a list.")
+    return sets
+
+
+def parse_freeze(value: Any) -> tuple[ParameterSet, ...]:
+    """What stays as it is, as `AdaptationConfig.freeze` says it; nothing for `None`.
+
+    Args:
+        value: `embeddings`, `first_2`, `block:…`, `pattern:…` or `regex:…`; a map such as `{"first": 2}`; a list of
+            those; or JSON or YAML of a map or a list.
+
+    Raises:
+        ValueError: it is none of these, or a former value, which named what trains.
+    """
+    if value is None:
+        return ()
+    former = former_freeze(value)
+    if former:
+        raise ValueError(former)
+    return tuple(_read("freeze", value, value))
+
+
+def describe_choice(trainable: Any, freeze: Any) -> str:
+    """Both settings as a message names them, without those that are left at their default.
+
+    Example:
+        >>> describe_choice("last_2", "embeddings")
+        "trainable='last_2' and freeze='embeddings'"
+    """
+    chosen = [f"trainable={trainable!r}"] if trainable not in (None, "all") or freeze is None else []
+    return " and ".join([*chosen, *([f"freeze={freeze!r}"] if freeze is not None else [])])
+
+
+def is_default_choice(trainable: Any, freeze: Any) -> bool:
+    """Whether both settings leave it to the model what trains."""
+    return trainable in (None, "all") and freeze is None
+
+
+def parameters_of(model: nn.Module, item: ParameterSet, blocks: list[Block]) -> set[str]:
+    """Names of the parameters in a set; of a tensor with several names, those that the set has.
+
+    Args:
+        model: plain.
+        item: any kind but `auto`.
+        blocks: of the model, from `split`.
+
+    Raises:
+        ValueError: the model has no such layers, module or parameters.
+    """
+    named = dict(model.named_parameters(remove_duplicate=False))
+    head = {name for block in blocks if block.head for name in block.parameters}
+    if item.kind == "all":
+        return {name for name, parameter in named.items() if parameter.requires_grad}
+    if item.kind == "head":
+        return head
+    if item.kind in ("last", "first"):
+        return _layers(model, item, blocks)
+    if item.kind == "embeddings":
+        modules = embeddings(model)
+        if not modules:
+            raise ValueError(f"{item.shown}: {type(model).__name__} has no embeddings.")
+        return {name for name in named if name.startswith(tuple(f"{module}." for module in modules))}
+    if item.kind in ("norms", "biases"):
+        names = norm_parameters(model) if item.kind == "norms" else bias_parameters(named)
+        if not names - head:
+            raise ValueError(f"{item.shown}: {type(model).__name__} has no {item.kind} outside its head.")
+        return names | head
+    return _block(model, item, set(named)) if item.kind == "block" else _matching(item, blocks, set(named))
+
+
+def norm_parameters(model: nn.Module) -> set[str]:
+    """Names of the parameters of normalisation layers, whoever wrote the layer: by type, or by a class that calls
+    itself a norm and has no matrices."""
+    return {
+        f"{name}.{parameter}".lstrip(".")
+        for name, module in model.named_modules()
+        if _is_norm(module)
+        for parameter, _ in module.named_parameters(recurse=False)
+    }
+
+
+def bias_parameters(names: Iterable[str]) -> set[str]:
+    """Those names that are of biases (a table of relative positions is none)."""
+    return {name for name in names if name.endswith("bias")}
+
+
+def _is_norm(module: nn.Module) -> bool:
+    if isinstance(module, NORMS):
+        return True
+    parameters = [p for p in module._parameters.values() if p is not None]
+    return "norm" in type(module).__name__.lower() and all(p.ndim <= 1 for p in parameters)
+
+
+# ---- reading
+
+
+def _read(setting: str, value: Any, whole: Any) -> Iterable[ParameterSet]:
+    if isinstance(value, str) and value.lstrip().startswith(("{", "[")):
+        value = read_setting(setting, value)
+    if isinstance(value, (list, tuple)) and value:
+        for item in value:
+            yield from _read(setting, item, whole)
+    elif isinstance(value, dict) and value:
+        for kind, arguments in value.items():
+            for argument in arguments if isinstance(arguments, list) else [arguments]:
+                yield _set(setting, str(kind), argument, whole)
+    elif isinstance(value, str):
+        match = re.fullmatch(rf"({LAYERS[setting]})_(\d+)|(block|pattern|regex):(.+)", value.strip(), re.S)
+        if match:
+            argument = int(match[2]) if match[1] else match[4].strip()
+            yield _set(setting, match[1] or match[3], argument, whole)
+        elif value.strip() in WORDS[setting]:
+            yield ParameterSet(setting, value.strip())
+        else:
+            raise _unknown(setting, value)
+    else:
+        raise _unknown(setting, whole)
+
+
+def _set(setting: str, kind: str, argument: Any, whole: Any) -> ParameterSet:
+    if kind == LAYERS[setting]:
+        if isinstance(argument, bool) or not isinstance(argument, int):
+            raise ValueError(f"{setting}={whole!r}: {kind} needs a number of layers, not {argument!r}.")
+    elif kind not in NAMED:
+        raise _unknown(setting, kind)
+    elif isinstance(argument, bool) or not isinstance(argument, (str, int) if kind == "block" else str):
+        raise ValueError(f"{setting}={whole!r}: {kind} needs a name, not {argument!r}.")
+    if kind == "regex":
+        try:
+            re.compile(argument)
+        except re.error as error:
+            raise ValueError(f"{setting}={whole!r} is no regular expression: {error}.") from error
+    return ParameterSet(setting, kind, argument)
+
+
+def _unknown(setting: str, value: Any) -> ValueError:
+    word = value.strip() if isinstance(value, str) else ""
+    if (setting, word) in (("trainable", "none"), ("freeze", "all")):
+        return ValueError(f"{setting}={value!r} leaves nothing to train; trainable='head' trains the head alone.")
+    if setting == "trainable" and re.fullmatch(r"embeddings|first(_\d+)?", word):
+        instead = "freeze='embeddings'" if word == "embeddings" else f"freeze={word!r}"
+        return ValueError(
+            f"trainable={value!r} is not one of {_values(setting)}. {instead} keeps them as they are; "
+            "trainable='block:…' trains them alone."
+        )
+    examples = [*WORDS[setting], f"{LAYERS[setting]}_2"]
+    return ValueError(f"{setting}={value!r} is not one of {_values(setting)}.{nearest(value, examples)}")
+
+
+def _values(setting: str) -> str:
+    named = ("block:<name>", "pattern:<glob>", "regex:<expression>")
+    return ", ".join([*WORDS[setting], f"{LAYERS[setting]}_<k>", *named])
+
+
+# ---- choosing
+
+
+def _layers(model: nn.Module, item: ParameterSet, blocks: list[Block]) -> set[str]:
+    """The last layers and what stands above them, or the first layers and what stands below them."""
+    depth, count = num_layers(model), item.argument
+    if not 1 <= count <= depth:
+        raise ValueError(f"{item.shown}: {type(model).__name__} has {depth} layer{'s' * (depth != 1)}.")
+    last = item.kind == "last"
+    inside = [block for block in blocks if (block.depth <= count if last else block.depth > depth - count)]
+    return {name for block in inside for name in block.parameters}
+
+
+def _block(model: nn.Module, item: ParameterSet, names: set[str]) -> set[str]:
+    """Parameters of one module: by its full name, by the end of it if only one ends so, or by a layer's number."""
+    wanted = item.argument
+    if re.fullmatch(r"-?\d+", str(wanted)):
+        index, depth = int(wanted), num_layers(model)
+        if not -depth <= index < depth:
+            raise ValueError(
+                f"{item.shown}: {type(model).__name__} has {depth} layers, 0 to {depth - 1} (or -1 for the last)."
+            )
+        wanted = layer_name(model, index)
+    modules = [name for name, module in model.named_modules() if name and any(True for _ in module.parameters())]
+    known = [*modules, *sorted(names)]
+    exact = [name for name in known if name == wanted]
+    ends = exact or [name for name in known if name.endswith(f".{wanted}")]
+    if not ends:
+        short = [".".join(parts[i:]) for name in modules for parts in [name.split(".")] for i in range(len(parts))]
+        raise ValueError(
+            f"{item.shown}: {type(model).__name__} has no such module.{nearest(wanted, short)} "
+            "`print_policy(model)` lists its blocks."
+        )
+    if len(ends) > 1:
+        raise ValueError(f"{item.shown} could be {', '.join(ends[:3])}{' …' * (len(ends) > 3)}. Say more of its name.")
+    return {name for name in names if f"{name}.".startswith(f"{ends[0]}.")}
+
+
+def _matching(item: ParameterSet, blocks: list[Block], names: set[str]) -> set[str]:
+    """Parameters that match by their own name or by that of a module that holds them."""
+
+    def matches(name: str) -> bool:
+        if item.kind == "regex":
+            return re.search(item.argument, name) is not None
+        parts = name.split(".")
+        return any(fnmatchcase(".".join(parts[:end]), item.argument) for end in range(1, len(parts) + 1))
+
+    matching = {name for name in names if matches(name)}
+    if not matching:
+        word = item.argument.strip("*.^$")
+        known = [*sorted(names), *(block.name for block in blocks), *(p for n in sorted(names) for p in n.split("."))]
+        raise ValueError(
+            f"{item.shown} matches no parameter.{nearest(word, known)} `print_policy(model)` lists the blocks."
+        )
+    return matching
