@@ -1,19 +1,22 @@
-"""What schedules and sampler hear beside the step: how far the run is."""
+"""Callbacks of the trainer: progress for schedules and sampler, and gradual unfreezing."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import logging
+from typing import Any
 
 from transformers import TrainerCallback
 
-if TYPE_CHECKING:
-    from .trainer import AdaptationTrainer
+from .setup.unfreezing import Phases
+from .step.running import RunningTrainer, joint_model_of
+
+logger = logging.getLogger(__name__)
 
 
 class Clock(TrainerCallback):
     """Tells the schedules how far the run is, and the sampler which epoch it is."""
 
-    def __init__(self, trainer: AdaptationTrainer):
+    def __init__(self, trainer: RunningTrainer):
         self.trainer = trainer
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -22,5 +25,39 @@ class Clock(TrainerCallback):
             sampler.set_epoch(state.global_step // sampler.updates)
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        adapter = self.trainer.accelerator.unwrap_model(self.trainer.model, keep_torch_compile=False)
-        adapter.progress.fill_(min(1.0, state.global_step / max(1, state.max_steps)))
+        joint_model_of(self.trainer).progress.fill_(min(1.0, state.global_step / max(1, state.max_steps)))
+
+
+class Unfreezing(TrainerCallback):
+    """Sets the stage before each update."""
+
+    def __init__(self, trainer: RunningTrainer, phases: Phases):
+        self.trainer, self.phases = trainer, phases
+
+    def _set(self, update: int) -> None:
+        stage, before = self.phases.stage_at(update, self._per_epoch()), self.phases.stage
+        self.phases.set_stage(joint_model_of(self.trainer), stage)
+        if before is not None and stage != before:
+            names = ", ".join(name for name, _ in self.phases.added[before + 1 : stage + 1])
+            logger.info("Update %d: %s trains from now on.", update, names)
+
+    def _per_epoch(self) -> int | None:
+        sampler = self.trainer.pair_sampler
+        return None if sampler is None else sampler.updates
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        last = self.phases.stage_at(state.max_steps - 1, self._per_epoch())
+        never = [name for name, _ in self.phases.added[last + 1 :]]
+        if never:
+            message = f"The run ends after {state.max_steps} updates, before {', '.join(never)} would train"
+            if args.lp_epochs:
+                raise ValueError(f"{message}: lower lp_epochs={args.lp_epochs:g}, or use trainable='head'.")
+            logger.warning("%s.", message)
+        self._set(state.global_step)
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._set(state.global_step)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Whatever is done with the model next finds what trains by the end."""
+        self.phases.thaw(joint_model_of(self.trainer))

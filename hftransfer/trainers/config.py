@@ -20,9 +20,9 @@ from ..objectives.class_weights import Estimator
 from ..objectives.specification import ObjectiveSpec, check_task_weight, parse_objectives, settled_objectives
 from ..settings import Help, explain_fields, read_fields
 from .metrics import lower_is_better
-from .optimizer import check_rates
 from .saving.resume import read_resume
 from .setup.inherited_settings import check_accelerator, check_inherited, settle, settle_loading
+from .setup.learning_rates import check_rates
 from .setup.precision import check_precision
 from .setup.schedule import check_schedule_name, check_slanted, known_to_transformers
 from .setup.setting_pairs import check_pairs, check_reports

@@ -12,31 +12,12 @@ from ..models.blocks import Block, bare
 from ..models.parameter_sets import norm_parameters
 from ..models.rates import Rates, slanted_triangular
 from .host import Host
+from .setup.learning_rates import ONE_RATE, rates_of
 from .setup.optimizer_check import check_covers
 from .setup.schedule import SLANTED
 from .setup.unfreezing import Phases
 
-# These step inside the backward pass, parameter by parameter, with one rate for all.
-WHOLE = ("lomo", "adalomo", "layerwise")
-
 Key = tuple[str, float, str]  # part, multiplier of the base rate, name
-
-
-def rates_of(args: Any) -> Rates:
-    """The multipliers that a config asks for."""
-    return Rates(args.layer_decay, args.head_lr_multiplier, args.backbone_lr_multiplier)
-
-
-def check_rates(args: Any) -> None:
-    """Raises a `ValueError` for an optimizer that cannot follow the rates."""
-    optim = str(getattr(args.optim, "value", args.optim))
-    differ = rates_of(args) != Rates() or args.unfreeze or args.lp_epochs or args.lr_scheduler_type == SLANTED
-    if differ and any(word in optim for word in WHOLE):
-        raise ValueError(
-            f"optim={optim!r} updates each parameter in the backward pass, at one rate for all: layer_decay, "
-            "head_lr_multiplier, backbone_lr_multiplier, unfreeze, lp_epochs and slanted_triangular need another, "
-            "such as adamw_torch."
-        )
 
 
 class Optimizing(Host):
@@ -75,7 +56,7 @@ class Optimizing(Host):
     def _check_optimizer(self) -> None:
         """Raises a `ValueError` as `check_covers`, where parameters are still those that the model was made with."""
         sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
-        whole = any(word in str(getattr(self.args.optim, "value", self.args.optim)) for word in WHOLE)
+        whole = any(word in str(getattr(self.args.optim, "value", self.args.optim)) for word in ONE_RATE)
         if self.optimizer is not None and not sharded and not whole:
             check_covers(self.optimizer, self.accelerator.unwrap_model(self.model, keep_torch_compile=False))
 

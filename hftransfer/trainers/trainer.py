@@ -16,7 +16,7 @@ from ..data.pairing import PairedBatchSampler, PairedDataset
 from ..models.blocks import split
 from ..models.norm_statistics import average_statistics
 from ..stages import stage
-from .callbacks import Clock
+from .callbacks import Clock, Unfreezing
 from .config import AdaptationConfig
 from .evaluation import Evaluating, check_outputs, measures_of
 from .hub.push import Publishing
@@ -38,7 +38,7 @@ from .setup.preparation import prepare
 from .setup.sampling import paired_sampler
 from .setup.schedule import check_schedule
 from .setup.setting_pairs import check_sharding
-from .setup.unfreezing import Unfreezing, build_phases, check_wrapping
+from .setup.unfreezing import build_phases, check_wrapping
 from .step.loss_log import LossLog
 from .teachers.fitting import learn_before_training
 

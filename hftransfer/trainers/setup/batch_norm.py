@@ -16,6 +16,7 @@ from ...models.norm_statistics import adapt_batch_norm, batch_norms, is_frozen
 from ...models.parameter_sets import describe_choice, is_default_choice
 from ...models.stochastic_norm import ChannelMix
 from ..config import AdaptationConfig
+from ..step.running import joint_model_of
 
 MOST_ROWS = 4096  # of a stream
 
@@ -75,7 +76,7 @@ def adapt_to_target(trainer: Any) -> int:
     """AdaBN on the run's target rows, unchanged by augmentation, each process its share; returns the rows seen."""
     args, ready = trainer.args, trainer.prepared
     batches = _batches(_target_rows(ready.train, args), args.per_device_eval_batch_size)
-    model = trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False).model
+    model = joint_model_of(trainer).model
     return adapt_batch_norm(model, (without_readings(ready.collator(batch)) for batch in batches))
 
 

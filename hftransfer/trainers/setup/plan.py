@@ -19,7 +19,8 @@ from ...models.parameter_sets import bias_parameters, norm_parameters
 from ...reporting.tables import PolicyRow, print_policy_rows
 from ...threads import cores, describe_device
 from ..config import AdaptationConfig
-from ..optimizer import rates_of
+from ..step.running import joint_model_of
+from .learning_rates import rates_of
 from .preparation import Prepared
 from .sampling import paired_sampler, planned_updates
 from .unfreezing import Phases, build_phases
@@ -109,9 +110,9 @@ def policy_rows(model: Any, args: AdaptationConfig | None = None) -> list[Policy
         return _rows(model, split(model), frozenset(trainable), None, None)
     if not hasattr(model, "prepared"):
         raise TypeError(f"print_policy takes a model or a trainer, not {type(model).__name__}.")
-    adapter = model.accelerator.unwrap_model(model.model, keep_torch_compile=False)
-    rows = _rows(adapter.model, model.blocks, model.trainable.names, model.args, model.phases)
-    own = [p.numel() for p in adapter.objectives.parameters()]
+    joint = joint_model_of(model)
+    rows = _rows(joint.model, model.blocks, model.trainable.names, model.args, model.phases)
+    own = [p.numel() for p in joint.objectives.parameters()]
     if own:
         rate, decay = model.args.learning_rate * model.args.objective_lr_multiplier, model.args.weight_decay
         rows.append(PolicyRow("objectives", sum(own), sum(own), rate, decay, "full", "start" if model.phases else ""))

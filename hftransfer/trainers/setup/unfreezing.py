@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import nn
-from transformers import TrainerCallback
+from transformers import Trainer
 
 from ...messages import nearest
 from ...models.blocks import Block, bare, layer_name, num_layers
 from ...models.parameter_sets import describe_choice
 from ...settings import read_setting
 
-if TYPE_CHECKING:
-    from ..trainer import AdaptationTrainer
-
-logger = logging.getLogger(__name__)
 UNITS = ("epoch", "step")
 
 
@@ -185,43 +180,7 @@ def build_phases(
     return Phases(stages, "epoch" if spec is None else spec.by, args.lp_epochs if spec is None else spec.every)
 
 
-class Unfreezing(TrainerCallback):
-    """Sets the stage before each update."""
-
-    def __init__(self, trainer: AdaptationTrainer, phases: Phases):
-        self.trainer, self.phases = trainer, phases
-
-    def _set(self, update: int) -> None:
-        adapter = self.trainer.accelerator.unwrap_model(self.trainer.model, keep_torch_compile=False)
-        stage, before = self.phases.stage_at(update, self._per_epoch()), self.phases.stage
-        self.phases.set_stage(adapter, stage)
-        if before is not None and stage != before:
-            names = ", ".join(name for name, _ in self.phases.added[before + 1 : stage + 1])
-            logger.info("Update %d: %s trains from now on.", update, names)
-
-    def _per_epoch(self) -> int | None:
-        sampler = self.trainer.pair_sampler
-        return None if sampler is None else sampler.updates
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        last = self.phases.stage_at(state.max_steps - 1, self._per_epoch())
-        never = [name for name, _ in self.phases.added[last + 1 :]]
-        if never:
-            message = f"The run ends after {state.max_steps} updates, before {', '.join(never)} would train"
-            if args.lp_epochs:
-                raise ValueError(f"{message}: lower lp_epochs={args.lp_epochs:g}, or use trainable='head'.")
-            logger.warning("%s.", message)
-        self._set(state.global_step)
-
-    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._set(state.global_step)
-
-    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Whatever is done with the model next finds what trains by the end."""
-        self.phases.thaw(self.trainer.accelerator.unwrap_model(self.trainer.model, keep_torch_compile=False))
-
-
-def check_wrapping(trainer: AdaptationTrainer) -> None:
+def check_wrapping(trainer: Trainer) -> None:
     """Raises a `ValueError` where parameters cannot be switched while the run goes on."""
     plugin = getattr(trainer.accelerator.state, "fsdp_plugin", None)
     if trainer.is_deepspeed_enabled or (plugin is not None and getattr(plugin, "fsdp_version", 1) == 1):

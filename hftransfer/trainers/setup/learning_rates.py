@@ -1,0 +1,28 @@
+"""Learning rates that a config asks for, and optimizers that can follow them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...models.rates import Rates
+from .schedule import SLANTED
+
+# These step inside the backward pass, parameter by parameter, with one rate for all.
+ONE_RATE = ("lomo", "adalomo", "layerwise")
+
+
+def rates_of(args: Any) -> Rates:
+    """The multipliers that a config asks for."""
+    return Rates(args.layer_decay, args.head_lr_multiplier, args.backbone_lr_multiplier)
+
+
+def check_rates(args: Any) -> None:
+    """Raises a `ValueError` for an optimizer that cannot follow the rates."""
+    optim = str(getattr(args.optim, "value", args.optim))
+    differ = rates_of(args) != Rates() or args.unfreeze or args.lp_epochs or args.lr_scheduler_type == SLANTED
+    if differ and any(word in optim for word in ONE_RATE):
+        raise ValueError(
+            f"optim={optim!r} updates each parameter in the backward pass, at one rate for all: layer_decay, "
+            "head_lr_multiplier, backbone_lr_multiplier, unfreeze, lp_epochs and slanted_triangular need another, "
+            "such as adamw_torch."
+        )
