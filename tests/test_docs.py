@@ -115,6 +115,15 @@ def test_the_defaults_of_a_page_are_those_of_the_code(name):
     assert printed == expected
 
 
+@pytest.mark.parametrize("name", REGISTRY)
+def test_a_page_says_what_the_weight_is(name):
+    cls = REGISTRY[name]
+    table = (DOCS / f"objectives/{PAGES.get(name, name)}.md").read_text().split("## Defaults")[1].split("\n## ")[0]
+    (meaning,) = (row[2] for row in rows(table) if row[0] == "`weight`")
+    assert ("throughout" if cls.default_schedule == "constant" else "at the schedule's end") in meaning
+    assert ("fully" in meaning) == ("strength" in cls.needs())
+
+
 # ---- options
 
 

@@ -76,6 +76,21 @@ def inputs_section() -> str:
     return "## Inputs that `forward` may name\n\n" + table(("input", "what it is"), rows)
 
 
+def weights_section() -> str:
+    """The default weight and schedule of each objective, and where a sweep looks for the weight."""
+    from hftransfer.objectives import REGISTRY
+    from hftransfer.objectives.schedules import describe_schedule
+
+    rows = []
+    for name, cls in REGISTRY.items():
+        what = "the reversal; its own loss counts fully" if "strength" in cls.needs() else "its loss"
+        bounds: Any = cls.search["weight"]
+        weight, schedule = f"{cls.default_weight:g}", describe_schedule(cls.default_schedule)
+        rows.append((f"`{name}`", weight, schedule, what, f"{bounds.low:g} to {bounds.high:g}"))
+    head = ("objective", "weight at the schedule's end", "schedule", "what it weighs", "searched")
+    return "## What a name alone asks for\n\n" + table(head, rows)
+
+
 def write_pages(app: Any) -> None:
     folder = Path(app.srcdir) / "reference"
     found = public_names(Path(app.srcdir).parent / "hftransfer" / "__init__.pyi")
@@ -84,7 +99,7 @@ def write_pages(app: Any) -> None:
         pages[stem] = f"# {title}\n\n{entries(found.pop(room, []))}"
     if found:
         raise ValueError(f"No reference page for names from {', '.join(found)}: add the room to PAGES.")
-    pages["objectives"] += "\n" + inputs_section()
+    pages["objectives"] += f"\n{weights_section()}\n{inputs_section()}"
     for stem, text in pages.items():
         path = folder / f"{stem}.md"
         if not path.is_file() or path.read_text(encoding="utf-8") != text:  # or Sphinx reads it anew

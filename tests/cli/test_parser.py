@@ -160,13 +160,13 @@ def test_sources_are_repeated_on_the_command_line():
 )
 def test_objectives_are_json_or_yaml(words, yaml):
     specs = read(*words, yaml=yaml)[1].objective_specs()
-    assert [(s.name, s.weight) for s in specs] == [("mmd", 1.0), ("dann", 0.001)]
+    assert [(s.name, s.weight) for s in specs] == [("mmd", 0.1), ("dann", 0.001)]
     assert specs[1].schedule == "linear"
 
 
 @pytest.mark.parametrize("words", [["--objectives", "mmd"], ["--objectives", "[mmd]"], ["--objectives", ""]])
-def test_names_alone_weigh_one(words):
-    assert [s.weight for s in read(*words)[1].objective_specs()] == [1.0] * bool(words[1])
+def test_names_alone_have_their_default_weight(words):
+    assert [s.weight for s in read(*words)[1].objective_specs()] == [0.1] * bool(words[1])
 
 
 # ---- refusals
