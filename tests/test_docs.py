@@ -214,6 +214,7 @@ MADE = {
     "policies.md": [
         lambda _: train_on(tiny.domain(), trainable="last_3"),
         lambda _: train_on(tiny.domain(), freeze="block:enc.layer.1"),
+        lambda _: train_on(tiny.domain(), trainable="head", freeze="block:classifier"),
         lambda _: train_on(tiny.domain(), model=families.build("albert"), unfreeze={"by": "epoch"}),
     ],
     "python.md": [
