@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,10 +31,19 @@ LAZILY = {"cli": {"data", "models", "objectives", "trainers", "reporting", "reci
 # Single files beside the rooms; the public names are imported when first used, from a list in __init__.pyi.
 FILES = {name: set() for name in ("_version", "extras", "messages", "stages", "network", "threads")} | {
     "__init__": {"_version"},
-    "former_names": {"messages"},
+    "former_names": {"messages", "settings"},
     "ranges": {"messages"},
     "settings": {"messages", "ranges"},
 }
+# What each folder of trainers/ may import of the other folders; trainer.py imports all of them.
+INSIDE_TRAINERS: dict[str, set[str]] = {
+    "teachers": set(),
+    "step": {"teachers"},
+    "setup": {"teachers", "step"},
+    "saving": {"step"},
+    "hub": {"saving", "setup", "step"},
+}
+MAKE_TRAINERS = {"variants", "benchmark_cell"}  # of trainers/: who imports trainer.py
 
 
 @dataclass(frozen=True)
@@ -87,8 +96,8 @@ def forbidden(room: str, found: Import) -> bool:
     return found.room not in allowed
 
 
-def modules() -> list[Path]:
-    return sorted(PACKAGE.rglob("*.py"))
+def modules(room: str = ".") -> list[Path]:
+    return sorted((PACKAGE / room).rglob("*.py"))
 
 
 def dotted(path: Path) -> str:
@@ -108,6 +117,112 @@ def test_imports_point_one_way(path):
     else:
         wrong = [i for i in imports_of(path) if forbidden(parts[0], i)]
     assert not wrong, f"{dotted(path)} imports {', '.join(i.module for i in wrong)}"
+
+
+def foreign_folders(folder: str, source: str, module: str) -> list[str]:
+    """Modules in other folders of trainers/ that a module of one of them may not import, in any way."""
+    allowed = {folder, *INSIDE_TRAINERS[folder]}
+    paths = {i.module: i.module.split(".") for i in imports(source, module)}
+    return [
+        name
+        for name, parts in paths.items()
+        if parts[:2] == ["hftransfer", "trainers"] and len(parts) > 2
+        if parts[2] in {*INSIDE_TRAINERS, "trainer"} - allowed
+    ]
+
+
+def import_graph(sources: Mapping[str, str], packages: Collection[str] = ()) -> dict[str, set[str]]:
+    """Modules that each module imports when it is imported itself, those for types alone included."""
+    graph: dict[str, set[str]] = {}
+    for module, source in sources.items():
+        reached: set[str] = set()
+        for found in imports(source, module, module in packages):
+            if not found.lazy:
+                submodules = {f"{found.module}.{name}" for name in found.names} & set(sources)
+                reached |= submodules
+                if len(submodules) < len(found.names) or not found.names:
+                    reached |= {found.module} & set(sources)
+        graph[module] = reached - {module}
+    return graph
+
+
+def find_circle(graph: Mapping[str, Collection[str]]) -> list[str]:
+    """Modules of which each imports the next and the last is the first again; none where there is no such circle."""
+    done: set[str] = set()
+
+    def walk(module: str, path: list[str]) -> list[str]:
+        if module in path:
+            return [*path[path.index(module) :], module]
+        if module not in done:
+            for following in sorted(graph[module]):
+                if circle := walk(following, [*path, module]):
+                    return circle
+            done.add(module)
+        return []
+
+    return next((circle for module in sorted(graph) if (circle := walk(module, []))), [])
+
+
+@pytest.mark.parametrize("path", modules("trainers"), ids=dotted)
+def test_folders_of_trainers_import_one_way(path):
+    folder, *rest = path.relative_to(PACKAGE / "trainers").parts
+    source = path.read_text(encoding="utf-8")
+    if rest:
+        wrong = foreign_folders(folder, source, dotted(path))
+    else:
+        makes = path.stem in MAKE_TRAINERS
+        wrong = [] if makes else [i.module for i in imports_of(path) if i.module == "hftransfer.trainers.trainer"]
+    assert not wrong, f"{dotted(path)} imports {', '.join(wrong)}"
+
+
+def test_every_folder_of_trainers_is_in_the_table():
+    assert {p.name for p in (PACKAGE / "trainers").iterdir() if (p / "__init__.py").is_file()} == set(INSIDE_TRAINERS)
+    assert not find_circle(INSIDE_TRAINERS)
+
+
+def test_no_module_imports_itself_by_way_of_others():
+    packages = [dotted(path) for path in modules() if path.name == "__init__.py"]
+    circle = find_circle(import_graph({dotted(p): p.read_text(encoding="utf-8") for p in modules()}, packages))
+    assert not circle, f"a circle of imports: {' -> '.join(circle)}"
+
+
+def test_no_two_files_have_one_name():
+    by_name: dict[str, list[str]] = {}
+    for path in modules():
+        if path.name != "__init__.py":
+            by_name.setdefault(path.name, []).append(dotted(path))
+    twice = {name: places for name, places in by_name.items() if len(places) > 1}
+    assert not twice, f"files of one name: {twice}"
+
+
+@pytest.mark.parametrize(
+    ("sources", "circle"),
+    [
+        ({"a": "from .b import x", "b": "from .c import y", "c": "from . import a"}, ["a", "b", "c", "a"]),
+        ({"a": "from .b import x", "b": "if TYPE_CHECKING:\n    from .a import X"}, ["a", "b", "a"]),
+        ({"a": "from .b import x", "b": "def f():\n    from .a import X"}, []),
+        ({"a": "from .b import x\nfrom .c import y", "b": "from .c import z", "c": "import torch"}, []),
+    ],
+)
+def test_a_planted_circle_is_named(sources, circle):
+    graph = import_graph({f"hftransfer.{name}": source for name, source in sources.items()})
+    assert find_circle(graph) == [f"hftransfer.{name}" for name in circle]
+
+
+@pytest.mark.parametrize(
+    ("folder", "source", "caught"),
+    [
+        ("teachers", "from ..setup.preparation import Prepared", True),
+        ("teachers", "if TYPE_CHECKING:\n    from ..step.joint_model import JointModel", True),
+        ("teachers", "from ..config import AdaptationConfig", False),
+        ("step", "from ..teachers.teacher import Teacher", False),
+        ("step", "from ..setup.plan import plan", True),
+        ("setup", "from ..step.joint_model import JointModel", False),
+        ("setup", "def f():\n    from ..trainer import AdaptationTrainer", True),
+    ],
+)
+def test_a_planted_import_inside_trainers_is_judged(folder, source, caught):
+    assert bool(foreign_folders(folder, source, f"hftransfer.trainers.{folder}.module")) is caught
 
 
 def test_every_room_is_in_the_table():
