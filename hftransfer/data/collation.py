@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 
+from ..ignored_label import IGNORE
 from .encoding import Encoder
-from .labels import IGNORE, LabelSpace
+from .labels import LabelSpace
 from .pairing import DRAW, TARGET
 from .text import WORD_MASK, pad_row
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from ..ignored_label import IGNORE
 from ..messages import nearest, shown
 from .label_remarks import check_number, check_variety, remark
 from .label_tasks import Labels, read_domain, task_of
@@ -23,7 +24,6 @@ from .label_values import (
     split_by,
 )
 from .labels import (
-    IGNORE,
     LISTS,
     TASKS,
     LabelEncoder,

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from ..ignored_label import IGNORE
 from ..messages import nearest, shown
 from .label_values import (
     DECIMAL_COMMA,
@@ -24,7 +25,6 @@ Task = Literal["sequence-classification", "token-classification", "multi-label-c
 TASKS: tuple[Task, ...] = get_args(Task)
 QUOTE = "'"
 LISTS = ("token-classification", "multi-label-classification")  # tasks whose rows hold lists
-IGNORE = -100  # what every torch loss skips; float tasks use NaN instead, since -100.0 is a legal regression target
 
 
 def check_label_separator(separator: str | None) -> None:

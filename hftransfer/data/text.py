@@ -15,9 +15,10 @@ from typing import Any
 import torch
 from transformers import DataCollatorWithPadding
 
+from ..ignored_label import IGNORE
 from ..messages import nearest, shown
 from .label_values import literal_list
-from .labels import IGNORE, LabelEncoder, LabelSpace, column_names, declared_names, require_column
+from .labels import LabelEncoder, LabelSpace, column_names, declared_names, require_column
 from .marks import mark_for, put_mark
 from .masking import REVEALED
 from .origins import ORIGIN, row_names, visible

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ..ignored_label import IGNORE
 from .base import Range, check_count
 from .kernels import LEAST_MASS
 
@@ -110,5 +111,5 @@ def domain_loss(
 
 def label_loss(logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     """Weighted mean cross-entropy of the rows that have a label; 0 if none has."""
-    error = F.cross_entropy(logits, labels, ignore_index=-100, reduction="none")
+    error = F.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="none")
     return weighted_mean(error, weights * (labels >= 0))

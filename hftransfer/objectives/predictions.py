@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from ..ignored_label import IGNORE
+
 
 def entropy(log_p: torch.Tensor) -> torch.Tensor:
     """(…, K) log-probabilities -> (…,) entropies, in nats."""
@@ -32,4 +34,4 @@ def check_threshold(threshold: Any) -> None:
 def pseudo_labels(logits: torch.Tensor, threshold: float) -> torch.Tensor:
     """(m, K) -> (m,) predicted classes; -100 where the largest probability is below the threshold. No gradient."""
     confidence, predicted = logits.detach().softmax(-1).max(-1)
-    return torch.where(confidence >= threshold, predicted, -100)
+    return torch.where(confidence >= threshold, predicted, IGNORE)

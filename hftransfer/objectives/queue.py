@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from ..ignored_label import IGNORE
 from .step_counter import StepCounter
 
 
@@ -25,14 +26,14 @@ class FeatureQueue(nn.Module):
         super().__init__()
         self.size = size
         self.register_buffer("features", torch.zeros(size, feature_dim))
-        self.register_buffer("labels", torch.full((size,), -100))
+        self.register_buffer("labels", torch.full((size,), IGNORE))
         self.pushed = StepCounter()
 
     def push(self, features: torch.Tensor, labels: torch.Tensor | None = None) -> None:
         features = features.detach()[-self.size :].to(self.features.dtype)
         positions = (self.pushed.value + torch.arange(len(features), device=features.device)) % self.size
         self.features[positions] = features
-        self.labels[positions] = -100 if labels is None else labels.detach()[-self.size :]
+        self.labels[positions] = IGNORE if labels is None else labels.detach()[-self.size :]
         self.pushed.advance(len(features))
 
     def rows(self) -> tuple[torch.Tensor, torch.Tensor]:

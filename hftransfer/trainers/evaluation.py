@@ -19,13 +19,14 @@ from ..data.domains import is_source_name
 from ..data.frames import is_columns
 from ..data.labels import LabelSpace
 from ..data.text import WORD_MASK
+from ..ignored_label import IGNORE
 from ..messages import nearest
 from ..models.norm_statistics import average_statistics
 from ..stages import stage
 from .config import AdaptationConfig
 from .host import Host
 from .metric_results import checked_metrics
-from .metrics import IGNORE, LABEL_FREE, SOFTMAX, TaskMetrics, label_free_metrics
+from .metrics import LABEL_FREE, SOFTMAX, TaskMetrics, label_free_metrics
 from .progress import ProgressLine
 from .setup.metric_choice import set_of
 

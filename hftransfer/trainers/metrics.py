@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from transformers import EvalPrediction
 
-IGNORE = -100
+from ..ignored_label import IGNORE
+
 SOFTMAX = ("sequence-classification", "token-classification")  # tasks whose logits are of one class of several
 LABEL_FREE = ("entropy", "diversity", "information")
 LOWER_IS_BETTER = ("loss", "entropy", "mse", "mae")  # ends of metrics; of all others, more is better

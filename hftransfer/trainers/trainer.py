@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 from transformers import PrinterCallback, ProgressCallback, Trainer
 
 from ..data.pairing import PairedBatchSampler, PairedDataset
+from ..ignored_label import IGNORE
 from ..models.blocks import split
 from ..models.norm_statistics import average_statistics
 from ..stages import stage
@@ -199,7 +200,7 @@ class AdaptationTrainer(PlainCheckpoints, Publishing, Optimizing, Evaluating, Se
             return batches, None
         check_batch(batches[0], called(self.data_collator))
         labels = [b["labels"] for b in batches]
-        known = [(~torch.isnan(y).view(len(y), -1).any(1) if y.is_floating_point() else y != -100) for y in labels]
+        known = [(~torch.isnan(y).view(len(y), -1).any(1) if y.is_floating_point() else y != IGNORE) for y in labels]
         count = torch.stack([k.sum() for k in known]).sum().to(device, torch.float32)
         if self.args.world_size > 1:
             count = self.accelerator.reduce(count, "sum")

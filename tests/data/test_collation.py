@@ -9,8 +9,9 @@ import tiny
 import torch
 
 from hftransfer.data.collation import AdaptationCollator
-from hftransfer.data.labels import IGNORE, LabelSpace
+from hftransfer.data.labels import LabelSpace
 from hftransfer.data.text import TextEncoder
+from hftransfer.ignored_label import IGNORE
 
 CLASSES = LabelSpace("sequence-classification", tiny.LABELS)
 TAGGING = LabelSpace("token-classification", tiny.TAGS)

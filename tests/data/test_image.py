@@ -14,9 +14,10 @@ from transformers.models.poolformer.image_processing_pil_poolformer import PoolF
 from hftransfer.data.collation import AdaptationCollator
 from hftransfer.data.domains import as_domain
 from hftransfer.data.image import ImageEncoder, processed_size
-from hftransfer.data.labels import IGNORE, LabelSpace
+from hftransfer.data.labels import LabelSpace
 from hftransfer.data.pairing import PairedDataset
 from hftransfer.data.streaming import PairedStream
+from hftransfer.ignored_label import IGNORE
 
 CLASSES = LabelSpace("sequence-classification", tiny.LABELS)
 DATA = pictures.pictures(6)

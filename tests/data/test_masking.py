@@ -11,8 +11,8 @@ import torch
 from datasets import Dataset
 
 from hftransfer import reveal_labels
-from hftransfer.data.labels import IGNORE
 from hftransfer.data.masking import REVEALED, mask_target_labels
+from hftransfer.ignored_label import IGNORE
 
 TEXTS = tiny.domain(seed=1)["text"]
 PRESENT = {

@@ -7,8 +7,9 @@ import runs
 import tiny
 from datasets import Dataset
 
-from hftransfer.data.labels import IGNORE, LabelSpace
+from hftransfer.data.labels import LabelSpace
 from hftransfer.data.text import TextColumns, encode_text
+from hftransfer.ignored_label import IGNORE
 
 CLASSES = LabelSpace("sequence-classification", tiny.LABELS)
 TAGGING = LabelSpace("token-classification", tiny.TAGS)

@@ -14,6 +14,7 @@ from torch import nn
 from transformers.utils import ModelOutput
 
 from ...data.text import without_readings
+from ...ignored_label import IGNORE
 from ...models.adapters import is_peft
 from ...models.feature_hook import FeatureHook, Head
 from ...models.freezing import frozen_modules
@@ -30,7 +31,6 @@ from .objective_inputs import JointRows, ObjectiveInputs
 from .per_domain_forward import Span, in_turn, is_rows
 from .perturbed_forward import TargetRerun
 
-IGNORE = -100
 MAP = "map:"  # what is taken from a forward beside the features
 
 
