@@ -67,6 +67,10 @@ ARGUMENTS = {
 }
 # Of an objective's schedule.
 SCHEDULES = {"peak": "an objective's weight is what it counts at the schedule's end"}
+# Of objectives: inputs that `forward` names.
+OBJECTIVE_INPUTS = {
+    "target_rerun": "it is called perturbed_target_forward now",
+}
 
 Class = TypeVar("Class", bound=type)
 

@@ -1,4 +1,4 @@
-"""A teacher and a start that differ from the model, without a trainer."""
+"""Teachers and initial weights that differ from the model, without a trainer."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from hftransfer.models.layer_hook import HEAD, layer_widths
 from hftransfer.models.structure import layers
 from hftransfer.objectives.registry import REGISTRY
 from hftransfer.objectives.specification import ObjectiveSpec
-from hftransfer.trainers.teachers.initial_weights import StartMark, StartWeights, frozen_copy
-from hftransfer.trainers.teachers.teacher import OF_TEACHER, Anchors, Teacher, rows_asked_of
+from hftransfer.trainers.teachers.initial_weights import InitialWeights, WeightsFingerprint, frozen_copy
+from hftransfer.trainers.teachers.teacher import Teacher, TeacherSet
+from hftransfer.trainers.teachers.teacher_inputs import teacher_inputs, teacher_rows
 
 
-def anchors(model: nn.Module, other: nn.Module, head: Head, specs: Sequence[ObjectiveSpec]) -> Anchors | None:
-    """What the objectives ask for, of another model of the same shape; `None` if they ask for nothing."""
+def teacher_set(model: nn.Module, other: nn.Module, head: Head, specs: Sequence[ObjectiveSpec]) -> TeacherSet | None:
+    """Teacher and initial weights of another model of the same shape; `None` if the objectives ask for neither."""
     asked = {need for spec in specs for need in spec.reads().values()}
-    of_teacher = {need for need in asked if need.startswith(OF_TEACHER)}
-    if not of_teacher and "moved_weights" not in asked:
+    made_by_teachers = teacher_inputs(specs)
+    if not made_by_teachers and "moved_weights" not in asked:
         return None
     attention = "attention_pairs" in asked
     if attention:
@@ -31,10 +32,11 @@ def anchors(model: nn.Module, other: nn.Module, head: Head, specs: Sequence[Obje
     depths = {s.name: d for s in specs if (d := REGISTRY[s.kind].depths(s.settings, total))}
     widths = {HEAD: head.in_features} | layer_widths(other, {s.features for s in specs}, batch)
     stack = list(layer_widths(other, [f"hidden:{i}" for i in range(total)], batch).values())
-    kept = frozen_copy(other)
+    copied = frozen_copy(other)
     teacher = Teacher(
-        "the other", kept, find_head(kept, batch), tiny.LABELS, tiny.LABELS, widths, range(total), stack, attention
+        "the other", copied, find_head(copied, batch), tiny.LABELS, tiny.LABELS, widths, range(total), stack, attention
     )
-    start = StartWeights(other, head) if "moved_weights" in asked else None
-    taught = (teacher,) if of_teacher else ()
-    return Anchors(taught, start, rows_asked_of(of_teacher), StartMark(kept.parameters()), depths, attention)
+    initial_weights = InitialWeights(other, head) if "moved_weights" in asked else None
+    teachers = (teacher,) if made_by_teachers else ()
+    fingerprint = WeightsFingerprint(copied.parameters())
+    return TeacherSet(teachers, initial_weights, teacher_rows(made_by_teachers), fingerprint, depths, attention)

@@ -1,7 +1,7 @@
 """Rows of text become rows of model inputs: tokenised once, checked early, padded when a batch is made.
 
-A teacher with another tokenizer reads the same rows in its own way: a *reading*, kept in columns of its own beside the
-model's.
+The same rows may be tokenised for other models, too, such as teachers: each such *tokenization* has a number, and
+columns of its own beside the model's.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 LENGTH = "length"
 ENCODED = "input_ids"
 WORD_MASK = "word_mask"  # 1 on the first sub-word of each word: where a tagger's features and labels live
-READING = "reading"  # columns of reading i begin with f"reading{i}_"
+TOKENIZATION = "tokenization"  # columns of tokenization i begin with f"tokenization{i}_"
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def encode_text(
     where: str,
     label_column: str | None,
     max_length: int | None = None,
-    readings: Mapping[int, TextEncoder] | None = None,
+    other_tokenizers: Mapping[int, TextEncoder] | None = None,
 ) -> Any:
     """Tokenises a domain.
 
@@ -90,15 +90,15 @@ def encode_text(
         where: how messages call this dataset.
         label_column: where labels are, or `None` for an unlabelled domain.
         max_length: in tokens; longer inputs are truncated.
-        readings: other tokenizers that read the rows, too, by number.
+        other_tokenizers: tokenise the rows, too, by number.
 
     Returns:
         The dataset with the tokenizer's outputs, `length`, `labels` (when `label_column` is given) and, in tagging,
-        `word_mask`; columns of readings; all other columns are gone.
+        `word_mask`; columns of other tokenizations; all other columns are gone.
 
     Raises:
         ValueError: an empty dataset, an empty or missing text, a label outside the set, words and tags of unequal
-            number, a reading that lacks words. Each names the dataset and the row.
+            number, another tokenization that lacks words. Each names the dataset and the row.
     """
     if hasattr(dataset, "__len__") and len(dataset) == 0:
         raise ValueError(f"{where} is empty: it has no rows.")
@@ -126,14 +126,14 @@ def encode_text(
         out, word_ids = _tokens(tokenizer, texts, pairs, split, tagging, max_length)
         out[LENGTH] = [len(ids) for ids in out["input_ids"]]
         lost.extend(row for row, words in zip(rows, word_ids, strict=False) if all(word is None for word in words))
-        for i, other in (readings or {}).items():
+        for i, other in (other_tokenizers or {}).items():
             read, their_words = _tokens(other.processing_class, texts, pairs, split, tagging, other.max_length)
             if tagging:
                 read[WORD_MASK] = [
                     _shared_words(mine, theirs, f"{where} row {row}", other.max_length)
                     for row, mine, theirs in zip(rows, word_ids, their_words, strict=True)
                 ]
-            out |= {f"{READING}{i}_{key}": values for key, values in read.items()}
+            out |= {f"{TOKENIZATION}{i}_{key}": values for key, values in read.items()}
         if encoder is not None:
             values = encoder.many(batch[str(label_column)], rows)
             if tagging:
@@ -189,15 +189,15 @@ class TextEncoder:
         pad_to_multiple_of: int | None = None,
     ):
         self.processing_class, self.space, self.max_length = tokenizer, space, max_length
-        self.readings: dict[int, TextEncoder] = {}
+        self.other_tokenizers: dict[int, TextEncoder] = {}
         self.columns = columns or TextColumns()
         self.pad = DataCollatorWithPadding(tokenizer, pad_to_multiple_of=pad_to_multiple_of)
 
-    def beside(self, readings: Mapping[int, TextEncoder]) -> TextEncoder:
+    def with_tokenizers(self, others: Mapping[int, TextEncoder]) -> TextEncoder:
         """The same, but rows are encoded and stacked for other tokenizers, too, by number."""
-        both = copy.copy(self)
-        both.readings = dict(readings)
-        return both
+        encoder = copy.copy(self)
+        encoder.other_tokenizers = dict(others)
+        return encoder
 
     def task_name(self, task: str) -> str:
         return task
@@ -216,34 +216,34 @@ class TextEncoder:
             where,
             label_column,
             self.max_length,
-            self.readings,
+            self.other_tokenizers,
         )
 
     def stack(self, rows: Sequence[Mapping[str, Any]], draws: Sequence[tuple[int, ...] | None]) -> dict[str, Any]:
-        """(rows, tokens) inputs, padded to the longest row; those of readings, where rows have them, too."""
-        found: dict[str, Any] = {}
-        for i, other in self.readings.items():
-            read = [reading_of(row, i) for row in rows]
-            if all(read):
-                masks = [row.pop(WORD_MASK, None) for row in read]
-                padded = other.stack(read, draws)
+        """(rows, tokens) inputs, padded to the longest row, those of other tokenizations included."""
+        stacked: dict[str, Any] = {}
+        for i, other in self.other_tokenizers.items():
+            tokenized = [tokenization_of(row, i) for row in rows]
+            if all(tokenized):
+                masks = [row.pop(WORD_MASK, None) for row in tokenized]
+                padded = other.stack(tokenized, draws)
                 if masks[0] is not None:
                     left, width = other.processing_class.padding_side == "left", padded["input_ids"].shape[1]
                     padded[WORD_MASK] = torch.tensor([pad_row(mask, width, 0, left) for mask in masks])
-                found |= {f"{READING}{i}_{key}": x for key, x in padded.items()}
-        own = [{k: v for k, v in without_readings(row).items() if k != LENGTH} for row in rows]
-        return dict(self.pad(own)) | found
+                stacked |= {f"{TOKENIZATION}{i}_{key}": x for key, x in padded.items()}
+        own = [{k: v for k, v in without_other_tokenizations(row).items() if k != LENGTH} for row in rows]
+        return dict(self.pad(own)) | stacked
 
 
-def reading_of(columns: Mapping[str, Any], number: int) -> dict[str, Any]:
-    """Of a row or a batch, what one reading made of it, by the names that its model knows."""
-    start = f"{READING}{number}_"
+def tokenization_of(columns: Mapping[str, Any], number: int) -> dict[str, Any]:
+    """One of the other tokenizations of a row or a batch, by the names that its model knows."""
+    start = f"{TOKENIZATION}{number}_"
     return {key.removeprefix(start): value for key, value in columns.items() if key.startswith(start)}
 
 
-def without_readings(columns: Mapping[str, Any]) -> dict[str, Any]:
-    """A row or a batch without its readings."""
-    return {key: value for key, value in columns.items() if not key.startswith(READING)}
+def without_other_tokenizations(columns: Mapping[str, Any]) -> dict[str, Any]:
+    """The model's own columns of a row or a batch."""
+    return {key: value for key, value in columns.items() if not key.startswith(TOKENIZATION)}
 
 
 def pad_row(values: list[int], width: int, fill: int, left: bool) -> list[int]:
@@ -267,7 +267,7 @@ def _tokens(
 
 
 def _shared_words(mine: list[int | None], theirs: list[int | None], where: str, cut: int | None) -> list[int]:
-    """The word mask of a reading, of the words that the model reads: the k-th is then the same word to both."""
+    """Another tokenization's mask of the words that the model reads: the k-th is then the same word to both."""
     wanted = {word for word in mine if word is not None}
     mask = [int(word in wanted) for word in theirs]
     if sum(mask) < len(wanted):

@@ -11,6 +11,8 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import nn
 
+from ..former_names import OBJECTIVE_INPUTS, no_such
+
 # What the wrapper can hand to an objective, by argument name. Rows are those of all processes, in fp32:
 INPUTS = {
     "source_features": "(n, d) what the final classifier sees, source rows",
@@ -21,7 +23,7 @@ INPUTS = {
     "source_weights": "(n,) what each source row counts: by its class, by its source; a 1 expanded where all count 1",
     "source_domains": "(n,) which source each row is of, from 0",
     "target_view_features": "(m, d) the target rows again, under another dropout mask",
-    "target_rerun": "a function: runs this process' target rows again with their inputs moved, see `Rerun`",
+    "perturbed_target_forward": "a function: runs this process' target rows again, perturbed; see `PerturbedForward`",
     "strength": "() weight x schedule; an objective that takes it applies it itself and is added as it is",
     # Of all rows of the batch, source rows and, where there is a target, target rows:
     "features": "(r, d)",
@@ -44,8 +46,8 @@ INPUTS = {
 FILLED_IN = ("feature_dim", "num_classes", "num_sources", "class_names", "task", "teachers")
 
 
-# What `learn` can ask for, of labelled rows before training:
-LESSONS = {
+# What `fit` can ask for, of labelled rows before training:
+FIT_INPUTS = {
     "labels": "(rows,) class ids",
     "teacher_logits": "(rows, classes') of the first teacher",
     "teacher_layers": "[(rows, channels)] layers of the first teacher, each the mean over a row's positions",
@@ -61,7 +63,7 @@ class Range:
     log: bool = False
 
 
-class Rerun(Protocol):
+class PerturbedForward(Protocol):
     """Another forward of this process' target rows, without dropout, batch norm on its running statistics.
 
     `inputs` (m, positions, e), detached, are the rows where the model first has them as real numbers: the embeddings
@@ -138,8 +140,8 @@ class Objective(nn.Module):
     `default_schedule`. An objective whose `forward` takes `strength`, to reverse a gradient by it, is handed weight
     times schedule instead, and its value is added in full.
 
-    An objective that has to see the labelled rows before training, through the teacher's eyes, has a method `learn`
-    with arguments from `LESSONS`; it keeps what it learned in buffers.
+    An objective that is to be fitted to the labelled rows before training has a method `fit` with arguments from
+    `FIT_INPUTS`; it keeps the result in buffers.
 
     Example:
         >>> class MeanGap(Objective):
@@ -174,6 +176,8 @@ class Objective(nn.Module):
         names = tuple(parameters)
         unknown = [name for name in names if name not in INPUTS]
         if unknown:
+            if unknown[0] in OBJECTIVE_INPUTS:
+                raise TypeError(no_such(f"{cls.__name__}.forward asks for", unknown[0], INPUTS, OBJECTIVE_INPUTS))
             raise TypeError(f"{cls.__name__}.forward asks for {unknown[0]!r}; there is only {', '.join(INPUTS)}.")
         return names
 
@@ -188,10 +192,10 @@ class Objective(nn.Module):
         return []
 
     @classmethod
-    def learns(cls, settings: Mapping[str, Any]) -> tuple[str, ...]:
-        """Names from `LESSONS` that `learn` asks for; nothing if there is nothing to learn before training."""
-        learn = getattr(cls, "learn", None)
-        return () if learn is None else tuple(n for n in inspect.signature(learn).parameters if n != "self")
+    def fit_inputs(cls, settings: Mapping[str, Any]) -> tuple[str, ...]:
+        """Names from `FIT_INPUTS` that `fit` asks for; nothing if there is nothing to fit before training."""
+        fit = getattr(cls, "fit", None)
+        return () if fit is None else tuple(n for n in inspect.signature(fit).parameters if n != "self")
 
     @classmethod
     def settings(cls) -> dict[str, inspect.Parameter]:

@@ -40,7 +40,7 @@ from .anchoring.distill_logits import DistillLogits
 from .anchoring.l2_sp import L2SP
 from .anchoring.lwf import LwF
 from .anchoring.rkd import RKD
-from .base import LESSONS, Objective
+from .base import FIT_INPUTS, Objective
 from .schedules import get_schedule, is_weight
 from .self_training.bnm import BNM
 from .self_training.entropy import Entropy
@@ -104,7 +104,7 @@ def register_objective(name: str, cls: type[Objective]) -> type[Objective]:
         The class.
 
     Raises:
-        TypeError: no subclass of `Objective`, or `forward` or `learn` asks for an input that there is not.
+        TypeError: no subclass of `Objective`, or `forward` or `fit` asks for an input that there is not.
         ValueError: the name is taken or cannot be one, or the default weight or schedule is none.
 
     Example:
@@ -132,9 +132,11 @@ def check_class(cls: Any) -> None:
     if cls.forward is Objective.__dict__.get("forward", nn.Module.forward):
         raise TypeError(f"{cls.__qualname__} has no forward: let it name its inputs and return a scalar.")
     cls.needs()
-    unknown = [lesson for lesson in cls.learns({}) if lesson not in LESSONS]
+    if callable(getattr(cls, "learn", None)):
+        raise TypeError(f"{cls.__qualname__}.learn: the method is called fit now.")
+    unknown = [name for name in cls.fit_inputs({}) if name not in FIT_INPUTS]
     if unknown:
-        raise TypeError(f"{cls.__qualname__}.learn asks for {unknown[0]!r}; there is only {', '.join(LESSONS)}.")
+        raise TypeError(f"{cls.__qualname__}.fit asks for {unknown[0]!r}; there is only {', '.join(FIT_INPUTS)}.")
     if not is_weight(cls.default_weight):
         raise ValueError(
             f"{cls.__qualname__}.default_weight={cls.default_weight!r} must be a finite number of at least 0."

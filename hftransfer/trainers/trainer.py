@@ -41,7 +41,7 @@ from .setup.schedule import check_schedule
 from .setup.setting_pairs import check_sharding
 from .setup.unfreezing import build_phases, check_wrapping
 from .step.loss_log import LossLog
-from .teachers.fitting import learn_before_training
+from .teachers.fitting import fit_objectives
 
 logger = logging.getLogger(__name__)
 
@@ -228,7 +228,7 @@ class AdaptationTrainer(PlainCheckpoints, Publishing, Optimizing, Evaluating, Se
         outputs = model(**inputs, num_items=num_items_in_batch)
         if self.args.save_total_limit:
             self._last_inputs = inputs
-        self._parts.add(outputs["parts"], outputs["extent"])
+        self._parts.add(outputs["losses"], outputs["extent"])
         return (outputs["loss"], outputs) if return_outputs else outputs["loss"]
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -261,7 +261,7 @@ class AdaptationTrainer(PlainCheckpoints, Publishing, Optimizing, Evaluating, Se
         self._parts.check(self._mean_parts(), self.state.global_step, self._advice)
 
     def _mean_parts(self) -> dict[str, float]:
-        return self._parts.mean(self.accelerator.unwrap_model(self.model, keep_torch_compile=False).part_names)
+        return self._parts.mean(self.accelerator.unwrap_model(self.model, keep_torch_compile=False).loss_names)
 
     def train(self, resume_from_checkpoint: Any = None, **kwargs: Any) -> Any:  # type: ignore[override]
         """As in `Trainer`.
@@ -283,7 +283,7 @@ class AdaptationTrainer(PlainCheckpoints, Publishing, Optimizing, Evaluating, Se
         wanted = self.args.resume_from_checkpoint if resume_from_checkpoint is None else resume_from_checkpoint
         with self._in_output_folder(wanted) as checkpoint:
             if checkpoint is None:  # what was learned then is in the checkpoint
-                learn_before_training(
+                fit_objectives(
                     self.accelerator.unwrap_model(self.model, keep_torch_compile=False), self.prepared, self.args
                 )
             doing = stage(lambda: f"training, step {self.state.global_step + 1}")

@@ -24,6 +24,8 @@ from transformers import ResNetConfig, ResNetForImageClassification
 from hftransfer import JointModel, adapt_batch_norm
 from hftransfer.models.feature_hook import find_head
 from hftransfer.objectives.specification import build_objectives, parse_objectives
+from hftransfer.trainers.step.joint_forward import build_forward
+from hftransfer.trainers.step.objective_set import ObjectiveSet
 
 ROWS, FIRST, MORE, RATE = 32, 8, 3, 2e-3
 SETTINGS = [  # (objective, batch_norm, AdaBN afterwards); None for no training with the target at all
@@ -69,8 +71,9 @@ def train(model: nn.Module, data, epochs: int, seed: int, objective: str | None,
     head = find_head(model, {"pixel_values": x[:2]})
     specs = parse_objectives(objective)
     modules, schedules = build_objectives(specs, head.in_features, 10)
-    weights = {spec.name: spec.weight for spec in specs}
-    adapter = JointModel(model, head, modules, weights, schedules, batch_norm=mode or "joint").train()
+    objectives = ObjectiveSet(modules, {spec.name: spec.weight for spec in specs}, schedules)
+    forward = build_forward(model, head, objectives, batch_norm=mode or "joint")
+    adapter = JointModel(model, head, objectives=objectives, forward=forward).train()
     optimizer = torch.optim.Adam(adapter.parameters(), RATE)
     draw = torch.Generator().manual_seed(seed)
     adapter.progress.fill_(1.0)

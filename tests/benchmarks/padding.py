@@ -27,6 +27,7 @@ from hftransfer.data.pairing import PairedBatchSampler, PairedDataset
 from hftransfer.data.text import TextColumns, TextEncoder, encode_text
 from hftransfer.models.feature_hook import find_head
 from hftransfer.models.pretrained import load_model, load_tokenizer
+from hftransfer.trainers.step.joint_forward import build_forward
 from hftransfer.trainers.step.joint_model import JointModel
 
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
@@ -62,7 +63,7 @@ def steps(dataset: PairedDataset, collator: AdaptationCollator, space: LabelSpac
     spent: dict[bool, list[float]] = {False: [], True: []}
     for batch in batches:
         for by_domain in spent:
-            adapter = JointModel(model, head, by_domain=by_domain).train()
+            adapter = JointModel(model, head, forward=build_forward(model, head, per_domain=by_domain)).train()
             began = time.process_time()
             adapter(**batch).loss.backward()
             spent[by_domain].append(time.process_time() - began)

@@ -27,6 +27,7 @@ from hftransfer import JointModel
 from hftransfer.models.conventions import mend_conventions
 from hftransfer.models.feature_hook import find_head
 from hftransfer.objectives.specification import build_objectives, parse_objectives
+from hftransfer.trainers.step.objective_set import ObjectiveSet
 
 WARMUP = 3
 
@@ -60,7 +61,7 @@ def run(name: str, side: int, steps: int) -> tuple[float, float, float]:
     modules, schedules = build_objectives(
         parse_objectives({"mmd": {"weight": 1.0, "schedule": "constant"}}), head.in_features, 3
     )
-    adapter = JointModel(model, head, modules, {"mmd": 1.0}, schedules)
+    adapter = JointModel(model, head, objectives=ObjectiveSet(modules, {"mmd": 1.0}, schedules))
     optimizer = torch.optim.AdamW(adapter.parameters(), lr=5e-5, weight_decay=0.01, fused=True)
     is_target = torch.arange(2 * ROWS) >= ROWS
     joint = {

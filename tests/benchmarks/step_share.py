@@ -23,6 +23,7 @@ from hftransfer.models.pretrained import load_model
 from hftransfer.objectives import build_objectives, parse_objectives
 from hftransfer.objectives.registry import REGISTRY
 from hftransfer.trainers.step.joint_model import JointModel
+from hftransfer.trainers.step.objective_set import ObjectiveSet
 
 ROWS, TOKENS, CLASSES, GOAL = 32, 64, 4, 0.05
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
@@ -52,7 +53,9 @@ def whole_step(kind: str | None) -> Callable[[], None]:
     head = find_head(model, {k: v[:2] for k, v in inputs.items()})
     specs = parse_objectives({kind: {"weight": 1.0, "schedule": "constant"}} if kind else None)
     objectives, schedules = build_objectives(specs, head.in_features, CLASSES)
-    adapter = JointModel(model, head, objectives, {s.name: s.weight for s in specs}, schedules).train()
+    adapter = JointModel(
+        model, head, objectives=ObjectiveSet(objectives, {s.name: s.weight for s in specs}, schedules)
+    ).train()
     optimizer = torch.optim.AdamW(adapter.parameters(), lr=1e-5, fused=True)
 
     def step() -> None:
@@ -104,7 +107,7 @@ def main() -> None:
     for kind, cls in REGISTRY.items():
         if any(need.startswith(ASKS_MORE) for need in cls.reads({}).values()) or kind == "constraint":
             continue  # a teacher's forward, or weights of one's own: tests/benchmarks/low_label.py times whole runs
-        again = {"target_view_features", "target_rerun"} & set(cls.needs())
+        again = {"target_view_features", "perturbed_target_forward"} & set(cls.needs())
         if again:
             print(f"| `{kind}` | {timed(whole_step(kind), args.steps) / plain:.2f} times the step |", flush=True)
             continue

@@ -16,7 +16,7 @@ import pytest
 import tiny
 import torch
 import torch.distributed as dist
-from anchored import anchors
+from anchored import teacher_set
 from domains import encoded
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
@@ -30,8 +30,11 @@ from hftransfer.models.feature_hook import find_head
 from hftransfer.objectives.class_weights import LabelShift
 from hftransfer.objectives.registry import REGISTRY
 from hftransfer.objectives.specification import build_objectives, parse_objectives
+from hftransfer.trainers.step.joint_forward import build_forward
 from hftransfer.trainers.step.joint_model import JointModel
 from hftransfer.trainers.step.objective_inputs import TOKENS_PER_ROW
+from hftransfer.trainers.step.objective_set import ObjectiveSet
+from hftransfer.trainers.step.task_loss import TaskLoss
 
 WORLD, ROWS, STEPS, RATE, CLASSES = 2, 4, 3, 0.1, len(tiny.LABELS)
 TASKS = {"sequence": "sequence-classification", "token": "token-classification"}
@@ -81,26 +84,17 @@ def build(task: str, name: str) -> JointModel:
     head = find_head(model, {"input_ids": torch.tensor([[2, 5, 3]])})
     weight = 1.5 * REGISTRY[spec.get("kind", name)].default_weight
     specs = parse_objectives({name: {"weight": weight, **spec}})
-    anchored = anchors(model, tiny.bert(tagging=task == "token", initializer_range=0.2, seed=1, **still), head, specs)
-    task_name, given = TASKS[task], (lambda where: ()) if anchored is None else anchored.facts
-    objectives, schedules = build_objectives(specs, head.in_features, CLASSES, 1, tiny.LABELS, task_name, given)
+    other = tiny.bert(tagging=task == "token", initializer_range=0.2, seed=1, **still)
+    teachers = teacher_set(model, other, head, specs)
+    facts = (lambda layer: ()) if teachers is None else teachers.facts
+    modules, schedules = build_objectives(specs, head.in_features, CLASSES, 1, tiny.LABELS, TASKS[task], facts)
+    objectives = ObjectiveSet(modules, {name: weight}, schedules, {spec.name: spec.features for spec in specs})
     shift = None
     if name.endswith("label_shift"):
         shift = LabelShift(CLASSES, "bbse", rows=WORLD * ROWS * (TOKENS_PER_ROW if task == "token" else 1))
-    features = {spec.name: spec.features for spec in specs}
-    adapter = JointModel(
-        model,
-        head,
-        objectives,
-        {name: 1.5},
-        schedules,
-        TASKS[task],
-        features=features,
-        label_shift=shift,
-        weigh_task=True,
-        anchors=anchored,
-        by_domain=name.endswith("by_domain"),
-    ).train()
+    task_loss = TaskLoss(TASKS[task], label_shift=shift, weighs_classes=True)
+    forward = build_forward(model, head, objectives, teachers, per_domain=name.endswith("by_domain"))
+    adapter = JointModel(model, head, task_loss, objectives, forward=forward, teachers=teachers).train()
     adapter.progress.fill_(0.3)
     return adapter
 
@@ -134,7 +128,7 @@ def train(module, adapter: JointModel, task: str, share: int | None):
         if share is not None:
             dist.all_reduce(loss)
             loss /= WORLD
-        yield loss, gradients, output.parts[1].item()
+        yield loss, gradients, output.losses[1].item()
 
 
 def refused(module, adapter: JointModel, task: str) -> None:

@@ -112,7 +112,7 @@ class Normed(Objective):
 def test_no_norm_decays_whatever_it_is_called(tmp_path, monkeypatch):
     monkeypatch.setitem(REGISTRY, "normed", Normed)
     found = groups(runs.trainer(tmp_path, objectives={"normed": 1.0}))
-    assert found["objectives"][2] == {f"objectives.normed.net.{i}.weight" for i in (0, 3)}
+    assert found["objectives"][2] == {f"objectives.by_name.normed.net.{i}.weight" for i in (0, 3)}
     assert len(found["objectives, no weight decay"][2]) == 6
 
 

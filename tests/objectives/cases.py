@@ -24,8 +24,8 @@ def make(kind: str, width: int = WIDTH, classes: int = CLASSES, **settings: Any)
     return modules[kind]
 
 
-class FakeRerun:
-    """A linear model over the mean of a row's tokens; rows have 2 to 4 tokens, padded on the right. See `Rerun`."""
+class FakePerturbedForward:
+    """A linear model over the mean of a row's tokens, of which there are 2 to 4, padded on the right."""
 
     def __init__(self, m: int, width: int, classes: int, seed: int = 0, dtype: torch.dtype = torch.float32):
         g = torch.Generator().manual_seed(100 + seed)
@@ -62,7 +62,7 @@ def batch(
         "source_weights": torch.ones(n, dtype=dtype),
         "source_domains": torch.zeros(n, dtype=torch.long),
         "target_view_features": draw(m, width, shift=0.7),
-        "target_rerun": FakeRerun(m, width, classes, seed, dtype),
+        "perturbed_target_forward": FakePerturbedForward(m, width, classes, seed, dtype),
         "strength": torch.tensor(0.8, dtype=dtype),
         **anchors(n, m, width, classes, g, dtype),
     }

@@ -37,7 +37,7 @@ def predictions(rows=120, seed=0):
 def test_value():
     """An unlabelled row counts nothing; the head that is trained is the teacher's."""
     inputs, module = batch(), taught()
-    module.learn(*predictions())
+    module.fit(*predictions())
     inputs["source_labels"][2] = -100
     y, h = inputs["source_labels"].numpy(), array(inputs["source_features"])
     log_p = np.log(softmax(h @ array(module.head.weight).T + array(module.head.bias)))
@@ -117,14 +117,14 @@ def test_calibration_needs_rows_to_hold_out():
 
 def test_what_was_learned_is_in_the_state():
     module, other, inputs = taught(), taught(), batch()
-    module.learn(*predictions())
+    module.fit(*predictions())
     other.load_state_dict(module.state_dict())
     assert torch.equal(call(other, inputs), call(module, inputs))
 
 
 def test_descending_teaches_the_old_head_the_relation():
     module, inputs = taught(), batch()
-    module.learn(*predictions())
+    module.fit(*predictions())
     optimizer = torch.optim.Adam(module.parameters(), lr=0.1)
     h = torch.eye(6)[inputs["source_labels"]]
     for _ in range(300):

@@ -265,7 +265,7 @@ def test_bf16_features_give_the_objective_of_those_features_in_fp32(kind):
             "class_vectors": module.model.head.weight.detach().float(),
         }
         assert seen[0].dtype == torch.bfloat16, how
-        torch.testing.assert_close(out.parts[1], call(objective, given).detach())
+        torch.testing.assert_close(out.losses[1], call(objective, given).detach())
         out.loss.backward()
         found = [p.grad for p in module.parameters() if p.grad is not None]
         assert len(found) >= len(list(module.model.parameters())), how
@@ -280,5 +280,5 @@ def test_identical_rows_through_the_adapter(kind):
     inputs["x"] = inputs["x"][:1].expand(12, -1)
     out = module(**inputs)
     out.loss.backward()
-    assert torch.isfinite(out.parts).all()
+    assert torch.isfinite(out.losses).all()
     assert all(torch.isfinite(p.grad).all() for p in module.parameters() if p.grad is not None)

@@ -79,5 +79,5 @@ def test_layers_are_evenly_spaced_and_end_with_the_last(layers, total, want):
 
 
 def test_only_attention_learns_before_training():
-    assert REGISTRY["delta"].learns({}) == ()
-    assert set(REGISTRY["delta"].learns({"attention": True})) == {"teacher_layers", "labels"}
+    assert REGISTRY["delta"].fit_inputs({}) == ()
+    assert set(REGISTRY["delta"].fit_inputs({"attention": True})) == {"teacher_layers", "labels"}

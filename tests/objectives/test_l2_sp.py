@@ -14,12 +14,12 @@ def expected(weights, alpha, beta, head) -> float:
     near = far = 0.0
     for w in weights:
         if isinstance(w, MovedProduct):
-            delta = w.scale * (array(w.b) @ array(w.a) - array(w.start_b) @ array(w.start_a))
+            delta = w.scale * (array(w.b) @ array(w.a) - array(w.initial_b) @ array(w.initial_a))
             near += (delta**2).sum()
         elif w.fresh and head == "decay":
             far += (array(w.current) ** 2).sum()
         else:
-            near += ((array(w.current) - array(w.start)) ** 2).sum()
+            near += ((array(w.current) - array(w.initial)) ** 2).sum()
     return 0.5 * (alpha * near + beta * far)
 
 
@@ -36,9 +36,9 @@ def test_gradient_is_the_way_back():
     near, head, product = inputs["moved_weights"]
     value = call(make("l2_sp", alpha=0.3, beta=0.7), inputs)
     got = torch.autograd.grad(value, [near.current, head.current, product.a, product.b])
-    delta = product.scale * (array(product.b) @ array(product.a) - array(product.start_b) @ array(product.start_a))
+    delta = product.scale * (array(product.b) @ array(product.a) - array(product.initial_b) @ array(product.initial_a))
     want = [
-        0.3 * (array(near.current) - array(near.start)),
+        0.3 * (array(near.current) - array(near.initial)),
         0.7 * array(head.current),
         0.3 * product.scale * array(product.b).T @ delta,
         0.3 * product.scale * delta @ array(product.a).T,

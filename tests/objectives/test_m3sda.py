@@ -14,6 +14,7 @@ from toy import CLASSES, WIDTH, ToyModel, domain_accuracy, draw, joint
 from hftransfer.models.feature_hook import Head
 from hftransfer.objectives import build_objectives, parse_objectives
 from hftransfer.trainers.step.joint_model import JointModel
+from hftransfer.trainers.step.objective_set import ObjectiveSet
 
 
 def make(num_sources: int = 1, width: int = 6, **settings):
@@ -143,7 +144,7 @@ def three_domains(objectives, seed: int, rows: int = 300, steps: int = 300) -> t
     specs = parse_objectives(objectives)
     modules, schedules = build_objectives(specs, WIDTH, CLASSES, 2)
     weights = {s.name: s.weight for s in specs}
-    module = JointModel(ToyModel(), Head("head", WIDTH), modules, weights, schedules)
+    module = JointModel(ToyModel(), Head("head", WIDTH), objectives=ObjectiveSet(modules, weights, schedules))
     optimizer = torch.optim.AdamW(module.parameters(), lr=3e-3)
     g = torch.Generator().manual_seed(1000 + seed)
 

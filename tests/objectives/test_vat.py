@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from cases import FakeRerun, array, make, softmax
+from cases import FakePerturbedForward, array, make, softmax
 from toy import ToyModel, draw
 
 from hftransfer.objectives.schedules import warm_start
 from hftransfer.objectives.self_training.vat import start_direction
-from hftransfer.trainers.step.perturbed_forward import TargetRerun
+from hftransfer.trainers.step.perturbed_forward import PerturbedTargetForward
 
 SEEDS = (0, 1, 2)
 
@@ -35,9 +35,9 @@ def kl(p: np.ndarray, q: np.ndarray) -> np.ndarray:
     return (p * np.log(p / q)).sum(-1)
 
 
-def vat(rerun: FakeRerun, xi=1.0, eps=5.0, iterations=1, number=0) -> tuple[float, np.ndarray]:
+def vat(forward: FakePerturbedForward, xi=1.0, eps=5.0, iterations=1, number=0) -> tuple[float, np.ndarray]:
     """The value and the shift, with the derivative of KL by hand: for the mean of l tokens, W(q - p)/l at each."""
-    v, mask, w = array(rerun.inputs), rerun.mask.numpy(), array(rerun.weight)
+    v, mask, w = array(forward.inputs), forward.mask.numpy(), array(forward.weight)
     real = mask[:, :, None].astype(float)
     length = real.sum(1)
     predict = lambda shift: softmax(((v + shift) * real).sum(1) / length @ w)  # noqa: E731
@@ -48,15 +48,15 @@ def vat(rerun: FakeRerun, xi=1.0, eps=5.0, iterations=1, number=0) -> tuple[floa
     return kl(p, predict(eps * scale * u)).mean(), eps * scale * u
 
 
-def shifts(module, rerun) -> list[torch.Tensor]:
+def shifts(module, forward) -> list[torch.Tensor]:
     """The shifts that the objective asks for, in order."""
     seen = []
 
     def spy(shift):
         seen.append(shift)
-        return rerun(shift)
+        return forward(shift)
 
-    spy.inputs, spy.mask = rerun.inputs, rerun.mask
+    spy.inputs, spy.mask = forward.inputs, forward.mask
     module(spy)
     return seen
 
@@ -65,66 +65,67 @@ def shifts(module, rerun) -> list[torch.Tensor]:
 @pytest.mark.parametrize("eps", [0.5, 5.0])
 @pytest.mark.parametrize("iterations", [1, 3])
 def test_value_and_shift_are_the_definition(xi, eps, iterations):
-    rerun = FakeRerun(6, 5, 3, dtype=torch.float64)
+    forward = FakePerturbedForward(6, 5, 3, dtype=torch.float64)
     module = make("vat", xi=xi, eps=eps, iterations=iterations)
     for number in range(3):
-        value, shift = vat(rerun, xi, eps, iterations, number)
-        clean, *_, last = shifts(module, rerun)
+        value, shift = vat(forward, xi, eps, iterations, number)
+        clean, *_, last = shifts(module, forward)
         assert clean is None
         np.testing.assert_allclose(array(last), shift, atol=1e-9)
         module.calls -= 1
-        assert module(rerun).item() == pytest.approx(value, rel=1e-9)
+        assert module(forward).item() == pytest.approx(value, rel=1e-9)
 
 
 def test_the_gradient_is_that_of_the_moved_prediction_alone():
     """p and the shift are constants: only q moves."""
-    rerun = FakeRerun(6, 5, 3, dtype=torch.float64)
-    _, shift = vat(rerun)
-    w, p = array(rerun.weight), rerun(None).detach().softmax(-1)
-    real = rerun.mask.unsqueeze(-1)
-    mean = (((rerun.inputs + torch.from_numpy(shift)) * real).sum(1) / real.sum(1)).numpy()
+    forward = FakePerturbedForward(6, 5, 3, dtype=torch.float64)
+    _, shift = vat(forward)
+    w, p = array(forward.weight), forward(None).detach().softmax(-1)
+    real = forward.mask.unsqueeze(-1)
+    mean = (((forward.inputs + torch.from_numpy(shift)) * real).sum(1) / real.sum(1)).numpy()
     expected = mean.T @ (softmax(mean @ w) - p.numpy()) / 6
-    (found,) = torch.autograd.grad(make("vat")(rerun), rerun.weight)
+    (found,) = torch.autograd.grad(make("vat")(forward), forward.weight)
     np.testing.assert_allclose(array(found), expected, atol=1e-12)
 
 
 def test_gradcheck():
     """Of what moves, with p and the shift as constants: a bias that is added to the logits."""
-    rerun, bias = FakeRerun(4, 5, 3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64, requires_grad=True)
-    p, shift = rerun(None).detach().softmax(-1), torch.from_numpy(vat(rerun)[1])
+    forward = FakePerturbedForward(4, 5, 3, dtype=torch.float64)
+    bias = torch.zeros(3, dtype=torch.float64, requires_grad=True)
+    p, shift = forward(None).detach().softmax(-1), torch.from_numpy(vat(forward)[1])
 
     def moved(b):
-        return F.kl_div((rerun(shift) + b).log_softmax(-1), p, reduction="batchmean")
+        return F.kl_div((forward(shift) + b).log_softmax(-1), p, reduction="batchmean")
 
     def biased(shift):
-        return rerun(shift) + bias
+        return forward(shift) + bias
 
-    biased.inputs, biased.mask = rerun.inputs, rerun.mask
+    biased.inputs, biased.mask = forward.inputs, forward.mask
     assert torch.autograd.gradcheck(moved, bias)
     torch.testing.assert_close(*(torch.autograd.grad(x, bias)[0] for x in (make("vat")(biased), moved(bias))))
 
 
 def test_no_other_shift_of_that_length_is_much_worse():
     """Two classes: KL grows along one direction only, and one iteration finds it."""
-    rerun, module = FakeRerun(6, 5, 2, dtype=torch.float64), make("vat", xi=0.01, eps=0.1)
-    p = rerun(None).softmax(-1).detach()
-    worst = shifts(module, rerun)[-1]
+    forward, module = FakePerturbedForward(6, 5, 2, dtype=torch.float64), make("vat", xi=0.01, eps=0.1)
+    p = forward(None).softmax(-1).detach()
+    worst = shifts(module, forward)[-1]
     lengths = worst.square().sum((1, 2), keepdim=True).sqrt()
-    damage = lambda shift: torch.from_numpy(kl(p.numpy(), array(rerun(shift).softmax(-1))))  # noqa: E731
+    damage = lambda shift: torch.from_numpy(kl(p.numpy(), array(forward(shift).softmax(-1))))  # noqa: E731
     g = torch.Generator().manual_seed(0)
     for _ in range(100):
-        other = torch.randn(worst.shape, generator=g, dtype=worst.dtype) * rerun.mask.unsqueeze(-1)
+        other = torch.randn(worst.shape, generator=g, dtype=worst.dtype) * forward.mask.unsqueeze(-1)
         other *= lengths / other.square().sum((1, 2), keepdim=True).sqrt()
         assert (damage(other) < 1.05 * damage(worst)).all()
 
 
 @pytest.mark.parametrize("eps", [1.0, 5.0])
 def test_a_shift_has_its_length_over_real_tokens_and_leaves_padding(eps):
-    rerun = FakeRerun(6, 5, 3)
-    padding = rerun.mask.unsqueeze(-1) == 0
-    for shift in shifts(make("vat", xi=0.5, eps=eps), rerun)[1:]:
+    forward = FakePerturbedForward(6, 5, 3)
+    padding = forward.mask.unsqueeze(-1) == 0
+    for shift in shifts(make("vat", xi=0.5, eps=eps), forward)[1:]:
         assert not shift[padding.expand_as(shift)].any()
-    real = [x[m > 0] for x, m in zip(rerun.inputs, rerun.mask, strict=True)]
+    real = [x[m > 0] for x, m in zip(forward.inputs, forward.mask, strict=True)]
     expected = torch.stack([eps * x.square().mean().sqrt() for x in real])
     torch.testing.assert_close(shift.square().sum((1, 2)).sqrt(), expected)
 
@@ -132,31 +133,31 @@ def test_a_shift_has_its_length_over_real_tokens_and_leaves_padding(eps):
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_a_row_is_moved_alike_wherever_it_is_and_however_it_is_padded(side):
     """Two processes pad their shares by themselves and must do what one process does."""
-    rerun, module = FakeRerun(6, 5, 3), make("vat")
-    whole = shifts(module, rerun)[-1]
-    part, keep = FakeRerun(6, 5, 3), slice(2, 5)
+    forward, module = FakePerturbedForward(6, 5, 3), make("vat")
+    whole = shifts(module, forward)[-1]
+    part, keep = FakePerturbedForward(6, 5, 3), slice(2, 5)
     more = (3, 0) if side == "left" else (0, 3)
-    part.inputs = F.pad(rerun.inputs[keep], (0, 0, *more), value=7.0)
-    part.mask = F.pad(rerun.mask[keep], more)
+    part.inputs = F.pad(forward.inputs[keep], (0, 0, *more), value=7.0)
+    part.mask = F.pad(forward.mask[keep], more)
     module.calls.zero_()
     shift = shifts(module, part)[-1]
     torch.testing.assert_close(shift[:, 3:] if side == "left" else shift[:, :4], whole[keep])
 
 
 def test_the_mean_over_processes_is_the_mean_over_all_rows():
-    rerun, values = FakeRerun(6, 5, 3), []
+    forward, values = FakePerturbedForward(6, 5, 3), []
     for keep in (slice(0, 3), slice(3, 6)):
-        part = FakeRerun(6, 5, 3)
-        part.inputs, part.mask = rerun.inputs[keep], rerun.mask[keep]
+        part = FakePerturbedForward(6, 5, 3)
+        part.inputs, part.mask = forward.inputs[keep], forward.mask[keep]
         values.append(make("vat")(part))
-    torch.testing.assert_close(sum(values) / 2, make("vat")(rerun))
+    torch.testing.assert_close(sum(values) / 2, make("vat")(forward))
 
 
 def test_rounding_of_inputs_stays_rounding():
     """A start that were a hash of inputs would be another one after a difference in the last digit."""
-    rerun, near = FakeRerun(6, 5, 3), FakeRerun(6, 5, 3)
+    forward, near = FakePerturbedForward(6, 5, 3), FakePerturbedForward(6, 5, 3)
     near.inputs = near.inputs * (1 + 1e-6)
-    torch.testing.assert_close(shifts(make("vat"), near)[-1], shifts(make("vat"), rerun)[-1], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(shifts(make("vat"), near)[-1], shifts(make("vat"), forward)[-1], atol=1e-4, rtol=1e-4)
 
 
 def test_starts_change_from_call_to_call_and_favour_no_side():
@@ -182,30 +183,30 @@ def test_starts_change_from_call_to_call_and_favour_no_side():
     ],
 )
 def test_edges_are_finite(change):
-    rerun, module = FakeRerun(6, 5, 3), make("vat")
+    forward, module = FakePerturbedForward(6, 5, 3), make("vat")
     for name, to in change.items():
-        setattr(rerun, name, to(getattr(rerun, name).detach()))
-    rerun.weight.requires_grad_()
-    value = module(rerun)
+        setattr(forward, name, to(getattr(forward, name).detach()))
+    forward.weight.requires_grad_()
+    value = module(forward)
     assert torch.isfinite(value)
     assert value >= -1e-6
-    assert torch.isfinite(torch.autograd.grad(value, rerun.weight)[0]).all()
+    assert torch.isfinite(torch.autograd.grad(value, forward.weight)[0]).all()
 
 
 def test_where_the_gradient_is_lost_in_rounding_the_row_moves_along_its_start():
     """As in half precision, when the step xi changes no digit of the prediction."""
-    rerun, module = FakeRerun(6, 5, 3, dtype=torch.float64), make("vat")
-    rerun.weight = torch.zeros_like(rerun.weight).requires_grad_()
-    shift = array(shifts(module, rerun)[-1])
-    v = array(rerun.inputs)
+    forward, module = FakePerturbedForward(6, 5, 3, dtype=torch.float64), make("vat")
+    forward.weight = torch.zeros_like(forward.weight).requires_grad_()
+    shift = array(shifts(module, forward)[-1])
+    v = array(forward.inputs)
     scale = np.linalg.norm(shift, axis=(1, 2), keepdims=True) / 5
-    np.testing.assert_allclose(shift, 5 * scale * unit(start(v / scale, rerun.mask.numpy(), 0)), atol=1e-9)
+    np.testing.assert_allclose(shift, 5 * scale * unit(start(v / scale, forward.mask.numpy(), 0)), atol=1e-9)
 
 
 def test_the_first_run_and_the_power_method_leave_no_gradient_behind():
-    rerun = FakeRerun(6, 5, 3)
-    make("vat", iterations=2)(rerun)
-    assert rerun.weight.grad is None
+    forward = FakePerturbedForward(6, 5, 3)
+    make("vat", iterations=2)(forward)
+    assert forward.weight.grad is None
 
 
 class ToyTokens:
@@ -234,12 +235,12 @@ class ToyEyes(torch.nn.Module):
         return self.model(pixel_values.flatten(1))
 
 
-def toy_pixels(model: ToyModel, x: torch.Tensor) -> TargetRerun:
+def toy_pixels(model: ToyModel, x: torch.Tensor) -> PerturbedTargetForward:
     """The toy's rows as such pictures, moved as a run moves them."""
-    return TargetRerun(ToyEyes(model), {"pixel_values": x.view(-1, 3, 1, 2)}, None, None, lambda: None)
+    return PerturbedTargetForward(ToyEyes(model), {"pixel_values": x.view(-1, 3, 1, 2)}, None, None, lambda: None)
 
 
-def train(seed: int, weight: float, rerun=ToyTokens, steps: int = 300) -> tuple[float, float]:
+def train(seed: int, weight: float, forward=ToyTokens, steps: int = 300) -> tuple[float, float]:
     """Accuracy on source and target rows that training has not seen, as in `toy.train`."""
     torch.manual_seed(seed)
     model, module = ToyModel(), make("vat", eps=0.5)
@@ -251,7 +252,7 @@ def train(seed: int, weight: float, rerun=ToyTokens, steps: int = 300) -> tuple[
         s, t = torch.randint(0, 600, (2, 32), generator=g)
         loss = F.cross_entropy(model(xs[s]).logits, ys[s])
         if weight:
-            loss = loss + weight * warm_start(torch.tensor(step / steps)) * module(rerun(model, xt[t]))
+            loss = loss + weight * warm_start(torch.tensor(step / steps)) * module(forward(model, xt[t]))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -260,10 +261,10 @@ def train(seed: int, weight: float, rerun=ToyTokens, steps: int = 300) -> tuple[
     return source, target
 
 
-@pytest.mark.parametrize("rerun", [ToyTokens, toy_pixels])
-def test_the_target_gains(rerun):
+@pytest.mark.parametrize("forward", [ToyTokens, toy_pixels])
+def test_the_target_gains(forward):
     for seed in SEEDS:
-        (source, target), (source_after, target_after) = train(seed, 0.0), train(seed, 1.0, rerun)
+        (source, target), (source_after, target_after) = train(seed, 0.0), train(seed, 1.0, forward)
         assert target_after > target + 0.02
         assert target_after > 0.98
         assert source_after > source - 0.03

@@ -15,6 +15,7 @@ from torch import nn
 from hftransfer.models.feature_hook import Head
 from hftransfer.objectives import build_objectives, parse_objectives
 from hftransfer.trainers.step.joint_model import JointModel
+from hftransfer.trainers.step.objective_set import ObjectiveSet
 
 INPUTS, WIDTH, CLASSES = 6, 16, 3
 
@@ -36,7 +37,8 @@ def adapter(objectives: Any, seed: int = 0, dropout: float = 0.1) -> JointModel:
     torch.manual_seed(seed)
     model, specs = ToyModel(dropout), parse_objectives(objectives)
     modules, schedules = build_objectives(specs, WIDTH, CLASSES)
-    return JointModel(model, Head("head", WIDTH), modules, {s.name: s.weight for s in specs}, schedules)
+    objectives = ObjectiveSet(modules, {s.name: s.weight for s in specs}, schedules)
+    return JointModel(model, Head("head", WIDTH), objectives=objectives)
 
 
 def joint(source: torch.Tensor, labels: torch.Tensor, target: torch.Tensor) -> dict[str, Any]:
@@ -91,7 +93,7 @@ def fit(
         optimizer.zero_grad()
         out.loss.backward()
         optimizer.step()
-        parts.append(out.parts[-1].item())
+        parts.append(out.losses[-1].item())
     return module.eval(), held_out, parts
 
 

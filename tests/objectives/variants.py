@@ -70,7 +70,7 @@ def rows_of(value: Any, rows: torch.Tensor) -> Any:
         return [rows_of(item, rows) for item in value]
     if isinstance(value, LayerPair):
         return LayerPair(value.current[rows], value.teacher[rows], value.share[rows])
-    if hasattr(value, "mask"):  # a rerun
+    if hasattr(value, "mask"):  # a perturbed forward
         value = copy.copy(value)
         value.inputs, value.mask = value.inputs[rows], value.mask[rows]
         return value

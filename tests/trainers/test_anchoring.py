@@ -66,7 +66,7 @@ def test_images(mode, tmp_path):
     run.train()
     for name in objectives:
         assert runs.logged(run, f"{name}_loss")[-1] > 0
-    buffers = dict(run.model.anchors.teachers[0].model.named_buffers())
+    buffers = dict(run.model.teachers.all[0].model.named_buffers())
     assert all(torch.equal(buffers[k], v) for k, v in before.items())
     assert any(not torch.equal(dict(model.named_buffers())[k], v) for k, v in before.items())
 
@@ -166,7 +166,7 @@ def test_of_lora_the_distance_is_that_of_the_merged_weights(tmp_path):
         k: v.clone() for k, v in run.model.model.get_base_model().state_dict().items() if ".base_layer.weight" in k
     }
     run.train()
-    pairs = run.model.anchors.start.pairs(run.model.model)
+    pairs = run.model.teachers.initial_weights.pairs(run.model.model)
     value = run.model.objectives["l2_sp"](pairs).item()
     merged = copy.deepcopy(run.model.model).merge_and_unload().state_dict()
     want = sum((merged[k.replace(".base_layer", "")] - v).square().sum().item() for k, v in base.items())

@@ -27,12 +27,12 @@ def test_the_start_costs_what_moves_and_no_more(peft, trainable, tmp_path):
     """All else is the model's own memory; the start weights of l2_sp are the teacher's."""
     run = alone(tmp_path, objectives={"lwf": 1.0, "l2_sp": 1.0}, peft_config=peft, trainable=trainable)
     adapter = run.model
-    (teacher,) = adapter.anchors.teachers
+    (teacher,) = adapter.teachers.all
     mine = {p.data_ptr(): p for p in adapter.model.parameters()}
     copied = [p for p in teacher.model.parameters() if p.data_ptr() not in mine]
     assert sum(p.numel() for p in copied) == sum(p.numel() for p in adapter.model.parameters() if p.requires_grad)
     held = {p.data_ptr() for p in copied}
-    assert all(t.data_ptr() in held for t in adapter.anchors.start.tensors())
+    assert all(t.data_ptr() in held for t in adapter.teachers.initial_weights.tensors())
 
 
 def test_a_teacher_stays_what_it_was_and_is_nobodys_child(tmp_path):
@@ -40,7 +40,7 @@ def test_a_teacher_stays_what_it_was_and_is_nobodys_child(tmp_path):
     before = copy.deepcopy(model.state_dict())
     run = alone(tmp_path, model, objectives=MANY, max_steps=4, save_strategy="steps", save_steps=4)
     run.train()
-    (teacher,) = run.model.anchors.teachers
+    (teacher,) = run.model.teachers.all
     after = teacher.model.state_dict()
     assert all(torch.equal(after[k], v) for k, v in before.items())
     assert any(not torch.equal(run.model.model.state_dict()[k], v) for k, v in before.items())
@@ -52,7 +52,7 @@ def test_a_teacher_stays_what_it_was_and_is_nobodys_child(tmp_path):
     folder = tmp_path / "checkpoint-4"
     assert set(load_file(folder / "model.safetensors")) == set(before)
     beside = {k for k in load_file(folder / STATE_FILE) if not k.startswith("objectives.")}
-    assert beside == {"progress", "anchor_mark.digest"}
+    assert beside == {"progress", "reference_fingerprint.digest"}
     plain = AutoModelForSequenceClassification.from_pretrained(folder)
     assert torch.equal(plain.state_dict()["classifier.weight"], run.model.model.state_dict()["classifier.weight"])
 
@@ -137,8 +137,8 @@ def test_an_old_head_of_other_classes_lives_in_checkpoints_only(tmp_path):
     )
     run.train()
     state = load_file(tmp_path / "run/checkpoint-2" / STATE_FILE)
-    assert state["objectives.lwf.head.weight"].shape == (5, 32)
-    assert state["objectives.co_tuning.relation"].shape == (3, 5)
+    assert state["objectives.by_name.lwf.head.weight"].shape == (5, 32)
+    assert state["objectives.by_name.co_tuning.relation"].shape == (3, 5)
     assert not any("lwf" in k for k in load_file(tmp_path / "run/checkpoint-2/model.safetensors"))
 
 
@@ -154,7 +154,7 @@ def test_an_old_head_of_other_classes_lives_in_checkpoints_only(tmp_path):
 def test_a_teacher_runs_once_a_step_on_the_rows_that_are_asked_about(objectives, rows, tmp_path):
     run = alone(tmp_path, target=tiny.domain(seed=1, labelled=False), objectives=objectives)
     seen = []
-    run.model.anchors.teachers[0].model.register_forward_pre_hook(
+    run.model.teachers.all[0].model.register_forward_pre_hook(
         lambda _, args, kwargs: seen.append(len(kwargs["input_ids"])), with_kwargs=True
     )
     run.train()

@@ -16,6 +16,8 @@ from hftransfer.models.feature_hook import FeatureHook, find_head
 from hftransfer.models.freezing import set_trainable
 from hftransfer.models.norm_statistics import batch_norms
 from hftransfer.objectives.specification import build_objectives, parse_objectives
+from hftransfer.trainers.step.joint_forward import build_forward
+from hftransfer.trainers.step.objective_set import ObjectiveSet
 
 
 def resnet():
@@ -46,8 +48,9 @@ def joint_forward(mode: str, objectives=None):
     head = find_head(model, {"pixel_values": images()})
     specs = parse_objectives(objectives)
     modules, schedules = build_objectives(specs, head.in_features, 3)
-    weights = {spec.name: spec.weight for spec in specs}
-    adapter = JointModel(model, head, modules, weights, schedules, batch_norm=mode).train()
+    given = ObjectiveSet(modules, {spec.name: spec.weight for spec in specs}, schedules)
+    chain = build_forward(model, head, given, batch_norm=mode)
+    adapter = JointModel(model, head, objectives=given, forward=chain).train()
     return adapter, adapter(pixel_values=images(), **LABELLED)
 
 
@@ -92,7 +95,7 @@ def test_frozen_uses_the_running_statistics_and_leaves_them():
 def test_without_a_target_separate_keeps_the_sources_statistics():
     model = resnet()
     head = find_head(model, {"pixel_values": images()})
-    adapter = JointModel(model, head, batch_norm="separate").train()
+    adapter = JointModel(model, head, forward=build_forward(model, head, batch_norm="separate")).train()
     source = {"labels": torch.tensor([0, 1]), "domain": torch.tensor([0, 0]), "num_source": 2}
     adapter(pixel_values=images()[:2], **source)
     for name, expected in alone(slice(0, 2))[1].items():

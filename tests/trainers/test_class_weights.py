@@ -44,7 +44,7 @@ def test_objectives_and_task_are_weighted(tmp_path, witness):
     assert torch.equal(weights, torch.tensor([0.5, 1.0, 2.0])[labels])
     n = inputs["num_source"]
     per_row = F.cross_entropy(out.logits[:n], inputs["labels"][:n], reduction="none")
-    torch.testing.assert_close(out.parts[0], (weights * per_row).sum().detach() / n)
+    torch.testing.assert_close(out.losses[0], (weights * per_row).sum().detach() / n)
 
 
 @pytest.mark.parametrize("use", ["bias", "none"])
@@ -53,7 +53,7 @@ def test_the_task_is_left_alone_if_asked(tmp_path, witness, use):
     adapter, inputs = fixed(run).eval(), batch(run)
     n = inputs["num_source"]
     out = adapter(**inputs)
-    torch.testing.assert_close(out.parts[0], F.cross_entropy(out.logits[:n], inputs["labels"][:n]).detach())
+    torch.testing.assert_close(out.losses[0], F.cross_entropy(out.logits[:n], inputs["labels"][:n]).detach())
     assert adapter.objectives["witness"].seen[1].unique().numel() > 1
 
 
@@ -193,7 +193,7 @@ def test_sources_count_what_they_are_told(tmp_path, witness):
     assert of_source.unique().numel() == 2
     assert torch.equal(weights, of_source * torch.tensor([0.5, 1.0, 2.0])[labels])
     per_row = F.cross_entropy(out.logits[:n], labels, reduction="none")
-    torch.testing.assert_close(out.parts[0], (weights * per_row).sum().detach() / n)
+    torch.testing.assert_close(out.losses[0], (weights * per_row).sum().detach() / n)
 
 
 def test_words_of_a_source_count_what_it_counts(tmp_path):
@@ -208,7 +208,7 @@ def test_words_of_a_source_count_what_it_counts(tmp_path):
     out = adapter(**inputs)
     kept = (inputs["labels"] != -100) & (inputs["domain"] == 1).unsqueeze(1)
     error = F.cross_entropy(out.logits[kept], inputs["labels"][kept], reduction="sum")
-    torch.testing.assert_close(out.parts[0], (error / (inputs["labels"] != -100).sum()).detach())
+    torch.testing.assert_close(out.losses[0], (error / (inputs["labels"] != -100).sum()).detach())
 
 
 def test_numbers_of_a_source_count_what_it_counts(tmp_path):
@@ -221,7 +221,7 @@ def test_numbers_of_a_source_count_what_it_counts(tmp_path):
     out, n = adapter(**inputs), inputs["num_source"]
     weights = torch.tensor([0.5, 1.0])[inputs["domain"][:n]]
     error = (out.logits[:n, 0] - inputs["labels"][:n]).square()
-    torch.testing.assert_close(out.parts[0], ((weights * error).sum() / n).detach())
+    torch.testing.assert_close(out.losses[0], ((weights * error).sum() / n).detach())
 
 
 def test_revealed_target_rows_count_1(tmp_path):
@@ -239,7 +239,7 @@ def test_revealed_target_rows_count_1(tmp_path):
     assert known[n:].any()
     per_row = F.cross_entropy(out.logits, inputs["labels"], reduction="none")
     expected = (0.2 * per_row[:n].sum() + per_row[n:].sum()) / known.sum()
-    torch.testing.assert_close(out.parts[0], expected.detach())
+    torch.testing.assert_close(out.losses[0], expected.detach())
 
 
 @pytest.mark.parametrize(

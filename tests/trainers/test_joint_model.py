@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from torch import nn
 
 from hftransfer import JointModel, Objective
 from hftransfer.models.feature_hook import FeatureHook, find_head
 from hftransfer.objectives.schedules import constant, linear
+from hftransfer.trainers.step.joint_forward import build_forward
 from hftransfer.trainers.step.objective_inputs import TOKENS_PER_ROW, pick_words
+from hftransfer.trainers.step.objective_set import ObjectiveSet
+from hftransfer.trainers.step.task_loss import TaskLoss
 
 
 class Witness(Objective):
@@ -43,18 +45,12 @@ class Views(Objective):
         return target_features.new_tensor(1.0)
 
 
-def adapter(objectives=None, weights=None, schedules=None, tagging=False, **settings) -> JointModel:
+def adapter(objectives=None, weights=None, schedules=None, tagging=False, **forward) -> JointModel:
     model = tiny.bert(tagging=tagging)
-    names = list(objectives or {})
-    return JointModel(
-        model,
-        find_head(model, families.batch()),
-        nn.ModuleDict(objectives or {}),
-        weights or dict.fromkeys(names, 1.0),
-        schedules or dict.fromkeys(names, constant),
-        task="token-classification" if tagging else "sequence-classification",
-        **settings,
-    ).eval()
+    head, objectives = find_head(model, families.batch()), ObjectiveSet(objectives, weights, schedules)
+    task_loss = TaskLoss("token-classification" if tagging else "sequence-classification")
+    chain = build_forward(model, head, objectives, **forward)
+    return JointModel(model, head, task_loss, objectives, forward=chain).eval()
 
 
 def joint_batch(rows: int = 3, **more):
@@ -70,7 +66,7 @@ def joint_batch(rows: int = 3, **more):
 @pytest.mark.parametrize("family", ["bert", "distilbert", "llama"])
 def test_without_domain_it_is_the_plain_model(family, labels):
     model, batch = families.build(family).eval(), families.batch()
-    joint = JointModel(model, find_head(model, batch), nn.ModuleDict({"w": Witness()}), {"w": 1.0}).eval()
+    joint = JointModel(model, find_head(model, batch), objectives=ObjectiveSet({"w": Witness()})).eval()
     given = batch if labels is None else batch | {"labels": labels}
     ours, plain = joint(**given), model(**given)
     assert type(ours) is type(plain)
@@ -92,7 +88,7 @@ def test_attributes_fall_through_to_the_model():
         JointModel.__new__(JointModel).config  # noqa: B018  (half made: no endless recursion)
 
 
-def test_a_copy_taps_itself():
+def test_a_copy_hooks_itself():
     joint = adapter({"w": Witness()})
     other = copy.deepcopy(joint)
     with torch.no_grad():
@@ -120,13 +116,13 @@ def test_the_total_is_task_plus_weighted_parts():
     joint = adapter(objectives, {"a": 0.5, "b": 2.0, "c": 0.2}, {"a": constant, "b": linear, "c": linear})
     joint.progress.fill_(0.25)
     out = joint(**joint_batch())
-    task = out.parts[0].item()
-    assert joint.part_names == ["task", "a", "b", "c"]
-    assert out.parts.tolist() == [task, 5.0, 7.0, 3.0]
+    task = out.losses[0].item()
+    assert joint.loss_names == ["task", "a", "b", "c"]
+    assert out.losses.tolist() == [task, 5.0, 7.0, 3.0]
     assert out.loss.item() == pytest.approx(task + 0.5 * 5 + 2 * 0.25 * 7 + 3)
     assert objectives["c"].strength.item() == pytest.approx(0.2 * 0.25)
-    assert not out.parts.requires_grad
-    joint.task_weight = 0.5
+    assert not out.losses.requires_grad
+    joint.task_loss.weight = 0.5
     assert joint(**joint_batch()).loss.item() == pytest.approx(0.5 * task + 0.5 * 5 + 2 * 0.25 * 7 + 3)
 
 
@@ -134,7 +130,7 @@ def test_the_total_is_task_plus_weighted_parts():
 def test_objectives_are_given_each_domains_rows(family, left):
     model, inputs, witness = families.build(family), families.batch(left), Witness()
     head, batch = find_head(model, inputs), joint_batch() | inputs
-    joint = JointModel(model, head, nn.ModuleDict({"w": witness}), {"w": 1.0}, {"w": constant}).eval()
+    joint = JointModel(model, head, objectives=ObjectiveSet({"w": witness})).eval()
     out = joint(**batch)
     tap = FeatureHook(model, head)
     logits = model(**inputs).logits
@@ -164,7 +160,7 @@ def test_a_second_view_is_another_dropout_of_the_target(batch_norm):
     torch.testing.assert_close(views.seen[0], views.seen[1])  # without dropout, the same
     assert views.seen[0].shape == (1, 32)
     torch.testing.assert_close(out.logits, alone.logits)
-    assert out.parts[0].item() == pytest.approx(alone.loss.item())
+    assert out.losses[0].item() == pytest.approx(alone.loss.item())
     joint.train()
     joint(**batch)
     assert (views.seen[0] - views.seen[1]).abs().max() > 1e-3

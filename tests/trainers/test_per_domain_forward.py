@@ -12,8 +12,10 @@ from peft import LoraConfig
 from test_chunked_forward import STILL
 
 from hftransfer import AdaptationConfig
+from hftransfer.trainers.batch_rows import BatchRows
 from hftransfer.trainers.setup.plan import plan
-from hftransfer.trainers.step.per_domain_forward import in_turn
+from hftransfer.trainers.step.feature_forward import ForwardOutputs
+from hftransfer.trainers.step.per_domain_forward import PerDomainForward
 
 EVERY = {name: {"weight": 1.0, "schedule": "constant"} for name in ("coral", "nt_xent", "vat")}
 SHORT, LONG = 3, 20  # words at most
@@ -117,14 +119,15 @@ def test_a_run_in_turn_resumes_to_the_bit(tmp_path):
 def test_without_spans_rows_keep_their_width():
     seen = []
 
-    def forward(inputs):
+    def forward(model, inputs, rows):
         seen.append(tuple(inputs["input_ids"].shape))
-        return inputs["input_ids"].float(), {}
+        return ForwardOutputs(inputs["input_ids"].float(), {}, {})
 
     ids = torch.arange(20).view(5, 4)
-    logits, _ = in_turn(forward, {"input_ids": ids, "attention_mask": torch.ones_like(ids), "other": None}, 2)
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "other": None}
+    outputs = PerDomainForward(forward)(torch.nn.Identity(), inputs, BatchRows(2, 5))
     assert seen == [(2, 4), (3, 4)]
-    assert torch.equal(logits, ids.float())
+    assert torch.equal(outputs.logits, ids.float())
 
 
 def test_batch_norm_must_not_want_both_domains_at_once(tmp_path):

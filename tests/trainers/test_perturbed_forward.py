@@ -1,4 +1,4 @@
-"""`target_rerun`: the target rows once more, without dropout, their embeddings or their pixels moved."""
+"""`perturbed_target_forward`: the target rows once more, without dropout, their embeddings or their pixels moved."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from hftransfer import Objective
 from hftransfer.objectives.registry import REGISTRY
 from hftransfer.objectives.self_training.vat import VAT
 from hftransfer.trainers.step.objective_inputs import pick_words
-from hftransfer.trainers.step.perturbed_forward import TargetRerun
+from hftransfer.trainers.step.perturbed_forward import PerturbedTargetForward
 
 SHIFT = torch.linspace(-1, 1, 32)
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 
-class Reruns(Objective):
-    def forward(self, target_rerun, target_logits):
-        self.rerun = target_rerun
-        shift = SHIFT.expand_as(target_rerun.inputs)
-        self.plain, self.moved, self.precision = target_rerun(None), target_rerun(shift), target_logits.dtype
+class Perturbed(Objective):
+    def forward(self, perturbed_target_forward, target_logits):
+        self.forward_again = perturbed_target_forward
+        shift = SHIFT.expand_as(perturbed_target_forward.inputs)
+        self.plain, self.moved = perturbed_target_forward(None), perturbed_target_forward(shift)
+        self.precision = target_logits.dtype
         return self.moved.square().mean()
 
 
 @pytest.fixture(autouse=True)
 def registered(monkeypatch):
-    monkeypatch.setitem(REGISTRY, "reruns", Reruns)
+    monkeypatch.setitem(REGISTRY, "perturbed", Perturbed)
 
 
 def forward(tmp_path, tagging: bool = False, **settings):
     data = {"train_dataset": tiny.tagged(), "target_dataset": tiny.tagged(seed=1, labelled=False)} if tagging else {}
     model = tiny.bert(tiny.TAGS if tagging else tiny.LABELS, tagging, initializer_range=0.2)
-    run = runs.trainer(
-        tmp_path, model, objectives={"reruns": {"weight": 1.0, "schedule": "constant"}}, **data, **settings
-    )
+    objectives = {"perturbed": {"weight": 1.0, "schedule": "constant"}}
+    run = runs.trainer(tmp_path, model, objectives=objectives, **data, **settings)
     inputs = next(iter(run.get_train_dataloader()))
     run.model.train()
     return run.model, inputs, run.model(**inputs)
@@ -46,7 +46,7 @@ def forward(tmp_path, tagging: bool = False, **settings):
 @pytest.mark.parametrize("tagging", [False, True], ids=["sequences", "words"])
 def test_it_is_the_model_in_evaluation_on_the_target_rows(tmp_path, tagging):
     adapter, inputs, _ = forward(tmp_path, tagging)
-    seen, n = adapter.objectives["reruns"], inputs["num_source"]
+    seen, n = adapter.objectives["perturbed"], inputs["num_source"]
     model, rows = adapter.model.eval(), {k: inputs[k][n:] for k in INPUTS}
     embedding = model.get_input_embeddings()
     expected = [model(**rows).logits]
@@ -58,15 +58,15 @@ def test_it_is_the_model_in_evaluation_on_the_target_rows(tmp_path, tagging):
     torch.testing.assert_close(seen.plain, expected[0])
     torch.testing.assert_close(seen.moved, expected[1])
     assert not torch.allclose(seen.plain, seen.moved)
-    torch.testing.assert_close(seen.rerun.inputs, embedding(rows["input_ids"]).detach())
-    assert torch.equal(seen.rerun.mask, rows["attention_mask"])
+    torch.testing.assert_close(seen.forward_again.inputs, embedding(rows["input_ids"]).detach())
+    assert torch.equal(seen.forward_again.mask, rows["attention_mask"])
 
 
 def test_it_leaves_the_model_as_it_was_and_has_a_gradient(tmp_path):
     adapter, _, out = forward(tmp_path)
     assert all(module.training for module in adapter.model.modules())
     assert not adapter.model.get_input_embeddings()._forward_hooks
-    assert adapter.tap._seen is None
+    assert adapter.joint_forward.features.feature_hook._seen is None
     out.loss.backward()
     assert all(p.grad is not None for p in adapter.model.parameters())
 
@@ -77,8 +77,8 @@ def test_it_runs_in_the_runs_precision(tmp_path):
     adapter.model.bert.encoder.layer[0].register_forward_hook(lambda m, a, out: inside.append(out[0].dtype))
     with torch.autocast("cpu", torch.bfloat16):
         adapter(**inputs)
-    seen = adapter.objectives["reruns"]
-    reference = seen.rerun.autocast, seen.precision, seen.plain.dtype
+    seen = adapter.objectives["perturbed"]
+    reference = seen.forward_again.autocast, seen.precision, seen.plain.dtype
     assert reference == (torch.bfloat16, torch.float32, torch.float32)
     assert len(set(inside)) == 1
 
@@ -116,21 +116,21 @@ def look(tmp_path, **settings):
     return run, next(iter(run.get_train_dataloader()))
 
 
-def again(model: nn.Module, pixels: torch.Tensor) -> TargetRerun:
-    return TargetRerun(model, {"pixel_values": pixels}, None, None, lambda: None)
+def again(model: nn.Module, pixels: torch.Tensor) -> PerturbedTargetForward:
+    return PerturbedTargetForward(model, {"pixel_values": pixels}, None, None, lambda: None)
 
 
 def test_pixels_move_where_the_shift_says(tmp_path):
     """Position by position in reading order, the channels of a pixel side by side."""
     run, batch = look(tmp_path)
     model, pixels = run.model.model.train(), batch["pixel_values"][4:]
-    rerun = again(model, pixels)
-    assert rerun.inputs.shape == (4, 16 * 16, 3)
-    assert torch.equal(rerun.mask, torch.ones(4, 256, dtype=torch.long))
-    assert torch.equal(rerun.inputs[2, 5 * 16 + 7], pixels[2, :, 5, 7])
+    perturbed_forward = again(model, pixels)
+    assert perturbed_forward.inputs.shape == (4, 16 * 16, 3)
+    assert torch.equal(perturbed_forward.mask, torch.ones(4, 256, dtype=torch.long))
+    assert torch.equal(perturbed_forward.inputs[2, 5 * 16 + 7], pixels[2, :, 5, 7])
     shift = torch.zeros(4, 256, 3)
     shift[1, 3 * 16 + 2, 1] = 5.0
-    plain, moved = rerun(None), rerun(shift)
+    plain, moved = perturbed_forward(None), perturbed_forward(shift)
     assert model.training
     changed = pixels.clone()
     changed[1, 1, 3, 2] += 5.0
@@ -165,19 +165,19 @@ def test_a_share_of_the_rows_is_moved_as_among_all(tmp_path):
 
 def test_the_direction_found_is_worse_than_chance(tmp_path):
     run, batch = look(tmp_path)
-    rerun, seen = again(run.model.model.double(), batch["pixel_values"][4:].double()), []
+    perturbed_forward, seen = again(run.model.model.double(), batch["pixel_values"][4:].double()), []
 
     def spy(shift):
         seen.append(shift)
-        return rerun(shift)
+        return perturbed_forward(shift)
 
-    spy.inputs, spy.mask = rerun.inputs.double(), rerun.mask
+    spy.inputs, spy.mask = perturbed_forward.inputs.double(), perturbed_forward.mask
     VAT(xi=0.1, eps=1.0)(spy)
     worst = seen[-1]
     length = worst.square().sum((1, 2), keepdim=True).sqrt()
     torch.testing.assert_close(length, spy.inputs.square().mean((1, 2), keepdim=True).sqrt())
-    log_p = rerun(None).log_softmax(-1).detach()
-    damage = lambda shift: (log_p.exp() * (log_p - rerun(shift).log_softmax(-1))).sum(-1).detach()  # noqa: E731
+    log_p = perturbed_forward(None).log_softmax(-1).detach()
+    damage = lambda shift: (log_p.exp() * (log_p - perturbed_forward(shift).log_softmax(-1))).sum(-1).detach()  # noqa: E731
     g = torch.Generator().manual_seed(0)
     others = [torch.randn(worst.shape, generator=g, dtype=worst.dtype) for _ in range(30)]
     found = torch.stack([damage(x / x.square().sum((1, 2), keepdim=True).sqrt() * length) for x in others])

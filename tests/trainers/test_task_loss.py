@@ -13,6 +13,7 @@ from families import SEQUENCE, TOKEN
 
 from hftransfer import JointModel
 from hftransfer.models.feature_hook import find_head
+from hftransfer.trainers.step.task_loss import TaskLoss
 
 TASKS = [SEQUENCE, TOKEN, "multi-label-classification", "regression"]
 PROBLEMS = {"multi-label-classification": "multi_label_classification", "regression": "regression"}
@@ -22,7 +23,7 @@ def adapter(task: str, family: str = "bert", **settings) -> JointModel:
     """In eval mode: without dropout two forwards agree."""
     names = ("score",) if task == "regression" else tiny.LABELS
     model = families.build(family, task, names, problem_type=PROBLEMS.get(task))
-    return JointModel(model, find_head(model, families.batch()), task=task, **settings).eval()
+    return JointModel(model, find_head(model, families.batch()), TaskLoss(task, **settings)).eval()
 
 
 def labels_for(task: str, rows: int = 3, width: int = 7) -> torch.Tensor:
@@ -47,7 +48,7 @@ def test_it_is_the_models_own(task, family):
     own = joint.model(**batch, labels=labels).loss
     out = joint(**batch, labels=labels, domain=torch.zeros(3, dtype=torch.long), num_source=3)
     torch.testing.assert_close(out.loss, own, rtol=1e-6, atol=1e-7)
-    assert torch.equal(out.parts, out.loss.detach().reshape(1))
+    assert torch.equal(out.losses, out.loss.detach().reshape(1))
     for computed, expected in zip(
         torch.autograd.grad(out.loss, list(joint.model.parameters()), allow_unused=True),
         torch.autograd.grad(own, list(joint.model.parameters()), allow_unused=True),

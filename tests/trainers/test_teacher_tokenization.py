@@ -113,7 +113,7 @@ def test_a_word_is_the_same_word_to_both(tmp_path, monkeypatch):
             mask[i, k] = word is not None and word != ids[k - 1]
     assert torch.equal(mask.sum(1), batch["word_mask"].sum(1))
     assert not torch.equal(mask, batch["word_mask"][:, : mask.shape[1]])
-    teacher = run.model.anchors.teachers[0].model
+    teacher = run.model.teachers.all[0].model
     with torch.no_grad():
         torch.testing.assert_close(heard[0], pick_words(teacher(**encoded).logits, mask))
     assert heard[0].shape == own.shape
@@ -197,7 +197,7 @@ def test_a_word_that_only_the_teacher_reads_is_passed_over():
     raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     bytes_ = PreTrainedTokenizerFast(tokenizer_object=raw, pad_token="<pad>")
     space = LabelSpace("token-classification", tiny.TAGS)
-    both = TextEncoder(tiny.tokenizer(), space).beside({0: TextEncoder(bytes_, space)})
+    both = TextEncoder(tiny.tokenizer(), space).with_tokenizers({0: TextEncoder(bytes_, space)})
     rows = both.encode(Dataset.from_dict({"tokens": [["w1", "\u200b", "w2"], ["w3"]]}), "source", None)
     batch = both.stack([{k: v for k, v in row.items() if k != "word_mask"} for row in rows], [None, None])
     assert rows["word_mask"][0] == [0, 1, 1, 0]

@@ -26,8 +26,8 @@ def test_it_trains_with_its_objective(cls, objectives, parts, tmp_path):
     before = runs.copied(run.model)
     run.train()
     assert isinstance(run, AdaptationTrainer)
-    assert run.model.part_names == ["task", *parts]
-    assert all(len(runs.logged(run, f"{name}_loss")) == 2 for name in run.model.part_names)
+    assert run.model.loss_names == ["task", *parts]
+    assert all(len(runs.logged(run, f"{name}_loss")) == 2 for name in run.model.loss_names)
     assert {name for name in before if name.startswith("model.")} <= runs.moved(run.model, before)
 
 

@@ -61,9 +61,9 @@ class CoTuning(Objective):
         self.variant = relation
         self.head = old_head(feature_dim, num_classes, teachers, "co_tuning")
         old = self.head.out_features
-        self.register_buffer("relation", torch.full((num_classes, old), 1 / old))  # until it is learned
+        self.register_buffer("relation", torch.full((num_classes, old), 1 / old))  # until it is fitted
 
-    def learn(self, teacher_logits: torch.Tensor, labels: torch.Tensor) -> None:
+    def fit(self, teacher_logits: torch.Tensor, labels: torch.Tensor) -> None:
         """(rows, K') and (rows,): the relation."""
         find = direct_relation if self.variant == "direct" else calibrated_relation
         self.relation.copy_(find(teacher_logits, labels, len(self.relation)))

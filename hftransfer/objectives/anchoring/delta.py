@@ -75,8 +75,8 @@ class Delta(Objective):
         self.register_buffer("importance", torch.ones(sum(self.widths)))
 
     @classmethod
-    def learns(cls, settings: Mapping[str, Any]) -> tuple[str, ...]:
-        return super().learns(settings) if setting(cls, settings, "attention") is True else ()
+    def fit_inputs(cls, settings: Mapping[str, Any]) -> tuple[str, ...]:
+        return super().fit_inputs(settings) if setting(cls, settings, "attention") is True else ()
 
     @classmethod
     def depths(cls, settings: Mapping[str, Any], total: int) -> list[int]:
@@ -86,10 +86,9 @@ class Delta(Objective):
         k = min(count or total, total)
         return [(i + 1) * total // k - 1 for i in range(k)]
 
-    def learn(self, teacher_layers: list[torch.Tensor], labels: torch.Tensor) -> None:
+    def fit(self, teacher_layers: list[torch.Tensor], labels: torch.Tensor) -> None:
         """Fits the channels' weights."""
-        found = [channel_importance(x, labels, self.temperature) for x in teacher_layers]
-        self.importance.copy_(torch.cat(found))
+        self.importance.copy_(torch.cat([channel_importance(x, labels, self.temperature) for x in teacher_layers]))
 
     def forward(self, layer_pairs: list[LayerPair]) -> torch.Tensor:
         weights = self.importance.split(self.widths) if self.widths else [None] * len(layer_pairs)

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import torch
 
-from ..base import Objective, Range, Rerun, check_count, is_positive
+from ..base import Objective, PerturbedForward, Range, check_count, is_positive
 from ..predictions import divergence
 
 CYCLE = 1 << 16  # phases of the start direction are whole numbers modulo this, exact on every device
@@ -43,7 +43,7 @@ class VAT(Objective):
         eps: length of the move.
         iterations: of the power method; each is one more forward and backward over the target rows.
 
-    Shapes: a `Rerun` of (m, positions, e) inputs -> ().
+    Shapes: a `PerturbedForward` of (m, positions, e) inputs -> ().
 
     Paper: Miyato et al., Virtual Adversarial Training, TPAMI 2018; on text: Miyato et al., Adversarial Training
     Methods for Semi-Supervised Text Classification, ICLR 2017.
@@ -64,23 +64,23 @@ class VAT(Objective):
         self.xi, self.eps, self.iterations = xi, eps, iterations
         self.register_buffer("calls", torch.zeros((), dtype=torch.long))
 
-    def forward(self, target_rerun: Rerun) -> torch.Tensor:
+    def forward(self, perturbed_target_forward: PerturbedForward) -> torch.Tensor:
         with torch.no_grad():
-            log_p = target_rerun(None).log_softmax(-1)
-        shift = self._worst_shift(target_rerun, log_p)
+            log_p = perturbed_target_forward(None).log_softmax(-1)
+        shift = self._worst_shift(perturbed_target_forward, log_p)
         self.calls += 1
-        return divergence(log_p, target_rerun(shift).log_softmax(-1)).mean()
+        return divergence(log_p, perturbed_target_forward(shift).log_softmax(-1)).mean()
 
-    def _worst_shift(self, rerun: Rerun, log_p: torch.Tensor) -> torch.Tensor:
+    def _worst_shift(self, perturbed_forward: PerturbedForward, log_p: torch.Tensor) -> torch.Tensor:
         """(m, positions, e), without gradient."""
-        v, real = rerun.inputs, rerun.mask.to(rerun.inputs.dtype).unsqueeze(-1)
+        v, real = perturbed_forward.inputs, perturbed_forward.mask.to(perturbed_forward.inputs.dtype).unsqueeze(-1)
         entries = (real.sum((1, 2), keepdim=True) * v.shape[-1]).clamp_min(1)
         scale = ((v * real).square().sum((1, 2), keepdim=True) / entries).sqrt()
-        direction = _unit(start_direction(v, rerun.mask, scale, self.calls) * real)
+        direction = _unit(start_direction(v, perturbed_forward.mask, scale, self.calls) * real)
         for _ in range(self.iterations):
             with torch.enable_grad():
                 shift = (self.xi * scale * direction).requires_grad_()
-                total = divergence(log_p, rerun(shift).log_softmax(-1)).sum()
+                total = divergence(log_p, perturbed_forward(shift).log_softmax(-1)).sum()
             gradient = torch.autograd.grad(total, shift)[0] * real
             found = gradient.abs().amax((1, 2), keepdim=True) > 0
             direction = torch.where(found, _unit(gradient), direction)

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from ...data.text import WORD_MASK, without_readings
+from ...data.text import WORD_MASK, without_other_tokenizations
 from ...models.adapter_folders import LABELS_FILE
 from ...models.adapters import is_peft
 from ..host import Host
@@ -279,7 +279,7 @@ class RunGuard(Host):
             self._rotate(self._proven.parent)  # type: ignore[attr-defined]
 
     def _predicts_finite(self, inputs: dict[str, Any]) -> bool:
-        given = without_readings({k: v for k, v in inputs.items() if k not in NOT_THE_MODELS})
+        given = without_other_tokenizations({k: v for k, v in inputs.items() if k not in NOT_THE_MODELS})
         training = self.model.training
         self.model.eval()
         try:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ...data.pairing import PairedDataset
-from ...data.text import without_readings
+from ...data.text import without_other_tokenizations
 from ...models.adapters import is_peft
 from ...models.conventions import mend_conventions
 from ...models.norm_statistics import adapt_batch_norm, batch_norms, is_frozen
@@ -77,7 +77,7 @@ def adapt_to_target(trainer: Any) -> int:
     args, ready = trainer.args, trainer.prepared
     batches = _batches(_target_rows(ready.train, args), args.per_device_eval_batch_size)
     model = joint_model_of(trainer).model
-    return adapt_batch_norm(model, (without_readings(ready.collator(batch)) for batch in batches))
+    return adapt_batch_norm(model, (without_other_tokenizations(ready.collator(batch)) for batch in batches))
 
 
 def _target_rows(train: Any, args: AdaptationConfig) -> Iterator[dict[str, Any]]:

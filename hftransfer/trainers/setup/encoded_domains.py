@@ -13,10 +13,10 @@ from ...data.labels import LabelSpace
 from ...data.masking import mask_target_labels, reveal_labels
 from ...data.pairing import PairedDataset
 from ...data.streaming import PairedStream
-from ...data.text import WORD_MASK, TextEncoder, without_readings
+from ...data.text import WORD_MASK, TextEncoder, without_other_tokenizations
 from ...models.processing import longest_input
 from ..config import AdaptationConfig
-from ..teachers.tokenization import teacher_readings
+from ..teachers.tokenization import encoders_of_teachers
 from .run_domains import RunDomains
 
 
@@ -68,8 +68,8 @@ def encode_domains(
         args.augment_flip,
         seed,
     )
-    teacher_encoders = teacher_readings(args, encoder)
-    training = encoder.beside(teacher_encoders) if isinstance(encoder, TextEncoder) else encoder
+    teacher_encoders = encoders_of_teachers(args, encoder)
+    training = encoder.with_tokenizers(teacher_encoders) if isinstance(encoder, TextEncoder) else encoder
     sources = {
         name: training.encode(source, source_label(name), args.label_column)
         for name, source in domains.sources.items()
@@ -104,7 +104,7 @@ def _probe_inputs(sources: Mapping[str, Any], collator: AdaptationCollator) -> d
     """A small batch of real model inputs: the first two rows of the first source."""
     rows = []
     for row in next(iter(sources.values())):
-        rows.append({k: v for k, v in without_readings(row).items() if k not in ("labels", WORD_MASK)})
+        rows.append({k: v for k, v in without_other_tokenizations(row).items() if k not in ("labels", WORD_MASK)})
         if len(rows) == 2:
             break
     return collator(rows)

@@ -42,13 +42,14 @@ def build_label_shift(args: AdaptationConfig, prepared: Prepared) -> LabelShift 
 
 
 @torch.no_grad()
-def correct_bias(adapter: JointModel) -> None:
+def correct_bias(joint_model: JointModel) -> None:
     """Adds log w to the head's bias: p(k | x) becomes proportional to w_k p(k | x), the target's posterior."""
-    if adapter.label_shift is None:
+    label_shift = joint_model.task_loss.label_shift
+    if label_shift is None:
         return
-    head: Any = adapter.model.get_submodule(adapter.tap.head.name)
+    head: Any = joint_model.model.get_submodule(joint_model.head_name)
     bias = head.bias
-    correction = adapter.label_shift.weights.log().to(bias.dtype)
+    correction = label_shift.weights.log().to(bias.dtype)
     if isinstance(bias, DTensor):
         correction = distribute_tensor(correction, bias.device_mesh, bias.placements)
     bias.add_(correction)

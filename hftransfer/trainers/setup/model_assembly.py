@@ -5,10 +5,13 @@ from __future__ import annotations
 from ...objectives.specification import build_objectives
 from ..config import AdaptationConfig
 from ..step.chunked_forward import check_chunks
+from ..step.joint_forward import build_forward
 from ..step.joint_model import JointModel
-from ..step.per_domain_forward import check_turns
-from ..step.perturbed_forward import check_rerun
-from ..teachers.teacher import build_anchors
+from ..step.objective_set import ObjectiveSet
+from ..step.per_domain_forward import check_per_domain
+from ..step.perturbed_forward import check_perturbed_forward
+from ..step.task_loss import TaskLoss
+from ..teachers.build import build_teachers
 from .batch_norm import build_mix
 from .label_shift import build_label_shift
 from .objective_check import check_task
@@ -22,37 +25,42 @@ def build_joint_model(args: AdaptationConfig, prepared: Prepared) -> JointModel:
     Raises:
         ValueError, FileNotFoundError: settings that this model or data cannot follow, or a teacher that is not there.
     """
-    check_chunks(prepared.model, args.forward_rows, args.batch_norm)
-    check_turns(prepared.model, args.forward_by_domain, args.batch_norm)
+    model = prepared.model
+    check_chunks(model, args.forward_rows, args.batch_norm)
+    check_per_domain(model, args.forward_by_domain, args.batch_norm)
     specs = args.objective_specs()
     check_task(specs, prepared.space)
-    check_rerun(prepared, args)
-    anchors = build_anchors(args, prepared, specs)
-    objectives, schedules = build_objectives(
+    check_perturbed_forward(prepared, args)
+    teachers = build_teachers(args, prepared, specs)
+    modules, schedules = build_objectives(
         specs,
         prepared.feature_widths,
         len(prepared.space.names),
         len(prepared.source_names),
         prepared.space.names,
         prepared.space.task,
-        (lambda where: ()) if anchors is None else anchors.facts,
+        (lambda layer: ()) if teachers is None else teachers.facts,
     )
-    return JointModel(
-        prepared.model,
+    specs = [spec for spec in specs if spec.name in modules]
+    objectives = ObjectiveSet(
+        modules, {s.name: s.weight for s in specs}, schedules, {s.name: s.features for s in specs}
+    )
+    task_loss = TaskLoss(
+        prepared.space.task,
+        label_smoothing=args.label_smoothing_factor,
+        weight=args.task_weight,
+        source_weights=weights_in_order(args.source_weight_map(), prepared.source_names),
+        label_shift=build_label_shift(args, prepared),
+        weighs_classes=args.label_shift_task == "weights",
+    )
+    forward = build_forward(
+        model,
         prepared.head,
         objectives,
-        {s.name: s.weight for s in specs},
-        schedules,
-        prepared.space.task,
-        args.label_smoothing_factor,
-        args.batch_norm,
-        {s.name: s.features for s in specs if s.name in objectives},
-        weights_in_order(args.source_weight_map(), prepared.source_names),
-        build_label_shift(args, prepared),
-        args.label_shift_task == "weights",
-        args.task_weight,
-        anchors,
-        args.forward_rows,
-        build_mix(prepared.model, args),
-        args.forward_by_domain,
+        teachers,
+        chunk_rows=args.forward_rows,
+        batch_norm=args.batch_norm,
+        batch_norm_mix=build_mix(model, args),
+        per_domain=args.forward_by_domain,
     )
+    return JointModel(model, prepared.head, task_loss, objectives, forward=forward, teachers=teachers)

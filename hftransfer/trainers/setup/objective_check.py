@@ -7,7 +7,7 @@ import re
 from ...data.labels import LabelSpace
 from ...objectives.specification import ObjectiveSpec
 
-CLASSES = re.compile("logits|labels|rerun")  # inputs that only classes have
+CLASSES = re.compile("logits|labels|perturbed")  # inputs that only classes have
 
 
 def check_task(specs: list[ObjectiveSpec], space: LabelSpace) -> None:
@@ -15,7 +15,7 @@ def check_task(specs: list[ObjectiveSpec], space: LabelSpace) -> None:
     reading = []
     for spec in specs:
         cls = spec.cls
-        needs = [*spec.reads().values(), *cls.learns(spec.settings)]
+        needs = [*spec.reads().values(), *cls.fit_inputs(spec.settings)]
         able = cls.several_labels and space.task == "multi-label-classification"
         if spec.weight and not able and any(CLASSES.search(need) for need in needs):
             reading.append(spec.name)

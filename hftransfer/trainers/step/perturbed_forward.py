@@ -1,4 +1,4 @@
-"""Target rows through the model once more, moved a little where the model first sees them as real numbers."""
+"""Perturbed forward: the target rows once more, moved a little where the model first has them as real numbers."""
 
 from __future__ import annotations
 
@@ -20,46 +20,46 @@ SHARDED = (
 )
 
 
-def check_rerun(prepared: Any, args: AdaptationConfig) -> None:
-    """Raises a `ValueError` if an objective is to run rows again and this run cannot."""
-    if not any(spec.weight and "target_rerun" in spec.reads().values() for spec in args.objective_specs()):
+def check_perturbed_forward(prepared: Any, args: AdaptationConfig) -> None:
+    """Raises a `ValueError` if an objective asks for a perturbed forward and this run cannot make one."""
+    if not any(spec.weight and "perturbed_target_forward" in spec.reads().values() for spec in args.objective_specs()):
         return
     if args.fsdp or parse_flag_from_env("ACCELERATE_USE_FSDP"):
         raise ValueError(SHARDED)
-    moved_input(prepared.model, probe_rows(prepared))
+    perturbable_input(prepared.model, probe_rows(prepared))
 
 
-def moved_input(model: nn.Module, inputs: Mapping[str, Any]) -> tuple[str, nn.Embedding | None]:
+def perturbable_input(model: nn.Module, inputs: Mapping[str, Any]) -> tuple[str, nn.Embedding | None]:
     """The name of a model's main input, and the layer that turns it into real numbers if it is ids of tokens.
 
     Raises:
         ValueError: it is neither real numbers nor ids with a table of embeddings.
     """
     name = str(getattr(model, "main_input_name", "input_ids"))
-    given = inputs.get(name)
-    if isinstance(given, torch.Tensor) and given.is_floating_point():
+    values = inputs.get(name)
+    if isinstance(values, torch.Tensor) and values.is_floating_point():
         return name, None
     get: Any = getattr(model, "get_input_embeddings", None)
     layer = get() if get is not None else None
-    if given is None or not isinstance(layer, nn.Embedding):
+    if values is None or not isinstance(layer, nn.Embedding):
         raise ValueError(
             f"vat moves token embeddings, or inputs that are real numbers, and {type(model).__name__} has neither."
         )
     return name, layer
 
 
-class TargetRerun:
-    """Runs target rows again, their inputs moved. See `objectives.base.Rerun`.
+class PerturbedTargetForward:
+    """Runs target rows again, their inputs moved. See `objectives.base.PerturbedForward`.
 
     Args:
         model: plain or PEFT-wrapped.
         inputs: model inputs of the rows.
         word_mask: (m, tokens) in tagging, where rows of logits are words.
         autocast: the run's precision, which objectives are kept out of; `None` without autocast.
-        done: called after each forward, to let go of what taps have seen.
+        release_hooks: called after each forward, to let go of what feature hooks keep.
 
     Raises:
-        ValueError: as `moved_input`, or the model is sharded by FSDP2.
+        ValueError: as `perturbable_input`, or the model is sharded by FSDP2.
     """
 
     def __init__(
@@ -68,34 +68,35 @@ class TargetRerun:
         inputs: dict[str, Any],
         word_mask: torch.Tensor | None,
         autocast: torch.dtype | None,
-        done: Callable[[], Any],
+        release_hooks: Callable[[], Any],
     ):
-        self.name, self.layer = moved_input(model, inputs)
+        self.name, self.layer = perturbable_input(model, inputs)
         if any(isinstance(module, FSDPModule) for module in model.modules()):
             raise ValueError(SHARDED)
-        self.model, self.given, self.word_mask, self.autocast, self.done = model, inputs, word_mask, autocast, done
-        given = inputs[self.name]
+        self.model, self.model_inputs, self.word_mask, self.autocast = model, inputs, word_mask, autocast
+        self.release_hooks = release_hooks
+        values = inputs[self.name]
         if self.layer is None:
-            self.inputs = _positions(given).float()
-            self.mask = given.new_ones(self.inputs.shape[:2], dtype=torch.long)
+            self.inputs = _positions(values).float()
+            self.mask = values.new_ones(self.inputs.shape[:2], dtype=torch.long)
         else:
-            self.mask = inputs.get("attention_mask", torch.ones_like(given))
+            self.mask = inputs.get("attention_mask", torch.ones_like(values))
             with torch.no_grad():
-                self.inputs = self.layer(given).float()
+                self.inputs = self.layer(values).float()
 
     def __call__(self, shift: torch.Tensor | None) -> torch.Tensor:
         training = [module for module in self.model.modules() if module.training]
-        inputs, hook = self.given, None
+        inputs, hook = self.model_inputs, None
         if shift is not None and self.layer is not None:
             hook = self.layer.register_forward_hook(lambda _, args, out: out + shift.to(out.dtype))
         elif shift is not None:
-            given = inputs[self.name]
-            inputs = inputs | {self.name: given + shift.transpose(1, 2).reshape(given.shape).to(given.dtype)}
+            values = inputs[self.name]
+            inputs = inputs | {self.name: values + shift.transpose(1, 2).reshape(values.shape).to(values.dtype)}
         try:
             self.model.eval()  # dropout would drown a small move; a row's answer is its own, in batch norm as well
             with torch.autocast(self.inputs.device.type, self.autocast, enabled=self.autocast is not None):
                 logits = self.model(**inputs).logits.float()
-            self.done()
+            self.release_hooks()
             return logits if self.word_mask is None else pick_words(logits, self.word_mask)
         finally:
             if hook is not None:

@@ -1,4 +1,4 @@
-"""Labelled rows outside the steps: to probe a model with, and for what is learned from a teacher before training."""
+"""Fitting of objectives to labelled rows before training, and the labelled rows that a model is probed with."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ...data.pairing import PairedDataset
 from ...data.text import WORD_MASK
 from .layer_pairs import positions_of
 
-MOST_ROWS, MOST_OF_A_STREAM = 4096, 1024  # labelled rows that are learned from before training
+MOST_ROWS, MOST_OF_A_STREAM = 4096, 1024  # labelled rows that objectives are fitted to
 ASIDE = ("labels", "domain", "num_source", WORD_MASK)  # of a batch: what is no model input
 
 
@@ -30,40 +30,40 @@ def labelled_batches(prepared: Any, most: int, size: int) -> Iterator[dict[str, 
         for i in range(0, len(chosen), size):
             yield prepared.collator(train.__getitems__(chosen[i : i + size]))
         return
-    reader, seen = iter(train), 0
-    while seen < min(most, MOST_OF_A_STREAM):
-        pairs = [next(reader)["pair"][0] for _ in range(min(size, most - seen))]
+    reader, count = iter(train), 0
+    while count < min(most, MOST_OF_A_STREAM):
+        pairs = [next(reader)["pair"][0] for _ in range(min(size, most - count))]
         yield prepared.collator(pairs)
-        seen += len(pairs)
+        count += len(pairs)
 
 
 @torch.no_grad()
-def learn_before_training(adapter: Any, prepared: Any, args: Any) -> None:
-    """Lets the objectives that ask for it see the labelled rows through the first teacher's eyes.
+def fit_objectives(joint_model: Any, prepared: Any, args: Any) -> None:
+    """Fits the objectives that ask for it, on labelled rows and the first teacher's outputs on them.
 
-    Every process reads the same rows, so all learn the same.
+    Every process reads the same rows, so all fit the same.
     """
-    objectives, anchors, size = adapter.objectives, adapter.anchors, args.per_device_eval_batch_size
+    objectives, teachers, size = joint_model.objectives, joint_model.teachers, args.per_device_eval_batch_size
     specs = [spec for spec in args.objective_specs() if spec.name in objectives]
-    learners = {s.name: lessons for s in specs if (lessons := s.cls.learns(s.settings))}
-    if not learners:
+    fit_inputs = {s.name: names for s in specs if (names := s.cls.fit_inputs(s.settings))}
+    if not fit_inputs:
         return
     device = next(prepared.model.parameters()).device
-    teacher = anchors.teachers[0]
+    teacher = teachers.all[0]
     labels, logits = [], []
-    maps: dict[int, list[torch.Tensor]] = {i: [] for i in teacher.map_taps}
+    layers: dict[int, list[torch.Tensor]] = {i: [] for i in teacher.compared_layer_hooks}
     for batch in labelled_batches(prepared, MOST_ROWS, size):
         inputs = {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in batch.items() if k not in ASIDE}
-        found = teacher(inputs)
+        outputs = teacher(inputs)
         words = WORD_MASK in batch  # a row is then a token; those where no word begins have no label
         labels.append(batch["labels"].flatten().to(device))
-        logits.append(found.logits.flatten(0, -2).float())
-        for i, x in found.layers.items():
+        logits.append(outputs.logits.flatten(0, -2).float())
+        for i, x in outputs.layers.items():
             pooled = (x * positions_of(inputs, x).unsqueeze(-1)).sum(1)
-            maps[i].append((x.flatten(0, 1) if words else pooled).float())
-    given: dict[str, Any] = {"labels": torch.cat(labels), "teacher_logits": torch.cat(logits)}
-    for name, lessons in learners.items():
+            layers[i].append((x.flatten(0, 1) if words else pooled).float())
+    values: dict[str, Any] = {"labels": torch.cat(labels), "teacher_logits": torch.cat(logits)}
+    for name, names in fit_inputs.items():
         objective: Any = objectives[name]
-        if "teacher_layers" in lessons:
-            given["teacher_layers"] = [torch.cat(maps[i]) for i in anchors.depths[name]]
-        objective.learn(**{lesson: given[lesson] for lesson in lessons})
+        if "teacher_layers" in names:
+            values["teacher_layers"] = [torch.cat(layers[i]) for i in teachers.compared_layers[name]]
+        objective.fit(**{input_name: values[input_name] for input_name in names})

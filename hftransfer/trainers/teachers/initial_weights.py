@@ -1,4 +1,4 @@
-"""Where the weights started: one copy, of what moves only."""
+"""Initial weights: one copy, of what moves only, and their distance from the present ones."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ def frozen_copy(model: nn.Module) -> nn.Module:
 
 @dataclass
 class MovedWeight:
-    """A parameter beside its start. Shards, under FSDP2, are compared with the same part of the start."""
+    """A parameter beside its initial value. Shards, under FSDP2, are compared with the same part of it."""
 
     current: torch.Tensor
-    start: torch.Tensor
+    initial: torch.Tensor
     fresh: bool
 
     def squared_distance(self) -> torch.Tensor:
-        current, start = self.current.float(), _placed_like(self.current, self.start).float()
+        current, initial = self.current.float(), _sharded_like(self.current, self.initial).float()
         if isinstance(current, DTensor):  # not every torch that is supported is known to shard mse_loss
-            return _squared(current - start)
-        return F.mse_loss(current, start, reduction="sum")  # keeps no difference of the weight's size: half the time
+            return _squared(current - initial)
+        return F.mse_loss(current, initial, reduction="sum")  # keeps no difference of the weight's size: half the time
 
     def squared_norm(self) -> torch.Tensor:
         return _squared(self.current.float())
@@ -48,21 +48,21 @@ class MovedWeight:
 
 @dataclass
 class MovedProduct:
-    """A LoRA layer's sBA beside its start. (B, A) are (out, r) and (r, in); the start is 0 if B was.
+    """A LoRA layer's sBA beside its initial value. (B, A) are (out, r) and (r, in); that is 0 if B was.
 
     ‖s(BA − B₀A₀)‖² is the sum of the entries of (B'ᵀB') ∘ (A'A'ᵀ), with B' = s[B, −B₀] and A' = [A; A₀]: r x r.
     """
 
     a: torch.Tensor
     b: torch.Tensor
-    start_a: torch.Tensor
-    start_b: torch.Tensor
+    initial_a: torch.Tensor
+    initial_b: torch.Tensor
     scale: float
     fresh: bool = False
 
     def squared_distance(self) -> torch.Tensor:
         a, b = _whole(self.a).flatten(1).float(), _whole(self.b).flatten(1).float()
-        a0, b0 = (x.to(a.device).flatten(1).float() for x in (self.start_a, self.start_b))
+        a0, b0 = (x.to(a.device).flatten(1).float() for x in (self.initial_a, self.initial_b))
         left, right = torch.cat([b, -b0], 1), torch.cat([a, a0])
         return self.scale**2 * ((left.T @ left) * (right @ right.T)).sum()
 
@@ -71,56 +71,58 @@ class MovedProduct:
         return self.scale**2 * ((b.T @ b) * (a @ a.T)).sum()
 
 
-class StartWeights:
-    """The weights that move, and what they were when this was made.
+class InitialWeights:
+    """The weights that move, as they were when this was made.
 
     Args:
         model: plain or PEFT-wrapped, before training.
         head: from `find_head`.
-        kept: a `frozen_copy` of the model, if there is one: its tensors are used instead of another copy.
+        copied: a `frozen_copy` of the model, if there is one: its tensors are used instead of another copy.
 
     Raises:
         ValueError: an adapter that moves weights in a way whose distance is not known.
     """
 
-    def __init__(self, model: nn.Module, head: Head, kept: nn.Module | None = None):
+    def __init__(self, model: nn.Module, head: Head, copied: nn.Module | None = None):
         fresh = {name for block in split(model, head) if block.head for name in block.parameters}
-        own = dict(kept.named_parameters()) if kept is not None else {}
-        self.start: dict[str, torch.Tensor] = {}
+        copies = dict(copied.named_parameters()) if copied is not None else {}
+        self.values: dict[str, torch.Tensor] = {}
         self.fresh: dict[str, bool] = {}
         for name, p in model.named_parameters():
             if p.requires_grad:
-                self.start[name] = own[name] if name in own else p.detach().clone()
+                self.values[name] = copies[name] if name in copies else p.detach().clone()
                 self.fresh[name] = name in fresh
         if is_peft(model):
             self._check_adapter(model)
-        self.scales = {name: _scale(model, name) for name in self.start if LORA in name}
+        self.scales = {name: _scale(model, name) for name in self.values if LORA in name}
 
     def tensors(self) -> Iterable[torch.Tensor]:
-        return self.start.values()
+        return self.values.values()
 
     def pairs(self, model: nn.Module) -> list[MovedWeight | MovedProduct]:
-        """The weights as they are now beside where they started."""
-        found: list[MovedWeight | MovedProduct] = []
-        for name, start in self.start.items():
+        """The weights as they are now beside their initial values."""
+        pairs: list[MovedWeight | MovedProduct] = []
+        for name, initial in self.values.items():
             if ".lora_B." in name:
                 continue
-            current = self._now(model, name)
+            current = self._current(model, name)
             if LORA not in name:
-                found.append(MovedWeight(current, start, self.fresh[name]))
+                pairs.append(MovedWeight(current, initial, self.fresh[name]))
                 continue
             other = name.replace(LORA, ".lora_B.")
-            found.append(MovedProduct(current, self._now(model, other), start, self.start[other], self.scales[name]))
-        return found
+            pairs.append(
+                MovedProduct(current, self._current(model, other), initial, self.values[other], self.scales[name])
+            )
+        return pairs
 
-    def _now(self, model: nn.Module, name: str) -> torch.Tensor:
+    def _current(self, model: nn.Module, name: str) -> torch.Tensor:
         current = model.get_parameter(name)
-        if self.start[name].device != current.device:
-            self.start[name] = self.start[name].to(current.device)
+        if self.values[name].device != current.device:
+            self.values[name] = self.values[name].to(current.device)
         return current
 
     def _check_adapter(self, model: Any) -> None:
-        for name in self.start:
+        for name in self.values:
             layer = name.split(LORA)[0] if LORA in name else ""
             dora = layer and len(getattr(model.get_submodule(layer), "lora_magnitude_vector", ()))
             known = LORA in name or ".lora_B." in name or ".modules_to_save." in name or self.fresh[name]
@@ -132,9 +134,9 @@ class StartWeights:
                 )
 
 
-class StartMark(nn.Module):
-    """Remembers in checkpoints which weights a run was anchored to: a resumed run reads them again from where they
-    came, and must not be drawn to others.
+class WeightsFingerprint(nn.Module):
+    """Fingerprint of the initial and teachers' weights that a run refers to, kept in its checkpoints: a resumed run
+    reads these weights again from where they came, and they must be the same.
 
     Args:
         tensors: the weights.
@@ -144,10 +146,10 @@ class StartMark(nn.Module):
 
     def __init__(self, tensors: Iterable[torch.Tensor]):
         super().__init__()
-        seen = hashlib.blake2b(digest_size=16)
+        hashed = hashlib.blake2b(digest_size=16)
         for tensor in tensors:
-            seen.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-        self.register_buffer("digest", torch.tensor(list(seen.digest()), dtype=torch.uint8))
+            hashed.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+        self.register_buffer("digest", torch.tensor(list(hashed.digest()), dtype=torch.uint8))
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         saved = state_dict.get(f"{prefix}digest")
@@ -167,10 +169,10 @@ def _whole(x: torch.Tensor) -> torch.Tensor:
     return x.full_tensor() if isinstance(x, DTensor) else x
 
 
-def _placed_like(current: torch.Tensor, start: torch.Tensor) -> torch.Tensor:
+def _sharded_like(current: torch.Tensor, initial: torch.Tensor) -> torch.Tensor:
     if not isinstance(current, DTensor):
-        return start
-    return distribute_tensor(start, current.device_mesh, current.placements, src_data_rank=None)
+        return initial
+    return distribute_tensor(initial, current.device_mesh, current.placements, src_data_rank=None)
 
 
 def _scale(model: nn.Module, name: str) -> float:

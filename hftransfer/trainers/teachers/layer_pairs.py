@@ -1,18 +1,14 @@
-"""What a layer of the model and one of a teacher make of the same rows, side by side."""
+"""Layer pairs: outputs of a layer of the model and of one of a teacher, on the same rows."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from ...objectives.base import LayerPair
-
-if TYPE_CHECKING:
-    from .teacher import TeacherOutputs
-
-ATTENTION = "attention"  # what a forward's last attention is called beside its features
+from .teacher import TeacherOutputs
 
 
 def positions_of(inputs: Mapping[str, Any], x: torch.Tensor) -> torch.Tensor:
@@ -24,16 +20,20 @@ def positions_of(inputs: Mapping[str, Any], x: torch.Tensor) -> torch.Tensor:
 
 
 def layer_pairs(
-    current: Mapping[int, torch.Tensor], taught: TeacherOutputs, inputs: Mapping[str, Any], depths: Iterable[int]
+    current: Mapping[int, torch.Tensor], teacher: TeacherOutputs, inputs: Mapping[str, Any], indices: Iterable[int]
 ) -> list[LayerPair]:
-    """Maps of some layers, the model's beside the teacher's."""
-    return [LayerPair(current[i].float(), taught.layers[i].float(), positions_of(inputs, current[i])) for i in depths]
+    """Outputs of some layers, the model's beside the teacher's."""
+    return [
+        LayerPair(current[i].float(), teacher.layers[i].float(), positions_of(inputs, current[i])) for i in indices
+    ]
 
 
 def attention_pairs(
-    current: torch.Tensor, taught: Sequence[TeacherOutputs], inputs: Mapping[str, Any]
+    current: torch.Tensor, teachers: Sequence[TeacherOutputs], inputs: Mapping[str, Any]
 ) -> list[LayerPair]:
     """Last layers' attention, the model's beside each teacher's: (rows, queries, heads, keys)."""
-    own = current.transpose(1, 2).float()
-    share = positions_of(inputs, own)
-    return [LayerPair(own, t.attention.transpose(1, 2).float(), share) for t in taught if t.attention is not None]
+    attention = current.transpose(1, 2).float()
+    share = positions_of(inputs, attention)
+    return [
+        LayerPair(attention, t.attention.transpose(1, 2).float(), share) for t in teachers if t.attention is not None
+    ]

@@ -1,4 +1,4 @@
-"""How teachers read the rows: as the model does or, in text, with a tokenizer of their own."""
+"""Teacher tokenization: as the model's or, in text, by a tokenizer of the teacher's own."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from ...data.encoding import Encoder
 from ...data.text import TextEncoder
 from ...models import pretrained
 from ...models.processing import fit_processing, longest_input
-from .teacher import lessons_of, needs_of
+from .teacher_inputs import teacher_fit_inputs, teacher_inputs
 
 logger = logging.getLogger(__name__)
-BY_TOKEN = ("attention_pairs", "layer_pairs")  # inputs that compare the model and a teacher token by token
+TOKEN_BY_TOKEN = {"attention_pairs", "layer_pairs"}  # inputs that compare the model and a teacher
 
 
-def teacher_readings(args: Any, encoder: Encoder) -> dict[int, TextEncoder]:
-    """Tokenizers of the teachers that have another vocabulary than the model, by the teacher's number.
+def encoders_of_teachers(args: Any, encoder: Encoder) -> dict[int, TextEncoder]:
+    """Encoders of the teachers that have another vocabulary than the model, by the teacher's number.
 
     Args:
         args: the run's config.
@@ -31,25 +31,26 @@ def teacher_readings(args: Any, encoder: Encoder) -> dict[int, TextEncoder]:
         ValueError: another image processor; another tokenizer where an objective compares token by token.
     """
     specs = [spec for spec in args.objective_specs() if spec.weight]
-    needs, lessons = needs_of(specs), lessons_of(specs)
-    found: dict[int, TextEncoder] = {}
-    for i, name in enumerate(args.teacher_names() if needs or lessons else ()):
-        other = _reading(name, encoder, args.max_length)
-        if other is None:
+    encoders: dict[int, TextEncoder] = {}
+    for i, name in enumerate(args.teacher_names() if teacher_inputs(specs) | teacher_fit_inputs(specs) else ()):
+        own_encoder = _own_encoder(name, encoder, args.max_length)
+        if own_encoder is None:
             continue
-        tagging = other.space.task == "token-classification"
-        names = [s.name for s in specs if needs_of([s]) & set(BY_TOKEN) or (tagging and lessons_of([s]))]
+        tagging = own_encoder.space.task == "token-classification"
+        names = [
+            s.name for s in specs if teacher_inputs([s]) & TOKEN_BY_TOKEN or (tagging and teacher_fit_inputs([s]))
+        ]
         if names:
             raise ValueError(
                 f"teacher {name!r} and the model read other tokens, as their tokenizers differ, and {names[0]} "
                 "compares them token by token. Give a teacher and a model with the same tokenizer, or distil logits "
                 "or features."
             )
-        found[i] = other
-    return found
+        encoders[i] = own_encoder
+    return encoders
 
 
-def _reading(name: str, encoder: Any, max_length: int | None) -> TextEncoder | None:
+def _own_encoder(name: str, encoder: Any, max_length: int | None) -> TextEncoder | None:
     """A teacher's own tokenizer; `None` if it reads what the model reads."""
     config = pretrained.load_as(AutoConfig, name, trust_remote_code=False)
     mine, modality, space = encoder.processing_class, encoder.modality, encoder.space
