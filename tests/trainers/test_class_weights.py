@@ -28,7 +28,7 @@ def witness(monkeypatch):
 
 def fixed(run, weights=(0.5, 1.0, 2.0)):
     """A run whose class weights are given."""
-    run.model.label_shift.weights = torch.tensor(weights)
+    run.model.task_loss.label_shift.weights = torch.tensor(weights)
     return run.model
 
 
@@ -62,7 +62,7 @@ def test_without_label_shift_all_rows_count_1(tmp_path, witness):
     run.model(**batch(run))
     labels, weights = run.model.objectives["witness"].seen
     assert torch.equal(weights, torch.ones(len(labels)))
-    assert run.model.label_shift is None
+    assert run.model.task_loss.label_shift is None
 
 
 def test_tagging_weighs_words(tmp_path, witness):
@@ -86,11 +86,11 @@ def test_a_run_estimates_as_it_goes(tmp_path, objectives):
     settings = {"objectives": objectives, "label_shift": "mlls", "per_device_train_batch_size": 6}
     run = runs.trainer(tmp_path / "short", max_steps=3, **settings)
     run.train()
-    assert run.model.label_shift.rows == 24
-    assert torch.equal(run.model.label_shift.weights, torch.ones(3))
+    assert run.model.task_loss.label_shift.rows == 24
+    assert torch.equal(run.model.task_loss.label_shift.weights, torch.ones(3))
     run = runs.trainer(tmp_path / "long", max_steps=4, **settings)
     run.train()
-    assert run.model.label_shift.weights.ne(1).all()
+    assert run.model.task_loss.label_shift.weights.ne(1).all()
 
 
 def test_the_saved_bias_is_corrected_once(tmp_path):
@@ -105,7 +105,7 @@ def test_the_saved_bias_is_corrected_once(tmp_path):
     )
     run.train()
     run.save_model()
-    correction = run.model.label_shift.weights.log()
+    correction = run.model.task_loss.label_shift.weights.log()
     assert correction.abs().max() > 1e-3
     checkpoint, saved = (
         AutoModelForSequenceClassification.from_pretrained(folder).classifier.bias.detach()
@@ -130,7 +130,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path):
     whole.train()
     half = runs.trainer(tmp_path / "half", max_steps=9, **settings)
     half.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-4"))
-    assert whole.model.label_shift.weights.ne(1).any()
+    assert whole.model.task_loss.label_shift.weights.ne(1).any()
     for name, value in whole.model.state_dict().items():
         assert torch.equal(value, half.model.state_dict()[name]), name
 
@@ -173,7 +173,7 @@ def test_two_estimators_agree_with_a_module_fed_by_hand(tmp_path):
             module.p = 0.0
     logits = adapter(**inputs).logits.detach()
     by_hand.observe(logits[:24], inputs["labels"][:24], logits[24:])
-    torch.testing.assert_close(adapter.label_shift.weights, by_hand.weights)
+    torch.testing.assert_close(adapter.task_loss.label_shift.weights, by_hand.weights)
 
 
 # ---- sources that count more

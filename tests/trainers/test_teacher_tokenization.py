@@ -79,7 +79,7 @@ def test_each_teacher_reads_the_batch_with_its_own_tokenizer(tmp_path, monkeypat
     heard, features, own = run.model.objectives["listener"].heard
     texts = spelling().batch_decode(batch["input_ids"], skip_special_tokens=True)
     assert all(set(text.split()) <= {*tiny.WORDS, *tiny.LABELS} for text in texts)
-    assert batch["reading0_input_ids"].shape[1] < batch["input_ids"].shape[1]
+    assert batch["tokenization0_input_ids"].shape[1] < batch["input_ids"].shape[1]
     for name, said, found in zip(names, heard, features, strict=True):
         model, tokenizer = (
             AutoModelForSequenceClassification.from_pretrained(name),
@@ -91,7 +91,7 @@ def test_each_teacher_reads_the_batch_with_its_own_tokenizer(tmp_path, monkeypat
         assert found.shape == (4, 32)  # of the four target rows
         torch.testing.assert_close(model.classifier(found), said[4:])
     assert heard[1].shape == own.shape
-    assert not any(key.startswith("reading1") for key in batch)
+    assert not any(key.startswith("tokenization1") for key in batch)
 
 
 def test_a_word_is_the_same_word_to_both(tmp_path, monkeypatch):
@@ -119,12 +119,12 @@ def test_a_word_is_the_same_word_to_both(tmp_path, monkeypatch):
     assert heard[0].shape == own.shape
 
 
-ANCHORS = [{"distill_logits": 1.0}, {"distill_features": 1.0}, {"rkd": 1.0}, {"lwf": 1.0}]
+OBJECTIVES = [{"distill_logits": 1.0}, {"distill_features": 1.0}, {"rkd": 1.0}, {"lwf": 1.0}]
 
 
 @pytest.mark.parametrize(
     ("objective", "tagging"),
-    [*((anchor, False) for anchor in [*ANCHORS, {"co_tuning": 1.0}]), *((anchor, True) for anchor in ANCHORS)],
+    [*((objective, False) for objective in [*OBJECTIVES, {"co_tuning": 1.0}]), *((objective, True) for objective in OBJECTIVES)],
 )
 def test_the_order_of_a_vocabulary_changes_nothing(objective, tagging, tmp_path):
     """A student that is its teacher but for the numbers of its tokens trains as one with the teacher's: only the way
@@ -202,7 +202,7 @@ def test_a_word_that_only_the_teacher_reads_is_passed_over():
     batch = both.stack([{k: v for k, v in row.items() if k != "word_mask"} for row in rows], [None, None])
     assert rows["word_mask"][0] == [0, 1, 1, 0]
     # a space and two letters, a space and the three bytes of U+200B, a space and two letters
-    assert batch["reading0_word_mask"].tolist() == [[1, 0, 0, 0, 0, 0, 0, 1, 0, 0], [1, 0, 0, 0, 0, 0, 0, 0, 0, 0]]
+    assert batch["tokenization0_word_mask"].tolist() == [[1, 0, 0, 0, 0, 0, 0, 1, 0, 0], [1, 0, 0, 0, 0, 0, 0, 0, 0, 0]]
 
 
 # ---- what is refused
@@ -218,7 +218,7 @@ BAD = {
         "and distill_attention compares them token by token",
     ),
     "layers": (lambda d: {"objectives": {"delta": 0.1}}, "and delta compares them token by token"),
-    "lessons of words": (
+    "words to fit to": (
         lambda d: {
             "objectives": {"co_tuning": 1.0},
             "teacher": teacher_folder(d / "tags", True),

@@ -51,10 +51,7 @@ class ObjectiveSet(nn.Module):
         self.weights = dict.fromkeys(self.by_name, 1.0) | dict(weights or {})
         self.schedules = dict.fromkeys(self.by_name, constant) | dict(schedules or {})
         self.feature_layers = dict.fromkeys(self.by_name, HEAD) | dict(feature_layers or {})
-        self.inputs: dict[str, dict[str, str]] = {  # by objective: argument of its `forward` -> input
-            name: dict(objective.reads({}) if objective.inputs is None else objective.inputs)  # type: ignore[operator, union-attr]
-            for name, objective in self.by_name.items()
-        }
+        self.inputs = {name: _inputs_of(objective) for name, objective in self.by_name.items()}
 
     def ask_for(self, name: str) -> bool:
         """Whether an objective reads this input."""
@@ -81,7 +78,7 @@ class ObjectiveSet(nn.Module):
     def __getitem__(self, name: str) -> Any:
         return self.by_name[name]
 
-    def __contains__(self, name: object) -> bool:
+    def __contains__(self, name: str) -> bool:
         return name in self.by_name
 
     def __iter__(self) -> Iterator[str]:
@@ -92,3 +89,8 @@ class ObjectiveSet(nn.Module):
 
     def values(self) -> Iterable[nn.Module]:
         return self.by_name.values()
+
+
+def _inputs_of(objective: Any) -> dict[str, str]:
+    """Argument of an objective's `forward` -> the input that it is given."""
+    return dict(objective.reads({}) if objective.inputs is None else objective.inputs)
