@@ -124,7 +124,7 @@ OBJECTIVES = [{"distill_logits": 1.0}, {"distill_features": 1.0}, {"rkd": 1.0}, 
 
 @pytest.mark.parametrize(
     ("objective", "tagging"),
-    [*((objective, False) for objective in [*OBJECTIVES, {"co_tuning": 1.0}]), *((objective, True) for objective in OBJECTIVES)],
+    [*((one, False) for one in [*OBJECTIVES, {"co_tuning": 1.0}]), *((one, True) for one in OBJECTIVES)],
 )
 def test_the_order_of_a_vocabulary_changes_nothing(objective, tagging, tmp_path):
     """A student that is its teacher but for the numbers of its tokens trains as one with the teacher's: only the way
@@ -202,7 +202,8 @@ def test_a_word_that_only_the_teacher_reads_is_passed_over():
     batch = both.stack([{k: v for k, v in row.items() if k != "word_mask"} for row in rows], [None, None])
     assert rows["word_mask"][0] == [0, 1, 1, 0]
     # a space and two letters, a space and the three bytes of U+200B, a space and two letters
-    assert batch["tokenization0_word_mask"].tolist() == [[1, 0, 0, 0, 0, 0, 0, 1, 0, 0], [1, 0, 0, 0, 0, 0, 0, 0, 0, 0]]
+    expected = [[1, 0, 0, 0, 0, 0, 0, 1, 0, 0], [1, 0, 0, 0, 0, 0, 0, 0, 0, 0]]
+    assert batch["tokenization0_word_mask"].tolist() == expected
 
 
 # ---- what is refused
