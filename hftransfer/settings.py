@@ -24,18 +24,19 @@ Class = TypeVar("Class", bound=type)
 
 
 class Help(str):
-    """The help text of a field, with the group that `--help` shows it in.
+    """The help text of a field, with the group that `--help` shows it in, and whether the option may be repeated.
 
     It stands in the field's metadata, whose keys transformers' `HfArgumentParser` hands to argparse one by one: a key
     of ours beside it would be refused there.
     """
 
-    __slots__ = ("group",)
+    __slots__ = ("group", "repeated")
     group: str
+    repeated: bool
 
-    def __new__(cls, text: str, group: str) -> Help:
+    def __new__(cls, text: str, group: str, repeated: bool = False) -> Help:
         made = super().__new__(cls, text)
-        made.group = group
+        made.group, made.repeated = group, repeated
         return made
 
 

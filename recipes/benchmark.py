@@ -216,11 +216,12 @@ def run_folder(folder: Path) -> int:
 
 def config_of(cell, folder: Path):
     """Its `AdaptationConfig`, each value read as on the command line."""
-    from hftransfer.cli.parser import build
+    from hftransfer.cli.parser import RecipeParser
     from hftransfer.trainers.config import AdaptationConfig
 
     where = f"{cell.shift} · {cell.method} · {cell.policy}"
-    return build(AdaptationConfig, {**cell.settings["config"], "output_dir": str(folder)}, where)
+    settings = {**cell.settings["config"], "output_dir": str(folder)}
+    return RecipeParser([AdaptationConfig]).parse_dict(settings, where)[0]
 
 
 # ---- what is shown

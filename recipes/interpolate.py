@@ -34,13 +34,13 @@ def main(argv: list[str]) -> int:
 
 
 def run(args) -> int:
-    from hftransfer.cli.arguments import named
+    from hftransfer.cli.arguments import sources_by_name
     from hftransfer.cli.interpolate_options import DATA
     from hftransfer.data.domain_loading import load_shift
     from hftransfer.data.label_sets import resolve_label_space
     from hftransfer.models.ingredients import is_adapter
     from hftransfer.models.interpolation import ALPHAS, Mixture
-    from hftransfer.reporting.screen import show
+    from hftransfer.reporting.screen import print_lines
     from hftransfer.reporting.tables import print_results
     from hftransfer.stages import stage
 
@@ -51,7 +51,7 @@ def run(args) -> int:
         raise FileExistsError(f"{args.output_dir} exists already; name an --output_dir that does not.")
     if args.alphas and not args.start:
         raise ValueError("--alphas needs a --start to interpolate from; a soup has none.")
-    sources = named(args.source)
+    sources = sources_by_name(args.source)
     if len(sources) > 1 and not args.metric:
         names = ", ".join(f"eval_{name}_accuracy" for name in sources)
         raise ValueError(f"There are several sources: say with --metric whose validation rows choose ({names}).")
@@ -96,7 +96,7 @@ def run(args) -> int:
         trainer = scorer(args, mixture, train, evaluation, columns, aside)
         trainers.append(trainer)
         for note in mixture.notes:
-            show(f"note: {note}")
+            print_lines(f"note: {note}")
 
         # 3. Try every place, choose one, keep it.
         by = trainer.args.metric_for_best_model
@@ -109,16 +109,16 @@ def run(args) -> int:
         )
         results = {point.name: dict(point.scores) for point in tried}
         print_results(results, "Weights averaged after training, scored on the source's validation rows")
-        show(f"Chosen by {by.removeprefix('eval_')}: {mixture.place}.")
+        print_lines(f"Chosen by {by.removeprefix('eval_')}: {mixture.place}.")
         mixture.save(args.output_dir, trainer.processing_class, card(args, trainer, mixture, results, by))
-    show(f"The model is in {args.output_dir}; it loads like any other.")
+    print_lines(f"The model is in {args.output_dir}; it loads like any other.")
     return 0
 
 
 def scorer(args, mixture, train, evaluation, columns: dict[str, Any], folder):
     """An `AdaptationTrainer` that is only asked to evaluate. It refuses metrics that read target labels."""
     from hftransfer import AdaptationConfig, AdaptationTrainer
-    from hftransfer.cli.arguments import named
+    from hftransfer.cli.arguments import sources_by_name
 
     still: dict[str, Any] = {"augment": "none"} if mixture.norms else {}  # statistics are of images as they are
     regression = mixture.model.config.problem_type == "regression"
@@ -137,7 +137,7 @@ def scorer(args, mixture, train, evaluation, columns: dict[str, Any], folder):
     trainer = AdaptationTrainer(
         mixture.model, config, train, eval_dataset=evaluation, processing_class=mixture.processor
     )
-    trainer.dataset_names = {**named(args.source), "target": args.target or ""}
+    trainer.dataset_names = {**sources_by_name(args.source), "target": args.target or ""}
     return trainer
 
 

@@ -23,7 +23,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, Bert
 from hftransfer import AdaptationConfig, AdaptationTrainer, Objective, reveal_labels
 from hftransfer.cli.arguments import FinetuneArguments
 from hftransfer.cli.help import finetune_options
-from hftransfer.cli.parser import parse
+from hftransfer.cli.parser import RecipeParser
 from hftransfer.cli.run import run_recipe
 from hftransfer.data.domain_loading import load_domain
 from hftransfer.data.label_sets import resolve_label_space
@@ -293,7 +293,7 @@ def test_the_messages_of_the_recipe_page(tmp_path, monkeypatch, capsys):
     _plan, file, word, parallel, lines, broken, stopped, taken, in_use = page
     for argv, message in ((["--config", "mine.yaml"], file), (["--targett", "medical.csv"], word)):
         with pytest.raises(SystemExit):
-            parse(argv, [FinetuneArguments, AdaptationConfig])
+            RecipeParser([FinetuneArguments, AdaptationConfig]).parse_args_and_config(argv)
         assert message in capsys.readouterr().err
     monkeypatch.setattr(AdaptationConfig, "n_gpu", 2)
     with pytest.raises(ValueError, match="no launcher") as refused:
@@ -329,5 +329,7 @@ def test_the_messages_of_the_recipe_page(tmp_path, monkeypatch, capsys):
 def test_resuming_from_the_last_checkpoint_can_be_said_in_words():
     """`--resume_from_checkpoint true` is the last checkpoint, not a folder called true."""
     for word, meant in (("true", True), ("True", True), ("false", False), ("runs/checkpoint-5", "runs/checkpoint-5")):
-        _, config = parse(["--resume_from_checkpoint", word, "--use_cpu"], [FinetuneArguments, AdaptationConfig])
+        _, config = RecipeParser([FinetuneArguments, AdaptationConfig]).parse_args_and_config(
+            ["--resume_from_checkpoint", word, "--use_cpu"]
+        )
         assert config.resume_from_checkpoint == meant

@@ -265,7 +265,7 @@ def test_recipes_import_no_private_name():
         ("cli", "from ..trainers.config import AdaptationConfig", True),
         ("cli", "def f():\n    from ..trainers.config import AdaptationConfig", False),
         ("reporting", "from ..trainers.plan import plan", True),
-        ("trainers", "from ..reporting.tables import print_plan", False),
+        ("trainers", "from ..reporting.tables import print_facts", False),
         ("trainers", "from ..cli.parser import parse", True),
         ("trainers", "import hftransfer", True),
     ],

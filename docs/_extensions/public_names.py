@@ -13,6 +13,9 @@ PAGES = {  # the room that a name comes from -> page and title
     "objectives": ("objectives", "Objectives"),
     "models": ("models", "Models"),
     "data": ("data", "Data"),
+    "cli": ("recipes", "Recipes"),
+    "reporting": ("recipes", "Recipes"),
+    "stages": ("recipes", "Recipes"),
 }
 INHERITED = "Training"  # the group of fields that transformers.TrainingArguments brings along
 
@@ -95,8 +98,10 @@ def write_pages(app: Any) -> None:
     folder = Path(app.srcdir) / "reference"
     found = public_names(Path(app.srcdir).parent / "hftransfer" / "__init__.pyi")
     pages = {"settings": settings_page()}
-    for room, (stem, title) in PAGES.items():
-        pages[stem] = f"# {title}\n\n{entries(found.pop(room, []))}"
+    titles = dict(PAGES.values())
+    for stem, title in titles.items():
+        names = [name for room, page in PAGES.items() if page[0] == stem for name in found.pop(room, [])]
+        pages[stem] = f"# {title}\n\n{entries(names)}"
     if found:
         raise ValueError(f"No reference page for names from {', '.join(found)}: add the room to PAGES.")
     pages["objectives"] += f"\n{weights_section()}\n{inputs_section()}"

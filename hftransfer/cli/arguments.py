@@ -6,24 +6,29 @@ import os
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from ..settings import Help, read_fields, read_setting
+from ..settings import Help, explain_fields, read_fields, read_setting
 
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 
 
-def _option(default: Any, group: str, text: str) -> Any:
+def _option(default: Any, group: str, text: str, repeated: bool = False) -> Any:
     extra = {"default_factory": default} if callable(default) else {"default": default}
-    return field(**extra, metadata={"help": Help(text, group)})
+    return field(**extra, metadata={"help": Help(text, group, repeated)})
 
 
+@explain_fields()
 @dataclass
 class FinetuneArguments:
-    """Arguments of `recipes/finetune.py`.
+    """Arguments of the recipe `finetune` besides `AdaptationConfig`: which domains, which model.
 
     `source` and `target` take a Hub id (`owner/name`, `owner/name:config`), a folder, a csv, tsv, json, jsonl or
     parquet file, a folder of images, a pattern with `{split}` in it, or a sample: `sample` for the embedded corpus,
     `sample:digits` for digits as scanned, and `sample:digits_inverted`, `sample:digits_textured` or
     `sample:digits_blurred_rotated` for a shift of them.
+
+    Example:
+        >>> FinetuneArguments(source=["news=news.csv", "papers=papers.csv"]).sources
+        {'news': 'news.csv', 'papers': 'papers.csv'}
     """
 
     source: list[str] = _option(
@@ -31,6 +36,7 @@ class FinetuneArguments:
         "Domains",
         "Labelled source: a Hub id, a folder of files or images, a csv, json or parquet file, a pattern such as "
         "data/news_{split}.csv, sample, or sample:digits. Repeat it, as name=..., for several.",
+        repeated=True,
     )
     target: str | None = _option(None, "Domains", "Unlabelled target, given the same way.")
     validation_fraction: float = _option(
@@ -75,6 +81,40 @@ class FinetuneArguments:
     def __post_init__(self) -> None:
         read_fields(self, but=("validation_fraction",))  # whoever cuts the split reads it
 
+    @property
+    def sources(self) -> dict[str, str]:
+        """What `source` says, by name.
+
+        Raises:
+            ValueError: two sources of one name.
+        """
+        return sources_by_name(self.source)
+
+    @property
+    def dataset_names(self) -> dict[str, str]:
+        """Sources and target by name, as the model card has them."""
+        return {**self.sources, "target": self.target or ""}
+
+    def check_domains(self) -> None:
+        """Raises a `ValueError` for a run without a source, or with a target that is one of them."""
+        if not self.source:
+            raise ValueError("--source is missing: name a labelled source, or `--source sample`.")
+        if self.target and self.target != "sample" and self.target in self.sources.values():
+            raise ValueError(f"--target {self.target} is a source too: there is nothing to adapt to.")
+
+    def peft_config(self) -> Any:
+        """A `LoraConfig` with `use_lora`, else `None`."""
+        if not self.use_lora:
+            return None
+        from peft import LoraConfig
+
+        return LoraConfig(
+            r=self.lora_r,
+            lora_alpha=self.lora_alpha,
+            lora_dropout=self.lora_dropout,
+            target_modules=self.lora_target_modules or None,
+        )
+
     def backbone(self) -> Any:
         """What the trainer takes as its model.
 
@@ -108,11 +148,18 @@ MODEL_OPTIONS = {  # which model it is, by name: all of their group but LoRA's
 }
 
 
-def named(specs: list[str]) -> dict[str, str]:
-    """`["a=x.csv", "b=y.csv"]` or `["x.csv"]` as `{name: spec}`. A path that exists is no name with a path.
+def sources_by_name(specs: list[str]) -> dict[str, str]:
+    """Sources by name, as the option `--source` gives them. A path that exists is no name with a path.
+
+    Args:
+        specs: what each source is, with `name=` in front of it where there are several.
 
     Raises:
         ValueError: two of a name.
+
+    Example:
+        >>> sources_by_name(["news=news.csv", "papers=papers.csv"]), sources_by_name(["news.csv"])
+        ({'news': 'news.csv', 'papers': 'papers.csv'}, {'source': 'news.csv'})
     """
     out: dict[str, str] = {}
     for i, spec in enumerate(specs):

@@ -20,47 +20,70 @@ from .plain import unknown_argument
 TRUST = "trust_config_code"
 
 
-def parse(argv: Sequence[str], dataclasses: Sequence[Any]) -> tuple[Any, ...]:
-    """Parses arguments into dataclasses.
+class RecipeParser:
+    """Parser of a recipe: command line over `--config` file over defaults, into dataclasses of settings.
+
+    Whatever is wrong is said in one line that names the option, with the nearest name, and shows no token.
 
     Args:
-        argv: the command line; `--config file.yaml` in it stands for the file's options.
-        dataclasses: such as `FinetuneArguments` and `AdaptationConfig`.
+        dataclasses: such as `FinetuneArguments` and `AdaptationConfig`. A field's help text may be a `Help`, which
+            names the group of its option.
+        prog: what messages begin with.
 
-    Raises:
-        SystemExit: with one clear message and status 2.
+    Example:
+        >>> parser = RecipeParser((FinetuneArguments, AdaptationConfig))
+        >>> script, config = parser.parse_args_and_config(["--source", "news.csv", "--output_dir", "out"])
+        >>> script.source, config.output_dir
+        (['news.csv'], 'out')
     """
-    parser = _make_parser(dataclasses)
-    config, rest = _split_config(list(argv), parser)
-    if config is not None:
-        try:
-            options = read_yaml(config)
-        except ValueError as error:
-            parser.error(str(error))
-        if TRUST in options:
-            parser.error(f"{config}: {TRUST} stands on the command line alone: a file cannot say that it is trusted.")
-        rest = [*_words(options, str(config), rest, parser), *rest]
-    return _fill(parser, rest, dataclasses)
 
+    def __init__(self, dataclasses: Sequence[Any], prog: str = "hftransfer finetune"):
+        self.dataclasses, self.prog = tuple(dataclasses), prog
 
-def build(cls: Any, options: Mapping[str, Any], where: str) -> Any:
-    """A dataclass from a map, its values read and checked as those of a file.
+    def parse_args_and_config(self, argv: Sequence[str]) -> tuple[Any, ...]:
+        """An instance of each dataclass, from a command line.
 
-    Args:
-        cls: such as `AdaptationConfig`.
-        options: field names to values.
-        where: how messages call the map.
+        Args:
+            argv: the options; `--config file.yaml` among them stands for the file's.
 
-    Raises:
-        ValueError: with one clear message.
-    """
-    parser = _make_parser([cls])
+        Raises:
+            SystemExit: with one message and status 2.
+        """
+        parser = self.make_parser()
+        config, rest = _split_config(list(argv), parser)
+        if config is not None:
+            try:
+                options = read_yaml(config)
+            except ValueError as error:
+                parser.error(str(error))
+            if TRUST in options:
+                parser.error(
+                    f"{config}: {TRUST} stands on the command line alone: a file cannot say that it is trusted."
+                )
+            rest = [*_words(options, str(config), rest, parser), *rest]
+        return _fill(parser, rest, self.dataclasses)
 
-    def refuse(message: str) -> NoReturn:
-        raise ValueError(f"{where}: {message.removeprefix(f'{where}: ')}")
+    def parse_dict(self, options: Mapping[str, Any], where: str) -> tuple[Any, ...]:
+        """An instance of each dataclass, from a map whose values are read and checked as those of a file.
 
-    parser.error = refuse  # type: ignore[method-assign]
-    return _fill(parser, _words(options, where, [], parser), [cls])[0]
+        Args:
+            options: field names to values.
+            where: how messages call the map.
+
+        Raises:
+            ValueError: with one message.
+        """
+        parser = self.make_parser()
+
+        def refuse(message: str) -> NoReturn:
+            raise ValueError(f"{where}: {message.removeprefix(f'{where}: ')}")
+
+        parser.error = refuse  # type: ignore[method-assign]
+        return _fill(parser, _words(options, where, [], parser), self.dataclasses)
+
+    def make_parser(self) -> argparse.ArgumentParser:
+        """An `HfArgumentParser` with a group of options for each group of fields."""
+        return _make_parser(self.dataclasses, self.prog)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -104,7 +127,7 @@ def _fill(parser: argparse.ArgumentParser, words: list[str], dataclasses: Sequen
     return tuple(out)
 
 
-def _make_parser(dataclasses: Sequence[Any]) -> argparse.ArgumentParser:
+def _make_parser(dataclasses: Sequence[Any], prog: str) -> argparse.ArgumentParser:
     from transformers import HfArgumentParser
 
     class GroupedParser(HfArgumentParser):
@@ -115,7 +138,7 @@ def _make_parser(dataclasses: Sequence[Any]) -> argparse.ArgumentParser:
         def error(self, message: str) -> NoReturn:
             """One message, without tokens; the usage of two hundred options would bury it."""
             first = os.environ.get("RANK", "0") == "0"  # of several processes, one says it
-            self.exit(2, f"hftransfer finetune: {redacted(message)}\n" if first else None)
+            self.exit(2, f"{prog}: {redacted(message)}\n" if first else None)
 
         @staticmethod
         def _parse_dataclass_field(parser: Any, field: Any) -> None:
@@ -124,10 +147,10 @@ def _make_parser(dataclasses: Sequence[Any]) -> argparse.ArgumentParser:
             group = text.group if isinstance(text, Help) else "Training"
             metadata["help"] = str(text).replace("%", "%%")
             field.metadata = metadata
-            if field.name in ("source", "lora_target_modules"):
-                where = _group(parser, group)
-                style: dict[str, Any] = {"action": "append"} if field.name == "source" else {"nargs": "+"}
-                where.add_argument(f"--{field.name}", default=[], type=str, **style, **metadata)
+            if isinstance(text, Help) and text.repeated:
+                _group(parser, group).add_argument(
+                    f"--{field.name}", default=[], type=str, action="append", **metadata
+                )
                 return
             HfArgumentParser._parse_dataclass_field(_group(parser, group), field)
 
@@ -138,7 +161,7 @@ def _make_parser(dataclasses: Sequence[Any]) -> argparse.ArgumentParser:
             parser.groups[name] = parser.add_argument_group(name)
         return parser.groups[name]
 
-    return GroupedParser(dataclasses, allow_abbrev=False, prog="hftransfer finetune")
+    return GroupedParser(dataclasses, allow_abbrev=False, prog=prog)
 
 
 def _split_config(argv: list[str], parser: argparse.ArgumentParser) -> tuple[Path | None, list[str]]:
@@ -169,9 +192,9 @@ def _words(options: Mapping[str, Any], where: str, given: list[str], parser: arg
         if key in on_command_line or value is None:
             continue
         action = known[key]
-        if key == "source":
-            specs = [f"{n}={spec}" for n, spec in value.items()] if isinstance(value, dict) else value
-            words += [f"--{key}={spec}" for spec in (specs if isinstance(specs, list) else [specs])]
+        if isinstance(action, argparse._AppendAction):
+            items = [f"{name}={item}" for name, item in value.items()] if isinstance(value, dict) else value
+            words += [f"--{key}={item}" for item in (items if isinstance(items, list) else [items])]
         elif isinstance(value, list) and action.nargs == "+":
             words += [f"--{key}", *map(str, value)]
         elif isinstance(value, (dict, list, bool)) and not action.choices and action.type not in scalars:

@@ -10,6 +10,7 @@ from typing import Any
 from ..messages import nearest
 from ..network import hub_reachable
 from ..ranges import read_number
+from ..stages import stage
 from .account import DomainAccount, account_of, note_unlabelled, with_held_out
 from .declared_files import list_declared
 from .digits import load_digits_corpus
@@ -60,30 +61,47 @@ class Domain:
     account: DomainAccount
 
 
+@stage("reading the data")
 def load_shift(
     sources: Mapping[str, str],
-    target: str | None,
-    validation_fraction: float,
-    seed: int,
+    target: str | None = None,
+    validation_fraction: float = 0.1,
+    seed: int = 42,
     test: Mapping[str, str] | None = None,
     image_column: str = "image",
     encoding: str | None = None,
     label_column: str = "label",
     used: Collection[str | None] = (),
 ) -> Shift:
-    """Loads sources and target. Tests are on test splits, or on validation where there is no test.
+    """Sources and target by their names: a Hub id, a folder, a file, a pattern, or a sample.
 
     Args:
-        sources: names to what `load_domain` takes.
-        target: the same.
+        sources: labelled domains by name: `owner/name` or `owner/name:config` on the Hub; a folder of files or of
+            images by class, or one saved with `save_to_disk`; a csv, tsv, json, jsonl or parquet file; a pattern such
+            as `news_{split}.csv`; `sample`, or `sample:digits`.
+        target: the unlabelled one, given the same way.
         validation_fraction: of a source's train split, held out when it has no validation split.
         seed: of that cut.
         test: test sets that stand elsewhere, by name; of such a file or folder its test split, else its validation
             split, else all of it.
-        image_column, encoding, label_column, used: as `load_domain`.
+        image_column: where images are; paths in it start at the folder of their file.
+        encoding: of csv, tsv, json and jsonl files, where it is not UTF-8.
+        label_column: where labels are; classes of image folders come in a column of this name.
+        used: other columns that matter, such as one with the text that is not called `text`.
+
+    Returns:
+        `train`, `validation` and `test`, datasets by name; `target`; and `account`, what was read of each. Tests are
+        on test splits, or on validation where there is no test.
 
     Raises:
-        FileNotFoundError, ValueError: as `load_domain` and `hold_out`; a target that is a source.
+        FileNotFoundError: there is no such file or folder, or the Hub is out of reach.
+        ValueError: a file that cannot be read strictly, no train split, too few rows to hold some out, or a target
+            that is a source.
+
+    Example:
+        >>> data = load_shift({"source": "sample"}, "sample")
+        >>> len(data.train["source"]), len(data.target), sorted(data.test)
+        (871, 870, ['source', 'target'])
     """
     validation_fraction = read_number("validation_fraction", validation_fraction)
     reading = _reading(image_column, label_column, encoding, used)

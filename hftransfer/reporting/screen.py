@@ -22,8 +22,9 @@ class Screen(Console):
 
 
 def screen(**options: Any) -> Screen:
-    """A console on the stdout of the moment; files and pipes have 80 columns, or COLUMNS, no control characters."""
-    return Screen(highlight=False, **options)
+    """A console on the stdout of the moment; files and pipes have 80 columns, or COLUMNS, no control characters. Of
+    several processes, the first prints."""
+    return Screen(highlight=False, quiet=os.environ.get("RANK", "0") != "0", **options)
 
 
 def literal(text: object, style: str = "") -> Text:
@@ -31,8 +32,17 @@ def literal(text: object, style: str = "") -> Text:
     return Text(printable(redacted(text)), style=style)
 
 
-def show(*lines: object, console: Console | None = None) -> None:
-    """Prints lines as they are, whatever is in them; long ones are left to the terminal."""
+def print_lines(*lines: object, console: Console | None = None) -> None:
+    """Prints lines as they are: what looks like markup is text, tokens are hidden, and a reader that goes away
+    (`| head`) does not end the run. Long lines are left to the terminal; of several processes, the first prints.
+
+    Args:
+        *lines: an empty one, when there are none.
+        console: of rich; stdout when `None`.
+
+    Example:
+        >>> print_lines("Training with the target:")
+    """
     console = console or screen()
     for line in lines or ("",):
         console.print(literal(line), soft_wrap=True)

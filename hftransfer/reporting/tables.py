@@ -54,7 +54,7 @@ def print_policy_rows(rows: Sequence[PolicyRow], title: str) -> None:
     screen().print(table)
 
 
-def print_plan(rows: Mapping[str, Any], title: str = "Plan") -> None:
+def print_facts(rows: Mapping[str, Any], title: str) -> None:
     """A two-column table; what stands in square brackets is text, not markup."""
     from rich.table import Table
 
@@ -72,6 +72,9 @@ def print_results(results: Mapping[str, Mapping[str, float]], title: str) -> Non
     Args:
         results: `{row: {column: value}}`; values between 0 and 1 that are shares are shown in per cent.
         title: above the table.
+
+    Example:
+        >>> print_results({"source-only": {"source_accuracy": 0.8}, "adapted": {"source_accuracy": 0.9}}, "Results")
     """
     from rich.table import Table
 

@@ -259,6 +259,11 @@ class AdaptationConfig(TrainingArguments):
         settle_loading(self)
 
     @property
+    def adapts(self) -> bool:
+        """Whether anything is asked of the target; otherwise the model trains on the sources alone."""
+        return bool(self.objective_specs()) or self.label_shift != "none" or self.adabn
+
+    @property
     def recomputes_activations(self) -> bool:
         """Whether activations are recomputed in the backward pass; transformers renamed the setting in 5.23."""
         return any(getattr(self, f"{kind}_checkpointing", False) for kind in ("activation", "gradient"))

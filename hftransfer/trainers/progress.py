@@ -14,7 +14,7 @@ from transformers import TrainerCallback
 from transformers.trainer_utils import has_length
 
 from ..messages import printable, redacted
-from ..reporting.screen import screen, show
+from ..reporting.screen import print_lines, screen
 
 SHOWN = ("loss", "accuracy", "macro_f1", "mse", "pearson", "entropy")
 RECENT = 50  # steps whose mean says how fast the run is
@@ -150,7 +150,7 @@ class ProgressLine(TrainerCallback):
         if self._bar is not None:
             self._bar.console.print(printable(redacted(line)), markup=False, soft_wrap=True)
         else:
-            show(line, console=self.console)
+            print_lines(line, console=self.console)
 
 
 class Pace:

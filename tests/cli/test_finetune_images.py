@@ -11,7 +11,7 @@ import recipe
 
 from hftransfer import AdaptationConfig
 from hftransfer.cli.arguments import FinetuneArguments
-from hftransfer.cli.parser import parse
+from hftransfer.cli.parser import RecipeParser
 from hftransfer.data.digits import load_digits_corpus
 
 LOAD = """
@@ -124,7 +124,9 @@ def test_what_the_recipe_refuses(world, tmp_path, capsys, options, culprit, reme
 
 
 def test_a_model_is_named_or_made():
-    one, _ = parse(["--use_cpu"], [FinetuneArguments, AdaptationConfig])
+    one, _ = RecipeParser([FinetuneArguments, AdaptationConfig]).parse_args_and_config(["--use_cpu"])
     assert one.backbone() == "sentence-transformers/all-MiniLM-L6-v2"
-    two, _ = parse(["--use_cpu", "--model_config", '{"model_type": "vit"}'], [FinetuneArguments, AdaptationConfig])
+    two, _ = RecipeParser([FinetuneArguments, AdaptationConfig]).parse_args_and_config(
+        ["--use_cpu", "--model_config", '{"model_type": "vit"}']
+    )
     assert two.backbone() == {"model_type": "vit"}

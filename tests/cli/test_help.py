@@ -14,7 +14,7 @@ from hftransfer import AdaptationConfig, __version__
 from hftransfer.cli import main as cli
 from hftransfer.cli.arguments import FinetuneArguments
 from hftransfer.cli.help import finetune_options, print_help
-from hftransfer.cli.parser import _make_parser
+from hftransfer.cli.parser import RecipeParser
 from hftransfer.threads import describe_device
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "finetune.py"
@@ -30,7 +30,7 @@ def command(monkeypatch, *words: str) -> None:
 
 
 def test_help_lists_exactly_what_the_parser_takes(capsys):
-    parser = _make_parser([FinetuneArguments, AdaptationConfig])
+    parser = RecipeParser([FinetuneArguments, AdaptationConfig]).make_parser()
     taken = {o for a in parser._actions for o in a.option_strings if "-" not in o.lstrip("-")} - {"-h", "--help"}
     print_help()
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  --")]
@@ -39,7 +39,7 @@ def test_help_lists_exactly_what_the_parser_takes(capsys):
 
 
 def test_help_says_of_every_option_what_it_does_and_what_it_is_without():
-    parser = _make_parser([FinetuneArguments, AdaptationConfig])
+    parser = RecipeParser([FinetuneArguments, AdaptationConfig]).make_parser()
     defaults = {a.dest: a.default for a in reversed(parser._actions)}
     for option in finetune_options():
         assert len(option.help) > 4, option.name

@@ -8,7 +8,7 @@ import pytest
 
 from hftransfer import AdaptationConfig
 from hftransfer.cli.arguments import FinetuneArguments
-from hftransfer.cli.parser import _make_parser, parse
+from hftransfer.cli.parser import RecipeParser
 
 BOTH = [FinetuneArguments, AdaptationConfig]
 
@@ -27,7 +27,7 @@ def read(*words: str, yaml: str | None = None) -> tuple[FinetuneArguments, Adapt
         with open("run.yaml", "w", encoding="utf-8") as file:
             file.write(yaml)
         argv += ["--config", "run.yaml"]
-    return parse(argv, BOTH)
+    return RecipeParser(BOTH).parse_args_and_config(argv)
 
 
 def refused(capsys, *words: str, yaml: str | None = None) -> str:
@@ -46,7 +46,7 @@ def refused(capsys, *words: str, yaml: str | None = None) -> str:
 
 @pytest.mark.parametrize("cls", BOTH)
 def test_every_field_is_an_option_with_a_help_text_and_a_group(cls):
-    parser = _make_parser(BOTH)
+    parser = RecipeParser(BOTH).make_parser()
     actions = {a.dest: a for a in reversed(parser._actions)}
     groups = {a.dest: g.title for g in parser._action_groups for a in g._group_actions}
     for field in dataclasses.fields(cls):
@@ -58,8 +58,8 @@ def test_every_field_is_an_option_with_a_help_text_and_a_group(cls):
 
 
 def test_the_parser_leaves_the_dataclasses_as_they_were():
-    first = _make_parser(BOTH).format_help()
-    assert _make_parser(BOTH).format_help() == first
+    first = RecipeParser(BOTH).make_parser().format_help()
+    assert RecipeParser(BOTH).make_parser().format_help() == first
     assert AdaptationConfig.__dataclass_fields__["objectives"].metadata["help"].group == "Adaptation"
 
 
@@ -333,10 +333,10 @@ def test_a_benchmark_file_is_held_to_the_same(tmp_path, shift, more, message):
 
 def test_a_trusted_benchmark_file_says_so_to_each_cell(tmp_path):
     from hftransfer.cli.benchmark_options import read_benchmark
-    from hftransfer.cli.parser import build
 
     (tmp_path / "b.yaml").write_text(BENCHMARK % "" + "methods: {rule: {constraint: {function: 'os:getcwd'}}}")
     cells = read_benchmark(tmp_path / "b.yaml", trusted=True).cells
     common = {"output_dir": "out", "use_cpu": True}
-    configs = [build(AdaptationConfig, {**cell.settings["config"], **common}, "cell") for cell in cells]
+    parser = RecipeParser([AdaptationConfig])
+    configs = [parser.parse_dict({**cell.settings["config"], **common}, "cell")[0] for cell in cells]
     assert "constraint" in {spec.kind for config in configs for spec in config.objective_specs()}

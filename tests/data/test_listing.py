@@ -10,7 +10,7 @@ import tiny
 from bad_listing import FILES, FOLDERS
 from datasets import Dataset, DatasetDict
 
-from hftransfer.cli.arguments import named
+from hftransfer.cli.arguments import sources_by_name
 from hftransfer.data.domain_loading import load_domain, load_shift
 from hftransfer.data.splits import choose_splits, split_of, split_words
 
@@ -134,7 +134,7 @@ def test_an_equals_sign_in_a_path_names_no_source(tmp_path, monkeypatch, specs, 
     monkeypatch.chdir(tmp_path)
     for name in ("there=x.csv", "fold=1/y.csv", "fold=train.csv"):
         write(tmp_path / name)
-    assert named(specs) == out
+    assert sources_by_name(specs) == out
 
 
 # ---- splits of folders, patterns and stored datasets

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, Trainer, TrainerCallback, TrainingArguments
 
 from hftransfer import AdaptationConfig, AdaptationTrainer, print_policy
-from hftransfer.cli.parser import build, parse
+from hftransfer.cli.parser import RecipeParser
 from hftransfer.models.freezing import frozen_modules
 from hftransfer.models.parameter_sets import parse_freeze, parse_trainable
 from hftransfer.reporting.model_card import render_card
@@ -331,7 +331,9 @@ def test_policies_are_options_and_stand_in_files():
         "--lr_scheduler_type",
         "slanted_triangular",
     ]
-    (config,) = parse([*words, "--unfreeze", '{"by": "step", "every": 2}'], [AdaptationConfig])
+    (config,) = RecipeParser([AdaptationConfig]).parse_args_and_config(
+        [*words, "--unfreeze", '{"by": "step", "every": 2}']
+    )
     assert [str(item) for item in parse_trainable(config.trainable)] == ["norms", "block:0"]
     assert [str(item) for item in parse_freeze(config.freeze)] == ["embeddings"]
     assert config.lr_scheduler_type == "slanted_triangular"
@@ -339,12 +341,14 @@ def test_policies_are_options_and_stand_in_files():
     assert config.ddp_find_unused_parameters
 
     options = {"use_cpu": True, "trainable": {"last": 2}, "lp_epochs": 1, "lr_scheduler_kwargs": {"ratio": 8}}
-    config = build(AdaptationConfig, options | {"lr_scheduler_type": "slanted_triangular"}, "file")
+    config = RecipeParser([AdaptationConfig]).parse_dict(
+        options | {"lr_scheduler_type": "slanted_triangular"}, "file"
+    )[0]
     assert [str(item) for item in parse_trainable(config.trainable)] == ["last_2"]
     assert (config.lp_epochs, config.lr_scheduler_kwargs) == (1.0, {"ratio": 8})
-    plain = build(
-        AdaptationConfig, {"use_cpu": True, "trainable": ["head", {"block": 0}], "freeze": {"first": 1}}, "file"
-    )
+    plain = RecipeParser([AdaptationConfig]).parse_dict(
+        {"use_cpu": True, "trainable": ["head", {"block": 0}], "freeze": {"first": 1}}, "file"
+    )[0]
     assert [str(item) for item in parse_freeze(plain.freeze)] == ["first_1"]
     assert not plain.ddp_find_unused_parameters
 

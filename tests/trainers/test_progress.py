@@ -164,7 +164,7 @@ NAMES = ["[red]up[/red]", "[/]", "[link=http://x]y[/link]", "\x1b[31mred\x1b[0m"
 @pytest.mark.parametrize("name", NAMES)
 def test_tables_show_names_as_they_are(capsys, monkeypatch, name):
     monkeypatch.setenv("COLUMNS", "80")
-    tables.print_plan({"labels": name, name: 1}, title=name)
+    tables.print_facts({"labels": name, name: 1}, title=name)
     tables.print_results({name: {f"{name}_accuracy": 0.5}}, name)
     tables.print_policy_rows([tables.PolicyRow(name, 2, 1, None, None, name)], name)
     print_table([{"shift": name, "method": name, "policy": "x", "seeds": "1"}] * 2, name)

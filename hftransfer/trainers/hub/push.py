@@ -63,7 +63,7 @@ class Publishing(Host):
             HubError: the Hub refused.
         """
         if self.is_world_process_zero():
-            self.hub_model_id = claim_repo(self.args, token, private)
+            self.hub_model_id = create_repo(self.args, token, private)
 
     def push_to_hub(
         self,
@@ -281,15 +281,22 @@ class Publishing(Host):
         )
 
 
-def claim_repo(args: Any, token: str | None = None, private: bool | None = None) -> str | None:
-    """Makes the repository that a run will push to, before it trains.
+def create_repo(args: Any, token: str | None = None, private: bool | None = None) -> str | None:
+    """Makes the Hub repository that a run will push to, before it trains; of several processes, the first makes it.
+
+    Args:
+        args: an `AdaptationConfig`.
+        token: instead of `args.hub_token`.
+        private: instead of `args.hub_private_repo`.
 
     Returns:
-        Its full id, or `None`, with a warning, when the Hub is out of reach at that time.
+        Its full id; `None`, with a warning, when the Hub is out of reach at that time.
 
     Raises:
         HubError: the Hub refused, or the repository is public and should be private.
     """
+    if args.process_index:
+        return None
     keep_secret(token or args.hub_token)
     try:
         return _make_repo(args, token if token is not None else args.hub_token, private)

@@ -98,12 +98,11 @@ class RunGuard(Host):
             self._start_buffers = buffer_flags(self.model)
             yield found
 
-    def check_output_folder(self, resume: Any = None, also: tuple[str, ...] = ()) -> str | None:
+    def check_output_folder(self, resume: Any = None) -> str | None:
         """Refuses an output folder that training could not write to without a loss. Nothing is changed.
 
         Args:
             resume: a checkpoint to go on from, or `True` for the last one.
-            also: names of files that will be written besides the trainer's own.
 
         Returns:
             The checkpoint to go on from.
@@ -113,16 +112,16 @@ class RunGuard(Host):
             PermissionError: it cannot be written to.
             FileNotFoundError, ValueError: there is no checkpoint to go on from, or it is not whole.
         """
-        return alike(lambda: self._check_folder(resume, also), self.args.world_size)
+        return alike(lambda: self._check_folder(resume), self.args.world_size)
 
-    def _check_folder(self, resume: Any, also: tuple[str, ...]) -> str | None:
+    def _check_folder(self, resume: Any) -> str | None:
         folder, writes = Path(str(self.args.output_dir)), self.args.should_save
         found = find_checkpoint(folder, resume, digests=writes) if read_resume(resume) else None
         if found is not None:
             check_same_run(found, self)
         if not writes or (self._owns_output_dir and found is None):
             return found
-        names = [*WRITTEN, *self._processing_files(folder), *also]
+        names = [*WRITTEN, *self._processing_files(folder)]
         if is_peft(self.model.model) and not self.merges_adapter:
             names.append(LABELS_FILE)
         inside = found is not None and Path(found).resolve().parent == folder.resolve()

@@ -16,7 +16,7 @@ from ...data.pairing import PairedDataset
 from ...models.adapters import is_peft
 from ...models.blocks import Block, split
 from ...models.parameter_sets import bias_parameters, norm_parameters
-from ...reporting.tables import PolicyRow, print_policy_rows
+from ...reporting.tables import PolicyRow, print_facts, print_policy_rows
 from ...threads import cores, describe_device
 from ..config import AdaptationConfig
 from ..step.running import joint_model_of
@@ -80,6 +80,24 @@ def plan(
     rows["runs on"] = describe_device(args.device.type, args.world_size, torch.get_num_threads(), cores())
     rows["saved to"] = str(args.output_dir)
     return rows
+
+
+def print_plan(
+    run: Any, args: AdaptationConfig | None = None, account: Mapping[str, DomainAccount] | None = None
+) -> None:
+    """Prints what a run would do, and a table of the model's blocks: how many parameters train, how and how fast.
+
+    Args:
+        run: an `AdaptationTrainer`, or what `prepare` returned.
+        args: with what `prepare` returned, its settings.
+        account: what was read, by domain: `load_shift(...).account`.
+
+    Example:
+        >>> print_plan(trainer)
+    """
+    prepared = run if isinstance(run, Prepared) else run.prepared
+    print_facts(plan(run.args if args is None else args, prepared, account), "Plan")
+    print_policy(run, args, title="Blocks")
 
 
 def print_policy(model: Any, args: AdaptationConfig | None = None, title: str | None = None) -> None:

@@ -76,21 +76,41 @@ class Prepared:
         dataset = as_domain(dataset, name, label, self.columns.names)
         return self.encoder.encode(dataset, name, label if has_labels(dataset, label, name) else None)
 
+    def encode_test_splits(self, splits: Mapping[str, Any]) -> dict[str, Any]:
+        """Test splits by name, encoded for `evaluate`.
+
+        Raises:
+            ValueError, TypeError: as `encode_evaluation`, whose message names the split.
+        """
+        return {name: self.encode_evaluation(dataset, f"the test split of {name}") for name, dataset in splits.items()}
+
 
 def prepare(
     model: Any,
     args: AdaptationConfig,
     train_dataset: Any,
-    target_dataset: Any,
-    eval_dataset: Any,
+    target_dataset: Any = None,
+    eval_dataset: Any = None,
     processing_class: Any = None,
     peft_config: Any = None,
     model_kwargs: Mapping[str, Any] | None = None,
 ) -> Prepared:
-    """A checked and prepared run. See `AdaptationTrainer` for the arguments.
+    """A checked and prepared run, as far as it needs no trainer: what a dry run looks at.
+
+    Args:
+        model, args, train_dataset, target_dataset, eval_dataset, processing_class, peft_config, model_kwargs: as in
+            `AdaptationTrainer`.
+
+    Returns:
+        The model with its head, encoded data, and `encode_test_splits` for more of them.
 
     Raises:
         ValueError, TypeError, FileNotFoundError: whatever is wrong with them, before anything is trained or written.
+
+    Example:
+        >>> args = AdaptationConfig(output_dir="out", objectives={"mmd": 0.1})
+        >>> prepared = prepare("sentence-transformers/all-MiniLM-L6-v2", args, news, medical)
+        >>> print_plan(prepared, args)
     """
     domains = read_domains(args, train_dataset, target_dataset, eval_dataset)
     model = check_model_argument(model)

@@ -1,0 +1,73 @@
+"""Lock on the output folder of a recipe, which is checked before anything is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ...stages import stage
+from .agreement import alike
+from .folder_lock import hold, release
+from .folder_marks import BY_RECIPE, WRITTEN
+from .output_folder import check_output_dir, check_resumed_dir, find_checkpoint, resume_hint
+from .resume import read_resume
+
+
+@contextmanager
+def lock_output_dir(args: Any, dry_run: bool = False) -> Iterator[None]:
+    """Checks the output folder of a run and locks it, before anything is loaded; on all processes alike.
+
+    If the run is stopped in the block, its last words say what is saved and how to go on.
+
+    Args:
+        args: an `AdaptationConfig`; its `resume_from_checkpoint` becomes the path that is meant.
+        dry_run: nothing will be written: only the checkpoint is looked up.
+
+    Raises:
+        FileExistsError, PermissionError: it holds another run, or files of somebody else's that would be replaced, or
+            cannot be written to.
+        FileNotFoundError, ValueError: there is no checkpoint to go on from, or it is not whole.
+        FolderInUse: another run writes to it.
+
+    Example:
+        >>> args = AdaptationConfig(output_dir="out")
+        >>> with lock_output_dir(args):
+        ...     trainer = AdaptationTrainer("sentence-transformers/all-MiniLM-L6-v2", args, news)
+    """
+    folder, writes = Path(str(args.output_dir)), args.should_save
+    locked = False
+
+    def lock() -> None:
+        nonlocal locked
+        if writes:
+            hold(folder)
+            locked = True
+        args.resume_from_checkpoint = _checkpoint(args, digests=writes)
+        if not writes:
+            return
+        names = (*WRITTEN, *BY_RECIPE)
+        checkpoint = args.resume_from_checkpoint
+        if checkpoint is not None and Path(checkpoint).resolve().parent == folder.resolve():
+            check_resumed_dir(folder, names)
+        else:
+            check_output_dir(folder, args.overwrite_output_dir, names)
+
+    with stage("checking the settings", if_stopped=lambda: resume_hint(args.output_dir)):
+        try:
+            if dry_run:
+                args.resume_from_checkpoint = _checkpoint(args)
+            else:
+                alike(lock, args.world_size)
+            yield
+        finally:
+            if locked:
+                release(folder)
+
+
+def _checkpoint(args: Any, digests: bool = True) -> str | None:
+    """The checkpoint that a run will go on from; see `find_checkpoint`."""
+    if not read_resume(args.resume_from_checkpoint):
+        return None
+    return find_checkpoint(args.output_dir, args.resume_from_checkpoint, digests)
