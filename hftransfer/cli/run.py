@@ -32,6 +32,9 @@ def start_recipe(main: Main, name: str) -> NoReturn:
     Args:
         main: takes the options and returns the exit status.
         name: of the recipe, for `--help`.
+
+    Example:
+        >>> start_recipe(main, "finetune")  # doctest: +SKIP
     """
     argv = sys.argv[1:]
     if {"-h", "--help"} & set(argv):
@@ -63,6 +66,14 @@ def run_recipe(job: Main, argv: Sequence[str]) -> int:
 
     Returns:
         0 when it is done, 1 for an error, 130 or 143 when it was stopped.
+
+    Example:
+        >>> def job(words):
+        ...     print_lines(f"Training with {' '.join(words)}")
+        ...     return 0
+        >>> run_recipe(job, ["--seed", "3", "--debug"])
+        Training with --seed 3
+        0
     """
     words, debug = split_debug(argv)
     try:

@@ -294,6 +294,9 @@ def create_repo(args: Any, token: str | None = None, private: bool | None = None
 
     Raises:
         HubError: the Hub refused, or the repository is public and should be private.
+
+    Example:
+        >>> create_repo(AdaptationConfig("news-to-medical", push_to_hub=True))  # doctest: +SKIP
     """
     if args.process_index:
         return None
