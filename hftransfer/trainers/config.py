@@ -21,11 +21,11 @@ from ..objectives.specification import ObjectiveSpec, check_task_weight, parse_o
 from ..settings import Help, explain_fields, read_fields
 from .metrics import lower_is_better
 from .saving.resume import read_resume
+from .setup.dependent_settings import check_dependent_settings, check_report_to
 from .setup.inherited_settings import check_accelerator, check_inherited, settle, settle_loading
 from .setup.learning_rates import check_rates
 from .setup.precision import check_precision
 from .setup.schedule import check_schedule_name, check_slanted, known_to_transformers
-from .setup.setting_pairs import check_pairs, check_reports
 from .setup.source_weights import read_source_weights
 from .setup.unfreezing import check_phases
 from .teachers.names import read_teacher_names
@@ -235,13 +235,13 @@ class AdaptationConfig(TrainingArguments):
         check_schedule_name(self)
         read_fields(self)
         settle(self)
-        check_pairs(self)
+        check_dependent_settings(self)
         check_precision(self)
         if self.greater_is_better is None and lower_is_better(self.metric_for_best_model):
             self.greater_is_better = False
         with known_to_transformers(self):
             super().__post_init__()
-        check_reports(self.report_to)
+        check_report_to(self.report_to)
         check_accelerator(self.accelerator_config)
         self.objectives = settled_objectives(self.objectives, self.trust_config_code)
         check_task_weight(self.task_weight, self.objective_specs())

@@ -27,18 +27,18 @@ from .optimizer import Optimizing
 from .progress import ProgressLine
 from .saving.checkpoints import PlainCheckpoints
 from .saving.output_folder import check_access
-from .setup.batch_check import called, check_batch, check_collator, check_reached
+from .setup.batch_check import check_batch, check_collator, check_untouched_batch, collator_name
 from .setup.batch_norm import adapt_to_target
 from .setup.constructor import check_arguments, first_model
+from .setup.dependent_settings import check_sharding
 from .setup.inherited_settings import check_for_model
 from .setup.label_shift import correct_bias
 from .setup.metric_choice import check_evaluation, check_selection
 from .setup.model_assembly import build_joint_model
-from .setup.optimizer_check import check_passed
+from .setup.optimizer_check import check_passed_optimizer
 from .setup.preparation import prepare
 from .setup.sampling import paired_sampler
 from .setup.schedule import check_schedule
-from .setup.setting_pairs import check_sharding
 from .setup.unfreezing import build_phases, check_wrapping
 from .step.loss_log import LossLog
 from .teachers.fitting import fit_objectives
@@ -138,7 +138,9 @@ class AdaptationTrainer(PlainCheckpoints, Publishing, Optimizing, Evaluating, Se
         check_selection(args, ready.space, ready.evaluation, ready.source_names, measures, label_free)
         adapter = build_joint_model(args, ready)
         optimizers = kwargs.get("optimizers")
-        self.passed_optimizer = check_passed(optimizers, kwargs.get("optimizer_cls_and_kwargs"), adapter, args)
+        self.passed_optimizer = check_passed_optimizer(
+            optimizers, kwargs.get("optimizer_cls_and_kwargs"), adapter, args
+        )
         check_collator(data_collator, ready)
         if args.recomputes_activations and hasattr(ready.model, "peft_config"):
             ready.model.enable_input_require_grads()
@@ -198,7 +200,7 @@ class AdaptationTrainer(PlainCheckpoints, Publishing, Optimizing, Evaluating, Se
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         if not batches:
             return batches, None
-        check_batch(batches[0], called(self.data_collator))
+        check_batch(batches[0], collator_name(self.data_collator))
         labels = [b["labels"] for b in batches]
         known = [(~torch.isnan(y).view(len(y), -1).any(1) if y.is_floating_point() else y != IGNORE) for y in labels]
         count = torch.stack([k.sum() for k in known]).sum().to(device, torch.float32)
@@ -220,7 +222,7 @@ class AdaptationTrainer(PlainCheckpoints, Publishing, Optimizing, Evaluating, Se
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
         """The joint loss in training, the model's own in evaluation."""
-        check_reached(inputs, type(self), model.training and self.is_in_train)
+        check_untouched_batch(inputs, type(self), model.training and self.is_in_train)
         if "domain" not in inputs:
             outputs = model(**inputs)
             loss = without_nothing(outputs["loss"], inputs.get("labels"))

@@ -1,4 +1,4 @@
-"""Batches of a user's own making: what a collator has to pass on, and a `compute_loss` to leave in."""
+"""Check of a user's collator and `compute_loss`: what a batch has to hold."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from ...data.pairing import PairedDataset
 from ...data.text import WORD_MASK
 from .preparation import Prepared
 
-NEEDED = ("labels", "domain", NUM_SOURCE, WORD_MASK)  # of what our collator makes beside the model's inputs
-WAY = (
+BATCH_KEYS = ("labels", "domain", NUM_SOURCE, WORD_MASK)  # of what our collator makes beside the model's inputs
+REMEDY = (
     "Leave data_collator out, or wrap the trainer's own: call `trainer.prepared.collator(rows)`, change what it "
     "returns, and set that as `trainer.data_collator`."
 )
 
 
 def check_collator(collator: Callable[[list], Any] | None, prepared: Prepared) -> None:
-    """Tries a user's collator on a few rows.
+    """Check of a user's collator on a few rows.
 
     Rows of a stream are not touched; `check_batch` looks at the first batch.
 
@@ -33,62 +33,64 @@ def check_collator(collator: Callable[[list], Any] | None, prepared: Prepared) -
     """
     if collator is None:
         return
-    named = called(collator)
+    name = collator_name(collator)
     if isinstance(prepared.train, PairedDataset):
         train = prepared.train
         rows = train.__getitems__([0, 1 % train.num_source, *([train.num_source] if train.num_target else [])])
-        ours, theirs = prepared.collator(rows), _tried(collator, rows, named)
-        check_batch(theirs, named, tuple(key for key in NEEDED if key in ours))
+        ours, theirs = prepared.collator(rows), _collated(collator, rows, name)
+        check_batch(theirs, name, tuple(key for key in BATCH_KEYS if key in ours))
         if (
             not torch.equal(torch.as_tensor(theirs["domain"]), ours["domain"])
             or theirs[NUM_SOURCE] != ours[NUM_SOURCE]
         ):
-            raise ValueError(f"data_collator {named} puts the rows in another order; source rows come first. {WAY}")
-    for name, part in (prepared.evaluation or {}).items():
-        if hasattr(part, "__len__") and "labels" in part.column_names:
-            theirs = _tried(collator, [part[0]], named)
+            raise ValueError(f"data_collator {name} puts the rows in another order; source rows come first. {REMEDY}")
+    for set_name, rows_of_set in (prepared.evaluation or {}).items():
+        if hasattr(rows_of_set, "__len__") and "labels" in rows_of_set.column_names:
+            theirs = _collated(collator, [rows_of_set[0]], name)
             if "labels" not in theirs:
                 raise ValueError(
-                    f"data_collator {named} leaves 'labels' out of the batches of eval_dataset[{name!r}], so no score "
-                    f"could be computed. {WAY}"
+                    f"data_collator {name} leaves 'labels' out of the batches of eval_dataset[{set_name!r}], so no "
+                    f"score could be computed. {REMEDY}"
                 )
 
 
-def check_batch(batch: Any, named: str, needed: tuple[str, ...] = ("labels", "domain", NUM_SOURCE)) -> None:
+def check_batch(batch: Any, name: str, needed: tuple[str, ...] = ("labels", "domain", NUM_SOURCE)) -> None:
     """Raises a `ValueError` for a training batch in which the collator left out what the trainer reads."""
     if not isinstance(batch, Mapping):
-        raise ValueError(f"data_collator {named} returns {type(batch).__name__}; a batch is a dict of tensors. {WAY}")
-    lacking = [key for key in needed if key not in batch]
-    if lacking:
+        raise ValueError(
+            f"data_collator {name} returns {type(batch).__name__}; a batch is a dict of tensors. {REMEDY}"
+        )
+    missing = [key for key in needed if key not in batch]
+    if missing:
         have = ", ".join(map(str, batch))
         raise ValueError(
-            f"data_collator {named} leaves {lacking[0]!r} out of training batches, which hold {have}: the trainer "
-            f"could not tell source rows and their labels from target rows. {WAY}"
+            f"data_collator {name} leaves {missing[0]!r} out of training batches, which hold {have}: the trainer "
+            f"could not tell source rows and their labels from target rows. {REMEDY}"
         )
 
 
-def check_reached(inputs: Mapping[str, Any], trainer: type, training: bool) -> None:
+def check_untouched_batch(inputs: Mapping[str, Any], trainer: type, training: bool) -> None:
     """Raises a `ValueError` when a batch that was whole arrives at our `compute_loss` without labels or domains."""
-    lacking = next((key for key in ("labels", "domain", NUM_SOURCE) if key not in inputs), None)
-    if lacking is None or (lacking != "labels" and not training):
+    missing = next((key for key in ("labels", "domain", NUM_SOURCE) if key not in inputs), None)
+    if missing is None or (missing != "labels" and not training):
         return
     raise ValueError(
-        f"{trainer.__name__}.compute_loss took {lacking!r} out of the batch before it called the trainer's "
-        f"compute_loss, which reads it. Read `inputs[{lacking!r}]` and leave it there instead of `inputs.pop`."
+        f"{trainer.__name__}.compute_loss took {missing!r} out of the batch before it called the trainer's "
+        f"compute_loss, which reads it. Read `inputs[{missing!r}]` and leave it there instead of `inputs.pop`."
     )
 
 
-def called(collator: Any) -> str:
+def collator_name(collator: Any) -> str:
     """A collator's name for messages."""
     return getattr(collator, "__qualname__", None) or type(collator).__name__
 
 
-def _tried(collator: Callable[[list], Any], rows: list[dict[str, Any]], named: str) -> Any:
+def _collated(collator: Callable[[list], Any], rows: list[dict[str, Any]], name: str) -> Any:
     try:
         return collator([dict(row) for row in rows])
     except Exception as error:  # whatever a user's code raises
         reason = " ".join(str(error).split())[:200]
         raise ValueError(
-            f"data_collator {named} fails on the trainer's rows ({type(error).__name__}: {reason}). Source rows have "
-            f"labels, target rows have none, and all have a domain. {WAY}"
+            f"data_collator {name} fails on the trainer's rows ({type(error).__name__}: {reason}). Source rows have "
+            f"labels, target rows have none, and all have a domain. {REMEDY}"
         ) from error

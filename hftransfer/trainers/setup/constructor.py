@@ -1,4 +1,4 @@
-"""Arguments of the trainer's constructor that transformers would look at late, or with a traceback."""
+"""Check of the trainer's constructor arguments, and the model that `model_init` makes."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from ...former_names import ARGUMENTS, no_such
 FUNCTIONS = ("compute_metrics", "preprocess_logits_for_metrics", "data_collator", "model_init")
 
 
-def check_arguments(cls: type, given: Mapping[str, Any]) -> None:
-    """Refuses what is no argument, and arguments of the wrong kind, before anything is loaded.
+def check_arguments(cls: type, arguments: Mapping[str, Any]) -> None:
+    """Check for arguments that there are not, or of the wrong kind, before anything is loaded.
 
     Args:
         cls: the trainer's class.
-        given: the constructor's arguments, by name.
+        arguments: the constructor's arguments, by name.
 
     Raises:
         TypeError: an argument that there is not, callbacks that are none, or no function where one is called.
         ValueError: an argument that would have no effect.
     """
-    if given.get("compute_loss_func") is not None:
+    if arguments.get("compute_loss_func") is not None:
         raise ValueError("compute_loss_func has no effect: the loss is the task's plus `objectives`, of one model.")
     known = {
         name
@@ -32,22 +32,24 @@ def check_arguments(cls: type, given: Mapping[str, Any]) -> None:
         for name, parameter in inspect.signature(made.__init__).parameters.items()  # type: ignore[misc]
         if name != "self" and parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
     }
-    for name in given:
+    for name in arguments:
         if name not in known:
             raise TypeError(no_such(f"{cls.__name__} has no argument", name, sorted(known), ARGUMENTS))
     for name in FUNCTIONS:
-        value = given.get(name)
+        value = arguments.get(name)
         if value is not None and not callable(value):
             raise TypeError(f"{name} must be a function, not {type(value).__name__}.")
-    callbacks = given.get("callbacks")
+    callbacks = arguments.get("callbacks")
     if callbacks is None:
         return
     if not isinstance(callbacks, (list, tuple)):
-        raise TypeError(f"callbacks must be a list of callbacks, not {_called(callbacks)}.")
+        raise TypeError(f"callbacks must be a list of callbacks, not {_type_name(callbacks)}.")
     for callback in callbacks:
         kind = callback if isinstance(callback, type) else type(callback)
         if not issubclass(kind, TrainerCallback):
-            raise TypeError(f"callbacks holds {_called(callback)}, which is no TrainerCallback, nor a class of one.")
+            raise TypeError(
+                f"callbacks holds {_type_name(callback)}, which is no TrainerCallback, nor a class of one."
+            )
 
 
 def call_model_init(model_init: Callable[..., Any], trial: Any = None) -> Any:
@@ -92,5 +94,5 @@ def first_model(made_from: Mapping[str, Any]) -> Any:
     return model if make is None else call_model_init(make)
 
 
-def _called(value: Any) -> str:
+def _type_name(value: Any) -> str:
     return f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__

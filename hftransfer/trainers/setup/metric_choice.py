@@ -1,4 +1,4 @@
-"""Refuses to choose a checkpoint by target labels, by a metric that will not be, or where nothing is evaluated."""
+"""Metric choice: which metric may choose a checkpoint, checked before training."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..metrics import LABEL_FREE, lower_is_better
 
 
 def check_evaluation(args: AdaptationConfig, eval_dataset: Any, callbacks: Iterable[Any] | None = None) -> None:
-    """Refuses settings that wait for an evaluation where there is none.
+    """Check of settings that wait for an evaluation.
 
     Raises:
         ValueError: no rows to evaluate on, a choice among checkpoints without an `eval_strategy`, or early stopping
@@ -61,8 +61,9 @@ def check_selection(
     measures: Sequence[str] | None,
     label_free: Sequence[str] = LABEL_FREE,
 ) -> None:
-    """Refuses to choose a checkpoint by target labels, or by a metric that there will not be, before training instead
-    of at the first evaluation. With one evaluation set, a metric need not name it.
+    """Check of the metric that chooses a checkpoint: it will be there, and it reads no target labels.
+
+    With one evaluation set, a metric need not name it.
 
     Args:
         args: its `metric_for_best_model` is completed with the name of the only set.

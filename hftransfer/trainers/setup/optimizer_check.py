@@ -1,4 +1,4 @@
-"""Optimizers and schedules that are passed instead of made: what they have to hold, checked before the first step."""
+"""Check of an optimizer and a schedule that the user passes."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from torch import nn
 
 from ...models.adapters import is_peft
 
-MADE_BY_US = ("params", "model", "optimizer_dict")  # of an optimizer's arguments
-IDLE = {  # settings of the optimizer and of the schedule that the trainer makes, and their defaults
+FILLED_IN = ("params", "model", "optimizer_dict")  # of an optimizer's arguments
+UNUSED_SETTINGS = {  # settings of the optimizer and of the schedule that the trainer makes, and their defaults
     "layer_decay": 1.0,
     "head_lr_multiplier": 1.0,
     "backbone_lr_multiplier": 1.0,
     "objective_lr_multiplier": 10.0,
 }
-WAY = (
+REMEDY = (
     'Pass `optimizer_cls_and_kwargs=(torch.optim.AdamW, {"lr": 1e-3})` instead, which is made of everything that '
     "moves, or leave the optimizer to the trainer (`optim`, `learning_rate`)."
 )
 
 
-def check_passed(optimizers: Any, cls_and_kwargs: Any, adapter: nn.Module, args: Any) -> str | None:
-    """Makes sure that an optimizer and a schedule that are passed drive what this run trains.
+def check_passed_optimizer(optimizers: Any, cls_and_kwargs: Any, joint_model: nn.Module, args: Any) -> str | None:
+    """Check that an optimizer and a schedule that are passed drive what this run trains.
 
     Args:
         optimizers: `(optimizer, scheduler)`, each may be `None`; or `None`.
         cls_and_kwargs: `(class, its arguments)`, or `None`.
-        adapter: the module that is trained: the user's model and the objectives.
+        joint_model: the module that is trained: the user's model and the objectives.
         args: a config.
 
     Returns:
@@ -36,7 +36,7 @@ def check_passed(optimizers: Any, cls_and_kwargs: Any, adapter: nn.Module, args:
 
     Raises:
         TypeError: they are of another kind.
-        ValueError: the optimizer lacks parameters that move, the schedule drives another optimizer, or a setting
+        ValueError: the optimizer lacks trainable parameters, the schedule drives another optimizer, or a setting
             would have no effect on them.
     """
     optimizer, scheduler = _pair(optimizers)
@@ -47,12 +47,12 @@ def check_passed(optimizers: Any, cls_and_kwargs: Any, adapter: nn.Module, args:
     if optimizer is not None:
         if not hasattr(optimizer, "param_groups"):
             raise TypeError(
-                f"optimizers[0] is {_called(optimizer)}, not an optimizer. {WAY}"
+                f"optimizers[0] is {_type_name(optimizer)}, not an optimizer. {REMEDY}"
                 if isinstance(optimizer, type) or callable(optimizer)
-                else f"optimizers[0] must be an optimizer, not {_called(optimizer)}."
+                else f"optimizers[0] must be an optimizer, not {_type_name(optimizer)}."
             )
-        check_covers(optimizer, adapter)
-        for name, default in IDLE.items():
+        check_covers(optimizer, joint_model)
+        for name, default in UNUSED_SETTINGS.items():
             if getattr(args, name) != default:
                 raise ValueError(
                     f"{name}={getattr(args, name)} has no effect on an optimizer that is passed: it has groups and "
@@ -64,19 +64,19 @@ def check_passed(optimizers: Any, cls_and_kwargs: Any, adapter: nn.Module, args:
     return None if made is None else (made if isinstance(made, type) else type(made)).__name__
 
 
-def check_covers(optimizer: Any, adapter: nn.Module) -> None:
-    """Raises a `ValueError` for an optimizer that lacks parameters that move, with the way to one that does not."""
+def check_covers(optimizer: Any, joint_model: nn.Module) -> None:
+    """Raises a `ValueError` for an optimizer that lacks trainable parameters, with the way to one that does not."""
     known = {id(p) for group in optimizer.param_groups for p in group["params"]}
-    named = dict(adapter.named_parameters())
-    moving = {name: p for name, p in named.items() if p.requires_grad}
-    lacking = [name for name, p in moving.items() if id(p) not in known]
-    if not lacking:
+    named = dict(joint_model.named_parameters())
+    trainable = {name: p for name, p in named.items() if p.requires_grad}
+    missing = [name for name, p in trainable.items() if id(p) not in known]
+    if not missing:
         return
     foreign = len(known - {id(p) for p in named.values()})
-    first = next((n for n in lacking if n.startswith("objectives.")), lacking[0])
+    first = next((n for n in missing if n.startswith("objectives.")), missing[0])
     shown = first if first.startswith("objectives.") else first.removeprefix("model.")
     whose = "an objective's, which the trainer makes" if first.startswith("objectives.") else "one of the model's"
-    if is_peft(getattr(adapter, "model", None)) and ".default." in first:
+    if is_peft(getattr(joint_model, "model", None)) and ".default." in first:
         whose = "one of the adapter's"
     also = (
         f" It holds {foreign} that are no part of this run's model: those of another copy, or of the model as it was "
@@ -85,8 +85,8 @@ def check_covers(optimizer: Any, adapter: nn.Module) -> None:
         else ""
     )
     raise ValueError(
-        f"The optimizer that was passed lacks {len(lacking)} of the {len(moving)} parameters that are to train: "
-        f"{shown!r} for one, {whose}.{also} {WAY}"
+        f"The optimizer that was passed lacks {len(missing)} of the {len(trainable)} parameters that are to train: "
+        f"{shown!r} for one, {whose}.{also} {REMEDY}"
     )
 
 
@@ -100,16 +100,16 @@ def _pair(optimizers: Any) -> tuple[Any, Any]:
     return optimizers[0], optimizers[1]
 
 
-def _check_class(given: Any) -> None:
-    if not isinstance(given, (tuple, list)) or len(given) != 2:
-        raise TypeError(f"optimizer_cls_and_kwargs must be (class, its arguments), not {_called(given)}.")
-    cls, kwargs = given
+def _check_class(cls_and_kwargs: Any) -> None:
+    if not isinstance(cls_and_kwargs, (tuple, list)) or len(cls_and_kwargs) != 2:
+        raise TypeError(f"optimizer_cls_and_kwargs must be (class, its arguments), not {_type_name(cls_and_kwargs)}.")
+    cls, kwargs = cls_and_kwargs
     if not callable(cls) or not isinstance(kwargs, Mapping):
         raise TypeError(
-            f"optimizer_cls_and_kwargs must be an optimizer's class and a dict of its arguments, not {_called(cls)} "
-            f"and {_called(kwargs)}."
+            f"optimizer_cls_and_kwargs must be an optimizer's class and a dict of its arguments, not "
+            f"{_type_name(cls)} and {_type_name(kwargs)}."
         )
-    for name in MADE_BY_US:
+    for name in FILLED_IN:
         if name in kwargs:
             raise ValueError(
                 f"optimizer_cls_and_kwargs names {name!r}: the trainer gives the optimizer everything that moves. "
@@ -119,7 +119,7 @@ def _check_class(given: Any) -> None:
 
 def _check_scheduler(scheduler: Any, optimizer: Any) -> None:
     if isinstance(scheduler, type) or not hasattr(scheduler, "step"):
-        raise TypeError(f"optimizers[1] must be a scheduler, not {_called(scheduler)}.")
+        raise TypeError(f"optimizers[1] must be a scheduler, not {_type_name(scheduler)}.")
     if optimizer is None:
         raise ValueError(
             "optimizers=(None, scheduler): the scheduler drives an optimizer of its own, not the one that the trainer "
@@ -133,5 +133,5 @@ def _check_scheduler(scheduler: Any, optimizer: Any) -> None:
         )
 
 
-def _called(thing: Any) -> str:
+def _type_name(thing: Any) -> str:
     return f"the class {thing.__name__}" if isinstance(thing, type) else type(thing).__name__

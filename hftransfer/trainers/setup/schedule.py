@@ -76,15 +76,17 @@ def check_schedule(args: Any) -> None:
     name = schedule_name(args)
     if name == SLANTED:  # ours, read by the config
         return
-    given = dict(args.lr_scheduler_kwargs or {})
+    settings = dict(args.lr_scheduler_kwargs or {})
     maker: Any = TYPE_TO_SCHEDULER_FUNCTION[SchedulerType(name)]
     parameters = inspect.signature(maker).parameters
     taken = [key for key in parameters if key not in (*GIVEN, "kwargs", "name")]
-    if given and name in ("constant", "constant_with_warmup"):
-        raise ValueError(f"lr_scheduler_kwargs={given!r} has no effect with lr_scheduler_type={name!r}. Leave it out.")
+    if settings and name in ("constant", "constant_with_warmup"):
+        raise ValueError(
+            f"lr_scheduler_kwargs={settings!r} has no effect with lr_scheduler_type={name!r}. Leave it out."
+        )
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
     try:
-        schedule: Any = get_scheduler(name, optimizer, 1, TRIED, given)
+        schedule: Any = get_scheduler(name, optimizer, 1, TRIED, settings)
         for _ in range(TRIED if isinstance(schedule, LRScheduler) and name not in BY_METRIC else 0):
             optimizer.step()
             schedule.step()
@@ -92,6 +94,6 @@ def check_schedule(args: Any) -> None:
         reason = " ".join(str(error).split())
         takes = f" It takes {', '.join(taken)}." if taken else ""
         raise ValueError(
-            f"lr_scheduler_type={name!r} cannot be made with lr_scheduler_kwargs={given!r}: {reason.rstrip('.')}."
+            f"lr_scheduler_type={name!r} cannot be made with lr_scheduler_kwargs={settings!r}: {reason.rstrip('.')}."
             f"{takes}"
         ) from error

@@ -27,20 +27,20 @@ class Unfreeze:
 
 
 def parse_unfreeze(value: Any) -> Unfreeze | None:
-    """Reads `{"by": "epoch", "every": 1}`, a map, JSON or YAML; `None` for nothing.
+    """The setting `unfreeze` read: `{"by": "epoch", "every": 1}`, a map, JSON or YAML; `None` for nothing.
 
     Raises:
         ValueError: it is neither, or names anything else.
     """
     if not value:
         return None
-    given = read_setting("unfreeze", value)
-    if not isinstance(given, dict):
+    settings = read_setting("unfreeze", value)
+    if not isinstance(settings, dict):
         raise ValueError(f'unfreeze must be a map such as {{"by": "epoch", "every": 1}}, not {value!r}.')
-    for name in given:
+    for name in settings:
         if name not in ("by", "every"):
             raise ValueError(f"unfreeze has no {name!r}; it has by and every.{nearest(name, ('by', 'every'))}")
-    by, every = given.get("by", "epoch"), given.get("every", 1)
+    by, every = settings.get("by", "epoch"), settings.get("every", 1)
     if by not in UNITS:
         raise ValueError(f"unfreeze: by={by!r} must be 'epoch' or 'step'.{nearest(by, UNITS)}")
     whole = by == "step"
@@ -99,19 +99,19 @@ class Phases:
         """Names of the parameters that train in a stage."""
         return _union(names for _, names in self.added[: stage + 1])
 
-    def set_stage(self, adapter: nn.Module, stage: int) -> None:
-        """Freezes and thaws the user's model in an adapter; parameters that never train are left alone."""
+    def set_stage(self, joint_model: nn.Module, stage: int) -> None:
+        """Freezes and thaws the user's model in a `JointModel`; parameters that never train are left alone."""
         if stage == self.stage:
             return
         self.stage = stage
         everything, trainable = self.trainable(len(self.added)), self.trainable(stage)
-        for name, parameter in adapter.model.named_parameters():  # type: ignore[union-attr]
+        for name, parameter in joint_model.model.named_parameters():  # type: ignore[union-attr]
             if (plain := bare(name)) in everything:
                 parameter.requires_grad_(plain in trainable)
 
-    def thaw(self, adapter: nn.Module) -> None:
+    def thaw(self, joint_model: nn.Module) -> None:
         """Everything that will ever train can."""
-        self.set_stage(adapter, len(self.added) - 1)
+        self.set_stage(joint_model, len(self.added) - 1)
         self.stage = None
 
     def starts(self, block: Block) -> str:

@@ -1,4 +1,4 @@
-"""Settings that need one another: what would have no effect alone, or would fail only when training starts."""
+"""Dependent settings: what has no effect without another, or would fail only when training starts."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ PACKAGES = {"comet_ml": "comet-ml", "azure_ml": "azureml-mlflow"}
 UNLISTED = ("flyte", "azure_ml")  # transformers lists them elsewhere
 
 
-def check_pairs(args: Any) -> None:
-    """Refuses settings that go for nothing without another, and names that transformers looks up too late.
+def check_dependent_settings(args: Any) -> None:
+    """Check of settings that have no effect without another, and of names that transformers looks up too late.
 
     Args:
         args: an `AdaptationConfig`, before `TrainingArguments` has read its fields.
@@ -46,9 +46,9 @@ def check_pairs(args: Any) -> None:
                     "dataloader_num_workers to 1 or more, or leave it out."
                 )
     for kind in ("activation", "gradient"):
-        given = getattr(args, f"{kind}_checkpointing_kwargs", None)
-        if given:
-            _check_checkpointing(args, f"{kind}_checkpointing_kwargs", given)
+        value = getattr(args, f"{kind}_checkpointing_kwargs", None)
+        if value:
+            _check_checkpointing(args, f"{kind}_checkpointing_kwargs", value)
     if args.fsdp_config and not args.fsdp:
         raise ValueError("fsdp_config has no effect without fsdp: set fsdp=True, or leave it out.")
     for name in FILES:
@@ -74,8 +74,8 @@ def check_pairs(args: Any) -> None:
         _check_optim_args(str(getattr(args.optim, "value", args.optim)), args.optim_args)
 
 
-def check_reports(report_to: Any) -> None:
-    """Refuses to report where nothing is installed to report with.
+def check_report_to(report_to: Any) -> None:
+    """Check of the integrations that a run reports to.
 
     Args:
         report_to: names, as `TrainingArguments` has read them.
@@ -111,30 +111,30 @@ def check_sharding(args: Any) -> None:
         )
 
 
-def _check_checkpointing(args: Any, name: str, given: Any) -> None:
+def _check_checkpointing(args: Any, name: str, value: Any) -> None:
     if not args.recomputes_activations:
         raise ValueError(f"{name} has no effect without activation_checkpointing=True. Set it, or leave this out.")
-    for key in given if isinstance(given, Mapping) else ():
+    for key in value if isinstance(value, Mapping) else ():
         if key not in CHECKPOINTING:
             raise ValueError(f"{name} has no {key!r}; it has {', '.join(CHECKPOINTING)}.{nearest(key, CHECKPOINTING)}")
 
 
-def _check_file(name: str, given: Any) -> None:
+def _check_file(name: str, value: Any) -> None:
     """A setting that names a JSON file, which must be there."""
-    if not isinstance(given, (str, os.PathLike)) or str(given).lstrip().startswith("{") or not str(given):
+    if not isinstance(value, (str, os.PathLike)) or str(value).lstrip().startswith("{") or not str(value):
         return
-    if not os.path.isfile(given):
+    if not os.path.isfile(value):
         raise FileNotFoundError(
-            f"{name}={redacted(repr(str(given)))}: there is no such file. Give a JSON file, or a map."
+            f"{name}={redacted(repr(str(value)))}: there is no such file. Give a JSON file, or a map."
         )
 
 
-def _check_optim_args(optim: str, given: Any) -> None:
+def _check_optim_args(optim: str, value: Any) -> None:
     names = []
-    for part in str(given).replace(" ", "").split(","):
-        name, found, value = part.partition("=")
-        if not (name and found and value) or "=" in value:
-            raise ValueError(f"optim_args={given!r} must be a list such as 'momentum=0.9,nesterov=true'.")
+    for part in str(value).replace(" ", "").split(","):
+        name, equals, argument = part.partition("=")
+        if not (name and equals and argument) or "=" in argument:
+            raise ValueError(f"optim_args={value!r} must be a list such as 'momentum=0.9,nesterov=true'.")
         names.append(name)
     for name in names if optim in OPTIM_ARGS else ():
         taken = OPTIM_ARGS[optim]
