@@ -45,7 +45,8 @@ INSIDE_TRAINERS: dict[str, set[str]] = {
     "saving": {"step"},
     "hub": {"saving", "setup", "step"},
 }
-MAKE_TRAINERS = {"variants", "benchmark_cell", "hyperparameters"}  # of trainers/: who imports trainer.py
+# Files of trainers/ that may import trainer.py: subclasses, and what recipes call.
+MAKE_TRAINERS = {"variants", "benchmark_cell", "results", "hyperparameters"}
 
 
 @dataclass(frozen=True)

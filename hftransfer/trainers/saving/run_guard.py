@@ -15,6 +15,7 @@ import torch
 from ...data.text import WORD_MASK, without_other_tokenizations
 from ...models.adapter_folders import LABELS_FILE
 from ...models.adapters import is_peft
+from ...models.module_mode import module_mode
 from ..host import Host
 from .agreement import alike
 from .checkpoint_files import checkpoints
@@ -279,13 +280,8 @@ class RunGuard(Host):
 
     def _predicts_finite(self, inputs: dict[str, Any]) -> bool:
         given = without_other_tokenizations({k: v for k, v in inputs.items() if k not in NOT_THE_MODELS})
-        training = self.model.training
-        self.model.eval()
-        try:
-            with torch.no_grad(), self.compute_loss_context_manager():
-                return bool(self.model(**given).logits.isfinite().all())
-        finally:
-            self.model.train(training)
+        with module_mode(self.model), torch.no_grad(), self.compute_loss_context_manager():
+            return bool(self.model(**given).logits.isfinite().all())
 
 
 def _go_on(checkpoint: str) -> str:

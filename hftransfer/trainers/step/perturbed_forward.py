@@ -10,6 +10,7 @@ from accelerate.utils import parse_flag_from_env
 from torch import nn
 from torch.distributed.fsdp import FSDPModule
 
+from ...models.module_mode import module_mode
 from ..config import AdaptationConfig
 from ..teachers.fitting import probe_rows
 from .objective_inputs import pick_words
@@ -85,7 +86,6 @@ class PerturbedTargetForward:
                 self.inputs = self.layer(values).float()
 
     def __call__(self, shift: torch.Tensor | None) -> torch.Tensor:
-        training = [module for module in self.model.modules() if module.training]
         inputs, hook = self.model_inputs, None
         if shift is not None and self.layer is not None:
             hook = self.layer.register_forward_hook(lambda _, args, out: out + shift.to(out.dtype))
@@ -93,16 +93,15 @@ class PerturbedTargetForward:
             values = inputs[self.name]
             inputs = inputs | {self.name: values + shift.transpose(1, 2).reshape(values.shape).to(values.dtype)}
         try:
-            self.model.eval()  # dropout would drown a small move; a row's answer is its own, in batch norm as well
-            with torch.autocast(self.inputs.device.type, self.autocast, enabled=self.autocast is not None):
+            autocast = torch.autocast(self.inputs.device.type, self.autocast, enabled=self.autocast is not None)
+            with module_mode(self.model), autocast:
+                # Dropout would drown a small move; a row's answer is its own, in batch norm as well.
                 logits = self.model(**inputs).logits.float()
             self.release_hooks()
             return logits if self.word_mask is None else pick_words(logits, self.word_mask)
         finally:
             if hook is not None:
                 hook.remove()
-            for module in training:
-                module.training = True
 
 
 def _positions(x: torch.Tensor) -> torch.Tensor:

@@ -13,8 +13,10 @@ from transformers import AutoConfig
 
 from ...data.text import without_other_tokenizations
 from ...models import pretrained
+from ...models.adapters import plain_model
 from ...models.feature_hook import Head, find_head
 from ...models.layer_hook import HEAD, layer_widths
+from ...models.module_mode import module_mode
 from ...models.structure import layers
 from ...models.tokenizer_check import check_tokenizer
 from ...objectives.specification import ObjectiveSpec
@@ -189,14 +191,10 @@ def _show_attention(model: Any, probe: dict[str, Any]) -> None:
     Raises:
         ValueError: it does not, or only after dropout.
     """
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    inner = plain_model(model)
     inner.set_attn_implementation("eager")
-    was_training = model.training
-    try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            attentions = getattr(model.train()(**probe, output_attentions=True), "attentions", None)
-    finally:
-        model.train(was_training)
+    with module_mode(model, training=True), torch.no_grad(), torch.random.fork_rng(devices=[]):
+        attentions = getattr(model(**probe, output_attentions=True), "attentions", None)
     if not attentions or attentions[-1] is None or attentions[-1].ndim != 4:
         raise ValueError(f"{type(inner).__name__} does not hand out its attention: distil logits or features.")
     if not torch.allclose(attentions[-1].sum(-1), torch.ones(()), atol=1e-3):

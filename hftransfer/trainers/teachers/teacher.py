@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from ...data.text import WORD_MASK, tokenization_of
+from ...models.adapters import plain_model
 from ...models.feature_hook import FeatureHook, Head
 from ...models.layer_hook import HEAD, LayerHook
 from ...objectives.base import TeacherFacts
@@ -151,7 +152,6 @@ class TeacherSet:
 
 def inputs_of(model: Any, batch: Mapping[str, Any], tokenization: int | None = None) -> dict[str, Any]:
     """What a model's forward takes of a batch: the model's own columns, or those of a teacher's tokenization."""
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-    names = inspect.signature(inner.forward).parameters
+    names = inspect.signature(plain_model(model).forward).parameters
     columns = batch if tokenization is None else tokenization_of(batch, tokenization)
     return {k: v for k, v in columns.items() if k in names}
