@@ -1,9 +1,12 @@
 from .cli.arguments import FinetuneArguments as FinetuneArguments
+from .cli.arguments import sources_by_name as sources_by_name
+from .cli.interpolate_options import interpolate_parser as interpolate_parser
 from .cli.parser import RecipeParser as RecipeParser
 from .cli.run import run_recipe as run_recipe
 from .cli.run import start_recipe as start_recipe
 from .data.digits import load_digits_corpus as load_digits_corpus
 from .data.domain_loading import load_shift as load_shift
+from .data.label_sets import read_label_names as read_label_names
 from .data.masking import reveal_labels as reveal_labels
 from .data.sample import load_sample_corpus as load_sample_corpus
 from .models.adapter_sums import combine_adapters as combine_adapters
@@ -24,6 +27,7 @@ from .stages import stage as stage
 from .trainers.config import AdaptationConfig as AdaptationConfig
 from .trainers.hub.push import HubError as HubError
 from .trainers.hub.push import create_repo as create_repo
+from .trainers.interpolated_card import interpolation_card as interpolation_card
 from .trainers.results import print_saved_model as print_saved_model
 from .trainers.results import save_model_and_card as save_model_and_card
 from .trainers.results import save_results as save_results

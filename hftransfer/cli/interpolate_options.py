@@ -28,7 +28,15 @@ DATA = {
 
 
 def interpolate_parser() -> argparse.ArgumentParser:
-    """The recipe's options."""
+    """Parser of the options of the recipe `interpolate`.
+
+    Example:
+        >>> args = interpolate_parser().parse_args(
+        ...     ["--models", "runs/a", "runs/b", "--source", "news.csv", "--output_dir", "runs/soup"]
+        ... )
+        >>> args.models, args.soup
+        (['runs/a', 'runs/b'], 'greedy')
+    """
     parser = PlainParser(
         prog="hftransfer interpolate",
         description="Average the weights of trained models, with the start or with each other. Nothing is trained.",

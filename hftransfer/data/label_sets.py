@@ -36,6 +36,27 @@ from .labels import (
 )
 
 
+def read_label_names(
+    sources: Mapping[str, Any], label_column: str = "label", tokens_column: str = "tokens", task: str | None = None
+) -> tuple[str, ...]:
+    """Names of the labels that sources hold, in the order of a model's logits.
+
+    Args:
+        sources: labelled datasets by name.
+        label_column: where labels are.
+        tokens_column: where words are, in tagging.
+        task: instead of what the labels look like.
+
+    Raises:
+        ValueError: a missing column or label, one class only, or sets that differ.
+
+    Example:
+        >>> read_label_names({"source": Dataset.from_dict({"label": ["up", "down", "up"]})})
+        ('down', 'up')
+    """
+    return resolve_label_space(sources, label_column, tokens_column, task).names
+
+
 def resolve_label_space(
     sources: Mapping[str, Any],
     label_column: str,

@@ -77,7 +77,8 @@ class Mixture:
     Args:
         models: fine-tuned folders or Hub ids; PEFT folders are merged. Names are the folders', or the map's keys.
         start: what they were fine-tuned from, for WiSE-FT.
-        labels: label names, needed where all `models` are PEFT folders, which do not say theirs.
+        labels: label names, needed where all `models` are PEFT folders, which do not say theirs; or a function that
+            finds them, which is called in that case alone.
         dtype: to average in when the folders differ.
         batches: gives label-free model inputs, to estimate the running statistics of batch norm anew; the average of
             two models' statistics is not that of the averaged model.
@@ -96,7 +97,7 @@ class Mixture:
         self,
         models: Sequence[str | os.PathLike[str]] | Mapping[str, str | os.PathLike[str]],
         start: str | os.PathLike[str] | None = None,
-        labels: Sequence[str] | None = None,
+        labels: Sequence[str] | Callable[[], Sequence[str]] | None = None,
         dtype: str | None = None,
         batches: Callable[[], Iterable[Mapping[str, Any]]] | None = None,
     ):
@@ -104,6 +105,9 @@ class Mixture:
         if start is None and len(paths) < 2:
             raise ValueError("There is nothing to average: give a start, or more than one model.")
         self.batches, self.notes = batches, []  # type: ignore[var-annotated]
+        self.paths = paths
+        if callable(labels):
+            labels = labels() if all(map(is_adapter, paths.values())) else None
         names, cls = _head_of(paths, labels)
         self.model: Any = None
         self.members: dict[str, Member] = {}
@@ -200,7 +204,7 @@ class Mixture:
         by: str,
         greater_is_better: bool = True,
         soup: str = "greedy",
-        alphas: Iterable[float] = ALPHAS,
+        alphas: Iterable[float] | None = None,
     ) -> list[Point]:
         """Finds the best place and leaves the live model there.
 
@@ -214,7 +218,7 @@ class Mixture:
                 labels.
             greater_is_better: or less.
             soup: see above.
-            alphas: to try.
+            alphas: to try; 0, 0.1 … 1 when `None`.
 
         Returns:
             Every place with its scores, in the order in which they were tried. The chosen one is `self.place`.
@@ -222,7 +226,7 @@ class Mixture:
         Raises:
             ValueError: `by` reads target labels, or is not among the scores, or is not finite there.
         """
-        alphas = sorted({float(alpha) for alpha in alphas})
+        alphas = sorted({float(alpha) for alpha in (ALPHAS if alphas is None else alphas)})
         if soup not in SOUPS:
             raise ValueError(f"soup={soup!r} must be one of {', '.join(SOUPS)}.{nearest(soup, SOUPS)}")
         if self.start is not None and not alphas:

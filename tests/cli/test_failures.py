@@ -165,7 +165,7 @@ def test_no_recipe_shows_a_traceback(monkeypatch, capsys, tmp_path, name):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(module, "run", broken)
     argv = {
-        "finetune": ["--output_dir", "run", "--use_cpu"],
+        "finetune": ["--source", "x.csv", "--output_dir", "run", "--use_cpu"],
         "benchmark": ["--config", "x.yaml"],
         "interpolate": ["--models", "a", "--source", "x.csv", "--output_dir", "out"],
     }[name]
