@@ -13,7 +13,7 @@ logger = logging.getLogger(__name__)
 
 
 def head_of(model: Any, batch: dict[str, Any]) -> Head:
-    """As `find_head`; an adapter that stands in its way is named."""
+    """The head of a model, as `find_head`; an adapter that stands in its way is named."""
     try:
         return find_head(model, batch)
     except ValueError as error:

@@ -55,7 +55,7 @@ def check_collator(collator: Callable[[list], Any] | None, prepared: Prepared) -
 
 
 def check_batch(batch: Any, name: str, needed: tuple[str, ...] = ("labels", "domain", NUM_SOURCE)) -> None:
-    """Raises a `ValueError` for a training batch in which the collator left out what the trainer reads."""
+    """Check that a training batch holds what the trainer reads; a `ValueError` names what the collator left out."""
     if not isinstance(batch, Mapping):
         raise ValueError(
             f"data_collator {name} returns {type(batch).__name__}; a batch is a dict of tensors. {REMEDY}"
@@ -70,7 +70,7 @@ def check_batch(batch: Any, name: str, needed: tuple[str, ...] = ("labels", "dom
 
 
 def check_untouched_batch(inputs: Mapping[str, Any], trainer: type, training: bool) -> None:
-    """Raises a `ValueError` when a batch that was whole arrives at our `compute_loss` without labels or domains."""
+    """Check that a user's `compute_loss` left labels and domains in the batch; raises `ValueError`."""
     missing = next((key for key in ("labels", "domain", NUM_SOURCE) if key not in inputs), None)
     if missing is None or (missing != "labels" and not training):
         return
@@ -81,7 +81,7 @@ def check_untouched_batch(inputs: Mapping[str, Any], trainer: type, training: bo
 
 
 def collator_name(collator: Any) -> str:
-    """A collator's name for messages."""
+    """Name of a collator in messages."""
     return getattr(collator, "__qualname__", None) or type(collator).__name__
 
 

@@ -1,4 +1,4 @@
-"""Batch norm in a run: what is checked before it, what processes agree on during it, AdaBN after it."""
+"""Batch norm in a run: its settings checked before, AdaBN after."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MOST_ROWS = 4096  # of a stream
 
 
 def prepare_batch_norm(model: Any, args: AdaptationConfig, target: Any, adapter: bool) -> None:
-    """Mends TensorFlow's conventions and checks what was asked of batch norm.
+    """Batch norm as the settings ask for it, checked, with TensorFlow's conventions mended.
 
     Args:
         model: changed in place.
@@ -50,7 +50,7 @@ def prepare_batch_norm(model: Any, args: AdaptationConfig, target: Any, adapter:
 
 
 def build_mix(model: Any, args: AdaptationConfig) -> ChannelMix | None:
-    """What `batch_norm="stochastic"` asks for; `None` for the other settings.
+    """The channel mix of `batch_norm="stochastic"`; `None` for the other settings.
 
     Args:
         model: after `trainable` and `freeze`, or the adapter, have decided what trains.

@@ -103,7 +103,7 @@ def check_report_to(report_to: Any) -> None:
 
 
 def check_sharding(args: Any) -> None:
-    """Raises a `ValueError` for FSDP in a run of one process."""
+    """Check against FSDP in a run of one process; raises `ValueError`."""
     if args.fsdp and args.world_size == 1:
         raise ValueError(
             "fsdp shards a model over several processes, and this run has one: start it with `accelerate launch` or "

@@ -22,7 +22,7 @@ from .run_domains import RunDomains
 
 @dataclass(frozen=True)
 class EncodedDomains:
-    """What a run trains on.
+    """Encoded and paired data of a run.
 
     Args:
         encoder: the model's own; it encodes evaluation sets, too.

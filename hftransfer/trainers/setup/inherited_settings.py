@@ -80,7 +80,7 @@ WITHOUT_ARGS = "adamw_torch adamw_torch_fused adamw_torch_xla adamw_torch_npu_fu
 
 
 def check_inherited(args: TrainingArguments) -> None:
-    """Refuses fields of `TrainingArguments` that would have no effect. Fields that a newer transformers adds pass.
+    """Check of the fields of `TrainingArguments` that would have no effect. What a newer one adds passes.
 
     Raises:
         ValueError: one that is set away from its default; the message says why, and what to set instead.
@@ -109,7 +109,7 @@ def check_inherited(args: TrainingArguments) -> None:
 
 
 def settle(args: Any) -> None:
-    """Brings values that transformers takes and then fails on into the form that it reads.
+    """Values that transformers takes and then fails on, in the form that it reads.
 
     Args:
         args: is changed in place.
@@ -119,7 +119,7 @@ def settle(args: Any) -> None:
 
 
 def settle_loading(args: Any) -> None:
-    """Sets what pairing, unfreezing and this machine ask of loaders and of DDP.
+    """Settings of loaders and of DDP that pairing, unfreezing and this machine ask for.
 
     Args:
         args: is changed in place, after `TrainingArguments` has read its fields.
@@ -134,7 +134,7 @@ def settle_loading(args: Any) -> None:
 
 
 def check_for_model(args: TrainingArguments, task: str, model: Any) -> None:
-    """Refuses what this task or this model makes nothing of.
+    """Check of settings that this task or this model makes nothing of.
 
     Args:
         args: of the run.
@@ -162,7 +162,7 @@ def check_for_model(args: TrainingArguments, task: str, model: Any) -> None:
 
 
 def check_accelerator(config: Any) -> None:
-    """Refuses what the pairing of domains could not follow.
+    """Check of accelerate's settings that the pairing of domains could not follow.
 
     Args:
         config: accelerate's settings, as `TrainingArguments` read them.
@@ -187,7 +187,7 @@ def _defaults() -> dict[str, Any]:
 
 
 def _same(value: Any, default: Any) -> bool:
-    """Equal, however a file or a command line wrote it."""
+    """Equality, however a file or a command line wrote the value."""
     return value == default or (isinstance(value, str) and value.strip().lower() == str(default).lower())
 
 

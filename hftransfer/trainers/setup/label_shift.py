@@ -43,7 +43,10 @@ def build_label_shift(args: AdaptationConfig, prepared: Prepared) -> LabelShift 
 
 @torch.no_grad()
 def correct_bias(joint_model: JointModel) -> None:
-    """Adds log w to the head's bias: p(k | x) becomes proportional to w_k p(k | x), the target's posterior."""
+    """The label shift baked into the head's bias.
+
+    log w is added: p(k | x) becomes proportional to w_k p(k | x), the target's posterior.
+    """
     label_shift = joint_model.task_loss.label_shift
     if label_shift is None:
         return

@@ -12,12 +12,12 @@ ONE_RATE = ("lomo", "adalomo", "layerwise")
 
 
 def rates_of(args: Any) -> Rates:
-    """The multipliers that a config asks for."""
+    """Multipliers of the learning rate that a config asks for."""
     return Rates(args.layer_decay, args.head_lr_multiplier, args.backbone_lr_multiplier)
 
 
 def check_rates(args: Any) -> None:
-    """Raises a `ValueError` for an optimizer that cannot follow the rates."""
+    """Check that the optimizer can follow the rates; raises `ValueError`."""
     optim = str(getattr(args.optim, "value", args.optim))
     differ = rates_of(args) != Rates() or args.unfreeze or args.lp_epochs or args.lr_scheduler_type == SLANTED
     if differ and any(word in optim for word in ONE_RATE):

@@ -124,7 +124,7 @@ def check_selection(
 
 
 def set_of(metric: str | None, names: Iterable[str]) -> str | None:
-    """Which evaluation set a metric is of, by its name; the longest that fits."""
+    """The evaluation set that a metric is of, by its name; the longest that fits."""
     return _set_of(metric.removeprefix("eval_"), names) if metric else None
 
 
@@ -133,7 +133,7 @@ def _set_of(metric: str, names: Iterable[str]) -> str | None:
 
 
 def _check_direction(args: AdaptationConfig, asked: str, known: Sequence[str]) -> None:
-    """Raises a `ValueError` where the worst checkpoint would be taken for the best; the user's own metrics are the
+    """Check that the worst checkpoint is not taken for the best; raises `ValueError`. The user's own metrics are the
     user's."""
     less = lower_is_better(asked)
     if asked in known and args.greater_is_better is not None and bool(args.greater_is_better) == less:

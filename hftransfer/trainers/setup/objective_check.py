@@ -1,4 +1,4 @@
-"""Objectives that do not go with the task, checked before anything is built."""
+"""Check that objectives go with the task, before anything is built."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ CLASSES = re.compile("logits|labels|perturbed")  # inputs that only classes have
 
 
 def check_task(specs: list[ObjectiveSpec], space: LabelSpace) -> None:
-    """Raises a `ValueError` for objectives that read classes where rows have none, or several."""
+    """Check against objectives that read classes where rows have none, or several; raises `ValueError`."""
     reading = []
     for spec in specs:
         cls = spec.cls

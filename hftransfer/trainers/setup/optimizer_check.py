@@ -65,7 +65,7 @@ def check_passed_optimizer(optimizers: Any, cls_and_kwargs: Any, joint_model: nn
 
 
 def check_covers(optimizer: Any, joint_model: nn.Module) -> None:
-    """Raises a `ValueError` for an optimizer that lacks trainable parameters, with the way to one that does not."""
+    """Check that an optimizer holds all trainable parameters; a `ValueError` says how to make one that does."""
     known = {id(p) for group in optimizer.param_groups for p in group["params"]}
     named = dict(joint_model.named_parameters())
     trainable = {name: p for name, p in named.items() if p.requires_grad}

@@ -1,4 +1,4 @@
-"""What a run would do, as plain facts: sizes and steps, and what trains how fast, block by block."""
+"""Plan of a run, as plain facts: sizes and steps, and what trains how fast, block by block."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ WORTH_IT = 0.15  # of the tokens: padding that a second call of the model would 
 def plan(
     args: AdaptationConfig, prepared: Prepared, account: Mapping[str, DomainAccount] | None = None
 ) -> dict[str, Any]:
-    """Sizes, labels, what trains, objectives, steps and where the result goes, without training.
+    """Plan of a run: sizes, labels, what trains, objectives, steps and where the result goes.
 
     Args:
         args: the run's settings.
@@ -85,7 +85,7 @@ def plan(
 def print_plan(
     run: Any, args: AdaptationConfig | None = None, account: Mapping[str, DomainAccount] | None = None
 ) -> None:
-    """Prints what a run would do, and a table of the model's blocks: how many parameters train, how and how fast.
+    """The plan of a run and a table of the model's blocks, printed: how many parameters train, how and how fast.
 
     Args:
         run: an `AdaptationTrainer`, or what `prepare` returned.
@@ -101,7 +101,7 @@ def print_plan(
 
 
 def print_policy(model: Any, args: AdaptationConfig | None = None, title: str | None = None) -> None:
-    """Prints one table: each block of a model, how many of its parameters train, how and how fast.
+    """Table of a model's blocks, printed: how many parameters of each train, how and how fast.
 
     Args:
         model: a model, plain or PEFT-wrapped, as it stands; an `AdaptationTrainer`; or what `prepare` returned.
@@ -138,7 +138,7 @@ def policy_rows(model: Any, args: AdaptationConfig | None = None) -> list[Policy
 
 
 def _columns_read(args: AdaptationConfig, prepared: Prepared, columns: Collection[str], with_label: bool) -> set[str]:
-    """Which columns of a domain a run reads."""
+    """Columns of a domain that a run reads."""
     label = {args.label_column} if with_label else set()
     if prepared.encoder.modality == "image":
         return {args.image_column} | label
@@ -209,7 +209,7 @@ def _rows(
 
 
 def _method(model: Any, own: Sequence[str], mine: Sequence[str], norms: Collection[str]) -> str:
-    """How a block trains, in a word."""
+    """Training method of a block, in a word."""
     if not mine:
         return "frozen"
     copied = any("modules_to_save." in name for name in mine)

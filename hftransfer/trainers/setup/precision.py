@@ -7,7 +7,7 @@ from transformers.utils import is_torch_bf16_gpu_available
 
 
 def check_precision(args: TrainingArguments) -> None:
-    """Refuses what `TrainingArguments` refuses in words that name neither the setting nor the way out.
+    """Check of precision settings that `TrainingArguments` refuses without naming the setting or the way out.
 
     Raises:
         ValueError: bfloat16 is asked for, and no accelerator computes in it.

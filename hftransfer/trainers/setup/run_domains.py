@@ -37,7 +37,7 @@ class RunDomains:
 
 
 def read_domains(args: AdaptationConfig, train_dataset: Any, target_dataset: Any, eval_dataset: Any) -> RunDomains:
-    """What the user passed as data, checked against each other and against the settings.
+    """The user's data sets, checked against each other and against the settings.
 
     Args:
         args: the run's settings.
@@ -77,7 +77,7 @@ def input_columns(args: AdaptationConfig) -> InputColumns:
 
 
 def _check_no_target_needed(args: AdaptationConfig) -> None:
-    """Raises a `ValueError` for settings that read target rows, in a run without any."""
+    """Check against settings that read target rows, in a run without any; raises `ValueError`."""
     readers = [spec.name for spec in args.objective_specs() if spec.weight and spec.reads_target]
     if readers:
         raise ValueError(
@@ -102,7 +102,7 @@ def _checked_evaluation(eval_dataset: Any, columns: InputColumns) -> dict[str, A
 
 
 def _check_streams(args: AdaptationConfig, training: Mapping[str, Any]) -> None:
-    """Raises a `ValueError` for what a stream cannot do."""
+    """Check against what a stream cannot do; raises `ValueError`."""
     stream_name = next((name for name, dataset in training.items() if not hasattr(dataset, "__len__")), None)
     if stream_name is None:
         return

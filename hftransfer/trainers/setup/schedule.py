@@ -27,7 +27,7 @@ def schedule_name(args: Any) -> str:
 
 
 def check_schedule_name(args: Any) -> None:
-    """Raises a `ValueError` for a schedule that there is not; the nearest is offered."""
+    """Check of a schedule's name; a `ValueError` offers the nearest."""
     name, known = schedule_name(args), [SLANTED, *(kind.value for kind in SchedulerType)]
     if name not in known:
         raise ValueError(f"lr_scheduler_type={name!r} is not one of {', '.join(known)}.{nearest(name, known)}")
@@ -35,7 +35,7 @@ def check_schedule_name(args: Any) -> None:
 
 @contextmanager
 def known_to_transformers(args: Any) -> Iterator[None]:
-    """Names another schedule in place of ours while `TrainingArguments` reads its fields: it would refuse ours.
+    """Another schedule in place of ours while `TrainingArguments` reads its fields: it would refuse ours.
 
     Args:
         args: is changed, and changed back.
@@ -49,7 +49,7 @@ def known_to_transformers(args: Any) -> Iterator[None]:
 
 
 def check_slanted(args: Any) -> None:
-    """Raises a `ValueError` for settings that a slanted triangular schedule has not."""
+    """Check of the settings of a slanted triangular schedule; raises `ValueError`."""
     if args.lr_scheduler_type != SLANTED:
         return
     for name, value in (args.lr_scheduler_kwargs or {}).items():
@@ -65,7 +65,7 @@ def check_slanted(args: Any) -> None:
 
 
 def check_schedule(args: Any) -> None:
-    """Makes a schedule of its settings once, before anything is loaded instead of when training starts.
+    """Check of a schedule's settings: it is made once, before anything is loaded.
 
     Args:
         args: an `AdaptationConfig`.

@@ -20,14 +20,14 @@ UNITS = ("epoch", "step")
 
 @dataclass(frozen=True)
 class Unfreeze:
-    """How often one more layer trains: every `every` epochs or steps (optimizer updates)."""
+    """Pace of gradual unfreezing: one more layer every `every` epochs or steps (optimizer updates)."""
 
     by: str
     every: float
 
 
 def parse_unfreeze(value: Any) -> Unfreeze | None:
-    """The setting `unfreeze` read: `{"by": "epoch", "every": 1}`, a map, JSON or YAML; `None` for nothing.
+    """The setting `unfreeze` as read: `{"by": "epoch", "every": 1}`, a map, JSON or YAML; `None` for nothing.
 
     Raises:
         ValueError: it is neither, or names anything else.
@@ -50,7 +50,7 @@ def parse_unfreeze(value: Any) -> Unfreeze | None:
 
 
 def check_phases(args: Any) -> None:
-    """Raises a `ValueError` for settings that contradict each other."""
+    """Check of `unfreeze` and `lp_epochs` against each other and the epochs; raises `ValueError`."""
     spec = parse_unfreeze(args.unfreeze)
     if spec is not None and args.lp_epochs:
         raise ValueError("unfreeze starts with the head alone, so lp_epochs has no place beside it: set one of them.")
@@ -80,7 +80,7 @@ class Phases:
         self.stage: int | None = None
 
     def updates(self, updates_per_epoch: int | None) -> int:
-        """How many updates a stage lasts.
+        """Length of a stage in updates.
 
         Raises:
             ValueError: epochs that cannot be counted.
@@ -100,7 +100,7 @@ class Phases:
         return _union(names for _, names in self.added[: stage + 1])
 
     def set_stage(self, joint_model: nn.Module, stage: int) -> None:
-        """Freezes and thaws the user's model in a `JointModel`; parameters that never train are left alone."""
+        """Stage of the user's model in a `JointModel`, set; parameters that never train are left alone."""
         if stage == self.stage:
             return
         self.stage = stage
@@ -110,12 +110,12 @@ class Phases:
                 parameter.requires_grad_(plain in trainable)
 
     def thaw(self, joint_model: nn.Module) -> None:
-        """Everything that will ever train can."""
+        """All stages at once: everything that will ever train can."""
         self.set_stage(joint_model, len(self.added) - 1)
         self.stage = None
 
     def starts(self, block: Block) -> str:
-        """When a block starts to train, in words; nothing for one that never does."""
+        """Start of a block's training, in words; nothing for one that never trains."""
         for stage, (_, names) in enumerate(self.added):
             if names & {bare(name) for name in block.parameters}:
                 return "start" if not stage else f"{self.by} {stage * self.every:g}"
@@ -181,7 +181,7 @@ def build_phases(
 
 
 def check_wrapping(trainer: Trainer) -> None:
-    """Raises a `ValueError` where parameters cannot be switched while the run goes on."""
+    """Check that parameters can be switched while the run goes on; raises `ValueError`."""
     plugin = getattr(trainer.accelerator.state, "fsdp_plugin", None)
     if trainer.is_deepspeed_enabled or (plugin is not None and getattr(plugin, "fsdp_version", 1) == 1):
         which = "DeepSpeed" if trainer.is_deepspeed_enabled else "FSDP1"
