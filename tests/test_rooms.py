@@ -46,7 +46,7 @@ INSIDE_TRAINERS: dict[str, set[str]] = {
     "hub": {"saving", "setup", "step"},
 }
 # Files of trainers/ that may import trainer.py: subclasses, and what recipes call.
-MAKE_TRAINERS = {"variants", "benchmark_cell", "results", "source_only", "hyperparameters"}
+MAKE_TRAINERS = {"variants", "benchmark_cell", "results", "source_only", "interpolated_card", "hyperparameters"}
 
 
 @dataclass(frozen=True)
