@@ -67,7 +67,7 @@ ARGUMENTS = {
 }
 # Of an objective's schedule.
 SCHEDULES = {"peak": "an objective's weight is what it counts at the schedule's end"}
-# Of objectives: inputs that `forward` names.
+# Of an objective: inputs that `forward` names.
 OBJECTIVE_INPUTS = {
     "target_rerun": "it is called perturbed_target_forward now",
 }

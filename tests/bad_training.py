@@ -98,7 +98,7 @@ IMAGES = {
 OPTIMIZERS = {
     "an optimizer without the discriminator": (
         {"model": WHOLE, "optimizers": (AdamW(WHOLE.parameters()), None), "config": DANN},
-        ValueError, "'objectives.dann.", "`optimizer_cls_and_kwargs=(torch.optim.AdamW",
+        ValueError, "'objectives.by_name.dann.", "`optimizer_cls_and_kwargs=(torch.optim.AdamW",
     ),
     "an optimizer of another copy": (
         {"model": tiny.bert, "optimizers": (AdamW(OTHER.parameters()), None)},

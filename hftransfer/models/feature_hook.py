@@ -1,4 +1,4 @@
-"""The feature tap: what the final classifier sees, without a table of architectures.
+"""Feature hook: the input of the final classifier, found without a table of architectures.
 
 The final layer is the `nn.Linear` whose output tensor *is* `outputs.logits` in one probe forward. Decoder heads
 (`score`) run over all tokens and select afterwards; there it is the linear whose rows contain the logits, and the
@@ -159,23 +159,23 @@ class FeatureHook:
     """Keeps the input of the final linear at each forward, by a hook that stays on the module.
 
     Example:
-        >>> tap = FeatureHook(model, find_head(model, batch))
+        >>> hook = FeatureHook(model, find_head(model, batch))
         >>> logits = model(**batch).logits
-        >>> tap.take(batch).shape  # (rows, width), or (rows, tokens, width) in tagging
+        >>> hook.take(batch).shape  # (rows, width), or (rows, tokens, width) in tagging
         torch.Size([2, 32])
     """
 
     def __init__(self, model: nn.Module, head: Head):
         self.model, self.head = model, head
-        self._seen: torch.Tensor | None = None
+        self._features: torch.Tensor | None = None
         self._hook = model.get_submodule(head.name).register_forward_pre_hook(self._keep)
 
     def _keep(self, _: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
-        self._seen = args[0]
+        self._features = args[0]
 
     def take(self, inputs: dict[str, Any]) -> torch.Tensor:
         """The features of the last forward, which ran on `inputs`; they are let go of."""
-        x, self._seen = self._seen, None
+        x, self._features = self._features, None
         if x is None:
             raise RuntimeError(f"{self.head.name} did not run in the last forward.")
         if self.head.pooled_after:
@@ -184,7 +184,7 @@ class FeatureHook:
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy of the model, which copies its hooks, does not take along what a last forward left here."""
-        return {**self.__dict__, "_seen": None}
+        return {**self.__dict__, "_features": None}
 
     def remove(self) -> None:
         self._hook.remove()

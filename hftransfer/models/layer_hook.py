@@ -19,29 +19,29 @@ class LayerHook:
 
     Args:
         model: plain or PEFT-wrapped, with a stack of layers.
-        where: `"mean"` for the last layer, `"hidden:i"` for layer i of the stack, counted from its end if negative.
+        feature_layer: `"mean"` for the last layer, `"hidden:i"` for layer i of the stack, counted from its end if negative.
 
     Raises:
         ValueError: the stack has no such layer.
 
     Example:
-        >>> tap = LayerHook(model, "hidden:-3")
+        >>> hook = LayerHook(model, "hidden:-3")
         >>> logits = model(**batch).logits
-        >>> tap.take(batch, pool=True).shape  # (rows, width)
+        >>> hook.take(batch, pool=True).shape  # (rows, width)
         torch.Size([2, 32])
     """
 
-    def __init__(self, model: nn.Module, where: str):
+    def __init__(self, model: nn.Module, feature_layer: str):
         name, stack = layers(model)
-        index = -1 if where == MEAN else int(where.split(":")[1])
+        index = -1 if feature_layer == MEAN else int(feature_layer.split(":")[1])
         if not -len(stack) <= index < len(stack):
-            raise ValueError(f"features={where!r}: the stack {name!r} has {len(stack)} layers only.")
-        self._seen: torch.Tensor | None = None
+            raise ValueError(f"features={feature_layer!r}: the stack {name!r} has {len(stack)} layers only.")
+        self._output: torch.Tensor | None = None
         self._width = output_width(stack[index])
         self._hook = stack[index].register_forward_hook(self._keep)
 
     def _keep(self, _: nn.Module, args: Any, output: Any) -> None:
-        self._seen = output[0] if isinstance(output, tuple) else output
+        self._output = output[0] if isinstance(output, tuple) else output
 
     def take(self, inputs: dict[str, Any], pool: bool) -> torch.Tensor:
         """The last forward's output, which ran on `inputs`; it is let go of.
@@ -49,9 +49,9 @@ class LayerHook:
         (rows, tokens, width), or with `pool` (rows, width): the mean over the tokens that are not padding, or over
         the positions of a feature map, whichever way round it is.
         """
-        x, self._seen = self._seen, None
+        x, self._output = self._output, None
         if x is None:
-            raise RuntimeError("The tapped layer did not run in the last forward.")
+            raise RuntimeError("The hooked layer did not run in the last forward.")
         if not pool:
             return x
         if x.ndim == 4:
@@ -74,7 +74,7 @@ class LayerHook:
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy of the model, which copies its hooks, does not take along what a last forward left here."""
-        return {**self.__dict__, "_seen": None}
+        return {**self.__dict__, "_output": None}
 
     def remove(self) -> None:
         self._hook.remove()
@@ -92,21 +92,21 @@ def output_width(layer: nn.Module) -> int | None:
     return width
 
 
-def layer_widths(model: nn.Module, wheres: Iterable[str], batch: dict[str, Any]) -> dict[str, int]:
-    """Width of the features at each place but the head, by one forward in eval mode.
+def layer_widths(model: nn.Module, feature_layers: Iterable[str], batch: dict[str, Any]) -> dict[str, int]:
+    """Width of the features of each layer but the head, by one forward in eval mode.
 
     Raises:
         ValueError: as `LayerHook`.
     """
-    taps = {where: LayerHook(model, where) for where in wheres if where != HEAD}
-    if not taps:
+    hooks = {layer: LayerHook(model, layer) for layer in feature_layers if layer != HEAD}
+    if not hooks:
         return {}
     device = next(model.parameters()).device
     inputs = {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
     try:
         with module_mode(model), torch.no_grad(), torch.random.fork_rng(devices=[]):
             model(**inputs)
-        return {where: tap.take(inputs, pool=True).shape[-1] for where, tap in taps.items()}
+        return {layer: hook.take(inputs, pool=True).shape[-1] for layer, hook in hooks.items()}
     finally:
-        for tap in taps.values():
-            tap.remove()
+        for hook in hooks.values():
+            hook.remove()

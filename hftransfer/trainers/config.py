@@ -120,7 +120,7 @@ class AdaptationConfig(TrainingArguments):
     forward_by_domain: bool = _option(
         False,
         "Adaptation",
-        "Run the model on source rows and on target rows in turn, each padded to its own longest: for texts whose "
+        "Run the model on source rows and then on target rows, each padded to its own longest: for texts whose "
         "length differs much between the domains. The plan says what it saves.",
     )
     batch_norm: BatchNorm = _option(

@@ -291,7 +291,7 @@ class AdaptationTrainer(PlainCheckpoints, Publishing, Optimizing, Evaluating, Se
             doing = stage(lambda: f"training, step {self.state.global_step + 1}")
             with doing, self._without_a_false_word(), self._progress.closing():
                 output = super().train(resume_from_checkpoint=checkpoint, **kwargs)
-        for name in self._parts.silent if self.is_world_process_zero() else ():
+        for name in self._parts.always_zero if self.is_world_process_zero() else ():
             logger.warning("%s was 0 in every step and asked nothing of the model. Lower its threshold, if any.", name)
         if self.args.label_shift_task == "bias":
             correct_bias(self.accelerator.unwrap_model(self.model, keep_torch_compile=False))

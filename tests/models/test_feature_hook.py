@@ -1,4 +1,4 @@
-"""The feature tap: found by identity of the logits in every family, and what it takes makes the logits."""
+"""The feature hook: found by identity of the logits in every family, and what it takes makes the logits."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ def saved(name: str) -> str:
 
 
 def check_features(model, head, batch):
-    """`head(feature) == logits`, in eval mode, with the tap in place."""
-    tap = FeatureHook(model.eval(), head)
+    """`head(feature) == logits`, in eval mode, with the hook in place."""
+    hook = FeatureHook(model.eval(), head)
     with torch.no_grad():
         logits = model(**batch).logits
-        features = tap.take(batch)
+        features = hook.take(batch)
         again = model.get_submodule(head.name)(features)
     assert features.shape == (*logits.shape[:-1], head.in_features)
     torch.testing.assert_close(again, logits, rtol=1e-6, atol=1e-6)
@@ -60,7 +60,7 @@ def test_the_final_linear_is_found_and_its_input_makes_the_logits(family, task, 
 
 @pytest.mark.parametrize("pad", [0, None], ids=["padded", "no-pad-token"])
 @pytest.mark.parametrize("left", [False, True], ids=["right", "left"])
-def test_a_decoder_is_tapped_at_the_token_it_scores(left, pad):
+def test_a_decoder_is_hooked_at_the_token_it_scores(left, pad):
     """With either side padded, and without a pad token, where the last position is scored."""
     batch = families.batch(left) if pad == 0 else families.batch(rows=1)
     model = families.build("llama", pad_token_id=pad)
@@ -106,17 +106,17 @@ def test_logits_that_no_linear_makes_are_refused(after):
 
 
 def test_a_feature_is_handed_out_once():
-    """A tap keeps no graph alive, and says so when the head did not run."""
+    """A hook keeps no graph alive, and says so when the head did not run."""
     model, batch = families.build("bert"), families.batch()
-    tap = FeatureHook(model, find_head(model, batch))
+    hook = FeatureHook(model, find_head(model, batch))
     model(**batch)
-    tap.take(batch)
+    hook.take(batch)
     with pytest.raises(RuntimeError, match="classifier did not run"):
-        tap.take(batch)
-    tap.remove()
+        hook.take(batch)
+    hook.remove()
     model(**batch)
     with pytest.raises(RuntimeError, match="classifier did not run"):
-        tap.take(batch)
+        hook.take(batch)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -124,9 +124,9 @@ def test_features_carry_the_gradient_of_the_logits(family):
     """In training mode the feature is the very tensor the head saw: after dropout, and part of the graph."""
     model, batch = families.build(family), families.batch()
     head = find_head(model, batch)
-    tap = FeatureHook(model, head)
+    hook = FeatureHook(model, head)
     logits = model(**batch).logits
-    features = tap.take(batch)
+    features = hook.take(batch)
     torch.testing.assert_close(model.get_submodule(head.name)(features), logits, rtol=1e-6, atol=1e-6)
     features.sum().backward()
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())

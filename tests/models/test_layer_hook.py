@@ -26,12 +26,12 @@ def hidden(model, index: int, inputs=BATCH):
 @pytest.mark.parametrize("family", [f for f in FAMILIES if f not in ("albert", "llama")])
 def test_first_layer_averaged_over_real_tokens(family, left):
     model, inputs = families.build(family).eval(), families.batch(left)
-    tap = LayerHook(model, "hidden:0")
+    hook = LayerHook(model, "hidden:0")
     with torch.no_grad():
         model(**inputs)
     x = hidden(model, 0, inputs)
     expected = [row[mask == 1].mean(0) for row, mask in zip(x, inputs["attention_mask"], strict=True)]
-    torch.testing.assert_close(tap.take(inputs, pool=True), torch.stack(expected))
+    torch.testing.assert_close(hook.take(inputs, pool=True), torch.stack(expected))
 
 
 def test_layers_are_counted_from_both_ends():
@@ -47,9 +47,9 @@ def test_layers_are_counted_from_both_ends():
 
 def test_feature_maps_are_averaged_over_positions():
     model = torch.nn.Sequential(torch.nn.ModuleList([torch.nn.Conv2d(3, 5, 1)]))
-    tap = LayerHook(model, "mean")
+    hook = LayerHook(model, "mean")
     out = model[0][0](torch.randn(2, 3, 4, 4))
-    torch.testing.assert_close(tap.take({}, pool=True), out.mean((2, 3)))
+    torch.testing.assert_close(hook.take({}, pool=True), out.mean((2, 3)))
 
 
 def test_widths_change_neither_random_state_nor_modes():

@@ -1,4 +1,4 @@
-"""Recurrent and state-space models of text: the tap, freezing and LoRA by the same rules, on a CPU without kernels."""
+"""Recurrent and state-space models of text: the feature hook, freezing and LoRA by the same rules, on a CPU without kernels."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ def test_parts_and_features(family, task):
     assert (head.name, head.in_features, head.pooled_after) == ("score", 32, task == SEQUENCE)
     assert not head.idle
     assert (head_modules(model, head), embeddings(model)) == (["score"], ["model.embed_tokens"])
-    tap, inner = FeatureHook(model, head), LayerHook(model, "hidden:0")
+    hook, inner = FeatureHook(model, head), LayerHook(model, "hidden:0")
     out = model(**BATCH).logits
-    torch.testing.assert_close(model.score(tap.take(BATCH)), out, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(model.score(hook.take(BATCH)), out, rtol=1e-6, atol=1e-6)
     assert inner.take(BATCH, pool=True).shape == (3, 32)
 
 

@@ -1,4 +1,4 @@
-"""Image classifiers: tap, parts, freezing, LoRA and inner features read off the structure of every family."""
+"""Image classifiers: feature hook, parts, freezing, LoRA and inner features read off the structure of every family."""
 
 from __future__ import annotations
 
@@ -135,9 +135,9 @@ def test_parts_are_read_off_the_structure(family):
 def test_the_features_make_the_logits(family):
     model = families.build_vision(family).eval()
     head = find_head(model, BATCH)
-    tap = FeatureHook(model, head)
+    hook = FeatureHook(model, head)
     out = model(**BATCH).logits
-    features = tap.take(BATCH)
+    features = hook.take(BATCH)
     assert features.shape == (4, head.in_features)
     torch.testing.assert_close(model.get_submodule(head.name)(features), out, rtol=1e-6, atol=1e-6)
 
@@ -203,18 +203,18 @@ def test_ddp_does_not_wait_for_parameters_without_a_say(family, tmp_path):
 @pytest.mark.parametrize("family", VISION)
 def test_inner_features_are_means_over_tokens_or_positions(family):
     model, parts = families.build_vision(family).eval(), PARTS[family]
-    taps = {where: LayerHook(model, where) for where in ("mean", "hidden:-2", "hidden:0")}
+    hooks = {where: LayerHook(model, where) for where in ("mean", "hidden:-2", "hidden:0")}
     seen = {}
     for index in (0, parts.depth - 2, parts.depth - 1):
         layer = model.get_submodule(f"{parts.layers}.{index}")
         layer.register_forward_hook(lambda _, args, out, index=index: seen.__setitem__(index, out))
     with torch.no_grad():
         model(**BATCH)
-    widths = layer_widths(model, set(taps), BATCH)
+    widths = layer_widths(model, set(hooks), BATCH)
     for where, index in (("mean", parts.depth - 1), ("hidden:-2", parts.depth - 2), ("hidden:0", 0)):
         out = seen[index][0] if isinstance(seen[index], tuple) else seen[index]
         expected = out.mean((2, 3)) if out.ndim == 4 else out.mean(1)
-        taken = taps[where]
+        taken = hooks[where]
         with torch.no_grad():
             model(**BATCH)
         assert torch.equal(taken.take(BATCH, pool=True), expected)
@@ -225,9 +225,9 @@ def test_inner_features_are_means_over_tokens_or_positions(family):
 def test_maps_with_channels_last_are_averaged_the_right_way_round(side, expected):
     """Channels are the dimension that the layer's last module is wide; where both could be, they come first."""
     last = nn.Sequential(nn.ModuleList([nn.Sequential(nn.Linear(3, 7), nn.LayerNorm(7), nn.Linear(7, 5))]))
-    tap = LayerHook(last, "mean")
+    hook = LayerHook(last, "mean")
     out = last[0][0](torch.randn(2, side, side, 3))
-    torch.testing.assert_close(tap.take({}, pool=True), out.mean(expected))
+    torch.testing.assert_close(hook.take({}, pool=True), out.mean(expected))
 
 
 # ---- LoRA

@@ -127,10 +127,10 @@ def test_separate_features_go_to_the_right_domain():
     adapter.objectives["mmd"].register_forward_pre_hook(lambda _, args, kwargs: seen.append(kwargs), with_kwargs=True)
     adapter(pixel_values=images(), **LABELLED)
     model = resnet()
-    tap = FeatureHook(model, find_head(model, {"pixel_values": images()}))
+    hook = FeatureHook(model, find_head(model, {"pixel_values": images()}))
     for name, part in (("source_features", slice(0, 2)), ("target_features", slice(2, None))):
         model(pixel_values=images()[part])
-        torch.testing.assert_close(seen[0][name], tap.take({}))
+        torch.testing.assert_close(seen[0][name], hook.take({}))
     out.loss.backward()
     assert all(p.grad is not None for p in adapter.model.parameters())
 

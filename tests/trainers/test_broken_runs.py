@@ -78,7 +78,7 @@ def sound(folder: Path) -> None:
         ),
         (BreaksGradient(6), {"gradient_accumulation_steps": 2}, ["checkpoint-4"], "gradient is not finite at step 6"),
         # The gradient of step 5 is looked at when step 6 is saved: by then the loss is broken.
-        (BreaksGradient(5), {}, ["checkpoint-4"], "The task part is not finite at step 6"),
+        (BreaksGradient(5), {}, ["checkpoint-4"], "The task loss is not finite at step 6"),
         (BreaksGradient(6), {"bf16": True}, ["checkpoint-4"], "The gradient is not finite at step 6"),
     ],
 )

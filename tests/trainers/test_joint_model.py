@@ -132,9 +132,9 @@ def test_objectives_are_given_each_domains_rows(family, left):
     head, batch = find_head(model, inputs), joint_batch() | inputs
     joint = JointModel(model, head, objectives=ObjectiveSet({"w": witness})).eval()
     out = joint(**batch)
-    tap = FeatureHook(model, head)
+    hook = FeatureHook(model, head)
     logits = model(**inputs).logits
-    features = tap.take(inputs)
+    features = hook.take(inputs)
     expected = {"sf": features[:2], "tf": features[2:], "sl": logits[:2], "tl": logits[2:], "y": batch["labels"][:2]}
     assert all(torch.equal(witness.seen[name], value) for name, value in expected.items())
     assert torch.equal(out.logits, logits)

@@ -66,7 +66,7 @@ def test_it_leaves_the_model_as_it_was_and_has_a_gradient(tmp_path):
     adapter, _, out = forward(tmp_path)
     assert all(module.training for module in adapter.model.modules())
     assert not adapter.model.get_input_embeddings()._forward_hooks
-    assert adapter.joint_forward.features.feature_hook._seen is None
+    assert adapter.joint_forward.features.feature_hook._features is None
     out.loss.backward()
     assert all(p.grad is not None for p in adapter.model.parameters())
 

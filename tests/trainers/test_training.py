@@ -233,7 +233,7 @@ def test_an_adapter_at_the_rate_of_a_whole_model_says_so(tmp_path, caplog, rate,
 
 def test_a_part_that_is_not_finite_stops_the_run_by_name(tmp_path):
     run = runs.trainer(tmp_path, objectives={"mmd": 0.1, "breaking": 1.0}, max_steps=8, logging_steps=2)
-    with pytest.raises(FloatingPointError, match=r"The breaking part is not finite at step 4 \(task=.*breaking=nan"):
+    with pytest.raises(FloatingPointError, match=r"The breaking loss is not finite at step 4 \(task=.*breaking=nan"):
         run.train()
     assert math.isnan(runs.logged(run, "breaking_loss")[-1])
     assert len(runs.logged(run, "breaking_loss")) == 2  # the log that shows it was written
@@ -250,7 +250,7 @@ def test_the_message_says_where_it_broke(tmp_path):
 
     run = runs.trainer(tmp_path, max_steps=5, logging_steps=5, callbacks=[BreaksTheHead()])
     sound = (
-        r"The task part is not finite at step 5.*source features \d\S*, target features \d\S*, source logits (nan|inf)"
+        r"The task loss is not finite at step 5.*source features \d\S*, target features \d\S*, source logits (nan|inf)"
     )
     with pytest.raises(FloatingPointError, match=sound):
         run.train()
@@ -261,14 +261,14 @@ def test_a_broken_run_is_not_saved(tmp_path):
     run = runs.trainer(
         tmp_path, objectives={"breaking": 1.0}, max_steps=8, logging_steps=8, save_strategy="steps", save_steps=1
     )
-    with pytest.raises(FloatingPointError, match="The breaking part is not finite at step 3"):
+    with pytest.raises(FloatingPointError, match="The breaking loss is not finite at step 3"):
         run.train()
     assert sorted(path.name for path in tmp_path.glob("checkpoint-*")) == ["checkpoint-1", "checkpoint-2"]
 
 
 def test_a_run_too_short_to_log_is_checked_at_its_end(tmp_path):
     run = runs.trainer(tmp_path, objectives={"breaking": 1.0}, max_steps=3, logging_steps=10)
-    with pytest.raises(FloatingPointError, match="The breaking part is not finite"):
+    with pytest.raises(FloatingPointError, match="The breaking loss is not finite"):
         run.train()
 
 

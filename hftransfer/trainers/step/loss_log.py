@@ -1,4 +1,4 @@
-"""The loss's parts between two logs: averaged on the device, read once a log."""
+"""Loss log: task loss and objectives between two logs, averaged on the device and read once a log."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 
 class LossLog:
-    """Adds up the parts of each forward without waiting for the device.
+    """Adds up the losses of each forward without waiting for the device.
 
     Args:
         accelerator: averages over processes.
@@ -25,67 +25,67 @@ class LossLog:
 
     def __init__(self, accelerator: Any):
         self.accelerator = accelerator
-        self.spoke: dict[str, bool] = {}  # whether a part was ever anything but 0
+        self.was_nonzero: dict[str, bool] = {}  # whether a loss was ever anything but 0
         self.clear()
 
     def clear(self) -> None:
         self.count = 0
         self.total: torch.Tensor | None = None
-        self.broke: torch.Tensor | None = None  # at which forward each part was first not finite; inf if never
-        self.extent: torch.Tensor | None = None  # of the forward in which the first part broke, else of the last
+        self.broke: torch.Tensor | None = None  # at which forward each loss was first not finite; inf if never
+        self.extent: torch.Tensor | None = None  # of the forward in which the first loss broke, else of the last
 
-    def add(self, parts: torch.Tensor, extent: torch.Tensor) -> None:
-        """Takes the (parts,) and (4,) detached values of one forward."""
+    def add(self, losses: torch.Tensor, extent: torch.Tensor) -> None:
+        """Takes the (losses,) and (4,) detached values of one forward."""
         if self.extent is None or self.broke is None:
             self.extent = extent
         else:
             self.extent = torch.where(self.broke.isinf().all(), extent, self.extent)
-        broke = torch.where(parts.isfinite(), math.inf, float(self.count))
-        self.total = parts.clone() if self.total is None else self.total + parts
+        broke = torch.where(losses.isfinite(), math.inf, float(self.count))
+        self.total = losses.clone() if self.total is None else self.total + losses
         self.broke = broke if self.broke is None else torch.minimum(self.broke, broke)
         self.count += 1
 
     def mean(self, names: list[str]) -> dict[str, float]:
-        """Every part by name, averaged over forwards and processes; nothing where nothing was added."""
+        """Every loss by name, averaged over forwards and processes; nothing where nothing was added."""
         if self.total is None:
             return {}
         mean = self.total / self.count
         if self.accelerator.num_processes > 1:
             mean = self.accelerator.reduce(mean, "mean")
         means = dict(zip(names, mean.tolist(), strict=True))
-        self.spoke = {name: self.spoke.get(name, False) or value != 0 for name, value in means.items()}
+        self.was_nonzero = {name: self.was_nonzero.get(name, False) or value != 0 for name, value in means.items()}
         return means
 
     @property
-    def silent(self) -> list[str]:
-        """Parts that were 0 in every forward so far, of those that have been averaged."""
-        return [name for name, spoke in self.spoke.items() if not spoke]
+    def always_zero(self) -> list[str]:
+        """Losses that were 0 in every forward so far, of those that have been averaged."""
+        return [name for name, nonzero in self.was_nonzero.items() if not nonzero]
 
     @property
     def first_broken(self) -> float:
-        """At which forward since the last log a part was first not finite, on any process; infinite if at none."""
+        """At which forward since the last log a loss was first not finite, on any process; infinite if at none."""
         if self.broke is None:
             return math.inf
         return float(self.accelerator.gather(self.broke.unsqueeze(0)).amin())
 
     @property
     def model_broke(self) -> bool:
-        """Whether features or predictions were not finite, on any process, when the first part broke."""
+        """Whether features or predictions were not finite, on any process, when the first loss broke."""
         if self.broke is None or self.extent is None:
             return False
         broke = (~self.broke.isinf()).any() & ~self.extent.isfinite().all()
         return bool(self.accelerator.gather(broke.unsqueeze(0)).any())
 
     def check(self, means: dict[str, float], step: int, advice: Callable[[], str] = str) -> None:
-        """Names the part that broke first: one step later, all of them are broken.
+        """Names the loss that broke first: one step later, all of them are broken.
 
         Args:
             means: from `mean`, on every process.
             step: of the run.
-            advice: what to say after that; called on every process, only if a part is broken.
+            advice: what to say after that; called on every process, only if a loss is broken.
 
         Raises:
-            FloatingPointError: a part of `means` (from `mean`, on every process) is not finite.
+            FloatingPointError: a loss of `means` (from `mean`, on every process) is not finite.
         """
         if all(math.isfinite(value) for value in means.values()):
             return
@@ -93,7 +93,7 @@ class LossLog:
         broke = self.accelerator.gather(self.broke.unsqueeze(0)).amin(0).tolist()
         first = min(zip(broke, means, strict=True), key=lambda pair: pair[0])[1]
         raise FloatingPointError(
-            f"The {first} part is not finite at step {step} "
+            f"The {first} loss is not finite at step {step} "
             f"({', '.join(f'{name}={value:.3g}' for name, value in means.items())} since the last log). Largest "
             f"values then: {self._extent()}. Lower the learning rate or its weight. {advice()}".rstrip()
         )

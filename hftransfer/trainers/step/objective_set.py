@@ -34,6 +34,7 @@ class ObjectiveSet(nn.Module):
         feature_layers: where in the model an objective's features come from; the head's input if it is not named.
 
     Example:
+        >>> from hftransfer.objectives.alignment.mmd import MMD
         >>> objectives = ObjectiveSet({"mmd": MMD()}, {"mmd": 0.5})
         >>> list(objectives), objectives.feature_layers
         (['mmd'], {'mmd': 'head'})
