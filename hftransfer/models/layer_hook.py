@@ -19,7 +19,7 @@ class LayerHook:
 
     Args:
         model: plain or PEFT-wrapped, with a stack of layers.
-        feature_layer: `"mean"` for the last layer, `"hidden:i"` for layer i of the stack, counted from its end if negative.
+        feature_layer: `"mean"` for the last layer, `"hidden:i"` for layer i of the stack, from its end if negative.
 
     Raises:
         ValueError: the stack has no such layer.

@@ -1,4 +1,4 @@
-"""Recurrent and state-space models of text: the feature hook, freezing and LoRA by the same rules, on a CPU without kernels."""
+"""Recurrent and state-space models of text: feature hook, freezing and LoRA by the same rules, on a CPU."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def test_an_optimizer_that_is_set_later_is_looked_at_before_the_first_step(tmp_p
     run = trainer(tmp_path, config={"objectives": {"dann": 0.1}})
     run.optimizer = AdamW(run.model.model.parameters(), lr=1e-2)
     before = runs.copied(run.model)
-    with pytest.raises(ValueError, match=r"lacks .* 'objectives\.dann"):
+    with pytest.raises(ValueError, match=r"lacks .* 'objectives\.by_name\.dann"):
         run.train()
     assert runs.moved(run.model, before) == set()
     run.optimizer = AdamW(run.model.parameters(), lr=1e-2)
