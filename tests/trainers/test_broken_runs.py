@@ -139,7 +139,7 @@ def test_an_objectives_weights_are_looked_at_too(tmp_path):
                 next(model.objectives.parameters()).data.fill_(math.inf)
 
     run = runs.trainer(tmp_path, objectives={"dann": 0.1}, callbacks=[BreaksCritic()], **SAVING)
-    with pytest.raises(FloatingPointError, match=r"objectives\.dann.*checkpoint-4 was not written"):
+    with pytest.raises(FloatingPointError, match=r"objectives\.by_name\.dann.*checkpoint-4 was not written"):
         run.train()
     assert names(tmp_path) == ["checkpoint-2"]
 
