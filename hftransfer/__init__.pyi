@@ -25,7 +25,7 @@ from .reporting.screen import print_lines as print_lines
 from .reporting.tables import print_results as print_results
 from .stages import stage as stage
 from .trainers.config import AdaptationConfig as AdaptationConfig
-from .trainers.hub.push import HubError as HubError
+from .trainers.hub.errors import HubError as HubError
 from .trainers.hub.push import create_repo as create_repo
 from .trainers.interpolated_card import interpolation_card as interpolation_card
 from .trainers.results import print_saved_model as print_saved_model

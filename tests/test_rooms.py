@@ -42,11 +42,11 @@ INSIDE_TRAINERS: dict[str, set[str]] = {
     "teachers": set(),
     "step": {"teachers"},
     "setup": {"teachers", "step"},
-    "saving": {"step"},
+    "saving": {"setup", "step"},
     "hub": {"saving", "setup", "step"},
 }
 # Files of trainers/ that may import trainer.py: subclasses, and what recipes call.
-MAKE_TRAINERS = {"variants", "benchmark_cell", "results", "source_only", "interpolated_card", "hyperparameters"}
+MAKE_TRAINERS = {"variants", "benchmark_cell", "results", "source_only", "interpolated_card"}
 
 
 @dataclass(frozen=True)

@@ -23,13 +23,18 @@ from ..extras import install_hint
 from ..messages import nearest
 from ..objectives.base import Range
 from ..objectives.registry import REGISTRY
+from .access import config_of
 from .config import AdaptationConfig
 from .metrics import SOFTMAX, lower_is_better
 from .search_values import check_fresh, check_space, read_objective
 from .setup.constructor import call_model_init
+from .step.running import joint_model_of
 
 if TYPE_CHECKING:
-    from .trainer import AdaptationTrainer
+    from optuna import Trial
+    from transformers import Trainer
+
+    from .setup.preparation import Prepared
 
 logger = logging.getLogger(__name__)
 PREFIX = "objectives."  # objectives.<name>.<setting>
@@ -63,86 +68,66 @@ class Aim:
     metric: str | None = None
 
 
-class Searching:
-    """`hyperparameter_search` of an `AdaptationTrainer`."""
+class HyperparameterSearch:
+    """Search over the settings of a trainer: a new trainer is trained and scored for each trial.
 
-    made_from: dict[str, Any]  # the constructor's own arguments
+    Args:
+        trainer: an `AdaptationTrainer`, which stays as it is.
+        prepared: from `prepare`.
+        arguments: of the trainer's constructor, by name.
+    """
 
-    def hyperparameter_search(
+    def __init__(self, trainer: Trainer, prepared: Prepared, arguments: Mapping[str, Any]):
+        self.trainer, self.prepared, self.arguments = trainer, prepared, arguments
+        self.args = config_of(trainer)
+
+    def run(
         self,
-        hp_space: Callable[[Any], dict[str, Any]] | None = None,
-        compute_objective: Callable[[dict[str, float]], Any] | None = None,
-        n_trials: int = 20,
-        direction: str | list[str] | None = None,
-        backend: str | None = None,
-        hp_name: Callable[[Any], str] | None = None,
-        **kwargs: Any,
+        space: Callable[[Trial], dict[str, Any]] | None,
+        aim: Aim,
+        n_trials: int,
+        hp_name: Callable[[Trial], str] | None,
+        options: Mapping[str, Any],
     ) -> BestRun | list[BestRun]:
-        """Trains and scores a new trainer for each trial, and gives the best trial; this trainer stays as it is.
+        """Runs the trials.
 
         Args:
-            hp_space: of an optuna trial, the settings to try: fields of the config, and `objectives.<name>.<setting>`.
-                When `None`, the learning rates and what the objectives' `search` says.
-            compute_objective: of the metrics of all evaluation sets, what to optimise; it sees none that reads target
-                labels unless `allow_oracle_selection` is on. When `None`, the config's `metric_for_best_model`, else
-                the target's `information`, which needs no label, else a metric of the source.
+            space: of a trial, the settings to try; `default_space` when `None`.
+            aim: from `find_aim`.
             n_trials: how many.
-            direction: `"maximize"` or `"minimize"`; needed with `compute_objective`, a list where it gives several.
-            backend: `"optuna"`, the only one.
             hp_name: of a trial, the run's name in reports.
-            **kwargs: optuna's `storage`, `sampler`, `pruner`, `study_name`, `load_if_exists`, `timeout` and `catch`.
+            options: of optuna, as `check` takes them.
 
         Returns:
-            transformers' `BestRun`, whose `hyperparameters` go into `config.with_hyperparameters(…)`; a list of them
-            for several aims. Each trial has a folder of its own, `run-<id>` in the output folder, with its settings
-            and score in `trial.json`.
+            The best trial, or the best ones where the aim has several directions.
 
         Raises:
-            ImportError: optuna is not installed.
-            ValueError: a loaded model without `model_init`, no evaluation sets, a setting that there is not, an aim
-                that reads target labels, or no trial that came to an end.
-
-        Example:
-            >>> best = trainer.hyperparameter_search(n_trials=10)  # doctest: +SKIP
-            >>> config = trainer.args.with_hyperparameters(best.hyperparameters)  # doctest: +SKIP
+            ValueError: a setting that there is not, or no trial that came to an end.
         """
-        trainer: Any = self
-        _check_can_search(trainer, backend, n_trials, kwargs)
-        if find_spec("optuna") is None:
-            raise ImportError(f"hyperparameter_search needs optuna, which is not installed: {install_hint('search')}")
         import optuna
 
-        aim = find_aim(trainer, compute_objective, direction)
         several = isinstance(aim.direction, list)
-        how: dict[str, Any] = {"directions": aim.direction} if several else {"direction": aim.direction}
-        study = optuna.create_study(
-            **how,
-            **{"sampler": optuna.samplers.TPESampler(seed=trainer.args.seed)}
-            | {name: kwargs[name] for name in STUDY if name in kwargs},
-        )
-        if hp_space is not None and not callable(hp_space):
-            raise TypeError(
-                f"hp_space must be a function of an optuna trial, not {type(hp_space).__name__}, such as "
-                'lambda trial: {"learning_rate": trial.suggest_float("learning_rate", 1e-5, 1e-3, log=True)}.'
-            )
-        space = hp_space or (lambda trial: default_space(trainer, trial))
-        first = _first_free(Path(str(trainer.args.output_dir)))
+        directions: dict[str, Any] = {"directions" if several else "direction": aim.direction}
+        sampler = {"sampler": optuna.samplers.TPESampler(seed=self.args.seed)}
+        study = optuna.create_study(**directions, **sampler | {k: options[k] for k in STUDY if k in options})
+        suggest = space or self.default_space
+        first = _first_free(Path(str(self.args.output_dir)))
         folders: dict[int, int] = {}
 
-        def run_trial(trial: Any) -> Any:
+        def run_trial(trial: Trial) -> Any:
             folders[trial.number] = run = max(first + len(folders), trial.number)
             trial.set_user_attr("run", run)
-            return _run_trial(trainer, trial, run, check_space(space(trial)), aim, hp_name)
+            return self._run_trial(trial, run, check_space(suggest(trial)), aim, hp_name)
 
-        catch: tuple[Any, ...] = (FloatingPointError, *_exceptions(kwargs.get("catch", ())))
-        study.optimize(run_trial, n_trials=n_trials, timeout=kwargs.get("timeout"), catch=catch)
+        catch: tuple[Any, ...] = (FloatingPointError, *_exceptions(options.get("catch", ())))
+        study.optimize(run_trial, n_trials=n_trials, timeout=options.get("timeout"), catch=catch)
         done = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
         if not done:
             pruned = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.PRUNED,))
             remedy = "Let the pruner start later" if pruned else "Narrow the space: lower the learning rates"
             raise ValueError(
                 f"None of {len(study.trials)} trials came to an end that can be scored; {RECORD} in the folders of "
-                f"{trainer.args.output_dir} says what became of each. {remedy}."
+                f"{self.args.output_dir} says what became of each. {remedy}."
             )
         best: list[BestRun] = []
         for trial in study.best_trials if several else [study.best_trial]:
@@ -150,46 +135,182 @@ class Searching:
             best.append(BestRun(str(trial.user_attrs["run"]), score, trial.user_attrs["settings"]))
         return best if several else best[0]
 
+    def check(self, space: Any, n_trials: int, backend: str | None, options: Mapping[str, Any]) -> None:
+        """Refuses a search that could not run.
 
-def default_space(trainer: AdaptationTrainer, trial: Any) -> dict[str, Any]:
-    """What to try where the user says nothing: the rates, and what the objectives' `search` says.
+        Args:
+            space, n_trials, backend, options: as `AdaptationTrainer.hyperparameter_search` takes them.
 
-    Args:
-        trainer: whose config says where the rates are looked for.
-        trial: of optuna.
-    """
-    args = trainer.args
-    rates = ["learning_rate"]
-    if any(True for objective in trainer.model.objectives.values() for _ in objective.parameters()):
-        rates.append("objective_lr_multiplier")
-    found = {}
-    for name in rates:
-        middle = getattr(args, name) or 5e-5
-        found[name] = trial.suggest_float(name, middle / DECADE, middle * DECADE, log=True)
-    for spec in args.objective_specs():
-        for key, where in REGISTRY[spec.kind].search.items() if spec.weight else ():
-            name = f"{PREFIX}{spec.name}.{key}"
-            if isinstance(where, Range):
-                found[name] = trial.suggest_float(name, where.low, where.high, log=where.log)
+        Raises:
+            ImportError: optuna is not installed.
+            TypeError: the space is no function.
+            ValueError: an option that there is not, or a trainer whose trials could not be made or scored.
+        """
+        if backend not in (None, "optuna"):
+            raise ValueError(f"backend={str(backend)!r}: hyperparameter_search runs its trials with 'optuna' alone.")
+        if isinstance(n_trials, bool) or not isinstance(n_trials, int) or n_trials < 1:
+            raise ValueError(f"n_trials={n_trials!r} must be a whole number of at least 1.")
+        for name in options:
+            if name not in (*STUDY, *RUN):
+                known = (*STUDY, *RUN)
+                near = nearest(name, known)
+                raise ValueError(f"hyperparameter_search has no {name!r}; besides it takes {', '.join(known)}.{near}")
+        if self.arguments["model_init"] is None and isinstance(self.arguments["model"], torch.nn.Module):
+            raise ValueError(
+                "hyperparameter_search builds a new model for each trial, and this trainer was given a loaded one: "
+                "pass model_init, a function that returns a new model, instead of model; or the model's name."
+            )
+        if self.arguments["optimizers"] not in (None, (None, None)):
+            raise ValueError(
+                "hyperparameter_search makes an optimizer for each trial: leave `optimizers` out, and say it with "
+                "optim or optimizer_cls_and_kwargs."
+            )
+        if not self.trainer.eval_dataset:
+            raise ValueError("hyperparameter_search scores each trial on evaluation rows: pass eval_dataset.")
+        if self.args.world_size > 1:
+            raise ValueError("hyperparameter_search runs its trials in one process. Start it without a launcher.")
+        if find_spec("optuna") is None:
+            raise ImportError(f"hyperparameter_search needs optuna, which is not installed: {install_hint('search')}")
+        if space is not None and not callable(space):
+            raise TypeError(
+                f"hp_space must be a function of an optuna trial, not {type(space).__name__}, such as "
+                'lambda trial: {"learning_rate": trial.suggest_float("learning_rate", 1e-5, 1e-3, log=True)}.'
+            )
+
+    def default_space(self, trial: Trial) -> dict[str, Any]:
+        """What to try where the user says nothing: the rates, and what the objectives' `search` says.
+
+        Args:
+            trial: of optuna.
+        """
+        rates = ["learning_rate"]
+        if any(True for objective in joint_model_of(self.trainer).objectives.values() for _ in objective.parameters()):
+            rates.append("objective_lr_multiplier")
+        settings: dict[str, Any] = {}
+        for name in rates:
+            middle = getattr(self.args, name) or 5e-5
+            settings[name] = trial.suggest_float(name, middle / DECADE, middle * DECADE, log=True)
+        for spec in self.args.objective_specs():
+            for key, values in REGISTRY[spec.kind].search.items() if spec.weight else ():
+                name = f"{PREFIX}{spec.name}.{key}"
+                if isinstance(values, Range):
+                    settings[name] = trial.suggest_float(name, values.low, values.high, log=values.log)
+                else:
+                    settings[name] = trial.suggest_categorical(name, values)
+        return settings
+
+    def find_aim(
+        self, compute_objective: Callable[[dict[str, float]], Any] | None, direction: str | list[str] | None
+    ) -> Aim:
+        """What to look for; never what reads target labels, unless the config allows it.
+
+        Args:
+            compute_objective, direction: as `AdaptationTrainer.hyperparameter_search` takes them.
+
+        Raises:
+            ValueError: a direction that is none, is missing beside the user's own function, or is the wrong way
+                round.
+        """
+        args = self.args
+        if direction is not None:
+            for word in direction if isinstance(direction, list) else [direction]:
+                if word not in ("maximize", "minimize"):
+                    raise ValueError(f"direction={word!r} must be 'maximize' or 'minimize'.")
+        if compute_objective is not None:
+            if direction is None:
+                raise ValueError("Beside compute_objective, say direction: 'maximize' or 'minimize'.")
+            return Aim(lambda metrics: read_objective(compute_objective, metrics, args, direction), direction)
+        metric = args.metric_for_best_model and f"eval_{args.metric_for_best_model.removeprefix('eval_')}"
+        if metric is None:
+            names = list(self.prepared.evaluation or ())
+            targets = [name for name in names if not is_source_name(name, self.prepared.source_names)]
+            free = self.prepared.space.task in SOFTMAX and not args.prediction_loss_only
+            plain = {"regression": "mse", "multi-label-classification": "macro_f1"}.get(
+                self.prepared.space.task, "accuracy"
+            )
+            ours = self.arguments["compute_metrics"] is None and not args.prediction_loss_only
+            if targets and free and self.trainer.preprocess_logits_for_metrics is None:
+                metric = f"eval_{targets[0]}_information"
+            elif len(targets) < len(names):
+                source = next(name for name in names if name not in targets)
+                metric = f"eval_{source}_{plain if ours else 'loss'}"
             else:
-                found[name] = trial.suggest_categorical(name, where)
-    return found
+                raise ValueError(
+                    "hyperparameter_search has nothing to choose by that needs no target labels: put a source's rows "
+                    "into eval_dataset."
+                )
+            higher_is_better = not lower_is_better(metric)
+        else:
+            higher_is_better = bool(args.greater_is_better)
+        way = "maximize" if higher_is_better else "minimize"
+        if direction not in (None, way):
+            raise ValueError(f"direction={direction!r} would look for the worst {metric}; leave it out, or {way!r}.")
+        return Aim(lambda metrics: _value(metrics, metric), way, metric)
+
+    def _run_trial(
+        self,
+        trial: Trial,
+        run: int,
+        settings: dict[str, Any],
+        aim: Aim,
+        hp_name: Callable[[Trial], str] | None,
+    ) -> Any:
+        """Trains and scores one trial in a folder of its own."""
+        import optuna
+
+        trial.set_user_attr("settings", settings)
+        folder = Path(str(self.args.output_dir)) / f"{FOLDER}{run}"
+        changes = {"output_dir": str(folder), "push_to_hub": False, "resume_from_checkpoint": None}
+        config = with_hyperparameters(
+            self.args, settings, run_name=hp_name(trial) if hp_name else folder.name, **changes
+        )
+        arguments = dict(self.arguments)
+        model, make = arguments.pop("model"), arguments.pop("model_init")
+        arguments["callbacks"] = [
+            c if isinstance(c, type) else copy.deepcopy(c) for c in arguments.get("callbacks") or ()
+        ]
+        reporting = Reporting(trial, aim.metric) if aim.metric else None
+        arguments["callbacks"] += [reporting] if reporting else []
+        outcome: dict[str, Any] = {"state": "failed", "settings": settings}
+        fresh: Trainer | None = None
+        try:
+            if make is not None:
+                model = check_fresh(call_model_init(make, trial), self.prepared.model)
+            fresh = type(self.trainer)(model, config, **arguments)
+            fresh.train()
+            if reporting is not None and reporting.pruned:
+                outcome["state"] = "pruned"
+                raise optuna.TrialPruned
+            value = aim.read(fresh.evaluate())
+            outcome |= {"state": "done", "value": value}
+            return value
+        except optuna.TrialPruned:
+            raise
+        except Exception as error:
+            outcome["error"] = f"{type(error).__name__}: {error}"
+            raise
+        finally:
+            _write(folder / RECORD, outcome)
+            fresh = None
+            gc.collect()
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
 
 
-def with_hyperparameters(config: AdaptationConfig, found: Mapping[str, Any], **more: Any) -> AdaptationConfig:
+def with_hyperparameters(config: AdaptationConfig, settings: Mapping[str, Any], **further: Any) -> AdaptationConfig:
     """A copy of a config with the settings that a search found.
 
     Args:
         config: is left as it is.
-        found: fields of the config, and `objectives.<name>.<setting>`.
-        **more: further fields.
+        settings: fields of the config, and `objectives.<name>.<setting>`.
+        **further: more fields.
 
     Raises:
         ValueError: there is no such field, objective or setting, or it is not one to search over.
     """
     fields = {field.name for field in dataclasses.fields(config) if field.init}
-    own = {key: value for key, value in found.items() if not key.startswith(PREFIX)}
-    for key in own:
+    plain = {key: value for key, value in settings.items() if not key.startswith(PREFIX)}
+    for key in plain:
         if key not in fields or key in NOT_SEARCHED:
             why = "is nothing to search over" if key in fields else "is no setting of AdaptationConfig"
             raise ValueError(f"hp_space: {key!r} {why}.{nearest(key, fields - set(NOT_SEARCHED) - {key})}")
@@ -198,7 +319,7 @@ def with_hyperparameters(config: AdaptationConfig, found: Mapping[str, Any], **m
         s.name: {"kind": s.kind, "weight": s.weight, "schedule": s.schedule, "features": s.features, **s.settings}
         for s in specs
     }
-    for key, value in found.items():
+    for key, value in settings.items():
         if not key.startswith(PREFIX):
             continue
         name, _, setting = key.removeprefix(PREFIX).partition(".")
@@ -209,49 +330,8 @@ def with_hyperparameters(config: AdaptationConfig, found: Mapping[str, Any], **m
             )
         objectives[name][setting] = value
     if objectives:
-        more = {"objectives": objectives, **more}
-    return dataclasses.replace(config, **{**own, **more})
-
-
-def find_aim(trainer: AdaptationTrainer, compute_objective: Any, direction: Any) -> Aim:
-    """What a search looks for; never what reads target labels, unless the config allows it.
-
-    Raises:
-        ValueError: a direction that is none, is missing beside the user's own function, or is the wrong way round.
-    """
-    args = trainer.args
-    if direction is not None:
-        for word in direction if isinstance(direction, list) else [direction]:
-            if word not in ("maximize", "minimize"):
-                raise ValueError(f"direction={word!r} must be 'maximize' or 'minimize'.")
-    if compute_objective is not None:
-        if direction is None:
-            raise ValueError("Beside compute_objective, say direction: 'maximize' or 'minimize'.")
-        return Aim(lambda metrics: read_objective(compute_objective, metrics, args, direction), direction)
-    metric = args.metric_for_best_model and f"eval_{args.metric_for_best_model.removeprefix('eval_')}"
-    if metric is None:
-        names = list(trainer.prepared.evaluation or ())
-        targets = [name for name in names if not is_source_name(name, trainer.source_names)]
-        free = trainer.space.task in SOFTMAX and not args.prediction_loss_only
-        plain = {"regression": "mse", "multi-label-classification": "macro_f1"}.get(trainer.space.task, "accuracy")
-        ours = trainer.made_from["compute_metrics"] is None and not args.prediction_loss_only
-        if targets and free and trainer.preprocess_logits_for_metrics is None:
-            metric = f"eval_{targets[0]}_information"
-        elif len(targets) < len(names):
-            source = next(name for name in names if name not in targets)
-            metric = f"eval_{source}_{plain if ours else 'loss'}"
-        else:
-            raise ValueError(
-                "hyperparameter_search has nothing to choose by that needs no target labels: put a source's rows into "
-                "eval_dataset."
-            )
-        more = not lower_is_better(metric)
-    else:
-        more = bool(args.greater_is_better)
-    way = "maximize" if more else "minimize"
-    if direction not in (None, way):
-        raise ValueError(f"direction={direction!r} would look for the worst {metric}; leave it out, or {way!r}.")
-    return Aim(lambda metrics: _value(metrics, metric), way, metric)
+        further = {"objectives": objectives, **further}
+    return dataclasses.replace(config, **{**plain, **further})
 
 
 class Reporting(TrainerCallback):
@@ -272,71 +352,6 @@ class Reporting(TrainerCallback):
 def control_is_training(state: Any) -> bool:
     """Whether a run is between its first and its last step."""
     return 0 < state.global_step < state.max_steps
-
-
-def _run_trial(trainer: Any, trial: Any, run: int, settings: dict[str, Any], aim: Aim, hp_name: Any) -> Any:
-    """Trains and scores one trial in a folder of its own."""
-    import optuna
-
-    trial.set_user_attr("settings", settings)
-    folder = Path(str(trainer.args.output_dir)) / f"{FOLDER}{run}"
-    more = {"output_dir": str(folder), "push_to_hub": False, "resume_from_checkpoint": None}
-    config = with_hyperparameters(trainer.args, settings, run_name=hp_name(trial) if hp_name else folder.name, **more)
-    given = dict(trainer.made_from)
-    model, make = given.pop("model"), given.pop("model_init")
-    given["callbacks"] = [c if isinstance(c, type) else copy.deepcopy(c) for c in given.get("callbacks") or ()]
-    reporting = Reporting(trial, aim.metric) if aim.metric else None
-    given["callbacks"] += [reporting] if reporting else []
-    outcome: dict[str, Any] = {"state": "failed", "settings": settings}
-    try:
-        if make is not None:
-            model = check_fresh(call_model_init(make, trial), trainer.prepared.model)
-        fresh = type(trainer)(model, config, **given)
-        fresh.train()
-        if reporting is not None and reporting.pruned:
-            outcome["state"] = "pruned"
-            raise optuna.TrialPruned
-        value = aim.read(fresh.evaluate())
-        outcome |= {"state": "done", "value": value}
-        return value
-    except optuna.TrialPruned:
-        raise
-    except Exception as error:
-        outcome["error"] = f"{type(error).__name__}: {error}"
-        raise
-    finally:
-        _write(folder / RECORD, outcome)
-        fresh = None
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-
-
-def _check_can_search(trainer: Any, backend: Any, n_trials: Any, kwargs: Mapping[str, Any]) -> None:
-    if backend not in (None, "optuna"):
-        raise ValueError(f"backend={str(backend)!r}: hyperparameter_search runs its trials with 'optuna' alone.")
-    if isinstance(n_trials, bool) or not isinstance(n_trials, int) or n_trials < 1:
-        raise ValueError(f"n_trials={n_trials!r} must be a whole number of at least 1.")
-    for name in kwargs:
-        if name not in (*STUDY, *RUN):
-            known = (*STUDY, *RUN)
-            near = nearest(name, known)
-            raise ValueError(f"hyperparameter_search has no {name!r}; besides it takes {', '.join(known)}.{near}")
-    made = trainer.made_from
-    if made["model_init"] is None and isinstance(made["model"], torch.nn.Module):
-        raise ValueError(
-            "hyperparameter_search builds a new model for each trial, and this trainer was given a loaded one: pass "
-            "model_init, a function that returns a new model, instead of model; or the model's name."
-        )
-    if made.get("optimizers") not in (None, (None, None)):
-        raise ValueError(
-            "hyperparameter_search makes an optimizer for each trial: leave `optimizers` out, and say it with optim "
-            "or optimizer_cls_and_kwargs."
-        )
-    if not trainer.eval_dataset:
-        raise ValueError("hyperparameter_search scores each trial on evaluation rows: pass eval_dataset.")
-    if trainer.args.world_size > 1:
-        raise ValueError("hyperparameter_search runs its trials in one process. Start it without a launcher.")
 
 
 def _value(metrics: dict[str, float], metric: str) -> float:

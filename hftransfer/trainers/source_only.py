@@ -39,7 +39,7 @@ def train_source_only(trainer: AdaptationTrainer, test_splits: Mapping[str, Any]
         >>> trainer = AdaptationTrainer("runs/teacher", AdaptationConfig("out", max_steps=1), news, medical)
         >>> train_source_only(trainer, trainer.prepared.encode_test_splits({"source": news}))
     """
-    if isinstance(trainer.made_from["model"], nn.Module):
+    if isinstance(trainer.constructor_arguments["model"], nn.Module):
         raise TypeError(
             "train_source_only trains a second model: make the trainer from a model's name or with model_init, not "
             "from a loaded model."
@@ -78,7 +78,11 @@ def source_only_config(args: AdaptationConfig, output_dir: Path) -> AdaptationCo
 
 
 def _train_and_score(trainer: AdaptationTrainer, test_splits: Mapping[str, Any], folder: Path) -> dict[str, float]:
-    settings = {**trainer.made_from, "target_dataset": None, "args": source_only_config(trainer.args, folder)}
+    settings = {
+        **trainer.constructor_arguments,
+        "target_dataset": None,
+        "args": source_only_config(trainer.args, folder),
+    }
     try:
         baseline = AdaptationTrainer(**settings)
         baseline.train()

@@ -5,48 +5,48 @@ from __future__ import annotations
 import copy
 import logging
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.utils.data import DataLoader
-from transformers import PrinterCallback, ProgressCallback, Trainer
+from transformers import PrinterCallback, ProgressCallback
 
-from ..data.pairing import PairedBatchSampler, PairedDataset
-from ..ignored_label import IGNORE
+from ..data.pairing import PairedDataset
 from ..models.blocks import split
 from ..models.norm_statistics import average_statistics
 from ..stages import stage
+from .base_trainer import BaseTrainer
 from .callbacks import Clock, Unfreezing
 from .config import AdaptationConfig
-from .evaluation import Evaluating, check_outputs, measures_of
-from .hub.push import Publishing
-from .hyperparameters import Searching
 from .metrics import metrics_for, without_nothing
-from .optimizer import Optimizing
-from .progress import ProgressLine
-from .saving.checkpoints import PlainCheckpoints
 from .saving.output_folder import check_access
-from .setup.batch_check import check_batch, check_collator, check_untouched_batch, collator_name
+from .setup.batch_check import check_batch, check_collator, check_untouched_batch, collator_name, count_labelled
 from .setup.batch_norm import adapt_to_target
-from .setup.constructor import check_arguments, first_model
-from .setup.dependent_settings import check_sharding
-from .setup.inherited_settings import check_for_model
+from .setup.constructor import check_arguments, check_prepared, check_settings, first_model
 from .setup.label_shift import correct_bias
-from .setup.metric_choice import check_evaluation, check_selection
+from .setup.metric_choice import check_evaluation
 from .setup.model_assembly import build_joint_model
 from .setup.optimizer_check import check_passed_optimizer
 from .setup.preparation import prepare
-from .setup.sampling import paired_sampler
-from .setup.schedule import check_schedule
+from .setup.sampling import paired_loader, paired_sampler
 from .setup.unfreezing import build_phases, check_wrapping
-from .step.loss_log import LossLog
+from .step.running import joint_model_of
 from .teachers.fitting import fit_objectives
+
+if TYPE_CHECKING:
+    from optuna import Trial
+    from peft import PeftConfig
+    from transformers import EvalPrediction, TrainerCallback
+    from transformers.trainer_utils import TrainOutput
+
+    from .argument_types import Domains, Model, Processing, Rows
 
 logger = logging.getLogger(__name__)
 
 
-class AdaptationTrainer(PlainCheckpoints, Publishing, Optimizing, Evaluating, Searching, Trainer):
+class AdaptationTrainer(BaseTrainer):
     """Trains a model on labelled sources and an unlabelled target.
 
     Args:
@@ -62,10 +62,12 @@ class AdaptationTrainer(PlainCheckpoints, Publishing, Optimizing, Evaluating, Se
             absent.
         peft_config: LoRA-style partial transfer; open targets are read off the model's structure.
         compute_metrics: yours instead of ours, as in `Trainer`.
+        data_collator: yours instead of ours; see `trainer.prepared.collator`.
         model_kwargs: for `from_pretrained`, when `model` is a name.
         model_init: instead of `model`, a function that returns a new one; `hyperparameter_search` calls it for each
             trial, with the trial if it takes an argument.
-        **kwargs: `callbacks`, `optimizers`, `preprocess_logits_for_metrics` … as in `Trainer`.
+        callbacks, optimizers, optimizer_cls_and_kwargs, preprocess_logits_for_metrics: as in `Trainer`.
+        **kwargs: of `Trainer`, as far as they have an effect here; any other is refused.
 
     Raises:
         ValueError, FileNotFoundError: whatever is wrong with data, labels, model or settings, before training.
@@ -83,92 +85,99 @@ class AdaptationTrainer(PlainCheckpoints, Publishing, Optimizing, Evaluating, Se
         >>> trainer.push_to_hub()  # doctest: +SKIP
     """
 
-    args: AdaptationConfig
-    model: Any
     loss_is_scaled_for_ga = False  # our loss is a mean over the update's items; see get_batch_samples
 
     def __init__(
         self,
-        model: Any = None,
-        args: Any = None,
-        train_dataset: Any = None,
-        target_dataset: Any = None,
-        eval_dataset: Any = None,
-        processing_class: Any = None,
-        peft_config: Any = None,
-        compute_metrics: Any = None,
-        data_collator: Any = None,
+        model: Model | None = None,
+        args: AdaptationConfig | None = None,
+        train_dataset: Domains | None = None,
+        target_dataset: Rows | None = None,
+        eval_dataset: Domains | None = None,
+        processing_class: Processing | None = None,
+        peft_config: PeftConfig | None = None,
+        compute_metrics: Callable[[EvalPrediction], dict[str, float]] | None = None,
+        data_collator: Callable[[list[dict[str, Any]]], dict[str, Any]] | None = None,
         model_kwargs: dict[str, Any] | None = None,
+        model_init: Callable[..., Model] | None = None,
+        callbacks: list[TrainerCallback | type[TrainerCallback]] | None = None,
+        optimizers: tuple[torch.optim.Optimizer | None, torch.optim.lr_scheduler.LRScheduler | None] = (None, None),
+        optimizer_cls_and_kwargs: tuple[type[torch.optim.Optimizer], dict[str, Any]] | None = None,
+        preprocess_logits_for_metrics: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
         **kwargs: Any,
     ):
         if not isinstance(args, AdaptationConfig):
             raise TypeError(f"args must be an AdaptationConfig, not {type(args).__name__}.")
         if not os.path.isdir(str(args.output_dir)):
             check_access(Path(str(args.output_dir)))
-        if args.n_gpu > 1:
-            raise ValueError(
-                f"{args.n_gpu} GPUs are visible but no launcher started the run, which would use nn.DataParallel. "
-                "Start it with `accelerate launch` or `torchrun`, or show it one GPU with CUDA_VISIBLE_DEVICES=0."
-            )
-        check_sharding(args)
-        check_schedule(args)
-        check_arguments(type(self), {**kwargs, "compute_metrics": compute_metrics, "data_collator": data_collator})
-        self.made_from = {
+        check_settings(args)
+        stock = {
+            "callbacks": callbacks,
+            "optimizers": optimizers,
+            "optimizer_cls_and_kwargs": optimizer_cls_and_kwargs,
+            "preprocess_logits_for_metrics": preprocess_logits_for_metrics,
+            **kwargs,
+        }
+        functions = {"compute_metrics": compute_metrics, "data_collator": data_collator, "model_init": model_init}
+        check_arguments(type(self), {**functions, **stock})
+        check_evaluation(args, eval_dataset, callbacks)
+        self.constructor_arguments = {
             "model": model,
-            "model_init": kwargs.pop("model_init", None),
             "train_dataset": train_dataset,
             "target_dataset": target_dataset,
             "eval_dataset": eval_dataset,
             "processing_class": processing_class,
             "peft_config": copy.copy(peft_config),
-            "compute_metrics": compute_metrics,
-            "data_collator": data_collator,
             "model_kwargs": model_kwargs,
-            **kwargs,
+            **functions,
+            **stock,
         }
-        model = first_model(self.made_from)
-        check_evaluation(args, eval_dataset, kwargs.get("callbacks"))
+
+        first = first_model(model, model_init)
         torch.manual_seed(args.seed)  # new heads and discriminators are drawn here, the same on every process
-        ready = prepare(
-            model, args, train_dataset, target_dataset, eval_dataset, processing_class, peft_config, model_kwargs
+        prepared = self.prepared = prepare(
+            first,
+            args,
+            train_dataset,
+            target_dataset,
+            eval_dataset,
+            processing_class,
+            peft_config,
+            model_kwargs,
         )
-        check_for_model(args, ready.space.task, ready.model)
-        label_free = check_outputs(args, ready.space, compute_metrics, kwargs.get("preprocess_logits_for_metrics"))
-        measures = measures_of(args, ready.space, compute_metrics)
-        check_selection(args, ready.space, ready.evaluation, ready.source_names, measures, label_free)
-        adapter = build_joint_model(args, ready)
-        optimizers = kwargs.get("optimizers")
-        self.passed_optimizer = check_passed_optimizer(
-            optimizers, kwargs.get("optimizer_cls_and_kwargs"), adapter, args
-        )
-        check_collator(data_collator, ready)
-        if args.recomputes_activations and hasattr(ready.model, "peft_config"):
-            ready.model.enable_input_require_grads()
-        self.prepared = ready
-        self.space, self.trainable, self.source_names = ready.space, ready.trainable, ready.source_names
-        self.pair_sampler: PairedBatchSampler | None = None
-        self.blocks, self._rates = split(ready.model, ready.head), {}
-        epochs = isinstance(ready.train, PairedDataset)
-        self.phases = build_phases(args, ready.model, self.blocks, self.trainable.names, epochs)
+        check_prepared(args, prepared, compute_metrics, preprocess_logits_for_metrics)
+        self.space, self.trainable, self.source_names = prepared.space, prepared.trainable, prepared.source_names
+
+        joint = build_joint_model(args, prepared)
+        self.passed_optimizer = check_passed_optimizer(optimizers, optimizer_cls_and_kwargs, joint, args)
+        check_collator(data_collator, prepared)
+        if args.recomputes_activations and hasattr(prepared.model, "peft_config"):
+            prepared.model.enable_input_require_grads()
+        self.blocks = split(prepared.model, prepared.head)
+        counts_epochs = isinstance(prepared.train, PairedDataset)
+        self.phases = build_phases(args, prepared.model, self.blocks, self.trainable.names, counts_epochs)
+
         super().__init__(
-            model=adapter,
+            model=joint,
             args=args,
-            data_collator=data_collator or ready.collator,
-            train_dataset=ready.train,
-            eval_dataset=ready.evaluation,
-            processing_class=ready.processing_class,
-            compute_metrics=compute_metrics or metrics_for(ready.space.task, ready.space.names),
-            **kwargs,
+            data_collator=data_collator or prepared.collator,
+            train_dataset=prepared.train,
+            eval_dataset=prepared.evaluation,
+            processing_class=prepared.processing_class,
+            compute_metrics=compute_metrics or metrics_for(prepared.space.task, prepared.space.names),
+            **stock,
         )
         self.label_names = ["labels"]
-        self._parts = LossLog(self.accelerator)
+        self._add_collaborators(self.blocks, self.phases)
+        self._add_callbacks()
+
+    def _add_callbacks(self) -> None:
         self.add_callback(Clock(self))
         if self.phases is not None:
             check_wrapping(self)
             self.add_callback(Unfreezing(self, self.phases))
-        self._progress = ProgressLine(live=not args.disable_tqdm)
         if any(self.pop_callback(stock) is not None for stock in (ProgressCallback, PrinterCallback)):
-            self.add_callback(self._progress)
+            self.add_callback(self.progress_line)
 
     # ---- data
 
@@ -176,22 +185,13 @@ class AdaptationTrainer(PlainCheckpoints, Publishing, Optimizing, Evaluating, Se
         """Joint batches, the same rows in the same updates however they are cut between processes."""
         if not isinstance(self.train_dataset, PairedDataset):
             return super().get_train_dataloader()
-        args = self.args
-        self.pair_sampler = paired_sampler(self.train_dataset, args, self._train_batch_size)
-        loader = DataLoader(
-            self.train_dataset,
-            batch_sampler=self.pair_sampler,
-            collate_fn=self.data_collator,
-            num_workers=args.dataloader_num_workers,
-            pin_memory=args.dataloader_pin_memory,
-            persistent_workers=args.dataloader_persistent_workers,
-            prefetch_factor=args.dataloader_prefetch_factor,
-            multiprocessing_context=getattr(args, "dataloader_multiprocessing_context", None),
-            in_order=getattr(args, "dataloader_in_order", True),
-        )
+        self.pair_sampler = paired_sampler(self.train_dataset, self.args, self._train_batch_size)
+        loader = paired_loader(self.train_dataset, self.pair_sampler, self.data_collator, self.args)
         return self.accelerator.prepare(loader)
 
-    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list, Any]:
+    def get_batch_samples(
+        self, epoch_iterator: Iterator, num_batches: int, device: torch.device
+    ) -> tuple[list, torch.Tensor | int | None]:
         """The micro-batches of one update, and how many labelled items each would hold if they were spread evenly.
 
         The task loss divides by that number, so that accumulation and DDP's mean give exactly the mean over all
@@ -201,9 +201,7 @@ class AdaptationTrainer(PlainCheckpoints, Publishing, Optimizing, Evaluating, Se
         if not batches:
             return batches, None
         check_batch(batches[0], collator_name(self.data_collator))
-        labels = [b["labels"] for b in batches]
-        known = [(~torch.isnan(y).view(len(y), -1).any(1) if y.is_floating_point() else y != IGNORE) for y in labels]
-        count = torch.stack([k.sum() for k in known]).sum().to(device, torch.float32)
+        count = count_labelled(batches).to(device, torch.float32)
         if self.args.world_size > 1:
             count = self.accelerator.reduce(count, "sum")
         count = count.clamp_min(1)  # words may vanish in the tokenizer, and all of an update's with them: cost is 0
@@ -217,10 +215,10 @@ class AdaptationTrainer(PlainCheckpoints, Publishing, Optimizing, Evaluating, Se
     def compute_loss(
         self,
         model: torch.nn.Module,
-        inputs: dict[str, Any],
+        inputs: dict[str, torch.Tensor | Any],
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
-    ) -> Any:
+    ) -> torch.Tensor | tuple[torch.Tensor, Any]:
         """The joint loss in training, the model's own in evaluation."""
         check_untouched_batch(inputs, type(self), model.training and self.is_in_train)
         if "domain" not in inputs:
@@ -229,8 +227,8 @@ class AdaptationTrainer(PlainCheckpoints, Publishing, Optimizing, Evaluating, Se
             return (loss, outputs) if return_outputs else loss
         outputs = model(**inputs, num_items=num_items_in_batch)
         if self.args.save_total_limit:
-            self._last_inputs = inputs
-        self._parts.add(outputs["losses"], outputs["extent"])
+            self.run_guard.last_inputs = inputs
+        self.loss_log.add(outputs["losses"], outputs["extent"])
         return (outputs["loss"], outputs) if return_outputs else outputs["loss"]
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -239,39 +237,33 @@ class AdaptationTrainer(PlainCheckpoints, Publishing, Optimizing, Evaluating, Se
         Raises:
             FloatingPointError: a part, or the gradient, is not finite.
         """
-        values = self._mean_parts() if "loss" in logs or "train_loss" in logs else {}
+        means = self.run_guard.mean_losses() if "loss" in logs or "train_loss" in logs else {}
         if "loss" in logs:
-            logs |= {f"{name}_loss": value for name, value in values.items()}
-            logs |= self.logged_rates()
+            logs |= {f"{name}_loss": value for name, value in means.items()}
+            logs |= self.optimizer_builder.logged_rates()
         super().log(logs, start_time)
-        self._parts.check(values, self.state.global_step, self._advice)
+        self.run_guard.check_losses(means)
         if "grad_norm" in logs:
-            self._check_norm(logs["grad_norm"])
-        if values:
-            self._followed()
-            self._parts.clear()
+            self.run_guard.check_norm(logs["grad_norm"])
+        if means:
+            if self.run_guard.proves_checkpoint():
+                self.checkpoint_writer.rotate_proven()
+            self.loss_log.clear()
 
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """A run that broke since the last log stops here instead of saving."""
-        self._check_parts()
-        self._check_norm()
-        average_statistics(self.model)
-        with stage("saving a checkpoint"):
-            super()._save_checkpoint(model, trial)
+    # ---- a run
 
-    def _check_parts(self) -> None:
-        self._parts.check(self._mean_parts(), self.state.global_step, self._advice)
-
-    def _mean_parts(self) -> dict[str, float]:
-        return self._parts.mean(self.accelerator.unwrap_model(self.model, keep_torch_compile=False).loss_names)
-
-    def train(self, resume_from_checkpoint: Any = None, **kwargs: Any) -> Any:  # type: ignore[override]
+    def train(
+        self,
+        resume_from_checkpoint: str | os.PathLike[str] | bool | None = None,
+        trial: Trial | dict[str, Any] | None = None,
+        ignore_keys_for_eval: list[str] | None = None,
+    ) -> TrainOutput:
         """As in `Trainer`.
 
         Args:
             resume_from_checkpoint: the folder of a checkpoint, as a string or a path; `True` for the last one of the
                 output folder; `False` for none. The config's when `None`.
-            **kwargs: as in `Trainer`.
+            trial, ignore_keys_for_eval: as in `Trainer`.
 
         Raises:
             FileExistsError: the output folder holds another run, and neither `resume_from_checkpoint` nor
@@ -282,19 +274,18 @@ class AdaptationTrainer(PlainCheckpoints, Publishing, Optimizing, Evaluating, Se
             ValueError: the checkpoint is not whole, or was made with other settings.
             FloatingPointError: the loss, the gradient or the weights are not finite.
         """
-        wanted = self.args.resume_from_checkpoint if resume_from_checkpoint is None else resume_from_checkpoint
-        with self._in_output_folder(wanted) as checkpoint:
+        resume = self.args.resume_from_checkpoint if resume_from_checkpoint is None else resume_from_checkpoint
+        with self.run_folder.training(resume) as checkpoint:
+            self.run_guard.start(checkpoint)
             if checkpoint is None:  # what was learned then is in the checkpoint
-                fit_objectives(
-                    self.accelerator.unwrap_model(self.model, keep_torch_compile=False), self.prepared, self.args
-                )
-            doing = stage(lambda: f"training, step {self.state.global_step + 1}")
-            with doing, self._without_a_false_word(), self._progress.closing():
-                output = super().train(resume_from_checkpoint=checkpoint, **kwargs)
-        for name in self._parts.always_zero if self.is_world_process_zero() else ():
+                fit_objectives(joint_model_of(self), self.prepared, self.args)
+            training = stage(lambda: f"training, step {self.state.global_step + 1}")
+            with training, self.checkpoint_reader.without_false_warning(), self.progress_line.closing():
+                output = super().train(checkpoint, trial, ignore_keys_for_eval)
+        for name in self.loss_log.always_zero if self.is_world_process_zero() else ():
             logger.warning("%s was 0 in every step and asked nothing of the model. Lower its threshold, if any.", name)
         if self.args.label_shift_task == "bias":
-            correct_bias(self.accelerator.unwrap_model(self.model, keep_torch_compile=False))
+            correct_bias(joint_model_of(self))
         if self.args.adabn:
             adapt_to_target(self)
         else:

@@ -96,7 +96,7 @@ def test_the_estimate_is_about_what_is_written(tmp_path):
     run = runs.trainer(tmp_path, objectives={"dann": 0.1}, **SAVING)
     run.train()
     written = sum(path.stat().st_size for path in (tmp_path / "checkpoint-4").iterdir())
-    assert written < run._checkpoint_bytes() < written + 2**20
+    assert written < run.checkpoint_writer.checkpoint_bytes() < written + 2**20
 
 
 def test_another_error_stays_what_it_is(tmp_path, monkeypatch):

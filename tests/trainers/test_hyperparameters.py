@@ -12,7 +12,7 @@ from transformers import TrainerCallback
 
 from hftransfer import AdaptationTrainer, MMDTrainer
 from hftransfer.trainers import hyperparameters
-from hftransfer.trainers.hyperparameters import Reporting, default_space, find_aim, with_hyperparameters
+from hftransfer.trainers.hyperparameters import HyperparameterSearch, Reporting, with_hyperparameters
 
 SETS = {"source": tiny.domain(9, seed=5), "target": tiny.domain(9, seed=6)}
 made: list = []
@@ -33,6 +33,10 @@ def searching(folder, cls=AdaptationTrainer, evaluation=None, model_init=fresh, 
         processing_class=tiny.tokenizer(),
         callbacks=callbacks,
     )
+
+
+def search_of(run):
+    return HyperparameterSearch(run, run.prepared, run.constructor_arguments)
 
 
 class FixedTrial:
@@ -56,14 +60,14 @@ class FixedTrial:
 def test_the_default_space_is_the_rates_and_what_the_objectives_say(tmp_path):
     trial = FixedTrial()
     run = searching(tmp_path, objectives={"mmd": 0.1, "critic": {"kind": "dann", "weight": 0.5}, "mcc": 0.0})
-    found = default_space(run, trial)
+    found = search_of(run).default_space(trial)
     assert trial.asked["learning_rate"] == (1e-3, 1e-1, True)
     assert trial.asked["objective_lr_multiplier"] == (1.0, 100.0, True)
     assert trial.asked["objectives.mmd.weight"] == (0.01, 1.0, True)
     assert trial.asked["objectives.mmd.bandwidth"] == ("mean", "median")
     assert "objectives.critic.weight" in found
     assert not [name for name in found if ".mcc." in name]
-    assert "objective_lr_multiplier" not in default_space(searching(tmp_path), FixedTrial())
+    assert "objective_lr_multiplier" not in search_of(searching(tmp_path)).default_space(FixedTrial())
 
 
 def test_what_was_found_goes_into_a_config(tmp_path):
@@ -87,7 +91,7 @@ def test_what_was_found_goes_into_a_config(tmp_path):
 
 def test_the_aim_reads_no_target_labels_unless_allowed(tmp_path):
     def aim(*how, evaluation=None, **settings):
-        return find_aim(searching(tmp_path, evaluation=evaluation, **settings), *(how or (None, None)))
+        return search_of(searching(tmp_path, evaluation=evaluation, **settings)).find_aim(*(how or (None, None)))
 
     assert (aim().metric, aim().direction) == ("eval_target_information", "maximize")
     assert aim(evaluation={"source": SETS["source"]}).metric == "eval_source_accuracy"
@@ -194,7 +198,7 @@ def test_each_trial_is_a_new_trainer_in_its_own_folder(tmp_path):
     again = run.args.with_hyperparameters(best.hyperparameters)
     again.output_dir = str(tmp_path / "again")
     alone = searching(tmp_path / "again", **{}, callbacks=[counter])
-    alone = AdaptationTrainer(args=again, **{k: v for k, v in alone.made_from.items() if k != "callbacks"})
+    alone = AdaptationTrainer(args=again, **{k: v for k, v in alone.constructor_arguments.items() if k != "callbacks"})
     alone.train()
     assert alone.evaluate()["eval_target_information"] == pytest.approx(best.objective, rel=1e-5)
 

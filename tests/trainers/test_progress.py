@@ -37,7 +37,7 @@ def train(folder, console, live=True, **config):
     ours = trainer.pop_callback(ProgressLine)
     assert ours.live is (live and ours.console.file.isatty())
     line = ProgressLine(live=live, console=console)
-    trainer._progress = line
+    trainer.progress_line = line
     trainer.add_callback(line)
     trainer.train()
     return trainer

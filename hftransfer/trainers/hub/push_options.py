@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ...messages import nearest
@@ -38,25 +38,43 @@ REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 
 @dataclass(frozen=True)
 class PushOptions:
-    """What a push does besides, read from keyword arguments.
+    """Arguments of a push, sorted.
 
     Args:
+        commit_message: of the commit.
         repo_id: where to, instead of `args.hub_model_id`.
         upload: for the Hub's `upload_folder`.
         card: for `create_model_card`.
+        token: instead of `args.hub_token`.
+        revision: branch, instead of `args.hub_revision`.
+        private: instead of `args.hub_private_repo`.
+        merge_adapter: instead of `args.merge_adapter`.
     """
 
+    commit_message: str | None
     repo_id: str | None
     upload: dict[str, Any]
     card: dict[str, Any]
+    token: str | None = field(default=None, repr=False)
+    revision: str | None = None
+    private: bool | None = None
+    merge_adapter: bool | None = None
 
 
-def read_push_options(commit_message: str | None, given: Mapping[str, Any]) -> PushOptions:
+def read_push_options(
+    commit_message: str | None,
+    keywords: Mapping[str, Any],
+    token: str | None = None,
+    revision: str | None = None,
+    private: bool | None = None,
+    merge_adapter: bool | None = None,
+) -> PushOptions:
     """Sorts the keyword arguments of a push.
 
     Args:
         commit_message: of the commit.
-        given: the other arguments, by name.
+        keywords: the arguments that `push_to_hub` does not name, by name.
+        token, revision, private, merge_adapter: see `PushOptions`.
 
     Raises:
         TypeError: an argument that is neither the Hub's nor a key of the card.
@@ -71,17 +89,18 @@ def read_push_options(commit_message: str | None, given: Mapping[str, Any]) -> P
             f"commit_message={commit_message!r} looks like a repository, which is another argument: "
             f"push_to_hub(repo_id={commit_message!r})."
         )
-    for name in given:
+    for name in keywords:
         if name in ELSEWHERE:
             raise TypeError(f"push_to_hub does not take {name}: {ELSEWHERE[name]}.")
-    check_card_keys(name for name in given if name not in HUB)
-    repo_id = given.get("repo_id")
+    check_card_keys(name for name in keywords if name not in HUB)
+    repo_id = keywords.get("repo_id")
     if repo_id is not None and not isinstance(repo_id, str):
         raise ValueError(f"repo_id={repo_id!r} must be the name of a repository, such as 'me/my-model'.")
-    if not isinstance(given.get("create_pr", False), (bool, type(None))):
-        raise ValueError(f"create_pr={given['create_pr']!r} must be true or false.")
-    upload = {name: given[name] for name in HUB if name != "repo_id" and given.get(name)}
-    return PushOptions(repo_id, upload, {name: value for name, value in given.items() if name not in HUB})
+    if not isinstance(keywords.get("create_pr", False), (bool, type(None))):
+        raise ValueError(f"create_pr={keywords['create_pr']!r} must be true or false.")
+    upload = {name: keywords[name] for name in HUB if name != "repo_id" and keywords.get(name)}
+    card = {name: value for name, value in keywords.items() if name not in HUB}
+    return PushOptions(commit_message, repo_id, upload, card, token, revision, private, merge_adapter)
 
 
 def check_card_keys(names: Any) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import pickle
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import safetensors.torch
 
@@ -20,110 +20,130 @@ from .finite_weights import first_broken, is_finite_state
 from .output_folder import not_resumable
 from .run_guard import RunGuard
 
+if TYPE_CHECKING:
+    from transformers import Trainer
+
 logger = logging.getLogger(__name__)
 # Of torch, for a file that holds something else than what was asked for.
 UNREADABLE = (RuntimeError, ValueError, KeyError, TypeError, AttributeError, EOFError, IndexError, pickle.PickleError)
 
 
-class CheckpointLoading(RunGuard):
-    """Reads checkpoints into a `Trainer` whose model is a `JointModel`.
+@contextmanager
+def plain_model(trainer: Trainer) -> Iterator[Any]:
+    """The trainer sees the user's model for a moment; yields the joint model."""
+    joint: Any = trainer.model
+    trainer.model = joint.model
+    try:
+        yield joint
+    finally:
+        trainer.model = joint
+
+
+class CheckpointReader:
+    """Reads checkpoints into a trainer whose model is a `JointModel`.
 
     - Weights and the optimizer's state are finite.
     - The best checkpoint of a run that was moved or copied is the one beside the checkpoint that it goes on from.
     - A checkpoint of another number of processes says so.
+
+    Args:
+        trainer: an `AdaptationTrainer`.
+        guard: of its run.
     """
 
-    @contextmanager
-    def _plain_model(self) -> Iterator[Any]:
-        """The trainer sees the user's model for a moment; yields the adapter."""
-        adapter = self.model
-        self.model = adapter.model
-        try:
-            yield adapter
-        finally:
-            self.model = adapter
+    def __init__(self, trainer: Trainer, guard: RunGuard):
+        self.trainer, self.guard = trainer, guard
 
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        if self.is_fsdp_enabled:
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
-            return
+    def load(self, checkpoint: str, load_model: Callable[[str], None]) -> None:
+        """Loads the model and the objectives to go on from.
+
+        Args:
+            checkpoint: its folder.
+            load_model: how `Trainer` loads a plain model.
+
+        Raises:
+            ValueError: it does not fit the run, or holds weights that are not finite.
+        """
         try:
-            with self._plain_model():
-                if _has_several(self.model):  # the stock loader would switch all but the first off
-                    load_several(self.model, resume_from_checkpoint)
-                else:
-                    super()._load_from_checkpoint(resume_from_checkpoint)
-            self._load_adaptation_state(resume_from_checkpoint)
+            self._load_weights(checkpoint, load_model)
         except RuntimeError as error:  # torch's, of shapes that differ: a checkpoint that does not describe its run
             reason = " ".join(str(error).split())[:300]
             raise ValueError(
-                f"{resume_from_checkpoint} does not fit this run's model, adapter or objectives: {reason}. Resume "
+                f"{checkpoint} does not fit this run's model, adapter or objectives: {reason}. Resume "
                 "with the settings that it was made with."
             ) from error
-        name = first_broken(self.model, self._start_buffers)
-        self._refuse_unless(name is None, resume_from_checkpoint, f"{name} holds values that are not finite")
+        model: Any = self.trainer.model
+        name = first_broken(model, self.guard.finite_buffers)
+        self._refuse_unless(name is None, checkpoint, f"{name} holds values that are not finite")
 
-    def _load_best_model(self) -> None:
-        if self.is_fsdp_enabled:
-            super()._load_best_model()
-            return
-        with self._plain_model():
-            if _has_several(self.model):
-                load_several(self.model, str(self.state.best_model_checkpoint))
+    def load_best(self, load_model: Callable[[], None]) -> None:
+        """Loads the model and the objectives of the best checkpoint.
+
+        Args:
+            load_model: how `Trainer` loads a plain model.
+        """
+        self._load_weights(str(self.trainer.state.best_model_checkpoint), lambda checkpoint: load_model())
+
+    def _load_weights(self, checkpoint: str, load_model: Callable[[str], None]) -> None:
+        with plain_model(self.trainer):
+            if _has_several(self.trainer.model):  # the stock loader would switch all but the first off
+                load_several(self.trainer.model, checkpoint)
             else:
-                super()._load_best_model()
-        self._load_adaptation_state(str(self.state.best_model_checkpoint))
+                load_model(checkpoint)
+        self._load_adaptation_state(checkpoint)
 
     def _load_adaptation_state(self, folder: str) -> None:
         """Raises `ValueError` when the checkpoint was made with other objectives."""
         path = Path(folder) / STATE_FILE
         if not path.is_file():
             raise ValueError(f"{folder} has no {STATE_FILE}: it was not made by hftransfer.")
+        model: Any = self.trainer.model
         state = safetensors.torch.load_file(str(path))
-        expected = {k for k in self.model.state_dict() if not k.startswith("model.")}
+        expected = {k for k in model.state_dict() if not k.startswith("model.")}
         if set(state) != expected:
             odd = sorted(set(state) ^ expected)[0]
             raise ValueError(f"{folder} was made with other objectives: {odd!r} is only on one side.")
-        self.model.load_state_dict(state, strict=False)
+        model.load_state_dict(state, strict=False)
 
-    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        """As in `Trainer`; raises a `ValueError` for states that are not this run's, or that are not finite."""
+    @contextmanager
+    def reading_optimizer(self, checkpoint: str | None) -> Iterator[None]:
+        """Raises a `ValueError` for states of optimizer and schedule that are not this run's, or are not finite."""
         with self._reading(checkpoint, "the states of its optimizer and schedule cannot be read"):
-            super()._load_optimizer_and_scheduler(checkpoint)
-        if checkpoint is None or self.is_deepspeed_enabled:
+            yield
+        if checkpoint is None or self.trainer.is_deepspeed_enabled:
             return
-        whole = is_finite_state(self.optimizer)
+        whole = is_finite_state(self.trainer.optimizer)
         self._refuse_unless(whole, checkpoint, "the state of its optimizer holds values that are not finite")
 
-    def _load_rng_state(self, checkpoint: str | None) -> None:
-        """As in `Trainer`, which says nothing of a checkpoint of another number of processes."""
+    @contextmanager
+    def reading_random_states(self, checkpoint: str | None) -> Iterator[None]:
+        """Raises a `ValueError` for what cannot be read, and warns of another number of processes."""
         with self._reading(checkpoint, "its random states cannot be read"):
-            super()._load_rng_state(checkpoint)
-        wrote = len(list(Path(checkpoint).glob("rng_state*.pth"))) if checkpoint else self.args.world_size
-        if wrote != self.args.world_size and self.is_world_process_zero():
+            yield
+        world_size = self.trainer.args.world_size
+        wrote = len(list(Path(checkpoint).glob("rng_state*.pth"))) if checkpoint else world_size
+        if wrote != world_size and self.trainer.is_world_process_zero():
             logger.warning(
                 "%s was written by %d process(es) and goes on with %d: which rows come next, and what dropout draws, "
                 "is not what it would have been.",
                 checkpoint,
                 wrote,
-                self.args.world_size,
+                world_size,
             )
 
-    def _load_callback_state(self) -> None:
-        """As in `Trainer`, which calls it when it has read the state of the run that goes on. Paths in it are those
-        of the folder that it was in then."""
-        if self._resumes is not None:
-            best = _best_beside(self._resumes)
-            if best is not None:
-                self.state.best_model_checkpoint = str(best)
-        super()._load_callback_state()
+    def find_best_again(self) -> None:
+        """Paths in the state of a run that goes on are those of the folder that it was in then: the best checkpoint
+        is looked for beside the one that it goes on from."""
+        best = self._best_beside()
+        if best is not None:
+            self.trainer.state.best_model_checkpoint = str(best)
 
     @contextmanager
-    def _without_a_false_word(self) -> Iterator[None]:
+    def without_false_warning(self) -> Iterator[None]:
         """Hides transformers' warning that the best checkpoint is gone, where it is beside the one that a moved run
         goes on from."""
         stock = logging.getLogger("transformers.trainer")
-        beside = self._resumes is not None and _best_beside(self._resumes) is not None
+        beside = self._best_beside() is not None
 
         def is_true(record: logging.LogRecord) -> bool:
             return not (beside and str(record.msg).startswith("The best checkpoint"))
@@ -134,6 +154,10 @@ class CheckpointLoading(RunGuard):
         finally:
             stock.removeFilter(is_true)
 
+    def _best_beside(self) -> Path | None:
+        checkpoint = self.guard.resumed_from
+        return None if checkpoint is None else _best_beside(checkpoint)
+
     @contextmanager
     def _reading(self, checkpoint: str | None, wrong: str) -> Iterator[None]:
         try:
@@ -142,14 +166,14 @@ class CheckpointLoading(RunGuard):
             reason = " ".join(str(error).split())[:200]
             kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
             said = f"{wrong} ({kind}{reason})"
-            raise ValueError(not_resumable(str(checkpoint), said, str(self.args.output_dir))) from error
+            raise ValueError(not_resumable(str(checkpoint), said, str(self.trainer.args.output_dir))) from error
 
     def _refuse_unless(self, whole: bool, checkpoint: str, wrong: str) -> None:
         def refuse() -> None:
             if not whole:
-                raise ValueError(not_resumable(checkpoint, wrong, str(self.args.output_dir)))
+                raise ValueError(not_resumable(checkpoint, wrong, str(self.trainer.args.output_dir)))
 
-        alike(refuse, self.args.world_size)
+        alike(refuse, self.trainer.args.world_size)
 
 
 def _best_beside(checkpoint: Path) -> Path | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ import torch
 from ...data.collation import NUM_SOURCE
 from ...data.pairing import PairedDataset
 from ...data.text import WORD_MASK
+from ...ignored_label import IGNORE
 from .preparation import Prepared
 
 BATCH_KEYS = ("labels", "domain", NUM_SOURCE, WORD_MASK)  # of what our collator makes beside the model's inputs
@@ -78,6 +79,13 @@ def check_untouched_batch(inputs: Mapping[str, Any], trainer: type, training: bo
         f"{trainer.__name__}.compute_loss took {missing!r} out of the batch before it called the trainer's "
         f"compute_loss, which reads it. Read `inputs[{missing!r}]` and leave it there instead of `inputs.pop`."
     )
+
+
+def count_labelled(batches: Iterable[Mapping[str, Any]]) -> torch.Tensor:
+    """How many items of batches have a label: rows, or tokens in tagging."""
+    labels = [batch["labels"] for batch in batches]
+    known = [(~torch.isnan(y).view(len(y), -1).any(1) if y.is_floating_point() else y != IGNORE) for y in labels]
+    return torch.stack([k.sum() for k in known]).sum()
 
 
 def collator_name(collator: Any) -> str:

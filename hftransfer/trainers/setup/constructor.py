@@ -1,4 +1,4 @@
-"""Check of the trainer's constructor arguments, and the model that `model_init` makes."""
+"""Checks of the trainer's constructor: arguments, settings, and what was prepared of them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,55 @@ from typing import Any
 from transformers import Trainer, TrainerCallback
 
 from ...former_names import ARGUMENTS, no_such
+from ..config import AdaptationConfig
+from .dependent_settings import check_sharding
+from .inherited_settings import check_for_model
+from .metric_choice import check_selection
+from .output_check import check_outputs, label_metrics
+from .preparation import Prepared
+from .schedule import check_schedule
 
 FUNCTIONS = ("compute_metrics", "preprocess_logits_for_metrics", "data_collator", "model_init")
+
+
+def check_settings(args: AdaptationConfig) -> None:
+    """Refuses what this machine, or this way to start a run, cannot follow.
+
+    Raises:
+        ValueError: several GPUs without a launcher, or a sharding or schedule that would not do what it says.
+    """
+    if args.n_gpu > 1:
+        raise ValueError(
+            f"{args.n_gpu} GPUs are visible but no launcher started the run, which would use nn.DataParallel. "
+            "Start it with `accelerate launch` or `torchrun`, or show it one GPU with CUDA_VISIBLE_DEVICES=0."
+        )
+    check_sharding(args)
+    check_schedule(args)
+
+
+def check_prepared(
+    args: AdaptationConfig,
+    prepared: Prepared,
+    compute_metrics: Callable[..., dict[str, float]] | None,
+    preprocess_logits: Callable[..., Any] | None,
+) -> None:
+    """Refuses settings that the model and the data of a run cannot follow.
+
+    Args:
+        args: the run's settings.
+        prepared: from `prepare`.
+        compute_metrics: the user's, or `None` for ours.
+        preprocess_logits: `preprocess_logits_for_metrics`.
+
+    Raises:
+        ValueError: a setting of another kind of model, outputs that no metric could read, or a choice among
+            checkpoints by a metric that will not be, or by target labels.
+    """
+    space = prepared.space
+    check_for_model(args, space.task, prepared.model)
+    label_free = check_outputs(args, space, compute_metrics, preprocess_logits)
+    measures = label_metrics(args, space, compute_metrics)
+    check_selection(args, space, prepared.evaluation, prepared.source_names, measures, label_free)
 
 
 def check_arguments(cls: type, arguments: Mapping[str, Any]) -> None:
@@ -82,16 +129,15 @@ def call_model_init(model_init: Callable[..., Any], trial: Any = None) -> Any:
     return model
 
 
-def first_model(made_from: Mapping[str, Any]) -> Any:
-    """The model that a trainer is made with.
+def first_model(model: Any, model_init: Callable[..., Any] | None) -> Any:
+    """The model that a trainer is made with: the user's, or a new one.
 
     Raises:
         ValueError: both a model and a function that makes one.
     """
-    model, make = made_from["model"], made_from["model_init"]
-    if model is not None and make is not None:
+    if model is not None and model_init is not None:
         raise ValueError("model and model_init are both given: pass one of them.")
-    return model if make is None else call_model_init(make)
+    return model if model_init is None else call_model_init(model_init)
 
 
 def _type_name(value: Any) -> str:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
+
+from torch.utils.data import DataLoader
 
 from ...data.pairing import PairedBatchSampler, PairedDataset
 from ..config import AdaptationConfig
@@ -28,6 +32,23 @@ def paired_sampler(
         group_by_length=args.length_aware,
         drop_last=args.dataloader_drop_last,
         seed=args.seed if args.data_seed is None else args.data_seed,
+    )
+
+
+def paired_loader(
+    dataset: PairedDataset, sampler: PairedBatchSampler, collator: Callable[[list], Any], args: AdaptationConfig
+) -> DataLoader:
+    """The loader of a run's joint batches, with the workers that its settings ask for."""
+    return DataLoader(
+        dataset,
+        batch_sampler=sampler,
+        collate_fn=collator,
+        num_workers=args.dataloader_num_workers,
+        pin_memory=args.dataloader_pin_memory,
+        persistent_workers=args.dataloader_persistent_workers,
+        prefetch_factor=args.dataloader_prefetch_factor,
+        multiprocessing_context=getattr(args, "dataloader_multiprocessing_context", None),
+        in_order=getattr(args, "dataloader_in_order", True),
     )
 
 

@@ -1,0 +1,417 @@
+"""Transformers' `Trainer` with its collaborators: evaluation, saving, the Hub, the optimizer and the search.
+
+Each method says what is done around `Trainer`'s own; the work is in the collaborators.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.utils.data import DataLoader
+from transformers import Trainer
+from transformers.trainer_utils import BestRun, EvalLoopOutput, PredictionOutput
+
+from ..models.norm_statistics import average_statistics
+from ..reporting.model_card import CardFacts
+from ..stages import stage
+from .config import AdaptationConfig
+from .evaluation import Evaluator
+from .hub.card import ModelCard
+from .hub.push import HubPublisher, create_repo
+from .hub.push_options import check_card_keys, read_push_options
+from .hyperparameters import HyperparameterSearch
+from .optimizer import OptimizerBuilder, without_norms
+from .progress import ProgressLine
+from .saving.checkpoint_loading import CheckpointReader
+from .saving.checkpoints import CheckpointWriter
+from .saving.run_folder import RunFolder
+from .saving.run_guard import RunGuard
+from .setup.preparation import Prepared
+from .setup.schedule import SLANTED
+from .step.loss_log import LossLog
+
+if TYPE_CHECKING:
+    from huggingface_hub import CommitInfo
+    from optuna import Trial
+
+    from ..data.pairing import PairedBatchSampler
+    from ..models.blocks import Block
+    from .argument_types import Domains, Rows
+    from .setup.unfreezing import Phases
+
+
+class BaseTrainer(Trainer):
+    """`Trainer` whose model is a `JointModel`: what is evaluated, saved and pushed is the user's model in it.
+
+    Attributes:
+        prepared: data, labels, model and head of the run.
+        constructor_arguments: what the trainer was made with, by name.
+        pair_sampler: of the training batches, once their loader is made; a stream has none.
+        loss_log: the loss's parts since the last log.
+        run_folder, run_guard, checkpoint_reader, checkpoint_writer, evaluator, optimizer_builder, model_card,
+            hub_publisher: the collaborators.
+    """
+
+    args: AdaptationConfig
+    model: Any
+    hub_model_id: str | None  # type: ignore[assignment]  # annotated as None
+    prepared: Prepared
+    constructor_arguments: dict[str, Any]
+    pair_sampler: PairedBatchSampler | None = None
+
+    def _add_collaborators(self, blocks: list[Block], phases: Phases | None) -> None:
+        """Makes them, once `Trainer` itself is made."""
+        self.loss_log = LossLog(self.accelerator)
+        self.run_folder = RunFolder(self, self.prepared)
+        self.run_guard = RunGuard(self, self.run_folder, self.loss_log)
+        self.checkpoint_reader = CheckpointReader(self, self.run_guard)
+        self.checkpoint_writer = CheckpointWriter(self, self.prepared, self.run_folder, self.run_guard)
+        self.evaluator = Evaluator(self, self.prepared)
+        self.optimizer_builder = OptimizerBuilder(self, blocks, phases)
+        self.model_card = ModelCard(self, self.prepared)
+        self.hub_publisher = HubPublisher(self, self.model_card)
+        self.progress_line = ProgressLine(live=not self.args.disable_tqdm)
+
+    # ---- evaluation
+
+    def evaluate(
+        self,
+        eval_dataset: Domains | str | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> dict[str, float]:
+        """As in `Trainer`; the name of one of the trainer's evaluation sets stays in the names of its metrics.
+
+        Args:
+            eval_dataset: rows, a dict of columns or of sets by name, or the name of an evaluation set; all of them
+                when `None`.
+            ignore_keys: of the model's outputs.
+            metric_key_prefix: what the metrics' names start with.
+
+        Raises:
+            ValueError: there is no evaluation set of that name.
+
+        Example:
+            >>> 0 <= trainer.evaluate("source")["eval_source_accuracy"] <= 1
+            True
+        """
+        dataset, prefix = self.evaluator.data_and_prefix(eval_dataset, metric_key_prefix)
+        with self.evaluator.hidden_from_early_stopping(prefix):
+            return super().evaluate(dataset, ignore_keys, prefix)
+
+    def predict(
+        self, test_dataset: Rows | str, ignore_keys: list[str] | None = None, metric_key_prefix: str = "test"
+    ) -> PredictionOutput:
+        """As in `Trainer`; takes the name of one of the trainer's evaluation sets, too.
+
+        Raises:
+            ValueError: there is no evaluation set of that name.
+        """
+        dataset: Any = test_dataset
+        if isinstance(test_dataset, str):
+            metric_key_prefix = f"{metric_key_prefix}_{test_dataset}"
+            dataset = self.evaluator.named_set(test_dataset)
+        return super().predict(dataset, ignore_keys, metric_key_prefix)
+
+    def get_eval_dataloader(self, eval_dataset: Rows | str | None = None) -> DataLoader:
+        """As in `Trainer`; raw datasets are encoded first."""
+        dataset: Any = eval_dataset
+        if eval_dataset is not None and not isinstance(eval_dataset, str):
+            dataset = self.prepared.encode_evaluation(eval_dataset, "eval_dataset")
+        return super().get_eval_dataloader(dataset)
+
+    def get_test_dataloader(self, test_dataset: Rows) -> DataLoader:
+        """As in `Trainer`; raw datasets are encoded first."""
+        return super().get_test_dataloader(self.prepared.encode_evaluation(test_dataset, "test_dataset"))
+
+    def prediction_step(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, torch.Tensor | Any],
+        prediction_loss_only: bool,
+        ignore_keys: list[str] | None = None,
+    ) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
+        """As in `Trainer`; a tagger's logits are -100 where no word begins, as they are in the padding of batches."""
+        loss, logits, labels = super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
+        return loss, *self.evaluator.mask_words(inputs, logits, labels)
+
+    def evaluation_loop(
+        self,
+        dataloader: DataLoader,
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
+        """As in `Trainer`. What reads the labels of a set that is not a source's is called `oracle_…`; what reads
+        predictions alone is added for every set."""
+        average_statistics(self.model)
+        self.evaluator.check_ignored(ignore_keys, prediction_loss_only)
+        with stage("evaluating"), self.progress_line.closing(), self.evaluator.checking_metrics():
+            output = super().evaluation_loop(
+                dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix
+            )
+        return self.evaluator.named_metrics(output, metric_key_prefix)
+
+    # ---- optimizer and schedule
+
+    def get_decay_parameter_names(self, model: torch.nn.Module) -> list[str]:
+        """As in `Trainer`, but no norm decays."""
+        return without_norms(super().get_decay_parameter_names(model), model)
+
+    def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
+        """As in `Trainer`, with a named group for each part and rate."""
+        return self.optimizer_builder.create(model, super().create_optimizer)
+
+    def create_scheduler(
+        self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
+    ) -> torch.optim.lr_scheduler.LRScheduler:
+        """As in `Trainer`, which does not know `slanted_triangular`."""
+        if self.lr_scheduler is not None or self.args.lr_scheduler_type != SLANTED:
+            return super().create_scheduler(num_training_steps, optimizer)
+        self.lr_scheduler = self.optimizer_builder.slanted_schedule(num_training_steps, optimizer)
+        self._created_lr_scheduler = True
+        return self.lr_scheduler
+
+    def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
+        """As in `Trainer`; whoever made the optimizer, everything that moves is in it."""
+        prepared = super()._prepare_for_training(*args, **kwargs)
+        self.optimizer_builder.check()
+        return prepared
+
+    def _get_learning_rate(self) -> float:
+        """As in `Trainer`, which asks after a step and before the schedule moves on."""
+        self.optimizer_builder.keep_rates()
+        return super()._get_learning_rate()
+
+    def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
+        """As in `Trainer`; kept, and looked at when something is logged or saved."""
+        self.run_guard.grad_norm = super()._get_grad_norm(model, grad_norm)
+        return self.run_guard.grad_norm
+
+    # ---- saving
+
+    def check_output_folder(self, resume: str | os.PathLike[str] | bool | None = None) -> str | None:
+        """The checkpoint to go on from; see `RunFolder.check`, whose errors it raises."""
+        return self.run_folder.check(resume)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Saves the plain model, whole or not at all.
+
+        Raises:
+            FloatingPointError: weights are not finite.
+            FileExistsError: the folder holds files of somebody else's under names of the model's.
+            DiskFullError: there is not enough room.
+        """
+        save = partial(super().save_model, _internal_call=True)
+        if self.checkpoint_writer.staging is not None:  # a part of a checkpoint
+            save(output_dir)
+            return
+        self.checkpoint_writer.write_model(output_dir, save)
+        if self.args.push_to_hub and not _internal_call:
+            self.push_to_hub(commit_message="Model save")
+
+    def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
+        """As in `Trainer`, aside first; a run that broke since the last log stops here instead of saving."""
+        self.run_guard.check_losses()
+        self.run_guard.check_norm()
+        average_statistics(self.model)
+        with stage("saving a checkpoint"):
+            self.run_folder.pin()
+            run_dir = Path(super()._get_output_dir(trial))
+            checkpoint = self.checkpoint_writer.write_checkpoint(
+                run_dir, partial(super()._save_checkpoint, model, trial)
+            )
+            if self.args.push_to_hub:
+                self._push_from_checkpoint(str(checkpoint))
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return self.checkpoint_writer.staging or super()._get_output_dir(trial)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None) -> None:
+        folder = Path(str(output_dir or self.args.output_dir))
+        self.checkpoint_writer.write_files(folder, state_dict, super()._save)
+
+    def _finalize_training(self, *args: Any, **kwargs: Any) -> Any:
+        with self.checkpoint_writer.finishing():
+            return super()._finalize_training(*args, **kwargs)
+
+    # ---- loading
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
+        if self.is_fsdp_enabled:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+        else:
+            self.checkpoint_reader.load(resume_from_checkpoint, super()._load_from_checkpoint)
+
+    def _load_best_model(self) -> None:
+        if self.is_fsdp_enabled:
+            super()._load_best_model()
+        else:
+            self.checkpoint_reader.load_best(super()._load_best_model)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        with self.checkpoint_reader.reading_optimizer(checkpoint):
+            super()._load_optimizer_and_scheduler(checkpoint)
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        with self.checkpoint_reader.reading_random_states(checkpoint):
+            super()._load_rng_state(checkpoint)
+
+    def _load_callback_state(self) -> None:
+        """As in `Trainer`, which calls it when it has read the state of the run that goes on."""
+        self.checkpoint_reader.find_best_again()
+        super()._load_callback_state()
+
+    # ---- the Hub
+
+    @property
+    def results(self) -> dict[str, dict[str, float]] | None:
+        """The table of the model card: `{row: {column: value}}`."""
+        return self.model_card.results
+
+    @results.setter
+    def results(self, value: dict[str, dict[str, float]] | None) -> None:
+        self.model_card.results = value
+
+    @property
+    def dataset_names(self) -> dict[str, str] | None:
+        """Names of the data for the model card: `{"source": …, "target": …}`."""
+        return self.model_card.dataset_names
+
+    @dataset_names.setter
+    def dataset_names(self, value: dict[str, str] | None) -> None:
+        self.model_card.dataset_names = value
+
+    def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
+        """As in `Trainer`: with `push_to_hub=True` the repository is made before training.
+
+        A Hub that is out of reach does not stop the run; the push at its end tries again.
+
+        Raises:
+            HubError: the Hub refused.
+        """
+        if self.is_world_process_zero():
+            self.hub_model_id = create_repo(self.args, token, private)
+
+    def push_to_hub(  # type: ignore[override]  # nothing is pushed by other processes than the first
+        self,
+        commit_message: str | None = "End of training",
+        blocking: bool = True,
+        token: str | None = None,
+        revision: str | None = None,
+        private: bool | None = None,
+        merge_adapter: bool | None = None,
+        **kwargs: Any,
+    ) -> CommitInfo | Future[CommitInfo] | None:
+        """Saves the model and its card to `output_dir`, then uploads them.
+
+        Files of an older model in the repository (an adapter where a merged model goes now) are removed in the same
+        commit.
+
+        Args:
+            commit_message: of the commit.
+            blocking: wait for the upload; otherwise returns a `Future`.
+            token: instead of `args.hub_token` or the logged-in one; never written anywhere.
+            revision: branch to push to, made from the main one if need be; `args.hub_revision` when `None`.
+            private: make the repository private; `args.hub_private_repo` when `None`.
+            merge_adapter: push an adapter merged into a plain model; as `save_model` does when `None`.
+            **kwargs: of the Hub: `repo_id`, where to from now on, instead of `args.hub_model_id`; `create_pr`, a pull
+                request instead of a commit; `commit_description`; `parent_commit`. All others are for
+                `create_model_card`.
+
+        Returns:
+            The `CommitInfo`, or a `Future` of it; `None` on all processes but the first.
+
+        Raises:
+            HubError: with the reason, where the model is, and how to push again.
+            TypeError: an argument that there is not; nothing was saved or pushed.
+        """
+        options = read_push_options(commit_message, kwargs, token, revision, private, merge_adapter)
+        return self.hub_publisher.push(options, blocking)
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        self.hub_publisher.push_checkpoint(Path(checkpoint_folder))
+
+    def create_model_card(  # type: ignore[override]  # keys that Trainer names one by one go to the metadata
+        self,
+        language: str | None = None,
+        license: str | None = None,
+        tags: str | list[str] | None = None,
+        model_name: str | None = None,
+        finetuned_from: str | None = None,
+        dataset: str | list[str] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        **known: Any,
+    ) -> None:
+        """Writes README.md: base model, data, method, settings, results (oracle marked), how to load.
+
+        Args:
+            language, license: for the card's metadata.
+            tags: besides ours and the model's.
+            model_name: the title; the repository's name when `None`.
+            finetuned_from: the base model's Hub id, where the model itself does not know it.
+            dataset: Hub ids of data sets, besides those that `dataset_names` holds.
+            metadata: more keys of the card's metadata, whatever they are called.
+            **known: keys of the metadata that the Hub knows, such as `pipeline_tag` or `widget`.
+
+        Raises:
+            TypeError: a key that there is not.
+        """
+        check_card_keys(known)
+        keys = {"language": language, "license": license, **known, **(metadata or {})}
+        self.model_card.write(tags, model_name, finetuned_from, dataset, keys)
+
+    def card_facts(self, model_name: str | None = None, finetuned_from: str | None = None) -> CardFacts:
+        """What the model card says, as plain data."""
+        return self.model_card.facts(model_name, finetuned_from)
+
+    # ---- hyperparameter search
+
+    def hyperparameter_search(
+        self,
+        hp_space: Callable[[Trial], dict[str, Any]] | None = None,
+        compute_objective: Callable[[dict[str, float]], Any] | None = None,
+        n_trials: int = 20,
+        direction: str | list[str] | None = None,
+        backend: str | None = None,
+        hp_name: Callable[[Trial], str] | None = None,
+        **kwargs: Any,
+    ) -> BestRun | list[BestRun]:
+        """Trains and scores a new trainer for each trial, and gives the best trial; this trainer stays as it is.
+
+        Args:
+            hp_space: of an optuna trial, the settings to try: fields of the config, and `objectives.<name>.<setting>`.
+                When `None`, the learning rates and what the objectives' `search` says.
+            compute_objective: of the metrics of all evaluation sets, what to optimise; it sees none that reads target
+                labels unless `allow_oracle_selection` is on. When `None`, the config's `metric_for_best_model`, else
+                the target's `information`, which needs no label, else a metric of the source.
+            n_trials: how many.
+            direction: `"maximize"` or `"minimize"`; needed with `compute_objective`, a list where it gives several.
+            backend: `"optuna"`, the only one.
+            hp_name: of a trial, the run's name in reports.
+            **kwargs: optuna's `storage`, `sampler`, `pruner`, `study_name`, `load_if_exists`, `timeout` and `catch`.
+
+        Returns:
+            transformers' `BestRun`, whose `hyperparameters` go into `config.with_hyperparameters(…)`; a list of them
+            for several aims. Each trial has a folder of its own, `run-<id>` in the output folder, with its settings
+            and score in `trial.json`.
+
+        Raises:
+            ImportError: optuna is not installed.
+            ValueError: a loaded model without `model_init`, no evaluation sets, a setting that there is not, an aim
+                that reads target labels, or no trial that came to an end.
+
+        Example:
+            >>> best = trainer.hyperparameter_search(n_trials=10)  # doctest: +SKIP
+            >>> config = trainer.args.with_hyperparameters(best.hyperparameters)  # doctest: +SKIP
+        """
+        search = HyperparameterSearch(self, self.prepared, self.constructor_arguments)
+        search.check(hp_space, n_trials, backend, kwargs)
+        return search.run(hp_space, search.find_aim(compute_objective, direction), n_trials, hp_name, kwargs)

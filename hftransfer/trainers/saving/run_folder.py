@@ -1,0 +1,144 @@
+"""Output folder of a run while it goes on: checked before training, locked while it is written to, never moved."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ...models.adapter_folders import LABELS_FILE
+from ...models.adapters import is_peft
+from ..access import config_of, merges_adapter
+from ..step.running import joint_model_of
+from .agreement import alike
+from .folder_lock import STAGING, hold, release
+from .folder_marks import WRITTEN, run_items
+from .output_folder import check_output_dir, check_resumed_dir, find_checkpoint, keeps_old_run
+from .resume import read_resume
+from .run_settings import check_same_run
+
+if TYPE_CHECKING:
+    from transformers import Trainer
+
+    from ..setup.preparation import Prepared
+
+
+class RunFolder:
+    """The output folder of a trainer.
+
+    It is locked while a run writes to it. Of what it holds, only what hftransfer wrote is replaced, and not before
+    there is something to put in its place.
+
+    Args:
+        trainer: an `AdaptationTrainer`.
+        prepared: from `prepare`.
+
+    Attributes:
+        keeps_old_run: the run that the folder held before is still there, and will be replaced.
+        file_names: of the files that the run may write to it.
+    """
+
+    def __init__(self, trainer: Trainer, prepared: Prepared):
+        self.trainer, self.prepared = trainer, prepared
+        self.keeps_old_run = False
+        self.file_names: Sequence[str] = ()
+        self._is_ours = False  # this trainer has trained there
+        self._pinned: tuple[str, str] | None = None  # the path as it was passed, and absolute
+
+    @property
+    def path(self) -> Path:
+        return Path(str(self.trainer.args.output_dir))
+
+    @contextmanager
+    def locked(self, folder: Path) -> Iterator[None]:
+        """The lock of a folder, held by the process that writes; all of them fail if it cannot be had."""
+        args = self.trainer.args
+        writes, absolute = args.should_save, folder.absolute()  # the working directory may be changed meanwhile
+        alike(lambda: hold(folder) if writes else None, args.world_size)
+        try:
+            yield
+        finally:
+            if writes:
+                release(absolute)
+
+    def pin(self) -> None:
+        """Keeps a relative output folder where it was when the run began, if the working directory was changed."""
+        path = str(self.trainer.args.output_dir)
+        if self._pinned is None or self._pinned[0] != path:
+            self._pinned = (path, os.path.abspath(path))
+        elif os.path.abspath(path) != self._pinned[1]:
+            self.trainer.args.output_dir = self._pinned[1]
+
+    @contextmanager
+    def training(self, resume: str | os.PathLike[str] | bool | None = None) -> Iterator[str | None]:
+        """The folder, checked and locked for training; yields the checkpoint to go on from.
+
+        Raises:
+            FileExistsError, PermissionError: as `check_output_dir`.
+            FileNotFoundError, ValueError: as `find_checkpoint`.
+            FolderInUse: another run writes to it.
+        """
+        self.pin()
+        with self.locked(self.path):
+            checkpoint = self.check(resume)
+            self._is_ours = True
+            yield checkpoint
+
+    def check(self, resume: str | os.PathLike[str] | bool | None = None) -> str | None:
+        """Refuses a folder that training could not write to without a loss. Nothing is changed.
+
+        Args:
+            resume: a checkpoint to go on from, or `True` for the last one.
+
+        Returns:
+            The checkpoint to go on from.
+
+        Raises:
+            FileExistsError: it holds another run, or files of somebody else's that would be replaced.
+            PermissionError: it cannot be written to.
+            FileNotFoundError, ValueError: there is no checkpoint to go on from, or it is not whole.
+        """
+        return alike(lambda: self._check(resume), self.trainer.args.world_size)
+
+    def _check(self, resume: str | os.PathLike[str] | bool | None) -> str | None:
+        args, folder = config_of(self.trainer), self.path
+        writes = args.should_save
+        checkpoint = find_checkpoint(folder, resume, digests=writes) if read_resume(resume) else None
+        if checkpoint is not None:
+            check_same_run(checkpoint, self.trainer)
+        if not writes or (self._is_ours and checkpoint is None):
+            return checkpoint
+        names = [*WRITTEN, *self._processing_files(folder)]
+        if is_peft(joint_model_of(self.trainer).model) and not merges_adapter(self.trainer, self.prepared):
+            names.append(LABELS_FILE)
+        inside = checkpoint is not None and Path(checkpoint).resolve().parent == folder.resolve()
+        if inside:
+            check_resumed_dir(folder, names)
+        else:
+            check_output_dir(folder, args.overwrite_output_dir, names)
+        self.file_names = names
+        self.keeps_old_run = not inside and folder.is_dir() and bool(run_items(folder, names))
+        keeps_old_run(folder, self.keeps_old_run)
+        return checkpoint
+
+    def replaced(self) -> None:
+        """Notes that the run which the folder held before is gone."""
+        self.keeps_old_run = False
+        keeps_old_run(self.path, False)
+
+    def _processing_files(self, folder: Path) -> list[str]:
+        """Names of the files that the tokenizer or image processor is saved as; looked up where they could matter."""
+        names = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
+        processing = self.trainer.processing_class
+        if processing is None or not names - {STAGING}:
+            return []
+        with (
+            tempfile.TemporaryDirectory() as aside,
+            suppress(Exception),
+        ):  # what is wrong with it shows when it is saved
+            processing.save_pretrained(aside)
+            return sorted(path.name for path in Path(aside).iterdir())
+        return []

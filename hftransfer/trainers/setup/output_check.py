@@ -1,0 +1,112 @@
+"""Outputs that evaluation reads: what of the user's own functions no metric could make anything of."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from ...data.labels import LabelSpace
+from ...messages import nearest
+from ..config import AdaptationConfig
+from ..metrics import LABEL_FREE, SOFTMAX, TaskMetrics
+
+FOR_METRICS = ("inputs", "loss")
+
+
+def check_outputs(
+    args: AdaptationConfig,
+    space: LabelSpace,
+    compute_metrics: Callable[..., dict[str, float]] | None,
+    preprocess: Callable[..., Any] | None,
+) -> Sequence[str]:
+    """Refuses what evaluation could not measure, before training instead of at the first evaluation.
+
+    Args:
+        args: of the run.
+        space: the task.
+        compute_metrics: the user's, or `None` for ours.
+        preprocess: `preprocess_logits_for_metrics`.
+
+    Returns:
+        Names of the metrics that read predictions alone, as far as there will be any.
+
+    Raises:
+        ValueError: logits that our metrics could not read, a function that takes no batches, or settings that only a
+            function of the user's could make something of.
+    """
+    for name in args.include_for_metrics:
+        if name not in FOR_METRICS:
+            near = nearest(name, FOR_METRICS)
+            raise ValueError(f"include_for_metrics: there is no {name!r}; there is {' and '.join(FOR_METRICS)}.{near}")
+    if compute_metrics is None:
+        if args.include_for_metrics:
+            raise ValueError(
+                f"include_for_metrics={args.include_for_metrics!r} has no effect: our metrics read logits and labels "
+                "alone. Leave it out, or pass compute_metrics of your own."
+            )
+        if preprocess is not None:
+            _try_preprocess(space, preprocess)
+    elif args.batch_eval_metrics and not _takes(compute_metrics, "compute_result"):
+        raise ValueError(
+            "batch_eval_metrics=True calls compute_metrics with each batch and with compute_result=True at the last, "
+            "and yours has no argument compute_result. Add it, or leave batch_eval_metrics off."
+        )
+    lost = args.prediction_loss_only or preprocess is not None
+    lost = lost or (args.batch_eval_metrics and compute_metrics is not None)
+    return () if lost or space.task not in SOFTMAX else LABEL_FREE
+
+
+def label_metrics(
+    args: AdaptationConfig, space: LabelSpace, compute_metrics: Callable[..., dict[str, float]] | None
+) -> Sequence[str] | None:
+    """Names of the metrics that read labels, but for the loss; `None` where the user's own function makes them."""
+    if args.prediction_loss_only:
+        return ()
+    return TaskMetrics(space.task, space.names).measures() if compute_metrics is None else None
+
+
+def _try_preprocess(space: LabelSpace, preprocess: Any) -> None:
+    """Raises a `ValueError` unless what the function makes of logits can be measured."""
+    classes = max(1, len(space.names))
+    rows = (2, 3) if space.task == "token-classification" else (2,)
+    shape = (*rows, classes)
+    labels = torch.zeros(rows if space.task != "multi-label-classification" else shape)
+    labels = labels if space.is_float else labels.long()
+    logits = torch.tensor([-1.5, 0.5, 2.0, -0.25]).repeat(math.prod(shape))[: math.prod(shape)].view(shape)
+    try:
+        made = preprocess(logits.clone(), labels)
+    except Exception as error:
+        raise ValueError(
+            f"preprocess_logits_for_metrics fails on logits of shape {shape}, which this model gives: {error}"
+        ) from error
+    made = made[0] if isinstance(made, (tuple, list)) and made else made
+    if isinstance(made, torch.Tensor):
+        if space.task == "multi-label-classification" and made.shape == logits.shape:
+            if torch.equal(made > 0, logits > 0):
+                return
+            raise ValueError(
+                "preprocess_logits_for_metrics moves the threshold: our metrics take a label as chosen where its "
+                "value is above 0. Return logits, or 0 and 1, or pass compute_metrics of your own."
+            )
+        numbers = space.task == "regression" and made.numel() == labels.numel()
+        ids = space.task in SOFTMAX and made.shape == labels.shape and not made.is_floating_point()
+        if numbers or ids or made.shape == logits.shape:
+            return
+    result = f"shape {tuple(made.shape)} ({made.dtype})" if isinstance(made, torch.Tensor) else type(made).__name__
+    readable = f"logits {shape}" + (f" or class ids {rows}" if space.task in SOFTMAX else "")
+    raise ValueError(
+        f"preprocess_logits_for_metrics makes {result} of logits of shape {shape}, where our metrics read {readable}. "
+        "Return one of them, or pass compute_metrics of your own."
+    )
+
+
+def _takes(function: Any, name: str) -> bool:
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return True
+    return any(p.name == name or p.kind is p.VAR_KEYWORD for p in parameters)
