@@ -247,10 +247,9 @@ def not_public(source: str, recipe: str) -> list[str]:
     wrong = []
     for found in imports(source, recipe):
         names = found.names or (found.module,)
-        inside = found.module != "hftransfer" and found.room not in hftransfer.__all__ and recipe not in FROM_INSIDE
-        wrong += [
-            f"{found.module}: {name}" for name in names if inside or name.startswith("_") or "._" in found.module
-        ]
+        public = found.module in ("hftransfer", *(f"hftransfer.{name}" for name in hftransfer.__all__))
+        private = "._" in found.module or any(name.startswith("_") for name in names)
+        wrong += [f"{found.module}: {', '.join(names)}"] * (private or not (public or recipe in FROM_INSIDE))
     return wrong
 
 
