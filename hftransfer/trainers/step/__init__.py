@@ -1,1 +1,1 @@
-"""One training step: the joint forward, the task's loss, the objectives' inputs, the loss log."""
+"""One training step: joint model, task loss, objective set, the chain of forwards, loss log."""

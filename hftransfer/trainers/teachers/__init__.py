@@ -1,1 +1,1 @@
-"""Teachers: frozen models beside the one that is trained, and what objectives are anchored to."""
+"""Teachers: frozen models beside the one that is trained, and the initial weights, which objectives refer to."""
