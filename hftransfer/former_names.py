@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
@@ -133,9 +134,10 @@ def former_peak(schedule: Mapping[str, Any], weight: Any = 1.0) -> str:
     shape = {key: value for key, value in schedule.items() if key != "peak"}
     now = shape.get("name") if set(shape) == {"name"} else json.dumps(shape, default=str)
     try:
-        end = f"{float(weight) * float(schedule['peak']):g}"
+        product = float(weight) * float(schedule["peak"])
     except (TypeError, ValueError):
-        end = "weight times peak"
+        product = math.nan
+    end = f"{product:g}" if 0 <= product < math.inf else "weight times peak"
     return f"a schedule has no 'peak': {SCHEDULES['peak']}. Write weight: {end}, schedule: {now}."
 
 

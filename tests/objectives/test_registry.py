@@ -80,6 +80,7 @@ def test_a_shape_alone_leaves_the_default_weight():
             'Write weight: 0.6, schedule: {"name": "warm_start", "gamma": 5}',
         ),
         ({"schedule": {"name": "linear", "peak": "high"}}, "Write weight: weight times peak, schedule: linear"),
+        ({"schedule": {"name": "linear", "peak": math.nan}}, "Write weight: weight times peak, schedule: linear"),
     ],
 )
 def test_a_former_peak_is_refused_with_the_weight_that_it_meant(entry, now):
