@@ -7,7 +7,6 @@ features are taken at the same token.
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,8 +15,6 @@ import torch
 from torch import nn
 
 from .module_mode import module_mode
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -89,25 +86,6 @@ def find_head(model: nn.Module, batch: dict[str, Any]) -> Head:
         f"{type(model).__name__} has no linear layer whose output is its logits, so there is no feature to align. "
         "Use a model with a linear classification head."
     )
-
-
-def freeze_idle(model: nn.Module, head: Head) -> int:
-    """Freezes the parameters without a say in the logits, so that DDP does not wait for their gradients.
-
-    Returns:
-        How many of them would have trained.
-    """
-    moving = [(n, p) for n, p in model.named_parameters() if n in head.idle and p.requires_grad]
-    for _, parameter in moving:
-        parameter.requires_grad_(False)
-    if moving:
-        logger.info(
-            "%s: %d parameters have no say in the logits and are frozen (%s, …).",
-            type(model).__name__,
-            len(moving),
-            moving[0][0],
-        )
-    return len(moving)
 
 
 def _unmoved(model: nn.Module, logits: torch.Tensor, ran: set[nn.Module]) -> tuple[frozenset[str], frozenset[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,7 @@ from .parameter_sets import (
     parse_trainable,
 )
 
+logger = logging.getLogger(__name__)
 FEW, SOME = 1, 10  # labelled rows for a million parameters in the layers, see `choose_by_rows`
 
 
@@ -152,6 +154,25 @@ def check_something_trains(model: nn.Module) -> None:
         f"Nothing of the model would train: every parameter of this {type(model).__name__} has requires_grad=False. "
         "Switch on what is to train (`model.requires_grad_(True)`), or name it in `trainable`."
     )
+
+
+def freeze_idle(model: nn.Module, head: Head) -> int:
+    """Freezes the parameters without a say in the logits, so that DDP does not wait for their gradients.
+
+    Returns:
+        How many of them would have trained.
+    """
+    idle = [(n, p) for n, p in model.named_parameters() if n in head.idle and p.requires_grad]
+    for _, parameter in idle:
+        parameter.requires_grad_(False)
+    if idle:
+        logger.info(
+            "%s: %d parameters have no say in the logits and are frozen (%s, …).",
+            type(model).__name__,
+            len(idle),
+            idle[0][0],
+        )
+    return len(idle)
 
 
 def frozen_modules(model: nn.Module) -> list[nn.Module]:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...models import adapter_checks, adapters, loaded_weights
-from ...models.feature_hook import Head, find_head, freeze_idle
-from ...models.freezing import TrainableReport, check_something_trains, report_trainable, set_trainable
+from ...models.feature_hook import Head, find_head
+from ...models.freezing import TrainableReport, check_something_trains, freeze_idle, report_trainable, set_trainable
 from ...models.parameter_sets import describe_choice, is_default_choice
 from ..config import AdaptationConfig
 from .adapter_setup import head_of, merges_on_save
