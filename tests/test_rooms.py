@@ -183,6 +183,12 @@ def test_every_folder_of_trainers_is_in_the_table():
     assert not find_circle(INSIDE_TRAINERS)
 
 
+def test_no_module_imports_itself_by_way_of_others():
+    packages = [dotted(path) for path in modules() if path.name == "__init__.py"]
+    circle = find_circle(import_graph({dotted(p): p.read_text(encoding="utf-8") for p in modules()}, packages))
+    assert not circle, f"a circle of imports: {' -> '.join(circle)}"
+
+
 def test_no_two_files_have_one_name():
     by_name: dict[str, list[str]] = {}
     for path in modules():
