@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...models.adapters import is_peft
+from ...models.adapters import is_peft, plain_model
 from ...reporting.model_card import CardFacts, render_card
 from ...reporting.tables import policy_table
 from ..access import config_of, merges_adapter
@@ -75,7 +75,7 @@ class ModelCard:
         trainer, prepared, args = self.trainer, self.prepared, config_of(self.trainer)
         joint = joint_model_of(trainer)
         model: Any = joint.model
-        base = model.get_base_model() if is_peft(model) else model
+        base = plain_model(model)
         names = self.dataset_names or {}
         repo_id = repository_name(trainer)
         return CardFacts(

@@ -17,7 +17,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from ...messages import redacted_values
 from ...models.adapter_folders import LABELS_FILE, write_labels
-from ...models.adapters import is_peft, merged
+from ...models.adapters import is_peft, merged, plain_model
 from ...models.disk_space import SMALL, room_for, tensor_bytes
 from ..access import config_of, merges_adapter
 from ..step.running import joint_model_of
@@ -181,7 +181,7 @@ class CheckpointWriter:
 
     def _describe(self, model: Any) -> None:
         """One plain key in config.json: how the model was adapted."""
-        config = model.get_base_model().config if is_peft(model) else model.config
+        config = plain_model(model).config
         config.hftransfer = {
             "objectives": {
                 s.name: {"kind": s.kind, "weight": s.weight} for s in config_of(self.trainer).objective_specs()

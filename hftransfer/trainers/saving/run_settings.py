@@ -9,7 +9,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from ...models.adapters import is_peft
+from ...models.adapters import is_peft, plain_model
+from ..step.running import joint_model_of
 
 SETTINGS_FILE = "_adaptation_settings.json"  # in checkpoints only; the underscore keeps it from being uploaded
 SIZES = ("model_type", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size")
@@ -44,8 +45,8 @@ def describe_run(trainer: Any) -> dict[str, Any]:
     Args:
         trainer: an `AdaptationTrainer`.
     """
-    args, model = trainer.args, trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False).model
-    base = model.get_base_model() if is_peft(model) else model
+    args, model = trainer.args, joint_model_of(trainer).model
+    base: Any = plain_model(model)
     sizes = {name: getattr(base.config, name, None) for name in SIZES}
     names = sorted(trainer.trainable.names)
     return {
