@@ -29,7 +29,7 @@ UNREADABLE = (RuntimeError, ValueError, KeyError, TypeError, AttributeError, EOF
 
 
 @contextmanager
-def plain_model(trainer: Trainer) -> Iterator[Any]:
+def user_model_in(trainer: Trainer) -> Iterator[Any]:
     """The trainer sees the user's model for a moment; yields the joint model."""
     joint: Any = trainer.model
     trainer.model = joint.model
@@ -85,7 +85,7 @@ class CheckpointReader:
         self._load_weights(str(self.trainer.state.best_model_checkpoint), lambda checkpoint: load_model())
 
     def _load_weights(self, checkpoint: str, load_model: Callable[[str], None]) -> None:
-        with plain_model(self.trainer):
+        with user_model_in(self.trainer):
             if _has_several(self.trainer.model):  # the stock loader would switch all but the first off
                 load_several(self.trainer.model, checkpoint)
             else:

@@ -23,7 +23,7 @@ from ..access import config_of, merges_adapter
 from ..step.running import joint_model_of
 from .agreement import alike
 from .checkpoint_files import STATE_FILE, by_age, checkpoints, is_ours, write_list
-from .checkpoint_loading import plain_model
+from .checkpoint_loading import user_model_in
 from .folder_lock import STAGING, clear
 from .folder_marks import CARD, MARK, foreign, mark, run_items
 from .output_folder import check_output_dir, find_checkpoint
@@ -160,7 +160,7 @@ class CheckpointWriter:
         else:  # FSDP, DeepSpeed
             plain = {k.removeprefix("model."): v for k, v in state_dict.items() if k.startswith("model.")}
             state = _beside_model(state_dict)
-        with plain_model(trainer):
+        with user_model_in(trainer):
             self._describe(trainer.model)
             if self.staging is None and merges and is_peft(trainer.model):
                 trainer.model = merged(trainer.model)
