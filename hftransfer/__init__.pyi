@@ -4,11 +4,11 @@ from .cli.interpolate_options import interpolate_parser as interpolate_parser
 from .cli.parser import RecipeParser as RecipeParser
 from .cli.run import run_recipe as run_recipe
 from .cli.run import start_recipe as start_recipe
-from .data.digits import load_digits_corpus as load_digits_corpus
+from .data.digits_corpus import load_digits_corpus as load_digits_corpus
 from .data.domain_loading import load_shift as load_shift
-from .data.label_sets import read_label_names as read_label_names
-from .data.masking import reveal_labels as reveal_labels
-from .data.sample import load_sample_corpus as load_sample_corpus
+from .data.label_masking import reveal_labels as reveal_labels
+from .data.label_resolution import read_label_names as read_label_names
+from .data.sample_corpus import load_sample_corpus as load_sample_corpus
 from .models.adapter_sums import combine_adapters as combine_adapters
 from .models.cut_vocabulary import cut_vocabulary as cut_vocabulary
 from .models.domain_adapters import load_domains as load_domains

@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Any, Literal, TypeVar
 
 from .messages import nearest, redacted
-from .ranges import RANGES, read_number
+from .setting_ranges import RANGES, read_number
 
 TEXT_OR_SWITCH = ("resume_from_checkpoint", "fsdp")
 WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datasets import Dataset
 
-from hftransfer.data.origins import ORIGIN
+from hftransfer.data.row_origins import ORIGIN
 
 SCORE, ONE, MULTI = "regression", "sequence-classification", "multi-label-classification"
 ORIGINS = [f"{i} (news.csv line {i + 2})" for i in range(4)]

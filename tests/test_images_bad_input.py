@@ -18,12 +18,12 @@ from peft import LoraConfig
 
 from hftransfer import AdaptationTrainer
 from hftransfer.data.collation import AdaptationCollator
+from hftransfer.data.domain_arguments import as_domain
 from hftransfer.data.domain_loading import load_domain
-from hftransfer.data.domains import as_domain
-from hftransfer.data.image import ImageEncoder
+from hftransfer.data.image_encoder import ImageEncoder
 from hftransfer.data.image_references import reference_kind
-from hftransfer.data.labels import LabelSpace
-from hftransfer.data.origins import ORIGIN as ROW_ORIGIN
+from hftransfer.data.label_space import LabelSpace
+from hftransfer.data.row_origins import ORIGIN as ROW_ORIGIN
 
 NEWS = pictures.pictures(9)
 MEDICAL = pictures.pictures(6, seed=1, labelled=False)
@@ -312,7 +312,7 @@ NO_PILLOW = """
 import sys
 sys.modules["PIL"] = None
 from datasets import Dataset
-from hftransfer.data.encoding import InputColumns, find_modality
+from hftransfer.data.encoder import InputColumns, find_modality
 text = Dataset.from_dict({"text": ["a"]})
 assert find_modality({"source": text}, InputColumns()) == "text"
 try:

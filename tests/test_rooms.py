@@ -15,27 +15,37 @@ PACKAGE = Path(hftransfer.__file__).parent
 RECIPES = PACKAGE.parent / "recipes"
 
 # What each room may import of ours; what is shared is for everybody.
-SHARED = {"extras", "former_names", "ignored_label", "messages", "stages", "settings", "ranges", "_version"}
+SHARED = {"extras", "former_names", "ignored_label", "messages", "stages", "settings", "setting_ranges", "_version"}
 ROOMS = {
-    "data": {"network"},
-    "models": {"network"},
+    "data": {"hub_connection"},
+    "models": {"hub_connection"},
     "objectives": set(),
     "embeddings": {"data", "models"},
     "selection": {"embeddings"},
     "reporting": set(),
-    "trainers": {"data", "models", "objectives", "embeddings", "selection", "reporting", "network", "threads"},
-    "cli": {"threads"},
+    "trainers": {
+        "data",
+        "models",
+        "objectives",
+        "embeddings",
+        "selection",
+        "reporting",
+        "hub_connection",
+        "cpu_threads",
+    },
+    "cli": {"cpu_threads"},
 }
 TYPES_ONLY = {"objectives": {"models"}}  # under `if TYPE_CHECKING`
 LAZILY = {"cli": {"data", "models", "objectives", "trainers", "reporting", "recipes"}}  # inside functions
 # Single files beside the rooms; the public names are imported when first used, from a list in __init__.pyi.
 FILES = {
-    name: set() for name in ("_version", "extras", "ignored_label", "messages", "stages", "network", "threads")
+    name: set()
+    for name in ("_version", "extras", "ignored_label", "messages", "stages", "hub_connection", "cpu_threads")
 } | {
     "__init__": {"_version"},
     "former_names": {"messages", "settings"},
-    "ranges": {"messages"},
-    "settings": {"messages", "ranges"},
+    "setting_ranges": {"messages"},
+    "settings": {"messages", "setting_ranges"},
 }
 # What each folder of trainers/ may import of the other folders; trainer.py imports all of them.
 INSIDE_TRAINERS: dict[str, set[str]] = {
@@ -291,7 +301,7 @@ def test_a_planted_import_of_a_recipe_is_judged(source, caught):
         ("objectives", "from ..models.tap import Head", True),
         ("objectives", "if TYPE_CHECKING:\n    from ..models.tap import Head", False),
         ("objectives", "if TYPE_CHECKING:\n    pass\nelse:\n    from ..models.tap import Head", True),
-        ("objectives", "if TYPE_CHECKING:\n    from ..data.text import LENGTH", True),
+        ("objectives", "if TYPE_CHECKING:\n    from ..data.text_encoder import LENGTH", True),
         ("data", "import hftransfer.models.feature_hook", True),
         ("data", "from hftransfer import models", True),
         ("data", "from hftransfer import load_model", True),

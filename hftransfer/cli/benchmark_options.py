@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..messages import nearest
-from ..ranges import RANGES, read_number
+from ..setting_ranges import RANGES, read_number
 from .arguments import MODEL_OPTIONS, FinetuneArguments
 from .parser import TRUST, read_yaml
 from .plain import PlainParser

@@ -6,8 +6,8 @@ import os
 import sys
 from pathlib import Path
 
+from ..cpu_threads import cores
 from ..messages import nearest, redacted
-from ..threads import cores
 
 USAGE = """\
 hftransfer takes a Hugging Face model from the domain with labels to the domain without.

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 from ..former_names import SETTINGS
 from ..messages import nearest, redacted
-from ..ranges import read_number
+from ..setting_ranges import read_number
 
 
 class PlainParser(argparse.ArgumentParser):

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 
 from ..ignored_label import IGNORE
-from .encoding import Encoder
-from .labels import LabelSpace
+from .encoder import Encoder
+from .label_space import LabelSpace
 from .pairing import DRAW, TARGET
-from .text import WORD_MASK, pad_row
+from .text_encoder import WORD_MASK, pad_row
 
 NUM_SOURCE, SPANS = "num_source", "spans"
 

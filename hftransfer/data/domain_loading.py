@@ -7,22 +7,22 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ..hub_connection import hub_reachable
 from ..messages import nearest
-from ..network import hub_reachable
-from ..ranges import read_number
+from ..setting_ranges import read_number
 from ..stages import stage
-from .account import DomainAccount, account_of, note_unlabelled, with_held_out
-from .declared_files import list_declared
-from .digits import load_digits_corpus
+from .concatenation import joined
+from .dataset_card import list_declared
+from .digits_corpus import load_digits_corpus
+from .domain_locations import DIGITS, REMEDIES, SAMPLE, DomainPlace, find_place, hint
+from .domain_summary import DomainAccount, account_of, note_unlabelled, with_held_out
+from .duplicate_rows import note_repeats, note_shared
+from .file_listing import FolderFiles, Listing, list_files, list_pattern, list_tables, listed, require_train
 from .hold_out import hold_out
 from .image_folders import FILE_NAME, label_images, list_images, read_images, read_metadata, split_metadata
 from .image_paths import with_whole_paths
-from .joining import joined
-from .listing import FolderFiles, Listing, list_files, list_pattern, list_tables, listed, require_train
-from .places import DIGITS, REMEDIES, SAMPLE, DomainPlace, find_place, hint
-from .repeats import note_repeats, note_shared
 from .split_columns import refuse_other_splits
-from .splits import SPLITS, choose_splits
+from .split_names import SPLITS, choose_splits
 from .table_files import FORMATS, USUAL, read_table
 
 __all__ = ["DIGITS", "SAMPLE", "SPLITS", "Shift", "hold_out", "load_domain", "load_shift"]
@@ -397,7 +397,7 @@ def _read_hub(spec: str, role: str, reading: Reading, is_test: bool) -> Domain:
 
 
 def _read_sample(spec: str, role: str, reading: Reading) -> Domain:
-    from .sample import load_sample_corpus
+    from .sample_corpus import load_sample_corpus
 
     if spec in DIGITS:
         start = f"{DIGITS[spec]}_"

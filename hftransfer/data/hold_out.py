@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from .columns import arrow_column
+from .column_arrays import arrow_column
 from .label_values import literal_list
-from .origins import ORIGIN
+from .row_origins import ORIGIN
 
 FEW = 20  # so many rows or fewer may have a class each; where more have, it is a column of ids or texts
 

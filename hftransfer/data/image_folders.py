@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .joining import joined
-from .listing import FolderFiles, listed, refuse_two_names
-from .origins import ORIGIN, visible
-from .splits import SPLITS, split_of
+from .concatenation import joined
+from .file_listing import FolderFiles, listed, refuse_two_names
+from .row_origins import ORIGIN, visible
+from .split_names import SPLITS, split_of
 
 METADATA = "metadata"  # the stem of a table that says more of the images beside it
 FILE_NAME = "file_name"  # its column with their paths

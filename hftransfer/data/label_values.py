@@ -19,8 +19,8 @@ import pyarrow.compute as pc
 from datasets import Dataset
 
 from ..messages import shown
-from .columns import arrow_column
-from .origins import ORIGIN
+from .column_arrays import arrow_column
+from .row_origins import ORIGIN
 
 logger = logging.getLogger(__name__)
 NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 
 from ..settings import read_choice
-from .columns import number_column
-from .text import LENGTH
+from .column_arrays import number_column
+from .text_encoder import LENGTH
 
 EpochBy = Literal["source", "longest"]
 DRAW = "draw"  # of a row: its number in its domain and the pass over the domain, for who draws random numbers for it

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from ..messages import shown
-from .columns import arrow_column
-from .origins import visible
-from .splits import split_of
+from .column_arrays import arrow_column
+from .row_origins import visible
+from .split_names import split_of
 
 NAMES = frozenset("split splitname datasplit datasetsplit subset partition phase".split())
 FLAGS = {  # what a column of yes and no says of a row, and whether the rows that say yes are trained on

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .characters import HEAD, OPENERS, read_characters
-from .contents import refuse_other_contents
-from .origins import ORIGIN, Place, visible
+from .file_signatures import refuse_other_contents
+from .row_origins import ORIGIN, Place, visible
+from .text_files import HEAD, OPENERS, read_characters
 
 FORMATS = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
 USUAL = ("text", "tokens", "image", "file_name")  # the usual names of what is read
@@ -92,11 +92,11 @@ def read_table(
         return _read_parquet(place, {label_column, *used})
     characters = read_characters(place, suffix, encoding)
     if suffix in (".csv", ".tsv"):
-        from .separated import read_separated
+        from .csv_files import read_separated
 
         columns, lines, notes = read_separated(characters, place, suffix, label_column, used)
     else:
-        from .records import read_records
+        from .json_files import read_records
 
         columns, lines, notes = read_records(characters, place, suffix, label_column, used)
     import pyarrow as pa

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..network import hub_reachable
+from ..hub_connection import hub_reachable
 from .ingredients import ADAPTER
 from .loaded_weights import check_finite
 from .model_files import check_adapter_files

@@ -21,7 +21,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from ..network import hub_reachable
+from ..hub_connection import hub_reachable
 from .adapters import plain_model
 from .label_maps import label_maps, label_names
 from .loaded_weights import check_finite, check_only_head_is_new, heads_of
@@ -77,7 +77,7 @@ def load_model(
 
     Args:
         name_or_path: Hub id or folder.
-        task: one of `hftransfer.data.labels.TASKS`.
+        task: one of `hftransfer.data.label_space.TASKS`.
         names: label names in the order of the logits.
         revision: branch, tag or commit on the Hub.
         modality: `"text"` or `"image"`: what the model is to look at.

@@ -50,7 +50,7 @@ def fresh_model(
 
     Args:
         settings: `model_type` and whatever else its config takes.
-        task: one of `hftransfer.data.labels.TASKS`.
+        task: one of `hftransfer.data.label_space.TASKS`.
         names: label names in the order of the logits.
         modality: `"text"` or `"image"`.
         processing_class: a tokenizer's size and padding go to the config, unless it says otherwise.

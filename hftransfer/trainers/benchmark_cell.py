@@ -14,9 +14,9 @@ import torch
 import transformers
 
 from .._version import __version__
+from ..data.domain_arguments import source_label
 from ..data.domain_loading import Shift, load_shift
-from ..data.domains import source_label
-from ..data.labels import LabelSpace
+from ..data.label_space import LabelSpace
 from ..data.pairing import PairedDataset
 from ..objectives.specification import build_objectives
 from ..reporting.benchmark_table import CONTROL, ORACLE

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from transformers import TrainingArguments
 
 from ..data.augmentation import Augment
-from ..data.labels import check_label_separator
+from ..data.label_space import check_label_separator
 from ..data.pairing import EpochBy
 from ..former_names import SETTINGS, checks_names
 from ..messages import keep_secret

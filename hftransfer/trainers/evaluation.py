@@ -12,9 +12,9 @@ import torch
 from transformers import EarlyStoppingCallback
 from transformers.trainer_utils import EvalLoopOutput
 
-from ..data.domains import is_source_name
-from ..data.frames import is_columns
-from ..data.text import WORD_MASK
+from ..data.dataframes import is_columns
+from ..data.domain_arguments import is_source_name
+from ..data.text_encoder import WORD_MASK
 from ..ignored_label import IGNORE
 from ..messages import nearest
 from .metric_results import checked_metrics

@@ -18,7 +18,7 @@ import torch
 from transformers import TrainerCallback
 from transformers.trainer_utils import BestRun
 
-from ..data.domains import is_source_name
+from ..data.domain_arguments import is_source_name
 from ..extras import install_hint
 from ..messages import nearest
 from ..objectives.base import Range

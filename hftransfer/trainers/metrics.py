@@ -80,7 +80,7 @@ class TaskMetrics:
     time (`batch_eval_metrics`), of which it keeps class ids and sums, not logits.
 
     Args:
-        task: one of `hftransfer.data.labels.TASKS`.
+        task: one of `hftransfer.data.label_space.TASKS`.
         names: label names in id order.
 
     Example:

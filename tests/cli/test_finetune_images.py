@@ -12,7 +12,7 @@ import recipe
 from hftransfer import AdaptationConfig
 from hftransfer.cli.arguments import FinetuneArguments
 from hftransfer.cli.parser import RecipeParser
-from hftransfer.data.digits import load_digits_corpus
+from hftransfer.data.digits_corpus import load_digits_corpus
 
 LOAD = """
 import json, sys

@@ -15,7 +15,7 @@ from hftransfer.cli import main as cli
 from hftransfer.cli.arguments import FinetuneArguments
 from hftransfer.cli.help import finetune_options, print_help
 from hftransfer.cli.parser import RecipeParser
-from hftransfer.threads import describe_device
+from hftransfer.cpu_threads import describe_device
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "finetune.py"
 CHECK = """

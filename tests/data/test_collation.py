@@ -9,8 +9,8 @@ import tiny
 import torch
 
 from hftransfer.data.collation import AdaptationCollator
-from hftransfer.data.labels import LabelSpace
-from hftransfer.data.text import TextEncoder
+from hftransfer.data.label_space import LabelSpace
+from hftransfer.data.text_encoder import TextEncoder
 from hftransfer.ignored_label import IGNORE
 
 CLASSES = LabelSpace("sequence-classification", tiny.LABELS)

@@ -8,7 +8,7 @@ from datasets import DatasetDict
 
 from hftransfer import load_sample_corpus
 from hftransfer.data.domain_loading import load_domain
-from hftransfer.data.origins import ORIGIN, visible
+from hftransfer.data.row_origins import ORIGIN, visible
 
 
 @pytest.fixture(scope="module")

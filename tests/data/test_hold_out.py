@@ -11,7 +11,7 @@ import tiny
 from datasets import ClassLabel, Dataset
 
 from hftransfer.data.hold_out import choose_rows, hold_out
-from hftransfer.data.origins import ORIGIN
+from hftransfer.data.row_origins import ORIGIN
 
 
 def table(labels, **columns) -> dict:

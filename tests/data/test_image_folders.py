@@ -8,8 +8,8 @@ import pictures
 import pytest
 from datasets import Dataset, Image
 
+from hftransfer.data.domain_arguments import undecoded
 from hftransfer.data.domain_loading import load_domain, load_shift
-from hftransfer.data.domains import undecoded
 from hftransfer.data.image_paths import with_whole_paths
 
 PNG = pictures.png(pictures.pictures(1)[0]["image"])

@@ -12,9 +12,9 @@ import pytest
 import tiny
 from datasets import Dataset, Image
 
-from hftransfer.data.decoding import open_image
+from hftransfer.data.domain_arguments import undecoded
 from hftransfer.data.domain_loading import load_domain
-from hftransfer.data.domains import undecoded
+from hftransfer.data.image_decoding import open_image
 
 
 def shown(dataset) -> list[bytes]:

@@ -8,11 +8,11 @@ import pytest
 from bad_labels import CASES
 from datasets import ClassLabel, Dataset, Features, List, Value
 
-from hftransfer.data.label_sets import resolve_label_space
+from hftransfer.data.label_masking import reveal_labels
+from hftransfer.data.label_resolution import resolve_label_space
+from hftransfer.data.label_space import LabelEncoder
 from hftransfer.data.label_values import key_of, literal_list, name_of, recurring_separator
-from hftransfer.data.labels import LabelEncoder
-from hftransfer.data.masking import reveal_labels
-from hftransfer.data.origins import ORIGIN
+from hftransfer.data.row_origins import ORIGIN
 
 MULTI, ONE, SCORE = "multi-label-classification", "sequence-classification", "regression"
 

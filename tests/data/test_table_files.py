@@ -19,7 +19,7 @@ import pytest
 from bad_tables import PLAIN, SEPARATED
 from datasets import Array2D, ClassLabel, Dataset, Features, Image, List, Value
 
-from hftransfer.data.origins import ORIGIN
+from hftransfer.data.row_origins import ORIGIN
 from hftransfer.data.table_files import FORMATS, TableRead, read_table, table_format
 
 TEXTS, LABELS = ["it went up", "it went down", "it stayed"], ["up", "down", "flat"]

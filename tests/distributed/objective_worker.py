@@ -24,8 +24,8 @@ from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from hftransfer.data.collation import AdaptationCollator
-from hftransfer.data.labels import LabelSpace
-from hftransfer.data.text import TextEncoder
+from hftransfer.data.label_space import LabelSpace
+from hftransfer.data.text_encoder import TextEncoder
 from hftransfer.models.feature_hook import find_head
 from hftransfer.objectives.class_weights import LabelShift
 from hftransfer.objectives.registry import REGISTRY

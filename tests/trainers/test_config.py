@@ -17,7 +17,7 @@ from transformers import HfArgumentParser, TrainingArguments
 
 from hftransfer import AdaptationConfig, Objective
 from hftransfer.cli.arguments import FinetuneArguments
-from hftransfer.ranges import RANGES
+from hftransfer.setting_ranges import RANGES
 from hftransfer.trainers.setup.inherited_settings import FIXED, HONOURED, REFUSED, check_inherited
 
 FIELDS = {field.name: field for field in dataclasses.fields(TrainingArguments)}

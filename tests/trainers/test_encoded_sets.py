@@ -13,7 +13,7 @@ import tiny
 import torch
 from datasets import Dataset, concatenate_datasets
 
-from hftransfer.data.marks import mark_of
+from hftransfer.data.encoder_fingerprint import mark_of
 
 STRANGE = {"input_ids": [[1, 2]] * 24, "length": [0.5] * 24, "labels": ["no"] * 24, "origin": ["x"] * 24}
 

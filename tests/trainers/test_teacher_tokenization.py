@@ -12,8 +12,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertTokenizer, PreTrainedTokenizerFast
 
 from hftransfer import AdaptationTrainer, Objective, transplant
-from hftransfer.data.labels import LabelSpace
-from hftransfer.data.text import TextEncoder
+from hftransfer.data.label_space import LabelSpace
+from hftransfer.data.text_encoder import TextEncoder
 from hftransfer.objectives.registry import REGISTRY
 from hftransfer.trainers.step.objective_inputs import pick_words
 

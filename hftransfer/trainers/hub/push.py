@@ -9,8 +9,8 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ...hub_connection import hub_answers
 from ...messages import keep_secret, redacted
-from ...network import hub_answers
 from ..access import config_of
 from .card import ModelCard, configured_name, repository_name
 from .errors import HubError, explain, without_token

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ...data.text import WORD_MASK, without_other_tokenizations
+from ...data.text_encoder import WORD_MASK, without_other_tokenizations
 from ...models.module_mode import module_mode
 from ..step.running import joint_model_of
 from .agreement import alike

@@ -9,7 +9,7 @@ import torch
 
 from ...data.collation import NUM_SOURCE
 from ...data.pairing import PairedDataset
-from ...data.text import WORD_MASK
+from ...data.text_encoder import WORD_MASK
 from ...ignored_label import IGNORE
 from .preparation import Prepared
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ...data.pairing import PairedDataset
-from ...data.text import without_other_tokenizations
+from ...data.text_encoder import without_other_tokenizations
 from ...models.adapters import is_peft
 from ...models.conventions import mend_conventions
 from ...models.norm_statistics import adapt_batch_norm, batch_norms, is_frozen

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...data.collation import AdaptationCollator
-from ...data.domains import source_label
-from ...data.encoding import Encoder, encode_target, make_encoder
-from ...data.labels import LabelSpace
-from ...data.masking import mask_target_labels, reveal_labels
+from ...data.domain_arguments import source_label
+from ...data.encoder import Encoder, encode_target, make_encoder
+from ...data.label_masking import mask_target_labels, reveal_labels
+from ...data.label_space import LabelSpace
 from ...data.pairing import PairedDataset
 from ...data.streaming import PairedStream
-from ...data.text import WORD_MASK, TextEncoder, without_other_tokenizations
+from ...data.text_encoder import WORD_MASK, TextEncoder, without_other_tokenizations
 from ...models.processing import longest_input
 from ..config import AdaptationConfig
 from ..teachers.tokenization import encoders_of_teachers

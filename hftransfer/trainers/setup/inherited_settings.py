@@ -138,7 +138,7 @@ def check_for_model(args: TrainingArguments, task: str, model: Any) -> None:
 
     Args:
         args: of the run.
-        task: one of `hftransfer.data.labels.TASKS`.
+        task: one of `hftransfer.data.label_space.TASKS`.
         model: that is to be trained.
 
     Raises:

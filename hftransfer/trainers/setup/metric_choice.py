@@ -7,8 +7,8 @@ from typing import Any
 
 from transformers import EarlyStoppingCallback
 
-from ...data.domains import is_source_name
-from ...data.labels import LabelSpace
+from ...data.domain_arguments import is_source_name
+from ...data.label_space import LabelSpace
 from ...messages import nearest
 from ..config import AdaptationConfig
 from ..metrics import LABEL_FREE, lower_is_better

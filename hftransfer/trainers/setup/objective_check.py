@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from ...data.labels import LabelSpace
+from ...data.label_space import LabelSpace
 from ...objectives.specification import ObjectiveSpec
 
 CLASSES = re.compile("logits|labels|perturbed")  # inputs that only classes have

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from ...data.labels import LabelSpace
+from ...data.label_space import LabelSpace
 from ...messages import nearest
 from ..config import AdaptationConfig
 from ..metrics import LABEL_FREE, SOFTMAX, TaskMetrics

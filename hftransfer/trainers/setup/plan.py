@@ -9,15 +9,15 @@ import numpy as np
 import torch
 from torch import nn
 
-from ...data.account import DomainAccount
-from ...data.columns import number_column
-from ...data.labels import LabelSpace
+from ...cpu_threads import cores, describe_device
+from ...data.column_arrays import number_column
+from ...data.domain_summary import DomainAccount
+from ...data.label_space import LabelSpace
 from ...data.pairing import PairedDataset
 from ...models.adapters import is_peft
 from ...models.blocks import Block, split
 from ...models.parameter_sets import bias_parameters, norm_parameters
 from ...reporting.tables import PolicyRow, print_facts, print_policy_rows
-from ...threads import cores, describe_device
 from ..config import AdaptationConfig
 from ..step.running import joint_model_of
 from .learning_rates import rates_of

@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...data.collation import AdaptationCollator
-from ...data.domains import as_domain
-from ...data.encoding import Encoder, InputColumns
+from ...data.domain_arguments import as_domain
+from ...data.encoder import Encoder, InputColumns
+from ...data.encoder_fingerprint import mark_of
+from ...data.label_space import LabelSpace
 from ...data.label_values import has_labels
-from ...data.labels import LabelSpace
-from ...data.marks import mark_of
 from ...data.pairing import PairedDataset
 from ...data.streaming import PairedStream
-from ...data.text import TextEncoder
+from ...data.text_encoder import TextEncoder
 from ...models.feature_hook import Head
 from ...models.freezing import TrainableReport
 from ...models.layer_hook import HEAD, layer_widths

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ...data.domains import as_domain, as_sources, by_name, source_label
-from ...data.encoding import InputColumns, Modality, find_modality, refuse_options, refuse_task
-from ...data.text import TextColumns
+from ...data.domain_arguments import as_domain, as_sources, by_name, source_label
+from ...data.encoder import InputColumns, Modality, find_modality, refuse_options, refuse_task
+from ...data.text_encoder import TextColumns
 from ..config import AdaptationConfig
 
 

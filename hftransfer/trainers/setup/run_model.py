@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from ...data.labels import LabelSpace
+from ...data.label_space import LabelSpace
 from ...models import adapter_folders, loaded_weights, pretrained
 from ...models.parameter_sets import describe_choice, is_default_choice
 from ...models.processing import fit_processing

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from transformers.utils import ModelOutput
 
-from ...data.text import without_other_tokenizations
+from ...data.text_encoder import without_other_tokenizations
 from ...models.adapters import is_peft
 from ...models.feature_hook import Head
 from ...models.freezing import frozen_modules

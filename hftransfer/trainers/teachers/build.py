@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from transformers import AutoConfig
 
-from ...data.text import without_other_tokenizations
+from ...data.text_encoder import without_other_tokenizations
 from ...models import pretrained
 from ...models.adapters import plain_model
 from ...models.feature_hook import Head, find_head

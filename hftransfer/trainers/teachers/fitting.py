@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from ...data.pairing import PairedDataset
-from ...data.text import WORD_MASK
+from ...data.text_encoder import WORD_MASK
 from .layer_pairs import positions_of
 
 MOST_ROWS, MOST_OF_A_STREAM = 4096, 1024  # labelled rows that objectives are fitted to

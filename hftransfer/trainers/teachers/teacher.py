@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ...data.text import WORD_MASK, tokenization_of
+from ...data.text_encoder import WORD_MASK, tokenization_of
 from ...models.adapters import plain_model
 from ...models.feature_hook import FeatureHook, Head
 from ...models.layer_hook import HEAD, LayerHook

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from transformers import AutoConfig
 
-from ...data.encoding import Encoder
-from ...data.text import TextEncoder
+from ...data.encoder import Encoder
+from ...data.text_encoder import TextEncoder
 from ...models import pretrained
 from ...models.processing import fit_processing, longest_input
 from .teacher_inputs import teacher_fit_inputs, teacher_inputs

@@ -1,0 +1,97 @@
+"""Declared files: which files of a folder its dataset card (README.md) names for each split, as on the Hub."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from .file_listing import Listing, listed
+from .split_names import choose_splits
+
+CARD = "README.md"
+HEAD = re.compile(r"\A\ufeff?---\s*\n(.*?)\n---\s*(\n|\Z)", re.DOTALL)
+
+
+def list_declared(folder: Path, tables: Sequence[Path], name: str) -> Listing | None:
+    """The tables that a card's `configs` name by split, or `None` where there is no card that names any.
+
+    Args:
+        folder: of the data set.
+        tables: its table files, relative to it.
+        name: of the folder, for messages.
+
+    Raises:
+        ValueError: several configurations, none of which is the default; a split whose files are not there; two
+            names for one split.
+    """
+    patterns = _declared(folder, name)
+    if patterns is None:
+        return None
+    found: dict[str, list[Path]] = {}
+    for split, paths in patterns.items():
+        matching = [table for table in tables if any(_fits(path, table) for path in paths)]
+        if not matching:
+            raise ValueError(
+                f"{name}: {CARD} names {listed(map(repr, paths))} for {split!r}, and there is no such table. Mend its "
+                "`data_files`, or give the file to train on itself."
+            )
+        found[split] = matching
+    try:
+        chosen, left = choose_splits(found)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error} in the `data_files` of {CARD}. Rename one there.") from error
+    files = {split: tuple(found[stored]) for split, stored in chosen.items()}
+    aside = [f"{listed(map(str, found[stored]))} ({stored!r} of {CARD}: {reason})" for stored, reason in left.items()]
+    rest = [table for table in tables if not any(table in paths for paths in found.values())]
+    aside += [f"{listed(map(str, rest))} (not named in {CARD})"] if rest else []
+    return Listing(files, tuple(aside))
+
+
+def _declared(folder: Path, name: str) -> dict[str, list[str]] | None:
+    """Patterns by split, as the card has them."""
+    configs = [config for config in _configs(folder / CARD) if config.get("data_files")]
+    if not configs:
+        return None
+    names = [str(config.get("config_name", "default")) for config in configs]
+    default = [c for c, n in zip(configs, names, strict=True) if c.get("default") is True or n == "default"]
+    if len(configs) > 1 and len(default) != 1:
+        raise ValueError(
+            f"{name}: {CARD} names {len(configs)} configurations ({listed(map(repr, names))}), and which is meant "
+            "cannot be known. Give the folder or the file of one of them."
+        )
+    config = (default or configs)[0]
+    files, inside = config["data_files"], str(config.get("data_dir") or "")
+    if isinstance(files, list) and all(isinstance(item, dict) for item in files):
+        by_split = {str(item.get("split", "train")): item.get("path") for item in files}
+    else:
+        by_split = files if isinstance(files, dict) else {"train": files}
+    out = {}
+    for split, paths in by_split.items():
+        given = [str(path) for path in (paths if isinstance(paths, list) else [paths]) if path]
+        if not given or any("://" in path for path in given):
+            return None  # files that stand elsewhere
+        out[str(split)] = [str(Path(inside, path)) for path in given]
+    return out
+
+
+def _configs(card: Path) -> list[dict[str, Any]]:
+    """The configurations in the head of a card; none where it cannot be read."""
+    import yaml
+
+    try:
+        head = HEAD.match(card.read_text(encoding="utf-8"))
+        meta = yaml.safe_load(head[1]) if head else None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return []
+    configs = meta.get("configs") if isinstance(meta, dict) else None
+    return [config for config in configs if isinstance(config, dict)] if isinstance(configs, list) else []
+
+
+def _fits(pattern: str, table: Path) -> bool:
+    """Whether a pattern means a table, letter by letter or by its signs; a folder means what is in it."""
+    if table == Path(pattern) or Path(pattern) in table.parents:
+        return True
+    signs = re.escape(pattern).replace(r"\*\*/", "(?:.*/)?").replace(r"\*\*", ".*").replace(r"\*", "[^/]*")
+    return re.fullmatch(signs.replace(r"\?", "[^/]"), table.as_posix()) is not None

@@ -1,0 +1,77 @@
+"""Repeated rows: texts of one split that another split holds as well, so that scores say more than they should."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from .column_arrays import arrow_column
+
+BETWEEN = "\x1f"  # of the texts of one row
+
+
+def repeated_rows(one: Any, other: Any, used: Collection[str]) -> int:
+    """How many rows of `other` have the texts of a row of `one`.
+
+    Args:
+        one, other: datasets; streams, and those that share no column of texts, count 0.
+        used: columns that may hold texts.
+
+    Example:
+        >>> news, more = Dataset.from_dict({"text": ["a", "b"]}), Dataset.from_dict({"text": ["b", "c", "b"]})
+        >>> repeated_rows(news, more, ["text"])
+        2
+    """
+    if not (hasattr(one, "__len__") and hasattr(other, "__len__")):
+        return 0
+    columns = [name for name in used if _is_text(one, name) and _is_text(other, name)]
+    if not columns:
+        return 0
+    here, there = (_texts(dataset, columns) for dataset in (one, other))
+    return pc.sum(pc.is_in(there, value_set=here.drop_null()).cast(pa.int64())).as_py() or 0
+
+
+def note_repeats(splits: Mapping[str, Any], used: Collection[str]) -> list[str]:
+    """In words, how much of the evaluation splits stands in train too."""
+    counts = {
+        split: repeated_rows(splits["train"], part, used)
+        for split, part in splits.items()
+        if "train" in splits and split != "train"
+    }
+    return [
+        f"{split}: {count:,} of {len(splits[split]):,} rows {'are rows' if count > 1 else 'is a row'} of train too"
+        for split, count in counts.items()
+        if count
+    ]
+
+
+def note_shared(splits: Mapping[str, Mapping[str, Any]], used: Collection[str]) -> list[str]:
+    """In words, which splits of the target are rows of a source by half or more.
+
+    Args:
+        splits: datasets by domain and split, the target's under `"target"`.
+        used: columns that may hold texts.
+    """
+    notes = []
+    for name, parts in splits.items():
+        for split, rows in splits["target"].items() if name != "target" else ():
+            count = sum(repeated_rows(parts[part], rows, used) for part in ("train", "validation") if part in parts)
+            if count and 2 * count >= len(rows):
+                notes.append(f"{split}: {count:,} of {len(rows):,} rows are rows of {name} too")
+    return notes
+
+
+def _is_text(dataset: Any, column: str) -> bool:
+    kind = (dataset.features or {}).get(column)
+    return getattr(kind, "dtype", None) in ("string", "large_string")
+
+
+def _texts(dataset: Any, columns: list[str]) -> Any:
+    parts = [arrow_column(dataset, column) for column in columns]
+    texts = [part.cast(pa.string()) for part in parts]
+    if len(texts) == 1:
+        return texts[0]
+    return pc.binary_join_element_wise(*texts, BETWEEN, null_handling="replace")

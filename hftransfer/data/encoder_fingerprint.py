@@ -1,0 +1,35 @@
+"""The mark of encoded data sets: what is encoded is known because we encoded it, not by a column's name.
+
+It stands in the data set's description, which `select`, `shuffle`, pickling and `save_to_disk` keep.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from .label_space import LabelSpace
+
+START = "encoded by hftransfer: "
+
+
+def mark_for(modality: str, space: LabelSpace, processing_class: Any) -> str:
+    """What marks rows that an encoder made: which labels, and which tokenizer or image processor."""
+    size = len(processing_class) if hasattr(processing_class, "__len__") else 0
+    facts = (modality, space.task, space.names, type(processing_class).__name__, size)
+    return START + hashlib.blake2b(repr(facts).encode(), digest_size=8).hexdigest()
+
+
+def put_mark(dataset: Any, mark: str) -> Any:
+    """The encoded data set, marked."""
+    dataset.info.description = mark
+    return dataset
+
+
+def mark_of(dataset: Any) -> str | None:
+    """The mark of a data set, if it has one; images have a class of their own, which holds it."""
+    own = getattr(dataset, "encoded_mark", None)
+    if own is not None:
+        return str(own)
+    description = str(getattr(getattr(dataset, "info", None), "description", "") or "")
+    return description if description.startswith(START) else None

@@ -1,0 +1,326 @@
+"""Rows of text become rows of model inputs: tokenised once, checked early, padded when a batch is made.
+
+The same rows may be tokenised for other models, too, such as teachers: each such *tokenization* has a number, and
+columns of its own beside the model's.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import DataCollatorWithPadding
+
+from ..ignored_label import IGNORE
+from ..messages import nearest, shown
+from .encoder_fingerprint import mark_for, put_mark
+from .label_masking import REVEALED
+from .label_space import LabelEncoder, LabelSpace, column_names, declared_names, require_column
+from .label_values import literal_list
+from .row_origins import ORIGIN, row_names, visible
+
+logger = logging.getLogger(__name__)
+LENGTH = "length"
+ENCODED = "input_ids"
+WORD_MASK = "word_mask"  # 1 on the first sub-word of each word: where a tagger's features and labels live
+TOKENIZATION = "tokenization"  # columns of tokenization i begin with f"tokenization{i}_"
+
+
+@dataclass(frozen=True)
+class TextColumns:
+    """Which columns hold what.
+
+    Args:
+        text: raw text.
+        text_pair: a second text, encoded as a pair.
+        tokens: pre-split words (used when the `text` column is absent, and always for tagging).
+        label: the label.
+    """
+
+    text: str = "text"
+    text_pair: str | None = None
+    tokens: str = "tokens"
+    label: str = "label"
+
+    def input_column(self, dataset: Any, tagging: bool, where: str) -> str:
+        """The column the text is read from; raises when there is none."""
+        if tagging:
+            require_column(dataset, self.tokens, where, "tokens_column")
+            return self.tokens
+        columns = column_names(dataset)
+        if self.text not in columns and self.tokens in columns:
+            return self.tokens
+        if self.text not in columns:
+            columns = visible(columns)
+            if ENCODED in columns:
+                raise ValueError(
+                    f"{where} holds {ENCODED!r} and no column {self.text!r}: rows that were encoded elsewhere are not "
+                    "read, since their tokenizer and labels are not known. Pass the text, and say with `text_column` "
+                    "which column holds it."
+                )
+            raise ValueError(
+                f"{where} has neither a column {self.text!r} nor {self.tokens!r}; its columns are "
+                f"{', '.join(map(repr, columns))}.{nearest(self.text, columns)} Rename one, or say which it is with "
+                "`text_column` or `tokens_column`; for images, with `image_column`."
+            )
+        return self.text
+
+
+def encode_text(
+    dataset: Any,
+    tokenizer: Any,
+    space: LabelSpace,
+    columns: TextColumns,
+    where: str,
+    label_column: str | None,
+    max_length: int | None = None,
+    other_tokenizers: Mapping[int, TextEncoder] | None = None,
+) -> Any:
+    """Tokenises a domain.
+
+    Args:
+        dataset: map-style or streaming dataset with the columns of `columns`.
+        tokenizer: a fast tokenizer.
+        space: the shared label space.
+        columns: where text is.
+        where: how messages call this dataset.
+        label_column: where labels are, or `None` for an unlabelled domain.
+        max_length: in tokens; longer inputs are truncated.
+        other_tokenizers: tokenise the rows, too, by number.
+
+    Returns:
+        The dataset with the tokenizer's outputs, `length`, `labels` (when `label_column` is given) and, in tagging,
+        `word_mask`; columns of other tokenizations; all other columns are gone.
+
+    Raises:
+        ValueError: an empty dataset, an empty or missing text, a label outside the set, words and tags of unequal
+            number, another tokenization that lacks words. Each names the dataset and the row.
+    """
+    if hasattr(dataset, "__len__") and len(dataset) == 0:
+        raise ValueError(f"{where} is empty: it has no rows.")
+    tagging = space.task == "token-classification"
+    column = columns.input_column(dataset, tagging, where)
+    split = column == columns.tokens
+    if columns.text_pair is not None:
+        require_column(dataset, columns.text_pair, where, "text_pair_column")
+    encoder = None
+    if label_column is not None:
+        require_column(dataset, label_column, where)
+        names = declared_names(dataset, label_column)
+        encoder = LabelEncoder(space, names, where, label_column == REVEALED, label_column)
+    read = [column, columns.text_pair, label_column, ORIGIN]
+    if hasattr(dataset, "__len__"):  # others are not even read; one called `labels` would give ours its type
+        dataset = dataset.select_columns([name for name in dataset.column_names if name in read])
+    lost: list[str] = []  # rows without a word, and they are named once
+
+    def encode(batch: Mapping[str, list], numbers: list[int]) -> dict[str, list]:
+        rows = row_names(batch, numbers)
+        texts = _checked(batch[column], rows, column, where, split)
+        pairs = None
+        if columns.text_pair:
+            pairs = _checked(batch[columns.text_pair], rows, columns.text_pair, where, False)
+        out, word_ids = _tokens(tokenizer, texts, pairs, split, tagging, max_length)
+        out[LENGTH] = [len(ids) for ids in out["input_ids"]]
+        lost.extend(row for row, words in zip(rows, word_ids, strict=False) if all(word is None for word in words))
+        for i, other in (other_tokenizers or {}).items():
+            read, their_words = _tokens(other.processing_class, texts, pairs, split, tagging, other.max_length)
+            if tagging:
+                read[WORD_MASK] = [
+                    _shared_words(mine, theirs, f"{where} row {row}", other.max_length)
+                    for row, mine, theirs in zip(rows, word_ids, their_words, strict=True)
+                ]
+            out |= {f"{TOKENIZATION}{i}_{key}": values for key, values in read.items()}
+        if encoder is not None:
+            values = encoder.many(batch[str(label_column)], rows)
+            if tagging:
+                for row, words, tags in zip(rows, texts, values, strict=True):
+                    if tags is not None and len(words) != len(tags):
+                        raise ValueError(
+                            f"{where} row {row}: {len(words)} words but {len(tags)} labels; each word needs one."
+                        )
+                values = [
+                    [IGNORE if w is None or tags is None else tags[w] for w in words]
+                    for words, tags in zip(word_ids, values, strict=True)
+                ]
+            out["labels"] = values
+        return out
+
+    encoded = dataset.map(
+        encode,
+        batched=True,
+        with_indices=True,
+        remove_columns=column_names(dataset),
+        **({"desc": f"Tokenising {where}"} if hasattr(dataset, "__len__") else {}),
+    )
+    if lost:
+        logger.warning(
+            "%s row %s: the tokenizer leaves none of its words%s. Such rows cost nothing and count nothing.",
+            where,
+            lost[0],
+            f", nor those of {len(lost) - 1} more row(s)" if len(lost) > 1 else "",
+        )
+    return put_mark(encoded, mark_for("text", space, tokenizer))
+
+
+class TextEncoder:
+    """An `Encoder` of text.
+
+    Args:
+        tokenizer: a fast tokenizer.
+        space: the shared label space.
+        columns: where text is.
+        max_length: in tokens.
+        pad_to_multiple_of: for tensor cores and compiled models.
+    """
+
+    modality = "text"
+    draws = False  # dropout is what tells two views of a text apart
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        space: LabelSpace,
+        columns: TextColumns | None = None,
+        max_length: int | None = None,
+        pad_to_multiple_of: int | None = None,
+    ):
+        self.processing_class, self.space, self.max_length = tokenizer, space, max_length
+        self.other_tokenizers: dict[int, TextEncoder] = {}
+        self.columns = columns or TextColumns()
+        self.pad = DataCollatorWithPadding(tokenizer, pad_to_multiple_of=pad_to_multiple_of)
+
+    def with_tokenizers(self, others: Mapping[int, TextEncoder]) -> TextEncoder:
+        """The same, but rows are encoded and stacked for other tokenizers, too, by number."""
+        encoder = copy.copy(self)
+        encoder.other_tokenizers = dict(others)
+        return encoder
+
+    def task_name(self, task: str) -> str:
+        return task
+
+    @property
+    def mark(self) -> str:
+        return mark_for(self.modality, self.space, self.processing_class)
+
+    def encode(self, dataset: Any, where: str, label_column: str | None) -> Any:
+        """See `encode_text`."""
+        return encode_text(
+            dataset,
+            self.processing_class,
+            self.space,
+            self.columns,
+            where,
+            label_column,
+            self.max_length,
+            self.other_tokenizers,
+        )
+
+    def stack(self, rows: Sequence[Mapping[str, Any]], draws: Sequence[tuple[int, ...] | None]) -> dict[str, Any]:
+        """(rows, tokens) inputs, padded to the longest row, those of other tokenizations included."""
+        stacked: dict[str, Any] = {}
+        for i, other in self.other_tokenizers.items():
+            tokenized = [tokenization_of(row, i) for row in rows]
+            if all(tokenized):
+                masks = [row.pop(WORD_MASK, None) for row in tokenized]
+                padded = other.stack(tokenized, draws)
+                if masks[0] is not None:
+                    left, width = other.processing_class.padding_side == "left", padded["input_ids"].shape[1]
+                    padded[WORD_MASK] = torch.tensor([pad_row(mask, width, 0, left) for mask in masks])
+                stacked |= {f"{TOKENIZATION}{i}_{key}": x for key, x in padded.items()}
+        own = [{k: v for k, v in without_other_tokenizations(row).items() if k != LENGTH} for row in rows]
+        return dict(self.pad(own)) | stacked
+
+
+def tokenization_of(columns: Mapping[str, Any], number: int) -> dict[str, Any]:
+    """One of the other tokenizations of a row or a batch, by the names that its model knows."""
+    start = f"{TOKENIZATION}{number}_"
+    return {key.removeprefix(start): value for key, value in columns.items() if key.startswith(start)}
+
+
+def without_other_tokenizations(columns: Mapping[str, Any]) -> dict[str, Any]:
+    """The model's own columns of a row or a batch."""
+    return {key: value for key, value in columns.items() if not key.startswith(TOKENIZATION)}
+
+
+def pad_row(values: list[int], width: int, fill: int, left: bool) -> list[int]:
+    """A list made as long as its batch is wide, on the side where the tokenizer pads."""
+    padding = [fill] * (width - len(values))
+    return padding + values if left else values + padding
+
+
+def _tokens(
+    tokenizer: Any, texts: list, pairs: list | None, split: bool, tagging: bool, max_length: int | None
+) -> tuple[dict[str, list], list[list[int | None]]]:
+    """The columns that a tokenizer makes of rows and, in tagging, the word that each first sub-word begins."""
+    encoded = tokenizer(
+        texts, pairs, truncation=max_length is not None, max_length=max_length, is_split_into_words=split
+    )
+    out: dict[str, list] = dict(encoded.items())
+    word_ids = [_first_subwords(encoded.word_ids(i)) for i in range(len(texts))] if tagging else []
+    if tagging:
+        out[WORD_MASK] = [[int(w is not None) for w in words] for words in word_ids]
+    return out, word_ids
+
+
+def _shared_words(mine: list[int | None], theirs: list[int | None], where: str, cut: int | None) -> list[int]:
+    """Another tokenization's mask of the words that the model reads: the k-th is then the same word to both."""
+    wanted = {word for word in mine if word is not None}
+    mask = [int(word in wanted) for word in theirs]
+    if sum(mask) < len(wanted):
+        raise ValueError(
+            f"{where}: the model reads {len(wanted)} words and the teacher, cut at {cut} tokens, only {sum(mask)} of "
+            "them. Raise max_length if the teacher has positions left, or split such rows."
+        )
+    return mask
+
+
+def _checked(values: list, rows: Sequence[str], column: str, where: str, split: bool) -> list:
+    """Texts, or lists of words, none of which is missing or empty; a list may be written as text."""
+    if split:
+        return [_words(value, row, column, where) for value, row in zip(values, rows, strict=True)]
+    try:
+        fine = all(map(str.strip, values))
+    except TypeError:
+        fine = False
+    for value, row in () if fine else zip(values, rows, strict=True):
+        if value is None:
+            raise ValueError(f"{where} row {row}: {column!r} is None. Drop or fill such rows first.")
+        if not isinstance(value, str):
+            raise ValueError(
+                f"{where} row {row}: {column!r} must be a string, not {type(value).__name__} ({shown(value)}). Write "
+                "texts there, or say which column holds them."
+            )
+        if not value.strip():
+            raise ValueError(f"{where} row {row}: {column!r} is empty. Drop or fill such rows first.")
+    return values
+
+
+def _words(value: Any, row: str, column: str, where: str) -> list[str]:
+    if value is None:
+        raise ValueError(f"{where} row {row}: {column!r} is None. Drop or fill such rows first.")
+    words = literal_list(value) if isinstance(value, str) else value
+    odd = next((w for w in words if not isinstance(w, str)), None) if isinstance(words, (list, tuple)) else None
+    if odd is not None:
+        raise ValueError(
+            f"{where} row {row}: {column!r} must be a list of words, and {shown(odd)} is of type "
+            f"{type(odd).__name__}. Write each word as text."
+        )
+    if not isinstance(words, (list, tuple)) or None in words:
+        raise ValueError(f"{where} row {row}: {column!r} must be a list of words, not {type(value).__name__}.")
+    if not words:
+        raise ValueError(f"{where} row {row}: {column!r} is empty. Drop or fill such rows first.")
+    return list(words)
+
+
+def _first_subwords(word_ids: list[int | None]) -> list[int | None]:
+    """The word index on the first sub-word of each word, `None` on all other positions."""
+    previous: int | None = None
+    out: list[int | None] = []
+    for word in word_ids:
+        out.append(word if word is not None and word != previous else None)
+        previous = word
+    return out

@@ -1,0 +1,175 @@
+"""Characters of a text file: unpacked and decoded, with its encoding said."""
+
+from __future__ import annotations
+
+import bz2
+import codecs
+import gzip
+import lzma
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from io import BytesIO, TextIOWrapper
+from typing import Any
+
+from ..messages import nearest
+from .file_signatures import refuse_other_contents
+from .row_origins import Place
+
+# what a text file may be packed with
+OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+HEAD = 64  # bytes that tell kinds of files apart
+MARKS = {  # byte order marks, the longer ones first
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+COMMON = ("utf-8", "cp1252", "latin-1", "utf-16", "cp1250", "cp1251", "gb18030", "shift_jis", "euc-kr", "big5")
+
+
+@dataclass(frozen=True)
+class Characters:
+    """A text file's content, known to decode without an error and to hold no NUL."""
+
+    content: bytes
+    encoding: str
+    notes: tuple[str, ...]
+
+    def lines(self, newline: str | None = None) -> TextIOWrapper:
+        """The lines, ends as in `open`: `None` makes all of them `"\\n"`, `""` leaves them."""
+        return TextIOWrapper(BytesIO(self.content), self.encoding, newline=newline)
+
+    def text(self) -> str:
+        """The whole."""
+        return self.content.decode(self.encoding)
+
+
+def read_characters(place: Place, suffix: str, encoding: str | None = None) -> Characters:
+    """Reads a text file. Without an encoding it is UTF-8, or what its byte order mark says; nothing is guessed.
+
+    Args:
+        place: of the file; one that ends in .gz, .bz2 or .xz is unpacked.
+        suffix: its ending without that, such as `.csv`.
+        encoding: of the file, where it is another.
+
+    Raises:
+        ValueError: the file is empty, damaged, in another encoding (the message names the first such line and what
+            reads it), or holds NUL bytes; or there is no such encoding.
+    """
+    path, name = place.path, str(place)
+    packing = path.suffix.lower()
+    try:
+        with OPENERS.get(packing, open)(path, "rb") as file:
+            content = file.read()
+    except PermissionError as error:
+        raise ValueError(f"{name}: you may not read this file. Change its permissions (chmod u+r).") from error
+    except (EOFError, OSError, zlib.error, lzma.LZMAError) as error:
+        raise ValueError(
+            f"{name} cannot be {'unpacked' if packing in OPENERS else 'read'} ({error})."
+            + " Is it whole, and packed as its name says?" * (packing in OPENERS)
+        ) from error
+    refuse_other_contents(content[:HEAD], place, suffix)
+    if not content:
+        raise ValueError(f"{name} is empty: it has no rows.")
+    notes = []
+    if packing in OPENERS:
+        notes.append(f"unpacked ({packing[1:]})")
+    marked = next((named for mark, named in MARKS.items() if content.startswith(mark)), None)
+    if encoding is None:
+        chosen = marked or "utf-8"
+    else:
+        _check_known(encoding, name)
+        if marked and codecs.lookup(encoding).name not in _families(marked):
+            raise ValueError(
+                f"{name}: its byte order mark says {marked.removesuffix('-sig')}, encoding={encoding!r} says "
+                "otherwise. Leave the encoding out."
+            )
+        chosen = marked or encoding
+    if marked:
+        notes.append(f"encoding {marked.removesuffix('-sig')}, by its byte order mark")
+    elif encoding is not None:
+        notes.append(f"encoding {chosen}")
+    try:
+        text = content.decode(chosen)
+    except UnicodeError as error:
+        raise ValueError(_undecodable(place, content, chosen, error, given=encoding is not None)) from error
+    if not text.strip():
+        raise ValueError(f"{name} is empty: it has no rows.")
+    nul = text.find("\0")
+    if nul >= 0:
+        raise ValueError(f"{place.line(_line(text[:nul]))}: {_nul(content, text)}")
+    return Characters(content, chosen, tuple(notes))
+
+
+def _check_known(encoding: str, name: str) -> None:
+    try:
+        b"a".decode(encoding)  # "hex" and its like are codecs of bytes
+    except LookupError as error:
+        raise ValueError(
+            f"{name}: encoding {encoding!r} is not known; usual ones are {', '.join(COMMON)}."
+            f"{nearest(encoding, COMMON)}"
+        ) from error
+    except UnicodeError:  # one byte is half a character there
+        pass
+
+
+def _families(marked: str) -> tuple[str, ...]:
+    """What may be said of a file with this mark."""
+    base = marked.removesuffix("-sig")
+    return (base, marked, f"{base}-le", f"{base}-be")
+
+
+def _line(before: str) -> int:
+    """The number of the line that starts or goes on after this much text."""
+    return before.count("\n") + before.count("\r") - before.count("\r\n") + 1
+
+
+def _undecodable(place: Place, content: bytes, chosen: str, error: UnicodeError, given: bool) -> str:
+    if not isinstance(error, UnicodeDecodeError):
+        return f"{place} cannot be read as {chosen} ({error})."
+    sure = content[: error.start].decode(chosen, errors="replace")
+    line = _line(sure)
+    wide = chosen.startswith(("utf-16", "utf-32"))
+    odd = content[error.start : error.start + 1].hex()
+    start = f"{place.line(line)}: this is no {chosen.removesuffix('-sig')} (byte 0x{odd})."
+    if wide:
+        return f"{start} Is the file whole?"
+    first = max(content.rfind(b"\n", 0, error.start), content.rfind(b"\r", 0, error.start)) + 1
+    context = content[max(first, error.start - 20) : error.start + 20].splitlines()[0]
+    readings = ("utf-8", "cp1252", "latin-1")
+    reads = next((e for e in readings if e != chosen and _decodes(content, e)), "latin-1")
+    shown = context.decode(reads, errors="replace")
+    if given and reads == "utf-8":
+        return f"{start} It reads as utf-8: leave the encoding out."
+    also = ""
+    if not given and not content.decode(chosen, errors="ignore").isascii():
+        also = " Other characters of the file are utf-8: this line may be damaged."
+    alike = " (latin-1 as Windows writes it)" * (reads == "cp1252")
+    return (
+        f"{start} The encoding {reads}{alike} reads it, with {shown!r} there: if that is right, say --encoding "
+        f"{reads} (encoding={reads!r} in Python); if not, the encoding that it was written in, or save it "
+        f"as utf-8.{also}"
+    )
+
+
+def _decodes(content: bytes, encoding: str) -> bool:
+    try:
+        content.decode(encoding)
+    except UnicodeError:
+        return False
+    return True
+
+
+def _nul(content: bytes, text: str) -> str:
+    """What NUL characters mean."""
+    if text.count("\0") * 3 > len(text):  # every second byte of western text
+        little = content[1:2] == b"\0"
+        wide = f"utf-16-{'le' if little else 'be'}"
+        if _decodes(content, wide):
+            return (
+                f"every other byte is NUL: this looks like {wide}. Say --encoding {wide} (encoding={wide!r} in "
+                "Python), or save it as utf-8."
+            )
+    return "it holds a NUL byte: the file is damaged, or no text file. Remove the NUL bytes, or write it anew."

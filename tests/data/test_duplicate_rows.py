@@ -1,0 +1,57 @@
+"""Repeated rows: texts that stand in two splits, or in source and target, are counted and said."""
+
+from __future__ import annotations
+
+import pytest
+from datasets import Dataset
+
+from hftransfer.data.domain_loading import load_shift
+from hftransfer.data.duplicate_rows import repeated_rows
+
+
+def write(path, texts, labels=("up", "down")):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("text,label\n" + "".join(f"{t},{labels[i % len(labels)]}\n" for i, t in enumerate(texts)))
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "used", "count"),
+    [
+        ({"text": ["a", "b"]}, {"text": ["b", "c", "b"]}, ["text"], 2),
+        ({"text": ["a", None]}, {"text": [None, "a"]}, ["text"], 1),
+        ({"text": ["a"], "pair": ["x"]}, {"text": ["a", "a"], "pair": ["x", "y"]}, ["text", "pair"], 1),
+        ({"text": ["a"], "pair": ["x"]}, {"text": ["a", "a"], "pair": ["x", "y"]}, ["text"], 2),
+        ({"text": ["ab"], "pair": ["c"]}, {"text": ["a"], "pair": ["bc"]}, ["text", "pair"], 0),
+        ({"text": [1, 2]}, {"text": [1, 2]}, ["text"], 0),
+        ({"body": ["a"]}, {"text": ["a"]}, ["text", "body"], 0),
+        ({"tokens": [["a"]]}, {"tokens": [["a"]]}, ["tokens"], 0),
+    ],
+)
+def test_rows_are_equal_by_their_texts(one, other, used, count):
+    assert repeated_rows(Dataset.from_dict(one), Dataset.from_dict(other), used) == count
+
+
+def test_streams_are_not_read_through():
+    rows = Dataset.from_dict({"text": ["a"]})
+    assert repeated_rows(rows.to_iterable_dataset(), rows, ["text"]) == 0
+
+
+def test_the_plan_says_which_rows_recur(tmp_path):
+    texts = [f"w{i}" for i in range(12)]
+    write(tmp_path / "s" / "train.csv", texts)
+    write(tmp_path / "s" / "test.csv", [*texts[:3], "new"])
+    target = write(tmp_path / "t.csv", [*texts[6:], "mine"])
+    account = load_shift({"source": str(tmp_path / "s")}, target, 0.2, 1).account
+    assert account["source"].notes == ("test: 3 of 4 rows are rows of train too",)
+    assert account["target"].notes == ("train: 6 of 7 rows are rows of source too",)
+    write(tmp_path / "t.csv", [texts[0], "mine", "own"])
+    assert load_shift({"source": str(tmp_path / "s")}, target, 0.2, 1).account["target"].notes == ()
+
+
+def test_the_plan_says_which_split_has_no_labels(tmp_path):
+    write(tmp_path / "s" / "train.csv", ["w1", "w2"])
+    (tmp_path / "s" / "test.csv").write_text("text\nw3\n")
+    account = load_shift({"source": str(tmp_path / "s")}, str(tmp_path / "s" / "test.csv"), 0, 1).account
+    assert account["source"].notes == ("test: no column 'label', so that no labels are scored there",)
+    assert "label" not in "".join(account["target"].notes)
