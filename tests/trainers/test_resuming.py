@@ -132,7 +132,7 @@ OTHERS = {
         'other sources: ["source"] there, ["books", "dvd"] here', "Resume with",
     ),
     "an adapter": ({"peft_config": LoraConfig(r=2)}, "another adapter: none there, LORA here", "Resume with"),
-    "an optimizer": ({"optim": "sgd"}, "optim is adamw_torch_fused there and sgd here", "Resume with"),
+    "an optimizer": ({"optim": "sgd"}, f"optim is {AdaptationConfig.optim} there and sgd here", "Resume with"),
     "rates": ({"layer_decay": 0.9}, "other rates: layer_decay is 1.0 there and 0.9 here", "Resume with"),
     "unfreezing": (
         {"unfreeze": {"by": "step", "every": 1}}, "another schedule of what trains: unfreeze is none there", "step",
