@@ -23,6 +23,8 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
+from hftransfer import run_recipe, stage, start_recipe
+
 WRITTEN = ("results.jsonl", "table.md", "results.png")
 CELLS = "_cells"
 CELL = "--cell"  # how this file starts itself
@@ -31,8 +33,6 @@ DONE, TO_DO = "done", "to do"
 
 def main(argv: list[str]) -> int:
     from hftransfer.cli.benchmark_options import benchmark_parser
-    from hftransfer.cli.run import run_recipe
-    from hftransfer.stages import stage
 
     def job(words: list[str]) -> int:
         if words[:1] == [CELL]:
@@ -216,8 +216,7 @@ def run_folder(folder: Path) -> int:
 
 def config_of(cell, folder: Path):
     """Its `AdaptationConfig`, each value read as on the command line."""
-    from hftransfer.cli.parser import RecipeParser
-    from hftransfer.trainers.config import AdaptationConfig
+    from hftransfer import AdaptationConfig, RecipeParser
 
     where = f"{cell.shift} · {cell.method} · {cell.policy}"
     settings = {**cell.settings["config"], "output_dir": str(folder)}
@@ -272,6 +271,4 @@ def report(benchmark) -> None:
 
 
 if __name__ == "__main__":
-    from hftransfer.cli.run import start_recipe
-
     start_recipe(main, "benchmark")
