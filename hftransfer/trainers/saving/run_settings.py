@@ -45,8 +45,9 @@ def describe_run(trainer: Any) -> dict[str, Any]:
     Args:
         trainer: an `AdaptationTrainer`.
     """
-    args, model = trainer.args, joint_model_of(trainer).model
-    base: Any = plain_model(model)
+    args = trainer.args
+    model: Any = joint_model_of(trainer).model
+    base = plain_model(model)
     sizes = {name: getattr(base.config, name, None) for name in SIZES}
     names = sorted(trainer.trainable.names)
     return {
