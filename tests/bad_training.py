@@ -147,7 +147,7 @@ MODELS = {
         {"model": frozen_adapter, "config": DANN}, ValueError, "adapter (default) is frozen", "is_trainable=True",
     ),
     "a model without anything to train": (
-        {"model": still}, ValueError, "this BertForSequenceClassification has requires_grad=False", "name it in `trainable`",
+        {"model": still}, ValueError, "this BertForSequenceClassification has requires_grad=False", "in `trainable`",
     ),
     "an adapter without the head": (
         {"model": headless_adapter}, ValueError, "the head 'classifier' as it is", "modules_to_save=['classifier']",
