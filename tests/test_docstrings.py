@@ -11,6 +11,7 @@ import contextlib
 import doctest
 import importlib
 import io
+import re
 import shutil
 from pathlib import Path
 
@@ -57,29 +58,29 @@ def given_folders(tmp_path_factory) -> Path:
     return root
 
 
-def names(folder: Path) -> dict:
-    """What an example may take as given."""
-    model = tiny.bert(num_hidden_layers=6).eval()
-    batch = dict(tiny.tokenizer()(["w1 w2", "w3"], padding=True, return_tensors="pt"))
-    sets = {"eval_dataset": {"source": tiny.domain(seed=2), "target": tiny.domain(seed=3)}}
-    public = {name: getattr(hftransfer, name) for name in hftransfer.__all__}
-    return public | {
-        "Dataset": Dataset,
-        "Path": Path,
-        "np": np,
-        "torch": torch,
-        "model": model,
-        "batch": batch,
-        "image_model": pictures.resnet(),
-        "LoraConfig": LoraConfig,
-        "trainer": runs.trainer(folder / "runs/trainer", **sets),
-        "news": tiny.domain(),
-        "news_validation": sets["eval_dataset"]["source"],
-        "medical": tiny.domain(seed=1, labelled=False),
-        "medical_validation": sets["eval_dataset"]["target"],
-        "base": AutoModelForSequenceClassification.from_pretrained("runs/teacher"),
-        "score": lambda model: {"source_accuracy": 0.5},
+def names(folder: Path, source: str) -> dict:
+    """What an example may take as given, made when its source speaks of it."""
+    made = {
+        "Dataset": lambda: Dataset,
+        "Path": lambda: Path,
+        "np": lambda: np,
+        "torch": lambda: torch,
+        "model": lambda: tiny.bert(num_hidden_layers=6).eval(),
+        "batch": lambda: dict(tiny.tokenizer()(["w1 w2", "w3"], padding=True, return_tensors="pt")),
+        "image_model": pictures.resnet,
+        "LoraConfig": lambda: LoraConfig,
+        "trainer": lambda: runs.trainer(
+            folder / "runs/trainer", eval_dataset={"source": tiny.domain(seed=2), "target": tiny.domain(seed=3)}
+        ),
+        "news": tiny.domain,
+        "news_validation": lambda: tiny.domain(seed=2),
+        "medical": lambda: tiny.domain(seed=1, labelled=False),
+        "medical_validation": lambda: tiny.domain(seed=3),
+        "base": lambda: AutoModelForSequenceClassification.from_pretrained("runs/teacher"),
+        "score": lambda: lambda model: {"source_accuracy": 0.5},
     }
+    public = {name: getattr(hftransfer, name) for name in hftransfer.__all__}
+    return public | {name: make() for name, make in made.items() if re.search(rf"\b{name}\b", source)}
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -94,7 +95,7 @@ def test_examples_run(name, given_folders, tmp_path, monkeypatch):
     module = importlib.import_module(name)
     examples = [test for test in doctest.DocTestFinder(exclude_empty=True).find(module, name) if test.examples]
     assert examples, f"{name} writes >>> outside docstrings that doctest finds"
-    given = names(folder)
+    given = names(folder, "\n".join(line.source for example in examples for line in example.examples))
     runner = doctest.DocTestRunner(Shown(), verbose=False, optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
     said = io.StringIO()
     try:
