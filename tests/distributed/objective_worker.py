@@ -88,7 +88,8 @@ def build(task: str, name: str) -> JointModel:
     teachers = teacher_set(model, other, head, specs)
     facts = (lambda layer: ()) if teachers is None else teachers.facts
     modules, schedules = build_objectives(specs, head.in_features, CLASSES, 1, tiny.LABELS, TASKS[task], facts)
-    objectives = ObjectiveSet(modules, {name: weight}, schedules, {spec.name: spec.features for spec in specs})
+    weights, layers = {s.name: s.weight for s in specs}, {s.name: s.features for s in specs}
+    objectives = ObjectiveSet(modules, weights, schedules, layers)
     shift = None
     if name.endswith("label_shift"):
         shift = LabelShift(CLASSES, "bbse", rows=WORLD * ROWS * (TOKENS_PER_ROW if task == "token" else 1))
