@@ -48,7 +48,6 @@ def run(args) -> int:
     if args.target:
         evaluation["target"] = data.test.get("target", data.target)
     columns = {name: getattr(args, name) for name in COLUMNS if getattr(args, name)}
-    trainer = None
 
     def label_names():
         given = {name: columns[name] for name in ("label_column", "tokens_column", "task") if name in columns}
@@ -124,7 +123,6 @@ def make_scorer(args, mixture, train, evaluation, columns, folder):
     """An `AdaptationTrainer` that is only asked to evaluate. It refuses metrics that read target labels."""
     from hftransfer import AdaptationConfig, AdaptationTrainer, sources_by_name
 
-    still = {"augment": "none"} if mixture.norms else {}  # statistics are of images as they are
     regression = mixture.model.config.problem_type == "regression"
     config = AdaptationConfig(
         folder,
@@ -135,7 +133,7 @@ def make_scorer(args, mixture, train, evaluation, columns, folder):
         seed=args.seed,
         disable_tqdm=True,
         report_to="none",
-        **still,
+        augment="none" if mixture.norms else None,  # statistics are of images as they are
         **columns,
     )
     trainer = AdaptationTrainer(
