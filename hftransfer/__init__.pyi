@@ -9,14 +9,14 @@ from .data.domain_loading import load_shift as load_shift
 from .data.label_masking import reveal_labels as reveal_labels
 from .data.label_resolution import read_label_names as read_label_names
 from .data.sample_corpus import load_sample_corpus as load_sample_corpus
-from .models.adapter_sums import combine_adapters as combine_adapters
+from .models.adapter_arithmetic import combine_adapters as combine_adapters
+from .models.batch_norm_statistics import adapt_batch_norm as adapt_batch_norm
 from .models.cut_vocabulary import cut_vocabulary as cut_vocabulary
 from .models.domain_adapters import load_domains as load_domains
 from .models.domain_adapters import save_domains as save_domains
 from .models.domain_adapters import stack_adapter as stack_adapter
 from .models.domain_adapters import switch_domain as switch_domain
 from .models.interpolation import Mixture as Mixture
-from .models.norm_statistics import adapt_batch_norm as adapt_batch_norm
 from .models.pretrained import load_model as load_model
 from .models.transplant import transplant as transplant
 from .objectives.base import Objective as Objective

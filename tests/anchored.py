@@ -10,7 +10,7 @@ from torch import nn
 
 from hftransfer.models.feature_hook import Head, find_head
 from hftransfer.models.layer_hook import HEAD, layer_widths
-from hftransfer.models.structure import layers
+from hftransfer.models.model_structure import layers
 from hftransfer.objectives.registry import REGISTRY
 from hftransfer.objectives.specification import ObjectiveSpec
 from hftransfer.trainers.teachers.initial_weights import InitialWeights, WeightsFingerprint, frozen_copy

@@ -12,7 +12,7 @@ from transformers import (
     DeiTForImageClassification,
 )
 
-from hftransfer.models.norm_statistics import adapt_batch_norm, batch_norms
+from hftransfer.models.batch_norm_statistics import adapt_batch_norm, batch_norms
 
 SEQUENCE, TOKEN = "sequence-classification", "token-classification"
 SHARED = {"vocab_size": 64, "max_position_embeddings": 66, "pad_token_id": 0}

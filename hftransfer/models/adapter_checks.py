@@ -9,7 +9,7 @@ from torch import nn
 from ..messages import nearest
 from .adapters import active_names
 from .feature_hook import Head
-from .structure import backbone_prefix
+from .model_structure import backbone_prefix
 
 # Of a classifier's adapter, by the end of the class's name. PEFT has none for images, and that of sequences would wrap
 # some of their heads twice.

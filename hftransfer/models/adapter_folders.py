@@ -9,9 +9,9 @@ from typing import Any
 
 from ..hub_connection import hub_reachable
 from .ingredients import ADAPTER
-from .loaded_weights import check_finite
-from .model_files import check_adapter_files
+from .model_file_checks import check_adapter_files
 from .pretrained import load_model
+from .weight_checks import check_finite
 
 LABELS_FILE = "labels.json"  # beside an adapter, whose own config has no place for the names of labels
 PROCESSORS = ("tokenizer_config.json", "preprocessor_config.json", "processor_config.json")

@@ -12,7 +12,7 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from .feature_hook import Head, find_head
-from .structure import embeddings, head_modules, layers
+from .model_structure import embeddings, head_modules, layers
 
 LINEARS = (nn.Linear, Conv1D)
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)

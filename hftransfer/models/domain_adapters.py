@@ -20,9 +20,9 @@ from torch import nn
 
 from ..messages import nearest
 from .adapters import is_peft
-from .folders import new_folder
+from .atomic_folder import new_folder
 from .ingredients import ADAPTER, adapter_config, is_adapter, load_headed, plain_class
-from .structure import backbone_prefix
+from .model_structure import backbone_prefix
 
 WEIGHTS = "adapter_model.safetensors"
 # Two of them active at once compute what the two merged one after the other do. Not so OFT's, whose rotations are

@@ -10,8 +10,8 @@ from typing import Any
 from torch import nn
 
 from .adapters import active_names, is_peft
-from .blocks import num_layers, split
 from .feature_hook import Head
+from .parameter_blocks import num_layers, split
 from .parameter_sets import (
     ParameterSet,
     describe_choice,

@@ -16,8 +16,8 @@ from torch import nn
 from transformers import AutoConfig, PreTrainedConfig
 
 from .label_maps import label_maps, label_names
+from .model_structure import backbone_prefix
 from .pretrained import load_as, load_processing
-from .structure import backbone_prefix
 
 ADAPTER = "adapter_config.json"
 # Says how a model is trained or called, not what it computes of its weights.

@@ -22,7 +22,8 @@ from typing import Any
 import torch
 
 from ..messages import nearest
-from .folders import new_folder
+from .atomic_folder import new_folder
+from .batch_norm_statistics import adapt_batch_norm, batch_norms
 from .ingredients import (
     Member,
     check_alike,
@@ -37,7 +38,6 @@ from .ingredients import (
     tensors_of,
     write_member,
 )
-from .norm_statistics import adapt_batch_norm, batch_norms
 
 ALPHAS = tuple(i / 10 for i in range(11))
 SOUPS = ("greedy", "uniform")

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from .model_structure import layers
 from .module_mode import module_mode
-from .structure import layers
 
 HEAD, MEAN = "head", "mean"
 

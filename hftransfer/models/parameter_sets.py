@@ -13,8 +13,8 @@ from torch import nn
 from ..former_names import former_freeze
 from ..messages import nearest
 from ..settings import read_setting
-from .blocks import Block, layer_name, num_layers
-from .structure import embeddings
+from .model_structure import embeddings
+from .parameter_blocks import Block, layer_name, num_layers
 
 WORDS = {"trainable": ("all", "auto", "head", "norms", "biases"), "freeze": ("embeddings",)}
 LAYERS = {"trainable": "last", "freeze": "first"}

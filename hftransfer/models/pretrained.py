@@ -24,10 +24,10 @@ from transformers.utils import logging as transformers_logging
 from ..hub_connection import hub_reachable
 from .adapters import plain_model
 from .label_maps import label_maps, label_names
-from .loaded_weights import check_finite, check_only_head_is_new, heads_of
-from .model_files import CONFIG, CONVERT, check_model_files
+from .model_file_checks import CONFIG, CONVERT, check_model_files
 from .remote_code import drop_remote_code
-from .tokenizer_check import REMEDY, check_vocabulary
+from .tokenizer_checks import REMEDY, check_vocabulary
+from .weight_checks import check_finite, check_only_head_is_new, heads_of
 
 logger = logging.getLogger(__name__)
 

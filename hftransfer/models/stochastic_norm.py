@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .norm_statistics import BatchNorm, batch_norms
+from .batch_norm_statistics import BatchNorm, batch_norms
 
 MIX = 0.5  # chance of a channel to use its running statistics in a step
 

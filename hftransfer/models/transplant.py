@@ -18,15 +18,15 @@ from transformers import AutoConfig, PreTrainedModel
 
 from ..messages import nearest
 from .adapters import is_peft
+from .embedding_transfer import NEW_TOKENS, move_embedding
 from .feature_hook import find_head
 from .ingredients import is_adapter, plain_class, tensors_of
 from .label_maps import label_maps
+from .model_structure import backbone_prefix
+from .model_structure import embeddings as embedding_modules
+from .model_structure import layers as layer_stack
 from .pretrained import load_as, load_model
-from .structure import backbone_prefix
-from .structure import embeddings as embedding_modules
-from .structure import layers as layer_stack
 from .transplant_report import Taken, Transplant
-from .vocabulary import NEW_TOKENS, move_embedding
 
 PICKS = ("even", "first", "last")
 PARTS = ("embeddings", "layers", "head", "rest")

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from transformers import Trainer
 from transformers.trainer_utils import BestRun, EvalLoopOutput, PredictionOutput
 
-from ..models.norm_statistics import average_statistics
+from ..models.batch_norm_statistics import average_statistics
 from ..reporting.model_card import CardFacts
 from ..stages import stage
 from .config import AdaptationConfig
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from optuna import Trial
 
     from ..data.pairing import PairedBatchSampler
-    from ..models.blocks import Block
+    from ..models.parameter_blocks import Block
     from .argument_types import Domains, Rows
     from .setup.unfreezing import Phases
 

@@ -13,7 +13,7 @@ from ..data.label_space import check_label_separator
 from ..data.pairing import EpochBy
 from ..former_names import SETTINGS, checks_names
 from ..messages import keep_secret
-from ..models.norm_statistics import BatchNorm, check_adabn
+from ..models.batch_norm_statistics import BatchNorm, check_adabn
 from ..models.parameter_sets import parse_freeze, parse_trainable
 from ..models.stochastic_norm import check_stochastic_norm
 from ..objectives.class_weights import Estimator

@@ -10,9 +10,9 @@ import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from ..models.blocks import Block, bare
+from ..models.layerwise_rates import Rates, slanted_triangular
+from ..models.parameter_blocks import Block, bare
 from ..models.parameter_sets import norm_parameters
-from ..models.rates import Rates, slanted_triangular
 from .setup.learning_rates import ONE_RATE, rates_of
 from .setup.optimizer_check import check_covers
 from .setup.unfreezing import Phases

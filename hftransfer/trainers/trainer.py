@@ -14,8 +14,8 @@ from torch.utils.data import DataLoader
 from transformers import PrinterCallback, ProgressCallback
 
 from ..data.pairing import PairedDataset
-from ..models.blocks import split
-from ..models.norm_statistics import average_statistics
+from ..models.batch_norm_statistics import average_statistics
+from ..models.parameter_blocks import split
 from ..stages import stage
 from .base_trainer import BaseTrainer
 from .callbacks import Clock, Unfreezing

@@ -92,7 +92,7 @@ class Task:
 def copied(checkpoint: Path, image_size: int, folder: Path) -> Path:
     """The checkpoint with an image processor that makes squares of `image_size` pixels."""
     from hftransfer.models.pretrained import load_image_processor
-    from hftransfer.models.processing import resized
+    from hftransfer.models.processing_class import resized
 
     made = folder / f"{checkpoint.name}-{image_size}"
     if not (made / "config.json").is_file():

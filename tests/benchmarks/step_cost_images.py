@@ -24,8 +24,8 @@ from transformers import (
 )
 
 from hftransfer import JointModel
-from hftransfer.models.conventions import mend_conventions
 from hftransfer.models.feature_hook import find_head
+from hftransfer.models.tensorflow_conventions import mend_conventions
 from hftransfer.objectives.specification import build_objectives, parse_objectives
 from hftransfer.trainers.step.objective_set import ObjectiveSet
 

@@ -14,7 +14,7 @@ def work(folder: str) -> None:
     import runs
 
     from hftransfer import AdaptationTrainer, adapt_batch_norm
-    from hftransfer.models.norm_statistics import average_statistics
+    from hftransfer.models.batch_norm_statistics import average_statistics
 
     torch.set_num_threads(1)
     rank = int(os.environ["RANK"])

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from peft import LoraConfig, PeftModel
 
 from hftransfer.models.adapters import attach_adapter, check_merge, complete_peft_config, merged
+from hftransfer.models.batch_norm_statistics import hold_still
 from hftransfer.models.feature_hook import find_head
-from hftransfer.models.norm_statistics import hold_still
 
 METHODS = {
     "LoRA": lambda: LoraConfig(r=2),

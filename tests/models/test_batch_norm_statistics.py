@@ -12,8 +12,8 @@ from torch import nn
 from transformers import AutoModelForImageClassification
 
 from hftransfer import adapt_batch_norm
-from hftransfer.models.conventions import mend_conventions
-from hftransfer.models.norm_statistics import average_statistics, batch_norms, hold_still, unrecorded
+from hftransfer.models.batch_norm_statistics import average_statistics, batch_norms, hold_still, unrecorded
+from hftransfer.models.tensorflow_conventions import mend_conventions
 
 
 class Tower(nn.Module):

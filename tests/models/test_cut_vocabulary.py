@@ -16,7 +16,7 @@ from transformers import (
 )
 
 from hftransfer import cut_vocabulary, transplant
-from hftransfer.models.vocabulary import move_embedding
+from hftransfer.models.embedding_transfer import move_embedding
 
 CORPUS = ["the patient was treated", "treatment of patients", "a treat for the winner", "winning winners win"] * 5
 CORPUS += ["ill"]

@@ -16,7 +16,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.numpy import load_file
 from transformers import AutoModelForSequenceClassification, BertConfig, BertForSequenceClassification
 
-from hftransfer.models.adapter_sums import combine_adapters
+from hftransfer.models.adapter_arithmetic import combine_adapters
 from hftransfer.models.adapters import attach_adapter, merged
 from hftransfer.models.domain_adapters import (
     load_domains,

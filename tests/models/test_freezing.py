@@ -15,11 +15,11 @@ from policy_cases import TRAINABLE
 from transformers import BertModel, ResNetConfig, ResNetForImageClassification
 
 from hftransfer import AdaptationConfig, load_model
-from hftransfer.models.blocks import split
 from hftransfer.models.feature_hook import find_head
 from hftransfer.models.freezing import choose_by_rows, frozen_modules, set_trainable
+from hftransfer.models.model_structure import embeddings, head_modules, layers
+from hftransfer.models.parameter_blocks import split
 from hftransfer.models.parameter_sets import norm_parameters, parse_freeze, parse_trainable
-from hftransfer.models.structure import embeddings, head_modules, layers
 
 
 class Parts(NamedTuple):

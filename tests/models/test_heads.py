@@ -12,7 +12,7 @@ from transformers import BertModel
 
 from hftransfer import load_model
 from hftransfer.models.pretrained import check_head, head_names
-from hftransfer.models.tokenizer_check import check_tokenizer
+from hftransfer.models.tokenizer_checks import check_tokenizer
 
 FOUR = ("a", "b", "c", "d")
 

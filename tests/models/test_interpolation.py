@@ -25,7 +25,7 @@ from transformers import (
 )
 
 from hftransfer.models import interpolation
-from hftransfer.models.folders import new_folder
+from hftransfer.models.atomic_folder import new_folder
 from hftransfer.models.ingredients import tensors_of
 from hftransfer.models.interpolation import Mixture
 

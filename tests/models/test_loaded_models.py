@@ -29,9 +29,9 @@ from transformers import (
 )
 
 from hftransfer import load_model
-from hftransfer.models.loaded_weights import check_finite
 from hftransfer.models.pretrained import load_image_processor, load_tokenizer
 from hftransfer.models.remote_code import drop_remote_code
+from hftransfer.models.weight_checks import check_finite
 
 ADAPTER_FILE = "adapter_model.safetensors"
 LORA = "base_model.model.bert.encoder.layer.0.attention.self.query.lora_A.weight"

@@ -18,7 +18,7 @@ from hftransfer.models.adapters import attach_adapter, check_merge, complete_pef
 from hftransfer.models.feature_hook import FeatureHook, find_head
 from hftransfer.models.freezing import set_trainable
 from hftransfer.models.layer_hook import LayerHook
-from hftransfer.models.structure import embeddings, head_modules, layers
+from hftransfer.models.model_structure import embeddings, head_modules, layers
 
 BATCH = families.batch()
 CASES = [(family, SEQUENCE) for family in RECURRENT] + [(family, TOKEN) for family in RECURRENT_TAGGERS]

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from hftransfer.models.norm_statistics import batch_norms
+from hftransfer.models.batch_norm_statistics import batch_norms
 from hftransfer.models.stochastic_norm import ChannelMix
 
 EPS, MOMENTUM = 1e-5, 0.1

@@ -27,9 +27,9 @@ from transformers import (
     ViTForImageClassification,
 )
 
-from hftransfer.models.structure import layers as stack_of
+from hftransfer.models.embedding_transfer import move_embedding
+from hftransfer.models.model_structure import layers as stack_of
 from hftransfer.models.transplant import transplant
-from hftransfer.models.vocabulary import move_embedding
 
 SMALL = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
 NAMES = {"id2label": dict(enumerate(tiny.LABELS)), "label2id": {n: i for i, n in enumerate(tiny.LABELS)}}
@@ -190,7 +190,7 @@ def test_special_tokens_keep_their_role_whatever_they_are_called():
 
 def test_words_are_matched_between_marks_of_word_pieces_and_of_byte_pairs():
     """`Ġword` begins a word, as `word` does in word pieces; a bare `ing` goes on one, as `##ing` does."""
-    from hftransfer.models.vocabulary import _reader
+    from hftransfer.models.embedding_transfer import _reader
 
     assert _reader("Ġ")("Ġword") == _reader("##")("word") == _reader("▁")("▁word") == (False, "word")
     assert _reader("Ġ")("ing") == _reader("##")("##ing") == (True, "ing")

@@ -18,11 +18,11 @@ from transformers import AutoModelForImageClassification, DeiTConfig, DeiTForIma
 
 from hftransfer import AdaptationTrainer, JointModel
 from hftransfer.models.adapters import attach_adapter, check_merge, complete_peft_config, merged
+from hftransfer.models.batch_norm_statistics import hold_still
 from hftransfer.models.feature_hook import FeatureHook, find_head
 from hftransfer.models.freezing import freeze_idle, set_trainable
 from hftransfer.models.layer_hook import LayerHook, layer_widths
-from hftransfer.models.norm_statistics import hold_still
-from hftransfer.models.structure import embeddings, head_modules, layers
+from hftransfer.models.model_structure import embeddings, head_modules, layers
 
 
 class Parts(NamedTuple):

@@ -13,9 +13,9 @@ from test_adapter_methods import METHODS, REFUSALS
 from torch import nn
 
 from hftransfer.models.adapters import attach_adapter
+from hftransfer.models.batch_norm_statistics import batch_norms
 from hftransfer.models.feature_hook import find_head
-from hftransfer.models.norm_statistics import batch_norms
-from hftransfer.models.structure import embeddings, layers
+from hftransfer.models.model_structure import embeddings, layers
 
 PAGE = (Path(__file__).parents[2] / "docs" / "models.md").read_text(encoding="utf-8")
 ROWS = {

@@ -9,7 +9,7 @@ import pytest
 import torch
 from cases import array, batch, call, make, softmax
 
-from hftransfer.objectives.predictions import divergence, entropy, log_mean
+from hftransfer.objectives.probabilities import divergence, entropy, log_mean
 
 KINDS = {"entropy": ("entropy", {}), "im": ("im", {}), "im half": ("im", {"diversity": 0.5})}
 

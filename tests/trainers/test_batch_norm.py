@@ -12,9 +12,9 @@ from torch import nn
 from transformers import AutoModelForImageClassification, ResNetConfig, ResNetForImageClassification
 
 from hftransfer import AdaptationTrainer, JointModel, adapt_batch_norm
+from hftransfer.models.batch_norm_statistics import batch_norms
 from hftransfer.models.feature_hook import FeatureHook, find_head
 from hftransfer.models.freezing import set_trainable
-from hftransfer.models.norm_statistics import batch_norms
 from hftransfer.objectives.specification import build_objectives, parse_objectives
 from hftransfer.trainers.step.joint_forward import build_forward
 from hftransfer.trainers.step.objective_set import ObjectiveSet

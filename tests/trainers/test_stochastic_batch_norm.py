@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForImageClassification
 
 from hftransfer import AdaptationTrainer
-from hftransfer.models.norm_statistics import batch_norms
+from hftransfer.models.batch_norm_statistics import batch_norms
 from hftransfer.models.stochastic_norm import ChannelMix
 from hftransfer.trainers.saving.checkpoints import STATE_FILE
 

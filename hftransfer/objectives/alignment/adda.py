@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from ..adversarial import SEARCH, Discriminator, domain_loss, normalized, reverse_gradient
-from ..anchoring.old_head import only_one
+from ..anchoring.teacher_head import only_one
 from ..base import Objective, TeacherFacts
 from ..moments import row_weights
 

@@ -8,7 +8,7 @@ import torch
 
 from ..base import Objective, Range, check_count
 from ..moments import all_equal, row_weights
-from ..spectral import largest_squares
+from ..singular_values import largest_squares
 
 
 class BSP(Objective):

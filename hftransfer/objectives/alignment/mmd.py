@@ -7,6 +7,7 @@ from typing import Any, Literal
 import torch
 
 from ..base import Objective, check_count
+from ..feature_queue import FeatureQueue
 from ..kernels import (
     LEAST_MASS,
     SEARCH,
@@ -20,7 +21,6 @@ from ..kernels import (
     squared_distances,
 )
 from ..moments import row_weights
-from ..queue import FeatureQueue
 
 
 class MMD(Objective):

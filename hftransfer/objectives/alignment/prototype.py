@@ -10,10 +10,10 @@ import torch.nn.functional as F
 
 from ...settings import read_choice
 from ..base import Objective, Range, is_positive
-from ..contrast import nowhere
+from ..contrastive import nowhere
 from ..kernels import squared_distances, squared_norms
 from ..moments import mean, members, row_weights, shares
-from ..predictions import check_threshold, pseudo_labels
+from ..probabilities import check_threshold, pseudo_labels
 
 SOURCE, TARGET = 0, 1
 

@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 
 from ..base import Objective, Range, check_count, is_positive
-from ..contrast import contrast, nowhere
+from ..contrastive import contrast, nowhere
+from ..feature_queue import FeatureQueue
 from ..moments import mean, members, row_weights, shares
-from ..predictions import check_threshold, pseudo_labels
-from ..queue import FeatureQueue
+from ..probabilities import check_threshold, pseudo_labels
 
 
 class SupCon(Objective):

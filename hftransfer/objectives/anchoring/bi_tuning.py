@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..base import Objective, Range, check_count, is_positive
-from ..contrast import nowhere
+from ..contrastive import nowhere
+from ..feature_queue import FeatureQueue
 from ..moments import members
-from ..queue import FeatureQueue
 
 
 class BiTuning(Objective):

@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 
 from ..base import Objective, Range, check_count
-from ..spectral import smallest_squares
+from ..singular_values import smallest_squares
 
 
 class BSS(Objective):

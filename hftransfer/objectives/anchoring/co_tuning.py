@@ -10,7 +10,7 @@ import torch
 from ...settings import read_choice
 from ..base import Objective, Range, TeacherFacts
 from ..moments import members, shares
-from .old_head import old_head
+from .teacher_head import old_head
 
 STRENGTHS = tuple(10.0**k for k in range(4, -5, -1))  # inverse regularisation that the calibrated variant chooses from
 TEMPERATURES = torch.logspace(-1, 1, 41, dtype=torch.float64)

@@ -11,7 +11,7 @@ import torch
 
 from ...messages import nearest
 from ..base import Objective, Range, check_count, is_positive
-from .rows import Rows, check_rows, of_rows
+from .row_selection import Rows, check_rows, of_rows
 
 SEVERAL = "multi-label-classification"
 Rule = Callable[[torch.Tensor], torch.Tensor]

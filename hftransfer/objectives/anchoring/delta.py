@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 
 from ..base import LayerPair, Objective, Range, TeacherFacts, check_count, is_positive
-from .old_head import only_one
-from .rows import setting
+from .row_selection import setting
+from .teacher_head import only_one
 
 RIDGE = 1e-3  # on the weights of the classifiers that tell channels' worth; features are standardised
 

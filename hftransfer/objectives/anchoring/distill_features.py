@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ..base import Objective, Range, TeacherFacts
-from .rows import Rows, of_rows
+from .row_selection import Rows, of_rows
 
 
 class DistillFeatures(Objective):

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 
 from ..base import Objective, Range, TeacherFacts, is_positive
-from .rows import Rows, of_rows, softened_divergence
+from .row_selection import Rows, of_rows, softened_divergence
 
 
 class DistillLogits(Objective):

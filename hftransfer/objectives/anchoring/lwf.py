@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from ..base import Objective, Range, TeacherFacts, is_positive
-from .old_head import old_head, only_one
-from .rows import Rows, of_rows, softened_divergence
+from .row_selection import Rows, of_rows, softened_divergence
+from .teacher_head import old_head, only_one
 
 
 class LwF(Objective):

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from ..base import Objective, Range, check_count
 from ..kernels import squared_distances, squared_norms
-from .rows import Rows, check_rows, of_rows
+from .row_selection import Rows, check_rows, of_rows
 
 
 class RKD(Objective):

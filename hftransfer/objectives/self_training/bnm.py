@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 
 from ..base import Objective, Range
-from ..spectral import nuclear_norm
+from ..singular_values import nuclear_norm
 
 
 class BNM(Objective):

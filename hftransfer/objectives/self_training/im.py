@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 
 from ..base import Objective, Range, is_positive
-from ..predictions import entropy, log_mean
+from ..probabilities import entropy, log_mean
 
 
 class InformationMaximization(Objective):

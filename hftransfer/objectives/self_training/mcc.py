@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 
 from ..base import Objective, Range, is_positive
-from ..predictions import entropy
+from ..probabilities import entropy
 
 
 class MCC(Objective):

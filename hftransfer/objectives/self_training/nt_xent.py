@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..base import Objective, Range, check_count, is_positive
-from ..contrast import contrast
-from ..queue import FeatureQueue
+from ..contrastive import contrast
+from ..feature_queue import FeatureQueue
 
 
 class NTXent(Objective):

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 
 from ..base import Objective, PerturbedForward, Range, check_count, is_positive
-from ..predictions import divergence
+from ..probabilities import divergence
 
 CYCLE = 1 << 16  # phases of the start direction are whole numbers modulo this, exact on every device
 STEP = 40503  # odd, near CYCLE divided by the golden ratio

@@ -11,10 +11,10 @@ import numpy as np
 from ...data.pairing import PairedDataset
 from ...data.text_encoder import without_other_tokenizations
 from ...models.adapters import is_peft
-from ...models.conventions import mend_conventions
-from ...models.norm_statistics import adapt_batch_norm, batch_norms, is_frozen
+from ...models.batch_norm_statistics import adapt_batch_norm, batch_norms, is_frozen
 from ...models.parameter_sets import describe_choice, is_default_choice
 from ...models.stochastic_norm import ChannelMix
+from ...models.tensorflow_conventions import mend_conventions
 from ..config import AdaptationConfig
 from ..step.running import joint_model_of
 

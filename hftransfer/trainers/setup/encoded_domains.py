@@ -14,7 +14,7 @@ from ...data.label_space import LabelSpace
 from ...data.pairing import PairedDataset
 from ...data.streaming import PairedStream
 from ...data.text_encoder import WORD_MASK, TextEncoder, without_other_tokenizations
-from ...models.processing import longest_input
+from ...models.processing_class import longest_input
 from ..config import AdaptationConfig
 from ..teachers.tokenization import encoders_of_teachers
 from .run_domains import RunDomains

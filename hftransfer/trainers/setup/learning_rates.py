@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...models.rates import Rates
+from ...models.layerwise_rates import Rates
 from .schedule import SLANTED
 
 # These step inside the backward pass, parameter by parameter, with one rate for all.

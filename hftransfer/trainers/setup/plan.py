@@ -15,7 +15,7 @@ from ...data.domain_summary import DomainAccount
 from ...data.label_space import LabelSpace
 from ...data.pairing import PairedDataset
 from ...models.adapters import is_peft
-from ...models.blocks import Block, split
+from ...models.parameter_blocks import Block, split
 from ...models.parameter_sets import bias_parameters, norm_parameters
 from ...reporting.tables import PolicyRow, print_facts, print_policy_rows
 from ..config import AdaptationConfig

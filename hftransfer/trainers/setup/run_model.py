@@ -9,11 +9,11 @@ from typing import Any
 from torch import nn
 
 from ...data.label_space import LabelSpace
-from ...models import adapter_folders, loaded_weights, pretrained
+from ...models import adapter_folders, pretrained, weight_checks
+from ...models.from_scratch import fresh_model, fresh_processing
 from ...models.parameter_sets import describe_choice, is_default_choice
-from ...models.processing import fit_processing
+from ...models.processing_class import fit_processing
 from ...models.remote_code import drop_remote_code
-from ...models.scratch import fresh_model, fresh_processing
 from ..config import AdaptationConfig
 
 
@@ -106,7 +106,7 @@ def _check_loaded(model: nn.Module, space: LabelSpace, modality: str, processing
             "is_trainable=True)`."
         )
     pretrained.check_head(model, space.task, space.names, modality)
-    loaded_weights.check_finite(model, title)
+    weight_checks.check_finite(model, title)
     drop_remote_code(model, title)
     name = getattr(model.config, "name_or_path", None)
     if processing is None and not name:

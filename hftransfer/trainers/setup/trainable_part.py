@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
-from ...models import adapter_checks, adapters, loaded_weights
+from ...models import adapter_checks, adapters, weight_checks
 from ...models.feature_hook import Head, find_head
 from ...models.freezing import TrainableReport, check_something_trains, freeze_idle, report_trainable, set_trainable
 from ...models.parameter_sets import describe_choice, is_default_choice
@@ -66,7 +66,7 @@ def apply_trainable(
     if freeze_idle(model, head):
         report = report_trainable(model, report.choice, report.notes)
     check_something_trains(model)
-    loaded_weights.check_precision(model, "The model")
+    weight_checks.check_precision(model, "The model")
     if adapters.is_peft(model):
         adapter_checks.check_adapted_head(model, head, on_purpose=not args.task_weight)
     merge_on_save = merges_on_save(model, args, peft_config)

@@ -11,7 +11,7 @@ from torch import nn
 from transformers import Trainer
 
 from ...messages import nearest
-from ...models.blocks import Block, bare, layer_name, num_layers
+from ...models.parameter_blocks import Block, bare, layer_name, num_layers
 from ...models.parameter_sets import describe_choice
 from ...settings import read_setting
 

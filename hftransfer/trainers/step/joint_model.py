@@ -13,10 +13,10 @@ from transformers.utils import ModelOutput
 
 from ...data.text_encoder import without_other_tokenizations
 from ...models.adapters import is_peft
+from ...models.batch_norm_statistics import hold_still
 from ...models.feature_hook import Head
 from ...models.freezing import frozen_modules
 from ...models.layer_hook import HEAD
-from ...models.norm_statistics import hold_still
 from ..batch_rows import BatchRows, Span
 from ..teachers.teacher import TeacherOutputs, TeacherSet
 from .feature_forward import ForwardOutputs

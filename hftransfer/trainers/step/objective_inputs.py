@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from ...objectives.base import PerturbedForward
-from ...objectives.gather import gather_rows, num_processes
+from ...objectives.gathered_rows import gather_rows, num_processes
 from ..batch_rows import BatchRows
 from ..teachers.teacher import TeacherOutputs
 from .reference_inputs import ReferenceInputs

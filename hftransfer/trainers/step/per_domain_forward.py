@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ...models.norm_statistics import batch_norms, unrecorded
+from ...models.batch_norm_statistics import batch_norms, unrecorded
 from ..batch_rows import BatchRows, Span, has_rows
 from .feature_forward import Forward, ForwardOutputs
 

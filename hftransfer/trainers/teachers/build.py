@@ -16,9 +16,9 @@ from ...models import pretrained
 from ...models.adapters import plain_model
 from ...models.feature_hook import Head, find_head
 from ...models.layer_hook import HEAD, layer_widths
+from ...models.model_structure import layers
 from ...models.module_mode import module_mode
-from ...models.structure import layers
-from ...models.tokenizer_check import check_tokenizer
+from ...models.tokenizer_checks import check_tokenizer
 from ...objectives.specification import ObjectiveSpec
 from .fitting import probe_rows
 from .initial_weights import InitialWeights, WeightsFingerprint, frozen_copy

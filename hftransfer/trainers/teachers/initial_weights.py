@@ -14,8 +14,8 @@ from torch import nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from ...models.adapters import is_peft
-from ...models.blocks import split
 from ...models.feature_hook import Head
+from ...models.parameter_blocks import split
 
 LORA = ".lora_A."
 

@@ -12,7 +12,7 @@ from transformers import AutoConfig
 from ...data.encoder import Encoder
 from ...data.text_encoder import TextEncoder
 from ...models import pretrained
-from ...models.processing import fit_processing, longest_input
+from ...models.processing_class import fit_processing, longest_input
 from .teacher_inputs import teacher_fit_inputs, teacher_inputs
 
 logger = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from torch import nn
 
 from .adapters import is_peft, plain_model
 from .feature_hook import Head
-from .structure import embeddings, head_modules, layers
+from .model_structure import embeddings, head_modules, layers
 
 
 @dataclass(frozen=True)

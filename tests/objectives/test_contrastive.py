@@ -11,7 +11,7 @@ from cases import array, batch, make
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from hftransfer.objectives.contrast import contrast, nowhere
+from hftransfer.objectives.contrastive import contrast, nowhere
 
 
 @pytest.mark.parametrize("chunk", [0, 1, 4, 7, 50])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .blocks import Block
+from .parameter_blocks import Block
 
 
 @dataclass(frozen=True)

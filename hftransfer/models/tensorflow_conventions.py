@@ -11,7 +11,7 @@ from collections import Counter
 
 from torch import nn
 
-from .norm_statistics import batch_norms
+from .batch_norm_statistics import batch_norms
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING, CONFIG_M
 
 from ..messages import nearest, shown
 from .pretrained import head_class, label_settings, no_such_head
-from .processing import check_channels
+from .processing_class import check_channels
 
 EXAMPLE = '{"model_type": "resnet", "hidden_sizes": [16, 32, 64], "depths": [1, 1, 1]}'
 

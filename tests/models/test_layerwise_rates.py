@@ -12,9 +12,9 @@ from peft import LoraConfig
 from torch import nn
 
 from hftransfer import Objective
-from hftransfer.models.blocks import split
 from hftransfer.models.feature_hook import find_head
-from hftransfer.models.rates import Rates, slanted_triangular
+from hftransfer.models.layerwise_rates import Rates, slanted_triangular
+from hftransfer.models.parameter_blocks import split
 from hftransfer.objectives.registry import REGISTRY
 
 

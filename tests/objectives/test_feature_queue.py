@@ -7,7 +7,7 @@ from collections import deque
 import pytest
 import torch
 
-from hftransfer.objectives.queue import FeatureQueue
+from hftransfer.objectives.feature_queue import FeatureQueue
 
 
 def rows(count: int, start: int) -> tuple[torch.Tensor, torch.Tensor]:

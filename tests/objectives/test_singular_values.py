@@ -7,7 +7,7 @@ import pytest
 import torch
 from cases import array
 
-from hftransfer.objectives.spectral import largest_squares, nuclear_norm
+from hftransfer.objectives.singular_values import largest_squares, nuclear_norm
 
 
 def rows(n: int, d: int, seed: int = 0) -> torch.Tensor:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from .structure import backbone_prefix, embeddings, layers
+from .model_structure import backbone_prefix, embeddings, layers
 
 logger = logging.getLogger(__name__)
 # Missing without harm: a count that nothing reads, and what masked pretraining alone puts in.

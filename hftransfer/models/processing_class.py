@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from .remote_code import drop_remote_code
-from .tokenizer_check import check_tokenizer
+from .tokenizer_checks import check_tokenizer
 
 
 def fit_processing(
