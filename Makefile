@@ -17,8 +17,8 @@ demo: $(STAMP)  # accelerate's launcher gives a process one thread unless it is 
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-$$($(BIN)/python -c "from hftransfer.threads import cores; print(cores())")} \
 	$(BIN)/accelerate launch --config_file recipes/accelerate/one_process.yaml recipes/finetune.py --config recipes/configs/news_to_medical.yaml
 
-test: $(STAMP)  # two files at a time: tests are single-threaded, and module fixtures stay with their file
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+test: $(STAMP)  # two files at a time, in the order of tests/conftest.py: module fixtures stay with their file
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import families
 import tiny
@@ -18,12 +18,15 @@ from hftransfer.trainers.teachers.teacher import Teacher, TeacherSet
 from hftransfer.trainers.teachers.teacher_inputs import teacher_inputs, teacher_rows
 
 
-def teacher_set(model: nn.Module, other: nn.Module, head: Head, specs: Sequence[ObjectiveSpec]) -> TeacherSet | None:
+def teacher_set(
+    model: nn.Module, make_other: Callable[[], nn.Module], head: Head, specs: Sequence[ObjectiveSpec]
+) -> TeacherSet | None:
     """Teacher and initial weights of another model of the same shape; `None` if the objectives ask for neither."""
     asked = {need for spec in specs for need in spec.reads().values()}
     made_by_teachers = teacher_inputs(specs)
     if not made_by_teachers and "moved_weights" not in asked:
         return None
+    other = make_other()
     attention = "attention_pairs" in asked
     if attention:
         for m in (model, other):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+from pathlib import Path
 from types import SimpleNamespace
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read when huggingface_hub is imported
@@ -15,6 +16,8 @@ import datasets
 import pytest
 import tiny
 import torch
+
+HERE = Path(__file__).parent
 
 torch.set_num_threads(1)
 datasets.disable_progress_bars()
@@ -33,6 +36,34 @@ def random_fingerprint(*_) -> str:
 
 fingerprint_by(random_fingerprint, random_fingerprint)
 accelerate.utils.memory.gc = SimpleNamespace(collect=lambda: 0)  # after each run: most of a tiny one; Python's stays
+
+
+LONGEST = (  # files by how long they take, of those that take ten seconds and more
+    "distributed/test_resume.py",
+    "objectives/test_adaptation.py",
+    "distributed/test_objectives.py",
+    "test_hub.py",
+    "cli/test_signals.py",
+    "distributed/test_policies_on_two.py",
+    "cli/test_failures.py",
+    "cli/test_two_processes.py",
+    "cli/test_finetune.py",
+    "cli/test_benchmark.py",
+    "distributed/test_accumulation.py",
+    "distributed/test_checkpoints.py",
+    "test_distribution.py",
+    "models/test_adapter_folders.py",
+    "trainers/test_training.py",
+    "trainers/test_policies.py",
+    "trainers/test_anchoring.py",
+    "trainers/test_resuming.py",
+)
+
+
+def pytest_collection_modifyitems(items):
+    """The longest files come first, so that no worker is left alone with one when the others have ended."""
+    order = {HERE / name: i for i, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path, len(order)))
 
 
 @pytest.fixture

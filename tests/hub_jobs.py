@@ -2,6 +2,7 @@
 
     python hub_jobs.py push|load FOLDER      # HF_ENDPOINT names the server
     python hub_jobs.py fail FOLDER           # starts its own server, and stops it too
+    python hub_jobs.py recipe FOLDER         # a run for each line of standard input, as it comes
 
 Each writes FOLDER/<job>.json.
 """
@@ -219,8 +220,40 @@ def fail(folder: Path) -> dict:
     return out
 
 
+def recipe(folder: Path) -> dict:
+    """Runs of the recipe, each in a process forked from this one, which has imported what takes long. A line of
+    standard input is a list of a name and the command's words; a line is printed when its run has ended."""
+    import os
+    import runpy
+
+    import hftransfer.trainers.trainer  # noqa: F401
+
+    script = Path(__file__).parents[1] / "recipes" / "finetune.py"
+    out: dict = {}
+    for line in sys.stdin:
+        name, *words = json.loads(line)
+        files = [folder / f"{name}.{stream}" for stream in ("out", "err")]
+        child = os.fork()
+        if child == 0:
+            for number, file in enumerate(files, 1):
+                os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT), number)
+            sys.argv = [str(script), *words]
+            status = 1
+            try:
+                runpy.run_path(str(script), run_name="__main__")
+            except SystemExit as end:
+                status = end.code or 0
+            finally:
+                sys.stdout.flush()
+                os._exit(status)
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        out[name] = {"rc": status} | {file.suffix[1:]: file.read_text() for file in files}
+        print(name, flush=True)
+    return out
+
+
 if __name__ == "__main__":
     job, folder = sys.argv[1], Path(sys.argv[2])
     folder.mkdir(parents=True, exist_ok=True)
-    result = {"push": push, "load": load, "fail": fail}[job](folder)
+    result = {"push": push, "load": load, "fail": fail, "recipe": recipe}[job](folder)
     (folder / f"{job}.json").write_text(json.dumps(result))

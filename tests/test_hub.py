@@ -21,7 +21,6 @@ from hub_server import TOKEN, LoopbackHub, Repo
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 HERE = Path(__file__).parent
-RECIPE = HERE.parent / "recipes" / "finetune.py"
 MODEL = {"config.json", "model.safetensors"}
 ADAPTER = {"adapter_config.json", "adapter_model.safetensors", "labels.json"}
 ALWAYS = {".gitattributes", "README.md", "tokenizer.json", "tokenizer_config.json", "training_args.json"}
@@ -53,9 +52,9 @@ def environment(folder: Path, **extra: str) -> dict[str, str]:
     return {**kept, **ours, **extra}
 
 
-def start(arguments: list[object], env: dict[str, str]) -> subprocess.Popen:
+def start(arguments: list[object], env: dict[str, str], stdin: int | None = None) -> subprocess.Popen:
     return subprocess.Popen(
-        [str(a) for a in arguments], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [str(a) for a in arguments], env=env, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
 
 
@@ -96,44 +95,12 @@ def failed(failing, work) -> dict:
 
 @pytest.fixture(scope="module")
 def gone():
-    """A Hub that is not there yet."""
+    """A Hub that is not always there."""
     return LoopbackHub(large="regular")
 
 
 @pytest.fixture(scope="module")
-def recipe_runs(base, gone, work):
-    """The recipe with a Hub that is broken, one that refuses and none at all: started first, read when needed."""
-    for name, seed in (("source", 0), ("target", 1)):
-        rows = [{**row, "label": tiny.LABELS[row["label"]]} for row in tiny.domain(60, seed=seed)]
-        (work / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    with LoopbackHub(large="regular") as broken:
-        broken.fail("POST", "/preupload/", status=500)
-        hubs = {"broken": (broken, TOKEN), "refused": (broken, "hf_wrong"), "unreachable": (gone, TOKEN)}
-        yield {name: recipe(work, base, name, server.url, token) for name, (server, token) in hubs.items()}
-
-
-def recipe(work: Path, base: Path, name: str, url: str, token: str) -> subprocess.Popen:
-    """Two steps, then a push to me/x."""
-    options = {
-        "model": base,
-        "source": work / "source.jsonl",
-        "target": work / "target.jsonl",
-        "output_dir": work / "recipe" / name,
-        "objectives": '{"mmd": 0.1}',
-        "max_steps": 2,
-        "source_only_baseline": "false",
-        "save_strategy": "no",
-        "use_cpu": "true",
-        "push_to_hub": "true",
-        "hub_model_id": "me/x",
-        "hub_token": token,
-    }
-    words = [word for key, value in options.items() for word in (f"--{key}", value)]
-    return start([sys.executable, RECIPE, *words], environment(work / f"{name}_home", HF_ENDPOINT=url))
-
-
-@pytest.fixture(scope="module")
-def hub(failing, recipe_runs):
+def hub(failing):
     with LoopbackHub() as hub:
         yield hub
 
@@ -363,14 +330,48 @@ def test_a_failed_push_in_between_does_not_stop_training(failed):
 # ---- the recipe
 
 
+def recipe_words(work: Path, base: Path, name: str, token: str) -> list[str]:
+    """Two steps, then a push to me/x."""
+    options = {
+        "model": base,
+        "source": work / "source.jsonl",
+        "target": work / "target.jsonl",
+        "output_dir": work / "recipe" / name,
+        "objectives": '{"mmd": 1}',
+        "max_steps": 2,
+        "source_only_baseline": "false",
+        "save_strategy": "no",
+        "use_cpu": "true",
+        "push_to_hub": "true",
+        "hub_model_id": "me/x",
+        "hub_token": token,
+    }
+    return [str(word) for key, value in options.items() for word in (f"--{key}", value)]
+
+
 @pytest.fixture(scope="module")
-def recipes(recipe_runs) -> dict:
-    """What each run of the recipe said."""
-    found = {}
-    for name, process in recipe_runs.items():
-        out, err = process.communicate(timeout=400)
-        found[name] = {"rc": process.returncode, "out": out, "err": err}
-    return found
+def recipes(base, gone, work) -> dict:
+    """What the recipe said with a Hub that is broken, one that refuses and none at all."""
+    for name, seed in (("source", 0), ("target", 1)):
+        rows = [{**row, "label": tiny.LABELS[row["label"]]} for row in tiny.domain(60, seed=seed)]
+        (work / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    folder = work / "recipe_job"
+    command, env = [sys.executable, HERE / "hub_jobs.py", "recipe", folder], environment(folder, HF_ENDPOINT=gone.url)
+    process = start(command, env, stdin=subprocess.PIPE)
+
+    def finish(name: str, token: str) -> None:
+        process.stdin.write(json.dumps([name, *recipe_words(work, base, name, token)]) + "\n")
+        process.stdin.flush()
+        assert process.stdout.readline().strip() == name
+
+    with gone:
+        gone.fail("POST", "/preupload/", status=500)
+        finish("broken", TOKEN)
+        finish("refused", "hf_wrong")
+    finish("unreachable", TOKEN)
+    gone.faults.clear()
+    gone.repos.clear()
+    return result(process, folder, "recipe")
 
 
 @pytest.mark.parametrize(("name", "reason"), [("broken", "500"), ("unreachable", "the Hub is out of reach")])

@@ -80,7 +80,7 @@ KILL = (signal.SIGKILL, -9, None)
         pytest.param(*STOP, 2, id="Ctrl-C of two"),
         pytest.param(*TERMINATE, 1, id="SIGTERM of one"),
         pytest.param(*TERMINATE, 2, id="SIGTERM of two", marks=pytest.mark.slow),
-        pytest.param(*KILL, 1, id="SIGKILL of one"),
+        pytest.param(*KILL, 1, id="SIGKILL of one", marks=pytest.mark.slow),
         pytest.param(*KILL, 2, id="SIGKILL of two"),
     ],
 )
@@ -100,11 +100,31 @@ def test_no_process_outlives_the_command(world, tmp_path, processes, number, sta
         assert "resume_from_checkpoint" in last
 
 
-def test_a_run_ends_with_accelerates_own_launcher(world, tmp_path):
-    _, options = world
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "1", str(recipe.RECIPE)]
-    process, _ = begin([*launch, *options], tmp_path)
+IDLE = """
+import time
+from hftransfer.cli.run import run_recipe, start_recipe
+def job(argv):
+    print("step 10 ", flush=True)
+    time.sleep(600)
+start_recipe(lambda argv: run_recipe(job, argv), "finetune")
+"""
+LAUNCH = "from pathlib import Path; from hftransfer.cli import main as cli; cli.launch(Path('idle.py'), [])"
+
+
+@pytest.mark.parametrize(
+    ("launcher", "children"),
+    [
+        pytest.param(["-c", LAUNCH], 0, id="the command's, whose place it took"),
+        pytest.param(["-m", "accelerate.commands.launch", "--num_processes", "1", "idle.py"], 1, id="accelerate's"),
+    ],
+)
+def test_a_run_dies_with_its_launcher(tmp_path, launcher, children):
+    """Which has no time to tell it."""
+    (tmp_path / "idle.py").write_text(IDLE)
+    process, log = begin([sys.executable, *launcher], tmp_path)
+    assert len(psutil.Process(process.pid).children()) == children
     assert ends(process, signal.SIGKILL) == -9
+    assert "Traceback" not in log.read_text()
 
 
 SLOW = """

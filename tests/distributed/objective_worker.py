@@ -1,4 +1,4 @@
-"""Run by torchrun: every objective on two processes, under DDP and under FSDP2, against one process.
+"""Every objective on two processes, under DDP and under FSDP2, against one process.
 
 The references come first: each is computed by one process alone, on the union batch. Then both share the work. Three
 SGD steps each, so that queues fill and parameters part ways if anything is wrong. Writes JSON to the file: {case:
@@ -7,9 +7,9 @@ SGD steps each, so that queues fill and parameters part ways if anything is wron
 
 from __future__ import annotations
 
+import functools
 import json
 import os
-import sys
 from unittest import mock
 
 import pytest
@@ -20,7 +20,7 @@ from anchored import teacher_set
 from domains import encoded
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
-from torch.distributed.tensor import DTensor
+from torch.distributed.tensor import DTensor, Shard
 from torch.nn.parallel import DistributedDataParallel
 
 from hftransfer.data.collation import AdaptationCollator
@@ -84,7 +84,10 @@ def build(task: str, name: str) -> JointModel:
     head = find_head(model, {"input_ids": torch.tensor([[2, 5, 3]])})
     weight = 1.5 * REGISTRY[spec.get("kind", name)].default_weight
     specs = parse_objectives({name: {"weight": weight, **spec}})
-    other = tiny.bert(tagging=task == "token", initializer_range=0.2, seed=1, **still)
+
+    def other():
+        return tiny.bert(tagging=task == "token", initializer_range=0.2, seed=1, **still)
+
     teachers = teacher_set(model, other, head, specs)
     facts = (lambda layer: ()) if teachers is None else teachers.facts
     modules, schedules = build_objectives(specs, head.in_features, CLASSES, 1, tiny.LABELS, TASKS[task], facts)
@@ -100,6 +103,7 @@ def build(task: str, name: str) -> JointModel:
     return adapter
 
 
+@functools.cache
 def batches(task: str, step: int) -> tuple[dict, list[dict]]:
     """The union batch, and each process's share of it, padded by itself."""
     space = LabelSpace(TASKS[task], tiny.LABELS)
@@ -111,7 +115,8 @@ def batches(task: str, step: int) -> tuple[dict, list[dict]]:
 
 
 def train(module, adapter: JointModel, task: str, share: int | None):
-    """Loss and gradients by name of each step; `share` is this process's part, `None` the union."""
+    """Loss and gradients by name of each step, of sharded parameters this process's shards; `share` is this process's
+    part of the rows, `None` the union."""
     for step in range(STEPS):
         union, shares = batches(task, step)
         items = (union["labels"] != -100).sum() / (1 if share is None else WORLD)
@@ -122,14 +127,21 @@ def train(module, adapter: JointModel, task: str, share: int | None):
             for name, parameter in adapter.named_parameters():
                 if parameter.grad is None:
                     continue
-                gradient = parameter.grad
-                gradients[name] = (gradient.full_tensor() if isinstance(gradient, DTensor) else gradient).clone()
-                parameter -= RATE * gradient
-                parameter.grad = None
+                gradient = local(parameter.grad).clone()
+                local(parameter).sub_(RATE * gradient)
+                gradients[name], parameter.grad = gradient, None
         if share is not None:
             dist.all_reduce(loss)
             loss /= WORLD
         yield loss, gradients, output.losses[1].item()
+
+
+def local(tensor: torch.Tensor) -> torch.Tensor:
+    """What this process holds of it: whole rows, if it is sharded."""
+    if not isinstance(tensor, DTensor):
+        return tensor
+    assert tensor.placements == (Shard(0),)
+    return tensor.to_local()
 
 
 def refused(module, adapter: JointModel, task: str) -> None:
@@ -137,12 +149,16 @@ def refused(module, adapter: JointModel, task: str) -> None:
         next(train(module, adapter, task, dist.get_rank()))
 
 
-def compare(reference, found) -> dict[str, float]:
+def compare(reference, found, of_shards: bool) -> dict[str, float]:
+    """Of the gradients what this process holds; all processes together hold all."""
     loss, gradient, seen = 0.0, 0.0, 0.0
     for (want_loss, want, part), (got_loss, got, _) in zip(reference, found, strict=True):
         assert want.keys() == got.keys()
         loss = max(loss, abs(want_loss - got_loss).item())
-        gradient = max(gradient, *(float((want[n] - got[n]).abs().max()) for n in want))
+        for name, whole in want.items():
+            mine = [*whole.chunk(WORLD), whole[:0]][dist.get_rank()] if of_shards else whole
+            assert mine.shape == got[name].shape
+            gradient = max(gradient, float((mine - got[name]).abs().max()) if len(mine) else 0.0)
         seen = max(seen, abs(part))
     return {"loss": loss, "gradient": gradient, "seen": seen}
 
@@ -151,16 +167,18 @@ def data_parallel(adapter):
     return DistributedDataParallel(adapter, find_unused_parameters=False, broadcast_buffers=False)
 
 
+mesh = functools.cache(lambda: init_device_mesh("cpu", (WORLD,)))
+
+
 def sharded(adapter):
-    mesh = init_device_mesh("cpu", (WORLD,))
     for layer in adapter.model.bert.encoder.layer:
-        fully_shard(layer, mesh=mesh)
-    fully_shard(adapter, mesh=mesh)
+        fully_shard(layer, mesh=mesh())
+    fully_shard(adapter, mesh=mesh())
     assert all(isinstance(p, DTensor) for p in adapter.parameters())
     return adapter
 
 
-def main() -> None:
+def work(report_file: str) -> None:
     torch.set_num_threads(1)
     mine = {}
     for task, name in cases()[int(os.environ["RANK"]) :: WORLD]:  # without a process group nothing is gathered
@@ -170,7 +188,7 @@ def main() -> None:
     everybodys: list = [None] * WORLD
     dist.all_gather_object(everybodys, mine)
     references = {case: reference for part in everybodys for case, reference in part.items()}
-    report: dict = {}
+    mine = {}
     for task, name in cases():
         for wrapping, wrap in (("ddp", data_parallel), ("fsdp2", sharded)):
             adapter = build(task, name)
@@ -181,14 +199,13 @@ def main() -> None:
                 continue
             with alone if name == LOCAL else mock.MagicMock():
                 found = list(train(wrap(adapter), adapter, task, dist.get_rank()))
-            worst = [None] * WORLD
-            dist.all_gather_object(worst, compare(references[task, name], found))
-            report.setdefault(f"{task}/{name}", {})[wrapping] = {k: max(w[k] for w in worst) for k in worst[0]}
+            mine[f"{task}/{name}", wrapping] = compare(references[task, name], found, wrapping == "fsdp2")
+    dist.all_gather_object(everybodys, mine)
+    report: dict = {}
+    for case, wrapping in mine:
+        each = [found[case, wrapping] for found in everybodys]
+        report.setdefault(case, {})[wrapping] = {key: max(one[key] for one in each) for key in each[0]}
     if dist.get_rank() == 0:
-        with open(sys.argv[1], "w") as file:
+        with open(report_file, "w") as file:
             json.dump(report, file)
     dist.destroy_process_group()
-
-
-if __name__ == "__main__":
-    main()

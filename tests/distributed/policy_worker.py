@@ -1,9 +1,8 @@
-"""Every policy on one process or several, the stock trainer's way of unfreezing, and FSDP2; run by torchrun too."""
+"""Every policy on one process or several, the stock trainer's way of unfreezing, and FSDP2."""
 
 from __future__ import annotations
 
 import json
-import sys
 import tempfile
 from pathlib import Path
 
@@ -124,9 +123,10 @@ def sharded(rank: int, world: int) -> dict[str, float]:
     return {"differ": differ, "least": least, "stages": [len(names) for names in moved]}
 
 
-if __name__ == "__main__":
+def work(folder: str) -> None:
+    """All of it, on one of two processes."""
     torch.set_num_threads(1)
-    out = Path(sys.argv[1])
+    out = Path(folder)
     for name in FEW:
         train(name, 4, 1, out / name / "two_processes")
         train(name, 2, 2, out / name / "two_processes_accumulated")

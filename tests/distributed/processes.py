@@ -1,4 +1,4 @@
-"""Processes for tests: two of them under torchrun, and forked ones that may be killed."""
+"""Processes for tests: forked from one that has imported everything, or started from scratch."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import multiprocessing
 import os
 import socket
 import subprocess
-import sys
 from collections.abc import Callable
 from multiprocessing import forkserver
 from pathlib import Path
@@ -19,13 +18,6 @@ KILLED = -9
 # A server imports the slow modules once; every child is forked from it, clean of what the test process did.
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["preloaded"])
-
-
-def torchrun(script: str, *arguments: Any, processes: int = 2, timeout: float = 240) -> str:
-    """Runs a script of this folder on several processes and returns what it printed; fails with it otherwise."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(processes)]
-    command += ["--master_port", str(free_port()), str(HERE / script), *map(str, arguments)]
-    return run(command, timeout)
 
 
 def run(command: list[str], timeout: float = 240, expect: int = 0, **env: str) -> str:
@@ -53,18 +45,27 @@ def forked(target: Callable, *arguments: Any, processes: int = 1, timeout: float
     with mock.patch.dict(os.environ, PATHS):  # the server looks for what it preloads before it is told of sys.path
         forkserver.ensure_running()
     workers = [
-        FORKS.Process(target=_enter, args=(target, arguments, rank, processes, port, str(log)), daemon=True)
+        FORKS.Process(target=_enter, args=(target, arguments, rank, processes, port, str(log)))
         for rank in range(processes)
     ]
     for worker in workers:
         worker.start()
     status = 0
-    for worker in _in_order_of_end(workers, timeout):
-        if worker.exitcode:
-            status = status or worker.exitcode
-            for other in workers:
-                other.kill()
+    try:
+        for worker in _in_order_of_end(workers, timeout):
+            if worker.exitcode:
+                status = status or worker.exitcode
+                for other in workers:
+                    other.kill()
+    finally:  # they are no daemons, which may not have workers of their own: no exit ends them
+        for worker in workers:
+            worker.kill()
     return status
+
+
+def together(target: Callable, *arguments: Any, timeout: float = 240, log: Path) -> None:
+    """Calls `target(*arguments)` on two processes, which must both end well."""
+    assert forked(target, *arguments, processes=2, timeout=timeout, log=log) == 0, log.read_text()[-12000:]
 
 
 def _in_order_of_end(workers: list, timeout: float):
@@ -72,8 +73,6 @@ def _in_order_of_end(workers: list, timeout: float):
     while left:
         ended = multiprocessing.connection.wait(left, timeout)
         if not ended:
-            for worker in left.values():
-                worker.kill()
             raise TimeoutError(f"{len(left)} of {len(workers)} processes did not end in {timeout} s.")
         for sentinel in ended:
             worker = left.pop(sentinel)

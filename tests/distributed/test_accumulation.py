@@ -6,7 +6,8 @@ from __future__ import annotations
 import json
 
 import pytest
-from processes import torchrun
+import trainer_worker
+from processes import together
 from safetensors.torch import load_file
 from trainer_worker import ADDITIVE, CASES, train
 
@@ -20,7 +21,7 @@ RUNS["token"].append("in_four")
 def finished(tmp_path_factory):
     """A folder with every run's weights and losses."""
     folder = tmp_path_factory.mktemp("accumulation")
-    torchrun("trainer_worker.py", folder)
+    together(trainer_worker.work, str(folder), log=folder / "log")
     for case in CASES:
         for run, (rows, accumulation) in LOCAL.items():
             if run in ("whole", *RUNS[case]):

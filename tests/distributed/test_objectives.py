@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 
+import objective_worker
 import pytest
 from objective_worker import LOCAL, NOT_SHARDED, OBJECTIVES, TASKS
-from processes import torchrun
+from processes import together
 
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
     path = tmp_path_factory.mktemp("objectives") / "report.json"
-    torchrun("objective_worker.py", path, timeout=600)
+    together(objective_worker.work, str(path), timeout=600, log=path.with_name("log"))
     return json.loads(path.read_text())
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import json
 
+import policy_worker
 import pytest
 import torch
 from policy_cases import FEW, PHASES, expected
-from policy_worker import train
-from processes import torchrun
+from processes import together
 from safetensors.torch import load_file
 
 RUNS = ("two_processes", "two_processes_accumulated")
@@ -19,9 +19,9 @@ RUNS = ("two_processes", "two_processes_accumulated")
 def finished(tmp_path_factory):
     """A folder with every run's weights."""
     folder = tmp_path_factory.mktemp("policies")
-    torchrun("policy_worker.py", folder, timeout=540)
+    together(policy_worker.work, str(folder), timeout=540, log=folder / "log")
     for case in FEW:
-        train(case, 8, 1, folder / case / "one_process")
+        policy_worker.train(case, 8, 1, folder / case / "one_process")
     return folder
 
 

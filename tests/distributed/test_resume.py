@@ -21,11 +21,6 @@ before = random.getstate()
 compute(EvalPrediction(numpy.eye(2), numpy.array([0, 1])))
 assert random.getstate() == before
 """
-WITH_WORKERS = """
-import sys, killing
-folder, name = sys.argv[1:]
-killing.train(folder, "workers", name == "resumed", ("backward", 5) if name == "killed" else None)
-"""
 LAST = f"checkpoint-{killing.STEPS}"
 
 KILLS = [  # case, moment, which of its occurrences, the step that is resumed from
@@ -89,10 +84,8 @@ def test_two_processes(undisturbed, tmp_path, case, moment, n):
 
 
 def test_with_worker_processes(undisturbed, tmp_path):
-    """Against a run that was left alone and made its batches itself. Forked test processes are daemons, which may not
-    have workers, so these are started from scratch."""
-    for name, end in (("killed", KILLED), ("resumed", 0)):
-        run([sys.executable, "-c", WITH_WORKERS, str(tmp_path / "run"), name], expect=end)
+    """Against a run that was left alone and made its batches itself."""
+    _kill_and_resume(tmp_path, "workers", ("backward", 5), 3)
     _assert_same(undisturbed("images"), tmp_path / "run")
 
 

@@ -1,10 +1,9 @@
-"""Whole runs of `AdaptationTrainer` whose updates hold the same rows, however they are cut; run by torchrun too."""
+"""Whole runs of `AdaptationTrainer` whose updates hold the same rows, however they are cut."""
 
 from __future__ import annotations
 
 import json
 import os
-import sys
 import tempfile
 from pathlib import Path
 
@@ -73,9 +72,10 @@ def train(case: str, rows: int, accumulation: int, folder: Path) -> None:
         trainer.accelerator.wait_for_everyone()
 
 
-if __name__ == "__main__":
+def work(folder: str) -> None:
+    """Every case on one of two processes."""
     torch.set_num_threads(1)
-    out = Path(sys.argv[1])
+    out = Path(folder)
     for name in CASES:
         train(name, 4, 1, out / name / "two_processes")
         if name in ADDITIVE:
