@@ -8,7 +8,7 @@ from typing import Any
 
 from .row_origins import ORIGIN, visible
 
-PLAIN = ("int", "uint", "float", "string", "large_string")  # types that may stand beside each other
+PLAIN_TYPES = ("int", "uint", "float", "string", "large_string")  # types that may stand beside each other
 
 
 def joined(parts: Sequence[tuple[Path, Any]], name: str) -> Any:
@@ -71,7 +71,7 @@ def _common(kinds: Sequence[Any]) -> Any | None:
         return Value("int64")
     if all(kind.startswith(("int", "uint", "float")) for kind in types):
         return Value("float64")
-    return Value("string") if all(kind.startswith(PLAIN) for kind in types) else None
+    return Value("string") if all(kind.startswith(PLAIN_TYPES) for kind in types) else None
 
 
 def _refuse_copies(parts: Sequence[tuple[Path, Any]], name: str) -> None:

@@ -10,17 +10,17 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from .row_origins import Place
-from .text_files import Characters
+from .row_origins import DataFile
+from .text_files import TextFile
 
-OWN = {".csv": ",", ".tsv": "\t"}
+SUFFIX_SEPARATORS = {".csv": ",", ".tsv": "\t"}
 SEPARATORS = (",", "\t", ";", "|")
 NUMBER = re.compile(r"[+-]?\d+([.,]\d+)?")
 LINE_END = re.compile("\r\n|\n|\r")
 
 
 @dataclass
-class Rows:
+class CsvTable:
     """Rows of fields under a header, each with its first and its last line."""
 
     header: list[str]
@@ -32,8 +32,8 @@ class Rows:
     notes: list[str] = field(default_factory=list)
 
 
-def read_separated(
-    characters: Characters, place: Place, suffix: str, label_column: str, used: Collection[str]
+def read_csv_file(
+    characters: TextFile, place: DataFile, suffix: str, label_column: str, used: Collection[str]
 ) -> tuple[dict[str, Any], list[int], list[str]]:
     """Reads a csv or tsv file.
 
@@ -64,9 +64,9 @@ def read_separated(
     return columns, found.starts, found.notes
 
 
-def _separated(characters: Characters, place: Place, suffix: str, wanted: set[str]) -> Rows:
+def _separated(characters: TextFile, place: DataFile, suffix: str, wanted: set[str]) -> CsvTable:
     """Rows by the separator that header and all rows agree on."""
-    own = OWN[suffix]
+    own = SUFFIX_SEPARATORS[suffix]
     first, start = next((line, n) for n, line in enumerate(characters.lines("")) if line.strip())
     said = re.fullmatch(r'"?sep=(.)"?\s*', first)  # as Excel writes it
     headers = {}
@@ -102,7 +102,7 @@ def _fields_of_any_length() -> Iterator[None]:
         csv.field_size_limit(limit)
 
 
-def _reader(characters: Characters, separator: str, quoted: bool, skip: int, spaced: bool = False) -> Any:
+def _reader(characters: TextFile, separator: str, quoted: bool, skip: int, spaced: bool = False) -> Any:
     """A strict reader of the lines after the first `skip`."""
     lines = islice(characters.lines(""), skip, None)
     return csv.reader(
@@ -114,7 +114,7 @@ def _reader(characters: Characters, separator: str, quoted: bool, skip: int, spa
     )
 
 
-def _header(characters: Characters, separator: str, quoted: bool, skip: int) -> list[str]:
+def _header(characters: TextFile, separator: str, quoted: bool, skip: int) -> list[str]:
     """The first row, or nothing where its quotes are astray."""
     with _fields_of_any_length():
         try:
@@ -123,7 +123,7 @@ def _header(characters: Characters, separator: str, quoted: bool, skip: int) -> 
             return []
 
 
-def _parsed(characters: Characters, place: Place, separator: str, suffix: str, skip: int) -> Rows:
+def _parsed(characters: TextFile, place: DataFile, separator: str, suffix: str, skip: int) -> CsvTable:
     """Rows by this separator, each of as many fields as the header; spaces before quotes are cut where all agree."""
     refusal, found = None, None
     try:
@@ -141,7 +141,7 @@ def _parsed(characters: Characters, place: Place, separator: str, suffix: str, s
     return found
 
 
-def _quoted_late(found: Rows) -> bool:
+def _quoted_late(found: CsvTable) -> bool:
     """Whether all fields of a column are quoted after a space, so that the quotes are no part of them."""
     return found.quoted and any(
         all(row[i].startswith(' "') and row[i].endswith('"') for row in found.rows)
@@ -150,11 +150,11 @@ def _quoted_late(found: Rows) -> bool:
 
 
 def _fields(
-    characters: Characters, place: Place, separator: str, suffix: str, skip: int, spaced: bool = False
-) -> Rows:
+    characters: TextFile, place: DataFile, separator: str, suffix: str, skip: int, spaced: bool = False
+) -> CsvTable:
     """Rows by this separator, as many fields in each as in the header; `spaced` cuts spaces after separators."""
     notes = []
-    quoted = suffix == ".csv" or separator != OWN[suffix]
+    quoted = suffix == ".csv" or separator != SUFFIX_SEPARATORS[suffix]
     raw = _header(characters, separator, quoted, skip)
     if not quoted and raw and all(len(name) > 1 and name[0] == name[-1] == '"' for name in raw):
         quoted = True
@@ -164,7 +164,7 @@ def _fields(
     )
     if spaced:
         notes.append("spaces after separators cut")
-    found = Rows([], separator, quoted, notes=notes)
+    found = CsvTable([], separator, quoted, notes=notes)
     reader = _reader(characters, separator, quoted, skip, spaced)
     start, blank = skip + 1, 0
     with _fields_of_any_length():
@@ -194,7 +194,7 @@ def _fields(
     return found
 
 
-def _leave_blank(found: Rows) -> int:
+def _leave_blank(found: CsvTable) -> int:
     """Leaves rows aside that hold nothing; the number of those that are lines of white space, the others are noted."""
     bare = {i for i, row in enumerate(found.rows) if not any(row) or (len(row) == 1 and row[0].isspace())}
     if not bare:
@@ -209,7 +209,7 @@ def _leave_blank(found: Rows) -> int:
     return len(bare) - separators
 
 
-def _check_widths(characters: Characters, found: Rows, place: Place) -> None:
+def _check_widths(characters: TextFile, found: CsvTable, place: DataFile) -> None:
     width = len(found.header)
     if not set(map(len, found.rows)) - {width}:
         return
@@ -243,7 +243,7 @@ def _check_widths(characters: Characters, found: Rows, place: Place) -> None:
     )
 
 
-def _astray(characters: Characters, place: Place, separator: str, start: int, end: int, error: csv.Error) -> str:
+def _astray(characters: TextFile, place: DataFile, separator: str, start: int, end: int, error: csv.Error) -> str:
     """What is wrong with the quotes of a row."""
     raw = "".join(_raw(characters, start, end))
     if "unexpected end" in str(error):
@@ -255,7 +255,7 @@ def _astray(characters: Characters, place: Place, separator: str, start: int, en
     return f"{place.line(start)}: {what}: {_short(raw.strip())}.{also} {_quoting(separator)}"
 
 
-def _refuse_swallowed(found: Rows, place: Place, label_column: str) -> None:
+def _refuse_swallowed(found: CsvTable, place: DataFile, label_column: str) -> None:
     """Refuses quoted fields that hold lines which are rows: those end in a separator and a known label."""
     over = [i for i, (start, end) in enumerate(zip(found.starts, found.ends, strict=True)) if end > start]
     if not over:
@@ -292,7 +292,7 @@ def _refuse_swallowed(found: Rows, place: Place, label_column: str) -> None:
             line += len(pieces) - 1
 
 
-def _named(found: Rows, place: Place) -> list[int]:
+def _named(found: CsvTable, place: DataFile) -> list[int]:
     """The columns that are read, by place; those without name and content are left aside, as is pandas' index."""
     kept = list(range(len(found.header)))
     while not found.header[kept[-1]] and not any(row[kept[-1]] for row in found.rows):
@@ -318,7 +318,7 @@ def _named(found: Rows, place: Place) -> list[int]:
     return kept
 
 
-def _refuse_other_tables(found: Rows, place: Place, label_column: str) -> None:
+def _refuse_other_tables(found: CsvTable, place: DataFile, label_column: str) -> None:
     """Refuses headers that come again, as where files were put together; Markdown; separators that are not known."""
     if len(found.header) == 1:
         parts = re.split(r"[^\w-]+", found.header[0])
@@ -341,7 +341,7 @@ def _refuse_other_tables(found: Rows, place: Place, label_column: str) -> None:
         )
 
 
-def _refuse_headless(found: Rows, place: Place, kept: Sequence[int]) -> None:
+def _refuse_headless(found: CsvTable, place: DataFile, kept: Sequence[int]) -> None:
     """Refuses a first line that is a row: what it holds comes again below."""
     for i in kept:
         again = any(row[i] == found.header[i] for row in found.rows)
@@ -354,7 +354,7 @@ def _refuse_headless(found: Rows, place: Place, kept: Sequence[int]) -> None:
     found.notes.append(f"the first line taken as names: {_shown([found.header[i] for i in kept])}")
 
 
-def _raw(characters: Characters, start: int, end: int) -> list[str]:
+def _raw(characters: TextFile, start: int, end: int) -> list[str]:
     """Lines of the file, both ends included."""
     return list(islice(characters.lines(""), start - 1, end))
 

@@ -18,13 +18,13 @@ logger = logging.getLogger(__name__)
 KINDS = {str: "text", bool: "a truth value", int: "a number", float: "a number", dict: "a dict", bytes: "bytes"}
 
 
-def is_columns(given: Any) -> bool:
+def is_dict_of_columns(given: Any) -> bool:
     """Whether a dict holds columns, and not data sets by name.
 
     Example:
-        >>> is_columns({"text": ["good", "bad"], "label": [1, 0]})
+        >>> is_dict_of_columns({"text": ["good", "bad"], "label": [1, 0]})
         True
-        >>> is_columns({"news": [{"text": "good", "label": 1}]})
+        >>> is_dict_of_columns({"news": [{"text": "good", "label": 1}]})
         False
     """
     if not isinstance(given, Mapping) or not given:
@@ -32,13 +32,13 @@ def is_columns(given: Any) -> bool:
     return all(_is_sequence(part) for part in given.values()) and any(not _is_rows(part) for part in given.values())
 
 
-def is_table(given: Any) -> bool:
+def is_table_like(given: Any) -> bool:
     """Whether `as_dataset` takes it."""
-    return is_columns(given) or _is_rows(given) or _is_frame(given) or isinstance(given, pa.Table)
+    return is_dict_of_columns(given) or _is_rows(given) or _is_frame(given) or isinstance(given, pa.Table)
 
 
 def as_dataset(given: Any, where: str, label: str | None = None, needed: Collection[str] | None = None) -> Dataset:
-    """A data set of what `is_table` is true for. NaN in a column of text, NA and NaT are missing values; an index is
+    """A data set of what `is_table_like` is true for. NaN in a column of text, NA and NaT are missing values; an index is
     not read; categories are their names.
 
     Args:

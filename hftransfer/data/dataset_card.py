@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .file_listing import Listing, listed
+from .file_listing import SplitFiles, listed
 from .split_names import choose_splits
 
 CARD = "README.md"
-HEAD = re.compile(r"\A\ufeff?---\s*\n(.*?)\n---\s*(\n|\Z)", re.DOTALL)
+FRONT_MATTER = re.compile(r"\A\ufeff?---\s*\n(.*?)\n---\s*(\n|\Z)", re.DOTALL)
 
 
-def list_declared(folder: Path, tables: Sequence[Path], name: str) -> Listing | None:
+def list_card_files(folder: Path, tables: Sequence[Path], name: str) -> SplitFiles | None:
     """The tables that a card's `configs` name by split, or `None` where there is no card that names any.
 
     Args:
@@ -46,7 +46,7 @@ def list_declared(folder: Path, tables: Sequence[Path], name: str) -> Listing | 
     aside = [f"{listed(map(str, found[stored]))} ({stored!r} of {CARD}: {reason})" for stored, reason in left.items()]
     rest = [table for table in tables if not any(table in paths for paths in found.values())]
     aside += [f"{listed(map(str, rest))} (not named in {CARD})"] if rest else []
-    return Listing(files, tuple(aside))
+    return SplitFiles(files, tuple(aside))
 
 
 def _declared(folder: Path, name: str) -> dict[str, list[str]] | None:
@@ -81,7 +81,7 @@ def _configs(card: Path) -> list[dict[str, Any]]:
     import yaml
 
     try:
-        head = HEAD.match(card.read_text(encoding="utf-8"))
+        head = FRONT_MATTER.match(card.read_text(encoding="utf-8"))
         meta = yaml.safe_load(head[1]) if head else None
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         return []

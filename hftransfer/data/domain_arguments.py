@@ -8,7 +8,7 @@ from typing import Any
 
 from datasets import Dataset, DatasetDict, Image, IterableDataset, IterableDatasetDict
 
-from .dataframes import as_dataset, is_columns, is_table
+from .dataframes import as_dataset, is_dict_of_columns, is_table_like
 
 SPLITS = ("train", "validation", "test")
 
@@ -26,7 +26,7 @@ def as_domain(dataset: Any, where: str, label: str | None = None, needed: Collec
         TypeError: something else.
         ValueError: it has no rows, or columns that hold values of several kinds.
     """
-    if is_table(dataset):
+    if is_table_like(dataset):
         dataset = as_dataset(dataset, where, label, needed)
     if isinstance(dataset, Mapping):
         raise TypeError(f"{where} is a dict of datasets ({', '.join(map(str, dataset))}); pass one of them.")
@@ -62,7 +62,7 @@ def undecoded(dataset: Any) -> Any:
 
 def by_name(given: Any, name: str = "source") -> dict[str, Any]:
     """Data sets by name: a dict of them as it is, one alone under `name`; a dict of columns is one."""
-    return dict(given) if isinstance(given, Mapping) and not is_columns(given) else {name: given}
+    return dict(given) if isinstance(given, Mapping) and not is_dict_of_columns(given) else {name: given}
 
 
 def as_sources(train_dataset: Any, label: str | None = None, needed: Collection[str] | None = None) -> dict[str, Any]:
@@ -73,7 +73,7 @@ def as_sources(train_dataset: Any, label: str | None = None, needed: Collection[
     """
     if train_dataset is None:
         raise ValueError("train_dataset is missing: adaptation needs at least one labelled source.")
-    if not isinstance(train_dataset, Mapping) or is_columns(train_dataset):
+    if not isinstance(train_dataset, Mapping) or is_dict_of_columns(train_dataset):
         return {"source": as_domain(train_dataset, "source", label, needed)}
     if not train_dataset:
         raise ValueError("train_dataset is an empty dict: name at least one labelled source.")

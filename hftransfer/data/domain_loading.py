@@ -12,16 +12,16 @@ from ..messages import nearest
 from ..setting_ranges import read_number
 from ..stages import stage
 from .concatenation import joined
-from .dataset_card import list_declared
+from .dataset_card import list_card_files
 from .digits_corpus import load_digits_corpus
-from .domain_locations import DIGITS, REMEDIES, SAMPLE, DomainPlace, find_place, hint
-from .domain_summary import DomainAccount, account_of, note_unlabelled, with_held_out
-from .duplicate_rows import note_repeats, note_shared
-from .file_listing import FolderFiles, Listing, list_files, list_pattern, list_tables, listed, require_train
+from .domain_locations import DIGITS, REMEDIES, SAMPLE, DomainLocation, locate_domain, hint
+from .domain_summary import DomainSummary, summarize_domain, note_unlabelled, with_held_out
+from .duplicate_rows import note_duplicates, note_source_rows_in_target
+from .file_listing import FolderFiles, SplitFiles, list_files, list_pattern, list_tables, listed, require_train
 from .hold_out import hold_out
 from .image_folders import FILE_NAME, label_images, list_images, read_images, read_metadata, split_metadata
 from .image_paths import with_whole_paths
-from .split_columns import refuse_other_splits
+from .split_columns import refuse_rows_of_other_splits
 from .split_names import SPLITS, choose_splits
 from .table_files import FORMATS, USUAL, read_table
 
@@ -29,7 +29,7 @@ __all__ = ["DIGITS", "SAMPLE", "SPLITS", "Shift", "hold_out", "load_domain", "lo
 
 
 @dataclass(frozen=True)
-class Shift:
+class LoadedDomains:
     """The data sets of one run: what is trained on, and evaluation sets by name, the target's under `"target"`.
 
     `account` says by name what was read for each domain, the target's under `"target"`, and for a test set that
@@ -40,11 +40,11 @@ class Shift:
     target: Any | None
     validation: dict[str, Any]
     test: dict[str, Any]
-    account: dict[str, DomainAccount] = field(default_factory=dict)
+    account: dict[str, DomainSummary] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class Reading:
+class ReadOptions:
     """How files are read: columns of images and labels, other columns that matter, the encoding of text files."""
 
     image_column: str = "image"
@@ -54,11 +54,11 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class Domain:
+class LoadedDomain:
     """Datasets by split, with the account of where they come from."""
 
     splits: dict[str, Any]
-    account: DomainAccount
+    account: DomainSummary
 
 
 @stage("reading the data")
@@ -72,7 +72,7 @@ def load_shift(
     encoding: str | None = None,
     label_column: str = "label",
     used: Collection[str | None] = (),
-) -> Shift:
+) -> LoadedDomains:
     """Sources and target by their names: a Hub id, a folder, a file, a pattern, or a sample.
 
     Args:
@@ -104,16 +104,16 @@ def load_shift(
         (871, 870, ['source', 'target'])
     """
     validation_fraction = read_number("validation_fraction", validation_fraction)
-    reading = _reading(image_column, label_column, encoding, used)
-    places = {name: find_place(spec, "source") for name, spec in sources.items()}
+    reading = _read_options(image_column, label_column, encoding, used)
+    places = {name: locate_domain(spec, "source") for name, spec in sources.items()}
     if target:
-        places["target"] = find_place(target, "target")
+        places["target"] = locate_domain(target, "target")
         _refuse_itself(places)
     splits, accounts = {}, {}
     for name, place in places.items():
         role = "target" if name == "target" else "source"
         domain = _read(place, role, reading)
-        refuse_other_splits(domain.splits["train"], f"{role} {place.spec!r}")
+        refuse_rows_of_other_splits(domain.splits["train"], f"{role} {place.spec!r}")
         splits[name], accounts[name] = domain.splits, domain.account
         if name != "target":
             try:
@@ -122,15 +122,15 @@ def load_shift(
                 raise ValueError(f"source {place.spec!r}: {error}") from error
             accounts[name] = with_held_out(domain.account, splits[name])
     if target:
-        notes = (*accounts["target"].notes, *note_shared(splits, reading.used))
+        notes = (*accounts["target"].notes, *note_source_rows_in_target(splits, reading.used))
         accounts["target"] = replace(accounts["target"], notes=notes)
     tests = {name: parts.get("test", parts.get("validation")) for name, parts in splits.items()}
     for name, spec in (test or {}).items():
         role = "target" if name == "target" else "source"
-        apart = _read(find_place(spec, role), role, reading, is_test=True)
+        apart = _read(locate_domain(spec, role), role, reading, is_test=True)
         chosen = next(split for split in reversed(SPLITS) if split in apart.splits)
         tests[name], accounts[f"test of {name}"] = apart.splits[chosen], apart.account
-    return Shift(
+    return LoadedDomains(
         train={name: splits[name]["train"] for name in sources},
         target=splits["target"]["train"] if target else None,
         validation={name: parts["validation"] for name, parts in splits.items() if "validation" in parts},
@@ -167,17 +167,17 @@ def load_domain(
         ValueError: there is no train split, it cannot be known which file is which split, or a file that cannot be
             read strictly.
     """
-    splits = _read(find_place(spec, role), role, _reading(image_column, label_column, encoding, used)).splits
-    refuse_other_splits(splits["train"], f"{role} {spec!r}")
+    splits = _read(locate_domain(spec, role), role, _read_options(image_column, label_column, encoding, used)).splits
+    refuse_rows_of_other_splits(splits["train"], f"{role} {spec!r}")
     return splits
 
 
-def _reading(image: str, label: str, encoding: str | None, used: Collection[str | None]) -> Reading:
+def _read_options(image: str, label: str, encoding: str | None, used: Collection[str | None]) -> ReadOptions:
     columns = dict.fromkeys([*USUAL, image, *(column for column in used if column)])
-    return Reading(image, label, encoding, tuple(columns))
+    return ReadOptions(image, label, encoding, tuple(columns))
 
 
-def _refuse_itself(places: Mapping[str, DomainPlace]) -> None:
+def _refuse_itself(places: Mapping[str, DomainLocation]) -> None:
     """Refuses a target that is a source's file or folder by another name."""
     target = places["target"]
     for name, place in places.items():
@@ -187,7 +187,7 @@ def _refuse_itself(places: Mapping[str, DomainPlace]) -> None:
             raise ValueError(f"target {target.spec!r} is a source too ({name}): there is nothing to adapt to.")
 
 
-def _read(place: DomainPlace, role: str, reading: Reading, is_test: bool = False) -> Domain:
+def _read(place: DomainLocation, role: str, reading: ReadOptions, is_test: bool = False) -> LoadedDomain:
     """Reads a place; of a test set that stands elsewhere no train split is asked."""
     if place.kind == "sample":
         return _read_sample(place.spec, role, reading)
@@ -197,7 +197,7 @@ def _read(place: DomainPlace, role: str, reading: Reading, is_test: bool = False
     if place.kind == "folder":
         return _read_folder(place, role, reading, is_test)
     if place.kind == "file":
-        listing = Listing({"train": (place.path,)})
+        listing = SplitFiles({"train": (place.path,)})
     else:
         listing = list_pattern(place.path, name)
     if not is_test:
@@ -207,33 +207,33 @@ def _read(place: DomainPlace, role: str, reading: Reading, is_test: bool = False
             "Name a file train, or give the file to train on itself.",
         )
     splits, notes = _read_tables(None, listing, role, reading, name)
-    return _domain(place.spec, splits, _names(listing), role, reading, notes, listing.aside)
+    return _loaded(place.spec, splits, _names(listing), role, reading, notes, listing.aside)
 
 
-def _domain(
+def _loaded(
     spec: str,
     splits: dict[str, Any],
     files: Mapping[str, tuple[str, ...]],
     role: str,
-    reading: Reading,
+    reading: ReadOptions,
     notes: Sequence[str] = (),
     aside: Sequence[str] = (),
-) -> Domain:
+) -> LoadedDomain:
     splits = {split: splits[split] for split in SPLITS if split in splits}
-    remarks = [*notes, *note_repeats(splits, reading.used)]
+    remarks = [*notes, *note_duplicates(splits, reading.used)]
     if role == "source":
         remarks += note_unlabelled(splits, reading.label_column)
-    return Domain(splits, account_of(spec, splits, files, tuple(remarks), tuple(aside)))
+    return LoadedDomain(splits, summarize_domain(spec, splits, files, tuple(remarks), tuple(aside)))
 
 
-def _names(listing: Listing, folder: Path | None = None) -> dict[str, tuple[str, ...]]:
+def _names(listing: SplitFiles, folder: Path | None = None) -> dict[str, tuple[str, ...]]:
     return {
         split: tuple(str(path) if folder else path.name for path in files) for split, files in listing.files.items()
     }
 
 
 def _read_tables(
-    folder: Path | None, listing: Listing, role: str, reading: Reading, name: str
+    folder: Path | None, listing: SplitFiles, role: str, reading: ReadOptions, name: str
 ) -> tuple[dict[str, Any], list[str]]:
     """The tables of a listing as datasets by split, and what was noted; its paths start at the folder, if any."""
     splits: dict[str, Any] = {}
@@ -251,7 +251,7 @@ def _read_tables(
     return splits, [n if len(names) == count else f"{n} in {listed(names)}" for n, names in noted.items()]
 
 
-def _read_folder(place: DomainPlace, role: str, reading: Reading, is_test: bool) -> Domain:
+def _read_folder(place: DomainLocation, role: str, reading: ReadOptions, is_test: bool) -> LoadedDomain:
     """A folder: written by `save_to_disk`, of tables, or of images."""
     folder, name = place.path, f"{role} {place.spec!r}"
     if any((folder / mark).is_file() for mark in ("dataset_dict.json", "state.json")):
@@ -291,7 +291,7 @@ def _read_folder(place: DomainPlace, role: str, reading: Reading, is_test: bool)
     if not is_test:
         require_train(dict.fromkeys(splits, ""), name, "Call the folder of images to train on train/.")
     tops = {split: _tops([path for path, _ in pairs]) for split, pairs in images.images.items()}
-    return _domain(place.spec, splits, tops, role, reading, images.notes, [*images.aside, *aside])
+    return _loaded(place.spec, splits, tops, role, reading, images.notes, [*images.aside, *aside])
 
 
 def _tops(paths: Sequence[Path]) -> tuple[str, ...]:
@@ -300,10 +300,10 @@ def _tops(paths: Sequence[Path]) -> tuple[str, ...]:
 
 
 def _read_folder_of_tables(
-    place: DomainPlace, role: str, reading: Reading, is_test: bool, files: FolderFiles
-) -> Domain:
+    place: DomainLocation, role: str, reading: ReadOptions, is_test: bool, files: FolderFiles
+) -> LoadedDomain:
     name = f"{role} {place.spec!r}"
-    listing = list_declared(place.path, files.tables, name) or list_tables(files.tables, name)
+    listing = list_card_files(place.path, files.tables, name) or list_tables(files.tables, name)
     if not is_test:
         require_train(
             {split: listed(map(str, paths)) for split, paths in listing.files.items()},
@@ -321,10 +321,10 @@ def _read_folder_of_tables(
                 "column names the images, move the tables away, or give one of them instead of the folder."
             )
         aside.append(f"{len(files.images):,} image{'s' * (len(files.images) > 1)}")
-    return _domain(place.spec, splits, _names(listing, place.path), role, reading, notes, aside)
+    return _loaded(place.spec, splits, _names(listing, place.path), role, reading, notes, aside)
 
 
-def _read_saved(place: DomainPlace, role: str, reading: Reading, is_test: bool) -> Domain:
+def _read_saved(place: DomainLocation, role: str, reading: ReadOptions, is_test: bool) -> LoadedDomain:
     """A folder that `save_to_disk` wrote."""
     from datasets import DatasetDict
 
@@ -334,13 +334,13 @@ def _read_saved(place: DomainPlace, role: str, reading: Reading, is_test: bool) 
         stored = str(found.split) if found.split else ""
         notes = [f"it was saved as the split {stored!r}"] if stored and stored != "train" else []
         splits = {"train": with_whole_paths(found, reading.image_column, place.path)}
-        return _domain(place.spec, splits, {}, role, reading, notes)
+        return _loaded(place.spec, splits, {}, role, reading, notes)
     return _read_stored(found, place, name, role, reading, is_test)
 
 
 def _read_saved_splits(
-    place: DomainPlace, folders: Sequence[Path], role: str, reading: Reading, is_test: bool
-) -> Domain:
+    place: DomainLocation, folders: Sequence[Path], role: str, reading: ReadOptions, is_test: bool
+) -> LoadedDomain:
     """A folder of folders that `save_to_disk` wrote, each named by its split."""
     name = f"{role} {place.spec!r}"
     found = {folder.name: _load_saved(folder, name) for folder in folders}
@@ -361,7 +361,7 @@ def _load_saved(folder: Path, name: str) -> Any:
         raise ValueError(_unreadable(name, _first_line(error))) from error
 
 
-def _read_stored(found: Any, place: DomainPlace, name: str, role: str, reading: Reading, is_test: bool) -> Domain:
+def _read_stored(found: Any, place: DomainLocation, name: str, role: str, reading: ReadOptions, is_test: bool) -> LoadedDomain:
     """Stored splits under the names that they have here."""
     try:
         chosen, aside = choose_splits(found)
@@ -376,10 +376,10 @@ def _read_stored(found: Any, place: DomainPlace, name: str, role: str, reading: 
         splits = {split: with_whole_paths(part, reading.image_column, place.path) for split, part in splits.items()}
     files = {split: (f"split {stored!r}",) for split, stored in chosen.items() if stored != split}
     left = [f"split {stored!r}, {len(found[stored]):,} rows ({reason})" for stored, reason in aside.items()]
-    return _domain(place.spec, splits, files, role, reading, (), left)
+    return _loaded(place.spec, splits, files, role, reading, (), left)
 
 
-def _read_hub(spec: str, role: str, reading: Reading, is_test: bool) -> Domain:
+def _read_hub(spec: str, role: str, reading: ReadOptions, is_test: bool) -> LoadedDomain:
     from datasets import load_dataset
 
     name, _, config = spec.partition(":")
@@ -393,10 +393,10 @@ def _read_hub(spec: str, role: str, reading: Reading, is_test: bool) -> Domain:
             f"{role} {spec!r}: it is no local file or folder, and the Hub is out of reach or does not have it "
             f"(is the id right? does a private one need `hf auth login`?).{near}"
         ) from error
-    return _read_stored(found, DomainPlace("hub", spec, Path(spec)), f"{role} {spec!r}", role, reading, is_test)
+    return _read_stored(found, DomainLocation("hub", spec, Path(spec)), f"{role} {spec!r}", role, reading, is_test)
 
 
-def _read_sample(spec: str, role: str, reading: Reading) -> Domain:
+def _read_sample(spec: str, role: str, reading: ReadOptions) -> LoadedDomain:
     from .sample_corpus import load_sample_corpus
 
     if spec in DIGITS:
@@ -405,7 +405,7 @@ def _read_sample(spec: str, role: str, reading: Reading) -> Domain:
     else:
         half = {"source": "news", "target": "medical"}[role]
         found = {k.split("_")[1]: v for k, v in load_sample_corpus().items() if k.startswith(half)}
-    return _domain(spec, found, {}, role, reading)
+    return _loaded(spec, found, {}, role, reading)
 
 
 def _unreadable(name: str, reason: str) -> str:

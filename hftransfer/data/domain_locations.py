@@ -23,7 +23,7 @@ URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 DATASET_PAGE = re.compile(
     r"(?:hf://datasets/|https?://(?:huggingface\.co|hf\.co)/datasets/)([\w.-]+(?:/(?!blob|resolve|tree|viewer)[\w.-]+)?)"
 )
-LONGEST = 300  # characters of a name that a message shows
+LONGEST_SPEC = 300  # characters of a name that a message shows
 IMAGES = frozenset(
     ".png .jpg .jpeg .jpe .jfif .bmp .dib .gif .webp .tif .tiff .ppm .pgm .pbm .pnm .jp2 .tga .ico .avif".split()
 )
@@ -49,7 +49,7 @@ REMEDIES = {  # for files that hold data in another form
 
 
 @dataclass(frozen=True)
-class DomainPlace:
+class DomainLocation:
     """What a domain's name is, with the path where it is one."""
 
     kind: Literal["sample", "file", "folder", "pattern", "hub"]
@@ -57,7 +57,7 @@ class DomainPlace:
     path: Path
 
 
-def find_place(spec: str, role: str) -> DomainPlace:
+def locate_domain(spec: str, role: str) -> DomainLocation:
     """What a name means. A path that exists is that path, letter by letter, whatever else the name could be.
 
     Args:
@@ -68,7 +68,7 @@ def find_place(spec: str, role: str) -> DomainPlace:
         FileNotFoundError: it can only be a path, and nothing is there; a link that leads nowhere.
         ValueError: it is empty, no sample, or a file of a kind that is not read.
     """
-    name = f"{role} {shown(spec, LONGEST)}"
+    name = f"{role} {shown(spec, LONGEST_SPEC)}"
     if not spec.strip():
         raise ValueError(f"{role} is empty: give `sample`, a Hub id, a folder or a file.")
     path = local_path(spec)
@@ -76,19 +76,19 @@ def find_place(spec: str, role: str) -> DomainPlace:
         if spec == SAMPLE or spec in DIGITS:
             logger.warning("%s: a path of that name is here, so it is read, not the sample that comes along.", name)
         if path.is_dir():
-            return DomainPlace("folder", spec, path)
+            return DomainLocation("folder", spec, path)
         check_readable(path, name)
-        return DomainPlace("file", spec, path)
+        return DomainLocation("file", spec, path)
     if spec == SAMPLE or spec in DIGITS:
-        return DomainPlace("sample", spec, Path(spec))
+        return DomainLocation("sample", spec, Path(spec))
     if spec.startswith(f"{SAMPLE}:"):
         raise ValueError(
             f"{role} {spec!r}: there is no such sample; there is {SAMPLE}, {', '.join(DIGITS)}.{nearest(spec, DIGITS)}"
         )
     if URL.match(spec):
-        raise ValueError(f"{name} is a URL, and domains are read from this machine or by a Hub id. {_instead(spec)}")
+        raise ValueError(f"{name} is a URL, and domains are read from this machine or by a Hub id. {_url_remedy(spec)}")
     if SPLIT in spec:
-        return DomainPlace("pattern", spec, Path(spec) if not spec.startswith("~") else Path(spec).expanduser())
+        return DomainLocation("pattern", spec, Path(spec) if not spec.startswith("~") else Path(spec).expanduser())
     if os.path.lexists(spec):
         raise FileNotFoundError(
             f"{name} is a link to {os.readlink(spec)!r}, which is not there (or not for you to read). Mend the link, "
@@ -102,7 +102,7 @@ def find_place(spec: str, role: str) -> DomainPlace:
             f"{name}: there is no such file or folder. {base!r} is a local path, and only a Hub id takes a "
             f"configuration after ':'. Give {base!r} alone."
         )
-    return DomainPlace("hub", spec, Path(spec))
+    return DomainLocation("hub", spec, Path(spec))
 
 
 def local_path(spec: str) -> Path | None:
@@ -156,7 +156,7 @@ def hint(spec: str) -> str:
     return missing + near
 
 
-def _instead(url: str) -> str:
+def _url_remedy(url: str) -> str:
     """What to give in place of a URL."""
     if url.lower().startswith("file:"):
         return "Give the plain path, without file://."

@@ -12,7 +12,7 @@ FILES = 4
 
 
 @dataclass(frozen=True)
-class SplitAccount:
+class SplitSummary:
     """Rows of a split, and where they come from."""
 
     rows: int
@@ -21,7 +21,7 @@ class SplitAccount:
 
 
 @dataclass(frozen=True)
-class DomainAccount:
+class DomainSummary:
     """What was read for one domain.
 
     Attributes:
@@ -33,7 +33,7 @@ class DomainAccount:
     """
 
     place: str
-    splits: dict[str, SplitAccount]
+    splits: dict[str, SplitSummary]
     columns: tuple[str, ...]
     notes: tuple[str, ...] = ()
     aside: tuple[str, ...] = ()
@@ -57,39 +57,39 @@ class DomainAccount:
         return out
 
 
-def account_of(
+def summarize_domain(
     place: str,
     splits: Mapping[str, Any],
     files: Mapping[str, tuple[str, ...]],
     notes: tuple[str, ...] = (),
     aside: tuple[str, ...] = (),
-) -> DomainAccount:
+) -> DomainSummary:
     """The account of datasets by split.
 
     Args:
         place: as the domain was named.
         splits: the datasets.
         files: names of what they were read from.
-        notes, aside: as in `DomainAccount`.
+        notes, aside: as in `DomainSummary`.
     """
     first = next(iter(splits.values()))
     shown = splits.get("train", first)
-    return DomainAccount(
+    return DomainSummary(
         place,
-        {split: SplitAccount(len(part), tuple(files.get(split, ()))) for split, part in splits.items()},
+        {split: SplitSummary(len(part), tuple(files.get(split, ()))) for split, part in splits.items()},
         tuple(visible(shown.column_names)),
         tuple(dict.fromkeys(notes)),
         aside,
     )
 
 
-def with_held_out(account: DomainAccount, splits: Mapping[str, Any]) -> DomainAccount:
+def with_held_out(account: DomainSummary, splits: Mapping[str, Any]) -> DomainSummary:
     """The account after a validation split was cut from train."""
     if set(splits) == set(account.splits):
         return account
     parts = dict(account.splits)
     parts["train"] = replace(parts["train"], rows=len(splits["train"]))
-    held = {"validation": SplitAccount(len(splits["validation"]), (), held_out=True)}
+    held = {"validation": SplitSummary(len(splits["validation"]), (), held_out=True)}
     tests = {name: part for name, part in parts.items() if name != "train"}
     return replace(account, splits={"train": parts["train"], **held, **tests})
 
@@ -102,7 +102,7 @@ def note_unlabelled(splits: Mapping[str, Any], label_column: str) -> list[str]:
     return [f"{split}: no column {label_column!r}, so that no labels are scored there" for split in lacking]
 
 
-def _rows(part: SplitAccount) -> str:
+def _rows(part: SplitSummary) -> str:
     rows = f"{part.rows:,} row{'s' * (part.rows != 1)}"
     if part.held_out:
         return f"{rows} held out of train"

@@ -13,7 +13,7 @@ from .column_arrays import arrow_column
 BETWEEN = "\x1f"  # of the texts of one row
 
 
-def repeated_rows(one: Any, other: Any, used: Collection[str]) -> int:
+def count_duplicate_rows(one: Any, other: Any, used: Collection[str]) -> int:
     """How many rows of `other` have the texts of a row of `one`.
 
     Args:
@@ -22,7 +22,7 @@ def repeated_rows(one: Any, other: Any, used: Collection[str]) -> int:
 
     Example:
         >>> news, more = Dataset.from_dict({"text": ["a", "b"]}), Dataset.from_dict({"text": ["b", "c", "b"]})
-        >>> repeated_rows(news, more, ["text"])
+        >>> count_duplicate_rows(news, more, ["text"])
         2
     """
     if not (hasattr(one, "__len__") and hasattr(other, "__len__")):
@@ -34,10 +34,10 @@ def repeated_rows(one: Any, other: Any, used: Collection[str]) -> int:
     return pc.sum(pc.is_in(there, value_set=here.drop_null()).cast(pa.int64())).as_py() or 0
 
 
-def note_repeats(splits: Mapping[str, Any], used: Collection[str]) -> list[str]:
+def note_duplicates(splits: Mapping[str, Any], used: Collection[str]) -> list[str]:
     """In words, how much of the evaluation splits stands in train too."""
     counts = {
-        split: repeated_rows(splits["train"], part, used)
+        split: count_duplicate_rows(splits["train"], part, used)
         for split, part in splits.items()
         if "train" in splits and split != "train"
     }
@@ -48,7 +48,7 @@ def note_repeats(splits: Mapping[str, Any], used: Collection[str]) -> list[str]:
     ]
 
 
-def note_shared(splits: Mapping[str, Mapping[str, Any]], used: Collection[str]) -> list[str]:
+def note_source_rows_in_target(splits: Mapping[str, Mapping[str, Any]], used: Collection[str]) -> list[str]:
     """In words, which splits of the target are rows of a source by half or more.
 
     Args:
@@ -58,7 +58,7 @@ def note_shared(splits: Mapping[str, Mapping[str, Any]], used: Collection[str]) 
     notes = []
     for name, parts in splits.items():
         for split, rows in splits["target"].items() if name != "target" else ():
-            count = sum(repeated_rows(parts[part], rows, used) for part in ("train", "validation") if part in parts)
+            count = sum(count_duplicate_rows(parts[part], rows, used) for part in ("train", "validation") if part in parts)
             if count and 2 * count >= len(rows):
                 notes.append(f"{split}: {count:,} of {len(rows):,} rows are rows of {name} too")
     return notes

@@ -10,26 +10,26 @@ from typing import Any
 
 from .label_space import LabelSpace
 
-START = "encoded by hftransfer: "
+PREFIX = "encoded by hftransfer: "
 
 
-def mark_for(modality: str, space: LabelSpace, processing_class: Any) -> str:
+def fingerprint_for(modality: str, space: LabelSpace, processing_class: Any) -> str:
     """What marks rows that an encoder made: which labels, and which tokenizer or image processor."""
     size = len(processing_class) if hasattr(processing_class, "__len__") else 0
     facts = (modality, space.task, space.names, type(processing_class).__name__, size)
-    return START + hashlib.blake2b(repr(facts).encode(), digest_size=8).hexdigest()
+    return PREFIX + hashlib.blake2b(repr(facts).encode(), digest_size=8).hexdigest()
 
 
-def put_mark(dataset: Any, mark: str) -> Any:
+def set_fingerprint(dataset: Any, mark: str) -> Any:
     """The encoded data set, marked."""
     dataset.info.description = mark
     return dataset
 
 
-def mark_of(dataset: Any) -> str | None:
+def fingerprint_of(dataset: Any) -> str | None:
     """The mark of a data set, if it has one; images have a class of their own, which holds it."""
-    own = getattr(dataset, "encoded_mark", None)
+    own = getattr(dataset, "encoder_fingerprint", None)
     if own is not None:
         return str(own)
     description = str(getattr(getattr(dataset, "info", None), "description", "") or "")
-    return description if description.startswith(START) else None
+    return description if description.startswith(PREFIX) else None

@@ -45,7 +45,7 @@ class FolderFiles:
 
 
 @dataclass(frozen=True)
-class Listing:
+class SplitFiles:
     """Files by split, and in words what is left aside."""
 
     files: dict[str, tuple[Path, ...]]
@@ -88,7 +88,7 @@ def list_files(folder: Path, name: str) -> FolderFiles:
     return FolderFiles(table, image, foreign, tuple(sorted(found["other"])), tuple(unread))
 
 
-def list_tables(tables: Sequence[Path], name: str) -> Listing:
+def list_tables(tables: Sequence[Path], name: str) -> SplitFiles:
     """Which tables of a folder are which split, by the words in their names or those of the folders they are in.
 
     Where no name says train, tables whose names say no split are the train split; otherwise they are left aside.
@@ -117,10 +117,10 @@ def list_tables(tables: Sequence[Path], name: str) -> Listing:
             by_split["train"] = unsaid
     elif unsaid:
         aside.append(f"{listed(map(str, unsaid))} (no split in the name)")
-    return Listing({s: tuple(by_split[s]) for s in SPLITS if s in by_split}, tuple(aside))
+    return SplitFiles({s: tuple(by_split[s]) for s in SPLITS if s in by_split}, tuple(aside))
 
 
-def list_pattern(pattern: Path, name: str) -> Listing:
+def list_pattern(pattern: Path, name: str) -> SplitFiles:
     """Files that a path with `{split}` in it stands for; all else in it is meant letter by letter.
 
     Raises:
@@ -145,7 +145,7 @@ def list_pattern(pattern: Path, name: str) -> Listing:
         raise FileNotFoundError(f"{name}: there is no file {str(pattern).replace(SPLIT, 'train')!r}.")
     files = {split: tuple(path for _, path in found[split]) for split in SPLITS if split in found}
     reason = ("(no split in the name)",) if aside else ()
-    return Listing(files, (" ".join((listed(aside), *reason)),) if aside else ())
+    return SplitFiles(files, (" ".join((listed(aside), *reason)),) if aside else ())
 
 
 def require_train(names: Mapping[str, str], name: str, remedy: str) -> None:

@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-from .row_origins import Place
+from .row_origins import DataFile
 
-SHEET = "Save the table as .csv or .jsonl."
-STARTS = {  # first bytes: what starts with them, the remedy
+SAVE_TABLE = "Save the table as .csv or .jsonl."
+SIGNATURES = {  # first bytes: what starts with them, the remedy
     b"PAR1": ("parquet", "Call it .parquet."),
     b"\x1f\x8b": ("gzip", "Unpack it."),
     b"BZh": ("bzip2", "Unpack it."),
     b"\xfd7zXZ": ("xz", "Unpack it."),
     b"\x28\xb5\x2f\xfd": ("zstd", "Unpack it."),
-    b"PK\x03\x04": ("a zip or a workbook", f"Unpack it. {SHEET}"),
-    b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1": ("an old workbook", SHEET),
-    b"SQLite format 3": ("an SQLite data base", SHEET),
-    b"%PDF": ("a PDF", SHEET),
+    b"PK\x03\x04": ("a zip or a workbook", f"Unpack it. {SAVE_TABLE}"),
+    b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1": ("an old workbook", SAVE_TABLE),
+    b"SQLite format 3": ("an SQLite data base", SAVE_TABLE),
+    b"%PDF": ("a PDF", SAVE_TABLE),
     b"ARROW1": ("Arrow", "Write it with `to_parquet`."),
     b"version https://git-lfs": ("a pointer of git-lfs", "Fetch the file itself (git lfs pull)."),
     b"<!doctype": ("a web page", "Download the file itself."),
     b"<html": ("a web page", "Download the file itself."),
-    b"<?xml": ("XML", SHEET),
+    b"<?xml": ("XML", SAVE_TABLE),
 }
-SEPARATED = (".csv", ".tsv")
+CSV_SUFFIXES = (".csv", ".tsv")
 
 
-def refuse_other_contents(start: bytes, place: Place, suffix: str) -> None:
+def refuse_other_format(start: bytes, place: DataFile, suffix: str) -> None:
     """Refuses a file that holds something else than its ending says.
 
     Args:
@@ -36,10 +36,10 @@ def refuse_other_contents(start: bytes, place: Place, suffix: str) -> None:
         ValueError: it starts as another kind of file does.
     """
     lower = start.lower() if start.lstrip().startswith(b"<") else start
-    for mark, (kind, remedy) in STARTS.items():
+    for mark, (kind, remedy) in SIGNATURES.items():
         if lower.lstrip().startswith(mark) and kind != suffix[1:]:
             raise ValueError(f"{place} holds {kind}, not {suffix[1:]}. {remedy}")
     text = start.removeprefix(b"\xef\xbb\xbf").lstrip()
-    if suffix in SEPARATED and (text.startswith((b'{"', b"[{")) or text.split()[:1] in ([b"{"], [b"["])):
+    if suffix in CSV_SUFFIXES and (text.startswith((b'{"', b"[{")) or text.split()[:1] in ([b"{"], [b"["])):
         ending = ".jsonl" if text.startswith(b'{"') else ".json"
         raise ValueError(f"{place} holds JSON, not {suffix[1:]}. Call it {ending}.")

@@ -19,7 +19,7 @@ from ..messages import shown
 from .image_references import no_file, reference_kind, shown_path
 
 LONGEST_TO_SHORTEST = 100  # a processor that fixes the shorter side would blow up a strip of pixels to gigabytes
-PEEK = 1024  # bytes of a file that is no image, to say what it is
+SIGNATURE_BYTES = 1024  # bytes of a file that is no image, to say what it is
 SIXTEEN_BITS = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 
 
@@ -71,7 +71,7 @@ def open_image(value: Any, where: str) -> Any:
     if isinstance(value, Image.Image):
         return _decode(value, where)
     if isinstance(value, (bytes, bytearray, memoryview)):
-        return _decode(BytesIO(value), where, bytes(value[:PEEK]))
+        return _decode(BytesIO(value), where, bytes(value[:SIGNATURE_BYTES]))
     if isinstance(value, (str, os.PathLike)):
         wrong = no_file(os.fspath(value))
         if wrong is not None:
@@ -82,7 +82,7 @@ def open_image(value: Any, where: str) -> Any:
         except OSError as error:
             raise ImageError(f"{where} cannot be read ({error.strerror}). Drop it, or make it readable.") from error
         with file:
-            start = file.read(PEEK)
+            start = file.read(SIGNATURE_BYTES)
             file.seek(0)
             return _decode(file, where, start)
     return _to_rgb(_from_array(value, where), where)

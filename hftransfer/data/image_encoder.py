@@ -11,7 +11,7 @@ from datasets import Dataset, Image
 
 from .augmentation import Compose, make_augmentation
 from .domain_arguments import undecoded
-from .encoder_fingerprint import mark_for, put_mark
+from .encoder_fingerprint import fingerprint_for, set_fingerprint
 from .image_decoding import ImageError, open_image
 from .image_references import unusable_row
 from .label_masking import REVEALED
@@ -64,7 +64,7 @@ class ImageEncoder:
 
     @property
     def mark(self) -> str:
-        return mark_for(self.modality, self.space, self.processing_class)
+        return fingerprint_for(self.modality, self.space, self.processing_class)
 
     def encode(self, dataset: Any, where: str, label_column: str | None) -> Any:
         """Images as they are stored, with integer labels; nothing but the first is decoded.
@@ -147,7 +147,7 @@ class ImageEncoder:
             return out if labels is None else {**out, "labels": labels(row[str(label_column)], index)}
 
         stream = undecoded(dataset).map(encode, with_indices=True, remove_columns=column_names(dataset))
-        return put_mark(stream, self.mark)
+        return set_fingerprint(stream, self.mark)
 
 
 class EncodedImages(torch.utils.data.Dataset):
@@ -171,7 +171,7 @@ class EncodedImages(torch.utils.data.Dataset):
         origins: Sequence[str] | None = None,
         mark: str = "",
     ):
-        self.images, self.labels, self.where, self.origins, self.encoded_mark = images, labels, where, origins, mark
+        self.images, self.labels, self.where, self.origins, self.encoder_fingerprint = images, labels, where, origins, mark
 
     @property
     def column_names(self) -> list[str]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from .row_origins import Place
+from .row_origins import DataFile
 
-KINDS = {dict: "a dict", list: "a list", str: "text", bool: "true or false", int: "a number", float: "a number"}
-KINDS[type(None)] = "null"
+TYPE_NAMES = {dict: "a dict", list: "a list", str: "text", bool: "true or false", int: "a number", float: "a number"}
+TYPE_NAMES[type(None)] = "null"
 SPLITS = {"train", "training", "dev", "val", "valid", "validation", "eval", "test", "testing"}
 WANTED = (
     'Wanted is a list of objects, [{"text": …, "label": …}, …], or JSON lines, one such object a line '
@@ -31,7 +31,7 @@ def columns_of(rows: Sequence[dict[str, Any]]) -> tuple[Columns, list[str]]:
     return columns, notes
 
 
-def rows_of(whole: Any, place: Place, wanted: Collection[str]) -> tuple[Columns, list[str]]:
+def rows_of(whole: Any, place: DataFile, wanted: Collection[str]) -> tuple[Columns, list[str]]:
     """Columns of a JSON document, and notes on its shape.
 
     It may be a list of objects; an object that holds one such list; an object of lists, one a column; or a table as
@@ -48,7 +48,7 @@ def rows_of(whole: Any, place: Place, wanted: Collection[str]) -> tuple[Columns,
     if isinstance(whole, list):
         return _listed(whole, place)
     if not isinstance(whole, dict):
-        raise ValueError(f"{place} holds {KINDS[type(whole)]} and no rows. {WANTED}")
+        raise ValueError(f"{place} holds {TYPE_NAMES[type(whole)]} and no rows. {WANTED}")
     if not whole:
         raise ValueError(f"{place} is empty: it has no rows.")
     values = list(whole.values())
@@ -91,7 +91,7 @@ def _is_split(whole: dict[str, Any]) -> bool:
     return known and _all(whole["data"], list) and isinstance(whole["columns"], list)
 
 
-def _listed(whole: list, place: Place) -> tuple[Columns, list[str]]:
+def _listed(whole: list, place: DataFile) -> tuple[Columns, list[str]]:
     if not whole:
         raise ValueError(f"{place} is empty: it has no rows.")
     if _all(whole, list):
@@ -100,11 +100,11 @@ def _listed(whole: list, place: Place) -> tuple[Columns, list[str]]:
         )
     odd = next((i for i, row in enumerate(whole) if not isinstance(row, dict)), None)
     if odd is not None:
-        raise ValueError(f"{place.row(odd)} is {KINDS[type(whole[odd])]}, not an object. {WANTED}")
+        raise ValueError(f"{place.row(odd)} is {TYPE_NAMES[type(whole[odd])]}, not an object. {WANTED}")
     return columns_of(whole)
 
 
-def _split(whole: dict[str, Any], place: Place) -> tuple[Columns, list[str]]:
+def _split(whole: dict[str, Any], place: DataFile) -> tuple[Columns, list[str]]:
     names = [str(name) for name in whole["columns"]]
     if len(set(names)) < len(names):
         raise ValueError(f"{place}: two of its columns have one name ({_quoted(names)}). Rename one.")
@@ -115,7 +115,7 @@ def _split(whole: dict[str, Any], place: Place) -> tuple[Columns, list[str]]:
     return columns, ["columns and data apart, as pandas' orient='split'"]
 
 
-def _lists(whole: dict[str, list], place: Place, wanted: Collection[str]) -> tuple[Columns, list[str]]:
+def _lists(whole: dict[str, list], place: DataFile, wanted: Collection[str]) -> tuple[Columns, list[str]]:
     sizes = {name: len(column) for name, column in whole.items()}
     if len(whole) == 1 and not set(whole) & set(wanted):
         (name, column), *_ = whole.items()
@@ -131,7 +131,7 @@ def _lists(whole: dict[str, list], place: Place, wanted: Collection[str]) -> tup
     return dict(whole), ["an object of lists, one a column"]
 
 
-def _nested(whole: dict[str, dict], place: Place, wanted: Collection[str]) -> tuple[Columns, list[str]]:
+def _nested(whole: dict[str, dict], place: DataFile, wanted: Collection[str]) -> tuple[Columns, list[str]]:
     """Objects in an object: columns that hold rows, or rows that hold columns."""
     inner = {key for value in whole.values() for key in value}
     if set(whole) <= SPLITS:

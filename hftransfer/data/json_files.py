@@ -8,15 +8,15 @@ from collections.abc import Callable, Collection
 from itertools import accumulate, chain, islice
 from typing import Any
 
-from .json_documents import KINDS, WANTED, Columns, columns_of, holds_rows, rows_of
-from .row_origins import Place
-from .text_files import Characters
+from .json_documents import TYPE_NAMES, WANTED, Columns, columns_of, holds_rows, rows_of
+from .row_origins import DataFile
+from .text_files import TextFile
 
 EXACT = 2**53  # whole numbers up to here are exact among fractions
 
 
-def read_records(
-    characters: Characters, place: Place, suffix: str, label_column: str, used: Collection[str]
+def read_json_file(
+    characters: TextFile, place: DataFile, suffix: str, label_column: str, used: Collection[str]
 ) -> tuple[dict[str, Any], list[int] | None, list[str]]:
     """Reads a json or jsonl file: JSON lines, or one document in a shape that `rows_of` knows.
 
@@ -61,7 +61,7 @@ def read_records(
                 r"such as \ud83d, as when a text is cut within an emoji). Remove it."
             ) from error
         if (len(kinds) > 1 and kinds != {int, float}) or (dict in kinds and str(array.type) == "string"):
-            said = " and ".join(sorted({KINDS[kind] for kind in kinds}))
+            said = " and ".join(sorted({TYPE_NAMES[kind] for kind in kinds}))
             notes.append(f"{name!r} holds {said}: read as text")
         arrays[name] = array
     return arrays, lines, notes
@@ -81,7 +81,7 @@ def _decode(**numbers: Any) -> Callable[[str], Any]:
 
 
 def _parsed(
-    characters: Characters, place: Place, suffix: str, wanted: Collection[str], decode: Callable[[str], Any]
+    characters: TextFile, place: DataFile, suffix: str, wanted: Collection[str], decode: Callable[[str], Any]
 ) -> tuple[Columns, list[int] | None, list[str]]:
     """Columns, lines and notes by what the file is, which its name need not say."""
     if _are_lines(characters, suffix, decode):
@@ -98,7 +98,7 @@ def _parsed(
     return columns, None, ["one JSON document, not JSON lines", *notes] if suffix == ".jsonl" else notes
 
 
-def _are_lines(characters: Characters, suffix: str, decode: Callable[[str], Any]) -> bool:
+def _are_lines(characters: TextFile, suffix: str, decode: Callable[[str], Any]) -> bool:
     """Whether each line is a value of its own: the first is, and others follow."""
     first, *more = islice((line for line in characters.lines() if line.strip()), 2)
     try:
@@ -112,7 +112,7 @@ def _are_lines(characters: Characters, suffix: str, decode: Callable[[str], Any]
     return not holds_rows(value)  # an only line may be a row, or all of them
 
 
-def _is_json(characters: Characters, decode: Callable[[str], Any]) -> bool:
+def _is_json(characters: TextFile, decode: Callable[[str], Any]) -> bool:
     try:
         decode(characters.text())
     except (ValueError, RecursionError):
@@ -120,7 +120,7 @@ def _is_json(characters: Characters, decode: Callable[[str], Any]) -> bool:
     return True
 
 
-def _lines(characters: Characters, place: Place, decode: Callable[[str], Any]) -> tuple[Columns, list[int], list[str]]:
+def _lines(characters: TextFile, place: DataFile, decode: Callable[[str], Any]) -> tuple[Columns, list[int], list[str]]:
     """Columns of JSON lines."""
     rows, lines = [], []
     for number, line in enumerate(characters.lines(), 1):
@@ -134,7 +134,7 @@ def _lines(characters: Characters, place: Place, decode: Callable[[str], Any]) -
                 '.jsonl file is one object, such as {"text": "…", "label": "…"}.'
             ) from error
         if not isinstance(row, dict):
-            raise ValueError(f"{place.line(number)} is {KINDS[type(row)]}, not an object: {_short(line)}. {WANTED}")
+            raise ValueError(f"{place.line(number)} is {TYPE_NAMES[type(row)]}, not an object: {_short(line)}. {WANTED}")
         rows.append(row)
         lines.append(number)
     columns, notes = columns_of(rows)
@@ -195,7 +195,7 @@ def _text(value: Any, written: Any) -> str | None:
     return json.dumps(value, ensure_ascii=False) if isinstance(value, (dict, list)) else written
 
 
-def _refuse_mixed(name: str, values: list, place: Place, lines: list[int] | None, label: bool) -> None:
+def _refuse_mixed(name: str, values: list, place: DataFile, lines: list[int] | None, label: bool) -> None:
     """Refuses dicts and lists among other values, and dicts as labels."""
     types = list(map(type, values))
     counts = Counter(kind if kind in (dict, list) else str for kind in types if kind is not type(None))
@@ -206,10 +206,10 @@ def _refuse_mixed(name: str, values: list, place: Place, lines: list[int] | None
     row = next(
         i for i, kind in enumerate(types) if (kind if kind in (dict, list) else str) is odd and kind is not type(None)
     )
-    others = f"; most rows hold {'a plain value' if common is str else KINDS[common]}" if len(counts) > 1 else ""
+    others = f"; most rows hold {'a plain value' if common is str else TYPE_NAMES[common]}" if len(counts) > 1 else ""
     wish = "one plain value a row (or a list in every row)" if label else "the same kind of value in every row"
     raise ValueError(
-        f"{place.row(row, lines[row] if lines else None)}: {name!r} is {KINDS[types[row]]}, "
+        f"{place.row(row, lines[row] if lines else None)}: {name!r} is {TYPE_NAMES[types[row]]}, "
         f"{_short(json.dumps(values[row], ensure_ascii=False))}{others}. Wanted is {wish}."
     )
 

@@ -32,8 +32,8 @@ from .label_values import (
     row_of,
     split_by,
 )
-from .label_warnings import check_number, check_variety, remark
-from .task_inference import Labels, read_domain, task_of
+from .label_warnings import check_class_count, check_several_classes, remark
+from .task_inference import DatasetLabels, read_dataset_labels, task_of
 
 
 def read_label_names(
@@ -96,7 +96,7 @@ def resolve_label_space(
         require_column(part, label_column, where)
     if task is not None and task not in TASKS:
         raise ValueError(f"task={task!r} is not one of {', '.join(TASKS)}.{nearest(task, TASKS)}")
-    read = [read_domain(where, part, label_column) for where, part in sources.items()]
+    read = [read_dataset_labels(where, part, label_column) for where, part in sources.items()]
     chosen: Task = task or task_of(read[0], label_column, tokens_column, separator)
     if separator is not None and chosen != "multi-label-classification":
         raise ValueError(f"label_separator={separator!r} splits a text into several labels, and the task is {chosen}.")
@@ -108,12 +108,12 @@ def resolve_label_space(
     for labels in read:
         _check_rows(labels, label_column, chosen)
     space = replace(space, vectors=chosen == "multi-label-classification" and _are_vectors(read))
-    tested = [read_domain(where, part, label_column) for where, part in (evaluation or {}).items()]
+    tested = [read_dataset_labels(where, part, label_column) for where, part in (evaluation or {}).items()]
     tested = [_lists(labels, space) if chosen in LISTS else labels for labels in tested]
     space = _agree(space, read, tested, model_names, label_column)
     if chosen == "sequence-classification":
-        check_variety(read, label_column)
-        check_number(read, label_column, task is not None, bool(model_names))
+        check_several_classes(read, label_column)
+        check_class_count(read, label_column, task is not None, bool(model_names))
     if not space.vectors:
         remark(read, space, label_column)
     for labels in tested:
@@ -121,7 +121,7 @@ def resolve_label_space(
     return space
 
 
-def _lists(labels: Labels, space: LabelSpace) -> Labels:
+def _lists(labels: DatasetLabels, space: LabelSpace) -> DatasetLabels:
     """With texts read as lists."""
     column = labels.column
     if column is None or column.widths is not None:
@@ -141,7 +141,7 @@ def _lists(labels: Labels, space: LabelSpace) -> Labels:
     return replace(labels, column=as_lists(column, read))
 
 
-def _check_rows(labels: Labels, label_column: str, task: Task) -> None:
+def _check_rows(labels: DatasetLabels, label_column: str, task: Task) -> None:
     """Raises `ValueError` for a row without a label, torch's mark of one, and lists where rows have one label."""
     column = labels.column
     if column is None:
@@ -159,7 +159,7 @@ def _check_rows(labels: Labels, label_column: str, task: Task) -> None:
         )
 
 
-def _are_vectors(read: Sequence[Labels]) -> bool:
+def _are_vectors(read: Sequence[DatasetLabels]) -> bool:
     """Whether lists of integers are 0/1 vectors: of one width above 1 in all sources, nothing but 0 and 1."""
     widths = {width for labels in read if labels.column is not None for width in labels.column.widths or ()}
     values = [value for labels in read if labels.column is not None for value in labels.column.values]
@@ -169,8 +169,8 @@ def _are_vectors(read: Sequence[Labels]) -> bool:
 
 def _agree(
     space: LabelSpace,
-    read: Sequence[Labels],
-    tested: Sequence[Labels],
+    read: Sequence[DatasetLabels],
+    tested: Sequence[DatasetLabels],
     model_names: Sequence[str] | None,
     label_column: str,
 ) -> LabelSpace:
@@ -237,7 +237,7 @@ def _count_off(names: Sequence[str], declared: Sequence[str]) -> bool:
     return all(key_of(name).isdigit() and int(key_of(name)) < len(declared) for name in names)
 
 
-def _observed(labels: Labels, space: LabelSpace) -> tuple[str, ...]:
+def _observed(labels: DatasetLabels, space: LabelSpace) -> tuple[str, ...]:
     """The names of the values that occur, each written as it mostly is; places in 0/1 vectors."""
     column = labels.column
     assert column is not None
@@ -251,7 +251,7 @@ def _observed(labels: Labels, space: LabelSpace) -> tuple[str, ...]:
     return in_order(counter.most_common(1)[0][0] for counter in written.values())
 
 
-def _check_known(labels: Labels, space: LabelSpace, label_column: str) -> None:
+def _check_known(labels: DatasetLabels, space: LabelSpace, label_column: str) -> None:
     """Raises `ValueError` where an evaluation set holds what the space does not, with the row."""
     _check_rows(labels, label_column, space.task)
     column = labels.column

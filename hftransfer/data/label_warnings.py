@@ -10,18 +10,18 @@ from collections.abc import Callable, Iterable, Sequence
 from ..messages import shown
 from .label_space import LabelSpace, listed
 from .label_values import INVISIBLE, NUMBER, LabelColumn, in_order, key_of, name_of, number_of
-from .task_inference import Labels
+from .task_inference import DatasetLabels
 
 logger = logging.getLogger(__name__)
-GONE = frozenset("na n/a #n/a nan <na> null nil none - -- ? missing unlabeled unlabelled".split())  # in lower case
+PLACEHOLDERS = frozenset("na n/a #n/a nan <na> null nil none - -- ? missing unlabeled unlabelled".split())  # in lower case
 RARE = 0.1  # a share of rows
-ALIKE = str.maketrans(
+LOOKALIKES = str.maketrans(
     "аеорсухіјѕһԁԛԝАВЕКМНОРСТУХІЈЅοαινυρΑΒΕΖΗΙΚΜΝΟΡΤΥΧ", "aeopcyxijshdqwABEKMHOPCTYXIJSoaivupABEZHIKMNOPTYX"
 )
-MANY = 20  # so many classes are never too many for their rows
+FEW_CLASSES = 20  # so many classes are never too many for their rows
 
 
-def check_variety(read: Sequence[Labels], label_column: str) -> None:
+def check_several_classes(read: Sequence[DatasetLabels], label_column: str) -> None:
     """Raises `ValueError` when every row of every source carries the same label (streams are not read through)."""
     seen: set[str] = set()
     for labels in read:
@@ -39,7 +39,7 @@ def check_variety(read: Sequence[Labels], label_column: str) -> None:
         )
 
 
-def check_number(read: Sequence[Labels], label_column: str, said: bool, by_model: bool) -> None:
+def check_class_count(read: Sequence[DatasetLabels], label_column: str, said: bool, by_model: bool) -> None:
     """Refuses classes that are no classes: more than half as many as rows, unless the task was said. More than a tenth
     are pointed out."""
     if by_model or any(labels.declared or labels.column is None for labels in read):
@@ -47,7 +47,7 @@ def check_number(read: Sequence[Labels], label_column: str, said: bool, by_model
     columns = [labels.column for labels in read if labels.column is not None]
     names = {key_of(str(name_of(value))) for column in columns for value in column.values}
     rows = sum(column.size for column in columns)
-    if len(names) <= MANY or len(names) <= rows / 10:
+    if len(names) <= FEW_CLASSES or len(names) <= rows / 10:
         return
     where = ", ".join(labels.where for labels in read)
     some = listed(in_order(names), 3)
@@ -64,7 +64,7 @@ def check_number(read: Sequence[Labels], label_column: str, said: bool, by_model
     )
 
 
-def remark(read: Sequence[Labels], space: LabelSpace, label_column: str) -> None:
+def remark(read: Sequence[DatasetLabels], space: LabelSpace, label_column: str) -> None:
     """Warns of names that may be mistakes: numbers beside text, -1, and names that differ by case alone."""
     names: set[str] = set()
     for labels in read:
@@ -76,7 +76,7 @@ def remark(read: Sequence[Labels], space: LabelSpace, label_column: str) -> None
             names |= {labels.declared[v] for v in column.values if isinstance(v, int) and v in own}
             continue
         names |= {str(name_of(value)) for value in column.values}
-        _remark_gone(labels, column, label_column)
+        _warn_of_placeholders(labels, column, label_column)
         kinds = [number_of(value) is not None for value in column.values]
         if any(kinds) and not all(kinds):
             counts = [sum(c for c, k in zip(column.counts, kinds, strict=True) if k is kind) for kind in (False, True)]
@@ -97,7 +97,7 @@ def remark(read: Sequence[Labels], space: LabelSpace, label_column: str) -> None
                 label_column,
             )
     names = set({key_of(name): name for name in in_order(names)}.values())
-    _remark_alike(names, label_column)
+    _warn_of_lookalikes(names, label_column)
     if not space.merge_case:
         several = [" and ".join(map(repr, group)) for group in _groups(in_order(names), lambda n: key_of(n, True))]
         if several:
@@ -109,12 +109,12 @@ def remark(read: Sequence[Labels], space: LabelSpace, label_column: str) -> None
             )
 
 
-def _remark_gone(labels: Labels, column: LabelColumn, label_column: str) -> None:
+def _warn_of_placeholders(labels: DatasetLabels, column: LabelColumn, label_column: str) -> None:
     """Warns of rare texts that often say that there is no label: they are classes here."""
     total = sum(column.counts)
     for value, count in zip(column.values, column.counts, strict=True):
         name = str(name_of(value))
-        if isinstance(value, str) and name.casefold() in GONE and len(column.values) > 2 and count <= RARE * total:
+        if isinstance(value, str) and name.casefold() in PLACEHOLDERS and len(column.values) > 2 and count <= RARE * total:
             logger.warning(
                 "%s: %r is %s there, which is taken as a class of %d row%s. Empty the field and drop such rows if it "
                 "means that there is no label.",
@@ -126,9 +126,9 @@ def _remark_gone(labels: Labels, column: LabelColumn, label_column: str) -> None
             )
 
 
-def _remark_alike(names: Iterable[str], label_column: str) -> None:
+def _warn_of_lookalikes(names: Iterable[str], label_column: str) -> None:
     """Warns of names that look the same, or differ by white space alone, and are not."""
-    groups = _groups(in_order(names), _looks)
+    groups = _groups(in_order(names), _appearance)
     groups = [group for group in groups if len({key_of(name, True) for name in group}) > 1]
     if groups:
         logger.warning(
@@ -146,8 +146,8 @@ def _groups(names: Iterable[str], key: Callable[[str], str]) -> list[list[str]]:
     return [group for group in found.values() if len(group) > 1]
 
 
-def _looks(name: str) -> str:
+def _appearance(name: str) -> str:
     """What is seen of a name: Latin letters for those that look like them, one space for white space of any kind."""
-    seen = unicodedata.normalize("NFKC", name).translate(ALIKE)
+    seen = unicodedata.normalize("NFKC", name).translate(LOOKALIKES)
     seen = "".join(sign for sign in seen if sign not in INVISIBLE)
     return re.sub(r"(?<=\w)[\s_-]+(?=\w)", " ", seen).strip().casefold()

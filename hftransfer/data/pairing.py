@@ -21,8 +21,8 @@ from .text_encoder import LENGTH
 EpochBy = Literal["source", "longest"]
 DRAW = "draw"  # of a row: its number in its domain and the pass over the domain, for who draws random numbers for it
 TARGET = -1  # `domain` of a target row; sources are 0, 1, … in the order given
-SEEN = 1000  # batches that an account of padding looks at
-WINDOW = 50  # global batches that are sorted together: more pads less, fewer mixes more
+SAMPLED_BATCHES = 1000  # batches that an account of padding looks at
+SORTING_WINDOW = 50  # global batches that are sorted together: more pads less, fewer mixes more
 
 
 class PairedDataset(torch.utils.data.Dataset):
@@ -138,7 +138,7 @@ class PairedBatchSampler(torch.utils.data.Sampler[list[int]]):
         each as wide as its own. Read off the first thousand batches; `None` for rows without a `length`."""
         if self.dataset.lengths is None:
             return None
-        lengths = self.dataset.lengths[np.array(list(islice(self, SEEN))) % len(self.dataset)]
+        lengths = self.dataset.lengths[np.array(list(islice(self, SAMPLED_BATCHES))) % len(self.dataset)]
         halves = [half for half in np.split(lengths, [self.source_rows], axis=1) if half.size]
         together, apart = (sum(x.max(1).sum() * x.shape[1] for x in parts) for parts in ([lengths], halves))
         return float(1 - lengths.sum() / together), float(1 - lengths.sum() / apart)
@@ -170,8 +170,8 @@ class PairedBatchSampler(torch.utils.data.Sampler[list[int]]):
         """Sorts within windows and shuffles the resulting updates, source and target in step."""
         rng = np.random.default_rng((self.seed, 3, self.epoch))
         out_s, out_t = [], []
-        for start in range(0, self.updates, WINDOW):
-            s, t = self._sorted(source[start : start + WINDOW]), self._sorted(target[start : start + WINDOW])
+        for start in range(0, self.updates, SORTING_WINDOW):
+            s, t = self._sorted(source[start : start + SORTING_WINDOW]), self._sorted(target[start : start + SORTING_WINDOW])
             out_s.append(s)
             out_t.append(t)
         s, t = np.concatenate(out_s), np.concatenate(out_t)

@@ -26,7 +26,7 @@ def visible(columns: Sequence[str]) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Place:
+class DataFile:
     """A file as messages call it, with its lines and rows.
 
     Attributes:
@@ -34,7 +34,7 @@ class Place:
         path: of the file.
 
     Example:
-        >>> place = Place("source", Path("dir/news.csv"))
+        >>> place = DataFile("source", Path("dir/news.csv"))
         >>> str(place), place.line(9), place.row(7, 9)
         ("source 'dir/news.csv'", "source 'dir/news.csv' line 9", 'source row 7 (news.csv line 9)')
     """

@@ -17,7 +17,7 @@ FLAGS = {  # what a column of yes and no says of a row, and whether the rows tha
 YES, NO = frozenset(("true", "1", "yes")), frozenset(("false", "0", "no"))
 
 
-def refuse_other_splits(train: Any, name: str) -> None:
+def refuse_rows_of_other_splits(train: Any, name: str) -> None:
     """Raises `ValueError` where a column of the rows to train on says that some of them are another split.
 
     Args:
@@ -25,7 +25,7 @@ def refuse_other_splits(train: Any, name: str) -> None:
         name: of the domain, for messages.
 
     Example:
-        >>> refuse_other_splits(Dataset.from_dict({"text": ["a", "b"], "split": ["train", "Test"]}), "source 'a.csv'")
+        >>> refuse_rows_of_other_splits(Dataset.from_dict({"text": ["a", "b"], "split": ["train", "Test"]}), "source 'a.csv'")
         Traceback (most recent call last):
         ValueError: source 'a.csv': the column 'split' says 'Test' in 1 rows, ...
     """

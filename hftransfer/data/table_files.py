@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .file_signatures import refuse_other_contents
-from .row_origins import ORIGIN, Place, visible
-from .text_files import HEAD, OPENERS, read_characters
+from .file_signatures import refuse_other_format
+from .row_origins import ORIGIN, DataFile, visible
+from .text_files import SIGNATURE_BYTES, OPENERS, read_text_file
 
 FORMATS = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
 USUAL = ("text", "tokens", "image", "file_name")  # the usual names of what is read
@@ -76,7 +76,7 @@ def read_table(
         >>> read.rows, read.columns, read.notes
         (2, ('text', 'label'), ("separator ';'",))
     """
-    place = Place(where, path)
+    place = DataFile(where, path)
     suffix = table_format(path)
     if path.is_dir():
         raise ValueError(f"{place} is a folder, not a file.")
@@ -90,15 +90,15 @@ def read_table(
     lines: Sequence[int] | None
     if suffix == ".parquet":
         return _read_parquet(place, {label_column, *used})
-    characters = read_characters(place, suffix, encoding)
+    characters = read_text_file(place, suffix, encoding)
     if suffix in (".csv", ".tsv"):
-        from .csv_files import read_separated
+        from .csv_files import read_csv_file
 
-        columns, lines, notes = read_separated(characters, place, suffix, label_column, used)
+        columns, lines, notes = read_csv_file(characters, place, suffix, label_column, used)
     else:
-        from .json_files import read_records
+        from .json_files import read_json_file
 
-        columns, lines, notes = read_records(characters, place, suffix, label_column, used)
+        columns, lines, notes = read_json_file(characters, place, suffix, label_column, used)
     import pyarrow as pa
     from datasets.fingerprint import Hasher
 
@@ -117,7 +117,7 @@ def _remedy(path: Path) -> str:
 
 
 def _assembled(
-    table: Any, place: Place, lines: Sequence[int] | None, notes: Sequence[str], fingerprint: str
+    table: Any, place: DataFile, lines: Sequence[int] | None, notes: Sequence[str], fingerprint: str
 ) -> TableRead:
     """With the column of origins, as a dataset."""
     import pyarrow as pa
@@ -136,7 +136,7 @@ def _assembled(
     return TableRead(dataset, len(dataset), tuple(visible(dataset.column_names)), tuple(notes))
 
 
-def _read_parquet(place: Place, wanted: Collection[str]) -> TableRead:
+def _read_parquet(place: DataFile, wanted: Collection[str]) -> TableRead:
     """A parquet file, with the features that `datasets` stored in it."""
     import pyarrow as pa
     from datasets.fingerprint import Hasher
@@ -145,7 +145,7 @@ def _read_parquet(place: Place, wanted: Collection[str]) -> TableRead:
     notes = []
     try:
         with pa.memory_map(str(place.path)) as file:
-            refuse_other_contents(file.read(HEAD), place, ".parquet")
+            refuse_other_format(file.read(SIGNATURE_BYTES), place, ".parquet")
             file.seek(0)
             fingerprint = Hasher.hash_bytes([memoryview(file.read_buffer()), str(place).encode()])
             table = parquet.ParquetFile(file).read()

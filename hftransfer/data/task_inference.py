@@ -22,11 +22,11 @@ from .label_values import (
     split_by,
 )
 
-ODD = 0.1  # so few texts among fractional numbers are mistakes, not names
+MISTAKES = 0.1  # so few texts among fractional numbers are mistakes, not names
 
 
 @dataclass(frozen=True)
-class Labels:
+class DatasetLabels:
     """One data set's labels, as they were read.
 
     Args:
@@ -52,16 +52,16 @@ def infer_task(dataset: Any, label_column: str, tokens_column: str, where: str, 
     """Guesses the task: a list beside `tokens` is tagging, another list multi-label, numbers that are not all whole
     regression, anything else one label a row. Lists and numbers may be written as text. A stream is judged by its
     first row."""
-    return task_of(read_domain(where, dataset, label_column), label_column, tokens_column, separator)
+    return task_of(read_dataset_labels(where, dataset, label_column), label_column, tokens_column, separator)
 
 
-def read_domain(where: str, dataset: Any, label_column: str) -> Labels:
+def read_dataset_labels(where: str, dataset: Any, label_column: str) -> DatasetLabels:
     streams = not hasattr(dataset, "__len__")
     column = None if streams else read_labels(dataset, label_column, where)
-    return Labels(where, dataset, declared_names(dataset, label_column), column)
+    return DatasetLabels(where, dataset, declared_names(dataset, label_column), column)
 
 
-def task_of(labels: Labels, label_column: str, tokens_column: str, separator: str | None) -> Task:
+def task_of(labels: DatasetLabels, label_column: str, tokens_column: str, separator: str | None) -> Task:
     lists: Task = (
         "token-classification" if tokens_column in column_names(labels.dataset) else "multi-label-classification"
     )
@@ -84,7 +84,7 @@ def task_of(labels: Labels, label_column: str, tokens_column: str, separator: st
     return "sequence-classification"
 
 
-def _task_of_stream(labels: Labels, label_column: str, lists: Task) -> Task:
+def _task_of_stream(labels: DatasetLabels, label_column: str, lists: Task) -> Task:
     value = next(iter(labels.dataset))[label_column]
     if isinstance(value, (list, tuple)) or (isinstance(value, str) and literal_list(value) is not None):
         return lists
@@ -96,7 +96,7 @@ def _task_of_stream(labels: Labels, label_column: str, lists: Task) -> Task:
     return "sequence-classification"
 
 
-def _writes_lists(labels: Labels, label_column: str) -> bool:
+def _writes_lists(labels: DatasetLabels, label_column: str) -> bool:
     """Whether texts are lists; raises where some are, or where they are like lists that cannot be read."""
     column = labels.column
     assert column is not None
@@ -115,7 +115,7 @@ def _writes_lists(labels: Labels, label_column: str) -> bool:
     )
 
 
-def _writes_numbers(labels: Labels, label_column: str) -> bool:
+def _writes_numbers(labels: DatasetLabels, label_column: str) -> bool:
     """Whether all are numbers and not all are whole; raises for decimal commas, and for few texts among such."""
     column = labels.column
     assert column is not None
@@ -136,7 +136,7 @@ def _writes_numbers(labels: Labels, label_column: str) -> bool:
     if not any(n is not None and not n.is_integer() for n in numbers):
         return False
     rest = sum(column.counts[i] for i in odd)
-    if odd and rest <= ODD * sum(column.counts):
+    if odd and rest <= MISTAKES * sum(column.counts):
         place = min(odd, key=lambda i: column.rows[i])
         raise ValueError(
             f"{labels.at(column.rows[place])}: {label_column!r} is {shown(column.values[place])}, and nearly all "
@@ -145,7 +145,7 @@ def _writes_numbers(labels: Labels, label_column: str) -> bool:
     return not odd
 
 
-def _check_separator(labels: Labels, label_column: str) -> None:
+def _check_separator(labels: DatasetLabels, label_column: str) -> None:
     """Raises `ValueError` where a text seems to hold several labels."""
     column = labels.column
     assert column is not None

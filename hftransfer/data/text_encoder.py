@@ -17,7 +17,7 @@ from transformers import DataCollatorWithPadding
 
 from ..ignored_label import IGNORE
 from ..messages import nearest, shown
-from .encoder_fingerprint import mark_for, put_mark
+from .encoder_fingerprint import fingerprint_for, set_fingerprint
 from .label_masking import REVEALED
 from .label_space import LabelEncoder, LabelSpace, column_names, declared_names, require_column
 from .label_values import literal_list
@@ -163,7 +163,7 @@ def encode_text(
             lost[0],
             f", nor those of {len(lost) - 1} more row(s)" if len(lost) > 1 else "",
         )
-    return put_mark(encoded, mark_for("text", space, tokenizer))
+    return set_fingerprint(encoded, fingerprint_for("text", space, tokenizer))
 
 
 class TextEncoder:
@@ -204,7 +204,7 @@ class TextEncoder:
 
     @property
     def mark(self) -> str:
-        return mark_for(self.modality, self.space, self.processing_class)
+        return fingerprint_for(self.modality, self.space, self.processing_class)
 
     def encode(self, dataset: Any, where: str, label_column: str | None) -> Any:
         """See `encode_text`."""

@@ -13,24 +13,24 @@ from io import BytesIO, TextIOWrapper
 from typing import Any
 
 from ..messages import nearest
-from .file_signatures import refuse_other_contents
-from .row_origins import Place
+from .file_signatures import refuse_other_format
+from .row_origins import DataFile
 
 # what a text file may be packed with
 OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
-HEAD = 64  # bytes that tell kinds of files apart
-MARKS = {  # byte order marks, the longer ones first
+SIGNATURE_BYTES = 64  # bytes that tell kinds of files apart
+BYTE_ORDER_MARKS = {  # byte order marks, the longer ones first
     codecs.BOM_UTF32_LE: "utf-32",
     codecs.BOM_UTF32_BE: "utf-32",
     codecs.BOM_UTF8: "utf-8-sig",
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
-COMMON = ("utf-8", "cp1252", "latin-1", "utf-16", "cp1250", "cp1251", "gb18030", "shift_jis", "euc-kr", "big5")
+COMMON_ENCODINGS = ("utf-8", "cp1252", "latin-1", "utf-16", "cp1250", "cp1251", "gb18030", "shift_jis", "euc-kr", "big5")
 
 
 @dataclass(frozen=True)
-class Characters:
+class TextFile:
     """A text file's content, known to decode without an error and to hold no NUL."""
 
     content: bytes
@@ -46,7 +46,7 @@ class Characters:
         return self.content.decode(self.encoding)
 
 
-def read_characters(place: Place, suffix: str, encoding: str | None = None) -> Characters:
+def read_text_file(place: DataFile, suffix: str, encoding: str | None = None) -> TextFile:
     """Reads a text file. Without an encoding it is UTF-8, or what its byte order mark says; nothing is guessed.
 
     Args:
@@ -70,13 +70,13 @@ def read_characters(place: Place, suffix: str, encoding: str | None = None) -> C
             f"{name} cannot be {'unpacked' if packing in OPENERS else 'read'} ({error})."
             + " Is it whole, and packed as its name says?" * (packing in OPENERS)
         ) from error
-    refuse_other_contents(content[:HEAD], place, suffix)
+    refuse_other_format(content[:SIGNATURE_BYTES], place, suffix)
     if not content:
         raise ValueError(f"{name} is empty: it has no rows.")
     notes = []
     if packing in OPENERS:
         notes.append(f"unpacked ({packing[1:]})")
-    marked = next((named for mark, named in MARKS.items() if content.startswith(mark)), None)
+    marked = next((named for mark, named in BYTE_ORDER_MARKS.items() if content.startswith(mark)), None)
     if encoding is None:
         chosen = marked or "utf-8"
     else:
@@ -100,7 +100,7 @@ def read_characters(place: Place, suffix: str, encoding: str | None = None) -> C
     nul = text.find("\0")
     if nul >= 0:
         raise ValueError(f"{place.line(_line(text[:nul]))}: {_nul(content, text)}")
-    return Characters(content, chosen, tuple(notes))
+    return TextFile(content, chosen, tuple(notes))
 
 
 def _check_known(encoding: str, name: str) -> None:
@@ -108,8 +108,8 @@ def _check_known(encoding: str, name: str) -> None:
         b"a".decode(encoding)  # "hex" and its like are codecs of bytes
     except LookupError as error:
         raise ValueError(
-            f"{name}: encoding {encoding!r} is not known; usual ones are {', '.join(COMMON)}."
-            f"{nearest(encoding, COMMON)}"
+            f"{name}: encoding {encoding!r} is not known; usual ones are {', '.join(COMMON_ENCODINGS)}."
+            f"{nearest(encoding, COMMON_ENCODINGS)}"
         ) from error
     except UnicodeError:  # one byte is half a character there
         pass
@@ -126,7 +126,7 @@ def _line(before: str) -> int:
     return before.count("\n") + before.count("\r") - before.count("\r\n") + 1
 
 
-def _undecodable(place: Place, content: bytes, chosen: str, error: UnicodeError, given: bool) -> str:
+def _undecodable(place: DataFile, content: bytes, chosen: str, error: UnicodeError, given: bool) -> str:
     if not isinstance(error, UnicodeDecodeError):
         return f"{place} cannot be read as {chosen} ({error})."
     sure = content[: error.start].decode(chosen, errors="replace")

@@ -15,7 +15,7 @@ import transformers
 
 from .._version import __version__
 from ..data.domain_arguments import source_label
-from ..data.domain_loading import Shift, load_shift
+from ..data.domain_loading import LoadedDomains, load_shift
 from ..data.label_space import LabelSpace
 from ..data.pairing import PairedDataset
 from ..objectives.specification import build_objectives
@@ -151,7 +151,7 @@ def _try(settings: Mapping[str, Any], config: AdaptationConfig) -> Found:
     )
 
 
-def _load(settings: Mapping[str, Any], config: AdaptationConfig) -> Shift:
+def _load(settings: Mapping[str, Any], config: AdaptationConfig) -> LoadedDomains:
     return load_shift(
         settings["source"],
         settings["target"],
@@ -171,7 +171,7 @@ def _lora(settings: Mapping[str, Any]) -> Any:
     return LoraConfig(**settings["lora"]) if settings["lora"] else None
 
 
-def _encoded(prepared: Prepared, data: Shift) -> dict[str, Any]:
+def _encoded(prepared: Prepared, data: LoadedDomains) -> dict[str, Any]:
     return {
         name: prepared.encode_evaluation(part, f"the test split of {name if name == 'target' else source_label(name)}")
         for name, part in data.test.items()
@@ -183,7 +183,7 @@ def _reads_target(config: AdaptationConfig) -> bool:
     return objectives or config.label_shift != "none" or config.adabn or config.reveal_target_labels > 0
 
 
-def _updates(config: AdaptationConfig, data: Shift) -> int:
+def _updates(config: AdaptationConfig, data: LoadedDomains) -> int:
     """How many updates a method takes: rows that read one domain only take as many."""
     return planned_updates(paired_sampler(PairedDataset(data.train, data.target), config), config)
 

@@ -12,7 +12,7 @@ import torch
 from transformers import EarlyStoppingCallback
 from transformers.trainer_utils import EvalLoopOutput
 
-from ..data.dataframes import is_columns
+from ..data.dataframes import is_dict_of_columns
 from ..data.domain_arguments import is_source_name
 from ..data.text_encoder import WORD_MASK
 from ..ignored_label import IGNORE
@@ -62,7 +62,7 @@ class Evaluator:
         if isinstance(eval_dataset, str):
             self.named_set(eval_dataset)
             return eval_dataset, prefix if prefix.endswith(f"_{eval_dataset}") else f"{prefix}_{eval_dataset}"
-        if is_columns(eval_dataset):  # one set; transformers would take each column for one
+        if is_dict_of_columns(eval_dataset):  # one set; transformers would take each column for one
             return self.prepared.encode_evaluation(eval_dataset, "eval_dataset"), prefix
         return eval_dataset, prefix
 

@@ -13,7 +13,7 @@ import tiny
 from datasets import Dataset
 
 from hftransfer import AdaptationTrainer
-from hftransfer.data.dataframes import is_columns, is_table
+from hftransfer.data.dataframes import is_dict_of_columns, is_table_like
 from hftransfer.data.domain_arguments import as_domain
 
 NEWS = tiny.domain()
@@ -43,11 +43,11 @@ def test_every_form_holds_the_same_rows(form):
 
 def test_dicts_of_data_sets_are_told_apart():
     for several in ({"news": NEWS}, {"news": FRAME}, {"news": FORMS["rows"]}, {"news": COLUMNS}, {}):
-        assert not is_columns(several)
+        assert not is_dict_of_columns(several)
     for table in FORMS.values():
-        assert is_table(table)
+        assert is_table_like(table)
     for other in ("text", TEXTS, [], 3, NEWS, None, FRAME["text"], {"text": "abc"}):
-        assert not is_table(other)
+        assert not is_table_like(other)
 
 
 @pytest.mark.parametrize("form", ["a frame", "rows", "columns"])

@@ -6,7 +6,7 @@ import pytest
 from datasets import Dataset
 
 from hftransfer.data.domain_loading import load_shift
-from hftransfer.data.duplicate_rows import repeated_rows
+from hftransfer.data.duplicate_rows import count_duplicate_rows
 
 
 def write(path, texts, labels=("up", "down")):
@@ -29,12 +29,12 @@ def write(path, texts, labels=("up", "down")):
     ],
 )
 def test_rows_are_equal_by_their_texts(one, other, used, count):
-    assert repeated_rows(Dataset.from_dict(one), Dataset.from_dict(other), used) == count
+    assert count_duplicate_rows(Dataset.from_dict(one), Dataset.from_dict(other), used) == count
 
 
 def test_streams_are_not_read_through():
     rows = Dataset.from_dict({"text": ["a"]})
-    assert repeated_rows(rows.to_iterable_dataset(), rows, ["text"]) == 0
+    assert count_duplicate_rows(rows.to_iterable_dataset(), rows, ["text"]) == 0
 
 
 def test_the_plan_says_which_rows_recur(tmp_path):

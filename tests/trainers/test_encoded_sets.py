@@ -13,7 +13,7 @@ import tiny
 import torch
 from datasets import Dataset, concatenate_datasets
 
-from hftransfer.data.encoder_fingerprint import mark_of
+from hftransfer.data.encoder_fingerprint import fingerprint_of
 
 STRANGE = {"input_ids": [[1, 2]] * 24, "length": [0.5] * 24, "labels": ["no"] * 24, "origin": ["x"] * 24}
 
@@ -46,9 +46,9 @@ def test_what_was_encoded_is_known_again(tmp_path):
         assert run.prepared.encode_evaluation(part, "data") is part
         torch.testing.assert_close(torch.tensor(run.predict(part).predictions), torch.tensor(whole[list(rows)]))
     encoded.save_to_disk(str(tmp_path / "kept"))
-    assert mark_of(Dataset.load_from_disk(str(tmp_path / "kept"))) == run.prepared.encoder.mark
-    assert mark_of(data) is None
-    assert mark_of(concatenate_datasets([data, data])) is None
+    assert fingerprint_of(Dataset.load_from_disk(str(tmp_path / "kept"))) == run.prepared.encoder.mark
+    assert fingerprint_of(data) is None
+    assert fingerprint_of(concatenate_datasets([data, data])) is None
     other = runs.trainer(tmp_path, tiny.bert(("a", "b")), train_dataset=tiny.domain(labels=("a", "b")))
     with pytest.raises(ValueError, match="test_dataset was encoded by a run with other labels"):
         other.predict(encoded)

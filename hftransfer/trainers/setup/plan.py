@@ -11,7 +11,7 @@ from torch import nn
 
 from ...cpu_threads import cores, describe_device
 from ...data.column_arrays import number_column
-from ...data.domain_summary import DomainAccount
+from ...data.domain_summary import DomainSummary
 from ...data.label_space import LabelSpace
 from ...data.pairing import PairedDataset
 from ...models.adapters import is_peft
@@ -30,7 +30,7 @@ WORTH_IT = 0.15  # of the tokens: padding that a second call of the model would 
 
 
 def plan(
-    args: AdaptationConfig, prepared: Prepared, account: Mapping[str, DomainAccount] | None = None
+    args: AdaptationConfig, prepared: Prepared, account: Mapping[str, DomainSummary] | None = None
 ) -> dict[str, Any]:
     """Plan of a run: sizes, labels, what trains, objectives, steps and where the result goes.
 
@@ -83,7 +83,7 @@ def plan(
 
 
 def print_plan(
-    run: Any, args: AdaptationConfig | None = None, account: Mapping[str, DomainAccount] | None = None
+    run: Any, args: AdaptationConfig | None = None, account: Mapping[str, DomainSummary] | None = None
 ) -> None:
     """The plan of a run and a table of the model's blocks, printed: how many parameters train, how and how fast.
 

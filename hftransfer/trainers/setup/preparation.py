@@ -13,7 +13,7 @@ from typing import Any
 from ...data.collation import AdaptationCollator
 from ...data.domain_arguments import as_domain
 from ...data.encoder import Encoder, InputColumns
-from ...data.encoder_fingerprint import mark_of
+from ...data.encoder_fingerprint import fingerprint_of
 from ...data.label_space import LabelSpace
 from ...data.label_values import has_labels
 from ...data.pairing import PairedDataset
@@ -65,7 +65,7 @@ class Prepared:
             ValueError, TypeError: it cannot be read, holds a class that is not trained, or was encoded by a run with
                 other labels or another tokenizer. The row is named.
         """
-        mark = mark_of(dataset)
+        mark = fingerprint_of(dataset)
         if mark == self.encoder.mark:
             return dataset
         if mark is not None:
