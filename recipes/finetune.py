@@ -63,7 +63,7 @@ def run(script, config) -> int:
         with stage("loading the model and encoding the data"):
             prepared = prepare(**settings)
             prepared.encode_test_splits(data.test)
-        print_plan(prepared, config, data.account)
+        print_plan(prepared, config, data.summaries)
         return 0
     if config.push_to_hub:
         create_repo(config)
@@ -72,7 +72,7 @@ def run(script, config) -> int:
         trainer.check_output_folder(config.resume_from_checkpoint)
         test_splits = trainer.prepared.encode_test_splits(data.test)
     trainer.dataset_names = script.dataset_names
-    print_plan(trainer, account=data.account)
+    print_plan(trainer, summaries=data.summaries)
 
     # 4. Train on the source alone, then with the target, from the same seed.
     results = {}

@@ -57,12 +57,12 @@ class RandomResizedCrop:
     def __call__(self, image: Any, rng: np.random.Generator) -> Any:
         area = rng.uniform(*self.scale)
         stretch = math.exp(rng.uniform(math.log(self.ratio[0]), math.log(self.ratio[1])))
-        across, down = min(1.0, math.sqrt(area * stretch)), min(1.0, math.sqrt(area / stretch))
-        width, height = max(1.0, image.width * across), max(1.0, image.height * down)
+        relative_width, relative_height = min(1.0, math.sqrt(area * stretch)), min(1.0, math.sqrt(area / stretch))
+        width, height = max(1.0, image.width * relative_width), max(1.0, image.height * relative_height)
         left, top = rng.uniform(0, image.width - width), rng.uniform(0, image.height - height)
-        return image.resize(self._out(width, height), self.resample, (left, top, left + width, top + height))
+        return image.resize(self._output_size(width, height), self.resample, (left, top, left + width, top + height))
 
-    def _out(self, width: float, height: float) -> tuple[int, int]:
+    def _output_size(self, width: float, height: float) -> tuple[int, int]:
         if isinstance(self.size, tuple):
             return self.size[1], self.size[0]
         factor = 1.0 if self.size is None else self.size / min(width, height)
@@ -97,29 +97,31 @@ class RandAugment:
     strongest: float = 1.0
 
     def __call__(self, image: Any, rng: np.random.Generator) -> Any:
-        for which in rng.integers(len(STRONG), size=self.count):
-            image = STRONG[which](image, rng.uniform(0.1, 1.0) * self.strongest, 1 if rng.random() < 0.5 else -1)
+        for index in rng.integers(len(RAND_AUGMENT_OPERATIONS), size=self.count):
+            image = RAND_AUGMENT_OPERATIONS[index](
+                image, rng.uniform(0.1, 1.0) * self.strongest, 1 if rng.random() < 0.5 else -1
+            )
         return image
 
 
 def make_augmentation(
-    kind: str, flip: bool = False, size: tuple[int, int] | int | None = None, resample: int = 2
+    augment: str, flip: bool = False, size: tuple[int, int] | int | None = None, resample: int = 2
 ) -> Compose | None:
     """The operations of one setting of `augment`, or `None`.
 
     Args:
-        kind: `"none"`; `"weak"`, a random resized crop; `"strong"`, that and two operations of `RandAugment`.
+        augment: `"none"`; `"weak"`, a random resized crop; `"strong"`, that and two operations of `RandAugment`.
         flip: mirror half of the pictures. Off unless asked for: a mirrored digit, letter or road sign is another.
         size, resample: of `RandomResizedCrop`.
 
     Raises:
         ValueError: an unknown kind.
     """
-    if read_choice("augment", kind, Augment) == "none":
+    if read_choice("augment", augment, Augment) == "none":
         return Compose([Flip()]) if flip else None
     operations: list[Operation] = [RandomResizedCrop(size, resample=resample)]
     operations += [Flip()] if flip else []
-    operations += [RandAugment()] if kind == "strong" else []
+    operations += [RandAugment()] if augment == "strong" else []
     return Compose(operations)
 
 
@@ -151,12 +153,12 @@ def _solarize(image: Any, strength: float, sign: int) -> Any:
 
 
 def _enhance(name: str) -> Callable[[Any, float, int], Any]:
-    def run(image: Any, strength: float, sign: int) -> Any:
+    def apply(image: Any, strength: float, sign: int) -> Any:
         from PIL import ImageEnhance
 
         return getattr(ImageEnhance, name)(image).enhance(1 + sign * 0.9 * strength)
 
-    return run
+    return apply
 
 
 def _rotate(image: Any, strength: float, sign: int) -> Any:
@@ -164,16 +166,16 @@ def _rotate(image: Any, strength: float, sign: int) -> Any:
 
 
 def _affine(make: Callable[[float, Any], tuple[float, ...]]) -> Callable[[Any, float, int], Any]:
-    def run(image: Any, strength: float, sign: int) -> Any:
+    def apply(image: Any, strength: float, sign: int) -> Any:
         from PIL import Image
 
         matrix = make(sign * 0.3 * strength, image)
         return image.transform(image.size, Image.Transform.AFFINE, matrix, resample=2, fillcolor=GREY)
 
-    return run
+    return apply
 
 
-STRONG: tuple[Callable[[Any, float, int], Any], ...] = (
+RAND_AUGMENT_OPERATIONS: tuple[Callable[[Any, float, int], Any], ...] = (
     _autocontrast,
     _equalize,
     _posterize,

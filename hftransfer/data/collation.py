@@ -44,31 +44,36 @@ class AdaptationCollator:
         training = "domain" in rows[0]
         labelled = any("labels" in row for row in rows)
         labels = [row.pop("labels", None) for row in rows]
-        masks = [row.pop(WORD_MASK, None) for row in rows]
+        word_masks = [row.pop(WORD_MASK, None) for row in rows]
         domain = [row.pop("domain", None) for row in rows]
-        places = [row.pop(DRAW, None) for row in rows]
-        draws = [None if place is None else (d + 1, *place, 0) for d, place in zip(domain, places, strict=True)]
+        row_draws = [row.pop(DRAW, None) for row in rows]
+        draws = [
+            None if row_draw is None else (d + 1, *row_draw, 0) for d, row_draw in zip(domain, row_draws, strict=True)
+        ]
         if training and self.two_views:
-            again = [k for k, d in enumerate(domain) if d == TARGET]
-            rows += [rows[k] for k in again]
-            draws += [(0, *places[k], 1) for k in again]
+            second_views = [k for k, d in enumerate(domain) if d == TARGET]
+            rows += [rows[k] for k in second_views]
+            draws += [(0, *row_draws[k], 1) for k in second_views]
         batch = self.encoder.stack(rows, draws)
         if self.space.task == "token-classification":
             width = batch["input_ids"].shape[1]
-            left = self.encoder.processing_class.padding_side == "left"
-            if any(m is not None for m in masks):
-                batch[WORD_MASK] = torch.tensor([pad_row(m or [], width, 0, left) for m in masks])
+            pads_left = self.encoder.processing_class.padding_side == "left"
+            if any(m is not None for m in word_masks):
+                batch[WORD_MASK] = torch.tensor([pad_row(m or [], width, 0, pads_left) for m in word_masks])
             if labelled:
-                batch["labels"] = torch.tensor([pad_row(y or [], width, IGNORE, left) for y in labels])
+                batch["labels"] = torch.tensor([pad_row(y or [], width, IGNORE, pads_left) for y in labels])
         elif labelled:
             missing = self.space.missing
             values = [missing if y is None or y is math.nan else y for y in labels]
             batch["labels"] = torch.tensor(values, dtype=torch.float32 if self.space.is_float else torch.long)
         if training:
             batch["domain"] = torch.tensor(domain)
-            batch[NUM_SOURCE] = n = sum(d != TARGET for d in domain)
-            if self.by_domain and 0 < n < len(domain) and "attention_mask" in batch:
-                batch[SPANS] = [_span(mask) for mask in (batch["attention_mask"][:n], batch["attention_mask"][n:])]
+            batch[NUM_SOURCE] = num_source = sum(d != TARGET for d in domain)
+            if self.by_domain and 0 < num_source < len(domain) and "attention_mask" in batch:
+                batch[SPANS] = [
+                    _span(mask)
+                    for mask in (batch["attention_mask"][:num_source], batch["attention_mask"][num_source:])
+                ]
         return batch
 
 

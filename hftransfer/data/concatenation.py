@@ -11,7 +11,7 @@ from .row_origins import ORIGIN, visible
 PLAIN_TYPES = ("int", "uint", "float", "string", "large_string")  # types that may stand beside each other
 
 
-def joined(parts: Sequence[tuple[Path, Any]], name: str) -> Any:
+def concatenated(tables: Sequence[tuple[Path, Any]], name: str) -> Any:
     """Datasets of several files as one: their columns must be the same, in any order.
 
     Text beside numbers makes text of both, as csv beside jsonl has it.
@@ -21,32 +21,34 @@ def joined(parts: Sequence[tuple[Path, Any]], name: str) -> Any:
     """
     from datasets import Features, concatenate_datasets
 
-    (first, base), *others = parts
+    (first, base), *other_tables = tables
     columns = visible(base.column_names)
-    for path, part in others:
-        mine = visible(part.column_names)
-        if set(mine) != set(columns):
+    for path, table in other_tables:
+        table_columns = visible(table.column_names)
+        if set(table_columns) != set(columns):
             raise ValueError(
                 f"{name}: {str(first)!r} has the columns {', '.join(map(repr, columns))} and {str(path)!r} has "
-                f"{', '.join(map(repr, mine))}. Files of one split need the same columns: give one of them alone, "
-                "move the other away, or name the files by split."
+                f"{', '.join(map(repr, table_columns))}. Files of one split need the same columns: give one of them "
+                "alone, move the other away, or name the files by split."
             )
-    _refuse_copies(parts, name)
-    if not others:
+    _refuse_duplicate_tables(tables, name)
+    if not other_tables:
         return base
     order = [*columns, ORIGIN] if ORIGIN in base.column_names else columns
-    chosen: dict[str, Any] = {}
+    common_features: dict[str, Any] = {}
     for column in order:
-        kinds = [part.features[column] for _, part in parts]
-        chosen[column] = _common(kinds)
-        if chosen[column] is None:
-            odd = next(path for (path, _), kind in zip(parts, kinds, strict=True) if kind != kinds[0])
-            raise ValueError(
-                f"{name}: {column!r} is of another kind in {str(odd)!r} than in {str(first)!r}. Write both files the "
-                "same way."
+        features = [table.features[column] for _, table in tables]
+        common_features[column] = _common_feature(features)
+        if common_features[column] is None:
+            odd_path = next(
+                path for (path, _), feature in zip(tables, features, strict=True) if feature != features[0]
             )
-    features = Features(chosen)
-    return concatenate_datasets([_cast(part.select_columns(order), features) for _, part in parts])
+            raise ValueError(
+                f"{name}: {column!r} is of another kind in {str(odd_path)!r} than in {str(first)!r}. Write both files "
+                "the same way."
+            )
+    joint_features = Features(common_features)
+    return concatenate_datasets([_cast(table.select_columns(order), joint_features) for _, table in tables])
 
 
 def _cast(dataset: Any, features: Any) -> Any:
@@ -59,35 +61,40 @@ def _cast(dataset: Any, features: Any) -> Any:
     return Dataset(table, info=DatasetInfo(features=features))
 
 
-def _common(kinds: Sequence[Any]) -> Any | None:
+def _common_feature(features: Sequence[Any]) -> Any | None:
     """The type that holds the values of several: numbers widen, numbers beside text become text; `None` for others."""
     from datasets import Value
 
-    known = [kind for kind in kinds if getattr(kind, "dtype", None) != "null"] or list(kinds)
-    if all(kind == known[0] for kind in known):
-        return known[0]
-    types = {kind.dtype if isinstance(kind, Value) else "" for kind in known}
-    if all(kind.startswith(("int", "uint")) for kind in types):
+    typed = [feature for feature in features if getattr(feature, "dtype", None) != "null"] or list(features)
+    if all(feature == typed[0] for feature in typed):
+        return typed[0]
+    dtypes = {feature.dtype if isinstance(feature, Value) else "" for feature in typed}
+    if all(feature.startswith(("int", "uint")) for feature in dtypes):
         return Value("int64")
-    if all(kind.startswith(("int", "uint", "float")) for kind in types):
+    if all(feature.startswith(("int", "uint", "float")) for feature in dtypes):
         return Value("float64")
-    return Value("string") if all(kind.startswith(PLAIN_TYPES) for kind in types) else None
+    return Value("string") if all(feature.startswith(PLAIN_TYPES) for feature in dtypes) else None
 
 
-def _refuse_copies(parts: Sequence[tuple[Path, Any]], name: str) -> None:
+def _refuse_duplicate_tables(tables: Sequence[tuple[Path, Any]], name: str) -> None:
     """Refuses one table in two files, such as train.csv beside train.jsonl: its rows would count twice."""
-    for i, (path, part) in enumerate(parts):
-        for other, rows in parts[:i]:
-            if len(rows) == len(part) > 1 and all(_alike_rows(rows, part, n) for n in (slice(0, 3), slice(None))):
+    for i, (path, table) in enumerate(tables):
+        for other_path, other_table in tables[:i]:
+            if len(other_table) == len(table) > 1 and all(
+                _have_same_rows(other_table, table, n) for n in (slice(0, 3), slice(None))
+            ):
                 raise ValueError(
-                    f"{name}: {str(other)!r} and {str(path)!r} hold the same rows. Remove one of them, or give the "
-                    "one to read instead of the folder."
+                    f"{name}: {str(other_path)!r} and {str(path)!r} hold the same rows. Remove one of them, or give "
+                    "the one to read instead of the folder."
                 )
 
 
-def _alike_rows(one: Any, other: Any, which: slice) -> bool:
-    columns = [c for c in visible(one.column_names) if not hasattr(one.features[c], "decode")]
+def _have_same_rows(one: Any, other: Any, rows: slice) -> bool:
+    columns = [column for column in visible(one.column_names) if not hasattr(one.features[column], "decode")]
     if len(columns) < len(visible(one.column_names)):
         return False  # images were compared by path already
-    here, there = one[which], other[which]
-    return all([str(v) for v in here[c]] == [str(v) for v in there[c]] for c in columns)
+    values, other_values = one[rows], other[rows]
+    return all(
+        [str(value) for value in values[column]] == [str(value) for value in other_values[column]]
+        for column in columns
+    )

@@ -33,13 +33,13 @@ class CsvTable:
 
 
 def read_csv_file(
-    characters: TextFile, place: DataFile, suffix: str, label_column: str, used: Collection[str]
+    text_file: TextFile, data_file: DataFile, suffix: str, label_column: str, used: Collection[str]
 ) -> tuple[dict[str, Any], list[int], list[str]]:
     """Reads a csv or tsv file.
 
     Args:
-        characters: of the file.
-        place: of the file.
+        text_file: of the file.
+        data_file: of the file.
         suffix: `.csv`, or `.tsv`, which is read without quoting.
         label_column: what its fields hold is what a line swallowed by a stray quote would end in.
         used: other columns that are looked for, which tell a header from a row.
@@ -52,43 +52,51 @@ def read_csv_file(
     """
     import pyarrow as pa
 
-    wanted = {label_column, *used}
-    found = _separated(characters, place, suffix, wanted)
-    _refuse_swallowed(found, place, label_column)
-    kept = _named(found, place)
-    names = [found.header[i] for i in kept]
-    _refuse_other_tables(found, place, label_column)
-    if not wanted & set(names):
-        _refuse_headless(found, place, kept)
-    columns = {found.header[i]: pa.array([row[i] or None for row in found.rows], pa.string()) for i in kept}
-    return columns, found.starts, found.notes
+    used_columns = {label_column, *used}
+    table = _read_with_best_separator(text_file, data_file, suffix, used_columns)
+    _refuse_rows_within_quotes(table, data_file, label_column)
+    kept_columns = _named_columns(table, data_file)
+    names = [table.header[i] for i in kept_columns]
+    _refuse_other_tables(table, data_file, label_column)
+    if not used_columns & set(names):
+        _refuse_missing_header(table, data_file, kept_columns)
+    columns = {table.header[i]: pa.array([row[i] or None for row in table.rows], pa.string()) for i in kept_columns}
+    return columns, table.starts, table.notes
 
 
-def _separated(characters: TextFile, place: DataFile, suffix: str, wanted: set[str]) -> CsvTable:
+def _read_with_best_separator(
+    text_file: TextFile, data_file: DataFile, suffix: str, used_columns: set[str]
+) -> CsvTable:
     """Rows by the separator that header and all rows agree on."""
-    own = SUFFIX_SEPARATORS[suffix]
-    first, start = next((line, n) for n, line in enumerate(characters.lines("")) if line.strip())
-    said = re.fullmatch(r'"?sep=(.)"?\s*', first)  # as Excel writes it
+    suffix_separator = SUFFIX_SEPARATORS[suffix]
+    first_line, first_line_number = next(
+        (line, number) for number, line in enumerate(text_file.lines("")) if line.strip()
+    )
+    declared_separator = re.fullmatch(r'"?sep=(.)"?\s*', first_line)  # as Excel writes it
     headers = {}
-    for separator in said[1] if said else SEPARATORS:
-        quoted = suffix == ".csv" or separator != own
-        headers[separator] = _header(characters, separator, quoted, start + bool(said))
-    able = [s for s, header in headers.items() if said or len(header) > 1] or [own]
+    for separator in declared_separator[1] if declared_separator else SEPARATORS:
+        quoted = suffix == ".csv" or separator != suffix_separator
+        headers[separator] = _header(text_file, separator, quoted, first_line_number + bool(declared_separator))
+    candidates = [separator for separator, header in headers.items() if declared_separator or len(header) > 1] or [
+        suffix_separator
+    ]
 
     def rank(separator: str) -> tuple[bool, bool, int]:
         names = {name.strip(' "') for name in headers[separator]}
-        return not wanted & names, separator != own, -len(names)
+        return not used_columns & names, separator != suffix_separator, -len(names)
 
     refusal: ValueError | None = None
-    for separator in sorted(able, key=rank):
+    for separator in sorted(candidates, key=rank):
         try:
-            found = _parsed(characters, place, separator, suffix, start + bool(said))
+            table = _read_with_separator(
+                text_file, data_file, separator, suffix, first_line_number + bool(declared_separator)
+            )
         except ValueError as error:
             refusal = refusal or error
         else:
-            if separator != own:
-                found.notes.insert(0, f"separator {separator!r}")
-            return found
+            if separator != suffix_separator:
+                table.notes.insert(0, f"separator {separator!r}")
+            return table
     assert refusal is not None
     raise refusal
 
@@ -102,264 +110,280 @@ def _fields_of_any_length() -> Iterator[None]:
         csv.field_size_limit(limit)
 
 
-def _reader(characters: TextFile, separator: str, quoted: bool, skip: int, spaced: bool = False) -> Any:
+def _reader(text_file: TextFile, separator: str, quoted: bool, skip: int, cut_spaces: bool = False) -> Any:
     """A strict reader of the lines after the first `skip`."""
-    lines = islice(characters.lines(""), skip, None)
+    lines = islice(text_file.lines(""), skip, None)
     return csv.reader(
         lines,
         delimiter=separator,
         quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,
         strict=True,
-        skipinitialspace=spaced,
+        skipinitialspace=cut_spaces,
     )
 
 
-def _header(characters: TextFile, separator: str, quoted: bool, skip: int) -> list[str]:
+def _header(text_file: TextFile, separator: str, quoted: bool, skip: int) -> list[str]:
     """The first row, or nothing where its quotes are astray."""
     with _fields_of_any_length():
         try:
-            return next(row for row in _reader(characters, separator, quoted, skip) if row)
+            return next(row for row in _reader(text_file, separator, quoted, skip) if row)
         except (csv.Error, StopIteration):
             return []
 
 
-def _parsed(characters: TextFile, place: DataFile, separator: str, suffix: str, skip: int) -> CsvTable:
+def _read_with_separator(text_file: TextFile, data_file: DataFile, separator: str, suffix: str, skip: int) -> CsvTable:
     """Rows by this separator, each of as many fields as the header; spaces before quotes are cut where all agree."""
-    refusal, found = None, None
+    error_kept, table = None, None
     try:
-        found = _fields(characters, place, separator, suffix, skip)
+        table = _read_rows(text_file, data_file, separator, suffix, skip)
     except ValueError as error:
-        refusal = error
-    if found is None or _quoted_late(found):
+        error_kept = error
+    if table is None or _has_spaces_before_quotes(table):
         try:
-            return _fields(characters, place, separator, suffix, skip, True)
+            return _read_rows(text_file, data_file, separator, suffix, skip, True)
         except ValueError:
             pass
-    if found is None:
-        assert refusal is not None
-        raise refusal
-    return found
+    if table is None:
+        assert error_kept is not None
+        raise error_kept
+    return table
 
 
-def _quoted_late(found: CsvTable) -> bool:
+def _has_spaces_before_quotes(table: CsvTable) -> bool:
     """Whether all fields of a column are quoted after a space, so that the quotes are no part of them."""
-    return found.quoted and any(
-        all(row[i].startswith(' "') and row[i].endswith('"') for row in found.rows)
-        for i in range(1, len(found.header) if found.rows else 0)
+    return table.quoted and any(
+        all(row[i].startswith(' "') and row[i].endswith('"') for row in table.rows)
+        for i in range(1, len(table.header) if table.rows else 0)
     )
 
 
-def _fields(
-    characters: TextFile, place: DataFile, separator: str, suffix: str, skip: int, spaced: bool = False
+def _read_rows(
+    text_file: TextFile, data_file: DataFile, separator: str, suffix: str, skip: int, cut_spaces: bool = False
 ) -> CsvTable:
-    """Rows by this separator, as many fields in each as in the header; `spaced` cuts spaces after separators."""
+    """Rows by this separator, as many fields in each as in the header; `cut_spaces` cuts spaces after separators."""
     notes = []
     quoted = suffix == ".csv" or separator != SUFFIX_SEPARATORS[suffix]
-    raw = _header(characters, separator, quoted, skip)
-    if not quoted and raw and all(len(name) > 1 and name[0] == name[-1] == '"' for name in raw):
+    raw_header = _header(text_file, separator, quoted, skip)
+    if not quoted and raw_header and all(len(name) > 1 and name[0] == name[-1] == '"' for name in raw_header):
         quoted = True
         notes.append("read with quoting, as its header is quoted")
-    spaced = (spaced and quoted) or (
-        len(raw) > 1 and not separator.isspace() and all(name.startswith(" ") for name in raw[1:])
+    cut_spaces = (cut_spaces and quoted) or (
+        len(raw_header) > 1 and not separator.isspace() and all(name.startswith(" ") for name in raw_header[1:])
     )
-    if spaced:
+    if cut_spaces:
         notes.append("spaces after separators cut")
-    found = CsvTable([], separator, quoted, notes=notes)
-    reader = _reader(characters, separator, quoted, skip, spaced)
-    start, blank = skip + 1, 0
+    table = CsvTable([], separator, quoted, notes=notes)
+    reader = _reader(text_file, separator, quoted, skip, cut_spaces)
+    start, blank_lines = skip + 1, 0
     with _fields_of_any_length():
         try:
             for row in reader:
                 if row:
-                    found.rows.append(row)
-                    found.starts.append(start)
-                    found.ends.append(skip + reader.line_num)
+                    table.rows.append(row)
+                    table.starts.append(start)
+                    table.ends.append(skip + reader.line_num)
                 else:
-                    blank += 1
+                    blank_lines += 1
                 start = skip + reader.line_num + 1
         except csv.Error as error:
-            raise ValueError(_astray(characters, place, separator, start, skip + reader.line_num, error)) from error
-    header = found.rows.pop(0) if found.rows else []
-    first = found.starts.pop(0) if found.starts else skip + 1
-    found.ends[:1] = []
-    found.header = [name.strip() for name in header]
-    if found.header != header:
+            raise ValueError(
+                _quote_problem(text_file, data_file, separator, start, skip + reader.line_num, error)
+            ) from error
+    header = table.rows.pop(0) if table.rows else []
+    header_line = table.starts.pop(0) if table.starts else skip + 1
+    table.ends[:1] = []
+    table.header = [name.strip() for name in header]
+    if table.header != header:
         notes.append("white space around column names cut")
-    blank += _leave_blank(found) if len(header) > 1 else 0
-    _check_widths(characters, found, place)
-    if not any(found.header):
-        raise ValueError(f"{place.line(first)}: the header names no column. Name them, such as: text,label")
-    if blank:
-        notes.append(f"{blank} blank line{'s' * (blank > 1)} left aside")
-    return found
+    blank_lines += _drop_blank_rows(table) if len(header) > 1 else 0
+    _check_widths(text_file, table, data_file)
+    if not any(table.header):
+        raise ValueError(f"{data_file.line(header_line)}: the header names no column. Name them, such as: text,label")
+    if blank_lines:
+        notes.append(f"{blank_lines} blank line{'s' * (blank_lines > 1)} left aside")
+    return table
 
 
-def _leave_blank(found: CsvTable) -> int:
+def _drop_blank_rows(table: CsvTable) -> int:
     """Leaves rows aside that hold nothing; the number of those that are lines of white space, the others are noted."""
-    bare = {i for i, row in enumerate(found.rows) if not any(row) or (len(row) == 1 and row[0].isspace())}
-    if not bare:
+    empty_rows = {i for i, row in enumerate(table.rows) if not any(row) or (len(row) == 1 and row[0].isspace())}
+    if not empty_rows:
         return 0
-    separators = sum(len(found.rows[i]) > 1 for i in bare)
-    kept = [i for i in range(len(found.rows)) if i not in bare]
-    found.rows = [found.rows[i] for i in kept]
-    found.starts = [found.starts[i] for i in kept]
-    found.ends = [found.ends[i] for i in kept]
+    separators = sum(len(table.rows[i]) > 1 for i in empty_rows)
+    kept = [i for i in range(len(table.rows)) if i not in empty_rows]
+    table.rows = [table.rows[i] for i in kept]
+    table.starts = [table.starts[i] for i in kept]
+    table.ends = [table.ends[i] for i in kept]
     if separators:
-        found.notes.append(f"{separators} row{'s' * (separators > 1)} of empty fields left aside")
-    return len(bare) - separators
+        table.notes.append(f"{separators} row{'s' * (separators > 1)} of empty fields left aside")
+    return len(empty_rows) - separators
 
 
-def _check_widths(characters: TextFile, found: CsvTable, place: DataFile) -> None:
-    width = len(found.header)
-    if not set(map(len, found.rows)) - {width}:
+def _check_widths(text_file: TextFile, table: CsvTable, data_file: DataFile) -> None:
+    width = len(table.header)
+    if not set(map(len, table.rows)) - {width}:
         return
-    odd = [i for i, row in enumerate(found.rows) if len(row) != width]
-    row, start = found.rows[odd[0]], found.starts[odd[0]]
-    more = len(row) > width
-    count = "" if len(odd) == 1 else f", as {len(odd)} of {len(found.rows)} rows"
+    odd_rows = [i for i, row in enumerate(table.rows) if len(row) != width]
+    row, start = table.rows[odd_rows[0]], table.starts[odd_rows[0]]
+    has_more = len(row) > width
+    count = "" if len(odd_rows) == 1 else f", as {len(odd_rows)} of {len(table.rows)} rows"
     message = (
-        f"{place.line(start)}: {'more' if more else 'fewer'} fields than the header ({len(row)}, not {width}, by "
-        f"separator {found.separator!r}{count}): {_shown(row)}. "
+        f"{data_file.line(start)}: {'more' if has_more else 'fewer'} fields than the header ({len(row)}, not {width}, "
+        f"by separator {table.separator!r}{count}): {_shown_fields(row)}. "
     )
-    if len(odd) == len(found.rows) and len(set(map(len, found.rows))) == 1 and len(found.rows) > 1:
-        message += f"All rows are so: is {_shown(found.header)} the header? What stands above it must go. "
+    if len(odd_rows) == len(table.rows) and len(set(map(len, table.rows))) == 1 and len(table.rows) > 1:
+        message += f"All rows are so: is {_shown_fields(table.header)} the header? What stands above it must go. "
         if width == 1:
             raise ValueError(message.rstrip())
-    if more and not any(row[width:]):
+    if has_more and not any(row[width:]):
         message += "It ends in a separator too many: remove it. "
     elif (
         len(row) == width + 1
-        and len(odd) == len(found.rows)
-        and len({r[0] for r in found.rows if r[0].isdigit()}) == len(odd) > 1
+        and len(odd_rows) == len(table.rows)
+        and len({fields[0] for fields in table.rows if fields[0].isdigit()}) == len(odd_rows) > 1
     ):
         message += "If the first fields are row names, as R's write.table has them, write it with row.names=FALSE. "
-    elif r"\"" in "".join(_raw(characters, start, found.ends[odd[0]])):
+    elif r"\"" in "".join(_raw_lines(text_file, start, table.ends[odd_rows[0]])):
         message += r"A backslash does not escape a quote (\"). "
-    if found.quoted:
-        raise ValueError(f"{message}{_quoting(found.separator)}")
+    if table.quoted:
+        raise ValueError(f"{message}{_quoting_remedy(table.separator)}")
     raise ValueError(
         f"{message}It is read without quoting, so that a text holds no tab and no line end: replace them, or save it "
         "as .csv with quotes."
     )
 
 
-def _astray(characters: TextFile, place: DataFile, separator: str, start: int, end: int, error: csv.Error) -> str:
+def _quote_problem(
+    text_file: TextFile, data_file: DataFile, separator: str, start: int, end: int, error: csv.Error
+) -> str:
     """What is wrong with the quotes of a row."""
-    raw = "".join(_raw(characters, start, end))
+    raw_text = "".join(_raw_lines(text_file, start, end))
     if "unexpected end" in str(error):
-        what = "a quote opens in this row that nothing closes"
+        problem = "a quote opens in this row that nothing closes"
     else:
-        until = f", up to line {end}," if end > start else ""
-        what = f"a quoted field that starts in this row{until} goes on after its closing quote"
-    also = r" A backslash does not escape a quote (\")." if r"\"" in raw else ""
-    return f"{place.line(start)}: {what}: {_short(raw.strip())}.{also} {_quoting(separator)}"
+        up_to_line = f", up to line {end}," if end > start else ""
+        problem = f"a quoted field that starts in this row{up_to_line} goes on after its closing quote"
+    backslash_hint = r" A backslash does not escape a quote (\")." if r"\"" in raw_text else ""
+    return f"{data_file.line(start)}: {problem}: {_shortened(raw_text.strip())}.{backslash_hint} {_quoting_remedy(separator)}"
 
 
-def _refuse_swallowed(found: CsvTable, place: DataFile, label_column: str) -> None:
+def _refuse_rows_within_quotes(table: CsvTable, data_file: DataFile, label_column: str) -> None:
     """Refuses quoted fields that hold lines which are rows: those end in a separator and a known label."""
-    over = [i for i, (start, end) in enumerate(zip(found.starts, found.ends, strict=True)) if end > start]
-    if not over:
+    multiline_rows = [i for i, (start, end) in enumerate(zip(table.starts, table.ends, strict=True)) if end > start]
+    if not multiline_rows:
         return
-    longest = max(found.ends[i] - found.starts[i] + 1 for i in over)
-    found.notes.append(
-        f"{len(over)} row{'s' * (len(over) > 1)} of several lines, {'the longest ' * (len(over) > 1)}of {longest}"
+    longest = max(table.ends[i] - table.starts[i] + 1 for i in multiline_rows)
+    table.notes.append(
+        f"{len(multiline_rows)} row{'s' * (len(multiline_rows) > 1)} of several lines, "
+        f"{'the longest ' * (len(multiline_rows) > 1)}of {longest}"
     )
-    if label_column not in found.header:
+    if label_column not in table.header:
         return
-    column, width = found.header.index(label_column), len(found.header)
-    known = {row[column] for row in found.rows} - {""}
-    for i in over:
-        line = found.starts[i]
-        for at, content in enumerate(found.rows[i]):
+    column, width = table.header.index(label_column), len(table.header)
+    known_labels = {row[column] for row in table.rows} - {""}
+    for i in multiline_rows:
+        line = table.starts[i]
+        for field_number, content in enumerate(table.rows[i]):
             pieces = LINE_END.split(content)
             if len(pieces) == 1:
                 continue
             for number, piece in enumerate(pieces):
-                parts = [part.strip('"') for part in piece.split(found.separator)]
-                before = at if number == 0 else 0  # fields of this line that stand before the piece
-                whole = number < len(pieces) - 1 or at == width - 1  # up to the line's end
+                parts = [part.strip('"') for part in piece.split(table.separator)]
+                fields_before = field_number if number == 0 else 0  # fields of this line that stand before the piece
+                reaches_line_end = number < len(pieces) - 1 or field_number == width - 1  # up to the line's end
                 if column == width - 1:
-                    row_like = whole and len(parts) > 1 and parts[-1] in known
+                    row_like = reaches_line_end and len(parts) > 1 and parts[-1] in known_labels
                 else:
-                    there = 0 <= column - before < len(parts) and parts[column - before] in known
-                    row_like = there and whole and len(parts) + before == width and all(parts)
+                    has_label_field = (
+                        0 <= column - fields_before < len(parts) and parts[column - fields_before] in known_labels
+                    )
+                    row_like = (
+                        has_label_field and reaches_line_end and len(parts) + fields_before == width and all(parts)
+                    )
                 if row_like:
                     raise ValueError(
-                        f"{place.line(found.starts[i])}: a quoted field that starts in this row holds line "
-                        f"{line + number}, which is like a row of its own ({_short(piece)}): is a quote "
-                        f"astray? {_quoting(found.separator)}"
+                        f"{data_file.line(table.starts[i])}: a quoted field that starts in this row holds line "
+                        f"{line + number}, which is like a row of its own ({_shortened(piece)}): is a quote "
+                        f"astray? {_quoting_remedy(table.separator)}"
                     )
             line += len(pieces) - 1
 
 
-def _named(found: CsvTable, place: DataFile) -> list[int]:
+def _named_columns(table: CsvTable, data_file: DataFile) -> list[int]:
     """The columns that are read, by place; those without name and content are left aside, as is pandas' index."""
-    kept = list(range(len(found.header)))
-    while not found.header[kept[-1]] and not any(row[kept[-1]] for row in found.rows):
-        kept.pop()
-    if len(kept) < len(found.header):
-        found.notes.append("empty fields at the line ends left aside")
-    if len(kept) > 1 and not found.header[0]:
-        kept = kept[1:]
-        found.notes.append("the first column, which has no name, left aside as an index (pandas writes one)")
-    for i in kept:
-        if not found.header[i]:
-            raise ValueError(f"{place}: the header has no name for field {i + 1}. Name it, or drop the column.")
-    names = [found.header[i] for i in kept]
-    twice = [name for name in names if names.count(name) > 1]
-    if twice:
-        raise ValueError(f"{place}: two columns are called {twice[0]!r}. Rename or drop one; is line 1 a header?")
-    if not found.rows:
-        raise ValueError(f"{place} is empty: it has a header but no rows.")
-    if not found.quoted:
-        quotes = sum(len(f) > 1 and f[0] == f[-1] == '"' for row in found.rows for f in row if f[:1] == '"')
-        if quotes:
-            found.notes.append(f"{quotes} field(s) in double quotes, kept as written (.tsv is read without quoting)")
-    return kept
+    kept_columns = list(range(len(table.header)))
+    while not table.header[kept_columns[-1]] and not any(row[kept_columns[-1]] for row in table.rows):
+        kept_columns.pop()
+    if len(kept_columns) < len(table.header):
+        table.notes.append("empty fields at the line ends left aside")
+    if len(kept_columns) > 1 and not table.header[0]:
+        kept_columns = kept_columns[1:]
+        table.notes.append("the first column, which has no name, left aside as an index (pandas writes one)")
+    for i in kept_columns:
+        if not table.header[i]:
+            raise ValueError(f"{data_file}: the header has no name for field {i + 1}. Name it, or drop the column.")
+    names = [table.header[i] for i in kept_columns]
+    duplicates = [name for name in names if names.count(name) > 1]
+    if duplicates:
+        raise ValueError(
+            f"{data_file}: two columns are called {duplicates[0]!r}. Rename or drop one; is line 1 a header?"
+        )
+    if not table.rows:
+        raise ValueError(f"{data_file} is empty: it has a header but no rows.")
+    if not table.quoted:
+        quoted_fields = sum(
+            len(text) > 1 and text[0] == text[-1] == '"' for row in table.rows for text in row if text[:1] == '"'
+        )
+        if quoted_fields:
+            table.notes.append(
+                f"{quoted_fields} field(s) in double quotes, kept as written (.tsv is read without quoting)"
+            )
+    return kept_columns
 
 
-def _refuse_other_tables(found: CsvTable, place: DataFile, label_column: str) -> None:
+def _refuse_other_tables(table: CsvTable, data_file: DataFile, label_column: str) -> None:
     """Refuses headers that come again, as where files were put together; Markdown; separators that are not known."""
-    if len(found.header) == 1:
-        parts = re.split(r"[^\w-]+", found.header[0])
+    if len(table.header) == 1:
+        parts = re.split(r"[^\w-]+", table.header[0])
         if label_column in parts and len(parts) > 1:
             raise ValueError(
-                f"{place.line(1)}: the header is one field, {_short(found.header[0])}: no known separator is in it. "
-                "Separate names and fields by a comma, a semicolon, a tab or a |."
+                f"{data_file.line(1)}: the header is one field, {_shortened(table.header[0])}: no known separator is "
+                "in it. Separate names and fields by a comma, a semicolon, a tab or a |."
             )
         return
-    for start, row in zip(found.starts, found.rows, strict=True):
-        if row[0].strip() == found.header[0] and [field.strip() for field in row] == found.header:
+    for start, row in zip(table.starts, table.rows, strict=True):
+        if row[0].strip() == table.header[0] and [field.strip() for field in row] == table.header:
             raise ValueError(
-                f"{place.line(start)}: the header comes again ({_shown(row)}). Were two files put together? Remove "
-                "the line."
+                f"{data_file.line(start)}: the header comes again ({_shown_fields(row)}). Were two files put "
+                "together? Remove the line."
             )
-    if found.separator == "|" and all(re.fullmatch(r"\s*:?-*:?\s*", field) for field in found.rows[0]):
+    if table.separator == "|" and all(re.fullmatch(r"\s*:?-*:?\s*", field) for field in table.rows[0]):
         raise ValueError(
-            f"{place.line(found.starts[0])}: this is a Markdown table. Save it as csv, without the line of dashes and "
-            "the | at both ends."
+            f"{data_file.line(table.starts[0])}: this is a Markdown table. Save it as csv, without the line of dashes "
+            "and the | at both ends."
         )
 
 
-def _refuse_headless(found: CsvTable, place: DataFile, kept: Sequence[int]) -> None:
+def _refuse_missing_header(table: CsvTable, data_file: DataFile, kept_columns: Sequence[int]) -> None:
     """Refuses a first line that is a row: what it holds comes again below."""
-    for i in kept:
-        again = any(row[i] == found.header[i] for row in found.rows)
-        if again or (NUMBER.fullmatch(found.header[i]) and all(NUMBER.fullmatch(row[i]) for row in found.rows)):
-            what = "comes again below" if again else "is a number, as all below"
+    for i in kept_columns:
+        recurs = any(row[i] == table.header[i] for row in table.rows)
+        if recurs or (NUMBER.fullmatch(table.header[i]) and all(NUMBER.fullmatch(row[i]) for row in table.rows)):
+            reason = "comes again below" if recurs else "is a number, as all below"
             raise ValueError(
-                f"{place.line(1)}: this looks like a row and not like a header: {found.header[i]!r} {what}. Put names "
-                "above the rows, such as: " + found.separator.join(["text", "label"])
+                f"{data_file.line(1)}: this looks like a row and not like a header: {table.header[i]!r} {reason}. Put "
+                "names "
+                "above the rows, such as: " + table.separator.join(["text", "label"])
             )
-    found.notes.append(f"the first line taken as names: {_shown([found.header[i] for i in kept])}")
+    table.notes.append(f"the first line taken as names: {_shown_fields([table.header[i] for i in kept_columns])}")
 
 
-def _raw(characters: TextFile, start: int, end: int) -> list[str]:
+def _raw_lines(text_file: TextFile, start: int, end: int) -> list[str]:
     """Lines of the file, both ends included."""
-    return list(islice(characters.lines(""), start - 1, end))
+    return list(islice(text_file.lines(""), start - 1, end))
 
 
-def _quoting(separator: str) -> str:
+def _quoting_remedy(separator: str) -> str:
     """The remedy for fields that come apart."""
     shown = "<tab>" if separator == "\t" else separator
     tabs = "" if separator == "\t" else ", or separated by tabs as .tsv, which is read without quoting"
@@ -369,10 +393,10 @@ def _quoting(separator: str) -> str:
     )
 
 
-def _short(text: str, length: int = 60) -> str:
+def _shortened(text: str, length: int = 60) -> str:
     return repr(text if len(text) <= length else f"{text[:length]}…")
 
 
-def _shown(row: Sequence[str]) -> str:
+def _shown_fields(row: Sequence[str]) -> str:
     """Fields of a row, as messages show them."""
-    return ", ".join(_short(text, 30) for text in row[:6]) + ", …" * (len(row) > 6)
+    return ", ".join(_shortened(text, 30) for text in row[:6]) + ", …" * (len(row) > 6)

@@ -26,54 +26,57 @@ def list_card_files(folder: Path, tables: Sequence[Path], name: str) -> SplitFil
         ValueError: several configurations, none of which is the default; a split whose files are not there; two
             names for one split.
     """
-    patterns = _declared(folder, name)
+    patterns = _declared_patterns(folder, name)
     if patterns is None:
         return None
-    found: dict[str, list[Path]] = {}
+    tables_by_split: dict[str, list[Path]] = {}
     for split, paths in patterns.items():
-        matching = [table for table in tables if any(_fits(path, table) for path in paths)]
+        matching = [table for table in tables if any(_matches(path, table) for path in paths)]
         if not matching:
             raise ValueError(
                 f"{name}: {CARD} names {listed(map(repr, paths))} for {split!r}, and there is no such table. Mend its "
                 "`data_files`, or give the file to train on itself."
             )
-        found[split] = matching
+        tables_by_split[split] = matching
     try:
-        chosen, left = choose_splits(found)
+        chosen, ignored = choose_splits(tables_by_split)
     except ValueError as error:
         raise ValueError(f"{name}: {error} in the `data_files` of {CARD}. Rename one there.") from error
-    files = {split: tuple(found[stored]) for split, stored in chosen.items()}
-    aside = [f"{listed(map(str, found[stored]))} ({stored!r} of {CARD}: {reason})" for stored, reason in left.items()]
-    rest = [table for table in tables if not any(table in paths for paths in found.values())]
-    aside += [f"{listed(map(str, rest))} (not named in {CARD})"] if rest else []
-    return SplitFiles(files, tuple(aside))
+    files = {split: tuple(tables_by_split[card_split]) for split, card_split in chosen.items()}
+    left_aside = [
+        f"{listed(map(str, tables_by_split[card_split]))} ({card_split!r} of {CARD}: {reason})"
+        for card_split, reason in ignored.items()
+    ]
+    undeclared = [table for table in tables if not any(table in paths for paths in tables_by_split.values())]
+    left_aside += [f"{listed(map(str, undeclared))} (not named in {CARD})"] if undeclared else []
+    return SplitFiles(files, tuple(left_aside))
 
 
-def _declared(folder: Path, name: str) -> dict[str, list[str]] | None:
+def _declared_patterns(folder: Path, name: str) -> dict[str, list[str]] | None:
     """Patterns by split, as the card has them."""
     configs = [config for config in _configs(folder / CARD) if config.get("data_files")]
     if not configs:
         return None
-    names = [str(config.get("config_name", "default")) for config in configs]
-    default = [c for c, n in zip(configs, names, strict=True) if c.get("default") is True or n == "default"]
+    config_names = [str(config.get("config_name", "default")) for config in configs]
+    default = [c for c, n in zip(configs, config_names, strict=True) if c.get("default") is True or n == "default"]
     if len(configs) > 1 and len(default) != 1:
         raise ValueError(
-            f"{name}: {CARD} names {len(configs)} configurations ({listed(map(repr, names))}), and which is meant "
-            "cannot be known. Give the folder or the file of one of them."
+            f"{name}: {CARD} names {len(configs)} configurations ({listed(map(repr, config_names))}), and which is "
+            "meant cannot be known. Give the folder or the file of one of them."
         )
     config = (default or configs)[0]
-    files, inside = config["data_files"], str(config.get("data_dir") or "")
+    files, data_dir = config["data_files"], str(config.get("data_dir") or "")
     if isinstance(files, list) and all(isinstance(item, dict) for item in files):
         by_split = {str(item.get("split", "train")): item.get("path") for item in files}
     else:
         by_split = files if isinstance(files, dict) else {"train": files}
-    out = {}
+    patterns = {}
     for split, paths in by_split.items():
-        given = [str(path) for path in (paths if isinstance(paths, list) else [paths]) if path]
-        if not given or any("://" in path for path in given):
+        split_patterns = [str(path) for path in (paths if isinstance(paths, list) else [paths]) if path]
+        if not split_patterns or any("://" in path for path in split_patterns):
             return None  # files that stand elsewhere
-        out[str(split)] = [str(Path(inside, path)) for path in given]
-    return out
+        patterns[str(split)] = [str(Path(data_dir, path)) for path in split_patterns]
+    return patterns
 
 
 def _configs(card: Path) -> list[dict[str, Any]]:
@@ -89,9 +92,9 @@ def _configs(card: Path) -> list[dict[str, Any]]:
     return [config for config in configs if isinstance(config, dict)] if isinstance(configs, list) else []
 
 
-def _fits(pattern: str, table: Path) -> bool:
+def _matches(pattern: str, table: Path) -> bool:
     """Whether a pattern means a table, letter by letter or by its signs; a folder means what is in it."""
     if table == Path(pattern) or Path(pattern) in table.parents:
         return True
-    signs = re.escape(pattern).replace(r"\*\*/", "(?:.*/)?").replace(r"\*\*", ".*").replace(r"\*", "[^/]*")
-    return re.fullmatch(signs.replace(r"\?", "[^/]"), table.as_posix()) is not None
+    regex = re.escape(pattern).replace(r"\*\*/", "(?:.*/)?").replace(r"\*\*", ".*").replace(r"\*", "[^/]*")
+    return re.fullmatch(regex.replace(r"\?", "[^/]"), table.as_posix()) is not None

@@ -43,22 +43,22 @@ def load_digits_corpus(seed: int = 0) -> Any:
 
     scans, labels = load_digits(return_X_y=True)
     features = Features(image=Image(), label=ClassLabel(names=[str(digit) for digit in range(10)]))
-    out = {}
+    splits = {}
     for domain in DOMAINS:
-        for split, chosen in _cut(len(scans), seed, source=domain == "scanned").items():
-            images = [SHIFTS[domain](_enlarged(scans[i]), np.random.default_rng((seed, 1, i))) for i in chosen]
-            columns = {"image": images, "label": labels[chosen].tolist()}
-            out[f"{domain}_{split}"] = Dataset.from_dict(columns, features=features)
-    return DatasetDict(out)
+        for split, indices in _split_indices(len(scans), seed, source=domain == "scanned").items():
+            images = [SHIFTS[domain](_enlarged(scans[i]), np.random.default_rng((seed, 1, i))) for i in indices]
+            columns = {"image": images, "label": labels[indices].tolist()}
+            splits[f"{domain}_{split}"] = Dataset.from_dict(columns, features=features)
+    return DatasetDict(splits)
 
 
-def _cut(count: int, seed: int, source: bool) -> dict[str, np.ndarray]:
+def _split_indices(count: int, seed: int, source: bool) -> dict[str, np.ndarray]:
     """Which scans are in which split, the source's or the shifts'."""
     order = np.random.default_rng((seed, 0)).permutation(count)
     middle = round(SOURCE_SHARE * count)
-    mine = order[:middle] if source else order[middle:]
-    ends = np.round(np.cumsum(list(SPLITS.values())) * len(mine)).astype(int)
-    return dict(zip(SPLITS, np.split(mine, ends[:-1]), strict=True))
+    indices = order[:middle] if source else order[middle:]
+    ends = np.round(np.cumsum(list(SPLITS.values())) * len(indices)).astype(int)
+    return dict(zip(SPLITS, np.split(indices, ends[:-1]), strict=True))
 
 
 def _enlarged(scan: np.ndarray) -> Any:
@@ -90,8 +90,8 @@ def _blurred_rotated(image: Any, rng: np.random.Generator) -> Any:
     from PIL import Image, ImageFilter
 
     angle = rng.choice([-1, 1]) * rng.uniform(15, 45)
-    turned = image.rotate(angle, resample=Image.Resampling.BICUBIC)
-    return turned.filter(ImageFilter.GaussianBlur(2.5)).convert("RGB")
+    rotated = image.rotate(angle, resample=Image.Resampling.BICUBIC)
+    return rotated.filter(ImageFilter.GaussianBlur(2.5)).convert("RGB")
 
 
 SHIFTS: dict[str, Callable[[Any, np.random.Generator], Any]] = {

@@ -11,28 +11,28 @@ from ..hub_connection import hub_reachable
 from ..messages import nearest
 from ..setting_ranges import read_number
 from ..stages import stage
-from .concatenation import joined
+from .concatenation import concatenated
 from .dataset_card import list_card_files
 from .digits_corpus import load_digits_corpus
-from .domain_locations import DIGITS, REMEDIES, SAMPLE, DomainLocation, locate_domain, hint
-from .domain_summary import DomainSummary, summarize_domain, note_unlabelled, with_held_out
+from .domain_locations import DIGITS, REMEDIES, SAMPLE, DomainLocation, locate_domain, path_hint
+from .domain_summary import DomainSummary, note_unlabelled, summarize_domain, with_held_out
 from .duplicate_rows import note_duplicates, note_source_rows_in_target
 from .file_listing import FolderFiles, SplitFiles, list_files, list_pattern, list_tables, listed, require_train
 from .hold_out import hold_out
 from .image_folders import FILE_NAME, label_images, list_images, read_images, read_metadata, split_metadata
-from .image_paths import with_whole_paths
+from .image_paths import with_absolute_paths
 from .split_columns import refuse_rows_of_other_splits
 from .split_names import SPLITS, choose_splits
 from .table_files import FORMATS, USUAL, read_table
 
-__all__ = ["DIGITS", "SAMPLE", "SPLITS", "Shift", "hold_out", "load_domain", "load_shift"]
+__all__ = ["DIGITS", "SAMPLE", "SPLITS", "LoadedDomains", "hold_out", "load_domain", "load_shift"]
 
 
 @dataclass(frozen=True)
 class LoadedDomains:
     """The data sets of one run: what is trained on, and evaluation sets by name, the target's under `"target"`.
 
-    `account` says by name what was read for each domain, the target's under `"target"`, and for a test set that
+    `summaries` says by name what was read for each domain, the target's under `"target"`, and for a test set that
     stands elsewhere under `"test of …"`.
     """
 
@@ -40,7 +40,7 @@ class LoadedDomains:
     target: Any | None
     validation: dict[str, Any]
     test: dict[str, Any]
-    account: dict[str, DomainSummary] = field(default_factory=dict)
+    summaries: dict[str, DomainSummary] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class LoadedDomain:
     """Datasets by split, with the account of where they come from."""
 
     splits: dict[str, Any]
-    account: DomainSummary
+    summary: DomainSummary
 
 
 @stage("reading the data")
@@ -104,38 +104,38 @@ def load_shift(
         (871, 870, ['source', 'target'])
     """
     validation_fraction = read_number("validation_fraction", validation_fraction)
-    reading = _read_options(image_column, label_column, encoding, used)
+    options = _read_options(image_column, label_column, encoding, used)
     places = {name: locate_domain(spec, "source") for name, spec in sources.items()}
     if target:
         places["target"] = locate_domain(target, "target")
         _refuse_itself(places)
-    splits, accounts = {}, {}
-    for name, place in places.items():
+    splits, summaries = {}, {}
+    for name, location in places.items():
         role = "target" if name == "target" else "source"
-        domain = _read(place, role, reading)
-        refuse_rows_of_other_splits(domain.splits["train"], f"{role} {place.spec!r}")
-        splits[name], accounts[name] = domain.splits, domain.account
+        domain = _read_domain(location, role, options)
+        refuse_rows_of_other_splits(domain.splits["train"], f"{role} {location.spec!r}")
+        splits[name], summaries[name] = domain.splits, domain.summary
         if name != "target":
             try:
                 splits[name] = hold_out(domain.splits, validation_fraction, seed, label_column)
             except ValueError as error:
-                raise ValueError(f"source {place.spec!r}: {error}") from error
-            accounts[name] = with_held_out(domain.account, splits[name])
+                raise ValueError(f"source {location.spec!r}: {error}") from error
+            summaries[name] = with_held_out(domain.summary, splits[name])
     if target:
-        notes = (*accounts["target"].notes, *note_source_rows_in_target(splits, reading.used))
-        accounts["target"] = replace(accounts["target"], notes=notes)
-    tests = {name: parts.get("test", parts.get("validation")) for name, parts in splits.items()}
+        notes = (*summaries["target"].notes, *note_source_rows_in_target(splits, options.used))
+        summaries["target"] = replace(summaries["target"], notes=notes)
+    tests = {name: datasets.get("test", datasets.get("validation")) for name, datasets in splits.items()}
     for name, spec in (test or {}).items():
         role = "target" if name == "target" else "source"
-        apart = _read(locate_domain(spec, role), role, reading, is_test=True)
-        chosen = next(split for split in reversed(SPLITS) if split in apart.splits)
-        tests[name], accounts[f"test of {name}"] = apart.splits[chosen], apart.account
+        test_domain = _read_domain(locate_domain(spec, role), role, options, is_test=True)
+        split = next(split for split in reversed(SPLITS) if split in test_domain.splits)
+        tests[name], summaries[f"test of {name}"] = test_domain.splits[split], test_domain.summary
     return LoadedDomains(
         train={name: splits[name]["train"] for name in sources},
         target=splits["target"]["train"] if target else None,
-        validation={name: parts["validation"] for name, parts in splits.items() if "validation" in parts},
-        test={name: part for name, part in tests.items() if part is not None},
-        account=accounts,
+        validation={name: datasets["validation"] for name, datasets in splits.items() if "validation" in datasets},
+        test={name: dataset for name, dataset in tests.items() if dataset is not None},
+        summaries=summaries,
     )
 
 
@@ -167,47 +167,51 @@ def load_domain(
         ValueError: there is no train split, it cannot be known which file is which split, or a file that cannot be
             read strictly.
     """
-    splits = _read(locate_domain(spec, role), role, _read_options(image_column, label_column, encoding, used)).splits
+    splits = _read_domain(
+        locate_domain(spec, role), role, _read_options(image_column, label_column, encoding, used)
+    ).splits
     refuse_rows_of_other_splits(splits["train"], f"{role} {spec!r}")
     return splits
 
 
-def _read_options(image: str, label: str, encoding: str | None, used: Collection[str | None]) -> ReadOptions:
-    columns = dict.fromkeys([*USUAL, image, *(column for column in used if column)])
-    return ReadOptions(image, label, encoding, tuple(columns))
+def _read_options(
+    image_column: str, label_column: str, encoding: str | None, used: Collection[str | None]
+) -> ReadOptions:
+    columns = dict.fromkeys([*USUAL, image_column, *(column for column in used if column)])
+    return ReadOptions(image_column, label_column, encoding, tuple(columns))
 
 
 def _refuse_itself(places: Mapping[str, DomainLocation]) -> None:
     """Refuses a target that is a source's file or folder by another name."""
     target = places["target"]
-    for name, place in places.items():
-        if name == "target" or target.kind != place.kind or place.kind not in ("file", "folder"):
+    for name, location in places.items():
+        if name == "target" or target.kind != location.kind or location.kind not in ("file", "folder"):
             continue
-        if place.path.samefile(target.path):
+        if location.path.samefile(target.path):
             raise ValueError(f"target {target.spec!r} is a source too ({name}): there is nothing to adapt to.")
 
 
-def _read(place: DomainLocation, role: str, reading: ReadOptions, is_test: bool = False) -> LoadedDomain:
+def _read_domain(location: DomainLocation, role: str, options: ReadOptions, is_test: bool = False) -> LoadedDomain:
     """Reads a place; of a test set that stands elsewhere no train split is asked."""
-    if place.kind == "sample":
-        return _read_sample(place.spec, role, reading)
-    name = f"{role} {place.spec!r}"
-    if place.kind == "hub":
-        return _read_hub(place.spec, role, reading, is_test)
-    if place.kind == "folder":
-        return _read_folder(place, role, reading, is_test)
-    if place.kind == "file":
-        listing = SplitFiles({"train": (place.path,)})
+    if location.kind == "sample":
+        return _read_sample(location.spec, role, options)
+    name = f"{role} {location.spec!r}"
+    if location.kind == "hub":
+        return _read_hub(location.spec, role, options, is_test)
+    if location.kind == "folder":
+        return _read_folder(location, role, options, is_test)
+    if location.kind == "file":
+        split_files = SplitFiles({"train": (location.path,)})
     else:
-        listing = list_pattern(place.path, name)
+        split_files = list_pattern(location.path, name)
     if not is_test:
         require_train(
-            {split: listed(map(str, files)) for split, files in listing.files.items()},
+            {split: listed(map(str, files)) for split, files in split_files.files.items()},
             name,
             "Name a file train, or give the file to train on itself.",
         )
-    splits, notes = _read_tables(None, listing, role, reading, name)
-    return _loaded(place.spec, splits, _names(listing), role, reading, notes, listing.aside)
+    splits, notes = _read_tables(None, split_files, role, options, name)
+    return _loaded(location.spec, splits, _file_names(split_files), role, options, notes, split_files.left_aside)
 
 
 def _loaded(
@@ -215,141 +219,147 @@ def _loaded(
     splits: dict[str, Any],
     files: Mapping[str, tuple[str, ...]],
     role: str,
-    reading: ReadOptions,
+    options: ReadOptions,
     notes: Sequence[str] = (),
-    aside: Sequence[str] = (),
+    left_aside: Sequence[str] = (),
 ) -> LoadedDomain:
     splits = {split: splits[split] for split in SPLITS if split in splits}
-    remarks = [*notes, *note_duplicates(splits, reading.used)]
+    all_notes = [*notes, *note_duplicates(splits, options.used)]
     if role == "source":
-        remarks += note_unlabelled(splits, reading.label_column)
-    return LoadedDomain(splits, summarize_domain(spec, splits, files, tuple(remarks), tuple(aside)))
+        all_notes += note_unlabelled(splits, options.label_column)
+    return LoadedDomain(splits, summarize_domain(spec, splits, files, tuple(all_notes), tuple(left_aside)))
 
 
-def _names(listing: SplitFiles, folder: Path | None = None) -> dict[str, tuple[str, ...]]:
+def _file_names(split_files: SplitFiles, folder: Path | None = None) -> dict[str, tuple[str, ...]]:
     return {
-        split: tuple(str(path) if folder else path.name for path in files) for split, files in listing.files.items()
+        split: tuple(str(path) if folder else path.name for path in files)
+        for split, files in split_files.files.items()
     }
 
 
 def _read_tables(
-    folder: Path | None, listing: SplitFiles, role: str, reading: ReadOptions, name: str
+    folder: Path | None, split_files: SplitFiles, role: str, options: ReadOptions, name: str
 ) -> tuple[dict[str, Any], list[str]]:
     """The tables of a listing as datasets by split, and what was noted; its paths start at the folder, if any."""
     splits: dict[str, Any] = {}
-    noted: dict[str, list[str]] = {}
-    for split, files in listing.files.items():
-        parts = []
+    files_by_note: dict[str, list[str]] = {}
+    for split, files in split_files.files.items():
+        tables = []
         for file in files:
             path = folder / file if folder else file
-            read = read_table(path, role, reading.encoding, reading.label_column, reading.used)
-            parts.append((file, with_whole_paths(read.dataset, reading.image_column, path.parent)))
-            for note in read.notes:
-                noted.setdefault(note, []).append(file.name)
-        splits[split] = joined(parts, name)
-    count = sum(map(len, listing.files.values()))
-    return splits, [n if len(names) == count else f"{n} in {listed(names)}" for n, names in noted.items()]
+            table = read_table(path, role, options.encoding, options.label_column, options.used)
+            tables.append((file, with_absolute_paths(table.dataset, options.image_column, path.parent)))
+            for note in table.notes:
+                files_by_note.setdefault(note, []).append(file.name)
+        splits[split] = concatenated(tables, name)
+    file_count = sum(map(len, split_files.files.values()))
+    return splits, [
+        note if len(file_names) == file_count else f"{note} in {listed(file_names)}"
+        for note, file_names in files_by_note.items()
+    ]
 
 
-def _read_folder(place: DomainLocation, role: str, reading: ReadOptions, is_test: bool) -> LoadedDomain:
+def _read_folder(location: DomainLocation, role: str, options: ReadOptions, is_test: bool) -> LoadedDomain:
     """A folder: written by `save_to_disk`, of tables, or of images."""
-    folder, name = place.path, f"{role} {place.spec!r}"
-    if any((folder / mark).is_file() for mark in ("dataset_dict.json", "state.json")):
-        return _read_saved(place, role, reading, is_test)
+    folder, name = location.path, f"{role} {location.spec!r}"
+    if any((folder / state_file).is_file() for state_file in ("dataset_dict.json", "state.json")):
+        return _read_saved(location, role, options, is_test)
     files = list_files(folder, name)
     if not files.tables and not files.images:
-        saved = sorted(mark.parent for mark in folder.glob("*/state.json"))
+        saved = sorted(state_file.parent for state_file in folder.glob("*/state.json"))
         if saved:
-            return _read_saved_splits(place, saved, role, reading, is_test)
-        found = f"it holds {'; '.join(files.aside())}" if files.aside() else "it holds no files"
+            return _read_saved_splits(location, saved, role, options, is_test)
+        content = (
+            f"it holds {'; '.join(files.left_aside_notes())}" if files.left_aside_notes() else "it holds no files"
+        )
         remedy = REMEDIES.get(files.foreign[0].suffix.lower(), "") if files.foreign else ""
-        raise ValueError(f"{_unreadable(name, found)}{' ' * bool(remedy)}{remedy}")
+        raise ValueError(f"{_unreadable(name, content)}{' ' * bool(remedy)}{remedy}")
     metadata, tables = split_metadata(files) if files.images else ([], list(files.tables))
-    rows = {
-        path: read_table(folder / path, role, reading.encoding, reading.label_column, reading.used)
+    metadata_tables = {
+        path: read_table(folder / path, role, options.encoding, options.label_column, options.used)
         for path in metadata
     }
-    plain = [path for path, read in rows.items() if FILE_NAME not in read.columns]
-    tables += plain  # a table that happens to have that name
-    rows = {path: read for path, read in rows.items() if path not in plain}
-    if tables and not rows:
-        return _read_folder_of_tables(place, role, reading, is_test, files)
+    unlinked_tables = [path for path, table in metadata_tables.items() if FILE_NAME not in table.columns]
+    tables += unlinked_tables  # a table that happens to have that name
+    metadata_tables = {path: table for path, table in metadata_tables.items() if path not in unlinked_tables}
+    if tables and not metadata_tables:
+        return _read_folder_of_tables(location, role, options, is_test, files)
     images = list_images(files.images, name)
-    aside = ([f"{listed(map(str, tables))} (beside metadata)"] if tables else []) + files.aside()
-    if rows:
-        datasets = {path: read.dataset for path, read in rows.items()}
-        splits = read_metadata(folder, datasets, images, name, reading.image_column, reading.label_column)
-        images.notes.append(f"columns from {listed(map(str, rows))}")
-        images.notes += [note for read in rows.values() for note in read.notes]
+    left_aside = ([f"{listed(map(str, tables))} (beside metadata)"] if tables else []) + files.left_aside_notes()
+    if metadata_tables:
+        datasets = {path: table.dataset for path, table in metadata_tables.items()}
+        splits = read_metadata(folder, datasets, images, name, options.image_column, options.label_column)
+        images.notes.append(f"columns from {listed(map(str, metadata_tables))}")
+        images.notes += [note for table in metadata_tables.values() for note in table.notes]
     else:
         if not is_test:
             require_train(dict.fromkeys(images.images, ""), name, "Call the folder of images to train on train/.")
         is_source = role == "source" and not is_test
         if not is_test:
             label_images(images, name, is_source)
-        splits = read_images(folder, images, name, is_source, reading.image_column, reading.label_column)
+        splits = read_images(folder, images, name, is_source, options.image_column, options.label_column)
     if not is_test:
         require_train(dict.fromkeys(splits, ""), name, "Call the folder of images to train on train/.")
-    tops = {split: _tops([path for path, _ in pairs]) for split, pairs in images.images.items()}
-    return _loaded(place.spec, splits, tops, role, reading, images.notes, [*images.aside, *aside])
+    folders = {split: _top_folders([path for path, _ in pairs]) for split, pairs in images.images.items()}
+    return _loaded(location.spec, splits, folders, role, options, images.notes, [*images.left_aside, *left_aside])
 
 
-def _tops(paths: Sequence[Path]) -> tuple[str, ...]:
+def _top_folders(paths: Sequence[Path]) -> tuple[str, ...]:
     """The folders that images are in, from the top."""
     return tuple(dict.fromkeys(f"{path.parts[0]}/" if len(path.parts) > 1 else path.name for path in paths))
 
 
 def _read_folder_of_tables(
-    place: DomainLocation, role: str, reading: ReadOptions, is_test: bool, files: FolderFiles
+    location: DomainLocation, role: str, options: ReadOptions, is_test: bool, files: FolderFiles
 ) -> LoadedDomain:
-    name = f"{role} {place.spec!r}"
-    listing = list_card_files(place.path, files.tables, name) or list_tables(files.tables, name)
+    name = f"{role} {location.spec!r}"
+    split_files = list_card_files(location.path, files.tables, name) or list_tables(files.tables, name)
     if not is_test:
         require_train(
-            {split: listed(map(str, paths)) for split, paths in listing.files.items()},
+            {split: listed(map(str, paths)) for split, paths in split_files.files.items()},
             name,
             "Rename the file to train on, or give that file itself.",
         )
-    splits, notes = _read_tables(place.path, listing, role, reading, name)
-    aside = [*listing.aside, *files.aside()]
-    if files.images and reading.image_column not in splits.get("train", next(iter(splits.values()))).column_names:
-        tops = {path.parts[0] for path in files.images if len(path.parts) > 1}
-        if len(tops) > 1:
+    splits, notes = _read_tables(location.path, split_files, role, options, name)
+    left_aside = [*split_files.left_aside, *files.left_aside_notes()]
+    if files.images and options.image_column not in splits.get("train", next(iter(splits.values()))).column_names:
+        folders = {path.parts[0] for path in files.images if len(path.parts) > 1}
+        if len(folders) > 1:
             raise ValueError(
-                f"{name} holds {len(files.images):,} images in folders ({listed(sorted(tops))}) and tables without a "
-                f"column {reading.image_column!r} ({listed(map(str, files.tables))}). Say with `image_column` which "
+                f"{name} holds {len(files.images):,} images in folders ({listed(sorted(folders))}) and tables without "
+                f"a column {options.image_column!r} ({listed(map(str, files.tables))}). Say with `image_column` which "
                 "column names the images, move the tables away, or give one of them instead of the folder."
             )
-        aside.append(f"{len(files.images):,} image{'s' * (len(files.images) > 1)}")
-    return _loaded(place.spec, splits, _names(listing, place.path), role, reading, notes, aside)
+        left_aside.append(f"{len(files.images):,} image{'s' * (len(files.images) > 1)}")
+    return _loaded(location.spec, splits, _file_names(split_files, location.path), role, options, notes, left_aside)
 
 
-def _read_saved(place: DomainLocation, role: str, reading: ReadOptions, is_test: bool) -> LoadedDomain:
+def _read_saved(location: DomainLocation, role: str, options: ReadOptions, is_test: bool) -> LoadedDomain:
     """A folder that `save_to_disk` wrote."""
     from datasets import DatasetDict
 
-    name = f"{role} {place.spec!r}"
-    found = _load_saved(place.path, name)
-    if not isinstance(found, DatasetDict):
-        stored = str(found.split) if found.split else ""
-        notes = [f"it was saved as the split {stored!r}"] if stored and stored != "train" else []
-        splits = {"train": with_whole_paths(found, reading.image_column, place.path)}
-        return _loaded(place.spec, splits, {}, role, reading, notes)
-    return _read_stored(found, place, name, role, reading, is_test)
+    name = f"{role} {location.spec!r}"
+    saved = _load_saved(location.path, name)
+    if not isinstance(saved, DatasetDict):
+        saved_split = str(saved.split) if saved.split else ""
+        notes = [f"it was saved as the split {saved_split!r}"] if saved_split and saved_split != "train" else []
+        splits = {"train": with_absolute_paths(saved, options.image_column, location.path)}
+        return _loaded(location.spec, splits, {}, role, options, notes)
+    return _choose_stored_splits(saved, location, name, role, options, is_test)
 
 
 def _read_saved_splits(
-    place: DomainLocation, folders: Sequence[Path], role: str, reading: ReadOptions, is_test: bool
+    location: DomainLocation, folders: Sequence[Path], role: str, options: ReadOptions, is_test: bool
 ) -> LoadedDomain:
     """A folder of folders that `save_to_disk` wrote, each named by its split."""
-    name = f"{role} {place.spec!r}"
-    found = {folder.name: _load_saved(folder, name) for folder in folders}
-    if not is_test and "train" not in choose_splits(found)[0]:
+    name = f"{role} {location.spec!r}"
+    datasets = {folder.name: _load_saved(folder, name) for folder in folders}
+    if not is_test and "train" not in choose_splits(datasets)[0]:
         raise ValueError(
-            f"{name} holds folders that `save_to_disk` wrote ({listed(found)}), and none is named train. Give one of "
-            "them, or name the one to train on train."
+            f"{name} holds folders that `save_to_disk` wrote ({listed(datasets)}), and none is named train. Give one "
+            "of them, or name the one to train on train."
         )
-    return _read_stored(found, place, name, role, reading, is_test)
+    return _choose_stored_splits(datasets, location, name, role, options, is_test)
 
 
 def _load_saved(folder: Path, name: str) -> Any:
@@ -361,51 +371,60 @@ def _load_saved(folder: Path, name: str) -> Any:
         raise ValueError(_unreadable(name, _first_line(error))) from error
 
 
-def _read_stored(found: Any, place: DomainLocation, name: str, role: str, reading: ReadOptions, is_test: bool) -> LoadedDomain:
+def _choose_stored_splits(
+    datasets: Any, location: DomainLocation, name: str, role: str, options: ReadOptions, is_test: bool
+) -> LoadedDomain:
     """Stored splits under the names that they have here."""
     try:
-        chosen, aside = choose_splits(found)
+        stored_splits, reasons = choose_splits(datasets)
     except ValueError as error:
         raise ValueError(f"{name}: {error}. Save one of them only, or under another name.") from error
-    if not is_test and "train" not in chosen:
-        raise ValueError(f"{name} has no train split; it has {', '.join(found)}. Save the rows to train on as train.")
-    if not chosen:
-        raise ValueError(f"{name} has no split that is read; it has {', '.join(found)}. Name one train or test.")
-    splits = {split: found[stored] for split, stored in chosen.items()}
-    if place.kind == "folder":
-        splits = {split: with_whole_paths(part, reading.image_column, place.path) for split, part in splits.items()}
-    files = {split: (f"split {stored!r}",) for split, stored in chosen.items() if stored != split}
-    left = [f"split {stored!r}, {len(found[stored]):,} rows ({reason})" for stored, reason in aside.items()]
-    return _loaded(place.spec, splits, files, role, reading, (), left)
+    if not is_test and "train" not in stored_splits:
+        raise ValueError(
+            f"{name} has no train split; it has {', '.join(datasets)}. Save the rows to train on as train."
+        )
+    if not stored_splits:
+        raise ValueError(f"{name} has no split that is read; it has {', '.join(datasets)}. Name one train or test.")
+    splits = {split: datasets[stored] for split, stored in stored_splits.items()}
+    if location.kind == "folder":
+        splits = {
+            split: with_absolute_paths(dataset, options.image_column, location.path)
+            for split, dataset in splits.items()
+        }
+    files = {split: (f"split {stored!r}",) for split, stored in stored_splits.items() if stored != split}
+    left_aside = [f"split {stored!r}, {len(datasets[stored]):,} rows ({reason})" for stored, reason in reasons.items()]
+    return _loaded(location.spec, splits, files, role, options, (), left_aside)
 
 
-def _read_hub(spec: str, role: str, reading: ReadOptions, is_test: bool) -> LoadedDomain:
+def _read_hub(spec: str, role: str, options: ReadOptions, is_test: bool) -> LoadedDomain:
     from datasets import load_dataset
 
     name, _, config = spec.partition(":")
     try:
         if not hub_reachable() and not _is_cached(name):  # the client would retry for half a minute
             raise ConnectionError(name)
-        found = load_dataset(name, config or None)
+        datasets = load_dataset(name, config or None)
     except (ConnectionError, OSError) as error:
-        near = nearest(spec, [SAMPLE]) or hint(spec)
+        suggestion = nearest(spec, [SAMPLE]) or path_hint(spec)
         raise FileNotFoundError(
             f"{role} {spec!r}: it is no local file or folder, and the Hub is out of reach or does not have it "
-            f"(is the id right? does a private one need `hf auth login`?).{near}"
+            f"(is the id right? does a private one need `hf auth login`?).{suggestion}"
         ) from error
-    return _read_stored(found, DomainLocation("hub", spec, Path(spec)), f"{role} {spec!r}", role, reading, is_test)
+    return _choose_stored_splits(
+        datasets, DomainLocation("hub", spec, Path(spec)), f"{role} {spec!r}", role, options, is_test
+    )
 
 
-def _read_sample(spec: str, role: str, reading: ReadOptions) -> LoadedDomain:
+def _read_sample(spec: str, role: str, options: ReadOptions) -> LoadedDomain:
     from .sample_corpus import load_sample_corpus
 
     if spec in DIGITS:
-        start = f"{DIGITS[spec]}_"
-        found = {k.removeprefix(start): v for k, v in load_digits_corpus().items() if k.startswith(start)}
+        prefix = f"{DIGITS[spec]}_"
+        splits = {k.removeprefix(prefix): v for k, v in load_digits_corpus().items() if k.startswith(prefix)}
     else:
         half = {"source": "news", "target": "medical"}[role]
-        found = {k.split("_")[1]: v for k, v in load_sample_corpus().items() if k.startswith(half)}
-    return _loaded(spec, found, {}, role, reading)
+        splits = {k.split("_")[1]: v for k, v in load_sample_corpus().items() if k.startswith(half)}
+    return _loaded(spec, splits, {}, role, options)
 
 
 def _unreadable(name: str, reason: str) -> str:

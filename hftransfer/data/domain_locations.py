@@ -86,7 +86,9 @@ def locate_domain(spec: str, role: str) -> DomainLocation:
             f"{role} {spec!r}: there is no such sample; there is {SAMPLE}, {', '.join(DIGITS)}.{nearest(spec, DIGITS)}"
         )
     if URL.match(spec):
-        raise ValueError(f"{name} is a URL, and domains are read from this machine or by a Hub id. {_url_remedy(spec)}")
+        raise ValueError(
+            f"{name} is a URL, and domains are read from this machine or by a Hub id. {_url_remedy(spec)}"
+        )
     if SPLIT in spec:
         return DomainLocation("pattern", spec, Path(spec) if not spec.startswith("~") else Path(spec).expanduser())
     if os.path.lexists(spec):
@@ -95,7 +97,7 @@ def locate_domain(spec: str, role: str) -> DomainLocation:
             "or give the file itself."
         )
     if not _may_be_hub_id(spec):
-        raise FileNotFoundError(f"{name}: there is no such file or folder.{hint(spec)}")
+        raise FileNotFoundError(f"{name}: there is no such file or folder.{path_hint(spec)}")
     base = spec.partition(":")[0]
     if os.path.exists(base):
         raise FileNotFoundError(
@@ -120,26 +122,28 @@ def check_readable(path: Path, name: str) -> None:
         raise ValueError(f"{name}: files must end in {', '.join(FORMATS)}. {remedy}")
 
 
-def hint(spec: str) -> str:
+def path_hint(spec: str) -> str:
     """What the first part of a path that is not there may have been meant to be."""
     path = Path(os.path.expanduser(spec))
-    here = path.parent
-    while not os.path.exists(here) and here != here.parent:
-        path, here = here, here.parent
+    folder = path.parent
+    while not os.path.exists(folder) and folder != folder.parent:
+        path, folder = folder, folder.parent
     try:
-        there = os.listdir(here)
+        entries = os.listdir(folder)
     except OSError:
         return ""
-    near = nearest(path.name, there)
-    same = [name for name in there if unicodedata.normalize("NFC", name) == unicodedata.normalize("NFC", path.name)]
-    if same and same[0] != path.name:
+    suggestion = nearest(path.name, entries)
+    lookalikes = [
+        name for name in entries if unicodedata.normalize("NFC", name) == unicodedata.normalize("NFC", path.name)
+    ]
+    if lookalikes and lookalikes[0] != path.name:
         return (
-            f" There is one whose name looks the same, and has its accents written in another way: {same[0]!a}. "
+            f" There is one whose name looks the same, and has its accents written in another way: {lookalikes[0]!a}. "
             "Copy its name from a listing, or rename it."
         )
-    bare, slashed = spec.strip(" '\""), spec.replace("\\", "/")
-    if bare != spec and os.path.exists(bare):
-        return f" Quotes and spaces around it are taken as part of the name: give {bare!r}."
+    unquoted, slashed = spec.strip(" '\""), spec.replace("\\", "/")
+    if unquoted != spec and os.path.exists(unquoted):
+        return f" Quotes and spaces around it are taken as part of the name: give {unquoted!r}."
     if slashed != spec and os.path.exists(slashed):
         return f" Folders are separated by / here: give {slashed!r}."
     if "$" in spec or re.search("%[A-Za-z]+%", spec):
@@ -151,9 +155,9 @@ def hint(spec: str) -> str:
     if "=" in spec and os.path.exists(spec.partition("=")[2]):
         return " A name before '=' is made of letters, digits and underscores, and starts with no digit."
     if any(sign in spec for sign in "*?") or re.search(r"\{[^}]*,[^}]*\}", spec):
-        return f" Signs such as * stand for themselves: give the folder, or a name with {{split}}.{near}"
-    missing = f" There is no {path.name!r} in {str(here)!r}." if path.name != Path(spec).name else ""
-    return missing + near
+        return f" Signs such as * stand for themselves: give the folder, or a name with {{split}}.{suggestion}"
+    missing_part = f" There is no {path.name!r} in {str(folder)!r}." if path.name != Path(spec).name else ""
+    return missing_part + suggestion
 
 
 def _url_remedy(url: str) -> str:

@@ -25,91 +25,93 @@ class DomainSummary:
     """What was read for one domain.
 
     Attributes:
-        place: as it was named.
+        spec: as it was named.
         splits: by name.
         columns: of the train split.
         notes: what is worth saying of the reading, such as `"separator ';'"`.
-        aside: files, splits and images that were not used.
+        left_aside: files, splits and images that were not used.
     """
 
-    place: str
+    spec: str
     splits: dict[str, SplitSummary]
     columns: tuple[str, ...]
     notes: tuple[str, ...] = ()
-    aside: tuple[str, ...] = ()
+    left_aside: tuple[str, ...] = ()
 
-    def lines(self, used: Collection[str] | None = None) -> list[str]:
+    def lines(self, columns_read: Collection[str] | None = None) -> list[str]:
         """A few lines for the plan.
 
         Args:
-            used: columns that the run reads; the others are said to be unused. `None`: nobody knows.
+            columns_read: columns that the run reads; the others are said to be unused. `None`: nobody knows.
         """
-        out = [f"{split}: {_rows(part)}" for split, part in self.splits.items()]
-        if used is None:
-            out.append(f"columns: {', '.join(self.columns)}")
+        lines = [f"{split}: {_rows(summary)}" for split, summary in self.splits.items()]
+        if columns_read is None:
+            lines.append(f"columns: {', '.join(self.columns)}")
         else:
-            unused = [column for column in self.columns if column not in used]
-            mine = [column for column in self.columns if column in used]
-            out.append(f"columns: {', '.join(mine)}" + (f" (unused: {_several(unused)})" if unused else ""))
-        out += self.notes
-        if self.aside:
-            out.append(f"left aside: {'; '.join(self.aside)}")
-        return out
+            unused = [column for column in self.columns if column not in columns_read]
+            used_columns = [column for column in self.columns if column in columns_read]
+            lines.append(f"columns: {', '.join(used_columns)}" + (f" (unused: {_several(unused)})" if unused else ""))
+        lines += self.notes
+        if self.left_aside:
+            lines.append(f"left aside: {'; '.join(self.left_aside)}")
+        return lines
 
 
 def summarize_domain(
-    place: str,
+    spec: str,
     splits: Mapping[str, Any],
     files: Mapping[str, tuple[str, ...]],
     notes: tuple[str, ...] = (),
-    aside: tuple[str, ...] = (),
+    left_aside: tuple[str, ...] = (),
 ) -> DomainSummary:
     """The account of datasets by split.
 
     Args:
-        place: as the domain was named.
+        spec: as the domain was named.
         splits: the datasets.
         files: names of what they were read from.
-        notes, aside: as in `DomainSummary`.
+        notes, left_aside: as in `DomainSummary`.
     """
     first = next(iter(splits.values()))
-    shown = splits.get("train", first)
+    shown_split = splits.get("train", first)
     return DomainSummary(
-        place,
-        {split: SplitSummary(len(part), tuple(files.get(split, ()))) for split, part in splits.items()},
-        tuple(visible(shown.column_names)),
+        spec,
+        {split: SplitSummary(len(dataset), tuple(files.get(split, ()))) for split, dataset in splits.items()},
+        tuple(visible(shown_split.column_names)),
         tuple(dict.fromkeys(notes)),
-        aside,
+        left_aside,
     )
 
 
-def with_held_out(account: DomainSummary, splits: Mapping[str, Any]) -> DomainSummary:
+def with_held_out(summary: DomainSummary, splits: Mapping[str, Any]) -> DomainSummary:
     """The account after a validation split was cut from train."""
-    if set(splits) == set(account.splits):
-        return account
-    parts = dict(account.splits)
-    parts["train"] = replace(parts["train"], rows=len(splits["train"]))
-    held = {"validation": SplitSummary(len(splits["validation"]), (), held_out=True)}
-    tests = {name: part for name, part in parts.items() if name != "train"}
-    return replace(account, splits={"train": parts["train"], **held, **tests})
+    if set(splits) == set(summary.splits):
+        return summary
+    summaries = dict(summary.splits)
+    summaries["train"] = replace(summaries["train"], rows=len(splits["train"]))
+    validation = {"validation": SplitSummary(len(splits["validation"]), (), held_out=True)}
+    others = {name: other for name, other in summaries.items() if name != "train"}
+    return replace(summary, splits={"train": summaries["train"], **validation, **others})
 
 
 def note_unlabelled(splits: Mapping[str, Any], label_column: str) -> list[str]:
     """In words, which splits have no labels where train has them."""
-    lacking = [split for split, part in splits.items() if part.column_names and label_column not in part.column_names]
-    if "train" not in splits or "train" in lacking:
+    unlabelled = [
+        split for split, dataset in splits.items() if dataset.column_names and label_column not in dataset.column_names
+    ]
+    if "train" not in splits or "train" in unlabelled:
         return []
-    return [f"{split}: no column {label_column!r}, so that no labels are scored there" for split in lacking]
+    return [f"{split}: no column {label_column!r}, so that no labels are scored there" for split in unlabelled]
 
 
-def _rows(part: SplitSummary) -> str:
-    rows = f"{part.rows:,} row{'s' * (part.rows != 1)}"
-    if part.held_out:
-        return f"{rows} held out of train"
-    return f"{rows} of {_several(part.files)}" if part.files else rows
+def _rows(summary: SplitSummary) -> str:
+    counted = f"{summary.rows:,} row{'s' * (summary.rows != 1)}"
+    if summary.held_out:
+        return f"{counted} held out of train"
+    return f"{counted} of {_several(summary.files)}" if summary.files else counted
 
 
 def _several(names: Collection[str]) -> str:
     shown = [name if name.isprintable() else repr(name) for name in list(names)[:FILES]]
-    more = len(names) - len(shown)
-    return ", ".join(shown) + (f" and {more:,} more" if more else "")
+    hidden = len(names) - len(shown)
+    return ", ".join(shown) + (f" and {hidden:,} more" if hidden else "")

@@ -30,15 +30,15 @@ def count_duplicate_rows(one: Any, other: Any, used: Collection[str]) -> int:
     columns = [name for name in used if _is_text(one, name) and _is_text(other, name)]
     if not columns:
         return 0
-    here, there = (_texts(dataset, columns) for dataset in (one, other))
-    return pc.sum(pc.is_in(there, value_set=here.drop_null()).cast(pa.int64())).as_py() or 0
+    texts, other_texts = (_texts(dataset, columns) for dataset in (one, other))
+    return pc.sum(pc.is_in(other_texts, value_set=texts.drop_null()).cast(pa.int64())).as_py() or 0
 
 
 def note_duplicates(splits: Mapping[str, Any], used: Collection[str]) -> list[str]:
     """In words, how much of the evaluation splits stands in train too."""
     counts = {
-        split: count_duplicate_rows(splits["train"], part, used)
-        for split, part in splits.items()
+        split: count_duplicate_rows(splits["train"], dataset, used)
+        for split, dataset in splits.items()
         if "train" in splits and split != "train"
     }
     return [
@@ -56,9 +56,13 @@ def note_source_rows_in_target(splits: Mapping[str, Mapping[str, Any]], used: Co
         used: columns that may hold texts.
     """
     notes = []
-    for name, parts in splits.items():
+    for name, source_splits in splits.items():
         for split, rows in splits["target"].items() if name != "target" else ():
-            count = sum(count_duplicate_rows(parts[part], rows, used) for part in ("train", "validation") if part in parts)
+            count = sum(
+                count_duplicate_rows(source_splits[split_name], rows, used)
+                for split_name in ("train", "validation")
+                if split_name in source_splits
+            )
             if count and 2 * count >= len(rows):
                 notes.append(f"{split}: {count:,} of {len(rows):,} rows are rows of {name} too")
     return notes
@@ -70,8 +74,8 @@ def _is_text(dataset: Any, column: str) -> bool:
 
 
 def _texts(dataset: Any, columns: list[str]) -> Any:
-    parts = [arrow_column(dataset, column) for column in columns]
-    texts = [part.cast(pa.string()) for part in parts]
+    arrays = [arrow_column(dataset, column) for column in columns]
+    texts = [array.cast(pa.string()) for array in arrays]
     if len(texts) == 1:
         return texts[0]
     return pc.binary_join_element_wise(*texts, BETWEEN, null_handling="replace")

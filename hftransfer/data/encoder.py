@@ -16,9 +16,12 @@ from .row_origins import visible
 from .text_encoder import TextColumns, TextEncoder
 
 Modality = Literal["text", "image"]
-KINDS = {"text": "text", "image": "images"}
+MODALITY_NAMES = {"text": "text", "image": "images"}
 # What is said about inputs of one kind only; another kind refuses it.
-OPTIONS: dict[str, tuple[str, ...]] = {"text": ("max_length",), "image": ("augment", "augment_flip", "image_size")}
+MODALITY_OPTIONS: dict[str, tuple[str, ...]] = {
+    "text": ("max_length",),
+    "image": ("augment", "augment_flip", "image_size"),
+}
 
 
 class Encoder(Protocol):
@@ -27,7 +30,7 @@ class Encoder(Protocol):
     Attributes:
         modality: which heads and which processing class go with it.
         processing_class: the tokenizer or image processor, which is saved beside the model.
-        mark: what data sets from `encode` carry, so that they are known again.
+        fingerprint: what data sets from `encode` carry, so that they are known again.
         draws: whether `stack` makes use of `draws`.
     """
 
@@ -38,9 +41,9 @@ class Encoder(Protocol):
     def draws(self) -> bool: ...
 
     @property
-    def mark(self) -> str: ...
+    def fingerprint(self) -> str: ...
 
-    def encode(self, dataset: Any, where: str, label_column: str | None) -> Any:
+    def encode(self, dataset: Any, name: str, label_column: str | None) -> Any:
         """A domain whose rows `stack` takes, with `labels` where `label_column` is given."""
         ...
 
@@ -85,39 +88,44 @@ def find_modality(domains: Mapping[str, Any], columns: InputColumns) -> Modality
         ValueError: domains of different kinds, or images in a column of another name.
         ImportError: images without Pillow.
     """
-    (first, dataset), *others = domains.items()
-    found = _kinds(dataset, columns)
-    if not found:
-        hint = [name for name, kind in (dataset.features or {}).items() if isinstance(kind, Image)]
-        if hint:
+    (first_name, first_dataset), *others = domains.items()
+    modalities = _possible_modalities(first_dataset, columns)
+    if not modalities:
+        image_columns = [
+            name for name, modality in (first_dataset.features or {}).items() if isinstance(modality, Image)
+        ]
+        if image_columns:
             raise ValueError(
-                f"{first} has no column {columns.image!r}, but images in {hint[0]!r}: say so with "
-                f"`image_column={hint[0]!r}`."
+                f"{first_name} has no column {columns.image!r}, but images in {image_columns[0]!r}: say so with "
+                f"`image_column={image_columns[0]!r}`."
             )
         return "text"  # whose encoder says what is missing
-    kind: Modality = "image" if found[-1] == "image" and not (columns.text_named and "text" in found) else "text"
-    if kind == "image":
+    modality: Modality = (
+        "image" if modalities[-1] == "image" and not (columns.text_named and "text" in modalities) else "text"
+    )
+    if modality == "image":
         require_pillow()
-    for where, part in others:
-        other = _kinds(part, columns)
-        if other and kind not in other:
+    for name, dataset in others:
+        others_modalities = _possible_modalities(dataset, columns)
+        if others_modalities and modality not in others_modalities:
             raise ValueError(
-                f"{first} holds {KINDS[kind]} and {where} holds {KINDS[other[0]]}: domains that share a model are of "
-                "one kind. Their columns are "
-                f"{', '.join(map(repr, visible(column_names(dataset))))} and "
-                f"{', '.join(map(repr, visible(column_names(part))))}.{_common_kind(dataset, part, columns)}"
+                f"{first_name} holds {MODALITY_NAMES[modality]} and {name} holds "
+                f"{MODALITY_NAMES[others_modalities[0]]}: domains that share a model are of one kind. Their columns "
+                f"are {', '.join(map(repr, visible(column_names(first_dataset))))} and "
+                f"{', '.join(map(repr, visible(column_names(dataset))))}.{_shared_modality_hint(first_dataset, dataset, columns)}"
             )
-    return kind
+    return modality
 
 
-def refuse_options(modality: str, given: Mapping[str, Any]) -> None:
+def refuse_options(modality: str, settings: Mapping[str, Any]) -> None:
     """Raises `ValueError` for an option that says something about inputs of another kind."""
-    for kind, names in OPTIONS.items():
-        for name in names:
-            if kind != modality and given[name] not in (None, False, "none"):
+    for option_modality, options in MODALITY_OPTIONS.items():
+        for option in options:
+            if option_modality != modality and settings[option] not in (None, False, "none"):
                 raise ValueError(
-                    f"{name}={given[name]!r} is for {KINDS[kind]}, and the source holds {KINDS[modality]}. Leave it "
-                    "out, or say with `image_column` or `text_column` which column is meant."
+                    f"{option}={settings[option]!r} is for {MODALITY_NAMES[option_modality]}, and the source holds "
+                    f"{MODALITY_NAMES[modality]}. Leave it out, or say with `image_column` or `text_column` which "
+                    "column is meant."
                 )
 
 
@@ -156,23 +164,27 @@ def make_encoder(
     return ImageEncoder(processing_class, space, columns.image, augment or "weak", augment_flip, seed)
 
 
-def encode_target(encoder: Encoder, dataset: Any, where: str) -> Any:
+def encode_target(encoder: Encoder, dataset: Any, name: str) -> Any:
     """`Encoder.encode` for the masked target: only revealed labels are read."""
-    return encoder.encode(dataset, where, REVEALED if REVEALED in column_names(dataset) else None)
+    return encoder.encode(dataset, name, REVEALED if REVEALED in column_names(dataset) else None)
 
 
-def _common_kind(dataset: Any, part: Any, columns: InputColumns) -> str:
+def _shared_modality_hint(dataset: Any, other: Any, columns: InputColumns) -> str:
     """The way out where one of two domains has texts beside its images."""
-    shared = [kind for kind in _kinds(dataset, columns) if kind in _kinds(part, columns)]
+    shared = [
+        modality
+        for modality in _possible_modalities(dataset, columns)
+        if modality in _possible_modalities(other, columns)
+    ]
     if "text" in shared:
-        name = columns.text.text if columns.text.text in column_names(dataset) else columns.text.tokens
-        return f" Both have texts: if those are meant, set `text_column={name!r}`."
+        column = columns.text.text if columns.text.text in column_names(dataset) else columns.text.tokens
+        return f" Both have texts: if those are meant, set `text_column={column!r}`."
     if "image" in shared:
         return " Both have images: if those are meant, leave `text_column` out."
     return ""
 
 
-def _kinds(dataset: Any, columns: InputColumns) -> list[str]:
+def _possible_modalities(dataset: Any, columns: InputColumns) -> list[str]:
     names = column_names(dataset)
     text = columns.text.text in names or columns.text.tokens in names
     return ["text"] * text + ["image"] * (columns.image in names)

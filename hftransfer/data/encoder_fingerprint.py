@@ -20,16 +20,16 @@ def fingerprint_for(modality: str, space: LabelSpace, processing_class: Any) -> 
     return PREFIX + hashlib.blake2b(repr(facts).encode(), digest_size=8).hexdigest()
 
 
-def set_fingerprint(dataset: Any, mark: str) -> Any:
+def set_fingerprint(dataset: Any, fingerprint: str) -> Any:
     """The encoded data set, marked."""
-    dataset.info.description = mark
+    dataset.info.description = fingerprint
     return dataset
 
 
 def fingerprint_of(dataset: Any) -> str | None:
     """The mark of a data set, if it has one; images have a class of their own, which holds it."""
-    own = getattr(dataset, "encoder_fingerprint", None)
-    if own is not None:
-        return str(own)
+    own_fingerprint = getattr(dataset, "encoder_fingerprint", None)
+    if own_fingerprint is not None:
+        return str(own_fingerprint)
     description = str(getattr(getattr(dataset, "info", None), "description", "") or "")
     return description if description.startswith(PREFIX) else None

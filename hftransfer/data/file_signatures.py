@@ -24,22 +24,22 @@ SIGNATURES = {  # first bytes: what starts with them, the remedy
 CSV_SUFFIXES = (".csv", ".tsv")
 
 
-def refuse_other_format(start: bytes, place: DataFile, suffix: str) -> None:
+def refuse_other_format(first_bytes: bytes, data_file: DataFile, suffix: str) -> None:
     """Refuses a file that holds something else than its ending says.
 
     Args:
-        start: its first bytes, unpacked.
-        place: of the file.
+        first_bytes: its first bytes, unpacked.
+        data_file: of the file.
         suffix: its ending, such as `.csv`.
 
     Raises:
         ValueError: it starts as another kind of file does.
     """
-    lower = start.lower() if start.lstrip().startswith(b"<") else start
-    for mark, (kind, remedy) in SIGNATURES.items():
-        if lower.lstrip().startswith(mark) and kind != suffix[1:]:
-            raise ValueError(f"{place} holds {kind}, not {suffix[1:]}. {remedy}")
-    text = start.removeprefix(b"\xef\xbb\xbf").lstrip()
+    lowered = first_bytes.lower() if first_bytes.lstrip().startswith(b"<") else first_bytes
+    for signature, (format_name, remedy) in SIGNATURES.items():
+        if lowered.lstrip().startswith(signature) and format_name != suffix[1:]:
+            raise ValueError(f"{data_file} holds {format_name}, not {suffix[1:]}. {remedy}")
+    text = first_bytes.removeprefix(b"\xef\xbb\xbf").lstrip()
     if suffix in CSV_SUFFIXES and (text.startswith((b'{"', b"[{")) or text.split()[:1] in ([b"{"], [b"["])):
         ending = ".jsonl" if text.startswith(b'{"') else ".json"
-        raise ValueError(f"{place} holds JSON, not {suffix[1:]}. Call it {ending}.")
+        raise ValueError(f"{data_file} holds JSON, not {suffix[1:]}. Call it {ending}.")

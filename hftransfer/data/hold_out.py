@@ -38,24 +38,29 @@ def hold_out(splits: dict[str, Any], fraction: float, seed: int, label_column: s
     if not 0 < fraction < 1:
         raise ValueError(f"validation_fraction={fraction} must be between 0 and 1.")
     train = splits["train"]
-    size = max(1, round(len(train) * fraction))
-    if size >= len(train):
+    held_out_size = max(1, round(len(train) * fraction))
+    if held_out_size >= len(train):
         raise ValueError(
             f"A train split of {len(train)} row(s) cannot be cut for validation; set validation_fraction to 0."
         )
-    classes = _classes(train, label_column)
-    chosen = choose_rows(np.zeros(len(train), int) if classes is None else classes, size, seed, classes is not None)
-    if classes is None and label_column in train.column_names:
-        chosen = _without_last(chosen, arrow_column(train, label_column))
-    if not len(chosen):
+    class_numbers = _class_numbers(train, label_column)
+    held_out = choose_rows(
+        np.zeros(len(train), int) if class_numbers is None else class_numbers,
+        held_out_size,
+        seed,
+        class_numbers is not None,
+    )
+    if class_numbers is None and label_column in train.column_names:
+        held_out = _without_last_of_a_label(held_out, arrow_column(train, label_column))
+    if not len(held_out):
         raise ValueError(
             f"No row of the {len(train)} can be held out for validation: each has a label in {label_column!r} that "
             "no other row has. Add rows, or set validation_fraction to 0."
         )
     if ORIGIN not in train.column_names:
         train = train.add_column(ORIGIN, [str(row) for row in range(len(train))])
-    kept = np.setdiff1d(np.arange(len(train)), chosen)
-    return {**splits, "train": train.select(kept), "validation": train.select(chosen)}
+    kept = np.setdiff1d(np.arange(len(train)), held_out)
+    return {**splits, "train": train.select(kept), "validation": train.select(held_out)}
 
 
 def choose_rows(classes: np.ndarray, size: int, seed: int, keep_one: bool = True) -> np.ndarray:
@@ -76,82 +81,82 @@ def choose_rows(classes: np.ndarray, size: int, seed: int, keep_one: bool = True
     """
     rng = np.random.default_rng(seed)
     counts = np.bincount(classes)
-    room = counts - int(keep_one)
-    size = min(size, int(room.sum()))
-    share = size * counts / len(classes)
-    taken = np.minimum(np.floor(share).astype(int), room)
-    lot = rng.permutation(len(counts))  # which of equal remainders comes first
-    while (missing := size - int(taken.sum())) > 0:
-        wanting = [c for c in lot if taken[c] < room[c]]
-        wanting.sort(key=lambda c: taken[c] - share[c])
-        taken[wanting[:missing]] += 1
+    spare = counts - int(keep_one)
+    size = min(size, int(spare.sum()))
+    exact_counts = size * counts / len(classes)
+    held_out_counts = np.minimum(np.floor(exact_counts).astype(int), spare)
+    tie_order = rng.permutation(len(counts))  # which of equal remainders comes first
+    while (missing := size - int(held_out_counts.sum())) > 0:
+        candidates = [label for label in tie_order if held_out_counts[label] < spare[label]]
+        candidates.sort(key=lambda label: held_out_counts[label] - exact_counts[label])
+        held_out_counts[candidates[:missing]] += 1
     order = rng.permutation(len(classes))
     order = order[np.argsort(classes[order], kind="stable")]  # by class, at random inside of one
     starts = np.cumsum(counts) - counts
     rank = np.arange(len(classes)) - np.repeat(starts, counts)
-    return np.sort(order[rank < np.repeat(taken, counts)])
+    return np.sort(order[rank < np.repeat(held_out_counts, counts)])
 
 
-def _classes(dataset: Any, column: str) -> np.ndarray | None:
+def _class_numbers(dataset: Any, column: str) -> np.ndarray | None:
     """The class of each row as a number, or `None` where rows have no class of their own."""
     if column not in dataset.column_names:
         return None
     values = arrow_column(dataset, column)
     if pa.types.is_nested(values.type):
         return None
-    found = values.dictionary_encode(null_encoding="encode")
-    names = [_name(value) for value in found.dictionary.to_pylist()]
+    encoded = values.dictionary_encode(null_encoding="encode")
+    names = [_class_name(value) for value in encoded.dictionary.to_pylist()]
     if all(name is None or name[:1] + name[-1:] == "[]" for name in names):  # lists as text
         return None
-    numbers = {name: i for i, name in enumerate(dict.fromkeys(names))}
-    many = 2 * len(numbers) > len(dataset)
-    if are_scores(numbers, many) or (len(numbers) == len(dataset) > FEW):
+    class_numbers = {name: i for i, name in enumerate(dict.fromkeys(names))}
+    mostly_distinct = 2 * len(class_numbers) > len(dataset)
+    if are_scores(class_numbers, mostly_distinct) or (len(class_numbers) == len(dataset) > FEW):
         return None
-    return np.array([numbers[name] for name in names])[found.indices.to_numpy()]
+    return np.array([class_numbers[name] for name in names])[encoded.indices.to_numpy()]
 
 
-def _without_last(chosen: np.ndarray, values: Any) -> np.ndarray:
+def _without_last_of_a_label(held_out: np.ndarray, values: Any) -> np.ndarray:
     """The chosen rows without those that hold the last of a label, where rows are lists, as they are or as text.
 
     Args:
-        chosen: row numbers; shape (chosen,).
+        held_out: row numbers; shape (chosen,).
         values: labels of all rows, as an Arrow array.
     """
     if pa.types.is_string(values.type):
-        found = values.dictionary_encode(null_encoding="encode")
-        lists = [literal_list(word) if word else None for word in found.dictionary.to_pylist()]
+        encoded = values.dictionary_encode(null_encoding="encode")
+        lists = [literal_list(word) if word else None for word in encoded.dictionary.to_pylist()]
         if not any(lists):
-            return chosen
-        known = [[str(item).strip() for item in items or ()] for items in lists]
-        values = pa.array(known, pa.list_(pa.string())).take(found.indices)
+            return held_out
+        label_names = [[str(item).strip() for item in items or ()] for items in lists]
+        values = pa.array(label_names, pa.list_(pa.string())).take(encoded.indices)
     if not (pa.types.is_list(values.type) or pa.types.is_large_list(values.type)):
-        return chosen
+        return held_out
     items, rows = pc.list_flatten(values), pc.list_parent_indices(values).to_numpy()
     if pa.types.is_nested(items.type):
-        return chosen
+        return held_out
     codes = items.dictionary_encode(null_encoding="encode").indices.to_numpy()
-    held = np.isin(rows, chosen)
-    left = np.bincount(codes[~held], minlength=int(codes.max(initial=-1)) + 1)
+    is_held_out = np.isin(rows, held_out)
+    remaining = np.bincount(codes[~is_held_out], minlength=int(codes.max(initial=-1)) + 1)
     by_row: dict[int, list[int]] = {}
-    for row, code in zip(rows[held].tolist(), codes[held].tolist(), strict=True):
+    for row, code in zip(rows[is_held_out].tolist(), codes[is_held_out].tolist(), strict=True):
         by_row.setdefault(row, []).append(code)
     kept = []
-    for row in chosen.tolist():
-        mine = by_row.get(row, [])
-        if any(left[code] == 0 for code in mine):
-            left[mine] += 1
+    for row in held_out.tolist():
+        row_codes = by_row.get(row, [])
+        if any(remaining[code] == 0 for code in row_codes):
+            remaining[row_codes] += 1
         else:
             kept.append(row)
-    return np.array(kept, dtype=chosen.dtype)
+    return np.array(kept, dtype=held_out.dtype)
 
 
-def _name(value: Any) -> str | None:
+def _class_name(value: Any) -> str | None:
     """What makes two labels the same class: text without outer white space; 1 and "1" are equal."""
     return None if value is None else str(value).strip()
 
 
-def are_scores(names: Iterable[str | None], many: bool = False) -> bool:
-    """Whether labels, as text, are numbers that are not all whole, or (`many`) numbers at all.
+def are_scores(names: Iterable[str | None], mostly_distinct: bool = False) -> bool:
+    """Whether labels, as text, are numbers that are not all whole, or (`mostly_distinct`) numbers at all.
 
     Example:
         >>> are_scores(["1", "2.5"]), are_scores(["1", "2"]), are_scores(["1", "2"], many=True), are_scores(["up"])
@@ -164,4 +169,4 @@ def are_scores(names: Iterable[str | None], many: bool = False) -> bool:
         except ValueError:
             return False
         whole = whole and math.isfinite(number) and number.is_integer()
-    return many or not whole
+    return mostly_distinct or not whole

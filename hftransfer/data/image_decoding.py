@@ -16,7 +16,7 @@ import numpy as np
 
 from ..extras import install_hint
 from ..messages import shown
-from .image_references import no_file, reference_kind, shown_path
+from .image_references import path_problem, reference_kind, shown_path
 
 LONGEST_TO_SHORTEST = 100  # a processor that fixes the shorter side would blow up a strip of pixels to gigabytes
 SIGNATURE_BYTES = 1024  # bytes of a file that is no image, to say what it is
@@ -31,8 +31,8 @@ class ImageError(ValueError):
     """
 
     def __init__(self, message: str):
-        _, found, last = message.rpartition(f"{type(self).__name__}: ")
-        super().__init__(last.strip() if found and message.startswith("Caught ") else message)
+        _, marker, last_message = message.rpartition(f"{type(self).__name__}: ")
+        super().__init__(last_message.strip() if marker and message.startswith("Caught ") else message)
 
 
 def require_pillow() -> None:
@@ -41,7 +41,7 @@ def require_pillow() -> None:
         raise ImportError(f"Images need Pillow, which is not installed: {install_hint('vision')}.")
 
 
-def open_image(value: Any, where: str) -> Any:
+def open_image(value: Any, name: str) -> Any:
     """Decodes an image, turns it as its EXIF says, and makes it RGB.
 
     Grey becomes three equal channels, transparency is laid over black, 16 bits are scaled to 8, CMYK and palettes are
@@ -50,7 +50,7 @@ def open_image(value: Any, where: str) -> Any:
     Args:
         value: a path, the bytes of a file, a `{"path", "bytes"}` dict as `datasets` stores it, a PIL image, or an
             array: H x W, H x W x C or C x H x W with 1 to 4 channels, integers in 0 … 255 or floats in 0 … 1.
-        where: how messages call it, such as `source row 7`; a path is added to it.
+        name: how messages call it, such as `source row 7`; a path is added to it.
 
     Returns:
         A `PIL.Image.Image` of mode RGB.
@@ -64,57 +64,57 @@ def open_image(value: Any, where: str) -> Any:
 
     if isinstance(value, dict):
         path, data = value.get("path"), value.get("bytes")
-        where = f"{where} ({shown_path(path)[1:-1]})" if path and data is not None else where
+        name = f"{name} ({shown_path(path)[1:-1]})" if path and data is not None else name
         value = data if data is not None else path
     if value is None:
-        raise ImageError(f"{where}: the image is None. Drop or fill such rows first.")
+        raise ImageError(f"{name}: the image is None. Drop or fill such rows first.")
     if isinstance(value, Image.Image):
-        return _decode(value, where)
+        return _decode(value, name)
     if isinstance(value, (bytes, bytearray, memoryview)):
-        return _decode(BytesIO(value), where, bytes(value[:SIGNATURE_BYTES]))
+        return _decode(BytesIO(value), name, bytes(value[:SIGNATURE_BYTES]))
     if isinstance(value, (str, os.PathLike)):
-        wrong = no_file(os.fspath(value))
-        if wrong is not None:
-            raise ImageError(f"{where}: {wrong}")
-        where = f"{where} ({shown_path(os.fspath(value))[1:-1]})"
+        problem = path_problem(os.fspath(value))
+        if problem is not None:
+            raise ImageError(f"{name}: {problem}")
+        name = f"{name} ({shown_path(os.fspath(value))[1:-1]})"
         try:
             file = open(value, "rb")
         except OSError as error:
-            raise ImageError(f"{where} cannot be read ({error.strerror}). Drop it, or make it readable.") from error
+            raise ImageError(f"{name} cannot be read ({error.strerror}). Drop it, or make it readable.") from error
         with file:
-            start = file.read(SIGNATURE_BYTES)
+            first_bytes = file.read(SIGNATURE_BYTES)
             file.seek(0)
-            return _decode(file, where, start)
-    return _to_rgb(_from_array(value, where), where)
+            return _decode(file, name, first_bytes)
+    return _to_rgb(_from_array(value, name), name)
 
 
-def _decode(opened: Any, where: str, start: bytes | None = None) -> Any:
-    """From a picture that may not have been read yet, or a file whose first bytes are `start`."""
+def _decode(image_or_file: Any, name: str, first_bytes: bytes | None = None) -> Any:
+    """From a picture that may not have been read yet, or a file whose first bytes are `first_bytes`."""
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = opened if isinstance(opened, Image.Image) else Image.open(opened)
-            _check_size(image.size, where)
+            image = image_or_file if isinstance(image_or_file, Image.Image) else Image.open(image_or_file)
+            _check_size(image.size, name)
             image.load()
             image = ImageOps.exif_transpose(image)
     except _BadImageError as error:
         raise ImageError(str(error)) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageError(_too_large(where)) from error
+        raise ImageError(_too_large(name)) from error
     except UnidentifiedImageError as error:
-        raise ImageError(f"{where} {_no_image(start)}") from error
+        raise ImageError(f"{name} {_describe_non_image(first_bytes)}") from error
     except Exception as error:  # what a damaged file makes Pillow's readers raise is as various as the formats
-        raise ImageError(f"{where} is cut off or damaged ({error}). Drop or replace it.") from error
-    return _to_rgb(image, where)
+        raise ImageError(f"{name} is cut off or damaged ({error}). Drop or replace it.") from error
+    return _to_rgb(image, name)
 
 
-def _no_image(start: bytes | None) -> str:
+def _describe_non_image(first_bytes: bytes | None) -> str:
     """What bytes are that Pillow does not know."""
-    if start == b"":
+    if first_bytes == b"":
         return "is empty (0 bytes). Drop or replace it."
-    text = (start or b"").decode("latin-1").strip()
+    text = (first_bytes or b"").decode("latin-1").strip()
     if text.startswith("version https://git-lfs"):
         return "is a Git LFS pointer, not the image: run `git lfs pull` where it comes from."
     if reference_kind(text) is not None:
@@ -129,23 +129,23 @@ def _no_image(start: bytes | None) -> str:
     return "is no image that Pillow can read. Drop or convert it."
 
 
-def _to_rgb(image: Any, where: str) -> Any:
+def _to_rgb(image: Any, name: str) -> Any:
     from PIL import Image
 
     if image.mode in SIXTEEN_BITS:
         values = np.asarray(image).astype(np.int64)
         if values.min() < 0 or values.max() > 65535:
-            raise ImageError(f"{where} has values outside 0 … 65535; convert it to 8 bits a channel.")
+            raise ImageError(f"{name} has values outside 0 … 65535; convert it to 8 bits a channel.")
         image = Image.fromarray(((values + 128) // 257).astype(np.uint8))
     elif image.mode == "F":
-        image = Image.fromarray(_to_bytes(np.asarray(image), where))
+        image = Image.fromarray(_to_bytes(np.asarray(image), name))
     if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "RGBa", "La"):
         rgba = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, (0, 0, 0, 255)), rgba).convert("RGB")
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _from_array(value: Any, where: str) -> Any:
+def _from_array(value: Any, name: str) -> Any:
     from PIL import Image
 
     try:
@@ -154,7 +154,7 @@ def _from_array(value: Any, where: str) -> Any:
         array = np.empty(0, dtype=object)
     if array.dtype.kind not in "buif":
         raise ImageError(
-            f"{where}: {type(value).__name__} is no image. An image is a path, the bytes of a file, a PIL image or a "
+            f"{name}: {type(value).__name__} is no image. An image is a path, the bytes of a file, a PIL image or a "
             "rectangular array of numbers."
         )
     channels = (1, 2, 3, 4)
@@ -162,31 +162,31 @@ def _from_array(value: Any, where: str) -> Any:
         array = np.moveaxis(array, 0, -1)
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[-1] not in channels) or 0 in array.shape:
         shape = " x ".join(map(str, np.shape(value)))
-        what = f"an array of {shape}" if shape else "a single number"
-        raise ImageError(f"{where}: {what} is no image: H x W, H x W x C or C x H x W, 1 to 4 channels.")
+        description = f"an array of {shape}" if shape else "a single number"
+        raise ImageError(f"{name}: {description} is no image: H x W, H x W x C or C x H x W, 1 to 4 channels.")
     try:
-        _check_size((array.shape[1], array.shape[0]), where)
+        _check_size((array.shape[1], array.shape[0]), name)
     except _BadImageError as error:
         raise ImageError(str(error)) from None
-    array = _to_bytes(array, where)
+    array = _to_bytes(array, name)
     return Image.fromarray(np.ascontiguousarray(array.squeeze(-1) if array.shape[2:] == (1,) else array))
 
 
-def _to_bytes(array: np.ndarray, where: str) -> np.ndarray:
+def _to_bytes(array: np.ndarray, name: str) -> np.ndarray:
     """uint8 of integers in 0 … 255, of floats in 0 … 1, or of truth values."""
     if array.dtype.kind == "b":
         return array.astype(np.uint8) * 255
     if array.dtype.kind in "ui":
         if array.min() < 0 or array.max() > 255:
             raise ImageError(
-                f"{where}: integers from {array.min()} to {array.max()}; an image of integers lies in 0 … 255."
+                f"{name}: integers from {array.min()} to {array.max()}; an image of integers lies in 0 … 255."
             )
         return array.astype(np.uint8)
     if not np.isfinite(array).all():
-        raise ImageError(f"{where} holds values that are not finite (NaN or infinity). Drop or repair it.")
+        raise ImageError(f"{name} holds values that are not finite (NaN or infinity). Drop or repair it.")
     if array.min() < 0 or array.max() > 1:
         raise ImageError(
-            f"{where}: floats from {array.min():g} to {array.max():g}; an image of floats lies in 0 … 1. Scale it, "
+            f"{name}: floats from {array.min():g} to {array.max():g}; an image of floats lies in 0 … 1. Scale it, "
             "or cast it to uint8."
         )
     return np.rint(array * 255).astype(np.uint8)
@@ -196,23 +196,23 @@ class _BadImageError(Exception):
     """Ours, told from whatever Pillow raises."""
 
 
-def _check_size(size: tuple[int, int], where: str) -> None:
+def _check_size(size: tuple[int, int], name: str) -> None:
     from PIL import Image
 
     width, height = size
     if Image.MAX_IMAGE_PIXELS is not None and width * height > Image.MAX_IMAGE_PIXELS:
-        raise _BadImageError(_too_large(where))
+        raise _BadImageError(_too_large(name))
     if max(size) > LONGEST_TO_SHORTEST * min(size):
         raise _BadImageError(
-            f"{where} is {width} x {height} pixels, more than {LONGEST_TO_SHORTEST} times as long as wide. Cut it up "
+            f"{name} is {width} x {height} pixels, more than {LONGEST_TO_SHORTEST} times as long as wide. Cut it up "
             "or drop it."
         )
 
 
-def _too_large(where: str) -> str:
+def _too_large(name: str) -> str:
     from PIL import Image
 
     return (
-        f"{where} has more than {Image.MAX_IMAGE_PIXELS:,} pixels, Pillow's guard against decompression bombs. Shrink "
+        f"{name} has more than {Image.MAX_IMAGE_PIXELS:,} pixels, Pillow's guard against decompression bombs. Shrink "
         "it, or raise `PIL.Image.MAX_IMAGE_PIXELS` if you trust it."
     )

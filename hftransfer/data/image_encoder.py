@@ -13,7 +13,7 @@ from .augmentation import Compose, make_augmentation
 from .domain_arguments import undecoded
 from .encoder_fingerprint import fingerprint_for, set_fingerprint
 from .image_decoding import ImageError, open_image
-from .image_references import unusable_row
+from .image_references import first_unusable_row
 from .label_masking import REVEALED
 from .label_space import LabelEncoder, LabelSpace, column_names, declared_names, require_column
 from .row_origins import ORIGIN as ROW_ORIGIN
@@ -52,7 +52,7 @@ class ImageEncoder:
         resample = int(getattr(processor, "resample", None) or 2)
         size = processed_size(processor)
         self.augmentation: Compose | None = make_augmentation(augment, flip, size, resample)
-        self.ready = size if isinstance(size, tuple) and _resizing_is_idle(processor, size) else None
+        self.final_size = size if isinstance(size, tuple) and _resizing_is_needless(processor, size) else None
 
     @property
     def draws(self) -> bool:
@@ -63,15 +63,15 @@ class ImageEncoder:
         return "image-classification" if task == "sequence-classification" else task
 
     @property
-    def mark(self) -> str:
+    def fingerprint(self) -> str:
         return fingerprint_for(self.modality, self.space, self.processing_class)
 
-    def encode(self, dataset: Any, where: str, label_column: str | None) -> Any:
+    def encode(self, dataset: Any, name: str, label_column: str | None) -> Any:
         """Images as they are stored, with integer labels; nothing but the first is decoded.
 
         Args:
             dataset: map-style or streaming dataset.
-            where: how messages call it.
+            name: how messages call it.
             label_column: where labels are, or `None` for an unlabelled domain.
 
         Returns:
@@ -81,23 +81,25 @@ class ImageEncoder:
             ValueError: no rows, no such column, a column that holds no images, an image that is `None` or a file that
                 is not there, a label outside the set. Each names the dataset and, but for the column, the row.
         """
-        require_column(dataset, self.column, where, "image_column")
+        require_column(dataset, self.column, name, "image_column")
         labels: LabelEncoder | None = None
         if label_column is not None:
-            require_column(dataset, label_column, where)
+            require_column(dataset, label_column, name)
             names = declared_names(dataset, label_column)
-            labels = LabelEncoder(self.space, names, where, label_column == REVEALED, label_column)
+            labels = LabelEncoder(self.space, names, name, label_column == REVEALED, label_column)
         if not hasattr(dataset, "__len__"):
-            return self._stream(dataset, where, label_column, labels)
+            return self._stream(dataset, name, label_column, labels)
         if len(dataset) == 0:
-            raise ValueError(f"{where} is empty: it has no rows.")
-        images = _stored(undecoded(dataset), self.column, where)
-        values = None
+            raise ValueError(f"{name} is empty: it has no rows.")
+        images = _checked_images(undecoded(dataset), self.column, name)
+        label_ids = None
         if labels is not None:
-            known = {ROW_ORIGIN: dataset[ROW_ORIGIN]} if ROW_ORIGIN in column_names(dataset) else {}
-            values = labels.many(list(dataset[str(label_column)]), row_names(known, range(len(dataset))))
+            origin_columns = {ROW_ORIGIN: dataset[ROW_ORIGIN]} if ROW_ORIGIN in column_names(dataset) else {}
+            label_ids = labels.encode_rows(
+                list(dataset[str(label_column)]), row_names(origin_columns, range(len(dataset)))
+            )
         origins = list(dataset[ROW_ORIGIN]) if ROW_ORIGIN in column_names(dataset) else None
-        encoded = EncodedImages(images, values, where, origins, self.mark)
+        encoded = EncodedImages(images, label_ids, name, origins, self.fingerprint)
         open_image(encoded[0][IMAGE], encoded[0][ORIGIN])
         return encoded
 
@@ -114,20 +116,20 @@ class ImageEncoder:
         Raises:
             ValueError: an image that cannot be read, or a processor that makes images of different sizes.
         """
-        opened: dict[int, Any] = {}  # both views of a row are made from one decoding
+        decoded: dict[int, Any] = {}  # both views of a row are made from one decoding
         pictures = []
         for row, draw in zip(rows, draws, strict=True):
-            picture = opened.get(id(row[IMAGE]))
+            picture = decoded.get(id(row[IMAGE]))
             if picture is None:
-                picture = opened[id(row[IMAGE])] = open_image(row[IMAGE], row[ORIGIN])
+                picture = decoded[id(row[IMAGE])] = open_image(row[IMAGE], row[ORIGIN])
             if draw is not None and self.augmentation is not None:
                 picture = self.augmentation(picture, np.random.default_rng((self.seed, *draw)))
             pictures.append(picture)
         options: dict[str, Any] = {}
-        if all((picture.height, picture.width) == self.ready for picture in pictures):
+        if all((picture.height, picture.width) == self.final_size for picture in pictures):
             options["do_resize"] = False  # a tenth of a batch's time and more, for nothing
-        made = self.processing_class(images=pictures, return_tensors=None, **options)
-        return {name: self._tensor(name, values) for name, values in made.items()}
+        inputs = self.processing_class(images=pictures, return_tensors=None, **options)
+        return {name: self._tensor(name, arrays) for name, arrays in inputs.items()}
 
     def _tensor(self, name: str, values: Sequence[Any]) -> torch.Tensor:
         arrays = [np.asarray(value) for value in values]
@@ -141,13 +143,13 @@ class ImageEncoder:
         stacked = torch.from_numpy(np.stack(arrays))
         return stacked.float() if stacked.is_floating_point() else stacked
 
-    def _stream(self, dataset: Any, where: str, label_column: str | None, labels: LabelEncoder | None) -> Any:
+    def _stream(self, dataset: Any, name: str, label_column: str | None, labels: LabelEncoder | None) -> Any:
         def encode(row: dict[str, Any], index: int) -> dict[str, Any]:
-            out = {IMAGE: row[self.column], ORIGIN: f"{where} row {row.get(ROW_ORIGIN, index)}"}
-            return out if labels is None else {**out, "labels": labels(row[str(label_column)], index)}
+            encoded = {IMAGE: row[self.column], ORIGIN: f"{name} row {row.get(ROW_ORIGIN, index)}"}
+            return encoded if labels is None else {**encoded, "labels": labels(row[str(label_column)], index)}
 
         stream = undecoded(dataset).map(encode, with_indices=True, remove_columns=column_names(dataset))
-        return set_fingerprint(stream, self.mark)
+        return set_fingerprint(stream, self.fingerprint)
 
 
 class EncodedImages(torch.utils.data.Dataset):
@@ -158,20 +160,26 @@ class EncodedImages(torch.utils.data.Dataset):
     Args:
         images: a dataset with the column `image` alone, decoding off.
         labels: one a row, or `None`.
-        where: how messages call it.
+        name: how messages call it.
         origins: by row, the file and line that it was read from, where they are known.
-        mark: of the encoder that made it.
+        fingerprint: of the encoder that made it.
     """
 
     def __init__(
         self,
         images: Dataset,
         labels: Sequence[Any] | None,
-        where: str,
+        name: str,
         origins: Sequence[str] | None = None,
-        mark: str = "",
+        fingerprint: str = "",
     ):
-        self.images, self.labels, self.where, self.origins, self.encoder_fingerprint = images, labels, where, origins, mark
+        self.images, self.labels, self.name, self.origins, self.encoder_fingerprint = (
+            images,
+            labels,
+            name,
+            origins,
+            fingerprint,
+        )
 
     @property
     def column_names(self) -> list[str]:
@@ -197,12 +205,12 @@ class EncodedImages(torch.utils.data.Dataset):
         """The same rows as a stream."""
         return self.images.to_iterable_dataset().map(self._row, with_indices=True)
 
-    def _row(self, stored: dict[str, Any], row: int) -> dict[str, Any]:
-        out = {IMAGE: stored[IMAGE], ORIGIN: self._origin(row)}
-        return out if self.labels is None else {**out, "labels": self.labels[row]}
+    def _row(self, stored_row: dict[str, Any], row: int) -> dict[str, Any]:
+        encoded = {IMAGE: stored_row[IMAGE], ORIGIN: self._origin(row)}
+        return encoded if self.labels is None else {**encoded, "labels": self.labels[row]}
 
     def _origin(self, row: int) -> str:
-        return f"{self.where} row {row if self.origins is None else self.origins[row]}"
+        return f"{self.name} row {row if self.origins is None else self.origins[row]}"
 
 
 def processed_size(processor: Any) -> tuple[int, int] | int | None:
@@ -210,65 +218,65 @@ def processed_size(processor: Any) -> tuple[int, int] | int | None:
     if not getattr(processor, "do_resize", True):
         return None
     size = getattr(processor, "size", None) or {}
-    height, width, shortest = (_entry(size, name) for name in ("height", "width", "shortest_edge"))
+    height, width, shortest = (_size_entry(size, name) for name in ("height", "width", "shortest_edge"))
     if height and width:
         return int(height), int(width)
-    return int(shortest) if shortest and not _entry(size, "longest_edge") else None
+    return int(shortest) if shortest and not _size_entry(size, "longest_edge") else None
 
 
-def _resizing_is_idle(processor: Any, size: tuple[int, int]) -> bool:
+def _resizing_is_needless(processor: Any, size: tuple[int, int]) -> bool:
     """Whether a picture that has the size already comes out the same without being resized (some processors resize
     and cut out more than they ask for)."""
     from PIL import Image
 
     noise = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
-    with_it, without = (processor(images=[Image.fromarray(noise)], do_resize=on) for on in (True, False))
-    return all(np.array_equal(with_it[name], without[name]) for name in with_it)
+    resized, unresized = (processor(images=[Image.fromarray(noise)], do_resize=resize) for resize in (True, False))
+    return all(np.array_equal(resized[name], unresized[name]) for name in resized)
 
 
-def _entry(size: Any, name: str) -> Any:
+def _size_entry(size: Any, name: str) -> Any:
     return size.get(name) if hasattr(size, "get") else getattr(size, name, None)
 
 
-def _stored(dataset: Dataset, column: str, where: str) -> Dataset:
+def _checked_images(dataset: Dataset, column: str, name: str) -> Dataset:
     """The image column alone, checked as far as that costs little."""
     feature = dataset.features[column]
     images = dataset.select_columns([column])
     images = images if column == IMAGE else images.rename_column(column, IMAGE)
-    kind = getattr(feature, "dtype", None)
-    stored = isinstance(feature, (Image, dict)) or kind in ("binary", "large_binary", "string", "large_string")
-    table, wrong = images.data.column(IMAGE), None
-    if stored:
+    dtype = getattr(feature, "dtype", None)
+    is_stored = isinstance(feature, (Image, dict)) or dtype in ("binary", "large_binary", "string", "large_string")
+    stored_values, unusable = images.data.column(IMAGE), None
+    if is_stored:
         order = None if images._indices is None else images._indices.column(0).to_pylist()
-        wrong = unusable_row(table, order, column)
-    elif table.null_count:
-        nothing = next((row for row, value in enumerate(images[IMAGE]) if value is None), None)
-        wrong = None if nothing is None else (nothing, f"{column!r} is None. Drop or fill such rows first.")
-    if wrong is not None:
-        row, reason = wrong
+        unusable = first_unusable_row(stored_values, order, column)
+    elif stored_values.null_count:
+        missing_row = next((row for row, value in enumerate(images[IMAGE]) if value is None), None)
+        unusable = None if missing_row is None else (missing_row, f"{column!r} is None. Drop or fill such rows first.")
+    if unusable is not None:
+        row, reason = unusable
         raise ImageError(
-            f"{where} row {row_names(dataset[row : row + 1], [row])[0]}: {reason}{_beside(dataset, reason)}"
+            f"{name} row {row_names(dataset[row : row + 1], [row])[0]}: {reason}{_text_column_hint(dataset, reason)}"
         )
-    if stored:
+    if is_stored:
         return images
-    inner = feature
-    while hasattr(inner, "feature"):
-        inner = inner.feature
-    if inner is not feature and getattr(inner, "dtype", "float32") not in NUMBERS:
+    item_feature = feature
+    while hasattr(item_feature, "feature"):
+        item_feature = item_feature.feature
+    if item_feature is not feature and getattr(item_feature, "dtype", "float32") not in NUMBERS:
         raise ImageError(
-            f"{where}: {column!r} holds lists of {getattr(inner, 'dtype', type(inner).__name__)}, and a row has one "
-            "image: a path, the bytes of a file, a PIL image or an array. Make one row of each, or say which column "
-            "holds images with `image_column`."
+            f"{name}: {column!r} holds lists of {getattr(item_feature, 'dtype', type(item_feature).__name__)}, and a "
+            "row has one image: a path, the bytes of a file, a PIL image or an array. Make one row of each, or say "
+            "which column holds images with `image_column`."
         )
-    if hasattr(feature, "shape") or inner is not feature:
+    if hasattr(feature, "shape") or item_feature is not feature:
         return images.with_format("numpy")
     raise ImageError(
-        f"{where}: {column!r} holds {kind or type(feature).__name__}, no images. An image is a path, the bytes of a "
+        f"{name}: {column!r} holds {dtype or type(feature).__name__}, no images. An image is a path, the bytes of a "
         "file, a PIL image or an array; say which column holds them with `image_column`."
     )
 
 
-def _beside(dataset: Dataset, reason: str) -> str:
+def _text_column_hint(dataset: Dataset, reason: str) -> str:
     """Another way out for a csv of texts with links to pictures."""
     text = next((name for name in ("text", "tokens") if name in dataset.column_names), None)
     if text is None or not any(word in reason for word in (" is a URL", " is base64", " is a data URI", "no file")):

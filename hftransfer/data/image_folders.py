@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .concatenation import joined
+from .concatenation import concatenated
 from .file_listing import FolderFiles, listed, refuse_two_names
 from .row_origins import ORIGIN, visible
 from .split_names import SPLITS, split_of
@@ -22,8 +22,8 @@ class ImageFolder:
     """Images of a folder: path, and class where there is one, by split; in words what is left aside and noted."""
 
     images: dict[str, list[tuple[Path, str | None]]]
-    deep: set[Path] = field(default_factory=set)  # those in folders inside of class folders
-    aside: list[str] = field(default_factory=list)
+    nested: set[Path] = field(default_factory=set)  # those in folders inside of class folders
+    left_aside: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
@@ -40,46 +40,57 @@ def list_images(images: Sequence[Path], name: str) -> ImageFolder:
     Raises:
         ValueError: it cannot be known whether a folder is a split or a class, or two folders are one split.
     """
-    tops: dict[str, list[Path]] = {}
+    paths_by_folder: dict[str, list[Path]] = {}
     for path in images:
-        tops.setdefault(path.parts[0] if len(path.parts) > 1 else "", []).append(path)
-    folders = [top for top in tops if top]
-    means = {top: split for top in folders if (split := split_of(top))}
-    out = ImageFolder({})
-    others = [top for top in folders if top not in means]
-    flat = {top for top in means if any(len(path.parts) == 2 for path in tops[top])}
-    if "train" in {split for top, split in means.items() if top not in flat}:
-        flat = set()  # there are class folders in a folder train, so that folders beside it are splits
-    for top in means if others else ():
-        if top in flat:
+        paths_by_folder.setdefault(path.parts[0] if len(path.parts) > 1 else "", []).append(path)
+    folders = [top for top in paths_by_folder if top]
+    split_of_folder = {top: split for top in folders if (split := split_of(top))}
+    image_folder = ImageFolder({})
+    class_folders = [top for top in folders if top not in split_of_folder]
+    folders_with_images = {
+        top for top in split_of_folder if any(len(path.parts) == 2 for path in paths_by_folder[top])
+    }
+    if "train" in {split for top, split in split_of_folder.items() if top not in folders_with_images}:
+        folders_with_images = set()  # there are class folders in a folder train, so that folders beside it are splits
+    for top in split_of_folder if class_folders else ():
+        if top in folders_with_images:
             raise ValueError(
                 f"{name}: is {top!r} a split or a class? It is named like a split and holds images itself, beside "
-                f"the folders {listed(map(repr, others))}. Put the class folders into one named train, or rename it."
+                f"the folders {listed(map(repr, class_folders))}. Put the class folders into one named train, or "
+                "rename it."
             )
     for split in SPLITS:
-        same = {top: top + "/" for top, said in means.items() if said == split}
-        refuse_two_names(same, split, name)
-        for top in same:
-            out.images[split] = [
-                (path, _class_of(path.parts[1]) if len(path.parts) > 2 else None) for path in tops[top]
+        claims = {top: top + "/" for top, claimed in split_of_folder.items() if claimed == split}
+        refuse_two_names(claims, split, name)
+        for top in claims:
+            image_folder.images[split] = [
+                (path, _class_name(path.parts[1]) if len(path.parts) > 2 else None) for path in paths_by_folder[top]
             ]
-    rest = [(path, _class_of(top) if top else None) for top in (*others, "") for path in tops.get(top, ())]
-    if "train" in out.images:
-        out.aside += [f"{_counted(tops[top])} in {top}/ (no split in the name)" for top in others]
-        out.aside += [f"{_counted(tops[''])} outside of the folders"] if "" in tops else []
-    elif rest:
-        out.images = {"train": rest, **out.images}
-    for path in (path for pairs in out.images.values() for path, _ in pairs):
-        if len(path.parts) > 2 + (path.parts[0] in means):
-            out.deep.add(path)
-    return out
+    unsplit = [
+        (path, _class_name(top) if top else None)
+        for top in (*class_folders, "")
+        for path in paths_by_folder.get(top, ())
+    ]
+    if "train" in image_folder.images:
+        image_folder.left_aside += [
+            f"{_counted(paths_by_folder[top])} in {top}/ (no split in the name)" for top in class_folders
+        ]
+        image_folder.left_aside += (
+            [f"{_counted(paths_by_folder[''])} outside of the folders"] if "" in paths_by_folder else []
+        )
+    elif unsplit:
+        image_folder.images = {"train": unsplit, **image_folder.images}
+    for path in (path for pairs in image_folder.images.values() for path, _ in pairs):
+        if len(path.parts) > 2 + (path.parts[0] in split_of_folder):
+            image_folder.nested.add(path)
+    return image_folder
 
 
-def label_images(found: ImageFolder, name: str, is_source: bool) -> None:
+def label_images(image_folder: ImageFolder, name: str, is_source: bool) -> None:
     """Sees to it that every image of a labelled split has a class, and no image of an unlabelled one.
 
     Args:
-        found: changed in place.
+        image_folder: changed in place.
         name: of the folder, for messages.
         is_source: labels are needed.
 
@@ -87,37 +98,43 @@ def label_images(found: ImageFolder, name: str, is_source: bool) -> None:
         ValueError: of a source: images of the train split without a class, one folder with all of them, or a class
             of another split that train lacks.
     """
-    classes = {label for pairs in found.images.values() for _, label in pairs if label}
-    for split, pairs in list(found.images.items()):
-        bare = [path for path, label in pairs if label is None]
-        if is_source and bare and split == "train":
+    classes = {label for pairs in image_folder.images.values() for _, label in pairs if label}
+    for split, pairs in list(image_folder.images.items()):
+        unlabelled = [path for path, label in pairs if label is None]
+        if is_source and unlabelled and split == "train":
             raise ValueError(
-                f"{name}: {_counted(bare)} of the train split stand{'s' * (len(bare) == 1)} in no class folder "
-                f"({str(bare[0])!r}). A source needs labels: put each image into a folder named by its class "
-                f"(cat/1.png), or name classes in a table {METADATA}.csv with the columns {FILE_NAME} and label."
+                f"{name}: {_counted(unlabelled)} of the train split stand{'s' * (len(unlabelled) == 1)} in no class "
+                f"folder ({str(unlabelled[0])!r}). A source needs labels: put each image into a folder named by its "
+                f"class (cat/1.png), or name classes in a table {METADATA}.csv with the columns {FILE_NAME} and label."
             )
-        if is_source and bare:
-            found.aside.append(f"{_counted([p for p, _ in pairs])} of the {split} split (not all in class folders)")
-            del found.images[split]
-        elif bare and len(bare) < len(pairs):
-            found.notes.append(f"{split}: no classes, since {_counted(bare)} stand in no class folder")
-            found.images[split] = [(path, None) for path, _ in pairs]
-    if len(classes) > 1 and found.deep:
-        found.notes.append(f"no classes, being deeper: {listed(sorted({path.parts[-2] for path in found.deep}))}")
+        if is_source and unlabelled:
+            image_folder.left_aside.append(
+                f"{_counted([p for p, _ in pairs])} of the {split} split (not all in class folders)"
+            )
+            del image_folder.images[split]
+        elif unlabelled and len(unlabelled) < len(pairs):
+            image_folder.notes.append(f"{split}: no classes, since {_counted(unlabelled)} stand in no class folder")
+            image_folder.images[split] = [(path, None) for path, _ in pairs]
+    if len(classes) > 1 and image_folder.nested:
+        image_folder.notes.append(
+            f"no classes, being deeper: {listed(sorted({path.parts[-2] for path in image_folder.nested}))}"
+        )
     if len(classes) != 1:
         return
-    only = next(iter(classes))
+    only_class = next(iter(classes))
     if not is_source:
-        found.images = {split: [(path, None) for path, _ in pairs] for split, pairs in found.images.items()}
-    elif found.deep.issuperset(path for path, _ in found.images.get("train", ())):
+        image_folder.images = {
+            split: [(path, None) for path, _ in pairs] for split, pairs in image_folder.images.items()
+        }
+    elif image_folder.nested.issuperset(path for path, _ in image_folder.images.get("train", ())):
         raise ValueError(
-            f"{name}: all images are in one folder {only!r}, which would be the only class. If the folders in it are "
-            "the classes, give that folder."
+            f"{name}: all images are in one folder {only_class!r}, which would be the only class. If the folders in "
+            "it are the classes, give that folder."
         )
 
 
 def read_images(
-    folder: Path, found: ImageFolder, name: str, is_source: bool, image_column: str, label_column: str
+    folder: Path, image_folder: ImageFolder, name: str, is_source: bool, image_column: str, label_column: str
 ) -> dict[str, Any]:
     """The images as datasets by split, with classes as `ClassLabel` in a source and as names in a target.
 
@@ -126,23 +143,23 @@ def read_images(
     """
     from datasets import ClassLabel, Dataset, Features, Image, Value
 
-    names = sorted({label for _, label in found.images.get("train", ()) if label})
-    out = {}
-    for split, pairs in found.images.items():
-        odd = sorted({label for _, label in pairs if label} - set(names))
-        if is_source and names and odd:
+    names = sorted({label for _, label in image_folder.images.get("train", ()) if label})
+    datasets = {}
+    for split, pairs in image_folder.images.items():
+        unknown_classes = sorted({label for _, label in pairs if label} - set(names))
+        if is_source and names and unknown_classes:
             raise ValueError(
-                f"{name}: the {split} split has the class folder{'s' * (len(odd) > 1)} {listed(map(repr, odd))}, "
-                f"which the train split lacks. Add images of it to train, or move the folder away."
-                f"{_alike(odd[0], names)}"
+                f"{name}: the {split} split has the class folder{'s' * (len(unknown_classes) > 1)} "
+                f"{listed(map(repr, unknown_classes))}, which the train split lacks. Add images of it to train, or "
+                f"move the folder away.{_similar_class_hint(unknown_classes[0], names)}"
             )
-        columns: dict[str, list[Any]] = {image_column: _checked(folder, [path for path, _ in pairs], name)}
+        columns: dict[str, list[Any]] = {image_column: _checked_paths(folder, [path for path, _ in pairs], name)}
         features = {image_column: Image()}
         if all(label for _, label in pairs):
             columns[label_column] = [label for _, label in pairs]
             features[label_column] = ClassLabel(names=names) if is_source and names else Value("string")
-        out[split] = Dataset.from_dict(columns, features=Features(features))
-    return out
+        datasets[split] = Dataset.from_dict(columns, features=Features(features))
+    return datasets
 
 
 def split_metadata(files: FolderFiles) -> tuple[list[Path], list[Path]]:
@@ -154,7 +171,7 @@ def split_metadata(files: FolderFiles) -> tuple[list[Path], list[Path]]:
 def read_metadata(
     folder: Path,
     tables: Mapping[Path, Any],
-    found: ImageFolder,
+    image_folder: ImageFolder,
     name: str,
     image_column: str,
     label_column: str,
@@ -164,7 +181,7 @@ def read_metadata(
     Args:
         folder: where the images are.
         tables: datasets by the path of their file, relative to the folder; paths in `FILE_NAME` are taken from there.
-        found: from `list_images`; what no table names is added to what is left aside.
+        image_folder: from `list_images`; what no table names is added to what is left aside.
         name: of the folder, for messages.
         image_column, label_column: names of the columns made; classes of folders where the tables say none.
 
@@ -173,10 +190,10 @@ def read_metadata(
     """
     from datasets import Image
 
-    places = {path: (split, label) for split, pairs in found.images.items() for path, label in pairs}
-    classes = {label for _, label in places.values() if label}
-    parts: dict[str, list[Any]] = {}
-    used: dict[Path, str] = {}
+    split_and_class = {path: (split, label) for split, pairs in image_folder.images.items() for path, label in pairs}
+    classes = {label for _, label in split_and_class.values() if label}
+    tables_by_split: dict[str, list[Any]] = {}
+    origin_of_path: dict[Path, str] = {}
     for table, dataset in tables.items():
         if image_column in dataset.column_names:
             raise ValueError(
@@ -185,62 +202,75 @@ def read_metadata(
             )
         rows: dict[str, list[int]] = {}
         paths = []
-        for row, (file, origin) in enumerate(zip(dataset[FILE_NAME][:], dataset[ORIGIN][:], strict=True)):
-            path = _normal(table.parent / str(file))
-            if file is None or path not in places:
+        for row, (file_name, origin) in enumerate(zip(dataset[FILE_NAME][:], dataset[ORIGIN][:], strict=True)):
+            path = _normalized(table.parent / str(file_name))
+            if file_name is None or path not in split_and_class:
                 raise ValueError(
-                    f"{name} row {origin}: {FILE_NAME} {str(file)!r} is no image of this folder. It is taken from the "
-                    f"folder that {table.name} is in; mend or drop the row."
+                    f"{name} row {origin}: {FILE_NAME} {str(file_name)!r} is no image of this folder. It is taken "
+                    f"from the folder that {table.name} is in; mend or drop the row."
                 )
-            if path in used:
+            if path in origin_of_path:
                 raise ValueError(
-                    f"{name} row {origin}: {str(file)!r} was named before, in row {used[path]}. Drop one."
+                    f"{name} row {origin}: {str(file_name)!r} was named before, in row {origin_of_path[path]}. Drop "
+                    "one."
                 )
-            used[path] = origin
+            origin_of_path[path] = origin
             paths.append(path)
-            rows.setdefault(places[path][0], []).append(row)
-        for split, chosen in rows.items():
-            images = [paths[row] for row in chosen]
-            part = dataset.select(chosen).add_column(image_column, _checked(folder, images, name))
-            if label_column not in part.column_names and len(classes) > 1:
-                if all(places[path][1] for path in images):
-                    part = part.add_column(label_column, [places[path][1] for path in images])
-            columns = [c for c in (image_column, *visible(part.column_names), ORIGIN) if c in part.column_names]
-            columns = [c for c in dict.fromkeys(columns) if c != FILE_NAME]
-            parts.setdefault(split, []).append(
-                (table, part.select_columns(columns).cast_column(image_column, Image()))
+            rows.setdefault(split_and_class[path][0], []).append(row)
+        for split, row_numbers in rows.items():
+            images = [paths[row] for row in row_numbers]
+            images_of_split = dataset.select(row_numbers).add_column(
+                image_column, _checked_paths(folder, images, name)
             )
-    left = [path for path in places if path not in used]
-    if left:
-        found.aside.append(f"{_counted(left)} that no row names")
-    return {split: joined(parts[split], name) for split in SPLITS if split in parts}
+            if label_column not in images_of_split.column_names and len(classes) > 1:
+                if all(split_and_class[path][1] for path in images):
+                    images_of_split = images_of_split.add_column(
+                        label_column, [split_and_class[path][1] for path in images]
+                    )
+            columns = [
+                column
+                for column in (image_column, *visible(images_of_split.column_names), ORIGIN)
+                if column in images_of_split.column_names
+            ]
+            columns = [column for column in dict.fromkeys(columns) if column != FILE_NAME]
+            tables_by_split.setdefault(split, []).append(
+                (table, images_of_split.select_columns(columns).cast_column(image_column, Image()))
+            )
+    unnamed = [path for path in split_and_class if path not in origin_of_path]
+    if unnamed:
+        image_folder.left_aside.append(f"{_counted(unnamed)} that no row names")
+    return {split: concatenated(tables_by_split[split], name) for split in SPLITS if split in tables_by_split}
 
 
-def _checked(folder: Path, paths: Sequence[Path], name: str) -> list[str]:
+def _checked_paths(folder: Path, paths: Sequence[Path], name: str) -> list[str]:
     """Absolute paths of files that begin as an image might."""
-    out = []
+    absolute_paths = []
     for path in paths:
-        whole = (folder / path).absolute()
+        absolute = (folder / path).absolute()
         try:
-            with open(whole, "rb") as file:
-                start = file.read(64)
+            with open(absolute, "rb") as file:
+                first_bytes = file.read(64)
         except OSError as error:
             raise ValueError(f"{name}: {str(path)!r} cannot be read ({error.strerror}). Mend or remove it.") from error
-        if not start:
+        if not first_bytes:
             raise ValueError(f"{name}: {str(path)!r} is no image: the file is empty. Remove or replace it.")
-        if start.isascii() and start.decode().replace("\n", "").replace("\r", "").replace("\t", "").isprintable():
-            if not (start[:1] == b"P" and start[1:2] in b"123456"):  # PNM may be text
-                stored = " That is a pointer of Git LFS: fetch the file with `git lfs pull`." * (b"git-lfs" in start)
-                shown_start = start[:40].decode().splitlines()[0]
-                raise ValueError(
-                    f"{name}: {str(path)!r} is no image: it holds text ({shown_start!r} …).{stored} Remove or replace "
-                    "it."
+        if (
+            first_bytes.isascii()
+            and first_bytes.decode().replace("\n", "").replace("\r", "").replace("\t", "").isprintable()
+        ):
+            if not (first_bytes[:1] == b"P" and first_bytes[1:2] in b"123456"):  # PNM may be text
+                hint = " That is a pointer of Git LFS: fetch the file with `git lfs pull`." * (
+                    b"git-lfs" in first_bytes
                 )
-        out.append(str(whole))
-    return out
+                shown_text = first_bytes[:40].decode().splitlines()[0]
+                raise ValueError(
+                    f"{name}: {str(path)!r} is no image: it holds text ({shown_text!r} …).{hint} Remove or replace it."
+                )
+        absolute_paths.append(str(absolute))
+    return absolute_paths
 
 
-def _normal(path: Path) -> Path:
+def _normalized(path: Path) -> Path:
     """Without `.` and `..`, letter by letter otherwise."""
     parts: list[str] = []
     for part in path.parts:
@@ -251,7 +281,7 @@ def _normal(path: Path) -> Path:
     return Path(*parts)
 
 
-def _class_of(folder: str) -> str:
+def _class_name(folder: str) -> str:
     """The class that a folder's name says: accents are one sign, whatever system wrote them; outer white space is no
     part of it."""
     return unicodedata.normalize("NFC", folder).strip() or folder
@@ -261,6 +291,6 @@ def _counted(paths: Sequence[Path]) -> str:
     return f"{len(paths):,} image{'s' * (len(paths) != 1)}"
 
 
-def _alike(name: str, names: Sequence[str]) -> str:
+def _similar_class_hint(name: str, names: Sequence[str]) -> str:
     close = [other for other in names if other.casefold().strip() == name.casefold().strip()]
     return f" Did you mean {close[0]!r}?" if close else ""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from .image_references import from_folder
+from .image_references import absolute_path
 
 
-def with_whole_paths(dataset: Any, image_column: str, folder: Path) -> Any:
+def with_absolute_paths(dataset: Any, image_column: str, folder: Path) -> Any:
     """The dataset with relative paths in the image column, if it holds paths, made absolute; all else stays.
 
     Args:
@@ -21,7 +21,7 @@ def with_whole_paths(dataset: Any, image_column: str, folder: Path) -> Any:
     feature = dataset.features.get(image_column)
     if not isinstance(feature, Value) or "string" not in feature.dtype:
         return dataset
-    whole = [from_folder(path, folder) for path in dataset[image_column][:]]
+    absolute = [absolute_path(path, folder) for path in dataset[image_column][:]]
     columns = dataset.column_names
-    moved = dataset.remove_columns(image_column).add_column(image_column, whole, feature=feature)
-    return moved.select_columns(columns)
+    replaced = dataset.remove_columns(image_column).add_column(image_column, absolute, feature=feature)
+    return replaced.select_columns(columns)

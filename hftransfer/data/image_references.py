@@ -22,7 +22,7 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _DATA = re.compile(r"data:[\w.+-]*/?[\w.+-]*[;,]", re.IGNORECASE)
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]+={0,2}")
 _SUFFIX = re.compile(r"\.(png|jpe?g|gif|webp|bmp|tiff?|ppm|pgm)", re.IGNORECASE)
-FROM_WHERE = (
+PATHS_START_AT = (
     "A path is taken from the working directory; in a csv or json file that the recipe reads, from that file's folder."
 )
 
@@ -39,23 +39,27 @@ def reference_kind(text: str) -> str | None:
         return "a data URI"
     if _URL.match(start):
         return "a URL"
-    plain = start.replace("\r", "").replace("\n", "")
-    whole = _BASE64.fullmatch(plain)
-    if whole is None:
+    one_line = start.replace("\r", "").replace("\n", "")
+    base64_text = _BASE64.fullmatch(one_line)
+    if base64_text is None:
         return None
-    if len(plain) >= SHORTEST_WITH_START and plain.startswith(BASE64_STARTS) and not _SUFFIX.search(plain):
+    if len(one_line) >= SHORTEST_WITH_START and one_line.startswith(BASE64_STARTS) and not _SUFFIX.search(one_line):
         return "base64"
-    mixed = all(re.search(kind, plain) for kind in ("[0-9]", "[a-z]", "[A-Z]"))
-    long = mixed and len(plain) >= SHORTEST_WITHOUT and len(plain) / (plain.count("/") + 1) > LONGEST_NAMES
-    return "base64" if long else None
+    has_all_kinds = all(re.search(kind, one_line) for kind in ("[0-9]", "[a-z]", "[A-Z]"))
+    is_long = (
+        has_all_kinds
+        and len(one_line) >= SHORTEST_WITHOUT
+        and len(one_line) / (one_line.count("/") + 1) > LONGEST_NAMES
+    )
+    return "base64" if is_long else None
 
 
-def from_folder(value: str | None, folder: Path) -> str | None:
+def absolute_path(value: str | None, folder: Path) -> str | None:
     """A path in a file as it is from elsewhere; what is no path (a URL, base64) stays as it is written."""
     return value if value is None or reference_kind(value) else str(folder.absolute() / value)
 
 
-def no_file(text: str, column: str | None = None) -> str | None:
+def path_problem(text: str, column: str | None = None) -> str | None:
     """Why a string names no file that an image could be read from, with the remedy; `None` when it does.
 
     Args:
@@ -63,23 +67,23 @@ def no_file(text: str, column: str | None = None) -> str | None:
         column: where it stands, if messages should say so.
     """
     try:
-        found = os.stat(text)
+        status = os.stat(text)
     except (OSError, ValueError):  # a null character is a ValueError
-        return _what_instead(text, column)
-    if stat.S_ISDIR(found.st_mode):
+        return _path_remedy(text, column)
+    if stat.S_ISDIR(status.st_mode):
         return f"{shown_path(text)} is a folder. Give the path of a file."
-    if found.st_size == 0:
+    if status.st_size == 0:
         return f"{shown_path(text)} is an empty file (0 bytes). Drop or replace it."
     return None
 
 
 def shown_path(text: object) -> str:
     """A path as messages show it: whole where it may be one, else cut as any value."""
-    plain = str(text)
-    return redacted(repr(plain)) if len(plain) <= LONGEST_PATH and plain.isprintable() else shown(plain)
+    path = str(text)
+    return redacted(repr(path)) if len(path) <= LONGEST_PATH and path.isprintable() else shown(path)
 
 
-def unusable_row(column: pa.ChunkedArray, order: Sequence[int] | None, name: str) -> tuple[int, str] | None:
+def first_unusable_row(column: pa.ChunkedArray, order: Sequence[int] | None, name: str) -> tuple[int, str] | None:
     """The first row of a stored image column that holds no image, as far as that can be told without opening files.
 
     Args:
@@ -93,28 +97,28 @@ def unusable_row(column: pa.ChunkedArray, order: Sequence[int] | None, name: str
     rows: Iterable[int] = range(len(column)) if order is None else order
     if pa.types.is_struct(column.type):
         fields = {column.type.field(i).name for i in range(column.type.num_fields)}
-        nothing = pa.nulls(len(column))
-        sizes = pc.binary_length(pc.struct_field(column, "bytes")) if "bytes" in fields else nothing
-        paths = pc.struct_field(column, "path") if "path" in fields else nothing
+        nulls = pa.nulls(len(column))
+        sizes = pc.binary_length(pc.struct_field(column, "bytes")) if "bytes" in fields else nulls
+        paths = pc.struct_field(column, "path") if "path" in fields else nulls
     elif pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
         sizes, paths = pc.binary_length(column), pa.nulls(len(column))
     else:
         sizes, paths = pa.nulls(len(column)), column
-    stored, files = sizes.to_pylist(), paths.to_pylist()
+    byte_counts, files = sizes.to_pylist(), paths.to_pylist()
     for number, row in enumerate(rows):
-        wrong = None
-        if stored[row] == 0:
-            wrong = "the image is empty (0 bytes). Drop or replace it."
-        elif stored[row] is None and files[row] is not None:
-            wrong = no_file(files[row], name)
-        elif stored[row] is None:
-            wrong = f"{name!r} is None. Drop or fill such rows first."
-        if wrong is not None:
-            return number, wrong
+        problem = None
+        if byte_counts[row] == 0:
+            problem = "the image is empty (0 bytes). Drop or replace it."
+        elif byte_counts[row] is None and files[row] is not None:
+            problem = path_problem(files[row], name)
+        elif byte_counts[row] is None:
+            problem = f"{name!r} is None. Drop or fill such rows first."
+        if problem is not None:
+            return number, problem
     return None
 
 
-def _what_instead(text: str, column: str | None) -> str:
+def _path_remedy(text: str, column: str | None) -> str:
     kind = reference_kind(text)
     if kind == "a URL":
         remedy = "Download the images first and give their paths"
@@ -126,22 +130,25 @@ def _what_instead(text: str, column: str | None) -> str:
             f"{shown(text.strip())} is {kind}, no path. Decode it to bytes first (`base64.b64decode`, of a data URI "
             "what follows the comma), or write it to files and give their paths."
         )
-    hint = _other_case(text)
+    hint = _similar_file_hint(text)
     if "\\" in text and os.path.isfile(text.replace("\\", "/")):
         hint = " It is there by the name with / in place of \\: write it so."
     holds = f" ({column!r} holds paths)" if column else ""
-    return f"there is no file {shown_path(text)}{holds}.{hint} {FROM_WHERE}"
+    return f"there is no file {shown_path(text)}{holds}.{hint} {PATHS_START_AT}"
 
 
-def _other_case(text: str) -> str:
+def _similar_file_hint(text: str) -> str:
     """A file beside it whose name differs in case or in its ending alone."""
     path = Path(text)
     try:
-        beside = [entry.name for entry in os.scandir(path.parent)] if len(text) <= 4096 else []
+        siblings = [entry.name for entry in os.scandir(path.parent)] if len(text) <= 4096 else []
     except (OSError, ValueError):
         return ""
-    for same in (lambda name: name.casefold() == path.name.casefold(), lambda name: Path(name).stem == path.stem):
-        found = sorted(filter(same, beside))
-        if found:
-            return f" Did you mean {found[0]!r}?"
+    for is_similar in (
+        lambda name: name.casefold() == path.name.casefold(),
+        lambda name: Path(name).stem == path.stem,
+    ):
+        matches = sorted(filter(is_similar, siblings))
+        if matches:
+            return f" Did you mean {matches[0]!r}?"
     return ""

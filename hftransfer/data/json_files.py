@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection
 from itertools import accumulate, chain, islice
 from typing import Any
 
-from .json_documents import TYPE_NAMES, WANTED, Columns, columns_of, holds_rows, rows_of
+from .json_documents import EXPECTED, TYPE_NAMES, Columns, document_to_columns, holds_rows, rows_to_columns
 from .row_origins import DataFile
 from .text_files import TextFile
 
@@ -16,16 +16,16 @@ EXACT = 2**53  # whole numbers up to here are exact among fractions
 
 
 def read_json_file(
-    characters: TextFile, place: DataFile, suffix: str, label_column: str, used: Collection[str]
+    text_file: TextFile, data_file: DataFile, suffix: str, label_column: str, used: Collection[str]
 ) -> tuple[dict[str, Any], list[int] | None, list[str]]:
-    """Reads a json or jsonl file: JSON lines, or one document in a shape that `rows_of` knows.
+    """Reads a json or jsonl file: JSON lines, or one document in a shape that `document_to_columns` knows.
 
     A column has one type: whole numbers, numbers, true and false, text, or lists of those. Where a column mixes
     them, all its values are text as they are written, whatever the size of the file.
 
     Args:
-        characters: of the file.
-        place: of the file.
+        text_file: of the file.
+        data_file: of the file.
         suffix: `.json` or `.jsonl`; either may hold what the other is named for.
         label_column: a dict there, or a list among plain values, is an error.
         used: other columns where dicts or lists among plain values are.
@@ -37,184 +37,208 @@ def read_json_file(
         ValueError: it is not JSON, a line is no object, the document is in another shape, or a column that is used
             mixes what cannot be text.
     """
-    wanted = (label_column, *used)
-    columns, lines, notes = _parsed(characters, place, suffix, wanted, _decode())
+    used_columns = (label_column, *used)
+    columns, lines, notes = _parsed(text_file, data_file, suffix, used_columns, _strict_decoder())
 
-    def written(name: str) -> list:
-        return _parsed(characters, place, suffix, wanted, _decode(parse_int=str, parse_float=str, parse_constant=str))[
-            0
-        ][name]
+    def values_as_written(name: str) -> list:
+        return _parsed(
+            text_file,
+            data_file,
+            suffix,
+            used_columns,
+            _strict_decoder(parse_int=str, parse_float=str, parse_constant=str),
+        )[0][name]
 
     if ("" in columns and len(columns) == 1) or not columns:
-        raise ValueError(f"{place}: its rows have no columns. {WANTED}")
+        raise ValueError(f"{data_file}: its rows have no columns. {EXPECTED}")
     arrays = {}
     for name, values in columns.items():
-        if name in wanted:
-            _refuse_mixed(name, values, place, lines, name == label_column)
-        kinds = set(map(type, values)) - {type(None)}
+        if name in used_columns:
+            _refuse_mixed(name, values, data_file, lines, name == label_column)
+        types = set(map(type, values)) - {type(None)}
         try:
-            array = _array(values, lambda name=name: written(name))  # type: ignore[misc]
+            array = _arrow_array(values, lambda name=name: values_as_written(name))  # type: ignore[misc]
         except UnicodeEncodeError as error:
-            row = next(i for i, value in enumerate(values) if _halved(value))
+            row = next(i for i, value in enumerate(values) if _has_lone_surrogate(value))
             raise ValueError(
-                f"{place.row(row, lines[row] if lines else None)}: {name!r} holds half a character (a lone surrogate "
+                f"{data_file.row(row, lines[row] if lines else None)}: {name!r} holds half a character (a lone "
+                "surrogate "
                 r"such as \ud83d, as when a text is cut within an emoji). Remove it."
             ) from error
-        if (len(kinds) > 1 and kinds != {int, float}) or (dict in kinds and str(array.type) == "string"):
-            said = " and ".join(sorted({TYPE_NAMES[kind] for kind in kinds}))
-            notes.append(f"{name!r} holds {said}: read as text")
+        if (len(types) > 1 and types != {int, float}) or (dict in types and str(array.type) == "string"):
+            type_names = " and ".join(sorted({TYPE_NAMES[value_type] for value_type in types}))
+            notes.append(f"{name!r} holds {type_names}: read as text")
         arrays[name] = array
     return arrays, lines, notes
 
 
-def _decode(**numbers: Any) -> Callable[[str], Any]:
+def _strict_decoder(**numbers: Any) -> Callable[[str], Any]:
     """A strict decoder of one JSON value; keys that come twice are refused."""
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) < len(pairs):
-            twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
-            raise ValueError(f"the key {twice!r} comes twice in one object")
-        return found
+        json_object = dict(pairs)
+        if len(json_object) < len(pairs):
+            duplicate = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+            raise ValueError(f"the key {duplicate!r} comes twice in one object")
+        return json_object
 
     return json.JSONDecoder(object_pairs_hook=unique, **numbers).decode
 
 
 def _parsed(
-    characters: TextFile, place: DataFile, suffix: str, wanted: Collection[str], decode: Callable[[str], Any]
+    text_file: TextFile, data_file: DataFile, suffix: str, used_columns: Collection[str], decode: Callable[[str], Any]
 ) -> tuple[Columns, list[int] | None, list[str]]:
     """Columns, lines and notes by what the file is, which its name need not say."""
-    if _are_lines(characters, suffix, decode):
-        columns, lines, notes = _lines(characters, place, decode)
+    if _are_lines(text_file, suffix, decode):
+        columns, lines, notes = _read_lines(text_file, data_file, decode)
         return columns, lines, ["JSON lines", *notes] if suffix == ".json" else notes
     try:
-        whole = decode(characters.text())
+        document = decode(text_file.text())
     except RecursionError as error:
-        raise ValueError(f"{place} cannot be read as json: it is nested too deep. {WANTED}") from error
+        raise ValueError(f"{data_file} cannot be read as json: it is nested too deep. {EXPECTED}") from error
     except ValueError as error:
-        at = f" line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
-        raise ValueError(f"{place}{at} cannot be read as json: {_reason(error)}. {WANTED}") from error
-    columns, notes = rows_of(whole, place, wanted)
+        line_text = f" line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
+        raise ValueError(
+            f"{data_file}{line_text} cannot be read as json: {_error_reason(error)}. {EXPECTED}"
+        ) from error
+    columns, notes = document_to_columns(document, data_file, used_columns)
     return columns, None, ["one JSON document, not JSON lines", *notes] if suffix == ".jsonl" else notes
 
 
-def _are_lines(characters: TextFile, suffix: str, decode: Callable[[str], Any]) -> bool:
+def _are_lines(text_file: TextFile, suffix: str, decode: Callable[[str], Any]) -> bool:
     """Whether each line is a value of its own: the first is, and others follow."""
-    first, *more = islice((line for line in characters.lines() if line.strip()), 2)
+    first, *rest = islice((line for line in text_file.lines() if line.strip()), 2)
     try:
         value = decode(first)
     except (ValueError, RecursionError):
-        return suffix == ".jsonl" and not first.lstrip().startswith("[") and not _is_json(characters, decode)
-    if more:
+        return suffix == ".jsonl" and not first.lstrip().startswith("[") and not _is_json(text_file, decode)
+    if rest:
         return True
     if suffix == ".json" or not isinstance(value, dict):
         return False
     return not holds_rows(value)  # an only line may be a row, or all of them
 
 
-def _is_json(characters: TextFile, decode: Callable[[str], Any]) -> bool:
+def _is_json(text_file: TextFile, decode: Callable[[str], Any]) -> bool:
     try:
-        decode(characters.text())
+        decode(text_file.text())
     except (ValueError, RecursionError):
         return False
     return True
 
 
-def _lines(characters: TextFile, place: DataFile, decode: Callable[[str], Any]) -> tuple[Columns, list[int], list[str]]:
+def _read_lines(
+    text_file: TextFile, data_file: DataFile, decode: Callable[[str], Any]
+) -> tuple[Columns, list[int], list[str]]:
     """Columns of JSON lines."""
     rows, lines = [], []
-    for number, line in enumerate(characters.lines(), 1):
+    for number, line in enumerate(text_file.lines(), 1):
         if line.isspace():
             continue
         try:
             row = decode(line)
         except (ValueError, RecursionError) as error:
             raise ValueError(
-                f"{place.line(number)} cannot be read as json: {_reason(error)}: {_short(line)}. Every line of a "
+                f"{data_file.line(number)} cannot be read as json: {_error_reason(error)}: {_shortened(line)}. Every "
+                "line of a "
                 '.jsonl file is one object, such as {"text": "…", "label": "…"}.'
             ) from error
         if not isinstance(row, dict):
-            raise ValueError(f"{place.line(number)} is {TYPE_NAMES[type(row)]}, not an object: {_short(line)}. {WANTED}")
+            raise ValueError(
+                f"{data_file.line(number)} is {TYPE_NAMES[type(row)]}, not an object: {_shortened(line)}. {EXPECTED}"
+            )
         rows.append(row)
         lines.append(number)
-    columns, notes = columns_of(rows)
+    columns, notes = rows_to_columns(rows)
     blank = number - len(lines)
     if blank:
         notes.append(f"{blank} blank line{'s' * (blank > 1)} left aside")
     return columns, lines, notes
 
 
-def _array(values: list, written: Callable[[], list]) -> Any:
+def _arrow_array(values: list, values_as_written: Callable[[], list]) -> Any:
     """Values as an Arrow array of one type.
 
     Args:
         values: as they were parsed.
-        written: gives them with numbers as they are written, where they are to be text.
+        values_as_written: gives them with numbers as they are written, where they are to be text.
     """
     import pyarrow as pa
 
-    kinds = set(map(type, values)) - {type(None)}
-    if float in kinds and not kinds <= {int, float}:  # a bare NaN among other values is a missing one
+    types = set(map(type, values)) - {type(None)}
+    if float in types and not types <= {int, float}:  # a bare NaN among other values is a missing one
         values = [None if value != value else value for value in values]
-        kinds = set(map(type, values)) - {type(None)}
-    if kinds <= {str}:
+        types = set(map(type, values)) - {type(None)}
+    if types <= {str}:
         return pa.array(values, pa.string())
-    if kinds == {bool}:
+    if types == {bool}:
         return pa.array(values, pa.bool_())
-    if kinds == {int} and all(value is None or -(2**63) <= value < 2**63 for value in values):
+    if types == {int} and all(value is None or -(2**63) <= value < 2**63 for value in values):
         return pa.array(values, pa.int64())
-    if kinds == {float} or (
-        kinds == {int, float} and all(abs(value) <= EXACT for value in values if type(value) is int)
+    if types == {float} or (
+        types == {int, float} and all(abs(value) <= EXACT for value in values if type(value) is int)
     ):
         return pa.array(values, pa.float64())
-    if kinds == {list}:
+    if types == {list}:
         lengths = [len(value or ()) for value in values]
-        flat = _array(
+        flat = _arrow_array(
             list(chain.from_iterable(value or () for value in values)),
-            lambda: list(chain.from_iterable(value or () for value in written())),
+            lambda: list(chain.from_iterable(value or () for value in values_as_written())),
         )
         if isinstance(flat, pa.ChunkedArray):
             flat = pa.concat_arrays(flat.chunks)
         offsets = pa.array([0, *accumulate(lengths)], pa.int32())
         return pa.ListArray.from_arrays(offsets, flat, mask=pa.array([value is None for value in values]))
-    if kinds == {dict} and any(values):
+    if types == {dict} and any(values):
         try:
             return pa.array(values)
         except (pa.ArrowException, OverflowError, TypeError):
             pass
-    texts = [_text(value, raw) for value, raw in zip(values, written(), strict=True)]
+    texts = [_value_text(value, raw) for value, raw in zip(values, values_as_written(), strict=True)]
     return pa.array(texts, pa.string())
 
 
-def _text(value: Any, written: Any) -> str | None:
+def _value_text(value: Any, as_written: Any) -> str | None:
     """A value as it is written, or nearly."""
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, bool):
         return "true" if value else "false"
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, (dict, list)) else written
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, (dict, list)) else as_written
 
 
-def _refuse_mixed(name: str, values: list, place: DataFile, lines: list[int] | None, label: bool) -> None:
+def _refuse_mixed(name: str, values: list, data_file: DataFile, lines: list[int] | None, is_label: bool) -> None:
     """Refuses dicts and lists among other values, and dicts as labels."""
     types = list(map(type, values))
-    counts = Counter(kind if kind in (dict, list) else str for kind in types if kind is not type(None))
-    if len(counts) < 2 and not (label and dict in counts):
+    counts = Counter(
+        value_type if value_type in (dict, list) else str for value_type in types if value_type is not type(None)
+    )
+    if len(counts) < 2 and not (is_label and dict in counts):
         return
-    common = counts.most_common(1)[0][0]
-    odd = next(kind for kind in (dict, list, str) if kind in counts and (kind is not common or len(counts) == 1))
+    common_type = counts.most_common(1)[0][0]
+    odd_type = next(
+        value_type
+        for value_type in (dict, list, str)
+        if value_type in counts and (value_type is not common_type or len(counts) == 1)
+    )
     row = next(
-        i for i, kind in enumerate(types) if (kind if kind in (dict, list) else str) is odd and kind is not type(None)
+        i
+        for i, value_type in enumerate(types)
+        if (value_type if value_type in (dict, list) else str) is odd_type and value_type is not type(None)
     )
-    others = f"; most rows hold {'a plain value' if common is str else TYPE_NAMES[common]}" if len(counts) > 1 else ""
-    wish = "one plain value a row (or a list in every row)" if label else "the same kind of value in every row"
+    rest = (
+        f"; most rows hold {'a plain value' if common_type is str else TYPE_NAMES[common_type]}"
+        if len(counts) > 1
+        else ""
+    )
+    remedy = "one plain value a row (or a list in every row)" if is_label else "the same kind of value in every row"
     raise ValueError(
-        f"{place.row(row, lines[row] if lines else None)}: {name!r} is {TYPE_NAMES[types[row]]}, "
-        f"{_short(json.dumps(values[row], ensure_ascii=False))}{others}. Wanted is {wish}."
+        f"{data_file.row(row, lines[row] if lines else None)}: {name!r} is {TYPE_NAMES[types[row]]}, "
+        f"{_shortened(json.dumps(values[row], ensure_ascii=False))}{rest}. Wanted is {remedy}."
     )
 
 
-def _halved(value: Any) -> bool:
+def _has_lone_surrogate(value: Any) -> bool:
     """Whether a text in it holds half a character."""
     try:
         json.dumps(value, ensure_ascii=False).encode()
@@ -223,12 +247,12 @@ def _halved(value: Any) -> bool:
     return False
 
 
-def _reason(error: Exception) -> str:
+def _error_reason(error: Exception) -> str:
     if isinstance(error, json.JSONDecodeError):
         return f"{error.msg} (character {error.colno})"
     return "it is nested too deep" if isinstance(error, RecursionError) else str(error)
 
 
-def _short(text: str, length: int = 60) -> str:
+def _shortened(text: str, length: int = 60) -> str:
     text = text.strip()
     return text if len(text) <= length else f"{text[:length]}…"

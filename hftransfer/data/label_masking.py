@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .label_space import declared_names, require_column
-from .label_values import key_of, name_of, number_of, read_labels
+from .label_values import label_key, label_name, label_number, read_labels
 
 REVEALED = "revealed_label"
 
@@ -67,29 +67,29 @@ def reveal_labels(
         if per_class < 1:
             raise ValueError(f"reveal_labels: per_class={per_class} must be at least 1.")
         column = read_labels(dataset, label_column, "target_dataset")
-        numbers = [number_of(value) for value in column.values]
-        if column.widths is not None or any(n is not None and not n.is_integer() for n in numbers):
+        numbers = [label_number(value) for value in column.values]
+        if column.widths is not None or any(number is not None and not number.is_integer() for number in numbers):
             raise ValueError("reveal_labels: per_class needs one label a row; name the rows with indices instead.")
         rng, declared = np.random.default_rng(seed), declared_names(dataset, label_column)
-        rows_of: dict[str, list[int]] = {}
-        keys = {value: key_of(str(name_of(value))) for value in column.values}
+        rows_by_class: dict[str, list[int]] = {}
+        keys = {value: label_key(str(label_name(value))) for value in column.values}
         for i, label in enumerate(labels):
             if label in keys:  # all others are missing
-                rows_of.setdefault(keys[label], []).append(i)
-        chosen: list[int] = []
-        for key in sorted(rows_of):
-            rows = rows_of[key]
+                rows_by_class.setdefault(keys[label], []).append(i)
+        row_numbers: list[int] = []
+        for key in sorted(rows_by_class):
+            rows = rows_by_class[key]
             if len(rows) < per_class:
-                shown = declared[int(key)] if declared and key.isdigit() and int(key) < len(declared) else key
+                class_name = declared[int(key)] if declared and key.isdigit() and int(key) < len(declared) else key
                 raise ValueError(
-                    f"reveal_labels: class {shown!r} of target_dataset has {len(rows)} rows, fewer than {per_class}. "
-                    "Reveal fewer, or name the rows with indices."
+                    f"reveal_labels: class {class_name!r} of target_dataset has {len(rows)} rows, fewer than "
+                    f"{per_class}. Reveal fewer, or name the rows with indices."
                 )
-            chosen += [int(i) for i in rng.choice(rows, per_class, replace=False)]
-        indices = chosen
-    wrong = [i for i in indices if not 0 <= i < len(labels)]
-    if wrong:
-        raise ValueError(f"reveal_labels: row {wrong[0]} is outside 0 … {len(labels) - 1}.")
-    keep = set(indices)
-    values = [label if i in keep else None for i, label in enumerate(labels)]
+            row_numbers += [int(i) for i in rng.choice(rows, per_class, replace=False)]
+        indices = row_numbers
+    out_of_range = [i for i in indices if not 0 <= i < len(labels)]
+    if out_of_range:
+        raise ValueError(f"reveal_labels: row {out_of_range[0]} is outside 0 … {len(labels) - 1}.")
+    revealed = set(indices)
+    values = [label if i in revealed else None for i, label in enumerate(labels)]
     return dataset.add_column(REVEALED, values, feature=dataset.features[label_column])

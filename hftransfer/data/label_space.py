@@ -13,10 +13,10 @@ from .label_values import (
     DECIMAL_COMMA,
     NUMBER,
     WHOLE,
-    key_of,
+    label_key,
+    label_name,
+    label_number,
     literal_list,
-    name_of,
-    number_of,
     split_by,
 )
 from .row_origins import visible
@@ -82,13 +82,13 @@ def column_names(dataset: Any) -> list[str]:
     return list(next(iter(dataset), {}))
 
 
-def require_column(dataset: Any, column: str, where: str, option: str = "label_column") -> None:
+def require_column(dataset: Any, column: str, name: str, option: str = "label_column") -> None:
     """Raises `ValueError` naming the dataset, the column, what there is instead and the `option` that names it."""
     columns = column_names(dataset)
     if column not in columns:
         known = visible(columns)
         raise ValueError(
-            f"{where} has no column {column!r}; its columns are {', '.join(map(repr, known))}."
+            f"{name} has no column {column!r}; its columns are {', '.join(map(repr, known))}."
             f"{nearest(column, known)} Rename one, or say which it is with `{option}`."
         )
 
@@ -101,9 +101,9 @@ def declared_names(dataset: Any, column: str) -> tuple[str, ...] | None:
     return tuple(names) if names else None
 
 
-def no_label(where: str, row: Any, column: str) -> ValueError:
+def missing_label_error(name: str, row: Any, column: str) -> ValueError:
     """What is said of a row without a label."""
-    return ValueError(f"{where} row {row} has no label: {column!r} is empty there. Drop or label such rows first.")
+    return ValueError(f"{name} row {row} has no label: {column!r} is empty there. Drop or label such rows first.")
 
 
 class LabelEncoder:
@@ -112,7 +112,7 @@ class LabelEncoder:
     Args:
         space: the shared label space.
         names: the dataset's own declared names, when its values are integers that index into them.
-        where: how messages call the dataset.
+        dataset_name: how messages call the dataset.
         optional: `None` is "no label" instead of an error.
         column: how messages call the label column.
 
@@ -124,33 +124,33 @@ class LabelEncoder:
         self,
         space: LabelSpace,
         names: Sequence[str] | None,
-        where: str,
+        dataset_name: str,
         optional: bool = False,
         column: str = "label",
     ):
-        self.space, self.where, self.optional, self.column = space, where, optional, column
+        self.space, self.dataset_name, self.optional, self.column = space, dataset_name, optional, column
         self.names = tuple(names) if names else None
         self.ids = space.label2id
-        self.keys = {key_of(name, space.merge_case): i for name, i in reversed(self.ids.items())}
+        self.keys = {label_key(name, space.merge_case): i for name, i in reversed(self.ids.items())}
         positions = space.names if space.positions is None else space.positions
         self.positions = () if any(NUMBER.fullmatch(name.strip()) for name in positions) else positions
-        self.known: dict[tuple[type, Any], Any] = {}  # of one value a row, what was made of it
+        self.encoded_values: dict[tuple[type, Any], Any] = {}  # of one value a row, what was made of it
 
-    def many(self, values: Sequence[Any], rows: Sequence[Any]) -> list[Any]:
+    def encode_rows(self, values: Sequence[Any], rows: Sequence[Any]) -> list[Any]:
         """The values of rows, as `__call__` reads them; what was seen before is looked up."""
         if self.space.task in LISTS:
             return [self(value, row) for value, row in zip(values, rows, strict=True)]
-        known, out = self.known, []
+        encoded_values, encoded_rows = self.encoded_values, []
         for value, row in zip(values, rows, strict=True):
             key = (value.__class__, value)
             try:
-                out.append(known[key])
+                encoded_rows.append(encoded_values[key])
             except (KeyError, TypeError):  # TypeError: what cannot be looked up is no label, and refused here
-                made = self(value, row)
-                if len(known) < 100_000:
-                    known[key] = made
-                out.append(made)
-        return out
+                encoded = self(value, row)
+                if len(encoded_values) < 100_000:
+                    encoded_values[key] = encoded
+                encoded_rows.append(encoded)
+        return encoded_rows
 
     def __call__(self, value: Any, row: Any) -> Any:
         """One row's value: an id, a list of ids (tagging), a 0/1 vector (multi-label) or a float (regression)."""
@@ -159,25 +159,27 @@ class LabelEncoder:
         if isinstance(value, (dict, bytes)) or (is_list and any(isinstance(v, (dict, list, tuple)) for v in value)):
             kind = "a list of lists or dicts" if is_list else f"a {type(value).__name__}"
             raise ValueError(
-                f"{self.where} row {row}: {self.column!r} is {kind} ({shown(value)}). A label is a name, a number or "
-                "a flat list of them."
+                f"{self.dataset_name} row {row}: {self.column!r} is {kind} ({shown(value)}). A label is a name, a "
+                "number or a flat list of them."
             )
-        if value is None or (not is_list and name_of(value) is None and task != "regression") or value == "":
+        if value is None or (not is_list and label_name(value) is None and task != "regression") or value == "":
             if not self.optional:
-                raise no_label(self.where, row, self.column)
+                raise missing_label_error(self.dataset_name, row, self.column)
             return self.space.missing if task != "token-classification" else None
         if task == "regression":
             return self._number(value, row)
         if task in LISTS and isinstance(value, str):
-            value = self.parts(value, row)
+            value = self.split_labels(value, row)
             is_list = True
         if is_list != (task in LISTS):
-            raise ValueError(f"{self.where} row {row}: the label {shown(value)} does not fit {task}; is `task` right?")
+            raise ValueError(
+                f"{self.dataset_name} row {row}: the label {shown(value)} does not fit {task}; is `task` right?"
+            )
         if task == "token-classification":
-            return [self._one(item, row) for item in value]
-        return self._several(value, row) if is_list else self._one(value, row)
+            return [self._class_id(item, row) for item in value]
+        return self._binary_vector(value, row) if is_list else self._class_id(value, row)
 
-    def find(self, item: Any) -> int | None:
+    def id_of(self, item: Any) -> int | None:
         """The id of one value, or `None` where the space has no such class."""
         if self.names is not None and isinstance(item, int) and not isinstance(item, bool):
             if not 0 <= item < len(self.names):
@@ -185,23 +187,23 @@ class LabelEncoder:
             item = self.names[item]
             if item in self.ids:
                 return self.ids[item]
-        name = name_of(item)
+        name = label_name(item)
         if name is None:
             return None
-        found = self.ids.get(name, self.keys.get(key_of(name, self.space.merge_case)))
-        if found is None and self.names is None and self.positions and WHOLE.fullmatch(name):
-            place = int(key_of(name))
-            return self.ids.get(self.positions[place]) if 0 <= place < len(self.positions) else None
-        return found
+        label_id = self.ids.get(name, self.keys.get(label_key(name, self.space.merge_case)))
+        if label_id is None and self.names is None and self.positions and WHOLE.fullmatch(name):
+            position = int(label_key(name))
+            return self.ids.get(self.positions[position]) if 0 <= position < len(self.positions) else None
+        return label_id
 
-    def named(self, item: Any) -> str:
+    def shown_name(self, item: Any) -> str:
         """The name of a value for messages."""
         if self.names is not None and isinstance(item, int) and 0 <= item < len(self.names):
             return repr(self.names[item])
         return shown(item)
 
     def _number(self, value: Any, row: Any) -> float:
-        number = number_of(value)
+        number = label_number(value)
         if number is None or not math.isfinite(number):
             comma = isinstance(value, str) and DECIMAL_COMMA.fullmatch(value.strip())
             remedy = (
@@ -210,59 +212,63 @@ class LabelEncoder:
                 else "Fix the row, or set `task` if this is no regression."
             )
             raise ValueError(
-                f"{self.where} row {row}: the label {shown(value)} is no finite number, as regression needs it. "
-                f"{remedy}"
+                f"{self.dataset_name} row {row}: the label {shown(value)} is no finite number, as regression needs "
+                f"it. {remedy}"
             )
         return number
 
-    def parts(self, text: str, row: Any) -> list[Any]:
+    def split_labels(self, text: str, row: Any) -> list[Any]:
         """The labels that one text holds."""
         if self.space.separator is not None and self.space.task == "multi-label-classification":
             return split_by(text, self.space.separator)
-        found = literal_list(text)
-        if found is None:
+        items = literal_list(text)
+        if items is None:
             raise ValueError(
-                f"{self.where} row {row}: the label {shown(text)} does not fit {self.space.task}; is `task` right? It "
-                "needs a list, as JSON or Python write one; or say with `label_separator` what stands between the "
-                "labels of one text."
+                f"{self.dataset_name} row {row}: the label {shown(text)} does not fit {self.space.task}; is `task` "
+                "right? It needs a list, as JSON or Python write one; or say with `label_separator` what stands "
+                "between the labels of one text."
             )
-        return found
+        return items
 
-    def _several(self, value: Sequence[Any], row: Any) -> list[float]:
+    def _binary_vector(self, value: Sequence[Any], row: Any) -> list[float]:
         """Names, ids, or a 0/1 vector."""
         width = len(self.space.names)
-        numbers = bool(value) and all(number_of(item) is not None or isinstance(item, bool) for item in value)
-        if self.names is not None or not self.space.vectors or not numbers:
-            on = {self._one(item, row) for item in value}
-            return [float(i in on) for i in range(width)]
+        are_numbers = bool(value) and all(label_number(item) is not None or isinstance(item, bool) for item in value)
+        if self.names is not None or not self.space.vectors or not are_numbers:
+            class_ids = {self._class_id(item, row) for item in value}
+            return [float(i in class_ids) for i in range(width)]
         bits = [float(item) for item in value]
         if len(value) != width or not set(bits) <= {0.0, 1.0}:
             raise ValueError(
-                f"{self.where} row {row}: the labels {shown(value)} are no 0/1 vector over {width} labels. Lists of "
-                "ids need names: cast the column to a list of `ClassLabel`."
+                f"{self.dataset_name} row {row}: the labels {shown(value)} are no 0/1 vector over {width} labels. "
+                "Lists of ids need names: cast the column to a list of `ClassLabel`."
             )
         return bits
 
-    def _one(self, item: Any, row: Any) -> int:
-        found = self.find(item)
-        if found is None:
-            if name_of(item) is None:
-                raise ValueError(f"{self.where} row {row}: a label in the list is None. Leave such items out of it.")
+    def _class_id(self, item: Any, row: Any) -> int:
+        label_id = self.id_of(item)
+        if label_id is None:
+            if label_name(item) is None:
+                raise ValueError(
+                    f"{self.dataset_name} row {row}: a label in the list is None. Leave such items out of it."
+                )
             count = len(self.names or self.positions)
             if count and isinstance(item, int) and not 0 <= item < count:
                 raise ValueError(
-                    f"{self.where} row {row}: label {item} is outside 0 … {count - 1} "
+                    f"{self.dataset_name} row {row}: label {item} is outside 0 … {count - 1} "
                     f"({listed(self.names or self.positions)}). Fix or drop such rows first."
                 )
-            raise ValueError(f"{self.where} row {row}: {unknown_class(self.space, self.named(item))}")
-        return found
+            raise ValueError(
+                f"{self.dataset_name} row {row}: {unknown_class_message(self.space, self.shown_name(item))}"
+            )
+        return label_id
 
 
-def unknown_class(space: LabelSpace, label: str, how_many: str = "") -> str:
+def unknown_class_message(space: LabelSpace, label: str, how_many: str = "") -> str:
     """What is said of a label that the sources lack, after "target row 3: "."""
-    other = next((name for name in space.names if repr(name).casefold() == label.casefold()), None)
-    if other is not None:
-        hint = f" It differs from {other!r} by case alone: set `merge_label_case` to make them one."
+    same_name = next((name for name in space.names if repr(name).casefold() == label.casefold()), None)
+    if same_name is not None:
+        hint = f" It differs from {same_name!r} by case alone: set `merge_label_case` to make them one."
     else:
         hint = f"{nearest(label.strip(QUOTE), space.names)} Rename it, drop such rows, or give a source rows of it."
     return f"label {label} is not one of {listed(space.names)}, the classes that are trained.{how_many}{hint}"
@@ -271,5 +277,5 @@ def unknown_class(space: LabelSpace, label: str, how_many: str = "") -> str:
 def listed(names: Iterable[str], most: int = 20) -> str:
     """Names for a message, cut where there are many."""
     names = list(names)
-    more = f" … ({len(names)} in all)" if len(names) > most else ""
-    return ", ".join(map(repr, names[:most])) + more
+    total = f" … ({len(names)} in all)" if len(names) > most else ""
+    return ", ".join(map(repr, names[:most])) + total

@@ -28,10 +28,10 @@ WHOLE = re.compile(r"([+-]?)(0|[1-9][0-9]*)(?:\.0*)?")  # "001" is a name: its z
 DECIMAL_COMMA = re.compile(r"[+-]?[0-9]+(\.[0-9]{3})*,[0-9]+")
 NOT_FINITE = ("nan", "inf", "infinity")
 SEPARATORS = ",;|"
-WEAKER = "/+#&"  # separators that are also signs within a name: their parts must stand alone, too
+WEAK_SEPARATORS = "/+#&"  # separators that are also signs within a name: their parts must stand alone, too
 BRACKETS = {"[": "]", "(": ")", "{": "}"}
 INVISIBLE = "\u200b\u200c\u200d\u2060\ufeff\u00ad"  # zero-width signs, which copied text brings along
-TWO_TEXTS = re.compile(r"""['"]\s+['"]""")  # ['up' 'new'], as NumPy prints: Python reads it as one text
+ADJACENT_TEXTS = re.compile(r"""['"]\s+['"]""")  # ['up' 'new'], as NumPy prints: Python reads it as one text
 
 
 @dataclass(frozen=True)
@@ -59,12 +59,12 @@ class LabelColumn:
         """Whether each row holds one text."""
         return self.widths is None and all(isinstance(value, str) for value in self.values)
 
-    def row_of(self, value: Any) -> int:
+    def first_row(self, value: Any) -> int:
         """Where a value stands first."""
         return self.rows[self.values.index(value)]
 
 
-def name_of(value: Any) -> str | None:
+def label_name(value: Any) -> str | None:
     """The name of a raw value, as it is written: text without outer white space and invisible signs, "True", "10" for
     10 and 10.0. `None` for what is missing: `None`, NaN and empty text."""
     if value is None or value != value:
@@ -76,7 +76,7 @@ def name_of(value: Any) -> str | None:
     return str(value)
 
 
-def key_of(name: str, merge_case: bool = False) -> str:
+def label_key(name: str, merge_case: bool = False) -> str:
     """What equal names have in common: "1", "+1" and "1.0" are the number 1; "001" is a name of its own; an accent is
     the same whether it is a sign of its own or not (Unicode's NFD and NFC)."""
     whole = WHOLE.fullmatch(name)
@@ -96,7 +96,7 @@ def trimmed(text: str) -> str:
     return text.strip(INVISIBLE + " \t\u00a0").strip()
 
 
-def number_of(value: Any) -> float | None:
+def label_number(value: Any) -> float | None:
     """The number that a value is, or that a text writes; `None` for anything else, "nan" and True among them."""
     if isinstance(value, str):
         return float(value) if NUMBER.fullmatch(value.strip()) else None
@@ -119,15 +119,15 @@ def literal_list(text: str) -> list[Any] | None:
     if not in_brackets(text):
         return None
     try:
-        found = json.loads(text)
+        items = json.loads(text)
     except ValueError:
         try:
-            found = ast.literal_eval(text)
+            items = ast.literal_eval(text)
         except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             return None
-        if TWO_TEXTS.search(text):
+        if ADJACENT_TEXTS.search(text):
             return None
-    return list(found) if isinstance(found, (list, tuple, set)) else None
+    return list(items) if isinstance(items, (list, tuple, set)) else None
 
 
 def in_brackets(text: str) -> bool:
@@ -155,24 +155,28 @@ def recurring_separator(names: Sequence[str]) -> str | None:
         ','
         >>> recurring_separator(["Albany, NY", "Boston, MA", "Food, drink"])
     """
-    for separator in SEPARATORS + WEAKER:
-        joined = [name for name in names if len(split_by(name, separator)) > 1]
-        if joined:
-            seen = Counter(part for name in names for part in set(split_by(name, separator)))
-            parts = {part for name in joined for part in split_by(name, separator)}
-            again = parts & set(names) if separator in WEAKER else {part for part in parts if seen[part] > 1}
-            if 2 * len(again) >= len(parts):
+    for separator in SEPARATORS + WEAK_SEPARATORS:
+        splittable = [name for name in names if len(split_by(name, separator)) > 1]
+        if splittable:
+            part_counts = Counter(part for name in names for part in set(split_by(name, separator)))
+            parts = {part for name in splittable for part in split_by(name, separator)}
+            recurring = (
+                parts & set(names)
+                if separator in WEAK_SEPARATORS
+                else {part for part in parts if part_counts[part] > 1}
+            )
+            if 2 * len(recurring) >= len(parts):
                 return separator
     return None
 
 
-def read_labels(dataset: Dataset, column: str, where: str) -> LabelColumn:
+def read_labels(dataset: Dataset, column: str, name: str) -> LabelColumn:
     """Reads a label column once; the cost in Python is that of its distinct values.
 
     Args:
         dataset: map-style.
         column: where its labels are.
-        where: how messages call it.
+        name: how messages call it.
 
     Raises:
         ValueError: labels that are dicts, bytes or lists in lists, with the row.
@@ -182,33 +186,35 @@ def read_labels(dataset: Dataset, column: str, where: str) -> LabelColumn:
     if _is_list(values.type):
         lengths = pc.list_value_length(values)
         widths = frozenset(length for length in pc.unique(lengths).to_pylist() if length is not None)
-        missing = _first(pc.is_null(values))
+        missing = _first_true(pc.is_null(values))
         items = pc.list_flatten(values)
         parents = pc.list_parent_indices(values).to_numpy(zero_copy_only=False)
-        _refuse_kinds(items, column, lambda i: row_of(dataset, int(parents[i])), where, "a list that holds ")
-        found, counts, rows = _distinct(items)
+        _refuse_types(items, column, lambda i: row_name(dataset, int(parents[i])), name, "a list that holds ")
+        distinct_values, counts, rows = _distinct_values(items)
         rows = tuple(int(parents[row]) for row in rows)
-        gone = next((row for value, row in zip(found, rows, strict=True) if name_of(value) is None), None)
-        if gone is not None:
+        missing_row = next(
+            (row for value, row in zip(distinct_values, rows, strict=True) if label_name(value) is None), None
+        )
+        if missing_row is not None:
             raise ValueError(
-                f"{where} row {row_of(dataset, gone)}: a label in the list of {column!r} is None. Leave such items "
-                "out of it; in tagging, give each word its tag."
+                f"{name} row {row_name(dataset, missing_row)}: a label in the list of {column!r} is None. Leave such "
+                "items out of it; in tagging, give each word its tag."
             )
-        return LabelColumn(found, counts, rows, size, widths, missing)
-    _refuse_kinds(values, column, lambda i: row_of(dataset, i), where)
-    found, counts, rows = _distinct(values)
-    kept = [i for i, value in enumerate(found) if name_of(value) is not None]
-    gone_rows = [row for value, row in zip(found, rows, strict=True) if name_of(value) is None]
+        return LabelColumn(distinct_values, counts, rows, size, widths, missing)
+    _refuse_types(values, column, lambda i: row_name(dataset, i), name)
+    distinct_values, counts, rows = _distinct_values(values)
+    kept = [i for i, value in enumerate(distinct_values) if label_name(value) is not None]
+    missing_rows = [row for value, row in zip(distinct_values, rows, strict=True) if label_name(value) is None]
     return LabelColumn(
-        tuple(found[i] for i in kept),
+        tuple(distinct_values[i] for i in kept),
         tuple(counts[i] for i in kept),
         tuple(rows[i] for i in kept),
         size,
-        missing=min(gone_rows) if gone_rows else None,
+        missing=min(missing_rows) if missing_rows else None,
     )
 
 
-def has_labels(dataset: Any, column: str, where: str) -> bool:
+def has_labels(dataset: Any, column: str, name: str) -> bool:
     """Whether there is a label column with anything in it. One that is empty throughout is pointed out."""
     if column not in (dataset.column_names or list(next(iter(dataset), {}))):
         return False
@@ -217,20 +223,20 @@ def has_labels(dataset: Any, column: str, where: str) -> bool:
     values = dataset.select_columns([column]).with_format("arrow")[:].column(0)
     if values.null_count < len(values):
         return True
-    logger.warning("%s: %r is empty throughout, so the set counts as one without labels.", where, column)
+    logger.warning("%s: %r is empty throughout, so the set counts as one without labels.", name, column)
     return False
 
 
-def as_lists(column: LabelColumn, read: Callable[[str], list[Any] | None]) -> LabelColumn:
-    """A column of texts as the lists that `read` makes of them; texts of which it makes none are left out."""
+def as_lists(column: LabelColumn, parse: Callable[[str], list[Any] | None]) -> LabelColumn:
+    """A column of texts as the lists that `parse` makes of them; texts of which it makes none are left out."""
     counts: dict[str, int] = {}
     rows: dict[str, int] = {}
     widths = set()
     for text, count, row in zip(column.values, column.counts, column.rows, strict=True):
-        items = read(text)
+        items = parse(text)
         widths.add(len(items or ()))
         for item in items or ():
-            name = name_of(item)
+            name = label_name(item)
             if name is not None:
                 counts[name] = counts.get(name, 0) + count
                 rows[name] = min(rows.get(name, row), row)
@@ -239,46 +245,52 @@ def as_lists(column: LabelColumn, read: Callable[[str], list[Any] | None]) -> La
     )
 
 
-def row_of(dataset: Any, row: int) -> str:
+def row_name(dataset: Any, row: int) -> str:
     """How messages call one row of a map-style dataset, after "source row "."""
     return str(dataset[row][ORIGIN]) if ORIGIN in dataset.column_names else str(row)
 
 
-def _is_list(kind: pa.DataType) -> bool:
-    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-
-
-def _refuse_kinds(values: Any, column: str, name: Callable[[int], str], where: str, start: str = "") -> None:
-    """Raises `ValueError` for what no label can be."""
-    kind = values.type
-    what = "a dict" if pa.types.is_struct(kind) or pa.types.is_map(kind) else ""
-    what = (
-        "a list" if _is_list(kind) else "bytes" if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) else what
+def _is_list(arrow_type: pa.DataType) -> bool:
+    return (
+        pa.types.is_list(arrow_type) or pa.types.is_large_list(arrow_type) or pa.types.is_fixed_size_list(arrow_type)
     )
-    row = _first(pc.is_valid(values)) if what else None
+
+
+def _refuse_types(values: Any, column: str, row_name: Callable[[int], str], name: str, start: str = "") -> None:
+    """Raises `ValueError` for what no label can be."""
+    arrow_type = values.type
+    type_words = "a dict" if pa.types.is_struct(arrow_type) or pa.types.is_map(arrow_type) else ""
+    type_words = (
+        "a list"
+        if _is_list(arrow_type)
+        else "bytes"
+        if pa.types.is_binary(arrow_type) or pa.types.is_large_binary(arrow_type)
+        else type_words
+    )
+    row = _first_true(pc.is_valid(values)) if type_words else None
     if row is not None:
         raise ValueError(
-            f"{where} row {name(row)}: {column!r} is {start}{what} ({shown(values[row].as_py())}). A label is a name, "
-            "a number or a flat list of them; say with `label_column` which column holds it."
+            f"{name} row {row_name(row)}: {column!r} is {start}{type_words} ({shown(values[row].as_py())}). A label "
+            "is a name, a number or a flat list of them; say with `label_column` which column holds it."
         )
 
 
-def _distinct(values: Any) -> tuple[tuple[Any, ...], tuple[int, ...], tuple[int, ...]]:
+def _distinct_values(values: Any) -> tuple[tuple[Any, ...], tuple[int, ...], tuple[int, ...]]:
     """Distinct values, how often each stands, and where first; `None` among them."""
     if pa.types.is_dictionary(values.type):
         values = values.cast(values.type.value_type)
     encoded = values.dictionary_encode(null_encoding="encode")
     indices = encoded.indices.to_numpy(zero_copy_only=False)
-    used, first, counts = np.unique(indices, return_index=True, return_counts=True)
-    words = encoded.dictionary.to_pylist()
+    indices_used, first_rows, counts = np.unique(indices, return_index=True, return_counts=True)
+    dictionary = encoded.dictionary.to_pylist()
     return (
-        tuple(words[int(i)] for i in used),
+        tuple(dictionary[int(i)] for i in indices_used),
         tuple(int(count) for count in counts),
-        tuple(int(row) for row in first),
+        tuple(int(first_row) for first_row in first_rows),
     )
 
 
-def _first(mask: Any) -> int | None:
+def _first_true(mask: Any) -> int | None:
     """Where a boolean array is first true."""
-    found = np.flatnonzero(mask.to_numpy(zero_copy_only=False))
-    return int(found[0]) if len(found) else None
+    indices = np.flatnonzero(mask.to_numpy(zero_copy_only=False))
+    return int(indices[0]) if len(indices) else None

@@ -9,11 +9,13 @@ from collections.abc import Callable, Iterable, Sequence
 
 from ..messages import shown
 from .label_space import LabelSpace, listed
-from .label_values import INVISIBLE, NUMBER, LabelColumn, in_order, key_of, name_of, number_of
+from .label_values import INVISIBLE, NUMBER, LabelColumn, in_order, label_key, label_name, label_number
 from .task_inference import DatasetLabels
 
 logger = logging.getLogger(__name__)
-PLACEHOLDERS = frozenset("na n/a #n/a nan <na> null nil none - -- ? missing unlabeled unlabelled".split())  # in lower case
+PLACEHOLDERS = frozenset(
+    "na n/a #n/a nan <na> null nil none - -- ? missing unlabeled unlabelled".split()
+)  # in lower case
 RARE = 0.1  # a share of rows
 LOOKALIKES = str.maketrans(
     "аеорсухіјѕһԁԛԝАВЕКМНОРСТУХІЈЅοαινυρΑΒΕΖΗΙΚΜΝΟΡΤΥΧ", "aeopcyxijshdqwABEKMHOPCTYXIJSoaivupABEZHIKMNOPTYX"
@@ -21,91 +23,108 @@ LOOKALIKES = str.maketrans(
 FEW_CLASSES = 20  # so many classes are never too many for their rows
 
 
-def check_several_classes(read: Sequence[DatasetLabels], label_column: str) -> None:
+def check_several_classes(sources: Sequence[DatasetLabels], label_column: str) -> None:
     """Raises `ValueError` when every row of every source carries the same label (streams are not read through)."""
-    seen: set[str] = set()
-    for labels in read:
+    classes: set[str] = set()
+    for labels in sources:
         if labels.column is None:
             return
-        names = labels.declared
-        seen |= {
-            names[v] if names and isinstance(v, int) and 0 <= v < len(names) else key_of(str(name_of(v)))
+        declared = labels.declared
+        classes |= {
+            declared[v]
+            if declared and isinstance(v, int) and 0 <= v < len(declared)
+            else label_key(str(label_name(v)))
             for v in labels.column.values
         }
-    if len(seen) == 1:
+    if len(classes) == 1:
         raise ValueError(
-            f"All rows of {', '.join(labels.where for labels in read)} carry the same label in {label_column!r} "
-            f"({seen.pop()!r}): there is one class only, and a classifier needs two."
+            f"All rows of {', '.join(labels.name for labels in sources)} carry the same label in {label_column!r} "
+            f"({classes.pop()!r}): there is one class only, and a classifier needs two."
         )
 
 
-def check_class_count(read: Sequence[DatasetLabels], label_column: str, said: bool, by_model: bool) -> None:
+def check_class_count(
+    sources: Sequence[DatasetLabels], label_column: str, task_is_set: bool, named_by_model: bool
+) -> None:
     """Refuses classes that are no classes: more than half as many as rows, unless the task was said. More than a tenth
     are pointed out."""
-    if by_model or any(labels.declared or labels.column is None for labels in read):
+    if named_by_model or any(labels.declared or labels.column is None for labels in sources):
         return
-    columns = [labels.column for labels in read if labels.column is not None]
-    names = {key_of(str(name_of(value))) for column in columns for value in column.values}
+    columns = [labels.column for labels in sources if labels.column is not None]
+    names = {label_key(str(label_name(value))) for column in columns for value in column.values}
     rows = sum(column.size for column in columns)
     if len(names) <= FEW_CLASSES or len(names) <= rows / 10:
         return
-    where = ", ".join(labels.where for labels in read)
-    some = listed(in_order(names), 3)
-    if len(names) > rows / 2 and not said:
+    source_names = ", ".join(labels.name for labels in sources)
+    examples = listed(in_order(names), 3)
+    if len(names) > rows / 2 and not task_is_set:
         numbers = all(NUMBER.fullmatch(name) for name in names)
         remedy = "Set `task: regression` if they are amounts" if numbers else "Such a column holds ids or texts"
         raise ValueError(
-            f"{where}: {label_column!r} holds {len(names)} classes in {rows} rows ({some}), too few rows each to "
-            f"learn from. {remedy}, name another column with `label_column`, or insist with "
+            f"{source_names}: {label_column!r} holds {len(names)} classes in {rows} rows ({examples}), too few rows "
+            f"each to learn from. {remedy}, name another column with `label_column`, or insist with "
             "`task: sequence-classification`."
         )
     logger.warning(
-        "%s: %r holds %d classes in %d rows (%s). Is it the label?", where, label_column, len(names), rows, some
+        "%s: %r holds %d classes in %d rows (%s). Is it the label?",
+        source_names,
+        label_column,
+        len(names),
+        rows,
+        examples,
     )
 
 
-def remark(read: Sequence[DatasetLabels], space: LabelSpace, label_column: str) -> None:
+def warn_of_odd_labels(sources: Sequence[DatasetLabels], space: LabelSpace, label_column: str) -> None:
     """Warns of names that may be mistakes: numbers beside text, -1, and names that differ by case alone."""
     names: set[str] = set()
-    for labels in read:
+    for labels in sources:
         column = labels.column
         if column is None:
             continue
         if labels.declared:
-            own = range(len(labels.declared))
-            names |= {labels.declared[v] for v in column.values if isinstance(v, int) and v in own}
+            indices = range(len(labels.declared))
+            names |= {labels.declared[v] for v in column.values if isinstance(v, int) and v in indices}
             continue
-        names |= {str(name_of(value)) for value in column.values}
+        names |= {str(label_name(value)) for value in column.values}
         _warn_of_placeholders(labels, column, label_column)
-        kinds = [number_of(value) is not None for value in column.values]
-        if any(kinds) and not all(kinds):
-            counts = [sum(c for c, k in zip(column.counts, kinds, strict=True) if k is kind) for kind in (False, True)]
-            rare = counts[True] < counts[False]
-            odd = min((i for i, k in enumerate(kinds) if k is rare), key=lambda i: column.rows[i])
+        are_numbers = [label_number(value) is not None for value in column.values]
+        if any(are_numbers) and not all(are_numbers):
+            counts = [
+                sum(count for count, is_number in zip(column.counts, are_numbers, strict=True) if is_number is kind)
+                for kind in (False, True)
+            ]
+            rare_is_number = counts[True] < counts[False]
+            odd_value = min(
+                (i for i, is_number in enumerate(are_numbers) if is_number is rare_is_number),
+                key=lambda i: column.rows[i],
+            )
             logger.warning(
                 "%s: %r is %s there, and %s in most rows: both are taken as names of classes.",
-                labels.at(column.rows[odd]),
+                labels.row_name(column.rows[odd_value]),
                 label_column,
-                shown(column.values[odd]),
-                "text" if rare else "a number",
+                shown(column.values[odd_value]),
+                "text" if rare_is_number else "a number",
             )
-        below = [v for v in column.values if (number_of(v) or 0) < 0]
-        if [number_of(v) for v in below] == [-1.0] and len(column.values) > 3:
+        negative = [v for v in column.values if (label_number(v) or 0) < 0]
+        if [label_number(v) for v in negative] == [-1.0] and len(column.values) > 3:
             logger.warning(
                 "%s: %r is -1 there, which is taken as a class. Drop such rows if it means that there is no label.",
-                labels.at(column.row_of(below[0])),
+                labels.row_name(column.first_row(negative[0])),
                 label_column,
             )
-    names = set({key_of(name): name for name in in_order(names)}.values())
+    names = set({label_key(name): name for name in in_order(names)}.values())
     _warn_of_lookalikes(names, label_column)
     if not space.merge_case:
-        several = [" and ".join(map(repr, group)) for group in _groups(in_order(names), lambda n: key_of(n, True))]
-        if several:
+        shown_groups = [
+            " and ".join(map(repr, group)) for group in _groups(in_order(names), lambda n: label_key(n, True))
+        ]
+        if shown_groups:
             logger.warning(
                 "Labels in %r differ by case alone, and are classes of their own: %s. Set `merge_label_case` to make "
                 "them one.",
                 label_column,
-                "; ".join(several[:5]),
+                "; ".join(shown_groups[:5]),
             )
 
 
@@ -113,12 +132,17 @@ def _warn_of_placeholders(labels: DatasetLabels, column: LabelColumn, label_colu
     """Warns of rare texts that often say that there is no label: they are classes here."""
     total = sum(column.counts)
     for value, count in zip(column.values, column.counts, strict=True):
-        name = str(name_of(value))
-        if isinstance(value, str) and name.casefold() in PLACEHOLDERS and len(column.values) > 2 and count <= RARE * total:
+        name = str(label_name(value))
+        if (
+            isinstance(value, str)
+            and name.casefold() in PLACEHOLDERS
+            and len(column.values) > 2
+            and count <= RARE * total
+        ):
             logger.warning(
                 "%s: %r is %s there, which is taken as a class of %d row%s. Empty the field and drop such rows if it "
                 "means that there is no label.",
-                labels.at(column.row_of(value)),
+                labels.row_name(column.first_row(value)),
                 label_column,
                 shown(value),
                 count,
@@ -129,7 +153,7 @@ def _warn_of_placeholders(labels: DatasetLabels, column: LabelColumn, label_colu
 def _warn_of_lookalikes(names: Iterable[str], label_column: str) -> None:
     """Warns of names that look the same, or differ by white space alone, and are not."""
     groups = _groups(in_order(names), _appearance)
-    groups = [group for group in groups if len({key_of(name, True) for name in group}) > 1]
+    groups = [group for group in groups if len({label_key(name, True) for name in group}) > 1]
     if groups:
         logger.warning(
             "Labels in %r look alike, and are classes of their own: %s. Write them the same way if they are one.",
@@ -140,14 +164,14 @@ def _warn_of_lookalikes(names: Iterable[str], label_column: str) -> None:
 
 def _groups(names: Iterable[str], key: Callable[[str], str]) -> list[list[str]]:
     """Names that have a key in common."""
-    found: dict[str, list[str]] = {}
+    groups: dict[str, list[str]] = {}
     for name in names:
-        found.setdefault(key(name), []).append(name)
-    return [group for group in found.values() if len(group) > 1]
+        groups.setdefault(key(name), []).append(name)
+    return [group for group in groups.values() if len(group) > 1]
 
 
 def _appearance(name: str) -> str:
     """What is seen of a name: Latin letters for those that look like them, one space for white space of any kind."""
-    seen = unicodedata.normalize("NFKC", name).translate(LOOKALIKES)
-    seen = "".join(sign for sign in seen if sign not in INVISIBLE)
-    return re.sub(r"(?<=\w)[\s_-]+(?=\w)", " ", seen).strip().casefold()
+    text = unicodedata.normalize("NFKC", name).translate(LOOKALIKES)
+    text = "".join(character for character in text if character not in INVISIBLE)
+    return re.sub(r"(?<=\w)[\s_-]+(?=\w)", " ", text).strip().casefold()

@@ -37,14 +37,14 @@ class PairedDataset(torch.utils.data.Dataset):
 
     def __init__(self, sources: Mapping[str, Any], target: Any | None, draws: bool = False):
         self.draws = draws
-        self.parts = [*sources.values(), *([target] if target is not None else [])]
+        self.domain_rows = [*sources.values(), *([target] if target is not None else [])]
         self.domains = [*range(len(sources)), *([TARGET] if target is not None else [])]
-        self.starts = np.cumsum([0, *(len(part) for part in self.parts)])
+        self.starts = np.cumsum([0, *(len(rows) for rows in self.domain_rows)])
         self.num_source = int(self.starts[len(sources)])
         self.num_target = int(self.starts[-1]) - self.num_source
-        self.source_sizes = [len(part) for part in sources.values()]
-        parts = [number_column(part, LENGTH) for part in self.parts if LENGTH in part.column_names]
-        self.lengths = np.concatenate(parts) if len(parts) == len(self.parts) else None
+        self.source_sizes = [len(rows) for rows in sources.values()]
+        lengths = [number_column(rows, LENGTH) for rows in self.domain_rows if LENGTH in rows.column_names]
+        self.lengths = np.concatenate(lengths) if len(lengths) == len(self.domain_rows) else None
 
     def __len__(self) -> int:
         return int(self.starts[-1])
@@ -55,16 +55,16 @@ class PairedDataset(torch.utils.data.Dataset):
     def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
         """Rows in the order asked for, one read per domain."""
         passes, ids = np.divmod(np.asarray(indices), len(self))
-        which = np.searchsorted(self.starts, ids, side="right") - 1
+        domain_of_row = np.searchsorted(self.starts, ids, side="right") - 1
         rows: list[dict[str, Any]] = [{}] * len(ids)
-        for part in np.unique(which):
-            positions = np.flatnonzero(which == part)
-            columns = self.parts[part][(ids[positions] - self.starts[part]).tolist()]
+        for domain in np.unique(domain_of_row):
+            positions = np.flatnonzero(domain_of_row == domain)
+            columns = self.domain_rows[domain][(ids[positions] - self.starts[domain]).tolist()]
             for k, position in enumerate(positions):
                 rows[position] = {name: values[k] for name, values in columns.items()}
-                rows[position]["domain"] = self.domains[part]
+                rows[position]["domain"] = self.domains[domain]
                 if self.draws:
-                    rows[position][DRAW] = (int(ids[position] - self.starts[part]), int(passes[position]))
+                    rows[position][DRAW] = (int(ids[position] - self.starts[domain]), int(passes[position]))
         return rows
 
 
@@ -150,13 +150,13 @@ class PairedBatchSampler(torch.utils.data.Sampler[list[int]]):
             size, start = self.dataset.num_source, self.epoch * count
             return _stream(size, start, count, (self.seed, 0), self.stride).reshape(-1, rows)
         k = len(self.dataset.source_sizes)
-        turns = np.arange(self.epoch * count, (self.epoch + 1) * count)  # turn t goes to source t mod k
+        positions = np.arange(self.epoch * count, (self.epoch + 1) * count)  # turn t goes to source t mod k
         out = np.empty(count, dtype=np.int64)
         for i, size in enumerate(self.dataset.source_sizes):
-            mine = turns % k == i
-            first = int(turns[mine][0]) // k if mine.any() else 0
-            order = _stream(size, first, int(mine.sum()), (self.seed, 2, i), self.stride)
-            out[mine] = order + int(self.dataset.starts[i])
+            is_of_source = positions % k == i
+            first_row = int(positions[is_of_source][0]) // k if is_of_source.any() else 0
+            order = _stream(size, first_row, int(is_of_source.sum()), (self.seed, 2, i), self.stride)
+            out[is_of_source] = order + int(self.dataset.starts[i])
         return out.reshape(-1, rows)
 
     def _targets(self, rows: int) -> np.ndarray:
@@ -171,7 +171,10 @@ class PairedBatchSampler(torch.utils.data.Sampler[list[int]]):
         rng = np.random.default_rng((self.seed, 3, self.epoch))
         out_s, out_t = [], []
         for start in range(0, self.updates, SORTING_WINDOW):
-            s, t = self._sorted(source[start : start + SORTING_WINDOW]), self._sorted(target[start : start + SORTING_WINDOW])
+            s, t = (
+                self._sorted(source[start : start + SORTING_WINDOW]),
+                self._sorted(target[start : start + SORTING_WINDOW]),
+            )
             out_s.append(s)
             out_t.append(t)
         s, t = np.concatenate(out_s), np.concatenate(out_t)

@@ -30,7 +30,7 @@ class DataFile:
     """A file as messages call it, with its lines and rows.
 
     Attributes:
-        where: the role of the file, such as `"source"`.
+        role: the role of the file, such as `"source"`.
         path: of the file.
 
     Example:
@@ -39,11 +39,11 @@ class DataFile:
         ("source 'dir/news.csv'", "source 'dir/news.csv' line 9", 'source row 7 (news.csv line 9)')
     """
 
-    where: str
+    role: str
     path: Path
 
     def __str__(self) -> str:
-        return f"{self.where} {str(self.path)!r}"
+        return f"{self.role} {str(self.path)!r}"
 
     def line(self, number: int) -> str:
         """A line of the file, counted from 1."""
@@ -51,11 +51,11 @@ class DataFile:
 
     def origins(self, rows: int, lines: Sequence[int] | None) -> list[str]:
         """The column `ORIGIN`, for as many rows; lines where they are known."""
-        file = self.path.name
+        file_name = self.path.name
         if lines is None:
-            return [f"{row} ({file})" for row in range(rows)]
-        return [f"{row} ({file} line {line})" for row, line in enumerate(lines)]
+            return [f"{row} ({file_name})" for row in range(rows)]
+        return [f"{row} ({file_name} line {line})" for row, line in enumerate(lines)]
 
     def row(self, number: int, line: int | None = None) -> str:
         """A row, counted from 0, as its origin names it."""
-        return f"{self.where} row {number} ({self.path.name}{'' if line is None else f' line {line}'})"
+        return f"{self.role} row {number} ({self.path.name}{'' if line is None else f' line {line}'})"

@@ -32,28 +32,36 @@ def refuse_rows_of_other_splits(train: Any, name: str) -> None:
     if not hasattr(train, "__len__"):
         return
     for column in visible(train.column_names):
-        plain = "".join(filter(str.isalnum, column.casefold()))
-        if plain not in NAMES and plain not in FLAGS:
+        plain_name = "".join(filter(str.isalnum, column.casefold()))
+        if plain_name not in NAMES and plain_name not in FLAGS:
             continue
-        counts = _counts(train, column)
-        others = _others(counts) if plain in NAMES else _flagged(counts, FLAGS[plain])
-        if others:
+        counts = _value_counts(train, column)
+        other_splits = (
+            _other_split_values(counts)
+            if plain_name in NAMES
+            else _flag_values_outside_train(counts, FLAGS[plain_name])
+        )
+        if other_splits:
             raise ValueError(
-                f"{name}: the column {column!r} says {shown(others[0])} in {counts[others[0]]:,} rows, and all rows "
-                "would be trained on. Write each split to a file of its own, or drop the column if it means something "
-                "else."
+                f"{name}: the column {column!r} says {shown(other_splits[0])} in {counts[other_splits[0]]:,} rows, "
+                "and all rows would be trained on. Write each split to a file of its own, or drop the column if it "
+                "means something else."
             )
 
 
-def _others(counts: dict[Any, int]) -> list[Any]:
+def _other_split_values(counts: dict[Any, int]) -> list[Any]:
     """Values that mean another split than train, where the column is about splits: all values are, or two kinds."""
-    means = {value: split_of(value.strip()) for value in counts if isinstance(value, str)}
-    found = set(means.values()) - {None}
-    whole = len(means) == len(counts) and None not in means.values()
-    return [v for v, split in means.items() if split not in (None, "train")] if whole or len(found) > 1 else []
+    splits = {value: split_of(value.strip()) for value in counts if isinstance(value, str)}
+    distinct_splits = set(splits.values()) - {None}
+    all_named = len(splits) == len(counts) and None not in splits.values()
+    return (
+        [value for value, split in splits.items() if split not in (None, "train")]
+        if all_named or len(distinct_splits) > 1
+        else []
+    )
 
 
-def _flagged(counts: dict[Any, int], trained: bool) -> list[Any]:
+def _flag_values_outside_train(counts: dict[Any, int], trained: bool) -> list[Any]:
     """Values that take a row out of train, in a column of nothing but yes and no, or 1 and 0."""
     words = {value: str(value).strip().casefold() for value in counts if value is not None}
     if not all(word in YES | NO for word in words.values()):
@@ -61,12 +69,12 @@ def _flagged(counts: dict[Any, int], trained: bool) -> list[Any]:
     return [value for value, word in words.items() if (word in YES) is not trained]
 
 
-def _counts(dataset: Any, column: str) -> dict[Any, int]:
+def _value_counts(dataset: Any, column: str) -> dict[Any, int]:
     """How often each value of a column of text, numbers or truth values stands there."""
     import pyarrow as pa
 
     values = arrow_column(dataset, column)
     if pa.types.is_nested(values.type) or pa.types.is_binary(values.type):
         return {}
-    found = values.value_counts()
-    return dict(zip(found.field("values").to_pylist(), found.field("counts").to_pylist(), strict=True))
+    counts = values.value_counts()
+    return dict(zip(counts.field("values").to_pylist(), counts.field("counts").to_pylist(), strict=True))

@@ -23,11 +23,11 @@ def split_of(name: str) -> str | None:
         ('validation', 'test', 'train', 'test', None)
     """
     words = re.split(r"[-_. ]", name.casefold())
-    said = [word for word in words if word not in FILLERS] or words
-    if len(said) != 1:
+    meaningful = [word for word in words if word not in FILLERS] or words
+    if len(meaningful) != 1:
         return None
-    bases = [said[0], *(said[0].removesuffix(end) for end in ENDS)]
-    return next((NAMES[base] for base in bases if base in NAMES), None)
+    stems = [meaningful[0], *(meaningful[0].removesuffix(end) for end in ENDS)]
+    return next((NAMES[base] for base in stems if base in NAMES), None)
 
 
 def split_words(name: str) -> dict[str, str]:
@@ -37,11 +37,11 @@ def split_words(name: str) -> dict[str, str]:
         >>> split_words("news-Train_2"), split_words("TestSet"), split_words("latest"), split_words("train_val")
         ({'Train': 'train'}, {'TestSet': 'test'}, {}, {'train': 'train', 'val': 'validation'})
     """
-    found: dict[str, str] = {}
-    for run in re.split(r"[\W\d_]+", name):
-        pieces = [run] if split_of(run) else re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[^A-Z]+", run)
-        found |= {piece: split for piece in pieces if (split := split_of(piece))}
-    return found
+    splits_by_word: dict[str, str] = {}
+    for letters in re.split(r"[\W\d_]+", name):
+        pieces = [letters] if split_of(letters) else re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[^A-Z]+", letters)
+        splits_by_word |= {piece: split for piece in pieces if (split := split_of(piece))}
+    return splits_by_word
 
 
 def choose_splits(names: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:
@@ -67,14 +67,16 @@ def choose_splits(names: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]
             raise ValueError(f"{chosen[split]!r} and {name!r} both mean the {split} split")
         if split:
             chosen[split] = name
-    aside = {}
+    left_aside = {}
     for name in names:
         if name in chosen.values():
             continue
-        means = set(split_words(name).values())
-        rivals = [other for other in names if not split_of(other) and set(split_words(other).values()) == means]
-        if len(means) == 1 and not means & set(chosen) and len(rivals) == 1:
-            chosen[means.pop()] = name
+        splits = set(split_words(name).values())
+        same_meaning = [other for other in names if not split_of(other) and set(split_words(other).values()) == splits]
+        if len(splits) == 1 and not splits & set(chosen) and len(same_meaning) == 1:
+            chosen[splits.pop()] = name
         else:
-            aside[name] = "its name says no split" if not means else "its name alone does not say which split it is"
-    return {split: chosen[split] for split in SPLITS if split in chosen}, aside
+            left_aside[name] = (
+                "its name says no split" if not splits else "its name alone does not say which split it is"
+            )
+    return {split: chosen[split] for split in SPLITS if split in chosen}, left_aside

@@ -50,18 +50,18 @@ class PairedStream(torch.utils.data.IterableDataset):
     def __iter__(self) -> Iterator[dict[str, Any]]:
         readers = [_endless(s, i, name, self.epoch) for i, (name, s) in enumerate(self.sources.items())]
         target = None if self.target is None else _endless(self.target, TARGET, "target_dataset", self.epoch)
-        k = 0
+        number = 0
         while True:
-            row = next(readers[k % len(readers)])
-            position = k % self.batch_size
+            row = next(readers[number % len(readers)])
+            position = number % self.batch_size
             before, after = (p * self.target_rows // self.batch_size for p in (position, position + 1))
-            others = [next(target) for _ in range(after - before)] if target is not None else []
+            target_rows = [next(target) for _ in range(after - before)] if target is not None else []
             if self.draws:
-                row = {**row, DRAW: (k, self.epoch)}
-                first = k // self.batch_size * self.target_rows + before
-                others = [{**other, DRAW: (first + i, self.epoch)} for i, other in enumerate(others)]
-            yield {"pair": (row, others)}
-            k += 1
+                row = {**row, DRAW: (number, self.epoch)}
+                first_target = number // self.batch_size * self.target_rows + before
+                target_rows = [{**other, DRAW: (first_target + i, self.epoch)} for i, other in enumerate(target_rows)]
+            yield {"pair": (row, target_rows)}
+            number += 1
 
 
 def _shuffled(dataset: Any, seed: int, buffer_size: int) -> Any:
@@ -69,7 +69,7 @@ def _shuffled(dataset: Any, seed: int, buffer_size: int) -> Any:
     return stream.shuffle(seed=seed, buffer_size=buffer_size)
 
 
-def _endless(dataset: Any, domain: int, where: str, epoch: int) -> Iterator[dict[str, Any]]:
+def _endless(dataset: Any, domain: int, name: str, epoch: int) -> Iterator[dict[str, Any]]:
     """Rows with their domain, pass after pass, each pass in another order."""
     passes = 0
     while True:
@@ -79,5 +79,5 @@ def _endless(dataset: Any, domain: int, where: str, epoch: int) -> Iterator[dict
             empty = False
             yield {**row, "domain": domain}
         if empty:
-            raise ValueError(f"{where} is empty: the stream has no rows.")
+            raise ValueError(f"{name} is empty: the stream has no rows.")
         passes += 1

@@ -9,7 +9,7 @@ from typing import Any
 
 from .file_signatures import refuse_other_format
 from .row_origins import ORIGIN, DataFile, visible
-from .text_files import SIGNATURE_BYTES, OPENERS, read_text_file
+from .text_files import OPENERS, SIGNATURE_BYTES, read_text_file
 
 FORMATS = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
 USUAL = ("text", "tokens", "image", "file_name")  # the usual names of what is read
@@ -48,7 +48,7 @@ def table_format(path: Path) -> str | None:
 
 def read_table(
     path: Path,
-    where: str,
+    role: str,
     encoding: str | None = None,
     label_column: str = "label",
     used: Collection[str] = USUAL,
@@ -57,7 +57,7 @@ def read_table(
 
     Args:
         path: of the file, with an ending in `FORMATS`, in any case; text files may be packed (.gz, .bz2, .xz).
-        where: how messages call the file's role, such as `"source"`.
+        role: how messages call the file's role, such as `"source"`.
         encoding: of a text file, where it is neither UTF-8 nor marked by a byte order mark.
         label_column: where labels are: what is a known label helps to find stray quotes.
         used: other columns that matter: there, a dict or a list among plain values is an error; elsewhere it is text.
@@ -76,35 +76,35 @@ def read_table(
         >>> read.rows, read.columns, read.notes
         (2, ('text', 'label'), ("separator ';'",))
     """
-    place = DataFile(where, path)
+    data_file = DataFile(role, path)
     suffix = table_format(path)
     if path.is_dir():
-        raise ValueError(f"{place} is a folder, not a file.")
+        raise ValueError(f"{data_file} is a folder, not a file.")
     if not path.exists():
-        raise FileNotFoundError(f"{place}: there is no such file.")
+        raise FileNotFoundError(f"{data_file}: there is no such file.")
     if not path.is_file():
-        raise ValueError(f"{place} is a pipe or a device. Save its content as a file and give that.")
+        raise ValueError(f"{data_file} is a pipe or a device. Save its content as a file and give that.")
     if suffix is None:
-        raise ValueError(f"{place}: files must end in {', '.join(FORMATS)}.{_remedy(path)}")
+        raise ValueError(f"{data_file}: files must end in {', '.join(FORMATS)}.{_remedy(path)}")
     columns: Mapping[str, Any]
     lines: Sequence[int] | None
     if suffix == ".parquet":
-        return _read_parquet(place, {label_column, *used})
-    characters = read_text_file(place, suffix, encoding)
+        return _read_parquet(data_file, {label_column, *used})
+    text_file = read_text_file(data_file, suffix, encoding)
     if suffix in (".csv", ".tsv"):
         from .csv_files import read_csv_file
 
-        columns, lines, notes = read_csv_file(characters, place, suffix, label_column, used)
+        columns, lines, notes = read_csv_file(text_file, data_file, suffix, label_column, used)
     else:
         from .json_files import read_json_file
 
-        columns, lines, notes = read_json_file(characters, place, suffix, label_column, used)
+        columns, lines, notes = read_json_file(text_file, data_file, suffix, label_column, used)
     import pyarrow as pa
     from datasets.fingerprint import Hasher
 
-    settings = repr((place, suffix, encoding, label_column, sorted(used)))
-    fingerprint = Hasher.hash_bytes([characters.content, settings.encode()])
-    return _assembled(pa.table(dict(columns)), place, lines, (*characters.notes, *notes), fingerprint)
+    settings = repr((data_file, suffix, encoding, label_column, sorted(used)))
+    fingerprint = Hasher.hash_bytes([text_file.content, settings.encode()])
+    return _table_with_origins(pa.table(dict(columns)), data_file, lines, (*text_file.notes, *notes), fingerprint)
 
 
 def _remedy(path: Path) -> str:
@@ -116,8 +116,8 @@ def _remedy(path: Path) -> str:
     return " Give it the ending that says what it holds."
 
 
-def _assembled(
-    table: Any, place: DataFile, lines: Sequence[int] | None, notes: Sequence[str], fingerprint: str
+def _table_with_origins(
+    table: Any, data_file: DataFile, lines: Sequence[int] | None, notes: Sequence[str], fingerprint: str
 ) -> TableRead:
     """With the column of origins, as a dataset."""
     import pyarrow as pa
@@ -125,10 +125,12 @@ def _assembled(
     from datasets.table import table_cast
 
     if ORIGIN in table.column_names:
-        raise ValueError(f"{place}: a column is called {ORIGIN!r}, a name that is kept for row numbers. Rename it.")
+        raise ValueError(
+            f"{data_file}: a column is called {ORIGIN!r}, a name that is kept for row numbers. Rename it."
+        )
     if not table.num_rows:
-        raise ValueError(f"{place} is empty: it has no rows.")
-    origins = pa.array(place.origins(table.num_rows, lines), pa.string())
+        raise ValueError(f"{data_file} is empty: it has no rows.")
+    origins = pa.array(data_file.origins(table.num_rows, lines), pa.string())
     table = table.append_column(pa.field(ORIGIN, pa.string()), origins)
     features = Features.from_arrow_schema(table.schema)
     table = table_cast(table, features.arrow_schema)
@@ -136,7 +138,7 @@ def _assembled(
     return TableRead(dataset, len(dataset), tuple(visible(dataset.column_names)), tuple(notes))
 
 
-def _read_parquet(place: DataFile, wanted: Collection[str]) -> TableRead:
+def _read_parquet(data_file: DataFile, used_columns: Collection[str]) -> TableRead:
     """A parquet file, with the features that `datasets` stored in it."""
     import pyarrow as pa
     from datasets.fingerprint import Hasher
@@ -144,50 +146,54 @@ def _read_parquet(place: DataFile, wanted: Collection[str]) -> TableRead:
 
     notes = []
     try:
-        with pa.memory_map(str(place.path)) as file:
-            refuse_other_format(file.read(SIGNATURE_BYTES), place, ".parquet")
+        with pa.memory_map(str(data_file.path)) as file:
+            refuse_other_format(file.read(SIGNATURE_BYTES), data_file, ".parquet")
             file.seek(0)
-            fingerprint = Hasher.hash_bytes([memoryview(file.read_buffer()), str(place).encode()])
+            fingerprint = Hasher.hash_bytes([memoryview(file.read_buffer()), str(data_file).encode()])
             table = parquet.ParquetFile(file).read()
     except PermissionError as error:
-        raise ValueError(f"{place}: you may not read this file. Change its permissions (chmod u+r).") from error
+        raise ValueError(f"{data_file}: you may not read this file. Change its permissions (chmod u+r).") from error
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise ValueError(
-            f"{place} cannot be read as parquet: {reason}. Is it whole, and does it hold what its ending says? Fetch "
-            "or write it again (pandas: df.to_parquet(path))."
+            f"{data_file} cannot be read as parquet: {reason}. Is it whole, and does it hold what its ending says? "
+            "Fetch or write it again (pandas: df.to_parquet(path))."
         ) from error
-    twice = sorted({column for column in table.column_names if table.column_names.count(column) > 1})
-    if twice:
-        raise ValueError(f"{place}: two columns are called {twice[0]!r}. Rename or drop one of them.")
+    duplicates = sorted({column for column in table.column_names if table.column_names.count(column) > 1})
+    if duplicates:
+        raise ValueError(f"{data_file}: two columns are called {duplicates[0]!r}. Rename or drop one of them.")
     index = [column for column in table.column_names if column.startswith("__index_level_")]
     if index:
         table = table.drop_columns(index)
         notes.append("the index of pandas left aside")
-    strange = _strange(table.schema)
-    for column in strange:
-        kind = table.schema.field(column).type
-        if column in wanted:
-            raise ValueError(f"{place}: {column!r} is of the type {kind}, which `datasets` does not know. Convert it.")
-        notes.append(f"{column!r} left aside, of the type {kind}")
-    return _assembled(_plain(table.drop_columns(strange)), place, None, notes, fingerprint)
+    unknown_types = _unknown_type_columns(table.schema)
+    for column in unknown_types:
+        arrow_type = table.schema.field(column).type
+        if column in used_columns:
+            raise ValueError(
+                f"{data_file}: {column!r} is of the type {arrow_type}, which `datasets` does not know. Convert it."
+            )
+        notes.append(f"{column!r} left aside, of the type {arrow_type}")
+    return _table_with_origins(
+        _with_plain_types(table.drop_columns(unknown_types)), data_file, None, notes, fingerprint
+    )
 
 
-def _strange(schema: Any) -> list[str]:
+def _unknown_type_columns(schema: Any) -> list[str]:
     """Columns of types that `datasets` does not know."""
     import pyarrow as pa
     from datasets import Features
 
-    found = []
+    unknown = []
     for field in schema:
         try:
             Features.from_arrow_schema(pa.schema([pa.field(field.name, _plain_type(field.type))]))
         except (ValueError, TypeError, pa.ArrowException):
-            found.append(field.name)
-    return found
+            unknown.append(field.name)
+    return unknown
 
 
-def _plain(table: Any) -> Any:
+def _with_plain_types(table: Any) -> Any:
     """With plain types in place of Arrow's large ones, views and dictionaries."""
     import pyarrow as pa
 
@@ -195,20 +201,20 @@ def _plain(table: Any) -> Any:
     return table.cast(pa.schema(fields, metadata=table.schema.metadata))
 
 
-def _plain_type(kind: Any) -> Any:
+def _plain_type(arrow_type: Any) -> Any:
     import pyarrow as pa
     from pyarrow import types
 
-    if types.is_large_string(kind) or types.is_string_view(kind):
+    if types.is_large_string(arrow_type) or types.is_string_view(arrow_type):
         return pa.string()
-    if types.is_large_binary(kind) or types.is_binary_view(kind):
+    if types.is_large_binary(arrow_type) or types.is_binary_view(arrow_type):
         return pa.binary()
-    if types.is_null(kind):
+    if types.is_null(arrow_type):
         return pa.string()
-    if types.is_dictionary(kind):
-        return _plain_type(kind.value_type)
-    if types.is_list(kind) or types.is_large_list(kind):
-        return pa.list_(_plain_type(kind.value_type))
-    if types.is_struct(kind):
-        return pa.struct([pa.field(field.name, _plain_type(field.type)) for field in kind])
-    return kind
+    if types.is_dictionary(arrow_type):
+        return _plain_type(arrow_type.value_type)
+    if types.is_list(arrow_type) or types.is_large_list(arrow_type):
+        return pa.list_(_plain_type(arrow_type.value_type))
+    if types.is_struct(arrow_type):
+        return pa.struct([pa.field(field.name, _plain_type(field.type)) for field in arrow_type])
+    return arrow_type

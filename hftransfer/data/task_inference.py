@@ -6,19 +6,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..messages import shown
-from .label_space import LabelEncoder, LabelSpace, Task, column_names, declared_names, no_label
+from .label_space import LabelEncoder, LabelSpace, Task, column_names, declared_names, missing_label_error
 from .label_values import (
     DECIMAL_COMMA,
     NOT_FINITE,
     LabelColumn,
     has_parts,
     in_brackets,
+    label_name,
+    label_number,
     literal_list,
-    name_of,
-    number_of,
     read_labels,
     recurring_separator,
-    row_of,
+    row_name,
     split_by,
 )
 
@@ -30,35 +30,35 @@ class DatasetLabels:
     """One data set's labels, as they were read.
 
     Args:
-        where: how messages call the data set.
+        name: how messages call the data set.
         dataset: it.
         declared: names of its `ClassLabel`.
         column: what stands in its label column; `None` of a stream.
     """
 
-    where: str
+    name: str
     dataset: Any
     declared: tuple[str, ...] | None
     column: LabelColumn | None
 
-    def at(self, row: int) -> str:
-        return f"{self.where} row {row_of(self.dataset, row)}"
+    def row_name(self, row: int) -> str:
+        return f"{self.name} row {row_name(self.dataset, row)}"
 
     def encoder(self, space: LabelSpace, label_column: str) -> LabelEncoder:
-        return LabelEncoder(space, self.declared, self.where, column=label_column)
+        return LabelEncoder(space, self.declared, self.name, column=label_column)
 
 
-def infer_task(dataset: Any, label_column: str, tokens_column: str, where: str, separator: str | None = None) -> Task:
+def infer_task(dataset: Any, label_column: str, tokens_column: str, name: str, separator: str | None = None) -> Task:
     """Guesses the task: a list beside `tokens` is tagging, another list multi-label, numbers that are not all whole
     regression, anything else one label a row. Lists and numbers may be written as text. A stream is judged by its
     first row."""
-    return task_of(read_dataset_labels(where, dataset, label_column), label_column, tokens_column, separator)
+    return task_of(read_dataset_labels(name, dataset, label_column), label_column, tokens_column, separator)
 
 
-def read_dataset_labels(where: str, dataset: Any, label_column: str) -> DatasetLabels:
-    streams = not hasattr(dataset, "__len__")
-    column = None if streams else read_labels(dataset, label_column, where)
-    return DatasetLabels(where, dataset, declared_names(dataset, label_column), column)
+def read_dataset_labels(name: str, dataset: Any, label_column: str) -> DatasetLabels:
+    is_stream = not hasattr(dataset, "__len__")
+    column = None if is_stream else read_labels(dataset, label_column, name)
+    return DatasetLabels(name, dataset, declared_names(dataset, label_column), column)
 
 
 def task_of(labels: DatasetLabels, label_column: str, tokens_column: str, separator: str | None) -> Task:
@@ -73,7 +73,7 @@ def task_of(labels: DatasetLabels, label_column: str, tokens_column: str, separa
     if column.widths is not None:
         return lists
     if not column.values:
-        raise no_label(labels.where, row_of(labels.dataset, column.missing or 0), label_column)
+        raise missing_label_error(labels.name, row_name(labels.dataset, column.missing or 0), label_column)
     if labels.declared:
         return "sequence-classification"
     if column.texts and _writes_lists(labels, label_column):
@@ -88,11 +88,11 @@ def _task_of_stream(labels: DatasetLabels, label_column: str, lists: Task) -> Ta
     value = next(iter(labels.dataset))[label_column]
     if isinstance(value, (list, tuple)) or (isinstance(value, str) and literal_list(value) is not None):
         return lists
-    number = None if labels.declared else number_of(value)
+    number = None if labels.declared else label_number(value)
     if number is not None and not number.is_integer():
         return "regression"
-    if name_of(value) is None:
-        raise no_label(labels.where, 0, label_column)
+    if label_name(value) is None:
+        raise missing_label_error(labels.name, 0, label_column)
     return "sequence-classification"
 
 
@@ -106,10 +106,14 @@ def _writes_lists(labels: DatasetLabels, label_column: str) -> bool:
     bracketed = all(map(in_brackets, column.values)) and any(map(has_parts, column.values))
     if not any(readable) and not bracketed:
         return False
-    odd = next(i for i, ok in enumerate(readable) if not ok and (any(readable) or has_parts(column.values[i])))
+    first_odd = next(
+        i
+        for i, is_readable in enumerate(readable)
+        if not is_readable and (any(readable) or has_parts(column.values[i]))
+    )
     raise ValueError(
-        f"{labels.at(column.rows[odd])}: {label_column!r} is {shown(column.values[odd])}, no list as JSON or "
-        "Python write it, with commas between the items and texts in quotes"
+        f"{labels.row_name(column.rows[first_odd])}: {label_column!r} is {shown(column.values[first_odd])}, no list "
+        "as JSON or Python write it, with commas between the items and texts in quotes"
         f"{', and other rows hold lists' if any(readable) else ''}. Fix the row, or set "
         "`task: sequence-classification` if each text is one class."
     )
@@ -119,30 +123,31 @@ def _writes_numbers(labels: DatasetLabels, label_column: str) -> bool:
     """Whether all are numbers and not all are whole; raises for decimal commas, and for few texts among such."""
     column = labels.column
     assert column is not None
-    numbers = [number_of(value) for value in column.values]
-    odd = [
+    numbers = [label_number(value) for value in column.values]
+    odd_indices = [
         i
-        for i, (n, value) in enumerate(zip(numbers, column.values, strict=True))
-        if n is None and str(value).strip().lstrip("+-").lower() not in NOT_FINITE
+        for i, (number, value) in enumerate(zip(numbers, column.values, strict=True))
+        if number is None and str(value).strip().lstrip("+-").lower() not in NOT_FINITE
     ]
-    commas = [i for i in odd if DECIMAL_COMMA.fullmatch(str(column.values[i]).strip())]
-    if odd and commas == odd:
-        place = min(commas, key=lambda i: column.rows[i])
+    commas = [i for i in odd_indices if DECIMAL_COMMA.fullmatch(str(column.values[i]).strip())]
+    if odd_indices and commas == odd_indices:
+        first_odd = min(commas, key=lambda i: column.rows[i])
         raise ValueError(
-            f"{labels.at(column.rows[place])}: {label_column!r} is {shown(column.values[place])}, a number with a "
-            "decimal comma. Write it with a point; if it is two labels, say so with `label_separator`, and if it is "
-            "one class, with `task: sequence-classification`."
+            f"{labels.row_name(column.rows[first_odd])}: {label_column!r} is {shown(column.values[first_odd])}, a "
+            "number with a decimal comma. Write it with a point; if it is two labels, say so with `label_separator`, "
+            "and if it is one class, with `task: sequence-classification`."
         )
-    if not any(n is not None and not n.is_integer() for n in numbers):
+    if not any(number is not None and not number.is_integer() for number in numbers):
         return False
-    rest = sum(column.counts[i] for i in odd)
-    if odd and rest <= MISTAKES * sum(column.counts):
-        place = min(odd, key=lambda i: column.rows[i])
+    odd_rows = sum(column.counts[i] for i in odd_indices)
+    if odd_indices and odd_rows <= MISTAKES * sum(column.counts):
+        first_odd = min(odd_indices, key=lambda i: column.rows[i])
         raise ValueError(
-            f"{labels.at(column.rows[place])}: {label_column!r} is {shown(column.values[place])}, and nearly all "
-            "other rows hold numbers. Fix the row; if they are classes, set `task: sequence-classification`."
+            f"{labels.row_name(column.rows[first_odd])}: {label_column!r} is {shown(column.values[first_odd])}, and "
+            "nearly all other rows hold numbers. Fix the row; if they are classes, set `task: "
+            "sequence-classification`."
         )
-    return not odd
+    return not odd_indices
 
 
 def _check_separator(labels: DatasetLabels, label_column: str) -> None:
@@ -151,8 +156,8 @@ def _check_separator(labels: DatasetLabels, label_column: str) -> None:
     assert column is not None
     separator = recurring_separator([str(value) for value in column.values]) if column.texts else None
     if separator is not None:
-        value = next(v for v in column.values if len(split_by(v, separator)) > 1)
+        value = next(text for text in column.values if len(split_by(text, separator)) > 1)
         raise ValueError(
-            f"{labels.at(column.row_of(value))}: is {shown(value)} in {label_column!r} one class or several? Set "
-            f"`label_separator: {separator!r}` if it is several, `task: sequence-classification` if it is one."
+            f"{labels.row_name(column.first_row(value))}: is {shown(value)} in {label_column!r} one class or several? "
+            f"Set `label_separator: {separator!r}` if it is several, `task: sequence-classification` if it is one."
         )

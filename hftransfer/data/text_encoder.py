@@ -46,10 +46,10 @@ class TextColumns:
     tokens: str = "tokens"
     label: str = "label"
 
-    def input_column(self, dataset: Any, tagging: bool, where: str) -> str:
+    def input_column(self, dataset: Any, tagging: bool, name: str) -> str:
         """The column the text is read from; raises when there is none."""
         if tagging:
-            require_column(dataset, self.tokens, where, "tokens_column")
+            require_column(dataset, self.tokens, name, "tokens_column")
             return self.tokens
         columns = column_names(dataset)
         if self.text not in columns and self.tokens in columns:
@@ -58,12 +58,12 @@ class TextColumns:
             columns = visible(columns)
             if ENCODED in columns:
                 raise ValueError(
-                    f"{where} holds {ENCODED!r} and no column {self.text!r}: rows that were encoded elsewhere are not "
+                    f"{name} holds {ENCODED!r} and no column {self.text!r}: rows that were encoded elsewhere are not "
                     "read, since their tokenizer and labels are not known. Pass the text, and say with `text_column` "
                     "which column holds it."
                 )
             raise ValueError(
-                f"{where} has neither a column {self.text!r} nor {self.tokens!r}; its columns are "
+                f"{name} has neither a column {self.text!r} nor {self.tokens!r}; its columns are "
                 f"{', '.join(map(repr, columns))}.{nearest(self.text, columns)} Rename one, or say which it is with "
                 "`text_column` or `tokens_column`; for images, with `image_column`."
             )
@@ -75,7 +75,7 @@ def encode_text(
     tokenizer: Any,
     space: LabelSpace,
     columns: TextColumns,
-    where: str,
+    name: str,
     label_column: str | None,
     max_length: int | None = None,
     other_tokenizers: Mapping[int, TextEncoder] | None = None,
@@ -87,7 +87,7 @@ def encode_text(
         tokenizer: a fast tokenizer.
         space: the shared label space.
         columns: where text is.
-        where: how messages call this dataset.
+        name: how messages call this dataset.
         label_column: where labels are, or `None` for an unlabelled domain.
         max_length: in tokens; longer inputs are truncated.
         other_tokenizers: tokenise the rows, too, by number.
@@ -101,67 +101,71 @@ def encode_text(
             number, another tokenization that lacks words. Each names the dataset and the row.
     """
     if hasattr(dataset, "__len__") and len(dataset) == 0:
-        raise ValueError(f"{where} is empty: it has no rows.")
+        raise ValueError(f"{name} is empty: it has no rows.")
     tagging = space.task == "token-classification"
-    column = columns.input_column(dataset, tagging, where)
-    split = column == columns.tokens
+    column = columns.input_column(dataset, tagging, name)
+    is_split = column == columns.tokens
     if columns.text_pair is not None:
-        require_column(dataset, columns.text_pair, where, "text_pair_column")
+        require_column(dataset, columns.text_pair, name, "text_pair_column")
     encoder = None
     if label_column is not None:
-        require_column(dataset, label_column, where)
+        require_column(dataset, label_column, name)
         names = declared_names(dataset, label_column)
-        encoder = LabelEncoder(space, names, where, label_column == REVEALED, label_column)
-    read = [column, columns.text_pair, label_column, ORIGIN]
+        encoder = LabelEncoder(space, names, name, label_column == REVEALED, label_column)
+    columns_read = [column, columns.text_pair, label_column, ORIGIN]
     if hasattr(dataset, "__len__"):  # others are not even read; one called `labels` would give ours its type
-        dataset = dataset.select_columns([name for name in dataset.column_names if name in read])
-    lost: list[str] = []  # rows without a word, and they are named once
+        dataset = dataset.select_columns([name for name in dataset.column_names if name in columns_read])
+    wordless_rows: list[str] = []  # rows without a word, and they are named once
 
     def encode(batch: Mapping[str, list], numbers: list[int]) -> dict[str, list]:
         rows = row_names(batch, numbers)
-        texts = _checked(batch[column], rows, column, where, split)
+        texts = _checked_texts(batch[column], rows, column, name, is_split)
         pairs = None
         if columns.text_pair:
-            pairs = _checked(batch[columns.text_pair], rows, columns.text_pair, where, False)
-        out, word_ids = _tokens(tokenizer, texts, pairs, split, tagging, max_length)
-        out[LENGTH] = [len(ids) for ids in out["input_ids"]]
-        lost.extend(row for row, words in zip(rows, word_ids, strict=False) if all(word is None for word in words))
+            pairs = _checked_texts(batch[columns.text_pair], rows, columns.text_pair, name, False)
+        encoded, word_ids = _tokenized(tokenizer, texts, pairs, is_split, tagging, max_length)
+        encoded[LENGTH] = [len(ids) for ids in encoded["input_ids"]]
+        wordless_rows.extend(
+            row for row, words in zip(rows, word_ids, strict=False) if all(word is None for word in words)
+        )
         for i, other in (other_tokenizers or {}).items():
-            read, their_words = _tokens(other.processing_class, texts, pairs, split, tagging, other.max_length)
+            columns_read, other_word_ids = _tokenized(
+                other.processing_class, texts, pairs, is_split, tagging, other.max_length
+            )
             if tagging:
-                read[WORD_MASK] = [
-                    _shared_words(mine, theirs, f"{where} row {row}", other.max_length)
-                    for row, mine, theirs in zip(rows, word_ids, their_words, strict=True)
+                columns_read[WORD_MASK] = [
+                    _shared_words(own_words, other_words, f"{name} row {row}", other.max_length)
+                    for row, own_words, other_words in zip(rows, word_ids, other_word_ids, strict=True)
                 ]
-            out |= {f"{TOKENIZATION}{i}_{key}": values for key, values in read.items()}
+            encoded |= {f"{TOKENIZATION}{i}_{key}": values for key, values in columns_read.items()}
         if encoder is not None:
-            values = encoder.many(batch[str(label_column)], rows)
+            values = encoder.encode_rows(batch[str(label_column)], rows)
             if tagging:
                 for row, words, tags in zip(rows, texts, values, strict=True):
                     if tags is not None and len(words) != len(tags):
                         raise ValueError(
-                            f"{where} row {row}: {len(words)} words but {len(tags)} labels; each word needs one."
+                            f"{name} row {row}: {len(words)} words but {len(tags)} labels; each word needs one."
                         )
                 values = [
-                    [IGNORE if w is None or tags is None else tags[w] for w in words]
+                    [IGNORE if word is None or tags is None else tags[word] for word in words]
                     for words, tags in zip(word_ids, values, strict=True)
                 ]
-            out["labels"] = values
-        return out
+            encoded["labels"] = values
+        return encoded
 
     encoded = dataset.map(
         encode,
         batched=True,
         with_indices=True,
         remove_columns=column_names(dataset),
-        **({"desc": f"Tokenising {where}"} if hasattr(dataset, "__len__") else {}),
+        **({"desc": f"Tokenising {name}"} if hasattr(dataset, "__len__") else {}),
     )
-    if lost:
+    if wordless_rows:
         logger.warning(
             "%s row %s: the tokenizer leaves none of its words%s. Such rows cost nothing and count nothing.",
-            where,
-            lost[0],
-            f", nor those of {len(lost) - 1} more row(s)" if len(lost) > 1 else "",
+            name,
+            wordless_rows[0],
+            f", nor those of {len(wordless_rows) - 1} more row(s)" if len(wordless_rows) > 1 else "",
         )
     return set_fingerprint(encoded, fingerprint_for("text", space, tokenizer))
 
@@ -203,17 +207,17 @@ class TextEncoder:
         return task
 
     @property
-    def mark(self) -> str:
+    def fingerprint(self) -> str:
         return fingerprint_for(self.modality, self.space, self.processing_class)
 
-    def encode(self, dataset: Any, where: str, label_column: str | None) -> Any:
+    def encode(self, dataset: Any, name: str, label_column: str | None) -> Any:
         """See `encode_text`."""
         return encode_text(
             dataset,
             self.processing_class,
             self.space,
             self.columns,
-            where,
+            name,
             label_column,
             self.max_length,
             self.other_tokenizers,
@@ -228,11 +232,13 @@ class TextEncoder:
                 masks = [row.pop(WORD_MASK, None) for row in tokenized]
                 padded = other.stack(tokenized, draws)
                 if masks[0] is not None:
-                    left, width = other.processing_class.padding_side == "left", padded["input_ids"].shape[1]
-                    padded[WORD_MASK] = torch.tensor([pad_row(mask, width, 0, left) for mask in masks])
-                stacked |= {f"{TOKENIZATION}{i}_{key}": x for key, x in padded.items()}
-        own = [{k: v for k, v in without_other_tokenizations(row).items() if k != LENGTH} for row in rows]
-        return dict(self.pad(own)) | stacked
+                    pads_left, width = other.processing_class.padding_side == "left", padded["input_ids"].shape[1]
+                    padded[WORD_MASK] = torch.tensor([pad_row(mask, width, 0, pads_left) for mask in masks])
+                stacked |= {f"{TOKENIZATION}{i}_{key}": values for key, values in padded.items()}
+        model_rows = [
+            {key: value for key, value in without_other_tokenizations(row).items() if key != LENGTH} for row in rows
+        ]
+        return dict(self.pad(model_rows)) | stacked
 
 
 def tokenization_of(columns: Mapping[str, Any], number: int) -> dict[str, Any]:
@@ -246,81 +252,85 @@ def without_other_tokenizations(columns: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in columns.items() if not key.startswith(TOKENIZATION)}
 
 
-def pad_row(values: list[int], width: int, fill: int, left: bool) -> list[int]:
+def pad_row(values: list[int], width: int, fill: int, pads_left: bool) -> list[int]:
     """A list made as long as its batch is wide, on the side where the tokenizer pads."""
     padding = [fill] * (width - len(values))
-    return padding + values if left else values + padding
+    return padding + values if pads_left else values + padding
 
 
-def _tokens(
-    tokenizer: Any, texts: list, pairs: list | None, split: bool, tagging: bool, max_length: int | None
+def _tokenized(
+    tokenizer: Any, texts: list, pairs: list | None, is_split: bool, tagging: bool, max_length: int | None
 ) -> tuple[dict[str, list], list[list[int | None]]]:
     """The columns that a tokenizer makes of rows and, in tagging, the word that each first sub-word begins."""
     encoded = tokenizer(
-        texts, pairs, truncation=max_length is not None, max_length=max_length, is_split_into_words=split
+        texts, pairs, truncation=max_length is not None, max_length=max_length, is_split_into_words=is_split
     )
-    out: dict[str, list] = dict(encoded.items())
+    encoded_columns: dict[str, list] = dict(encoded.items())
     word_ids = [_first_subwords(encoded.word_ids(i)) for i in range(len(texts))] if tagging else []
     if tagging:
-        out[WORD_MASK] = [[int(w is not None) for w in words] for words in word_ids]
-    return out, word_ids
+        encoded_columns[WORD_MASK] = [[int(word is not None) for word in words] for words in word_ids]
+    return encoded_columns, word_ids
 
 
-def _shared_words(mine: list[int | None], theirs: list[int | None], where: str, cut: int | None) -> list[int]:
+def _shared_words(
+    own_words: list[int | None], other_words: list[int | None], name: str, max_length: int | None
+) -> list[int]:
     """Another tokenization's mask of the words that the model reads: the k-th is then the same word to both."""
-    wanted = {word for word in mine if word is not None}
-    mask = [int(word in wanted) for word in theirs]
-    if sum(mask) < len(wanted):
+    words_read = {word for word in own_words if word is not None}
+    mask = [int(word in words_read) for word in other_words]
+    if sum(mask) < len(words_read):
         raise ValueError(
-            f"{where}: the model reads {len(wanted)} words and the teacher, cut at {cut} tokens, only {sum(mask)} of "
-            "them. Raise max_length if the teacher has positions left, or split such rows."
+            f"{name}: the model reads {len(words_read)} words and the teacher, cut at {max_length} tokens, only "
+            f"{sum(mask)} of them. Raise max_length if the teacher has positions left, or split such rows."
         )
     return mask
 
 
-def _checked(values: list, rows: Sequence[str], column: str, where: str, split: bool) -> list:
+def _checked_texts(values: list, rows: Sequence[str], column: str, name: str, is_split: bool) -> list:
     """Texts, or lists of words, none of which is missing or empty; a list may be written as text."""
-    if split:
-        return [_words(value, row, column, where) for value, row in zip(values, rows, strict=True)]
+    if is_split:
+        return [_checked_words(value, row, column, name) for value, row in zip(values, rows, strict=True)]
     try:
-        fine = all(map(str.strip, values))
+        all_filled = all(map(str.strip, values))
     except TypeError:
-        fine = False
-    for value, row in () if fine else zip(values, rows, strict=True):
+        all_filled = False
+    for value, row in () if all_filled else zip(values, rows, strict=True):
         if value is None:
-            raise ValueError(f"{where} row {row}: {column!r} is None. Drop or fill such rows first.")
+            raise ValueError(f"{name} row {row}: {column!r} is None. Drop or fill such rows first.")
         if not isinstance(value, str):
             raise ValueError(
-                f"{where} row {row}: {column!r} must be a string, not {type(value).__name__} ({shown(value)}). Write "
+                f"{name} row {row}: {column!r} must be a string, not {type(value).__name__} ({shown(value)}). Write "
                 "texts there, or say which column holds them."
             )
         if not value.strip():
-            raise ValueError(f"{where} row {row}: {column!r} is empty. Drop or fill such rows first.")
+            raise ValueError(f"{name} row {row}: {column!r} is empty. Drop or fill such rows first.")
     return values
 
 
-def _words(value: Any, row: str, column: str, where: str) -> list[str]:
+def _checked_words(value: Any, row: str, column: str, name: str) -> list[str]:
     if value is None:
-        raise ValueError(f"{where} row {row}: {column!r} is None. Drop or fill such rows first.")
+        raise ValueError(f"{name} row {row}: {column!r} is None. Drop or fill such rows first.")
     words = literal_list(value) if isinstance(value, str) else value
-    odd = next((w for w in words if not isinstance(w, str)), None) if isinstance(words, (list, tuple)) else None
-    if odd is not None:
+    odd_item = (
+        next((item for item in words if not isinstance(item, str)), None) if isinstance(words, (list, tuple)) else None
+    )
+    if odd_item is not None:
         raise ValueError(
-            f"{where} row {row}: {column!r} must be a list of words, and {shown(odd)} is of type "
-            f"{type(odd).__name__}. Write each word as text."
+            f"{name} row {row}: {column!r} must be a list of words, and {shown(odd_item)} is of type "
+            f"{type(odd_item).__name__}. Write each word as text."
         )
     if not isinstance(words, (list, tuple)) or None in words:
-        raise ValueError(f"{where} row {row}: {column!r} must be a list of words, not {type(value).__name__}.")
+        raise ValueError(f"{name} row {row}: {column!r} must be a list of words, not {type(value).__name__}.")
     if not words:
-        raise ValueError(f"{where} row {row}: {column!r} is empty. Drop or fill such rows first.")
+        raise ValueError(f"{name} row {row}: {column!r} is empty. Drop or fill such rows first.")
     return list(words)
 
 
 def _first_subwords(word_ids: list[int | None]) -> list[int | None]:
     """The word index on the first sub-word of each word, `None` on all other positions."""
     previous: int | None = None
-    out: list[int | None] = []
+    first_words: list[int | None] = []
     for word in word_ids:
-        out.append(word if word is not None and word != previous else None)
+        first_words.append(word if word is not None and word != previous else None)
         previous = word
-    return out
+    return first_words

@@ -26,7 +26,18 @@ BYTE_ORDER_MARKS = {  # byte order marks, the longer ones first
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
-COMMON_ENCODINGS = ("utf-8", "cp1252", "latin-1", "utf-16", "cp1250", "cp1251", "gb18030", "shift_jis", "euc-kr", "big5")
+COMMON_ENCODINGS = (
+    "utf-8",
+    "cp1252",
+    "latin-1",
+    "utf-16",
+    "cp1250",
+    "cp1251",
+    "gb18030",
+    "shift_jis",
+    "euc-kr",
+    "big5",
+)
 
 
 @dataclass(frozen=True)
@@ -46,11 +57,11 @@ class TextFile:
         return self.content.decode(self.encoding)
 
 
-def read_text_file(place: DataFile, suffix: str, encoding: str | None = None) -> TextFile:
+def read_text_file(data_file: DataFile, suffix: str, encoding: str | None = None) -> TextFile:
     """Reads a text file. Without an encoding it is UTF-8, or what its byte order mark says; nothing is guessed.
 
     Args:
-        place: of the file; one that ends in .gz, .bz2 or .xz is unpacked.
+        data_file: of the file; one that ends in .gz, .bz2 or .xz is unpacked.
         suffix: its ending without that, such as `.csv`.
         encoding: of the file, where it is another.
 
@@ -58,7 +69,7 @@ def read_text_file(place: DataFile, suffix: str, encoding: str | None = None) ->
         ValueError: the file is empty, damaged, in another encoding (the message names the first such line and what
             reads it), or holds NUL bytes; or there is no such encoding.
     """
-    path, name = place.path, str(place)
+    path, name = data_file.path, str(data_file)
     packing = path.suffix.lower()
     try:
         with OPENERS.get(packing, open)(path, "rb") as file:
@@ -70,37 +81,39 @@ def read_text_file(place: DataFile, suffix: str, encoding: str | None = None) ->
             f"{name} cannot be {'unpacked' if packing in OPENERS else 'read'} ({error})."
             + " Is it whole, and packed as its name says?" * (packing in OPENERS)
         ) from error
-    refuse_other_format(content[:SIGNATURE_BYTES], place, suffix)
+    refuse_other_format(content[:SIGNATURE_BYTES], data_file, suffix)
     if not content:
         raise ValueError(f"{name} is empty: it has no rows.")
     notes = []
     if packing in OPENERS:
         notes.append(f"unpacked ({packing[1:]})")
-    marked = next((named for mark, named in BYTE_ORDER_MARKS.items() if content.startswith(mark)), None)
+    marked_encoding = next((marked for mark, marked in BYTE_ORDER_MARKS.items() if content.startswith(mark)), None)
     if encoding is None:
-        chosen = marked or "utf-8"
+        used_encoding = marked_encoding or "utf-8"
     else:
         _check_known(encoding, name)
-        if marked and codecs.lookup(encoding).name not in _families(marked):
+        if marked_encoding and codecs.lookup(encoding).name not in _matching_encodings(marked_encoding):
             raise ValueError(
-                f"{name}: its byte order mark says {marked.removesuffix('-sig')}, encoding={encoding!r} says "
+                f"{name}: its byte order mark says {marked_encoding.removesuffix('-sig')}, encoding={encoding!r} says "
                 "otherwise. Leave the encoding out."
             )
-        chosen = marked or encoding
-    if marked:
-        notes.append(f"encoding {marked.removesuffix('-sig')}, by its byte order mark")
+        used_encoding = marked_encoding or encoding
+    if marked_encoding:
+        notes.append(f"encoding {marked_encoding.removesuffix('-sig')}, by its byte order mark")
     elif encoding is not None:
-        notes.append(f"encoding {chosen}")
+        notes.append(f"encoding {used_encoding}")
     try:
-        text = content.decode(chosen)
+        text = content.decode(used_encoding)
     except UnicodeError as error:
-        raise ValueError(_undecodable(place, content, chosen, error, given=encoding is not None)) from error
+        raise ValueError(
+            _decoding_problem(data_file, content, used_encoding, error, is_user_choice=encoding is not None)
+        ) from error
     if not text.strip():
         raise ValueError(f"{name} is empty: it has no rows.")
-    nul = text.find("\0")
-    if nul >= 0:
-        raise ValueError(f"{place.line(_line(text[:nul]))}: {_nul(content, text)}")
-    return TextFile(content, chosen, tuple(notes))
+    nul_position = text.find("\0")
+    if nul_position >= 0:
+        raise ValueError(f"{data_file.line(_line_number(text[:nul_position]))}: {_nul_remedy(content, text)}")
+    return TextFile(content, used_encoding, tuple(notes))
 
 
 def _check_known(encoding: str, name: str) -> None:
@@ -115,42 +128,46 @@ def _check_known(encoding: str, name: str) -> None:
         pass
 
 
-def _families(marked: str) -> tuple[str, ...]:
+def _matching_encodings(marked_encoding: str) -> tuple[str, ...]:
     """What may be said of a file with this mark."""
-    base = marked.removesuffix("-sig")
-    return (base, marked, f"{base}-le", f"{base}-be")
+    base = marked_encoding.removesuffix("-sig")
+    return (base, marked_encoding, f"{base}-le", f"{base}-be")
 
 
-def _line(before: str) -> int:
+def _line_number(before: str) -> int:
     """The number of the line that starts or goes on after this much text."""
     return before.count("\n") + before.count("\r") - before.count("\r\n") + 1
 
 
-def _undecodable(place: DataFile, content: bytes, chosen: str, error: UnicodeError, given: bool) -> str:
+def _decoding_problem(
+    data_file: DataFile, content: bytes, encoding: str, error: UnicodeError, is_user_choice: bool
+) -> str:
     if not isinstance(error, UnicodeDecodeError):
-        return f"{place} cannot be read as {chosen} ({error})."
-    sure = content[: error.start].decode(chosen, errors="replace")
-    line = _line(sure)
-    wide = chosen.startswith(("utf-16", "utf-32"))
-    odd = content[error.start : error.start + 1].hex()
-    start = f"{place.line(line)}: this is no {chosen.removesuffix('-sig')} (byte 0x{odd})."
-    if wide:
+        return f"{data_file} cannot be read as {encoding} ({error})."
+    decoded = content[: error.start].decode(encoding, errors="replace")
+    line = _line_number(decoded)
+    is_wide = encoding.startswith(("utf-16", "utf-32"))
+    bad_byte = content[error.start : error.start + 1].hex()
+    start = f"{data_file.line(line)}: this is no {encoding.removesuffix('-sig')} (byte 0x{bad_byte})."
+    if is_wide:
         return f"{start} Is the file whole?"
-    first = max(content.rfind(b"\n", 0, error.start), content.rfind(b"\r", 0, error.start)) + 1
-    context = content[max(first, error.start - 20) : error.start + 20].splitlines()[0]
-    readings = ("utf-8", "cp1252", "latin-1")
-    reads = next((e for e in readings if e != chosen and _decodes(content, e)), "latin-1")
-    shown = context.decode(reads, errors="replace")
-    if given and reads == "utf-8":
+    line_start = max(content.rfind(b"\n", 0, error.start), content.rfind(b"\r", 0, error.start)) + 1
+    context = content[max(line_start, error.start - 20) : error.start + 20].splitlines()[0]
+    candidates = ("utf-8", "cp1252", "latin-1")
+    readable = next(
+        (candidate for candidate in candidates if candidate != encoding and _decodes(content, candidate)), "latin-1"
+    )
+    shown = context.decode(readable, errors="replace")
+    if is_user_choice and readable == "utf-8":
         return f"{start} It reads as utf-8: leave the encoding out."
-    also = ""
-    if not given and not content.decode(chosen, errors="ignore").isascii():
-        also = " Other characters of the file are utf-8: this line may be damaged."
-    alike = " (latin-1 as Windows writes it)" * (reads == "cp1252")
+    remark = ""
+    if not is_user_choice and not content.decode(encoding, errors="ignore").isascii():
+        remark = " Other characters of the file are utf-8: this line may be damaged."
+    explanation = " (latin-1 as Windows writes it)" * (readable == "cp1252")
     return (
-        f"{start} The encoding {reads}{alike} reads it, with {shown!r} there: if that is right, say --encoding "
-        f"{reads} (encoding={reads!r} in Python); if not, the encoding that it was written in, or save it "
-        f"as utf-8.{also}"
+        f"{start} The encoding {readable}{explanation} reads it, with {shown!r} there: if that is right, say "
+        f"--encoding {readable} (encoding={readable!r} in Python); if not, the encoding that it was written in, or "
+        f"save it as utf-8.{remark}"
     )
 
 
@@ -162,11 +179,11 @@ def _decodes(content: bytes, encoding: str) -> bool:
     return True
 
 
-def _nul(content: bytes, text: str) -> str:
+def _nul_remedy(content: bytes, text: str) -> str:
     """What NUL characters mean."""
     if text.count("\0") * 3 > len(text):  # every second byte of western text
-        little = content[1:2] == b"\0"
-        wide = f"utf-16-{'le' if little else 'be'}"
+        is_little_endian = content[1:2] == b"\0"
+        wide = f"utf-16-{'le' if is_little_endian else 'be'}"
         if _decodes(content, wide):
             return (
                 f"every other byte is NUL: this looks like {wide}. Say --encoding {wide} (encoding={wide!r} in "

@@ -53,7 +53,7 @@ def test_files_are_those_that_the_card_names(tmp_path, config, expected):
 def test_what_the_card_does_not_name_is_left_aside_by_name(tmp_path):
     card = HEAD.format("- data_files: {train: data/a.csv, extra: data/b.csv}")
     folder = build(tmp_path / "d", {"data/a.csv": 6, "data/b.csv": 4, "other/c.csv": 3}, card)
-    said = load_shift({"source": folder}, None, 0, 1).account["source"].aside
+    said = load_shift({"source": folder}, None, 0, 1).summaries["source"].left_aside
     assert said[0].startswith("data/b.csv ('extra' of README.md: ")
     assert said[1:] == ("other/c.csv (not named in README.md)", "1 other file (README.md)")
 

@@ -42,16 +42,16 @@ def test_the_plan_says_which_rows_recur(tmp_path):
     write(tmp_path / "s" / "train.csv", texts)
     write(tmp_path / "s" / "test.csv", [*texts[:3], "new"])
     target = write(tmp_path / "t.csv", [*texts[6:], "mine"])
-    account = load_shift({"source": str(tmp_path / "s")}, target, 0.2, 1).account
-    assert account["source"].notes == ("test: 3 of 4 rows are rows of train too",)
-    assert account["target"].notes == ("train: 6 of 7 rows are rows of source too",)
+    summaries = load_shift({"source": str(tmp_path / "s")}, target, 0.2, 1).summaries
+    assert summaries["source"].notes == ("test: 3 of 4 rows are rows of train too",)
+    assert summaries["target"].notes == ("train: 6 of 7 rows are rows of source too",)
     write(tmp_path / "t.csv", [texts[0], "mine", "own"])
-    assert load_shift({"source": str(tmp_path / "s")}, target, 0.2, 1).account["target"].notes == ()
+    assert load_shift({"source": str(tmp_path / "s")}, target, 0.2, 1).summaries["target"].notes == ()
 
 
 def test_the_plan_says_which_split_has_no_labels(tmp_path):
     write(tmp_path / "s" / "train.csv", ["w1", "w2"])
     (tmp_path / "s" / "test.csv").write_text("text\nw3\n")
-    account = load_shift({"source": str(tmp_path / "s")}, str(tmp_path / "s" / "test.csv"), 0, 1).account
-    assert account["source"].notes == ("test: no column 'label', so that no labels are scored there",)
-    assert "label" not in "".join(account["target"].notes)
+    summaries = load_shift({"source": str(tmp_path / "s")}, str(tmp_path / "s" / "test.csv"), 0, 1).summaries
+    assert summaries["source"].notes == ("test: no column 'label', so that no labels are scored there",)
+    assert "label" not in "".join(summaries["target"].notes)

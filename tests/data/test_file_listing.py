@@ -194,7 +194,7 @@ def test_splits_of_a_saved_dataset(tmp_path):
     assert len(shift.train["source"]) == 9
     assert len(shift.validation["source"]) == 6
     assert len(shift.test["source"]) == 3
-    (line,) = [line for line in shift.account["source"].lines() if line.startswith("left aside")]
+    (line,) = [line for line in shift.summaries["source"].lines() if line.startswith("left aside")]
     assert "'unlabelled', 5 rows" in line
 
 
@@ -204,8 +204,8 @@ def test_the_splits_of_a_hub_dataset(monkeypatch):
     monkeypatch.setattr("datasets.load_dataset", lambda name, config: parts)
     shift = load_shift({"source": "owner/name"}, None, 0.1, 1)
     assert set(shift.validation) == {"source"}
-    assert "left aside: split 'unsupervised', 6 rows (its name says no split)" in shift.account["source"].lines()
-    assert "validation: 6 rows of split 'dev'" in shift.account["source"].lines()
+    assert "left aside: split 'unsupervised', 6 rows (its name says no split)" in shift.summaries["source"].lines()
+    assert "validation: 6 rows of split 'dev'" in shift.summaries["source"].lines()
 
 
 # ---- several files of a split
@@ -255,7 +255,7 @@ def test_columns_in_another_order_are_the_same_columns(tmp_path):
     assert (data["text"], data["label"]) == (["w1", "w2"], ["up", "down"])
 
 
-# ---- the account
+# ---- the summary
 
 
 def test_everything_that_was_read_and_left_aside_is_said(tmp_path):
@@ -267,7 +267,7 @@ def test_everything_that_was_read_and_left_aside_is_said(tmp_path):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(b"x")
     shift = load_shift({"source": str(folder)}, str(write(tmp_path / "medical.csv")), 0.1, 1)
-    assert shift.account["source"].lines({"text", "label"}) == [
+    assert shift.summaries["source"].lines({"text", "label"}) == [
         "train: 18 rows of train.csv",
         "validation: 2 rows held out of train",
         "test: 5 rows of Test.csv",
@@ -275,7 +275,10 @@ def test_everything_that_was_read_and_left_aside_is_said(tmp_path):
         "left aside: extra.csv (no split in the name); more.xlsx, 'no\\ntes.txt'; 2 other files (LICENSE, README.md); "
         "1 image",
     ]
-    assert shift.account["target"].lines({"text"}) == ["train: 6 rows of medical.csv", "columns: text (unused: label)"]
+    assert shift.summaries["target"].lines({"text"}) == [
+        "train: 6 rows of medical.csv",
+        "columns: text (unused: label)",
+    ]
 
 
 def test_test_sets_that_stand_elsewhere(tmp_path):
@@ -290,7 +293,7 @@ def test_test_sets_that_stand_elsewhere(tmp_path):
         {"one": str(tmp_path / "b"), "target": str(tmp_path / "c.csv")},
     )
     assert {name: len(part) for name, part in shift.test.items()} == {"one": 4, "two": 2, "target": 3}
-    assert "test: 4 rows of Test.csv" in shift.account["test of one"].lines()
+    assert "test: 4 rows of Test.csv" in shift.summaries["test of one"].lines()
 
 
 # ---- bad ones
@@ -338,4 +341,4 @@ def test_a_saved_part_says_which_split_it_was(tmp_path):
     DatasetDict(train=tiny.domain(6)).save_to_disk(tmp_path / "dict")
     Dataset.from_dict({"text": ["w1"] * 8, "label": [0, 1] * 4}, split="test").save_to_disk(tmp_path / "part")
     shift = load_shift({"source": str(tmp_path / "part")}, str(tmp_path / "dict"), 0.25, 1)
-    assert "it was saved as the split 'test'" in shift.account["source"].lines()
+    assert "it was saved as the split 'test'" in shift.summaries["source"].lines()

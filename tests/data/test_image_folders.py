@@ -10,7 +10,7 @@ from datasets import Dataset, Image
 
 from hftransfer.data.domain_arguments import undecoded
 from hftransfer.data.domain_loading import load_domain, load_shift
-from hftransfer.data.image_paths import with_whole_paths
+from hftransfer.data.image_paths import with_absolute_paths
 
 PNG = pictures.png(pictures.pictures(1)[0]["image"])
 
@@ -51,11 +51,11 @@ def test_splits_and_classes_by_folders(tmp_path, files, splits):
         assert part.features["label"].names == sorted(set(splits["train"]))
 
 
-def test_the_account_says_what_is_deeper_or_left_aside(tmp_path):
+def test_the_summary_names_what_is_deeper_or_left_aside(tmp_path):
     files = [f"train/{name}/{i}.png" for name, n in (("cat", 3), ("dog", 5)) for i in range(n)]
     files += ["train/cat/cam1/9.png", "test/0.png", "test/1.png", "more/2.png", "loose.png", "train/list.txt"]
     shift = load_shift({"source": build(tmp_path / "f", files)}, None, 0.25, 1)
-    assert shift.account["source"].lines({"image", "label"}) == [
+    assert shift.summaries["source"].lines({"image", "label"}) == [
         "train: 7 rows of train/",
         "validation: 2 rows held out of train",
         "columns: image, label",
@@ -104,7 +104,7 @@ def test_metadata_names_the_images(tmp_path, at, kind):
     assert [Path(image["path"]).name for image in data["image"]] == ["1.png", "0.png", "5.png"]
     assert data["label"][:] == ["up", "down", "up"]
     assert data["__origin__"][0].startswith(f"0 (metadata.{kind}")
-    assert "left aside: 2 images that no row names" in shift.account["source"].lines()
+    assert "left aside: 2 images that no row names" in shift.summaries["source"].lines()
 
 
 def test_metadata_of_splits_and_classes_of_folders(tmp_path):
@@ -138,7 +138,7 @@ def test_metadata_of_splits_and_classes_of_folders(tmp_path):
 )
 def test_only_relative_paths_are_taken_from_a_folder(value, relative):
     data = Dataset.from_dict({"image": [value, None], "label": ["up", "down"]})
-    moved = with_whole_paths(data, "image", Path("/home"))
+    moved = with_absolute_paths(data, "image", Path("/home"))
     assert moved["image"][:] == [f"/home/{value}" if relative else value, None]
     assert moved.column_names == ["image", "label"]
 
@@ -149,13 +149,17 @@ def test_names_of_class_folders_are_one_whoever_wrote_them(tmp_path):
     assert [classes(found[split]) for split in ("train", "test")] == [["Caf\u00e9", "Tee"]] * 2
 
 
-def test_the_account_names_pictures_that_are_not_read_empty_folders_and_links(tmp_path):
+def test_the_summary_names_pictures_that_are_not_read_empty_folders_and_links(tmp_path):
     folder = tmp_path / "pets"
     build(folder, ["cat/0.png", "dog/0.png"])
     (folder / "cat" / "1.HEIC").write_bytes(b"x")
     (folder / "dog" / "2.svg").write_bytes(b"x")
     (folder / "bird").mkdir()
     (folder / "tiger").symlink_to(folder / "cat")
-    account = load_shift({"source": str(folder)}, None, 0, 1).account["source"]
-    assert account.aside == ("cat/1.HEIC, dog/2.svg", "bird/ (empty)", "tiger/ (the same folder as cat/, read once)")
-    assert account.splits["train"].rows == 2
+    summary = load_shift({"source": str(folder)}, None, 0, 1).summaries["source"]
+    assert summary.left_aside == (
+        "cat/1.HEIC, dog/2.svg",
+        "bird/ (empty)",
+        "tiger/ (the same folder as cat/, read once)",
+    )
+    assert summary.splits["train"].rows == 2

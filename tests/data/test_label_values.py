@@ -11,7 +11,7 @@ from datasets import ClassLabel, Dataset, Features, List, Value
 from hftransfer.data.label_masking import reveal_labels
 from hftransfer.data.label_resolution import resolve_label_space
 from hftransfer.data.label_space import LabelEncoder
-from hftransfer.data.label_values import key_of, literal_list, name_of, recurring_separator
+from hftransfer.data.label_values import label_key, label_name, literal_list, recurring_separator
 from hftransfer.data.row_origins import ORIGIN
 
 MULTI, ONE, SCORE = "multi-label-classification", "sequence-classification", "regression"
@@ -31,7 +31,7 @@ def encoded(labels, source=None, **settings) -> list:
     """Labels as the space of `source`, or of themselves, encodes them."""
     found = space(labels if source is None else source, **settings)
     values = list(rows(labels)["label"])
-    return LabelEncoder(found, None, "data").many(values, range(len(values)))
+    return LabelEncoder(found, None, "data").encode_rows(values, range(len(values)))
 
 
 @pytest.mark.parametrize(
@@ -60,11 +60,13 @@ def encoded(labels, source=None, **settings) -> list:
 def test_the_classes_are_the_values_that_occur(labels, names):
     found = space(labels * 3)
     assert (found.task, set(found.names)) == (ONE, set(names))
-    assert [key_of(n) for n in found.names if n.isdigit()] == sorted(
-        (key_of(n) for n in names if n.isdigit()), key=int
+    assert [label_key(n) for n in found.names if n.isdigit()] == sorted(
+        (label_key(n) for n in names if n.isdigit()), key=int
     )
     ids = encoded(labels)
-    assert [found.names[i].strip() for i in ids] == [name_of(v) if name_of(v) in names else str(v) for v in labels]
+    assert [found.names[i].strip() for i in ids] == [
+        label_name(v) if label_name(v) in names else str(v) for v in labels
+    ]
 
 
 @pytest.mark.parametrize("size", [30, 3_000, 10_500])
@@ -191,7 +193,7 @@ def test_labels_that_are_none_are_named_with_their_row(given, settings, culprit,
     with pytest.raises(ValueError) as found:  # noqa: PT011, PT012 (the message is looked at below)
         made = resolve_label_space({"source": data}, "label", **settings)
         values = list(data["label"])
-        LabelEncoder(made, None, "source").many(values, range(len(values)))
+        LabelEncoder(made, None, "source").encode_rows(values, range(len(values)))
     assert culprit in str(found.value)
     assert remedy in str(found.value)
     assert len(str(found.value)) < 700
@@ -210,8 +212,8 @@ def test_reading_reads_each_column_once_and_loops_over_distinct_values_only(monk
     import hftransfer.data.label_values as values
 
     calls = []
-    original = values.name_of
-    monkeypatch.setattr(values, "name_of", lambda value: calls.append(1) or original(value))
+    original = values.label_name
+    monkeypatch.setattr(values, "label_name", lambda value: calls.append(1) or original(value))
     values.read_labels(rows([str(i % 4) for i in range(5_000)]), "label", "source")
     assert len(calls) < 50
 
@@ -222,8 +224,15 @@ def test_small_functions():
     ]  # fmt: skip
     assert recurring_separator(["a;b", "b;c", "c"]) == ";"
     assert recurring_separator(["a b", "c"]) is None
-    assert [key_of(k) for k in ("-0", "1.", "01", "1.50", " x ")] == ["0", "1", "01", "1.50", "x"]
-    assert [name_of(v) for v in (None, float("nan"), "  ", 3.0, True, " a ")] == [None, None, None, "3", "True", "a"]
+    assert [label_key(k) for k in ("-0", "1.", "01", "1.50", " x ")] == ["0", "1", "01", "1.50", "x"]
+    assert [label_name(v) for v in (None, float("nan"), "  ", 3.0, True, " a ")] == [
+        None,
+        None,
+        None,
+        "3",
+        "True",
+        "a",
+    ]
 
 
 # ---- names that look alike

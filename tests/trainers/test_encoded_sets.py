@@ -46,7 +46,7 @@ def test_what_was_encoded_is_known_again(tmp_path):
         assert run.prepared.encode_evaluation(part, "data") is part
         torch.testing.assert_close(torch.tensor(run.predict(part).predictions), torch.tensor(whole[list(rows)]))
     encoded.save_to_disk(str(tmp_path / "kept"))
-    assert fingerprint_of(Dataset.load_from_disk(str(tmp_path / "kept"))) == run.prepared.encoder.mark
+    assert fingerprint_of(Dataset.load_from_disk(str(tmp_path / "kept"))) == run.prepared.encoder.fingerprint
     assert fingerprint_of(data) is None
     assert fingerprint_of(concatenate_datasets([data, data])) is None
     other = runs.trainer(tmp_path, tiny.bert(("a", "b")), train_dataset=tiny.domain(labels=("a", "b")))

@@ -84,7 +84,7 @@ def _target_rows(train: Any, args: AdaptationConfig) -> Iterator[dict[str, Any]]
     """This process' share, in a mixed order: a batch of one class would not look like the domain."""
     rank, world = args.process_index, args.world_size
     if isinstance(train, PairedDataset):
-        part = train.parts[-1]
+        part = train.domain_rows[-1]
         order = np.random.default_rng((args.seed, 4)).permutation(len(part))
         rows: Iterable[Any] = (part[int(i)] for i in order[rank::world])
     else:

@@ -30,14 +30,14 @@ WORTH_IT = 0.15  # of the tokens: padding that a second call of the model would 
 
 
 def plan(
-    args: AdaptationConfig, prepared: Prepared, account: Mapping[str, DomainSummary] | None = None
+    args: AdaptationConfig, prepared: Prepared, summaries: Mapping[str, DomainSummary] | None = None
 ) -> dict[str, Any]:
     """Plan of a run: sizes, labels, what trains, objectives, steps and where the result goes.
 
     Args:
         args: the run's settings.
         prepared: from `prepare`.
-        account: what was read, by domain, where the recipe read it: `Shift.account`.
+        summaries: what was read, by domain, where the recipe read it: `load_shift(...).summaries`.
 
     Returns:
         Rows of a two-column table, in order.
@@ -47,7 +47,7 @@ def plan(
     rows: dict[str, Any] = {"task": task, "labels": ", ".join(prepared.space.names)}
     chunks = args.world_size * args.gradient_accumulation_steps
     if isinstance(train, PairedDataset):
-        for name, size, part in zip(prepared.source_names, train.source_sizes, train.parts, strict=False):
+        for name, size, part in zip(prepared.source_names, train.source_sizes, train.domain_rows, strict=False):
             rows[_source(name)] = f"{size:,} labelled rows\n{label_counts(part, prepared.space)}"
         rows["target"] = f"{train.num_target:,} unlabelled rows" if train.num_target else "none"
         sampler = paired_sampler(train, args)
@@ -58,9 +58,9 @@ def plan(
     else:
         rows["sources"], rows["target"] = ", ".join(prepared.source_names) + " (streams)", "a stream"
         rows["steps"] = _updates(args.max_steps)
-    for name, read in (account or {}).items():
+    for name, summary in (summaries or {}).items():
         row = name if name == "target" or name.startswith("test of ") else _source(name)
-        lines = read.lines(_columns_read(args, prepared, read.columns, with_label=name != "target"))
+        lines = summary.lines(_columns_read(args, prepared, summary.columns, with_label=name != "target"))
         rows[row] = "\n".join([*([rows[row]] if row in rows else []), *lines])
     for name, part in (prepared.evaluation or {}).items():
         labelled = "labelled" if "labels" in (part.column_names or []) else "unlabelled"
@@ -83,20 +83,20 @@ def plan(
 
 
 def print_plan(
-    run: Any, args: AdaptationConfig | None = None, account: Mapping[str, DomainSummary] | None = None
+    run: Any, args: AdaptationConfig | None = None, summaries: Mapping[str, DomainSummary] | None = None
 ) -> None:
     """The plan of a run and a table of the model's blocks, printed: how many parameters train, how and how fast.
 
     Args:
         run: an `AdaptationTrainer`, or what `prepare` returned.
         args: with what `prepare` returned, its settings.
-        account: what was read, by domain: `load_shift(...).account`.
+        summaries: what was read, by domain: `load_shift(...).summaries`.
 
     Example:
         >>> print_plan(trainer)
     """
     prepared = run if isinstance(run, Prepared) else run.prepared
-    print_facts(plan(run.args if args is None else args, prepared, account), "Plan")
+    print_facts(plan(run.args if args is None else args, prepared, summaries), "Plan")
     print_policy(run, args, title="Blocks")
 
 

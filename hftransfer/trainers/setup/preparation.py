@@ -65,10 +65,10 @@ class Prepared:
             ValueError, TypeError: it cannot be read, holds a class that is not trained, or was encoded by a run with
                 other labels or another tokenizer. The row is named.
         """
-        mark = fingerprint_of(dataset)
-        if mark == self.encoder.mark:
+        fingerprint = fingerprint_of(dataset)
+        if fingerprint == self.encoder.fingerprint:
             return dataset
-        if mark is not None:
+        if fingerprint is not None:
             raise ValueError(
                 f"{name} was encoded by a run with other labels or another tokenizer. Pass its rows as they were."
             )
