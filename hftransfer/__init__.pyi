@@ -1,9 +1,9 @@
-from .cli.arguments import FinetuneArguments as FinetuneArguments
-from .cli.arguments import sources_by_name as sources_by_name
+from .cli.finetune_options import FinetuneArguments as FinetuneArguments
+from .cli.finetune_options import sources_by_name as sources_by_name
 from .cli.interpolate_options import interpolate_parser as interpolate_parser
-from .cli.parser import RecipeParser as RecipeParser
-from .cli.run import run_recipe as run_recipe
-from .cli.run import start_recipe as start_recipe
+from .cli.recipe_parser import RecipeParser as RecipeParser
+from .cli.recipe_process import run_recipe as run_recipe
+from .cli.recipe_process import start_recipe as start_recipe
 from .data.digits_corpus import load_digits_corpus as load_digits_corpus
 from .data.domain_loading import load_shift as load_shift
 from .data.label_masking import reveal_labels as reveal_labels
@@ -21,7 +21,7 @@ from .models.pretrained import load_model as load_model
 from .models.transplant import transplant as transplant
 from .objectives.base import Objective as Objective
 from .objectives.registry import register_objective as register_objective
-from .reporting.screen import print_lines as print_lines
+from .reporting.console import print_lines as print_lines
 from .reporting.tables import print_results as print_results
 from .stages import stage as stage
 from .trainers.config import AdaptationConfig as AdaptationConfig

@@ -198,7 +198,7 @@ def end_with_parent() -> None:
 def run_folder(folder: Path) -> int:
     """The cell in a folder, in this process; leaves a whole `result.json` or none."""
     from hftransfer.cli.benchmark_options import Cell
-    from hftransfer.cli.failures import describe_error, is_refusal, trace_of
+    from hftransfer.cli.error_messages import describe_error, is_refusal, trace_of
     from hftransfer.trainers.benchmark_cell import run_cell
 
     cell = Cell(**json.loads((folder / "cell.json").read_text()))
@@ -255,8 +255,8 @@ def write_table(benchmark):
 
 def report(benchmark) -> None:
     """The table in the terminal, and the picture."""
+    from hftransfer.reporting.benchmark_plot import draw_benchmark
     from hftransfer.reporting.benchmark_table import name_of, print_table
-    from hftransfer.reporting.pictures import draw_benchmark
 
     (table, rows), folder = write_table(benchmark), benchmark.output_dir
     print_table(table, f"Results; {folder / 'table.md'} says what the columns mean")

@@ -21,10 +21,10 @@ from peft import LoraConfig
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertModel
 
 from hftransfer import AdaptationConfig, AdaptationTrainer, Objective, reveal_labels
-from hftransfer.cli.arguments import FinetuneArguments
+from hftransfer.cli.finetune_options import FinetuneArguments
 from hftransfer.cli.help import finetune_options
-from hftransfer.cli.parser import RecipeParser
-from hftransfer.cli.run import run_recipe
+from hftransfer.cli.recipe_parser import RecipeParser
+from hftransfer.cli.recipe_process import run_recipe
 from hftransfer.data.domain_loading import load_domain
 from hftransfer.data.label_resolution import resolve_label_space
 from hftransfer.models.pretrained import load_model

@@ -314,7 +314,7 @@ def test_a_planted_import_of_a_recipe_is_judged(source, caught):
         ("cli", "def f():\n    from ..trainers.config import AdaptationConfig", False),
         ("reporting", "from ..trainers.plan import plan", True),
         ("trainers", "from ..reporting.tables import print_facts", False),
-        ("trainers", "from ..cli.parser import parse", True),
+        ("trainers", "from ..cli.recipe_parser import parse", True),
         ("trainers", "import hftransfer", True),
     ],
 )

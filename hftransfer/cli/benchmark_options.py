@@ -14,9 +14,9 @@ from typing import Any
 
 from ..messages import nearest
 from ..setting_ranges import RANGES, read_number
-from .arguments import MODEL_OPTIONS, FinetuneArguments
-from .parser import TRUST, read_yaml
-from .plain import PlainParser
+from .finetune_options import MODEL_OPTIONS, FinetuneArguments
+from .option_parser import OptionParser
+from .recipe_parser import TRUST, read_yaml
 
 KEYS = {
     **MODEL_OPTIONS,
@@ -90,7 +90,7 @@ def benchmark_parser() -> argparse.ArgumentParser:
     """The recipe's few options; everything else stands in the file."""
     width = max(map(len, KEYS))
     keys = "\n".join(f"  {key:{width}}  {text}" for key, text in KEYS.items())
-    parser = PlainParser(
+    parser = OptionParser(
         prog="hftransfer benchmark",
         description="Compare methods over shifts, policies and seeds; a run that stopped goes on where it was.",
         epilog=f"The file's keys:\n{keys}\n\n  hftransfer benchmark --config mine.yaml --only method=mmd,dann seed=1",

@@ -8,8 +8,8 @@ import sys
 import textwrap
 
 from .benchmark_options import benchmark_parser
-from .fields import Option, module_path, read_options
 from .interpolate_options import interpolate_parser
+from .option_listing import Option, module_path, read_options
 
 INTRO = """\
 Take a model from the domain with labels to the domain without.
@@ -26,7 +26,7 @@ hftransfer itself takes --accelerate_config: one_process, multi_gpu, fsdp2 or a 
 
 def finetune_options() -> list[Option]:
     """All options of the recipe, by group."""
-    own = read_options(module_path("hftransfer.cli.arguments"), "FinetuneArguments", "Domains")
+    own = read_options(module_path("hftransfer.cli.finetune_options"), "FinetuneArguments", "Domains")
     config = read_options(module_path("hftransfer.trainers.config"), "AdaptationConfig", "Training")
     base = read_options(module_path("transformers.training_args"), "TrainingArguments", "Training")
     overridden = {o.name for o in config}

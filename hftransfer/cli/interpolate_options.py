@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from .plain import PlainParser, number
+from .option_parser import OptionParser, number
 
 EXAMPLES = """\
   WiSE-FT, between what a model was and what training made of it:
@@ -37,7 +37,7 @@ def interpolate_parser() -> argparse.ArgumentParser:
         >>> args.models, args.soup
         (['runs/a', 'runs/b'], 'greedy')
     """
-    parser = PlainParser(
+    parser = OptionParser(
         prog="hftransfer interpolate",
         description="Average the weights of trained models, with the start or with each other. Nothing is trained.",
         epilog=EXAMPLES,

@@ -73,7 +73,7 @@ def launch(script: Path, argv: list[str]) -> None:
     from accelerate.commands.config.config_args import default_config_file, load_config_from_file
     from accelerate.commands.launch import launch_command, launch_command_parser
 
-    from .launching import ends_together
+    from .launcher import ends_together
 
     config: list[str] = []
     argv = [part for word in argv for part in (word.split("=", 1) if word.startswith(f"{OPTION}=") else [word])]

@@ -158,7 +158,7 @@ def print_table(table: Sequence[Mapping[str, str]], title: str) -> None:
     cut headers, and "oracle" with them."""
     from rich.table import Table
 
-    from .screen import literal, screen
+    from .console import literal, screen
 
     common = {c: table[0][c] for c in ("shift", "policy") if table and len({line.get(c) for line in table}) == 1}
     shown = Table(title=literal(" · ".join([title, *common.values()])), title_justify="left")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from .screen import literal, screen
+from .console import literal, screen
 
 
 class PolicyRow(NamedTuple):

@@ -14,7 +14,7 @@ from transformers import TrainerCallback
 from transformers.trainer_utils import has_length
 
 from ..messages import printable, redacted
-from ..reporting.screen import print_lines, screen
+from ..reporting.console import print_lines, screen
 
 SHOWN = ("loss", "accuracy", "macro_f1", "mse", "pearson", "entropy")
 RECENT = 50  # steps whose mean says how fast the run is

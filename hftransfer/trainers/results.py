@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..reporting.console import print_lines
 from ..reporting.model_card import load_lines
-from ..reporting.screen import print_lines
 from ..stages import stage
 from .hub.push import upload_command
 from .saving.folder_marks import COMPARISON, RESULTS, mark, write_whole

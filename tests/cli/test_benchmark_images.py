@@ -13,8 +13,8 @@ import recipe
 import tiny
 import yaml
 
-from hftransfer.cli.arguments import FinetuneArguments
 from hftransfer.cli.benchmark_options import KEYS, read_benchmark
+from hftransfer.cli.finetune_options import FinetuneArguments
 from hftransfer.cli.help import finetune_options
 from hftransfer.reporting.benchmark_table import read_results
 

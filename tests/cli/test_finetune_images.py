@@ -10,8 +10,8 @@ import pytest
 import recipe
 
 from hftransfer import AdaptationConfig
-from hftransfer.cli.arguments import FinetuneArguments
-from hftransfer.cli.parser import RecipeParser
+from hftransfer.cli.finetune_options import FinetuneArguments
+from hftransfer.cli.recipe_parser import RecipeParser
 from hftransfer.data.digits_corpus import load_digits_corpus
 
 LOAD = """

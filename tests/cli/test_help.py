@@ -12,9 +12,9 @@ import pytest
 
 from hftransfer import AdaptationConfig, __version__
 from hftransfer.cli import main as cli
-from hftransfer.cli.arguments import FinetuneArguments
+from hftransfer.cli.finetune_options import FinetuneArguments
 from hftransfer.cli.help import finetune_options, print_help
-from hftransfer.cli.parser import RecipeParser
+from hftransfer.cli.recipe_parser import RecipeParser
 from hftransfer.cpu_threads import describe_device
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "finetune.py"

@@ -7,8 +7,8 @@ import dataclasses
 import pytest
 
 from hftransfer import AdaptationConfig
-from hftransfer.cli.arguments import FinetuneArguments
-from hftransfer.cli.parser import RecipeParser
+from hftransfer.cli.finetune_options import FinetuneArguments
+from hftransfer.cli.recipe_parser import RecipeParser
 
 BOTH = [FinetuneArguments, AdaptationConfig]
 

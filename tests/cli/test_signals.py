@@ -129,7 +129,7 @@ def test_a_run_dies_with_its_launcher(tmp_path, launcher, children):
 
 SLOW = """
 import sys, time
-from hftransfer.cli.run import run_recipe, start_recipe
+from hftransfer.cli.recipe_process import run_recipe, start_recipe
 def job(argv):
     print("step 10 ", flush=True)
     while True:

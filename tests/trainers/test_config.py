@@ -16,7 +16,7 @@ import transformers
 from transformers import HfArgumentParser, TrainingArguments
 
 from hftransfer import AdaptationConfig, Objective
-from hftransfer.cli.arguments import FinetuneArguments
+from hftransfer.cli.finetune_options import FinetuneArguments
 from hftransfer.setting_ranges import RANGES
 from hftransfer.trainers.setup.inherited_settings import FIXED, HONOURED, REFUSED, check_inherited
 

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, Trainer, TrainerCallback, TrainingArguments
 
 from hftransfer import AdaptationConfig, AdaptationTrainer, print_policy
-from hftransfer.cli.parser import RecipeParser
+from hftransfer.cli.recipe_parser import RecipeParser
 from hftransfer.models.freezing import frozen_modules
 from hftransfer.models.parameter_sets import parse_freeze, parse_trainable
 from hftransfer.reporting.model_card import render_card

@@ -11,7 +11,7 @@ import tiny
 
 from hftransfer.reporting import tables
 from hftransfer.reporting.benchmark_table import print_table
-from hftransfer.reporting.screen import Screen
+from hftransfer.reporting.console import Screen
 from hftransfer.trainers import progress
 from hftransfer.trainers.progress import Pace, ProgressLine, describe, describe_seconds
 

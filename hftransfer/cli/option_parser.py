@@ -11,7 +11,7 @@ from ..messages import nearest, redacted
 from ..setting_ranges import read_number
 
 
-class PlainParser(argparse.ArgumentParser):
+class OptionParser(argparse.ArgumentParser):
     """argparse's own, but for its errors."""
 
     def error(self, message: str) -> NoReturn:

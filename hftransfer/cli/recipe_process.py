@@ -17,8 +17,8 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from ..stages import advice_of, stage_of
-from .failures import describe_error, is_refusal, trace_of
-from .quiet import calm, calm_libraries
+from .error_messages import describe_error, is_refusal, trace_of
+from .library_output import calm, calm_libraries
 from .signals import PATIENCE, end_with_launcher, status_of, stop_on_signals
 
 DEBUG = "HFTRANSFER_DEBUG"

@@ -12,8 +12,8 @@ import recipe
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from hftransfer.cli.failures import describe_error
-from hftransfer.cli.run import run_recipe, split_debug
+from hftransfer.cli.error_messages import describe_error
+from hftransfer.cli.recipe_process import run_recipe, split_debug
 from hftransfer.cli.signals import Stopped
 from hftransfer.data.domain_loading import load_shift
 from hftransfer.stages import stage
@@ -125,7 +125,7 @@ def test_an_error_of_a_data_worker_is_its_own_message():
 
 RANKS = """
 import os, sys, time
-from hftransfer.cli.run import run_recipe, start_recipe
+from hftransfer.cli.recipe_process import run_recipe, start_recipe
 def job(argv):
     if os.environ["RANK"] == "1":
         raise KeyError("only here")
