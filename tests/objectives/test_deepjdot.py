@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
 from cases import array, batch, call, make, softmax
 from moment_cases import doubled, gradients, weighted
+from processes import script
 from scipy.optimize import linprog
 from scipy.special import logsumexp
 
@@ -173,8 +172,6 @@ def test_without_pot_the_message_says_what_to_install(monkeypatch):
         make("deepjdot")
 
 
-def test_pot_is_imported_only_when_a_plan_is_needed():
+def test_pot_is_imported_only_when_a_plan_is_needed(tmp_path):
     build = "from hftransfer.objectives.alignment.deepjdot import DeepJDOT; DeepJDOT()"
-    code = f"import sys; {build}; print('ot' in sys.modules)"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert run.stdout.strip() == "False"
+    assert script(f"import sys; {build}; print('ot' in sys.modules)", log=tmp_path / "log") == "False\n"

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import errno
-import os
 import shutil
-import subprocess
 import sys
 from collections import namedtuple
 
@@ -13,6 +11,7 @@ import pytest
 import runs
 import safetensors.torch
 import torch
+from processes import script
 
 from hftransfer.models.disk_space import DiskFullError, is_full, readable, room_for
 from hftransfer.trainers.saving.checkpoint_files import checkpoints, fault
@@ -111,16 +110,7 @@ def test_another_error_stays_what_it_is(tmp_path, monkeypatch):
 
 
 def test_a_real_limit(tmp_path):
-    here = os.path.dirname(os.path.dirname(__file__))
-    env = os.environ | {
-        "PYTHONPATH": os.pathsep.join([here, os.environ.get("PYTHONPATH", "")]),
-        "OMP_NUM_THREADS": "1",
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", LIMITED, str(tmp_path / "run")], env=env, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert "There is no room for checkpoint-2" in done.stdout
+    assert "There is no room for checkpoint-2" in script(LIMITED, tmp_path / "run", log=tmp_path / "log")
     assert not list((tmp_path / "run").glob("_writing")) if (tmp_path / "run").exists() else True
 
 

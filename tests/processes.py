@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import socket
 import subprocess
+import sys
 from collections.abc import Callable
 from multiprocessing import forkserver
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 from unittest import mock
 
 HERE = Path(__file__).parent
-PATHS = {"PYTHONPATH": os.pathsep.join(map(str, (HERE.parents[1], HERE.parent, HERE)))}  # this clone comes first
+PATHS = {"PYTHONPATH": os.pathsep.join(map(str, (HERE.parent, HERE, HERE / "distributed")))}  # this clone comes first
 KILLED = -9
 # A server imports the slow modules once; every child is forked from it, clean of what the test process did.
 FORKS = multiprocessing.get_context("forkserver")
@@ -66,6 +67,17 @@ def forked(target: Callable, *arguments: Any, processes: int = 1, timeout: float
 def together(target: Callable, *arguments: Any, timeout: float = 240, log: Path) -> None:
     """Calls `target(*arguments)` on two processes, which must both end well."""
     assert forked(target, *arguments, processes=2, timeout=timeout, log=log) == 0, log.read_text()[-12000:]
+
+
+def script(code: str, *arguments: Any, log: Path) -> str:
+    """What a script prints in a forked process, which must end well: one that has imported much, and done nothing."""
+    assert forked(_run_code, code, arguments, log=log) == 0, log.read_text()[-6000:]
+    return log.read_text()
+
+
+def _run_code(code: str, arguments: tuple) -> None:
+    sys.argv = ["-c", *map(str, arguments)]
+    exec(code, {"__name__": "__main__"})
 
 
 def _in_order_of_end(workers: list, timeout: float):
