@@ -45,7 +45,7 @@ LONGEST = (  # files by how long they take, of those that take ten seconds and m
     "test_hub.py",
     "cli/test_signals.py",
     "distributed/test_policies_on_two.py",
-    "cli/test_failures.py",
+    "cli/test_error_messages.py",
     "cli/test_two_processes.py",
     "cli/test_finetune.py",
     "cli/test_benchmark.py",

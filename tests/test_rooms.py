@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from conftest import LONGEST
 
 import hftransfer
 
@@ -197,6 +198,11 @@ def test_no_module_imports_itself_by_way_of_others():
     packages = [dotted(path) for path in modules() if path.name == "__init__.py"]
     circle = find_circle(import_graph({dotted(p): p.read_text(encoding="utf-8") for p in modules()}, packages))
     assert not circle, f"a circle of imports: {' -> '.join(circle)}"
+
+
+def test_files_that_come_first_are_there():
+    """Those that tests/conftest.py starts with, by name."""
+    assert [name for name in LONGEST if not (Path(__file__).parent / name).is_file()] == []
 
 
 def test_no_two_files_have_one_name():
