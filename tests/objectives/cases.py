@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -125,6 +126,31 @@ def leaves(value: Any) -> list[torch.Tensor]:
 
 def array(x: torch.Tensor) -> np.ndarray:
     return x.detach().numpy().astype(np.float64)
+
+
+def domains(inputs: dict[str, Any], what: str = "features") -> tuple[np.ndarray, np.ndarray]:
+    return array(inputs[f"source_{what}"]), array(inputs[f"target_{what}"])
+
+
+def unit(x: np.ndarray) -> np.ndarray:
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+
+def certain(labels: torch.Tensor, classes: int = CLASSES) -> torch.Tensor:
+    """Logits that are sure of these labels."""
+    return 30.0 * torch.nn.functional.one_hot(labels, classes).float()
+
+
+def descend(value: Callable[[], torch.Tensor], moved: Iterable[torch.Tensor], steps: int, lr: float) -> list[float]:
+    """The value before each step of Adam."""
+    optimizer, values = torch.optim.Adam(list(moved), lr=lr), []
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss = value()
+        loss.backward()
+        optimizer.step()
+        values.append(loss.item())
+    return values
 
 
 def softmax(z: np.ndarray) -> np.ndarray:

@@ -10,10 +10,10 @@ from cases import batch
 
 
 def weighted(
-    n: int = 7, m: int = 5, width: int = 6, seed: int = 0, dtype: torch.dtype = torch.float32
+    n: int = 7, m: int = 5, width: int = 6, seed: int = 0, dtype: torch.dtype = torch.float32, classes: int = 3
 ) -> dict[str, Any]:
     """A batch whose source rows weigh between 0.3 and 1.3."""
-    inputs = batch(n, m, width, seed=seed, dtype=dtype)
+    inputs = batch(n, m, width, classes, seed=seed, dtype=dtype)
     g = torch.Generator().manual_seed(100 + seed)
     inputs["source_weights"] = (0.3 + torch.rand(n, generator=g, dtype=torch.float64)).to(dtype)
     return inputs

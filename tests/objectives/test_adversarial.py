@@ -1,17 +1,25 @@
-"""What all adversarial objectives have in common: the MLP they share, reversal, row weights, gradients."""
+"""What the adversarial objectives share: the MLP, gradient reversal, row weights, and log 2 for who cannot tell."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 import pytest
 import torch
-from cases import array, batch, call
+from cases import WIDTH, array, batch, call, make
 from torch import nn
 
-from hftransfer.objectives.adversarial import Discriminator, normalized, weighted_mean
+from hftransfer.objectives.adversarial import Discriminator, normalized, reverse_gradient, weighted_mean
 from hftransfer.objectives.alignment.dann import DANN
 
-# ---- the MLP
+
+def test_reversal_is_identity_forward_and_minus_strength_backward():
+    x, weights = torch.randn(4, 3, requires_grad=True), torch.randn(4, 3)
+    for strength in (0.0, 0.3, 1.0, 2.5):
+        out = reverse_gradient(x, torch.tensor(strength))
+        assert torch.equal(out, x)
+        torch.testing.assert_close(torch.autograd.grad((out * weights).sum(), x)[0], -strength * weights)
 
 
 @pytest.mark.parametrize(("depth", "outputs"), [(0, 1), (0, 4), (2, 1), (2, 4)])
@@ -45,34 +53,28 @@ def test_the_gradient_written_out_is_that_of_autograd_twice(depth):
     found = module.input_gradient(x)
     torch.testing.assert_close(found, wanted)
     weights = [layer.weight for layer in module if isinstance(layer, nn.Linear)]
-    loss = lambda g: (torch.linalg.vector_norm(g, dim=1) - 1).square().mean()  # noqa: E731
-    for mine, theirs in zip(
-        torch.autograd.grad(loss(found), weights), torch.autograd.grad(loss(wanted), weights), strict=True
-    ):
+    losses = [(torch.linalg.vector_norm(g, dim=1) - 1).square().mean() for g in (found, wanted)]
+    for mine, theirs in zip(*(torch.autograd.grad(loss, weights) for loss in losses), strict=True):
         torch.testing.assert_close(mine, theirs)
-
-
-# ---- weights
 
 
 def test_weighted_mean():
     g = torch.Generator().manual_seed(0)
     values, weights = torch.randn(9, generator=g), torch.rand(9, generator=g)
-    wanted = np.average(array(values), weights=array(weights))
-    assert weighted_mean(values, weights).item() == pytest.approx(wanted, abs=1e-6)
+    assert weighted_mean(values, weights).item() == pytest.approx(
+        np.average(array(values), weights=array(weights)), abs=1e-6
+    )
     assert normalized(weights).sum().item() == pytest.approx(9, abs=1e-5)
     assert torch.equal(weighted_mean(values, torch.ones(9)), values.mean())
     assert weighted_mean(values, torch.zeros(9)).item() == 0
 
 
-def test_weight_2_is_the_row_twice_among_several_sources():
-    torch.manual_seed(0)
-    module, inputs = DANN(6, 2, sources="each"), batch()
-    inputs["source_domains"] = torch.tensor([0, 1, 1, 0, 1, 1, 1])
-    rows = torch.tensor([0, 1, 2, 2, 3, 4, 5, 6])
-    twice = {name: x[rows] for name, x in inputs.items() if name.startswith("source")}
-    weights = torch.tensor([1.0, 1.0, 2.0, 1.0, 1.0, 1.0, 1.0])
-    torch.testing.assert_close(call(module, inputs, source_weights=weights), call(module, {**inputs, **twice}))
-
-
-# ---- gradients
+def test_discriminators_that_cannot_tell_score_the_log_of_what_they_tell_apart():
+    inputs = batch()
+    inputs["source_domains"] = torch.tensor([0, 1, 2, 0, 1, 2, 2])
+    kinds = {"dann": math.log(2), "cdan_e": math.log(2), "cdann": math.log(2), "iwan": 2 * math.log(2)}
+    for module, score in [*((make(k), v) for k, v in kinds.items()), (DANN(WIDTH, 3, sources="each"), math.log(4))]:
+        for network in (m for m in module.modules() if isinstance(m, Discriminator)):
+            nn.init.zeros_(network[-2].weight)
+            nn.init.zeros_(network[-2].bias)
+        assert call(module, inputs).item() == pytest.approx(score), type(module)

@@ -28,7 +28,10 @@ BAD = {  # kind: (what the message says, and settings that have it) ...
         ("mean_weight='much' must be", {"mean_weight": "much"}),
         ("mean_weight=True must be", {"mean_weight": True}),
     ],
-    "dann": [("must be a whole number of at least", {"hidden": 0}, {"hidden": 2.5}, {"depth": -1}, {"hidden": True})],
+    "dann": [
+        ("sources='all' must be 'joint' or 'each'", {"sources": "all"}),
+        ("must be a whole number of at least", {"hidden": 0}, {"hidden": 2.5}, {"depth": -1}, {"hidden": True}),
+    ],
     "deepjdot": [
         ("alpha=-1 must be a number of at least 0", {"alpha": -1}),
         ("label_weight must be a finite number", {"label_weight": float("nan")}),
