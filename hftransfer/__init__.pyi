@@ -39,8 +39,8 @@ from .trainers.setup.preparation import prepare as prepare
 from .trainers.source_only import train_source_only as train_source_only
 from .trainers.step.joint_model import JointModel as JointModel
 from .trainers.trainer import AdaptationTrainer as AdaptationTrainer
-from .trainers.variants import AdversarialTrainer as AdversarialTrainer
-from .trainers.variants import ContrastiveTrainer as ContrastiveTrainer
-from .trainers.variants import MMDTrainer as MMDTrainer
+from .trainers.objective_trainers import AdversarialTrainer as AdversarialTrainer
+from .trainers.objective_trainers import ContrastiveTrainer as ContrastiveTrainer
+from .trainers.objective_trainers import MMDTrainer as MMDTrainer
 
 __version__: str

@@ -97,12 +97,12 @@ def run(args) -> int:
 def check_folder(folder: Path) -> None:
     """Refuses a folder that holds something of somebody else's under the names that a benchmark writes."""
     from hftransfer.reporting.benchmark_table import read_results
-    from hftransfer.trainers.saving.folder_marks import foreign
     from hftransfer.trainers.saving.output_folder import check_access
+    from hftransfer.trainers.saving.written_files import foreign_names
 
     check_access(folder)
-    older = bool(read_results(folder / WRITTEN[0]))  # of a version that set no mark
-    theirs = [] if older or not folder.is_dir() else foreign(folder, WRITTEN)
+    older = bool(read_results(folder / WRITTEN[0]))  # of a version that kept no record of what it wrote
+    theirs = [] if older or not folder.is_dir() else foreign_names(folder, WRITTEN)
     if theirs:
         raise FileExistsError(
             f"{folder} holds {', '.join(theirs)}, which no benchmark wrote and this one would replace. Choose another "
@@ -112,10 +112,10 @@ def check_folder(folder: Path) -> None:
 
 def claim(folder: Path) -> None:
     """Makes the folder and marks what will be written to it as our own."""
-    from hftransfer.trainers.saving.folder_marks import mark
+    from hftransfer.trainers.saving.written_files import record_written
 
     folder.mkdir(parents=True, exist_ok=True)
-    mark(folder, WRITTEN)
+    record_written(folder, WRITTEN)
 
 
 @contextmanager

@@ -32,9 +32,9 @@ from hftransfer.objectives.base import Range
 from hftransfer.objectives.registry import REGISTRY
 from hftransfer.objectives.specification import parse_objectives
 from hftransfer.stages import stage
-from hftransfer.trainers.progress import Pace, describe
-from hftransfer.trainers.saving.checkpoints import check_output_dir
+from hftransfer.trainers.progress_line import Pace, describe
 from hftransfer.trainers.saving.folder_lock import FolderInUse, hold
+from hftransfer.trainers.saving.output_folder import check_output_dir
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

@@ -8,7 +8,7 @@ from typing import Any
 from transformers import TrainerCallback
 
 from .setup.unfreezing import Phases
-from .step.running import RunningTrainer, joint_model_of
+from .trainer_access import RunningTrainer, joint_model_of
 
 logger = logging.getLogger(__name__)
 

@@ -20,12 +20,12 @@ from ..objectives.class_weights import Estimator
 from ..objectives.specification import ObjectiveSpec, check_task_weight, parse_objectives, settled_objectives
 from ..settings import Help, explain_fields, read_fields
 from .metrics import lower_is_better
-from .saving.resume import read_resume
+from .saving.resume_setting import read_resume
 from .setup.dependent_settings import check_dependent_settings, check_report_to
-from .setup.inherited_settings import check_accelerator, check_inherited, settle, settle_loading
+from .setup.inherited_settings import check_accelerator, check_inherited, set_loading, settle
+from .setup.learning_rate_schedule import check_schedule_name, check_slanted, known_to_transformers
 from .setup.learning_rates import check_rates
 from .setup.precision import check_precision
-from .setup.schedule import check_schedule_name, check_slanted, known_to_transformers
 from .setup.source_weights import read_source_weights
 from .setup.unfreezing import check_phases
 from .teachers.names import read_teacher_names
@@ -256,7 +256,7 @@ class AdaptationConfig(TrainingArguments):
         check_phases(self)
         check_rates(self)
         check_slanted(self)
-        settle_loading(self)
+        set_loading(self)
 
     @property
     def adapts(self) -> bool:
@@ -280,7 +280,7 @@ class AdaptationConfig(TrainingArguments):
         Example:
             >>> AdaptationConfig(objectives="mmd").with_hyperparameters({"objectives.mmd.weight": 0.5})
         """
-        from .hyperparameters import with_hyperparameters
+        from .hyperparameter_search import with_hyperparameters
 
         return with_hyperparameters(self, found)
 

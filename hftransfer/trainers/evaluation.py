@@ -17,9 +17,9 @@ from ..data.domain_arguments import is_source_name
 from ..data.text_encoder import WORD_MASK
 from ..ignored_label import IGNORE
 from ..messages import nearest
-from .metric_results import checked_metrics
 from .metrics import SOFTMAX, TaskMetrics, label_free_metrics
 from .setup.metric_choice import set_of
+from .user_metrics import checked_metrics
 
 if TYPE_CHECKING:
     from transformers import Trainer

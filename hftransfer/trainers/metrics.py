@@ -136,7 +136,7 @@ class TaskMetrics:
         return list(self._compute(rows, rows))
 
 
-def without_nothing(loss: Any, labels: Any) -> Any:
+def zero_without_labels(loss: Any, labels: Any) -> Any:
     """A batch's loss, or 0 where none of its items has a label (its words vanished in the tokenizer): a mean over
     nothing is NaN."""
     if labels is None or labels.is_floating_point():

@@ -16,7 +16,7 @@ from ..models.parameter_sets import norm_parameters
 from .setup.learning_rates import ONE_RATE, rates_of
 from .setup.optimizer_check import check_covers
 from .setup.unfreezing import Phases
-from .step.running import joint_model_of
+from .trainer_access import joint_model_of
 
 if TYPE_CHECKING:
     from transformers import Trainer

@@ -11,7 +11,7 @@ from ..reporting.console import print_lines
 from ..reporting.model_card import load_lines
 from ..stages import stage
 from .hub.push import upload_command
-from .saving.folder_marks import COMPARISON, RESULTS, mark, write_whole
+from .saving.written_files import COMPARISON, RESULTS, record_written, write_whole
 from .trainer import AdaptationTrainer
 
 METRICS = ("accuracy", "macro_f1", "mse", "pearson")  # ends of those that are worth a column
@@ -117,4 +117,4 @@ def write_scores(folder: str | Path | None, name: str, scores: Mapping[str, Any]
         return
     path.parent.mkdir(exist_ok=True)
     write_whole(path, text)
-    mark(Path(str(folder)), [name])
+    record_written(Path(str(folder)), [name])

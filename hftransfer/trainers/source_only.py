@@ -14,7 +14,7 @@ from transformers import TrainerCallback
 
 from .config import AdaptationConfig
 from .results import score_test_splits, write_scores
-from .saving.folder_marks import COMPARISON
+from .saving.written_files import COMPARISON
 from .trainer import AdaptationTrainer
 
 

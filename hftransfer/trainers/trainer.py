@@ -17,23 +17,24 @@ from ..data.pairing import PairedDataset
 from ..models.batch_norm_statistics import average_statistics
 from ..models.parameter_blocks import split
 from ..stages import stage
-from .base_trainer import BaseTrainer
 from .callbacks import Clock, Unfreezing
 from .config import AdaptationConfig
-from .metrics import metrics_for, without_nothing
+from .metrics import metrics_for, zero_without_labels
 from .saving.output_folder import check_access
+from .saving_trainer import SavingTrainer
 from .setup.batch_check import check_batch, check_collator, check_untouched_batch, collator_name, count_labelled
 from .setup.batch_norm import adapt_to_target
-from .setup.constructor import check_arguments, check_prepared, check_settings, first_model
+from .setup.constructor_check import check_arguments, check_prepared, check_settings
 from .setup.label_shift import correct_bias
 from .setup.metric_choice import check_evaluation
 from .setup.model_assembly import build_joint_model
+from .setup.model_init import initial_model
 from .setup.optimizer_check import check_passed_optimizer
 from .setup.preparation import prepare
 from .setup.sampling import paired_loader, paired_sampler
 from .setup.unfreezing import build_phases, check_wrapping
-from .step.running import joint_model_of
-from .teachers.fitting import fit_objectives
+from .teachers.objective_fitting import fit_objectives
+from .trainer_access import joint_model_of
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-class AdaptationTrainer(BaseTrainer):
+class AdaptationTrainer(SavingTrainer):
     """Trains a model on labelled sources and an unlabelled target.
 
     Args:
@@ -133,10 +134,10 @@ class AdaptationTrainer(BaseTrainer):
             **stock,
         }
 
-        first = first_model(model, model_init)
+        user_model = initial_model(model, model_init)
         torch.manual_seed(args.seed)  # new heads and discriminators are drawn here, the same on every process
         prepared = self.prepared = prepare(
-            first,
+            user_model,
             args,
             train_dataset,
             target_dataset,
@@ -223,11 +224,11 @@ class AdaptationTrainer(BaseTrainer):
         check_untouched_batch(inputs, type(self), model.training and self.is_in_train)
         if "domain" not in inputs:
             outputs = model(**inputs)
-            loss = without_nothing(outputs["loss"], inputs.get("labels"))
+            loss = zero_without_labels(outputs["loss"], inputs.get("labels"))
             return (loss, outputs) if return_outputs else loss
         outputs = model(**inputs, num_items=num_items_in_batch)
         if self.args.save_total_limit:
-            self.run_guard.last_inputs = inputs
+            self.finite_guard.last_inputs = inputs
         self.loss_log.add(outputs["losses"], outputs["extent"])
         return (outputs["loss"], outputs) if return_outputs else outputs["loss"]
 
@@ -237,16 +238,16 @@ class AdaptationTrainer(BaseTrainer):
         Raises:
             FloatingPointError: a part, or the gradient, is not finite.
         """
-        means = self.run_guard.mean_losses() if "loss" in logs or "train_loss" in logs else {}
+        means = self.finite_guard.mean_losses() if "loss" in logs or "train_loss" in logs else {}
         if "loss" in logs:
             logs |= {f"{name}_loss": value for name, value in means.items()}
             logs |= self.optimizer_builder.logged_rates()
         super().log(logs, start_time)
-        self.run_guard.check_losses(means)
+        self.finite_guard.check_losses(means)
         if "grad_norm" in logs:
-            self.run_guard.check_norm(logs["grad_norm"])
+            self.finite_guard.check_norm(logs["grad_norm"])
         if means:
-            if self.run_guard.proves_checkpoint():
+            if self.finite_guard.proves_checkpoint():
                 self.checkpoint_writer.rotate_proven()
             self.loss_log.clear()
 
@@ -276,11 +277,11 @@ class AdaptationTrainer(BaseTrainer):
         """
         resume = self.args.resume_from_checkpoint if resume_from_checkpoint is None else resume_from_checkpoint
         with self.run_folder.training(resume) as checkpoint:
-            self.run_guard.start(checkpoint)
+            self.finite_guard.start(checkpoint)
             if checkpoint is None:  # what was learned then is in the checkpoint
                 fit_objectives(joint_model_of(self), self.prepared, self.args)
             training = stage(lambda: f"training, step {self.state.global_step + 1}")
-            with training, self.checkpoint_reader.without_false_warning(), self.progress_line.closing():
+            with training, self.checkpoint_reader.without_false_best_warning(), self.progress_line.closing():
                 output = super().train(checkpoint, trial, ignore_keys_for_eval)
         for name in self.loss_log.always_zero if self.is_world_process_zero() else ():
             logger.warning("%s was 0 in every step and asked nothing of the model. Lower its threshold, if any.", name)

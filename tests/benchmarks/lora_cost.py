@@ -43,7 +43,7 @@ from transformers import BertConfig, BertForSequenceClassification, BertTokenize
 from hftransfer import AdaptationConfig, AdaptationTrainer, save_domains
 from hftransfer.models.adapters import attach_adapter
 from hftransfer.models.feature_hook import find_head
-from hftransfer.trainers.progress import ProgressLine
+from hftransfer.trainers.progress_line import ProgressLine
 
 STEPS = 2
 ALLOCATORS: dict[str, dict[str, str]] = {"fixed": {"MALLOC_MMAP_THRESHOLD_": "131072"}, "default": {}}

@@ -31,7 +31,7 @@ from torch import nn
 from transformers import TrainerCallback
 
 from hftransfer import AdaptationConfig, AdaptationTrainer, load_model
-from hftransfer.trainers.progress import ProgressLine
+from hftransfer.trainers.progress_line import ProgressLine
 
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 ROWS, TOKENS, CLASSES, WARMUP = 16, 64, 3, 3

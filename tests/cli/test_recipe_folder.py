@@ -11,7 +11,7 @@ import tiny
 from bad_folders import RECIPE_ONLY
 
 from hftransfer import AdaptationTrainer
-from hftransfer.trainers.saving.folder_marks import marked
+from hftransfer.trainers.saving.written_files import recorded_files
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def test_what_the_recipe_would_replace_is_refused_first(tmp_path, capsys, files,
 def test_a_start_that_fails_leaves_the_old_run(world, tmp_path, capsys):
     assert start(world, tmp_path) == 0
     before = contents(tmp_path)
-    assert {"results.json", "README.md", "_source_only/results.json"} <= set(marked(tmp_path))
+    assert {"results.json", "README.md", "_source_only/results.json"} <= set(recorded_files(tmp_path))
     nothing = SimpleNamespace(data={**world.data, "target": "no-such-file.csv"})
     assert start(nothing, tmp_path, overwrite_output_dir="true") == 1
     assert contents(tmp_path) == before

@@ -18,7 +18,7 @@ from transformers import AutoModelForSequenceClassification
 
 from hftransfer import AdaptationTrainer, Objective
 from hftransfer.objectives.registry import REGISTRY
-from hftransfer.trainers.saving.checkpoints import STATE_FILE
+from hftransfer.trainers.saving.checkpoint_files import STATE_FILE
 from hftransfer.trainers.step.objective_inputs import pick_words
 
 

@@ -11,7 +11,7 @@ from bad_arguments import ARGUMENTS, BEST, RESULTS, SETS, SETTINGS
 from bad_training import trainer
 
 from hftransfer import AdaptationConfig, AdaptationTrainer
-from hftransfer.trainers.setup.constructor import call_model_init
+from hftransfer.trainers.setup.model_init import call_model_init
 
 
 @pytest.mark.parametrize(("given", "error", "culprit", "remedy"), SETTINGS.values(), ids=SETTINGS.keys())

@@ -165,13 +165,13 @@ def test_statistics_of_batch_norm_are_looked_at(tmp_path):
 
 def test_a_step_that_a_scaler_skips_is_no_failure(tmp_path):
     run = runs.trainer(tmp_path)
-    run.run_guard.grad_norm = math.inf
+    run.finite_guard.grad_norm = math.inf
     run.accelerator._optimizers = [type("Skipped", (), {"step_was_skipped": True})()]
-    run.run_guard.check_norm()
-    run.run_guard.grad_norm = math.inf
+    run.finite_guard.check_norm()
+    run.finite_guard.grad_norm = math.inf
     run.accelerator._optimizers = []
     with pytest.raises(FloatingPointError, match="norm inf"):
-        run.run_guard.check_norm()
+        run.finite_guard.check_norm()
 
 
 def test_the_checkpoint_before_stays_until_a_finite_loss_has_followed(tmp_path):
@@ -216,7 +216,7 @@ def test_a_checkpoint_that_no_finite_loss_followed_is_named_with_the_one_before(
 
 def test_predictions_are_looked_at_before_the_last_but_one_goes(tmp_path, monkeypatch):
     run = runs.trainer(tmp_path, save_total_limit=1, **SAVING)
-    monkeypatch.setattr(run.run_guard, "predicts_finite", lambda inputs: False)
+    monkeypatch.setattr(run.finite_guard, "predicts_finite", lambda inputs: False)
     with pytest.raises(
         FloatingPointError, match="give predictions that are not finite.*good checkpoint is .*checkpoint-6;"
     ):

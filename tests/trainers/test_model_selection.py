@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import EarlyStoppingCallback
 
-from hftransfer.trainers.saving.checkpoints import STATE_FILE
+from hftransfer.trainers.saving.checkpoint_files import STATE_FILE
 
 
 def sets():

@@ -15,13 +15,13 @@ from transformers import TrainerCallback
 from hftransfer.trainers.saving import replacement
 from hftransfer.trainers.saving.checkpoint_files import checkpoints
 from hftransfer.trainers.saving.folder_lock import hold, locked
-from hftransfer.trainers.saving.folder_marks import marked
 from hftransfer.trainers.saving.output_folder import (
     check_output_dir,
     find_checkpoint,
     last_good_checkpoint,
     resume_hint,
 )
+from hftransfer.trainers.saving.written_files import recorded_files
 
 SAVING = {"save_strategy": "steps", "save_steps": 2, "max_steps": 4}
 
@@ -100,8 +100,8 @@ def test_the_folder_that_one_is_in(tmp_path, monkeypatch):
 
 def test_the_mark_names_what_was_written(finished):
     files = {path.name for path in finished.iterdir() if path.is_file()}
-    assert set(marked(finished)) | {"_hftransfer.json"} == files
-    assert marked(finished)["README.md"]
+    assert set(recorded_files(finished)) | {"_hftransfer.json"} == files
+    assert recorded_files(finished)["README.md"]
 
 
 def test_a_folder_that_cannot_be_written_to(tmp_path, monkeypatch):
@@ -193,12 +193,12 @@ def test_a_kill_while_the_old_run_is_replaced_leaves_one_of_the_two(old, monkeyp
     before = contents(old)
     with locked(old):
         write(old, {"_writing/checkpoint-1/trainer_state.json": "new"})
-        from hftransfer.trainers.saving.folder_marks import run_items
+        from hftransfer.trainers.saving.written_files import run_item_names
 
         monkeypatch.setattr(replacement.os, "rename", dying(os.rename))
         monkeypatch.setattr(replacement.os, "replace", dying(os.replace))
         try:
-            replacement.replace_items(old, old / "_writing", run_items(old), [("checkpoint-1", "checkpoint-1")])
+            replacement.replace_items(old, old / "_writing", run_item_names(old), [("checkpoint-1", "checkpoint-1")])
         except Killed:
             pass
         monkeypatch.undo()

@@ -15,7 +15,7 @@ from peft import IA3Config, LoraConfig
 
 from hftransfer import AdaptationConfig
 from hftransfer.trainers.saving.checkpoint_files import FILES
-from hftransfer.trainers.saving.resume import read_resume
+from hftransfer.trainers.saving.resume_setting import read_resume
 from hftransfer.trainers.saving.run_settings import SETTINGS_FILE
 
 STEPS = {"max_steps": 4, "save_strategy": "steps", "save_steps": 2}

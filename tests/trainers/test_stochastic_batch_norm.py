@@ -14,7 +14,7 @@ from transformers import AutoModelForImageClassification
 from hftransfer import AdaptationTrainer
 from hftransfer.models.batch_norm_statistics import batch_norms
 from hftransfer.models.stochastic_norm import ChannelMix
-from hftransfer.trainers.saving.checkpoints import STATE_FILE
+from hftransfer.trainers.saving.checkpoint_files import STATE_FILE
 
 
 def run(folder, model=None, peft_config=None, **settings) -> AdaptationTrainer:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from ...models.adapters import is_peft, plain_model
 from ...reporting.model_card import CardFacts, render_card
 from ...reporting.tables import policy_table
-from ..access import config_of, merges_adapter
-from ..saving.folder_marks import CARD, edited_card, mark, write_whole
+from ..saving.adapter_merge import merges_adapter
+from ..saving.written_files import CARD, is_edited_card, record_written, write_whole
 from ..setup.plan import policy_rows
-from ..step.running import joint_model_of
+from ..trainer_access import config_of, joint_model_of
 
 if TYPE_CHECKING:
     from transformers import Trainer
@@ -61,14 +61,14 @@ class ModelCard:
         folder = Path(str(self.trainer.args.output_dir))
         if not self.trainer.is_world_process_zero():
             return
-        if edited_card(folder):
+        if is_edited_card(folder):
             logger.warning("%s is not as hftransfer wrote it and was kept; there is no new model card.", folder / CARD)
             return
         all_tags = [*_list(tags), *_list(getattr(self.trainer.model, "model_tags", None))]
         text = render_card(self.facts(model_name, finetuned_from), all_tags, _list(dataset), metadata)
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(folder / CARD, text)
-        mark(folder, [CARD])
+        record_written(folder, [CARD])
 
     def facts(self, model_name: str | None = None, finetuned_from: str | None = None) -> CardFacts:
         """What the card says, as plain data."""

@@ -14,11 +14,11 @@ import safetensors.torch
 
 from ...models.adapters import is_peft
 from ...models.domain_adapters import load_several
-from .agreement import alike
 from .checkpoint_files import STATE_FILE, TRAINER_STATE
+from .finite_guard import FiniteGuard
 from .finite_weights import first_broken, is_finite_state
 from .output_folder import not_resumable
-from .run_guard import RunGuard
+from .process_agreement import raise_together
 
 if TYPE_CHECKING:
     from transformers import Trainer
@@ -51,7 +51,7 @@ class CheckpointReader:
         guard: of its run.
     """
 
-    def __init__(self, trainer: Trainer, guard: RunGuard):
+    def __init__(self, trainer: Trainer, guard: FiniteGuard):
         self.trainer, self.guard = trainer, guard
 
     def load(self, checkpoint: str, load_model: Callable[[str], None]) -> None:
@@ -139,7 +139,7 @@ class CheckpointReader:
             self.trainer.state.best_model_checkpoint = str(best)
 
     @contextmanager
-    def without_false_warning(self) -> Iterator[None]:
+    def without_false_best_warning(self) -> Iterator[None]:
         """Hides transformers' warning that the best checkpoint is gone, where it is beside the one that a moved run
         goes on from."""
         stock = logging.getLogger("transformers.trainer")
@@ -173,7 +173,7 @@ class CheckpointReader:
             if not whole:
                 raise ValueError(not_resumable(checkpoint, wrong, str(self.trainer.args.output_dir)))
 
-        alike(refuse, self.trainer.args.world_size)
+        raise_together(refuse, self.trainer.args.world_size)
 
 
 def _best_beside(checkpoint: Path) -> Path | None:

@@ -17,9 +17,9 @@ from typing import Any
 import psutil
 
 from .checkpoint_files import STATE_FILE, STEP
-from .folder_marks import read_json
+from .folder_replacement import finish_replacement
 from .output_folder import check_access
-from .replacement import finish_replacement
+from .written_files import read_json
 
 STAGING = "_writing"  # the underscore keeps it from being uploaded
 LOCK = "run.json"  # in the staging folder, whose mark it is as well

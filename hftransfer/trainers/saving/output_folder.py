@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from .checkpoint_files import STEP, by_age, checkpoints, fault
-from .folder_marks import MODEL_FILES, WRITTEN, foreign
-from .resume import check_is_checkpoint, read_resume
+from .resume_setting import check_is_checkpoint, read_resume
+from .written_files import MODEL_FILES, RUN_FILES, foreign_names
 
 _kept: set[str] = set()  # folders whose run this process will replace, and has not yet
 
 
-def check_output_dir(path: str | os.PathLike[str], overwrite: bool, writes: Iterable[str] = WRITTEN) -> None:
+def check_output_dir(path: str | os.PathLike[str], overwrite: bool, writes: Iterable[str] = RUN_FILES) -> None:
     """Protects what is already in the output folder. Nothing is changed.
 
     Args:
@@ -40,7 +40,7 @@ def check_output_dir(path: str | os.PathLike[str], overwrite: bool, writes: Iter
     saved = checkpoints(folder)
     models = [name for name in MODEL_FILES[:3] if (folder / name).exists()]
     steps = [entry.name for entry in folder.iterdir() if STEP.fullmatch(entry.name)]
-    theirs = foreign(folder, [*sorted(steps), *writes])
+    theirs = foreign_names(folder, [*sorted(steps), *writes])
     if (saved or models) and not overwrite:
         first = saved[0].name if saved else models[0]
         if first in theirs and not saved:
@@ -57,7 +57,7 @@ def check_output_dir(path: str | os.PathLike[str], overwrite: bool, writes: Iter
     _refuse(folder, theirs)
 
 
-def check_resumed_dir(path: str | os.PathLike[str], writes: Iterable[str] = WRITTEN) -> None:
+def check_resumed_dir(path: str | os.PathLike[str], writes: Iterable[str] = RUN_FILES) -> None:
     """Protects what is not the run's own in the folder of a run that goes on.
 
     Raises:
@@ -65,7 +65,7 @@ def check_resumed_dir(path: str | os.PathLike[str], writes: Iterable[str] = WRIT
         PermissionError: it cannot be written to.
     """
     check_access(Path(path))
-    _refuse(Path(path), foreign(Path(path), writes))
+    _refuse(Path(path), foreign_names(Path(path), writes))
 
 
 def find_checkpoint(path: str | os.PathLike[str], resume: Any, digests: bool = True) -> str:
@@ -144,7 +144,7 @@ def resume_hint(output_dir: str | os.PathLike[str]) -> str:
         return f"Nothing was saved yet; the run that {output_dir} held before is as it was."
     last = last_good_checkpoint(output_dir)
     resume = f"The last checkpoint is {last}; resume_from_checkpoint={last!r} goes on with it." if last else ""
-    has_model = any((folder / name).is_file() for name in MODEL_FILES[:2]) and not foreign(folder, MODEL_FILES)
+    has_model = any((folder / name).is_file() for name in MODEL_FILES[:2]) and not foreign_names(folder, MODEL_FILES)
     model = f"The model is saved in {output_dir}." if has_model else ""
     return " ".join(part for part in (model, resume) if part) or "Nothing was saved yet."
 

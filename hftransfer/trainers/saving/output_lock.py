@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from ...stages import stage
-from .agreement import alike
 from .folder_lock import hold, release
-from .folder_marks import BY_RECIPE, WRITTEN
 from .output_folder import check_output_dir, check_resumed_dir, find_checkpoint, resume_hint
-from .resume import read_resume
+from .process_agreement import raise_together
+from .resume_setting import read_resume
+from .written_files import RECIPE_FILES, RUN_FILES
 
 
 @contextmanager
@@ -47,7 +47,7 @@ def lock_output_dir(args: Any, dry_run: bool = False) -> Iterator[None]:
         args.resume_from_checkpoint = _checkpoint(args, digests=writes)
         if not writes:
             return
-        names = (*WRITTEN, *BY_RECIPE)
+        names = (*RUN_FILES, *RECIPE_FILES)
         checkpoint = args.resume_from_checkpoint
         if checkpoint is not None and Path(checkpoint).resolve().parent == folder.resolve():
             check_resumed_dir(folder, names)
@@ -59,7 +59,7 @@ def lock_output_dir(args: Any, dry_run: bool = False) -> Iterator[None]:
             if dry_run:
                 args.resume_from_checkpoint = _checkpoint(args)
             else:
-                alike(lock, args.world_size)
+                raise_together(lock, args.world_size)
             yield
         finally:
             if locked:

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 
 from ...models.adapter_folders import LABELS_FILE
 from ...models.adapters import is_peft
-from ..access import config_of, merges_adapter
-from ..step.running import joint_model_of
-from .agreement import alike
+from ..trainer_access import config_of, joint_model_of
+from .adapter_merge import merges_adapter
 from .folder_lock import STAGING, hold, release
-from .folder_marks import WRITTEN, run_items
 from .output_folder import check_output_dir, check_resumed_dir, find_checkpoint, keeps_old_run
-from .resume import read_resume
+from .process_agreement import raise_together
+from .resume_setting import read_resume
 from .run_settings import check_same_run
+from .written_files import RUN_FILES, run_item_names
 
 if TYPE_CHECKING:
     from transformers import Trainer
@@ -57,7 +57,7 @@ class RunFolder:
         """The lock of a folder, held by the process that writes; all of them fail if it cannot be had."""
         args = self.trainer.args
         writes, absolute = args.should_save, folder.absolute()  # the working directory may be changed meanwhile
-        alike(lambda: hold(folder) if writes else None, args.world_size)
+        raise_together(lambda: hold(folder) if writes else None, args.world_size)
         try:
             yield
         finally:
@@ -101,7 +101,7 @@ class RunFolder:
             PermissionError: it cannot be written to.
             FileNotFoundError, ValueError: there is no checkpoint to go on from, or it is not whole.
         """
-        return alike(lambda: self._check(resume), self.trainer.args.world_size)
+        return raise_together(lambda: self._check(resume), self.trainer.args.world_size)
 
     def _check(self, resume: str | os.PathLike[str] | bool | None) -> str | None:
         args, folder = config_of(self.trainer), self.path
@@ -111,7 +111,7 @@ class RunFolder:
             check_same_run(checkpoint, self.trainer)
         if not writes or (self._is_ours and checkpoint is None):
             return checkpoint
-        names = [*WRITTEN, *self._processing_files(folder)]
+        names = [*RUN_FILES, *self._processing_files(folder)]
         if is_peft(joint_model_of(self.trainer).model) and not merges_adapter(self.trainer, self.prepared):
             names.append(LABELS_FILE)
         inside = checkpoint is not None and Path(checkpoint).resolve().parent == folder.resolve()
@@ -120,7 +120,7 @@ class RunFolder:
         else:
             check_output_dir(folder, args.overwrite_output_dir, names)
         self.file_names = names
-        self.keeps_old_run = not inside and folder.is_dir() and bool(run_items(folder, names))
+        self.keeps_old_run = not inside and folder.is_dir() and bool(run_item_names(folder, names))
         keeps_old_run(folder, self.keeps_old_run)
         return checkpoint
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ...models.adapters import is_peft, plain_model
-from ..step.running import joint_model_of
+from ..trainer_access import joint_model_of
 
 SETTINGS_FILE = "_adaptation_settings.json"  # in checkpoints only; the underscore keeps it from being uploaded
 SIZES = ("model_type", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size")

@@ -16,7 +16,7 @@ from ...models.parameter_sets import describe_choice, is_default_choice
 from ...models.stochastic_norm import ChannelMix
 from ...models.tensorflow_conventions import mend_conventions
 from ..config import AdaptationConfig
-from ..step.running import joint_model_of
+from ..trainer_access import joint_model_of
 
 MOST_ROWS = 4096  # of a stream
 

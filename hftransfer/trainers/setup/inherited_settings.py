@@ -118,7 +118,7 @@ def settle(args: Any) -> None:
         args.max_grad_norm = 0.0
 
 
-def settle_loading(args: Any) -> None:
+def set_loading(args: Any) -> None:
     """Settings of loaders and of DDP that pairing, unfreezing and this machine ask for.
 
     Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ...models.layerwise_rates import Rates
-from .schedule import SLANTED
+from .learning_rate_schedule import SLANTED
 
 # These step inside the backward pass, parameter by parameter, with one rate for all.
 ONE_RATE = ("lomo", "adalomo", "layerwise")

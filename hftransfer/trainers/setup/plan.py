@@ -19,7 +19,7 @@ from ...models.parameter_blocks import Block, split
 from ...models.parameter_sets import bias_parameters, norm_parameters
 from ...reporting.tables import PolicyRow, print_facts, print_policy_rows
 from ..config import AdaptationConfig
-from ..step.running import joint_model_of
+from ..trainer_access import joint_model_of
 from .learning_rates import rates_of
 from .preparation import Prepared
 from .sampling import paired_sampler, planned_updates

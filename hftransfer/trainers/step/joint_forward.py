@@ -16,7 +16,7 @@ from .feature_forward import FeatureForward, Forward, ForwardOutputs
 from .mixed_norm_forward import MixedNormForward
 from .objective_set import ObjectiveSet
 from .per_domain_forward import PerDomainForward
-from .second_views import SecondViewsForward
+from .second_views_forward import SecondViewsForward
 
 
 @dataclass(frozen=True)

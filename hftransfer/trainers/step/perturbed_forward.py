@@ -12,7 +12,7 @@ from torch.distributed.fsdp import FSDPModule
 
 from ...models.module_mode import module_mode
 from ..config import AdaptationConfig
-from ..teachers.fitting import probe_rows
+from ..teachers.objective_fitting import probe_rows
 from .objective_inputs import pick_words
 
 SHARDED = (

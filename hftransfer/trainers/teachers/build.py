@@ -20,8 +20,8 @@ from ...models.model_structure import layers
 from ...models.module_mode import module_mode
 from ...models.tokenizer_checks import check_tokenizer
 from ...objectives.specification import ObjectiveSpec
-from .fitting import probe_rows
 from .initial_weights import InitialWeights, WeightsFingerprint, frozen_copy
+from .objective_fitting import probe_rows
 from .teacher import Teacher, TeacherSet, inputs_of
 from .teacher_inputs import teacher_fit_inputs, teacher_inputs, teacher_rows
 

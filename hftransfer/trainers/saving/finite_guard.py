@@ -10,11 +10,11 @@ import torch
 
 from ...data.text_encoder import WORD_MASK, without_other_tokenizations
 from ...models.module_mode import module_mode
-from ..step.running import joint_model_of
-from .agreement import alike
+from ..trainer_access import joint_model_of
 from .checkpoint_files import checkpoints
 from .finite_weights import buffer_flags, first_broken, is_finite_state
 from .output_folder import last_good_checkpoint
+from .process_agreement import raise_together
 from .run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 NOT_THE_MODELS = ("labels", "domain", "num_source", "spans", WORD_MASK)
 
 
-class RunGuard:
+class FiniteGuard:
     """Checks that losses, gradients, weights and the optimizer's state are finite before anything is written.
 
     A checkpoint is proven once a finite loss has followed it; until then the one before it stays.
@@ -116,7 +116,7 @@ class RunGuard:
                     f"Lower the learning rate. {self.last_good()}"
                 )
 
-        alike(refuse, self.trainer.args.world_size)
+        raise_together(refuse, self.trainer.args.world_size)
 
     def check_optimizer_state(self, what: str) -> None:
         """Raises a `FloatingPointError`, on all processes alike, if what the optimizer remembers is not finite.
@@ -134,7 +134,7 @@ class RunGuard:
                     f"max_grad_norm. {self.last_good()}"
                 )
 
-        alike(refuse, self.trainer.args.world_size)
+        raise_together(refuse, self.trainer.args.world_size)
 
     def last_good(self, first_broken_forward: float = math.inf, model_broke: bool = False) -> str:
         """What to say of a run that broke: where it can go on from.
@@ -205,7 +205,7 @@ class RunGuard:
                     f"Lower the learning rate. {self.last_good(0, True)}"
                 )
 
-        alike(refuse, args.world_size)
+        raise_together(refuse, args.world_size)
         self.proven, self.unproven = self.unproven, None
         return True
 

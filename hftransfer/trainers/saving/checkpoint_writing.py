@@ -19,25 +19,23 @@ from ...messages import redacted_values
 from ...models.adapter_folders import LABELS_FILE, write_labels
 from ...models.adapters import is_peft, merged, plain_model
 from ...models.disk_space import SMALL, room_for, tensor_bytes
-from ..access import config_of, merges_adapter
-from ..step.running import joint_model_of
-from .agreement import alike
+from ..trainer_access import config_of, joint_model_of
+from .adapter_merge import merges_adapter
 from .checkpoint_files import STATE_FILE, by_age, checkpoints, is_ours, write_list
 from .checkpoint_loading import user_model_in
+from .finite_guard import FiniteGuard
 from .folder_lock import STAGING, clear
-from .folder_marks import CARD, MARK, foreign, mark, run_items
-from .output_folder import check_output_dir, find_checkpoint
-from .replacement import replace_items
+from .folder_replacement import replace_items
+from .process_agreement import raise_together
 from .run_folder import RunFolder
-from .run_guard import RunGuard
 from .run_settings import write_settings
+from .written_files import CARD, RECORD, foreign_names, record_written, run_item_names
 
 if TYPE_CHECKING:
     from transformers import Trainer
 
     from ..setup.preparation import Prepared
 
-__all__ = ["STAGING", "STATE_FILE", "CheckpointWriter", "check_output_dir", "find_checkpoint"]
 logger = logging.getLogger(__name__)
 MARKERS = ("config.json", "adapter_config.json")  # a folder without one of these is no model to anybody
 STALE = (LABELS_FILE, "model*.safetensors*", "adapter_model*.safetensors")
@@ -63,7 +61,7 @@ class CheckpointWriter:
         staging: the folder that a checkpoint is being written to, while one is.
     """
 
-    def __init__(self, trainer: Trainer, prepared: Prepared, folder: RunFolder, guard: RunGuard):
+    def __init__(self, trainer: Trainer, prepared: Prepared, folder: RunFolder, guard: FiniteGuard):
         self.trainer, self.prepared, self.folder, self.guard = trainer, prepared, folder, guard
         self.staging: str | None = None
 
@@ -140,7 +138,7 @@ class CheckpointWriter:
             write(str(staging))
             self.trainer.accelerator.wait_for_everyone()
             writes = args.should_save and staging.is_dir()  # sharded states are in checkpoints only
-            alike(lambda: self._put_model(final, staging) if writes else None, args.world_size)
+            raise_together(lambda: self._put_model(final, staging) if writes else None, args.world_size)
         self.trainer.accelerator.wait_for_everyone()
 
     def write_files(
@@ -195,18 +193,18 @@ class CheckpointWriter:
         items = sorted(staging.iterdir(), key=lambda item: item.name in MARKERS)
         names = [item.name for item in items if item.name != CARD or not (final / CARD).exists()]
         stale = [path.name for pattern in (*MARKERS, *STALE) for path in sorted(final.glob(pattern))]
-        theirs = foreign(final, [*names, *(name for name in stale if name != LABELS_FILE)])
+        theirs = foreign_names(final, [*names, *(name for name in stale if name != LABELS_FILE)])
         if theirs:
             raise FileExistsError(
                 f"{final} holds {', '.join(dict.fromkeys(theirs))}, which hftransfer did not write and would replace. "
                 "The model was not written there: save it to another folder, or move what is there."
             )
         is_run = final == self.folder.path
-        if is_run or (final / MARK).is_file():
-            mark(final, names, staging, anew=is_run and self.folder.keeps_old_run)
-            names.insert(0, MARK)
+        if is_run or (final / RECORD).is_file():
+            record_written(final, names, staging, anew=is_run and self.folder.keeps_old_run)
+            names.insert(0, RECORD)
         _sync(staging)
-        stale = [name for name in stale if not foreign(final, [name])]  # labels of somebody else's may stay
+        stale = [name for name in stale if not foreign_names(final, [name])]  # labels of somebody else's may stay
         folders = [name for name in names if (final / name).is_dir()]  # an adapter of its own, where there are several
         self._put(final, [(f"{staging.name}/{name}", name) for name in names], [*stale, *folders])
 
@@ -227,7 +225,7 @@ class CheckpointWriter:
             clear(folder)  # what another save left aside; the lock stays
         self.trainer.accelerator.wait_for_everyone()
         room = room_for(what, folder, needed if writes else 0, self.guard.last_good)
-        alike(room.__enter__, args.world_size)
+        raise_together(room.__enter__, args.world_size)
         try:
             yield
         except BaseException as error:
@@ -243,7 +241,7 @@ class CheckpointWriter:
         out = list(old)
         replaces = self.folder.keeps_old_run and folder == self.folder.path
         if replaces:
-            out += run_items(folder, self.folder.file_names)
+            out += run_item_names(folder, self.folder.file_names)
         if out or len(new) > 1:
             replace_items(folder, folder / STAGING, list(dict.fromkeys(out)), new)
         else:  # one stroke

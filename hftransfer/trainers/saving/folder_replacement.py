@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from .folder_marks import read_json, write_whole
+from .written_files import read_json, write_whole
 
 JOURNAL = "replacing.json"  # in the staging folder, while a replacement is under way
 OLD = "old"

@@ -12,7 +12,7 @@ from transformers import TrainerCallback
 
 from hftransfer import AdaptationTrainer, MMDTrainer
 from hftransfer.trainers import hyperparameters
-from hftransfer.trainers.hyperparameters import HyperparameterSearch, Reporting, with_hyperparameters
+from hftransfer.trainers.hyperparameter_search import HyperparameterSearch, Reporting, with_hyperparameters
 
 SETS = {"source": tiny.domain(9, seed=5), "target": tiny.domain(9, seed=6)}
 made: list = []

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-def alike(act: Callable[[], T], processes: int) -> T:
+def raise_together(act: Callable[[], T], processes: int) -> T:
     """Calls `act` on every process, and raises on all of them if it failed on one.
 
     Args:
@@ -19,7 +19,7 @@ def alike(act: Callable[[], T], processes: int) -> T:
         Exception: what `act` raised here, or else its kind and message from the first process on which it failed.
 
     Example:
-        >>> alike(lambda: "read on every process", processes=1)
+        >>> raise_together(lambda: "read on every process", processes=1)
         'read on every process'
     """
     failed: Exception | None = None

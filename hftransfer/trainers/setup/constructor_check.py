@@ -12,10 +12,10 @@ from ...former_names import ARGUMENTS, no_such
 from ..config import AdaptationConfig
 from .dependent_settings import check_sharding
 from .inherited_settings import check_for_model
+from .learning_rate_schedule import check_schedule
 from .metric_choice import check_selection
-from .output_check import check_outputs, label_metrics
+from .metric_function_check import check_metric_functions, label_metrics
 from .preparation import Prepared
-from .schedule import check_schedule
 
 FUNCTIONS = ("compute_metrics", "preprocess_logits_for_metrics", "data_collator", "model_init")
 
@@ -55,7 +55,7 @@ def check_prepared(
     """
     space = prepared.space
     check_for_model(args, space.task, prepared.model)
-    label_free = check_outputs(args, space, compute_metrics, preprocess_logits)
+    label_free = check_metric_functions(args, space, compute_metrics, preprocess_logits)
     measures = label_metrics(args, space, compute_metrics)
     check_selection(args, space, prepared.evaluation, prepared.source_names, measures, label_free)
 
@@ -97,47 +97,6 @@ def check_arguments(cls: type, arguments: Mapping[str, Any]) -> None:
             raise TypeError(
                 f"callbacks holds {_type_name(callback)}, which is no TrainerCallback, nor a class of one."
             )
-
-
-def call_model_init(model_init: Callable[..., Any], trial: Any = None) -> Any:
-    """A new model: of a function without arguments, or of the trial, as in transformers.
-
-    Args:
-        model_init: as the user passed it. It is called with the trial if its first argument has no default, or is
-            called `trial`.
-        trial: of optuna; `None` outside a search.
-
-    Raises:
-        TypeError: it needs more than a trial.
-        ValueError: it gives none.
-    """
-    try:
-        parameters = list(inspect.signature(model_init).parameters.values())
-    except (TypeError, ValueError):  # a class written in C
-        parameters = []
-    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    needed = [p.name for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-    takes_trial = bool(positional) and (positional[0].name == "trial" or positional[0].name in needed)
-    if set(needed) - {p.name for p in positional[:1]}:
-        raise TypeError(
-            "model_init must be a function without arguments, or of a trial alone; this one needs "
-            f"{', '.join(needed)}."
-        )
-    model = model_init(trial) if takes_trial else model_init()
-    if model is None:
-        raise ValueError("model_init gives None; it must return a model, or the name of one.")
-    return model
-
-
-def first_model(model: Any, model_init: Callable[..., Any] | None) -> Any:
-    """The model that a trainer is made with: the user's, or a new one.
-
-    Raises:
-        ValueError: both a model and a function that makes one.
-    """
-    if model is not None and model_init is not None:
-        raise ValueError("model and model_init are both given: pass one of them.")
-    return model if model_init is None else call_model_init(model_init)
 
 
 def _type_name(value: Any) -> str:

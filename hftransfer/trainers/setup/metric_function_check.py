@@ -17,7 +17,7 @@ from ..metrics import LABEL_FREE, SOFTMAX, TaskMetrics
 FOR_METRICS = ("inputs", "loss")
 
 
-def check_outputs(
+def check_metric_functions(
     args: AdaptationConfig,
     space: LabelSpace,
     compute_metrics: Callable[..., dict[str, float]] | None,

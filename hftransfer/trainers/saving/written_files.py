@@ -10,7 +10,7 @@ from typing import Any
 
 from .checkpoint_files import checkpoints, digest, is_ours
 
-MARK = "_hftransfer.json"  # the underscore keeps it from being uploaded
+RECORD = "_hftransfer.json"  # the underscore keeps it from being uploaded
 CARD, RESULTS = "README.md", "results.json"
 COMPARISON = "_source_only/results.json"  # of the model trained without the target, inside a run's folder
 ROWS = ("adapted", "source-only")  # of results.json
@@ -22,7 +22,7 @@ MODEL_FILES = (
     "adapter_model.safetensors",
 )
 # What a run may write besides its checkpoints. Tokenizers have more names; a trainer looks those up.
-WRITTEN = (
+RUN_FILES = (
     *MODEL_FILES,
     "training_args.json",
     "tokenizer.json",
@@ -33,18 +33,18 @@ WRITTEN = (
     "merges.txt",
     "preprocessor_config.json",
     CARD,
-    MARK,
+    RECORD,
 )
-BY_RECIPE = (RESULTS, COMPARISON)
+RECIPE_FILES = (RESULTS, COMPARISON)
 
 
-def marked(folder: Path) -> dict[str, str | None]:
+def recorded_files(folder: Path) -> dict[str, str | None]:
     """Names of the files that hftransfer wrote to a folder, by its mark; with a digest where edits count."""
-    found = read_json(folder / MARK).get("files")
+    found = read_json(folder / RECORD).get("files")
     return dict(found) if isinstance(found, dict) else {}
 
 
-def mark(folder: Path, names: Iterable[str], aside: Path | None = None, anew: bool = False) -> None:
+def record_written(folder: Path, names: Iterable[str], aside: Path | None = None, anew: bool = False) -> None:
     """Adds names to a folder's mark, and forgets those that are gone. The whole mark is replaced at one stroke.
 
     Args:
@@ -54,26 +54,26 @@ def mark(folder: Path, names: Iterable[str], aside: Path | None = None, anew: bo
         anew: what was marked before is about to be moved away.
     """
     where = aside or folder
-    kept = {} if anew else marked(folder)
+    kept = {} if anew else recorded_files(folder)
     known = {name: was for name, was in kept.items() if (folder / name).exists()}
     for name in names:
         known[name] = digest(where / name) if name == CARD and (where / name).is_file() else None
-    write_whole(where / MARK, json.dumps({"made_by": "hftransfer", "files": dict(sorted(known.items()))}, indent=1))
+    write_whole(where / RECORD, json.dumps({"made_by": "hftransfer", "files": dict(sorted(known.items()))}, indent=1))
 
 
-def foreign(folder: Path, names: Iterable[str]) -> list[str]:
+def foreign_names(folder: Path, names: Iterable[str]) -> list[str]:
     """Those of `names` that a folder holds and hftransfer did not write, in order."""
-    known, older = marked(folder), _made_by_us(folder)
+    known, older = recorded_files(folder), _made_by_us(folder)
     return [name for name in names if os.path.lexists(folder / name) and not _is_ours(folder, name, known, older)]
 
 
-def edited_card(folder: Path) -> bool:
+def is_edited_card(folder: Path) -> bool:
     """Whether a folder's README.md is somebody else's, or was changed after hftransfer wrote it."""
     path = folder / CARD
     if not path.exists():
         return False
-    was = marked(folder).get(CARD)
-    return digest(path) != was if was else bool(foreign(folder, [CARD]))
+    was = recorded_files(folder).get(CARD)
+    return digest(path) != was if was else bool(foreign_names(folder, [CARD]))
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -102,7 +102,7 @@ def write_whole(path: Path, text: str) -> None:
 def _is_ours(folder: Path, name: str, known: dict[str, str | None], older: bool) -> bool:
     """By the mark, or by what a file holds, as versions that set no mark wrote it."""
     path = folder / name
-    if name in known or (name == MARK and known):
+    if name in known or (name == RECORD and known):
         return True
     if path.is_dir():
         return is_ours(path) or older
@@ -120,7 +120,7 @@ def _made_by_us(folder: Path) -> bool:
     return {"objectives", "target_ratio"} <= set(settings) or "hftransfer" in read_json(folder / "config.json")
 
 
-def run_items(folder: Path, names: Iterable[str] = ()) -> list[str]:
+def run_item_names(folder: Path, names: Iterable[str] = ()) -> list[str]:
     """Names of what makes up a run in a folder, as far as hftransfer made it: the model first, so that it is never
     half of one, then checkpoints and what stands beside them.
 
@@ -131,9 +131,9 @@ def run_items(folder: Path, names: Iterable[str] = ()) -> list[str]:
     patterns = ("model*.safetensors*", "adapter_model*.safetensors")
     weights = sorted(path.name for pattern in patterns for path in folder.glob(pattern))
     saved = [path.name for path in checkpoints(folder)]
-    known = [*MODEL_FILES[:2], *weights, *saved, *marked(folder), *names, *WRITTEN, *BY_RECIPE]
+    known = [*MODEL_FILES[:2], *weights, *saved, *recorded_files(folder), *names, *RUN_FILES, *RECIPE_FILES]
     present = [name for name in dict.fromkeys(known) if os.path.lexists(folder / name)]
-    theirs = set(foreign(folder, present)) | ({CARD} if edited_card(folder) else set())
+    theirs = set(foreign_names(folder, present)) | ({CARD} if is_edited_card(folder) else set())
     return [name for name in present if name not in theirs]
 
 

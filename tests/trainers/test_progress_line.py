@@ -13,7 +13,7 @@ from hftransfer.reporting import tables
 from hftransfer.reporting.benchmark_table import print_table
 from hftransfer.reporting.console import Screen
 from hftransfer.trainers import progress
-from hftransfer.trainers.progress import Pace, ProgressLine, describe, describe_seconds
+from hftransfer.trainers.progress_line import Pace, ProgressLine, describe, describe_seconds
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 

@@ -23,12 +23,11 @@ from ..extras import install_hint
 from ..messages import nearest
 from ..objectives.base import Range
 from ..objectives.registry import REGISTRY
-from .access import config_of
 from .config import AdaptationConfig
 from .metrics import SOFTMAX, lower_is_better
-from .search_values import check_fresh, check_space, read_objective
-from .setup.constructor import call_model_init
-from .step.running import joint_model_of
+from .search_checks import check_fresh, check_space, read_objective
+from .setup.model_init import call_model_init
+from .trainer_access import config_of, joint_model_of
 
 if TYPE_CHECKING:
     from optuna import Trial

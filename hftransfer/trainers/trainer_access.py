@@ -1,0 +1,32 @@
+"""Typed access to a running trainer: its config and its joint model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from ..data.pairing import PairedBatchSampler
+from .config import AdaptationConfig
+from .step.joint_model import JointModel
+
+if TYPE_CHECKING:
+    from transformers import Trainer
+
+
+class RunningTrainer(Protocol):
+    """What callbacks ask of a trainer; `AdaptationTrainer` imports them, so they cannot import it."""
+
+    accelerator: Any
+    model: Any
+    pair_sampler: PairedBatchSampler | None
+    is_deepspeed_enabled: bool
+
+
+def config_of(trainer: Trainer) -> AdaptationConfig:
+    """The config of an `AdaptationTrainer`."""
+    return cast(AdaptationConfig, trainer.args)
+
+
+def joint_model_of(trainer: Any) -> JointModel:
+    """The joint model of a trainer, out of whatever DDP, FSDP or `torch.compile` have wrapped around it."""
+    model: JointModel = trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False)
+    return model
