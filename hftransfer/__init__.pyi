@@ -28,6 +28,9 @@ from .trainers.config import AdaptationConfig as AdaptationConfig
 from .trainers.hub.errors import HubError as HubError
 from .trainers.hub.push import create_repo as create_repo
 from .trainers.interpolated_card import interpolation_card as interpolation_card
+from .trainers.objective_trainers import AdversarialTrainer as AdversarialTrainer
+from .trainers.objective_trainers import ContrastiveTrainer as ContrastiveTrainer
+from .trainers.objective_trainers import MMDTrainer as MMDTrainer
 from .trainers.results import print_saved_model as print_saved_model
 from .trainers.results import save_model_and_card as save_model_and_card
 from .trainers.results import save_results as save_results
@@ -39,8 +42,5 @@ from .trainers.setup.preparation import prepare as prepare
 from .trainers.source_only import train_source_only as train_source_only
 from .trainers.step.joint_model import JointModel as JointModel
 from .trainers.trainer import AdaptationTrainer as AdaptationTrainer
-from .trainers.objective_trainers import AdversarialTrainer as AdversarialTrainer
-from .trainers.objective_trainers import ContrastiveTrainer as ContrastiveTrainer
-from .trainers.objective_trainers import MMDTrainer as MMDTrainer
 
 __version__: str
