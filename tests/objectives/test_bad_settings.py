@@ -22,6 +22,7 @@ BAD = {  # kind: (what the message says, and settings that have it) ...
         ("interval must be a finite number", {"interval": [0, float("inf")]}),
         ("interval=3 must be", {"interval": 3}),
     ],
+    "co_tuning": [("must be 'direct' or 'calibrated'", {"relation": "bayes"})],
     "coral": [
         ("mean_weight=-1 must be a number of at least 0", {"mean_weight": -1}),
         ("mean_weight must be a finite number", {"mean_weight": float("inf")}),

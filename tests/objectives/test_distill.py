@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from cases import array, batch, call, make, softmax
+from cases import array, batch, call, domains, make, softmax
 
 from hftransfer.objectives import REGISTRY, build_objectives, parse_objectives
 from hftransfer.objectives.anchoring.distill_attention import attention_divergence
@@ -17,7 +17,7 @@ def kl(p: np.ndarray, q: np.ndarray) -> np.ndarray:
 
 
 def of_all(inputs, what="logits") -> np.ndarray:
-    return np.concatenate([array(inputs[f"source_{what}"]), array(inputs[f"target_{what}"])])
+    return np.concatenate(domains(inputs, what))
 
 
 def facts(width=6, labels=("0", "1", "2"), same=True, head=None, name="a teacher") -> TeacherFacts:
@@ -48,11 +48,9 @@ def test_rows(kind, rows, part):
     what = "features" if kind == "rkd" else "logits"
     assert REGISTRY[kind].reads({"rows": rows})[what] == f"{rows}_{what}"
     assert REGISTRY[kind].reads({"rows": rows})[f"teacher_{what}"] == f"teacher_{rows}_{what}"
-    alone = {f"{rows}_{w}": inputs[f"{rows}_{w}"] for w in ("features", "logits")}
-    alone |= {f"teacher_{rows}_{w}": [inputs[f"teacher_{w}"][0][part]] for w in ("features", "logits")}
-    together = {w: alone[f"{rows}_{w}"] for w in ("features", "logits")}
-    together |= {f"teacher_{w}": alone[f"teacher_{rows}_{w}"] for w in ("features", "logits")}
-    assert torch.equal(call(make(kind, rows=rows), alone), call(make(kind), together))
+    together = {w: inputs[f"{rows}_{w}"] for w in ("features", "logits")}
+    together |= {f"teacher_{w}": [inputs[f"teacher_{w}"][0][part]] for w in ("features", "logits")}
+    assert torch.equal(call(make(kind, rows=rows), inputs), call(make(kind), together))
 
 
 def test_several_teachers_pull_as_their_mean_prediction():
@@ -65,8 +63,7 @@ def test_several_teachers_pull_as_their_mean_prediction():
     mean = torch.stack([z.softmax(-1) for z in teachers]).mean(0).log()
     both = [inputs["source_logits"], inputs["target_logits"]]
     one = call(make("distill_logits", temperature=1.0), inputs, teacher_logits=[mean])
-    for a, b in zip(torch.autograd.grad(value, both), torch.autograd.grad(one, both), strict=True):
-        torch.testing.assert_close(a, b)
+    torch.testing.assert_close(torch.autograd.grad(value, both), torch.autograd.grad(one, both))
 
 
 def test_features_through_a_projection_to_any_width():
@@ -103,22 +100,6 @@ def test_attention(heads):
     assert attention_divergence(LayerPair(p, p, share)).item() == 0
 
 
-@pytest.mark.parametrize("of", ["logits", "features"])
-def test_descending_reaches_the_teacher(of):
-    inputs = batch()
-    module = make(f"distill_{of}")
-    rows = [inputs[f"{d}_{of}"].detach().clone().requires_grad_() for d in ("source", "target")]
-    optimizer = torch.optim.Adam([*rows, *module.parameters()], lr=0.1)
-    values = []
-    for _ in range(200):
-        value = call(module, inputs, **{f"source_{of}": rows[0], f"target_{of}": rows[1]})
-        optimizer.zero_grad()
-        value.backward()
-        optimizer.step()
-        values.append(value.item())
-    assert values[-1] < 0.01 * values[0]
-
-
 def test_the_old_head_is_the_teachers_and_learns():
     """Of a teacher with other labels, lwf keeps the head beside the model's."""
     inputs, g = batch(), torch.Generator().manual_seed(5)
@@ -136,18 +117,8 @@ def test_the_old_head_is_the_teachers_and_learns():
 @pytest.mark.parametrize(
     ("kind", "teachers", "settings", "message"),
     [
-        (
-            "distill_logits",
-            [facts(labels=("x", "y", "z"), same=False)],
-            {},
-            "labels of a teacher .* are not the run's",
-        ),
-        (
-            "lwf",
-            [facts(9, "abcd", False, (torch.ones(4, 9), None))],
-            {},
-            "the model's 6. Use 'distill_logits'",
-        ),
+        ("distill_logits", [facts(labels="xyz", same=False)], {}, "labels of a teacher .* are not the run's"),
+        ("lwf", [facts(9, "abcd", False, (torch.ones(4, 9), None))], {}, "the model's 6. Use 'distill_logits'"),
         ("lwf", [facts(), facts()], {}, "there are 2: .*'distill_logits' takes several"),
         ("co_tuning", [facts(), facts()], {}, "there are 2"),
         ("delta", [facts(), facts()], {}, "there are 2"),

@@ -52,6 +52,8 @@ def test_state_round_trip_and_what_follows():
         start += count
     other = FeatureQueue(7, 2)
     other.load_state_dict(queue.state_dict())
+    assert set(queue.state_dict()) == {"features", "labels", "pushed.stored"}
+    assert not list(queue.parameters())
     assert other.pushed.value == queue.pushed.value == 9
     for count in (2, 6):  # the next push overwrites the same rows
         for each in (queue, other):
@@ -67,9 +69,3 @@ def test_count_comes_back_inside_a_larger_module():
     other.load_state_dict(module.state_dict())
     assert other["queue"].pushed.value == 3
     assert content(other["queue"]) == content(module["queue"])
-
-
-def test_state_is_in_buffers_only():
-    queue = FeatureQueue(5, 2)
-    assert set(queue.state_dict()) == {"features", "labels", "pushed.stored"}
-    assert not list(queue.parameters())
