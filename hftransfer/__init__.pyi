@@ -1,3 +1,6 @@
+from .cli.benchmark_file import read_benchmark as read_benchmark
+from .cli.benchmark_options import benchmark_parser as benchmark_parser
+from .cli.benchmark_runner import BenchmarkRunner as BenchmarkRunner
 from .cli.finetune_options import FinetuneArguments as FinetuneArguments
 from .cli.finetune_options import sources_by_name as sources_by_name
 from .cli.interpolate_options import interpolate_parser as interpolate_parser

@@ -71,7 +71,7 @@ def test_the_cells_of_a_catalogue_are_those_that_its_file_would_run(name):
     """By the hash of their settings: a figure that is kept stays with what was run."""
     import json
 
-    from hftransfer.cli.benchmark_options import read_benchmark
+    from hftransfer.cli.benchmark_file import read_benchmark
 
     would_run = {cell.hash: cell for cell in read_benchmark(ROOT / f"tests/benchmarks/{name}.yaml").cells}
     for line in (ROOT / f"docs/results/{name}.jsonl").read_text(encoding="utf-8").splitlines():

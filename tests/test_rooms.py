@@ -260,10 +260,6 @@ def test_the_table_has_no_circle():
             del left[room]
 
 
-# The benchmark starts processes, locks cells and draws pictures, which is no part of the public interface.
-FROM_INSIDE = {"benchmark"}
-
-
 def not_public(source: str, recipe: str) -> list[str]:
     """What a recipe imports of ours that is not a public name: one of a module inside, or a private one."""
     wrong = []
@@ -271,7 +267,7 @@ def not_public(source: str, recipe: str) -> list[str]:
         names = found.names or (found.module,)
         public = found.module in ("hftransfer", *(f"hftransfer.{name}" for name in hftransfer.__all__))
         private = "._" in found.module or any(name.startswith("_") for name in names)
-        wrong += [f"{found.module}: {', '.join(names)}"] * (private or not (public or recipe in FROM_INSIDE))
+        wrong += [f"{found.module}: {', '.join(names)}"] * (private or not public)
     return wrong
 
 

@@ -12,6 +12,8 @@ from typing import Any
 
 import tiny
 
+from hftransfer.cli import cell_process
+
 RECIPE = Path(__file__).parents[2] / "recipes" / "finetune.py"
 OPTIONS = {
     "objectives": '{"mmd": 0.1}',
@@ -52,16 +54,16 @@ def load(name: str) -> Any:
     return module
 
 
-def load_benchmark() -> tuple[Any, list[str]]:
-    """The benchmark recipe, its cells in this process instead of one of their own; the methods it has started."""
-    module, started = load("benchmark"), []
+def run_cells_here(monkeypatch) -> list[str]:
+    """A benchmark's cells run in this process instead of one of their own; the methods that were started."""
+    started: list[str] = []
 
     def start(folder: Path) -> int:
         started.append(json.loads((folder / "cell.json").read_text())["method"])
-        return module.run_folder(folder)
+        return cell_process.run_folder(folder)
 
-    module.start = start
-    return module, started
+    monkeypatch.setattr(cell_process, "start_cell", start)
+    return started
 
 
 def run(argv: list[str], name: str = "finetune") -> int:

@@ -14,8 +14,10 @@ import pytest
 import recipe
 import yaml
 
+from hftransfer.cli import cell_process
 from hftransfer.cli import main as cli
-from hftransfer.cli.benchmark_options import KEYS, benchmark_parser, read_benchmark, select
+from hftransfer.cli.benchmark_file import KEYS, read_benchmark, select
+from hftransfer.cli.benchmark_options import benchmark_parser
 from hftransfer.extras import install_hint
 from hftransfer.reporting.benchmark_table import append_result, read_results
 
@@ -40,8 +42,9 @@ def here(world, tmp_path, monkeypatch):
     """A recipe whose cells run in this process, in an empty folder; `started` lists them."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
-    module, started = recipe.load_benchmark()
-    return SimpleNamespace(module=module, started=started, out=tmp_path / "out")
+    start_process = cell_process.start_cell
+    started = recipe.run_cells_here(monkeypatch)
+    return SimpleNamespace(start_process=start_process, started=started, out=tmp_path / "out")
 
 
 def run(here, world, *words: str, **keys) -> int:
@@ -49,7 +52,7 @@ def run(here, world, *words: str, **keys) -> int:
     text = yaml.safe_dump({**world.keys, "output_dir": str(here.out), **keys}, sort_keys=False)
     Path("run.yaml").write_text(text)
     here.started.clear()
-    return here.module.main(["--config", "run.yaml", *words])
+    return recipe.run(["--config", "run.yaml", *words], "benchmark")
 
 
 # ---- runs
@@ -57,10 +60,9 @@ def run(here, world, *words: str, **keys) -> int:
 
 def test_a_run_in_its_parts(here, world, capsys, monkeypatch):
     """One cell as users run it, in a process of its own; then the rest, which leaves it alone; then nothing."""
-    inside = here.module.start
-    here.module.start = recipe.load("benchmark").start
-    assert run(here, world, "--only", "method=mmd") == 0
-    here.module.start = inside
+    with monkeypatch.context() as patch:
+        patch.setattr(cell_process, "start_cell", here.start_process)
+        assert run(here, world, "--only", "method=mmd") == 0
     (first,) = read_results(here.out / "results.jsonl")
     assert (first["method"], first["seed"], first["status"], first["updates"]) == ("mmd", 1, "done", 3)
     assert 0 < first["peak_memory"] < 2**33
@@ -135,9 +137,9 @@ def test_a_failing_cell_is_written_down_and_the_others_go_on(here, world, capsys
     assert here.started == ["wild"]
 
 
-def test_a_process_that_dies_fails_its_cell_alone(here, world, capsys):
+def test_a_process_that_dies_fails_its_cell_alone(here, world, capsys, monkeypatch):
     """And what a killed run left behind, half a line and half a folder, does no harm."""
-    here.module.start = lambda folder: -9
+    monkeypatch.setattr(cell_process, "start_cell", lambda folder: -9)
     assert run(here, world, "--only", "method=mmd") == 1
     assert "the process ended with status -9 and left no result" in capsys.readouterr().out
     (row,) = read_results(here.out / "results.jsonl")
@@ -145,7 +147,8 @@ def test_a_process_that_dies_fails_its_cell_alone(here, world, capsys):
     (folder / "result.json.part").write_text('{"status": "do')
     with open(here.out / "results.jsonl", "a") as file:
         file.write('{"hash": "123", "status": "do')
-    here.module.start = lambda folder: (folder / "result.json").write_text('{"status": "failed", "error": "x\\ny"}')
+    result = '{"status": "failed", "error": "x\\ny"}'
+    monkeypatch.setattr(cell_process, "start_cell", lambda folder: (folder / "result.json").write_text(result))
     assert run(here, world, "--only", "method=mmd") == 1
     assert [row["error"][:5] for row in read_results(here.out / "results.jsonl")] == ["the p", "x\ny"]
     assert "- toy · mmd · full · seed 1: x y\n" in (here.out / "table.md").read_text()
@@ -184,9 +187,9 @@ def test_a_dry_run_checks_and_shows_and_writes_nothing(here, world, capsys):
 
 
 def test_a_cell_ends_with_the_run_that_started_it(tmp_path):
-    code = "import sys, time; sys.path.insert(0, sys.argv[1]); import benchmark, threading\n"
-    code += "threading.Thread(target=benchmark.end_with_parent, daemon=True).start(); time.sleep(60)"
-    child = subprocess.Popen([sys.executable, "-c", code, str(RECIPE.parent)], stdin=subprocess.PIPE)
+    code = "import threading, time; from hftransfer.cli.cell_process import end_with_parent\n"
+    code += "threading.Thread(target=end_with_parent, daemon=True).start(); time.sleep(60)"
+    child = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE)
     child.stdin.close()
     assert child.wait(timeout=30) == 1
 
@@ -357,7 +360,7 @@ def test_the_page_lists_the_keys_and_says_what_you_are_told(here, world, capsys)
     )
     for keys, message in zip(wrong, messages, strict=True):
         Path("mine.yaml").write_text(yaml.safe_dump(keys, sort_keys=False))
-        assert here.module.main(["--config", "mine.yaml"]) == 1
+        assert recipe.run(["--config", "mine.yaml"], "benchmark") == 1
         assert capsys.readouterr().err.strip() == f"hftransfer: {message}"
 
 

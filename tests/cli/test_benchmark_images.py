@@ -13,7 +13,8 @@ import recipe
 import tiny
 import yaml
 
-from hftransfer.cli.benchmark_options import KEYS, read_benchmark
+from hftransfer.cli import cell_process
+from hftransfer.cli.benchmark_file import KEYS, read_benchmark
 from hftransfer.cli.finetune_options import FinetuneArguments
 from hftransfer.cli.help import finetune_options
 from hftransfer.reporting.benchmark_table import read_results
@@ -43,8 +44,9 @@ def here(tmp_path, monkeypatch):
         "methods": {"dann": {"dann": 0.1}, "strong": {"objectives": {"mmd": 0.1}, "augment": "strong"}},
         "training": TRAINING | {"image_size": 16},
     }
-    module, started = recipe.load_benchmark()
-    return SimpleNamespace(module=module, started=started, out=tmp_path / "out", keys=keys)
+    start_process = cell_process.start_cell
+    started = recipe.run_cells_here(monkeypatch)
+    return SimpleNamespace(start_process=start_process, started=started, out=tmp_path / "out", keys=keys)
 
 
 def run(here, *words: str, **keys) -> int:
@@ -52,14 +54,14 @@ def run(here, *words: str, **keys) -> int:
     given = {k: v for k, v in (here.keys | keys).items() if v is not None}
     Path("run.yaml").write_text(yaml.safe_dump(given, sort_keys=False))
     here.started.clear()
-    return here.module.main(["--config", "run.yaml", *words])
+    return recipe.run(["--config", "run.yaml", *words], "benchmark")
 
 
-def test_a_model_from_scratch_on_parquet_files_of_images(here, capsys):
+def test_a_model_from_scratch_on_parquet_files_of_images(here, monkeypatch):
     """As users run it: a cell in its own process, then the others; each seed draws its own weights."""
-    inside, here.module.start = here.module.start, recipe.load("benchmark").start
-    assert run(here, "--only", "method=strong", "seed=2") == 0
-    here.module.start = inside
+    with monkeypatch.context() as patch:
+        patch.setattr(cell_process, "start_cell", here.start_process)
+        assert run(here, "--only", "method=strong", "seed=2") == 0
     assert run(here) == 0
     assert here.started == ["source-only", "dann", "strong", "source-only", "dann"]
     assert run(here) == 0

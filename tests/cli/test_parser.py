@@ -324,7 +324,7 @@ BENCHMARK = "output_dir: out\nshifts: {a: {source: sample, target: sample%s}}\n"
     ],
 )
 def test_a_benchmark_file_is_held_to_the_same(tmp_path, shift, more, message):
-    from hftransfer.cli.benchmark_options import read_benchmark
+    from hftransfer.cli.benchmark_file import read_benchmark
 
     (tmp_path / "b.yaml").write_text(BENCHMARK % shift + more)
     with pytest.raises(ValueError, match=message):
@@ -332,7 +332,7 @@ def test_a_benchmark_file_is_held_to_the_same(tmp_path, shift, more, message):
 
 
 def test_a_trusted_benchmark_file_says_so_to_each_cell(tmp_path):
-    from hftransfer.cli.benchmark_options import read_benchmark
+    from hftransfer.cli.benchmark_file import read_benchmark
 
     (tmp_path / "b.yaml").write_text(BENCHMARK % "" + "methods: {rule: {constraint: {function: 'os:getcwd'}}}")
     cells = read_benchmark(tmp_path / "b.yaml", trusted=True).cells

@@ -11,6 +11,7 @@ import tiny
 from bad_folders import RECIPE_ONLY
 
 from hftransfer import AdaptationTrainer
+from hftransfer.cli.benchmark_runner import cell_lock, check_folder, record_files
 from hftransfer.trainers.saving.written_files import recorded_files
 
 
@@ -102,19 +103,18 @@ def test_a_folder_in_use(world, tmp_path, capsys):
 
 
 def test_a_benchmark_replaces_only_its_own(tmp_path):
-    module = recipe.load("benchmark")
     (tmp_path / "table.md").write_text("mine")
     with pytest.raises(FileExistsError, match=r"holds table.md, which no benchmark wrote"):
-        module.check_folder(tmp_path)
+        check_folder(tmp_path)
     (tmp_path / "table.md").unlink()
-    module.claim(tmp_path)
+    record_files(tmp_path)
     (tmp_path / "table.md").write_text("ours")
-    module.check_folder(tmp_path)
+    check_folder(tmp_path)
     (tmp_path / "_hftransfer.json").unlink()
     (tmp_path / "results.jsonl").write_text('{"hash": "x", "status": "done"}\n')  # of an older version
-    module.check_folder(tmp_path)
-    module.check_folder(tmp_path / "new")
+    check_folder(tmp_path)
+    check_folder(tmp_path / "new")
     cell = SimpleNamespace(hash="abc")
-    with module.cell_lock(tmp_path, cell):
+    with cell_lock(tmp_path, cell):
         assert (tmp_path / "_cells" / "abc.lock").is_file()
     assert not (tmp_path / "_cells" / "abc.lock").exists()
