@@ -19,6 +19,7 @@ from .models.domain_adapters import load_domains as load_domains
 from .models.domain_adapters import save_domains as save_domains
 from .models.domain_adapters import stack_adapter as stack_adapter
 from .models.domain_adapters import switch_domain as switch_domain
+from .models.feature_hook import find_head as find_head
 from .models.interpolation import Mixture as Mixture
 from .models.pretrained import load_model as load_model
 from .models.transplant import transplant as transplant
@@ -43,7 +44,10 @@ from .trainers.setup.plan import print_plan as print_plan
 from .trainers.setup.plan import print_policy as print_policy
 from .trainers.setup.preparation import prepare as prepare
 from .trainers.source_only import train_source_only as train_source_only
+from .trainers.step.joint_forward import build_forward as build_forward
 from .trainers.step.joint_model import JointModel as JointModel
+from .trainers.step.objective_set import ObjectiveSet as ObjectiveSet
+from .trainers.step.task_loss import TaskLoss as TaskLoss
 from .trainers.trainer import AdaptationTrainer as AdaptationTrainer
 
 __version__: str

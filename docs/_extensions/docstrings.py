@@ -43,10 +43,15 @@ def process(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[
     lines[:] = to_rst(lines)
 
 
+def escape_stars(line: str) -> str:
+    """Stars outside code as themselves: in `pattern:*.attention.*` they are no emphasis."""
+    return re.sub(r"\*(?=[^`]*(?:`[^`]*`[^`]*)*$)", r"\\*", line)
+
+
 def literal_stars(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
     """Stars in a help text, as in a pattern, are themselves; `--help` shows the same text, so it holds no markup."""
     if dataclasses.is_dataclass(obj):
-        lines[:] = [re.sub(r"\*(?=[^`]*(?:`[^`]*`[^`]*)*$)", r"\\*", line) for line in lines]
+        lines[:] = [escape_stars(line) for line in lines]
 
 
 def shorten(app: Any, what: str, name: str, obj: Any, options: Any, signature: str | None, returned: Any) -> Any:

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from docstrings import escape_stars
+
 PAGES = {  # the room that a name comes from -> page and title
     "trainers": ("trainers", "Trainers"),
     "objectives": ("objectives", "Objectives"),
@@ -62,7 +64,7 @@ def settings_page() -> str:
         default = "" if made else f" = `{getattr(field.default, 'value', field.default)!r}`"
         meaning = " ".join(str(text).split())
         meaning = _short(meaning) if group == INHERITED else meaning
-        groups.setdefault(group, []).append(f"`{field.name}`{default}\n: {meaning or '–'}\n")
+        groups.setdefault(group, []).append(f"`{field.name}`{default}\n: {escape_stars(meaning) or '–'}\n")
     if len(groups) < 2:
         raise ValueError("No field of AdaptationConfig says its group: the page would list transformers' alone.")
     out = ["# Settings\n", "Fields of {class}`hftransfer.AdaptationConfig`, options of `hftransfer finetune`.\n"]

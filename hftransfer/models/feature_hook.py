@@ -39,7 +39,7 @@ class Head:
 
 
 def find_head(model: nn.Module, batch: dict[str, Any]) -> Head:
-    """Finds the final linear by one forward in eval mode; random state and training modes are left as they were.
+    """Head of a model: the final linear, found by one forward in eval mode that leaves random state and modes alone.
 
     Args:
         model: a model with a classification head, PEFT-wrapped or not.
@@ -47,6 +47,10 @@ def find_head(model: nn.Module, batch: dict[str, Any]) -> Head:
 
     Raises:
         ValueError: no linear produces the logits, or the head does not reproduce them from its input.
+
+    Example:
+        >>> find_head(model, batch).name
+        'classifier'
     """
     seen: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
     ran: set[nn.Module] = set()

@@ -50,7 +50,7 @@ def build_forward(
     batch_norm_mix: ChannelMix | None = None,
     per_domain: bool = False,
 ) -> JointForward:
-    """The chain of forwards, from the outermost to the innermost:
+    """Chain of forwards that a `JointModel` runs a batch through, from the outermost to the innermost:
 
     1. second views of the target rows, if an objective asks for them;
     2. each domain by itself, or batch norm with mixed statistics, if the settings ask for either;
@@ -69,6 +69,11 @@ def build_forward(
         batch_norm_mix: chooses the channels of batch norms that use their running statistics while training.
         per_domain: run the model on source rows and on the others one after the other, each without the other's
             padding.
+
+    Example:
+        >>> head = find_head(model, batch)
+        >>> forward = build_forward(model, head, chunk_rows=16)  # 16 rows at a time
+        >>> joint_model = JointModel(model, head, TaskLoss(), forward=forward)
     """
     compared_layers = (
         set() if teachers is None else {i for layers in teachers.compared_layers.values() for i in layers}

@@ -60,7 +60,16 @@ class JointModel(nn.Module):
         teachers: teachers and initial weights that objectives ask for. Only their fingerprint is part of this module.
 
     Example:
-        >>> trainer.model(**batch).logits.shape  # without `domain`: the plain model's answer
+        >>> from hftransfer.objectives.alignment.mmd import MMD
+        >>> head, objectives = find_head(model, batch), ObjectiveSet({"mmd": MMD()}, weights={"mmd": 0.1})
+        >>> forward = build_forward(model, head, objectives)
+        >>> joint_model = JointModel(model, head, TaskLoss(), objectives, forward=forward)
+        >>> labels, domain = torch.tensor([1, -100]), torch.tensor([0, -1])  # a source row, then a target row
+        >>> output = joint_model(**batch, labels=labels, domain=domain, num_source=1)
+        >>> output.loss.backward()
+        >>> dict(zip(joint_model.loss_names, output.losses.tolist()))
+        {'task': ..., 'mmd': ...}
+        >>> joint_model(**batch).logits.shape  # without `domain`: the plain model's answer
         torch.Size([2, 3])
     """
 
