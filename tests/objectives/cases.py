@@ -175,15 +175,3 @@ def domain_entropy(source: np.ndarray, target: np.ndarray, s: Any = 1.0, t: Any 
 def distances(z: np.ndarray) -> np.ndarray:
     """All squared distances."""
     return ((z[:, None] - z[None]) ** 2).sum(-1)
-
-
-def mmd(x: np.ndarray, y: np.ndarray, estimator: str = "unbiased", bandwidth: Any = "mean", kernels: int = 5) -> float:
-    """MMD² by its definition, from full matrices."""
-    n, m, d = len(x), len(y), distances(np.concatenate([x, y]))
-    pairs = d[np.triu_indices(n + m, 1)]
-    b = {"mean": pairs.mean(), "median": np.sort(pairs)[(len(pairs) - 1) // 2]}.get(bandwidth, bandwidth)
-    k = np.mean([np.exp(-d / (mu * b)) for mu in MULTIPLIERS[kernels]], axis=0)
-    ss, tt, st = k[:n, :n], k[n:, n:], k[:n, n:]
-    if estimator == "biased":
-        return ss.mean() + tt.mean() - 2 * st.mean()
-    return (ss.sum() - n) / (n * (n - 1)) + (tt.sum() - m) / (m * (m - 1)) - 2 * st.mean()

@@ -21,17 +21,22 @@ def kernel_matrix(z: np.ndarray, weights: np.ndarray, bandwidth: Any = "mean", k
     return np.mean([np.exp(-d / (mu * bandwidth)) for mu in MULTIPLIERS[kernels]], axis=0)
 
 
+def average(block: np.ndarray, a: np.ndarray, b: np.ndarray, diagonal: bool = True) -> float:
+    """Mean of a block whose rows weigh `a` and columns `b`; `diagonal`: and a row goes with itself."""
+    weight = np.outer(a, b) * (1 if diagonal else 1 - np.eye(len(a)))
+    return (weight * block).sum() / weight.sum()
+
+
 def kernel_mmd(k: np.ndarray, weights: np.ndarray, estimator: str = "unbiased") -> float:
-    """MMD² of the first rows, which are weighted, against the others, row by row."""
-    n, m = len(weights), len(k) - len(weights)
-    w = np.concatenate([weights, np.ones(m)])
+    """MMD² of the first rows, which are weighted, against the others."""
+    n, w, ones, biased = len(weights), weights, np.ones(len(k) - len(weights)), estimator == "biased"
+    within = average(k[:n, :n], w, w, biased) + average(k[n:, n:], ones, ones, biased)
+    return within - 2 * average(k[:n, n:], w, ones)
 
-    def average(rows: range, columns: range, diagonal: bool) -> float:
-        pairs = [(i, j) for i in rows for j in columns if diagonal or i != j]
-        return sum(w[i] * w[j] * k[i, j] for i, j in pairs) / sum(w[i] * w[j] for i, j in pairs)
 
-    s, t, biased = range(n), range(n, n + m), estimator == "biased"
-    return average(s, s, biased) + average(t, t, biased) - 2 * average(s, t, True)
+def mmd(x: np.ndarray, y: np.ndarray, estimator: str = "unbiased", bandwidth: Any = "mean", kernels: int = 5) -> float:
+    ones = np.ones(len(x))
+    return kernel_mmd(kernel_matrix(np.concatenate([x, y]), ones, bandwidth, kernels), ones, estimator)
 
 
 def tllib_index(n: int) -> np.ndarray:

@@ -64,6 +64,7 @@ BAD = {  # kind: (what the message says, and settings that have it) ...
         ("kernels=0 must be a whole number of at least 1", {"kernels": 0}),
     ],
     "l2_sp": [("must be", {"alpha": -1}, {"beta": float("nan")}, {"alpha": True}, {"head": "zero"})],
+    "m3sda": [("moments=.* must be a whole number of at", {"moments": 0}, {"moments": 1.5}, {"moments": True})],
     "mcc": [
         (
             "temperature.* must be a (positive|finite) number",

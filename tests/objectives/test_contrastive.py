@@ -7,17 +7,17 @@ import weakref
 import numpy as np
 import pytest
 import torch
-from cases import array, batch, make
+from cases import array, asked, batch, call, leaves, make
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from variants import confident
 
 from hftransfer.objectives.contrastive import contrast, nowhere
 
 
-@pytest.mark.parametrize("chunk", [0, 1, 4, 7, 50])
 @pytest.mark.parametrize("skip_self", [False, True])
 @pytest.mark.parametrize("offset", [False, True])
-def test_value_is_the_definition(chunk, skip_self, offset):
+def test_value_is_the_definition(skip_self, offset):
     g = torch.Generator().manual_seed(0)
     shapes = ((7, 3), (7, 3), (5, 3), (12,))
     anchors, positives, more, offsets = (torch.randn(*shape, generator=g) for shape in shapes)
@@ -29,8 +29,9 @@ def test_value_is_the_definition(chunk, skip_self, offset):
         - z[i] @ p[i] / 0.3
         for i in range(7)
     ]
-    value = contrast(anchors, positives, candidates, 0.3, offsets if offset else None, chunk, skip_self)
-    assert value.tolist() == pytest.approx(expected, rel=1e-5, abs=1e-5)
+    for chunk in (0, 1, 4, 7, 50):
+        value = contrast(anchors, positives, candidates, 0.3, offsets if offset else None, chunk, skip_self)
+        assert value.tolist() == pytest.approx(expected, rel=1e-5, abs=1e-5), chunk
 
 
 @pytest.mark.parametrize("chunk", [0, 2])
@@ -39,6 +40,21 @@ def test_without_any_candidate_it_is_finite(chunk):
     value = contrast(anchors, torch.zeros(3, 2), candidates, 0.1, torch.full((4,), nowhere(candidates)), chunk)
     assert torch.isfinite(value).all()
     assert torch.isfinite(torch.autograd.grad(value.sum(), anchors)[0]).all()
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 64])
+@pytest.mark.parametrize("kind", ["supcon", "nt_xent"])
+def test_chunks_change_neither_value_nor_gradient(kind, chunk):
+    """Of the second batch, so that there are rows in the queue."""
+    found = []
+    for size in (0, chunk):
+        module, inputs = make(kind, queue=6, chunk=size).double(), confident(9, 8, dtype=torch.float64)
+        inputs["source_weights"] = torch.linspace(0.5, 1.5, 9, dtype=torch.float64)
+        call(module, confident(9, 8, seed=1, dtype=torch.float64))
+        value, given = call(module, inputs), asked(module, inputs)
+        moved = [x for name in given if name.endswith("features") for x in leaves(given[name])]
+        found.append([value, *torch.autograd.grad(value, [*moved, *module.parameters()])])
+    torch.testing.assert_close(*found, atol=1e-12, rtol=1e-12)
 
 
 class Alive(TorchDispatchMode):

@@ -8,20 +8,16 @@ import numpy as np
 import pytest
 import torch
 from cases import CLASSES, array, batch, call, certain, distances, domains, make, softmax
-from kernel_cases import kernel_matrix
+from kernel_cases import average, kernel_matrix
 from moment_cases import gradients, weighted
 
 
 def local_mmd(inputs, estimator="biased", bandwidth="mean", kernels=5) -> float:
     """The mean over shared classes of each class's own sums."""
     w, labels = array(inputs["source_weights"]), inputs["source_labels"].numpy()
-    p, k = softmax(array(inputs["target_logits"])), np.concatenate(domains(inputs))
-    k = kernel_matrix(k, w, bandwidth, kernels)
+    p = softmax(array(inputs["target_logits"]))
+    k = kernel_matrix(np.concatenate(domains(inputs)), w, bandwidth, kernels)
     n, biased, values = len(w), estimator == "biased", []
-
-    def average(block, a, b, diagonal=True):
-        weight = np.outer(a, b) * (1 if diagonal else 1 - np.eye(len(a)))
-        return (weight * block).sum() / weight.sum()
 
     for c in range(p.shape[1]):
         a, b = w * (labels == c), p[:, c]

@@ -7,7 +7,7 @@ import pytest
 import torch
 from cases import array, batch, call, make
 
-from hftransfer.trainers.teachers.initial_weights import MovedProduct, MovedWeight
+from hftransfer.trainers.teachers.initial_weights import MovedProduct
 
 
 def expected(weights, alpha, beta, head) -> float:
@@ -53,10 +53,3 @@ def test_lora_that_starts_at_zero_is_measured_as_the_whole_matrix():
     product = MovedProduct(a, b, torch.randn(2, 6, generator=g), torch.zeros(7, 2), 2.0)
     assert product.squared_distance().item() == pytest.approx(((2 * b @ a) ** 2).sum().item(), rel=1e-5)
     assert product.squared_norm().item() == pytest.approx(((2 * b @ a) ** 2).sum().item(), rel=1e-5)
-
-
-def test_at_the_start_only_the_new_head_counts():
-    x, head = torch.randn(3, 2), torch.ones(4)
-    weights = [MovedWeight(x, x.clone(), fresh=False), MovedWeight(head, torch.zeros(4), fresh=True)]
-    assert make("l2_sp", beta=0.5)(moved_weights=weights).item() == pytest.approx(0.5 * 0.5 * 4)
-    assert make("l2_sp", beta=0.0)(moved_weights=weights).item() == 0

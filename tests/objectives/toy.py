@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from cases import array, mmd
+from cases import array
+from kernel_cases import mmd
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
