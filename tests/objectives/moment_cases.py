@@ -19,15 +19,6 @@ def weighted(
     return inputs
 
 
-def doubled(inputs: dict[str, Any], row: int = 1) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The batch with a row of weight 2, and with that row twice."""
-    names = ("source_features", "source_logits", "source_labels", "source_domains", "source_weights")
-    twice = {name: torch.cat([inputs[name], inputs[name][row : row + 1]]).detach() for name in names}
-    weights = torch.ones_like(inputs["source_weights"])
-    weights[row] = 2
-    return {**inputs, "source_weights": weights}, {**inputs, **twice, "source_weights": torch.ones(len(weights) + 1)}
-
-
 def moment(x: np.ndarray, w: np.ndarray, power: int, center: Any = 0.0) -> np.ndarray:
     """Weighted mean of (x - center)^power, row by row."""
     return sum(wi * (row - center) ** power for wi, row in zip(w, x, strict=True)) / w.sum()
