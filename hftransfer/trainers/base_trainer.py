@@ -1,4 +1,4 @@
-"""Transformers' `Trainer` with its collaborators: evaluation, saving, the Hub, the optimizer and the search.
+"""`BaseTrainer`: transformers' `Trainer` with collaborators for evaluation, optimizer, saving, Hub and search.
 
 Each method says what is done around `Trainer`'s own; the work is in the collaborators.
 """
@@ -40,13 +40,13 @@ if TYPE_CHECKING:
 
 
 class BaseTrainer(Trainer):
-    """`Trainer` whose model is a `JointModel`: what is evaluated, saved and pushed is the user's model in it.
+    """`Trainer` whose model is a `JointModel`: evaluation, optimizer, schedule and hyperparameter search.
 
     Attributes:
         prepared: data, labels, model and head of the run.
         constructor_arguments: what the trainer was made with, by name.
         pair_sampler: of the training batches, once their loader is made; a stream has none.
-        loss_log: the loss's parts since the last log.
+        loss_log: task loss and objectives since the last log.
         run_folder, finite_guard, checkpoint_reader, checkpoint_writer, evaluator, optimizer_builder, model_card,
             hub_publisher: the collaborators.
     """
@@ -59,7 +59,7 @@ class BaseTrainer(Trainer):
     pair_sampler: PairedBatchSampler | None = None
 
     def _add_collaborators(self, blocks: list[Block], phases: Phases | None) -> None:
-        """Makes them, once `Trainer` itself is made."""
+        """Collaborators of the trainer, made once `Trainer` itself is."""
         self.loss_log = LossLog(self.accelerator)
         self.run_folder = RunFolder(self, self.prepared)
         self.finite_guard = FiniteGuard(self, self.run_folder, self.loss_log)
@@ -142,8 +142,7 @@ class BaseTrainer(Trainer):
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
     ) -> EvalLoopOutput:
-        """As in `Trainer`. What reads the labels of a set that is not a source's is called `oracle_…`; what reads
-        predictions alone is added for every set."""
+        """As in `Trainer`, with `oracle_…` in the names of metrics that read target labels, and label-free metrics."""
         average_statistics(self.model)
         self.evaluator.check_ignored(ignore_keys, prediction_loss_only)
         with stage("evaluating"), self.progress_line.closing(), self.evaluator.checking_metrics():
@@ -159,7 +158,7 @@ class BaseTrainer(Trainer):
         return without_norms(super().get_decay_parameter_names(model), model)
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
-        """As in `Trainer`, with a named group for each part and rate."""
+        """As in `Trainer`, with named parameter groups: one for each part of the model and each rate."""
         return self.optimizer_builder.create(model, super().create_optimizer)
 
     def create_scheduler(
@@ -173,7 +172,7 @@ class BaseTrainer(Trainer):
         return self.lr_scheduler
 
     def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
-        """As in `Trainer`; whoever made the optimizer, everything that moves is in it."""
+        """As in `Trainer`; the optimizer holds everything that trains, whoever made it."""
         prepared = super()._prepare_for_training(*args, **kwargs)
         self.optimizer_builder.check()
         return prepared
@@ -200,7 +199,7 @@ class BaseTrainer(Trainer):
         hp_name: Callable[[Trial], str] | None = None,
         **kwargs: Any,
     ) -> BestRun | list[BestRun]:
-        """Trains and scores a new trainer for each trial, and gives the best trial; this trainer stays as it is.
+        """Hyperparameter search: a new trainer is trained and scored for each trial; this trainer stays as it is.
 
         Args:
             hp_space: of an optuna trial, the settings to try: fields of the config, and `objectives.<name>.<setting>`.

@@ -1,4 +1,4 @@
-"""Rows of a joint batch: which are the source's, which the target's, and which are second views of the target's."""
+"""Rows of a joint batch: source rows, target rows, second views of target rows."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Span = tuple[int, int]  # the first position that some row uses, and the one aft
 
 @dataclass(frozen=True)
 class BatchRows:
-    """Source rows come first, then target rows; the target's second views may follow them.
+    """Row ranges of a joint batch: source rows first, then target rows, then perhaps second views of target rows.
 
     Args:
         num_source: rows of the source.
@@ -42,7 +42,7 @@ class BatchRows:
         return slice(self.total, None)
 
     def of(self, domains: str) -> slice:
-        """Those of `"source"`, of `"target"` or of `"all"` (both)."""
+        """Rows of `"source"`, of `"target"` or of `"all"` (both)."""
         return {"all": slice(0, self.total), "source": self.source, "target": self.target}[domains]
 
     def pick(self, inputs: dict[str, Any], domains: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""One cell of a benchmark: a model trained with one method on one shift, scored, measured and thrown away."""
+"""Benchmark cell: a model trained with one method on one shift, scored, measured and thrown away."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SPLIT_SEED = 0  # what is held out of a source is the same for all cells
 
 
 def run_cell(settings: Mapping[str, Any], config: AdaptationConfig) -> dict[str, Any]:
-    """Trains and scores one cell; nothing of it is kept but the numbers.
+    """Scores of one cell: its model is trained and scored, and only the numbers are kept.
 
     Args:
         settings: `model`, `model_kwargs`, `source`, `target`, `test`, `validation_fraction`, `lora`, `role`
@@ -80,12 +80,19 @@ def run_cell(settings: Mapping[str, Any], config: AdaptationConfig) -> dict[str,
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a look at a shift's data and a policy's model found: the width of features, the labels, names of sources
-    and of validation sets, and whether the target's train split has labels."""
+class ShiftFacts:
+    """Facts of a shift's data and a policy's model.
+
+    Args:
+        width: of features.
+        label_space: the labels.
+        train: names of the sources.
+        validation: names of the validation sets.
+        labelled: the target's train split has labels.
+    """
 
     width: int
-    space: LabelSpace
+    label_space: LabelSpace
     train: dict[str, None]
     validation: dict[str, None]
     labelled: bool
@@ -93,23 +100,24 @@ class Found:
 
 @dataclass
 class CellCheck:
-    """Looks for whatever is wrong with data, model or settings before anything is trained. Data and model are looked
-    at once for each shift and policy."""
+    """Check of cells before anything is trained; data and model are read once for each shift and policy."""
 
-    found: dict[tuple[str, str], Found] = field(default_factory=dict)
+    facts: dict[tuple[str, str], ShiftFacts] = field(default_factory=dict)
 
     def check(self, shift: str, policy: str, settings: Mapping[str, Any], config: AdaptationConfig) -> None:
-        """Raises `ValueError`, `TypeError` or `OSError` for a cell that could not run."""
+        """Check of one cell; raises `ValueError`, `TypeError` or `OSError` if it could not run."""
         if config.n_gpu > 1:
             raise ValueError(f"{config.n_gpu} GPUs are visible, and a cell runs on one: set CUDA_VISIBLE_DEVICES=0.")
-        if (shift, policy) not in self.found:
-            self.found[shift, policy] = _try(settings, config)
-        found = self.found[shift, policy]
-        build_objectives(config.objective_specs(), found.width, len(found.space.names), len(found.train))
-        measures = metrics_for(found.space.task, found.space.names).measures()
-        check_evaluation(config, found.validation or None)
-        check_selection(config, found.space, found.validation, tuple(found.train), measures)
-        if settings["role"] == ORACLE and not found.labelled:
+        if (shift, policy) not in self.facts:
+            self.facts[shift, policy] = _read_facts(settings, config)
+        shift_facts = self.facts[shift, policy]
+        build_objectives(
+            config.objective_specs(), shift_facts.width, len(shift_facts.label_space.names), len(shift_facts.train)
+        )
+        measures = metrics_for(shift_facts.label_space.task, shift_facts.label_space.names).measures()
+        check_evaluation(config, shift_facts.validation or None)
+        check_selection(config, shift_facts.label_space, shift_facts.validation, tuple(shift_facts.train), measures)
+        if settings["role"] == ORACLE and not shift_facts.labelled:
             raise ValueError(
                 f"target_trained needs target rows with labels, and the train split of {settings['target']!r} has no "
                 f"column {config.label_column!r}."
@@ -117,12 +125,14 @@ class CellCheck:
 
 
 def peak_memory() -> int | None:
-    """Bytes that this process held at most. Linux's `ru_maxrss` would start from that of the process which started
-    this one, so it is asked only elsewhere."""
+    """Peak memory of this process in bytes; `None` where it cannot be read.
+
+    Linux's `ru_maxrss` starts from that of the parent process, so it is read on other systems only.
+    """
     status = Path("/proc/self/status")
     if status.is_file():
-        found = [line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM")]
-        return int(found[0]) * 1024 if found else None
+        peaks = [line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM")]
+        return int(peaks[0]) * 1024 if peaks else None
     try:
         import resource
     except ImportError:  # Windows
@@ -130,8 +140,8 @@ def peak_memory() -> int | None:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def _try(settings: Mapping[str, Any], config: AdaptationConfig) -> Found:
-    """Reads the data and prepares the model."""
+def _read_facts(settings: Mapping[str, Any], config: AdaptationConfig) -> ShiftFacts:
+    """Facts of a cell's data and model, which are read and prepared for it."""
     data, label = _load(settings, config), config.label_column
     if label not in (getattr(data.test.get("target"), "column_names", None) or ()):
         raise ValueError(
@@ -142,9 +152,9 @@ def _try(settings: Mapping[str, Any], config: AdaptationConfig) -> Found:
     args = (data.train, data.target, data.validation or None, processor, _lora(settings), options)
     prepared = prepare(settings["model"], config, *args)
     _encoded(prepared, data)
-    return Found(
+    return ShiftFacts(
         width=prepared.head.in_features,
-        space=prepared.space,
+        label_space=prepared.label_space,
         train=dict.fromkeys(data.train),
         validation=dict.fromkeys(data.validation),
         labelled=label in data.target.column_names,  # type: ignore[union-attr]
@@ -173,8 +183,8 @@ def _lora(settings: Mapping[str, Any]) -> Any:
 
 def _encoded(prepared: Prepared, data: LoadedDomains) -> dict[str, Any]:
     return {
-        name: prepared.encode_evaluation(part, f"the test split of {name if name == 'target' else source_label(name)}")
-        for name, part in data.test.items()
+        name: prepared.encode_evaluation(rows, f"the test split of {name if name == 'target' else source_label(name)}")
+        for name, rows in data.test.items()
     }
 
 
@@ -184,7 +194,7 @@ def _reads_target(config: AdaptationConfig) -> bool:
 
 
 def _updates(config: AdaptationConfig, data: LoadedDomains) -> int:
-    """How many updates a method takes: rows that read one domain only take as many."""
+    """Number of updates of a method; rows of the table that read one domain only take as many."""
     return planned_updates(paired_sampler(PairedDataset(data.train, data.target), config), config)
 
 

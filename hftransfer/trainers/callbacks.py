@@ -1,4 +1,4 @@
-"""Callbacks of the trainer: progress for schedules and sampler, and gradual unfreezing."""
+"""Trainer callbacks: training progress for schedules and sampler, and gradual unfreezing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 
 
 class Clock(TrainerCallback):
-    """Tells the schedules how far the run is, and the sampler which epoch it is."""
+    """Training progress, told to the schedules, and the epoch, told to the sampler."""
 
     def __init__(self, trainer: RunningTrainer):
         self.trainer = trainer
@@ -29,7 +29,7 @@ class Clock(TrainerCallback):
 
 
 class Unfreezing(TrainerCallback):
-    """Sets the stage before each update."""
+    """Gradual unfreezing: the stage is set before each update."""
 
     def __init__(self, trainer: RunningTrainer, phases: Phases):
         self.trainer, self.phases = trainer, phases
@@ -59,5 +59,5 @@ class Unfreezing(TrainerCallback):
         self._set(state.global_step)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Whatever is done with the model next finds what trains by the end."""
+        """Everything that will ever train is unfrozen for what comes next."""
         self.phases.thaw(joint_model_of(self.trainer))

@@ -22,7 +22,7 @@ from ..settings import Help, explain_fields, read_fields
 from .metrics import lower_is_better
 from .saving.resume_setting import read_resume
 from .setup.dependent_settings import check_dependent_settings, check_report_to
-from .setup.inherited_settings import check_accelerator, check_inherited, set_loading, settle
+from .setup.inherited_settings import check_accelerator, check_inherited, set_loading, set_transformers_values
 from .setup.learning_rate_schedule import check_schedule_name, check_slanted, known_to_transformers
 from .setup.learning_rates import check_rates
 from .setup.precision import check_precision
@@ -234,7 +234,7 @@ class AdaptationConfig(TrainingArguments):
         check_inherited(self)
         check_schedule_name(self)
         read_fields(self)
-        settle(self)
+        set_transformers_values(self)
         check_dependent_settings(self)
         check_precision(self)
         if self.greater_is_better is None and lower_is_better(self.metric_for_best_model):
@@ -260,7 +260,7 @@ class AdaptationConfig(TrainingArguments):
 
     @property
     def adapts(self) -> bool:
-        """Whether anything is asked of the target; otherwise the model trains on the sources alone."""
+        """Whether the run adapts to a target; otherwise the model trains on the sources alone."""
         return bool(self.objective_specs()) or self.label_shift != "none" or self.adabn
 
     @property
@@ -268,11 +268,11 @@ class AdaptationConfig(TrainingArguments):
         """Whether activations are recomputed in the backward pass; transformers renamed the setting in 5.23."""
         return any(getattr(self, f"{kind}_checkpointing", False) for kind in ("activation", "gradient"))
 
-    def with_hyperparameters(self, found: Mapping[str, Any]) -> AdaptationConfig:
+    def with_hyperparameters(self, settings: Mapping[str, Any]) -> AdaptationConfig:
         """A copy with the settings that `hyperparameter_search` found.
 
         Args:
-            found: fields of the config, and `objectives.<name>.<setting>`.
+            settings: fields of the config, and `objectives.<name>.<setting>`.
 
         Raises:
             ValueError: there is no such field, objective or setting.
@@ -282,14 +282,14 @@ class AdaptationConfig(TrainingArguments):
         """
         from .hyperparameter_search import with_hyperparameters
 
-        return with_hyperparameters(self, found)
+        return with_hyperparameters(self, settings)
 
     def objective_specs(self) -> list[ObjectiveSpec]:
         """The objectives, read and checked."""
         return parse_objectives(self.objectives)
 
     def teacher_names(self) -> list[str]:
-        """Hub ids or folders of the teachers, in order; nothing for the model's own start.
+        """Hub ids or folders of the teachers, in order; none for the initial model.
 
         Raises:
             ValueError: neither a name nor a list of names, or a name twice.
@@ -297,7 +297,7 @@ class AdaptationConfig(TrainingArguments):
         return read_teacher_names(self.teacher)
 
     def source_weight_map(self) -> dict[str, float]:
-        """What a row of each named source counts.
+        """Weights of source rows by the source's name.
 
         Raises:
             ValueError: no map, or a weight that is negative or not finite.

@@ -1,4 +1,4 @@
-"""Evaluation of named sets: what reads target labels is called oracle, what reads predictions alone is added."""
+"""Evaluation of named sets: oracle names for metrics that read target labels, and label-free metrics."""
 
 from __future__ import annotations
 
@@ -49,16 +49,16 @@ class Evaluator:
         return sets if isinstance(sets, dict) else {}
 
     def named_set(self, name: str) -> Any:
-        """Raises a `ValueError` where there is no evaluation set of that name."""
+        """Evaluation set of a name; a `ValueError` if there is none."""
         if name not in self.sets:
-            known = (
+            offered = (
                 f"there is {', '.join(self.sets)}" if self.sets else "the trainer was given none: pass eval_dataset"
             )
-            raise ValueError(f"There is no evaluation set {name!r}; {known}.{nearest(name, self.sets)}")
+            raise ValueError(f"There is no evaluation set {name!r}; {offered}.{nearest(name, self.sets)}")
         return self.sets[name]
 
     def data_and_prefix(self, eval_dataset: Any, prefix: str) -> tuple[Any, str]:
-        """What `Trainer.evaluate` takes: a set's name goes to the names of its metrics, and columns are encoded."""
+        """Arguments of `Trainer.evaluate`: a set's name is added to the prefix, and columns are encoded."""
         if isinstance(eval_dataset, str):
             self.named_set(eval_dataset)
             return eval_dataset, prefix if prefix.endswith(f"_{eval_dataset}") else f"{prefix}_{eval_dataset}"
@@ -71,8 +71,10 @@ class Evaluator:
     def mask_words(
         self, inputs: Mapping[str, Any], logits: Any, labels: torch.Tensor | None
     ) -> tuple[Any, torch.Tensor | None]:
-        """A batch's logits, -100 where no word begins in tagging, and its labels, all -100 where it has none but
-        metrics are read batch by batch."""
+        """Logits and labels of a batch, masked: in tagging, logits are -100 where no word begins.
+
+        Without labels, they are all -100 if metrics are read batch by batch.
+        """
         if not isinstance(logits, torch.Tensor):
             return logits, labels
         if WORD_MASK in inputs:
@@ -86,7 +88,7 @@ class Evaluator:
 
     @contextmanager
     def checking_metrics(self) -> Iterator[None]:
-        """Looks at what a function of the user's own makes, before transformers does."""
+        """Check of the results of a user's `compute_metrics`, before transformers reads them."""
         compute_metrics = self.trainer.compute_metrics
         if compute_metrics is not None and not isinstance(compute_metrics, TaskMetrics):
             self.trainer.compute_metrics = checked_metrics(compute_metrics)
@@ -96,8 +98,7 @@ class Evaluator:
             self.trainer.compute_metrics = compute_metrics
 
     def named_metrics(self, output: EvalLoopOutput, prefix: str) -> EvalLoopOutput:
-        """The output with metrics named `oracle_…` where they read the labels of a set that is not a source's, and
-        with those that read predictions alone."""
+        """Output with `oracle_…` metrics for a set that is not a source's, and with label-free metrics."""
         self._warn_of_broken(output.predictions, prefix)
         metrics = dict(output.metrics or {})
         name = prefix.split("_", 1)[1] if "_" in prefix else ""
@@ -108,7 +109,7 @@ class Evaluator:
 
     @contextmanager
     def hidden_from_early_stopping(self, prefix: str) -> Iterator[None]:
-        """Hides an evaluation from early stopping, which waits for one metric, unless it is of that metric's set."""
+        """Evaluation hidden from early stopping, which waits for one metric, unless it is of that metric's set."""
         watched = set_of(self.trainer.args.metric_for_best_model, self.sets)
         handler = self.trainer.callback_handler
         callbacks = handler.callbacks
@@ -120,16 +121,16 @@ class Evaluator:
             handler.callbacks = callbacks
 
     def check_ignored(self, ignore_keys: list[str] | None, prediction_loss_only: bool | None) -> None:
-        """Raises a `ValueError` where the predictions themselves would be ignored."""
+        """Check that `ignore_keys` leaves the predictions; raises `ValueError`."""
         if ignore_keys and "logits" in ignore_keys:
             if not (prediction_loss_only or self.trainer.args.prediction_loss_only):
                 raise ValueError("ignore_keys names 'logits', which are the predictions: leave it out of them.")
 
     @property
     def _batch_by_batch(self) -> bool:
-        """Whether our metrics are told one batch at a time, and read softmax predictions."""
+        """Whether our metrics get one batch at a time, of softmax predictions."""
         ours = isinstance(self.trainer.compute_metrics, TaskMetrics)
-        return self.trainer.args.batch_eval_metrics and ours and self.prepared.space.task in SOFTMAX
+        return self.trainer.args.batch_eval_metrics and ours and self.prepared.label_space.task in SOFTMAX
 
     def _label_free(self, predictions: Any) -> dict[str, float]:
         if self._batch_by_batch:
@@ -139,10 +140,10 @@ class Evaluator:
             return values
         if predictions is None or self.trainer.preprocess_logits_for_metrics is not None:
             return {}
-        return label_free_metrics(self.prepared.space.task, predictions)
+        return label_free_metrics(self.prepared.label_space.task, predictions)
 
     def _warn_of_broken(self, predictions: Any, prefix: str) -> None:
-        """Says of which scores nothing can be learned: NaN has a largest class, too."""
+        """Warning of predictions that are not finite: NaN has a largest class, too, so scores hide it."""
         if not isinstance(predictions, np.ndarray) or predictions.dtype.kind != "f":
             return
         if not self.trainer.is_world_process_zero():

@@ -1,4 +1,4 @@
-"""Hyperparameter search: trials of a trainer built anew, chosen without target labels. It needs optuna, an extra."""
+"""Hyperparameter search: a new trainer for each trial, chosen without target labels; needs the extra `search`."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ RUN = ("timeout", "catch")
 
 @dataclasses.dataclass(frozen=True)
 class Aim:
-    """What a search looks for: a function of the metrics of an evaluation, and which way is better.
+    """Aim of a search: a function of the metrics of an evaluation, and which way is better.
 
     Args:
         read: of the metrics of all evaluation sets.
@@ -82,16 +82,16 @@ class HyperparameterSearch:
 
     def run(
         self,
-        space: Callable[[Trial], dict[str, Any]] | None,
+        hp_space: Callable[[Trial], dict[str, Any]] | None,
         aim: Aim,
         n_trials: int,
         hp_name: Callable[[Trial], str] | None,
         options: Mapping[str, Any],
     ) -> BestRun | list[BestRun]:
-        """Runs the trials.
+        """Trials of the search, run; gives the best.
 
         Args:
-            space: of a trial, the settings to try; `default_space` when `None`.
+            hp_space: of a trial, the settings to try; `default_space` when `None`.
             aim: from `find_aim`.
             n_trials: how many.
             hp_name: of a trial, the run's name in reports.
@@ -109,21 +109,21 @@ class HyperparameterSearch:
         directions: dict[str, Any] = {"directions" if several else "direction": aim.direction}
         sampler = {"sampler": optuna.samplers.TPESampler(seed=self.args.seed)}
         study = optuna.create_study(**directions, **sampler | {k: options[k] for k in STUDY if k in options})
-        suggest = space or self.default_space
-        first = _first_free(Path(str(self.args.output_dir)))
+        suggest = hp_space or self.default_space
+        first_run = _first_free(Path(str(self.args.output_dir)))
         folders: dict[int, int] = {}
 
         def run_trial(trial: Trial) -> Any:
-            folders[trial.number] = run = max(first + len(folders), trial.number)
+            folders[trial.number] = run = max(first_run + len(folders), trial.number)
             trial.set_user_attr("run", run)
             return self._run_trial(trial, run, check_space(suggest(trial)), aim, hp_name)
 
         catch: tuple[Any, ...] = (FloatingPointError, *_exceptions(options.get("catch", ())))
         study.optimize(run_trial, n_trials=n_trials, timeout=options.get("timeout"), catch=catch)
-        done = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
-        if not done:
-            pruned = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.PRUNED,))
-            remedy = "Let the pruner start later" if pruned else "Narrow the space: lower the learning rates"
+        complete_trials = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
+        if not complete_trials:
+            pruned_trials = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.PRUNED,))
+            remedy = "Let the pruner start later" if pruned_trials else "Narrow the space: lower the learning rates"
             raise ValueError(
                 f"None of {len(study.trials)} trials came to an end that can be scored; {RECORD} in the folders of "
                 f"{self.args.output_dir} says what became of each. {remedy}."
@@ -134,11 +134,11 @@ class HyperparameterSearch:
             best.append(BestRun(str(trial.user_attrs["run"]), score, trial.user_attrs["settings"]))
         return best if several else best[0]
 
-    def check(self, space: Any, n_trials: int, backend: str | None, options: Mapping[str, Any]) -> None:
-        """Refuses a search that could not run.
+    def check(self, hp_space: Any, n_trials: int, backend: str | None, options: Mapping[str, Any]) -> None:
+        """Check that a search can run.
 
         Args:
-            space, n_trials, backend, options: as `AdaptationTrainer.hyperparameter_search` takes them.
+            hp_space, n_trials, backend, options: as `AdaptationTrainer.hyperparameter_search` takes them.
 
         Raises:
             ImportError: optuna is not installed.
@@ -151,9 +151,11 @@ class HyperparameterSearch:
             raise ValueError(f"n_trials={n_trials!r} must be a whole number of at least 1.")
         for name in options:
             if name not in (*STUDY, *RUN):
-                known = (*STUDY, *RUN)
-                near = nearest(name, known)
-                raise ValueError(f"hyperparameter_search has no {name!r}; besides it takes {', '.join(known)}.{near}")
+                option_names = (*STUDY, *RUN)
+                suggestion = nearest(name, option_names)
+                raise ValueError(
+                    f"hyperparameter_search has no {name!r}; besides it takes {', '.join(option_names)}.{suggestion}"
+                )
         if self.arguments["model_init"] is None and isinstance(self.arguments["model"], torch.nn.Module):
             raise ValueError(
                 "hyperparameter_search builds a new model for each trial, and this trainer was given a loaded one: "
@@ -170,14 +172,14 @@ class HyperparameterSearch:
             raise ValueError("hyperparameter_search runs its trials in one process. Start it without a launcher.")
         if find_spec("optuna") is None:
             raise ImportError(f"hyperparameter_search needs optuna, which is not installed: {install_hint('search')}")
-        if space is not None and not callable(space):
+        if hp_space is not None and not callable(hp_space):
             raise TypeError(
-                f"hp_space must be a function of an optuna trial, not {type(space).__name__}, such as "
+                f"hp_space must be a function of an optuna trial, not {type(hp_space).__name__}, such as "
                 'lambda trial: {"learning_rate": trial.suggest_float("learning_rate", 1e-5, 1e-3, log=True)}.'
             )
 
     def default_space(self, trial: Trial) -> dict[str, Any]:
-        """What to try where the user says nothing: the rates, and what the objectives' `search` says.
+        """Default search space: learning rates, and the objectives' `search` values.
 
         Args:
             trial: of optuna.
@@ -201,7 +203,7 @@ class HyperparameterSearch:
     def find_aim(
         self, compute_objective: Callable[[dict[str, float]], Any] | None, direction: str | list[str] | None
     ) -> Aim:
-        """What to look for; never what reads target labels, unless the config allows it.
+        """Aim of the search; none that reads target labels, unless the config allows it.
 
         Args:
             compute_objective, direction: as `AdaptationTrainer.hyperparameter_search` takes them.
@@ -223,16 +225,16 @@ class HyperparameterSearch:
         if metric is None:
             names = list(self.prepared.evaluation or ())
             targets = [name for name in names if not is_source_name(name, self.prepared.source_names)]
-            free = self.prepared.space.task in SOFTMAX and not args.prediction_loss_only
-            plain = {"regression": "mse", "multi-label-classification": "macro_f1"}.get(
-                self.prepared.space.task, "accuracy"
+            label_free = self.prepared.label_space.task in SOFTMAX and not args.prediction_loss_only
+            label_metric = {"regression": "mse", "multi-label-classification": "macro_f1"}.get(
+                self.prepared.label_space.task, "accuracy"
             )
-            ours = self.arguments["compute_metrics"] is None and not args.prediction_loss_only
-            if targets and free and self.trainer.preprocess_logits_for_metrics is None:
+            computes_ours = self.arguments["compute_metrics"] is None and not args.prediction_loss_only
+            if targets and label_free and self.trainer.preprocess_logits_for_metrics is None:
                 metric = f"eval_{targets[0]}_information"
             elif len(targets) < len(names):
                 source = next(name for name in names if name not in targets)
-                metric = f"eval_{source}_{plain if ours else 'loss'}"
+                metric = f"eval_{source}_{label_metric if computes_ours else 'loss'}"
             else:
                 raise ValueError(
                     "hyperparameter_search has nothing to choose by that needs no target labels: put a source's rows "
@@ -241,10 +243,12 @@ class HyperparameterSearch:
             higher_is_better = not lower_is_better(metric)
         else:
             higher_is_better = bool(args.greater_is_better)
-        way = "maximize" if higher_is_better else "minimize"
-        if direction not in (None, way):
-            raise ValueError(f"direction={direction!r} would look for the worst {metric}; leave it out, or {way!r}.")
-        return Aim(lambda metrics: _value(metrics, metric), way, metric)
+        best_direction = "maximize" if higher_is_better else "minimize"
+        if direction not in (None, best_direction):
+            raise ValueError(
+                f"direction={direction!r} would look for the worst {metric}; leave it out, or {best_direction!r}."
+            )
+        return Aim(lambda metrics: _value(metrics, metric), best_direction, metric)
 
     def _run_trial(
         self,
@@ -254,7 +258,7 @@ class HyperparameterSearch:
         aim: Aim,
         hp_name: Callable[[Trial], str] | None,
     ) -> Any:
-        """Trains and scores one trial in a folder of its own."""
+        """Score of one trial, trained in a folder of its own."""
         import optuna
 
         trial.set_user_attr("settings", settings)
@@ -296,7 +300,9 @@ class HyperparameterSearch:
                 torch.cuda.empty_cache()
 
 
-def with_hyperparameters(config: AdaptationConfig, settings: Mapping[str, Any], **further: Any) -> AdaptationConfig:
+def with_hyperparameters(
+    config: AdaptationConfig, settings: Mapping[str, Any], **other_fields: Any
+) -> AdaptationConfig:
     """A copy of a config with the settings that a search found.
 
     Args:
@@ -308,11 +314,11 @@ def with_hyperparameters(config: AdaptationConfig, settings: Mapping[str, Any], 
         ValueError: there is no such field, objective or setting, or it is not one to search over.
     """
     fields = {field.name for field in dataclasses.fields(config) if field.init}
-    plain = {key: value for key, value in settings.items() if not key.startswith(PREFIX)}
-    for key in plain:
+    field_values = {key: value for key, value in settings.items() if not key.startswith(PREFIX)}
+    for key in field_values:
         if key not in fields or key in NOT_SEARCHED:
-            why = "is nothing to search over" if key in fields else "is no setting of AdaptationConfig"
-            raise ValueError(f"hp_space: {key!r} {why}.{nearest(key, fields - set(NOT_SEARCHED) - {key})}")
+            reason = "is nothing to search over" if key in fields else "is no setting of AdaptationConfig"
+            raise ValueError(f"hp_space: {key!r} {reason}.{nearest(key, fields - set(NOT_SEARCHED) - {key})}")
     specs = config.objective_specs()
     objectives: dict[str, dict[str, Any]] = {
         s.name: {"kind": s.kind, "weight": s.weight, "schedule": s.schedule, "features": s.features, **s.settings}
@@ -329,12 +335,12 @@ def with_hyperparameters(config: AdaptationConfig, settings: Mapping[str, Any], 
             )
         objectives[name][setting] = value
     if objectives:
-        further = {"objectives": objectives, **further}
-    return dataclasses.replace(config, **{**plain, **further})
+        other_fields = {"objectives": objectives, **other_fields}
+    return dataclasses.replace(config, **{**field_values, **other_fields})
 
 
 class Reporting(TrainerCallback):
-    """Tells optuna of a trial's evaluations while it trains, and stops it where optuna says so."""
+    """Evaluations of a trial, reported to optuna while it trains; it stops where optuna prunes it."""
 
     def __init__(self, trial: Any, metric: str):
         self.trial, self.metric, self.pruned = trial, metric, False
@@ -359,14 +365,16 @@ def _value(metrics: dict[str, float], metric: str) -> float:
     return metrics[metric]
 
 
-def _exceptions(given: Any) -> tuple[type[Exception], ...]:
-    return (given,) if isinstance(given, type) else tuple(given)
+def _exceptions(catch: Any) -> tuple[type[Exception], ...]:
+    return (catch,) if isinstance(catch, type) else tuple(catch)
 
 
 def _first_free(folder: Path) -> int:
-    """The number of the first trial: beyond those of a search that was ended, whose folders stay as they are."""
-    numbers = [int(found[1]) for path in folder.glob(f"{FOLDER}*") if (found := re.fullmatch(r"run-(\d+)", path.name))]
-    return max(numbers, default=-1) + 1
+    """Number of the first trial: above those of an older search, whose folders stay as they are."""
+    run_numbers = [
+        int(match[1]) for path in folder.glob(f"{FOLDER}*") if (match := re.fullmatch(r"run-(\d+)", path.name))
+    ]
+    return max(run_numbers, default=-1) + 1
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Model card of averaged weights: what was averaged, what chose, what every mixture scored."""
+"""Model card of averaged weights: ingredients, choice and scores of every mixture."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What evaluation reports. Numbers come from scikit-learn; `evaluate_modules.py` offers them as `evaluate` metrics."""
+"""Evaluation metrics, computed by scikit-learn; `evaluate_modules.py` offers them as `evaluate` metrics."""
 
 from __future__ import annotations
 
@@ -103,19 +103,19 @@ class TaskMetrics:
     def __call__(self, prediction: EvalPrediction, compute_result: bool | None = None) -> dict[str, float]:
         predictions, labels = _arrays(prediction.predictions), _arrays(prediction.label_ids)
         if self.task in ("regression", "multi-label-classification"):
-            chosen, wanted = np.concatenate(predictions), np.concatenate(labels)
+            chosen, references = np.concatenate(predictions), np.concatenate(labels)
         else:
             ids = [p if p.ndim == y.ndim else p.argmax(-1) for p, y in zip(predictions, labels, strict=True)]
-            kept = [y != IGNORE for y in labels]
-            chosen = np.concatenate([p[k] for p, k in zip(ids, kept, strict=True)])
-            wanted = np.concatenate([y[k] for y, k in zip(labels, kept, strict=True)])
+            labelled = [y != IGNORE for y in labels]
+            chosen = np.concatenate([p[k] for p, k in zip(ids, labelled, strict=True)])
+            references = np.concatenate([y[k] for y, k in zip(labels, labelled, strict=True)])
         if compute_result is None:
-            return self._compute(chosen, wanted) if len(wanted) else {}
+            return self._compute(chosen, references) if len(references) else {}
         if self.task in SOFTMAX and predictions[0].ndim > labels[0].ndim:
             self._spread = self._spread or Spread()
             for logits in predictions:
                 self._spread.add(logits)
-        self._batches.append((chosen, wanted))
+        self._batches.append((chosen, references))
         if not compute_result:
             return {}
         every = [np.concatenate(side) for side in zip(*self._batches, strict=True)]
@@ -123,12 +123,14 @@ class TaskMetrics:
         self._batches, self._spread = [], None
         return self._compute(every[0], every[1]) if len(every[1]) else {}
 
-    def _compute(self, chosen: np.ndarray, wanted: np.ndarray) -> dict[str, float]:
+    def _compute(self, chosen: np.ndarray, references: np.ndarray) -> dict[str, float]:
         if self.task == "regression":
-            return regression_metrics(chosen, wanted)
+            return regression_metrics(chosen, references)
         if self.task == "multi-label-classification":
-            return classification_metrics((chosen > 0).astype(int), wanted.astype(int), self.names, multilabel=True)
-        return classification_metrics(chosen, wanted, self.names)
+            return classification_metrics(
+                (chosen > 0).astype(int), references.astype(int), self.names, multilabel=True
+            )
+        return classification_metrics(chosen, references, self.names)
 
     def measures(self) -> list[str]:
         """Names of the metrics that it computes."""
@@ -137,15 +139,17 @@ class TaskMetrics:
 
 
 def zero_without_labels(loss: Any, labels: Any) -> Any:
-    """A batch's loss, or 0 where none of its items has a label (its words vanished in the tokenizer): a mean over
-    nothing is NaN."""
+    """Loss of a batch, or 0 where none of its items has a label: a mean over nothing is NaN.
+
+    In tagging, all of a batch's words may vanish in the tokenizer.
+    """
     if labels is None or labels.is_floating_point():
         return loss
     return loss.where((labels != IGNORE).any().to(loss.device), loss.new_zeros(()))
 
 
 def label_free_metrics(task: str, logits: Any) -> dict[str, float]:
-    r"""What can be said of predictions alone.
+    r"""Label-free metrics: entropy, diversity and information of predictions.
 
     `entropy`: mean H(p), in nats. `diversity`: H(mean p) / log K, near 0 when one class takes all. `information`:
     H(mean p) - mean H(p), higher is better. Nothing for regression and multi-label.
@@ -194,11 +198,11 @@ def _arrays(values: Any) -> list[np.ndarray]:
     if isinstance(values, tuple):
         values = values[0]
     batches = values if isinstance(values, list) else [values]
-    found = []
+    arrays = []
     for batch in batches:
         batch = batch[0] if isinstance(batch, tuple) else batch
         if hasattr(batch, "detach"):  # numpy has no bfloat16
             batch = batch.detach().cpu()
             batch = batch.float() if batch.is_floating_point() else batch
-        found.append(np.asarray(batch))
-    return found
+        arrays.append(np.asarray(batch))
+    return arrays

@@ -1,4 +1,4 @@
-"""The trainer with one objective named for you."""
+"""Trainers with one objective: `MMDTrainer`, `AdversarialTrainer`, `ContrastiveTrainer`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class _NamedTrainer(AdaptationTrainer):
     default_kind: ClassVar[str]
     kinds: ClassVar[tuple[str, ...]]
 
-    def __init__(self, model: Any = None, args: Any = None, *rest: Any, **kwargs: Any):
+    def __init__(self, model: Any = None, args: Any = None, *arguments: Any, **kwargs: Any):
         if not isinstance(args, AdaptationConfig):
             raise TypeError(f"args must be an AdaptationConfig, not {type(args).__name__}.")
         specs = args.objective_specs()
@@ -23,7 +23,7 @@ class _NamedTrainer(AdaptationTrainer):
                 f"{type(self).__name__} trains with {' or '.join(self.kinds)}, but `objectives` names "
                 f"{', '.join(s.kind for s in specs)}. Use AdaptationTrainer for any mixture."
             )
-        super().__init__(model, args, *rest, **kwargs)
+        super().__init__(model, args, *arguments, **kwargs)
 
 
 class MMDTrainer(_NamedTrainer):

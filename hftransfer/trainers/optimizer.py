@@ -1,4 +1,4 @@
-"""The optimizer of a run: named parameter groups with rates of their own, and the schedule of all of them."""
+"""Optimizer of a run: named parameter groups with their own learning rates, and the schedule."""
 
 from __future__ import annotations
 
@@ -44,8 +44,9 @@ class OptimizerBuilder:
         self._rates: dict[str, float] = {}  # of the last step, by part
 
     def create(self, model: torch.nn.Module | None, create: Callable[..., Optimizer]) -> Optimizer:
-        """The optimizer, with a named group for each part and rate: the head first, then the backbone, then the
-        objectives' own parameters. All parameters that will ever move are in it, and wrappers see them move.
+        """The optimizer, with a named group for each part and rate: head, then backbone, then objectives.
+
+        All parameters that will ever train are in it, and wrappers see them as trainable.
 
         Args:
             model: as `Trainer.create_optimizer` takes it.
@@ -54,9 +55,9 @@ class OptimizerBuilder:
         joint = self._model if model is None else model
         if self.phases is not None:
             self.phases.thaw(self._model)
-        passed = self.trainer.optimizer is not None
+        is_passed = self.trainer.optimizer is not None
         optimizer = create(model)
-        if passed:
+        if is_passed:
             self.check()
         elif hasattr(optimizer, "add_param_group"):
             _regroup(optimizer, self._groups(joint))
@@ -66,8 +67,8 @@ class OptimizerBuilder:
         """Raises a `ValueError` as `check_covers`, where parameters are still those that the model was made with."""
         trainer = self.trainer
         sharded = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
-        whole = any(word in str(getattr(trainer.args.optim, "value", trainer.args.optim)) for word in ONE_RATE)
-        if trainer.optimizer is not None and not sharded and not whole:
+        has_one_rate = any(word in str(getattr(trainer.args.optim, "value", trainer.args.optim)) for word in ONE_RATE)
+        if trainer.optimizer is not None and not sharded and not has_one_rate:
             check_covers(trainer.optimizer, joint_model_of(trainer))
 
     def slanted_schedule(self, steps: int, optimizer: Optimizer | None) -> LambdaLR:
@@ -77,7 +78,7 @@ class OptimizerBuilder:
         return LambdaLR(driven, partial(slanted_triangular, total=steps, **settings))
 
     def keep_rates(self) -> None:
-        """Keeps the rates of the step that was just made, for the log."""
+        """Rates of the last step, kept for the log."""
         rates: dict[str, float] = {}
         optimizer: Any = self.trainer.optimizer
         for group in optimizer.param_groups:
@@ -88,8 +89,7 @@ class OptimizerBuilder:
         self._rates = rates
 
     def logged_rates(self) -> dict[str, float]:
-        """The rates of head and backbone, where the config sets them apart: the highest of each, 0 for one that
-        stands still."""
+        """Learning rates of head and backbone, if the config sets them apart: the highest of each, 0 if frozen."""
         if self.phases is None and rates_of(self.trainer.args) == Rates():
             return {}
         return {f"{part}_learning_rate": r for part, r in self._rates.items() if part in ("head", "backbone")}
@@ -99,7 +99,7 @@ class OptimizerBuilder:
         return self.trainer.model
 
     def _groups(self, model: torch.nn.Module) -> dict[int, Group]:
-        """The group of every parameter, by identity."""
+        """Group of every parameter, by its identity."""
         args: Any = self.trainer.args
         rates = rates_of(args)
         groups: dict[str, Group] = {}
@@ -112,14 +112,16 @@ class OptimizerBuilder:
 
 
 def without_norms(names: Sequence[str], model: torch.nn.Module) -> list[str]:
-    """Names of parameters that decay, without norms: batch norms, and those of convolutional networks and
-    discriminators, carry names that the stock rule does not know."""
+    """Names of parameters with weight decay, without norms.
+
+    Batch norms, and norms of convolutional networks and discriminators, have names that the stock rule does not know.
+    """
     norms = norm_parameters(model)
     return [name for name in names if name not in norms]
 
 
 def _regroup(optimizer: Optimizer, groups: Mapping[int, Group]) -> None:
-    """Cuts the optimizer's groups (one that decays, one that does not) by part and rate."""
+    """Parameter groups of an optimizer, split by part and rate; before, they differ in weight decay alone."""
     order = {part: i for i, part in enumerate(("head", "backbone", "objectives"))}
     cut: dict[tuple[Group, int], dict[str, Any]] = {}
     for i, stock in enumerate(optimizer.param_groups):

@@ -16,14 +16,14 @@ from transformers.trainer_utils import has_length
 from ..messages import printable, redacted
 from ..reporting.console import print_lines, screen
 
-SHOWN = ("loss", "accuracy", "macro_f1", "mse", "pearson", "entropy")
-RECENT = 50  # steps whose mean says how fast the run is
-OFTEN = 0.25  # seconds between two pictures of the live line
-SILENCE = 60.0  # seconds of evaluation after which a file or a pipe hears of it
+SHOWN_METRICS = ("loss", "accuracy", "macro_f1", "mse", "pearson", "entropy")
+RECENT_STEPS = 50  # steps whose mean says how fast the run is
+REDRAW_SECONDS = 0.25  # seconds between two pictures of the live line
+SILENT_SECONDS = 60.0  # seconds of evaluation after which a file or a pipe hears of it
 
 
 class ProgressLine(TrainerCallback):
-    """How far a run is, how fast, and how long it will still take.
+    """Progress of a run: how far it is, how fast, and the time left.
 
     In a terminal one line is redrawn in place, and logs appear above it. In a file or a pipe, or with `disable_tqdm`,
     each log is a line that says it, without control characters. A notebook keeps the table of transformers. The full
@@ -40,19 +40,19 @@ class ProgressLine(TrainerCallback):
         self.training = False
         self.pace = Pace()
         self._evaluation = Pace()
-        self._heard = 0.0  # when a file or a pipe last heard of the evaluation
+        self._last_reported = 0.0  # when a file or a pipe last heard of the evaluation
         self._bar: Progress | None = None
         self._task: Any = None
-        self._drawn = 0.0
-        self._evaluated = 0  # batches of the evaluation that is going on
-        self._numbers = ""
-        self._said = -1  # the step of the last line
+        self._last_drawn = 0.0
+        self._evaluated_batches = 0  # batches of the evaluation that is going on
+        self._shown_loss = ""
+        self._last_step = -1  # the step of the last line
 
     # ---- what the trainer announces
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.training, self.pace = True, Pace(state.global_step)
-        self._numbers, self._said = "", -1
+        self._shown_loss, self._last_step = "", -1
         self._show(state, "training", state.global_step, state.max_steps)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -62,17 +62,19 @@ class ProgressLine(TrainerCallback):
     def on_prediction_step(
         self, args: Any, state: Any, control: Any, eval_dataloader: Any = None, **kwargs: Any
     ) -> None:
-        if self._evaluated == 0:
+        if self._evaluated_batches == 0:
             self._evaluation = Pace(1)  # from the first batch on, which waits for data workers
-            self._heard = self._drawn = time.monotonic()  # one that takes a moment is not drawn
-        self._evaluated += 1
-        if self._evaluated > 1:
-            self._evaluation.step(self._evaluated)
+            self._last_reported = self._last_drawn = time.monotonic()  # one that takes a moment is not drawn
+        self._evaluated_batches += 1
+        if self._evaluated_batches > 1:
+            self._evaluation.step(self._evaluated_batches)
         batches = len(eval_dataloader) if has_length(eval_dataloader) else None
-        self._show(state, "evaluating", self._evaluated, batches)
-        if not self.live and state.is_world_process_zero and time.monotonic() - self._heard > SILENCE:
-            self._heard = time.monotonic()
-            self._print(f"evaluating, {self._evaluation.describe(self._evaluated, batches, 'batch', 'batches')}")
+        self._show(state, "evaluating", self._evaluated_batches, batches)
+        if not self.live and state.is_world_process_zero and time.monotonic() - self._last_reported > SILENT_SECONDS:
+            self._last_reported = time.monotonic()
+            self._print(
+                f"evaluating, {self._evaluation.describe(self._evaluated_batches, batches, 'batch', 'batches')}"
+            )
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._evaluation_ends(state)
@@ -86,13 +88,15 @@ class ProgressLine(TrainerCallback):
         if not self.training and "train_runtime" not in logs:  # an evaluation by itself: its caller has the numbers
             return
         if "loss" in logs:
-            self._numbers = f"loss {logs['loss']:.3f}"
-        words = describe(logs)
-        if words:
+            self._shown_loss = f"loss {logs['loss']:.3f}"
+        description = describe(logs)
+        if description:
             step = state.global_step
-            said = self.live or self._said == step  # the live line or a line before this one
-            self._print(f"{f'step {step}' if said else self.pace.describe(step, state.max_steps)}: {words}")
-            self._said = step
+            is_repeated = self.live or self._last_step == step  # the live line or a line before this one
+            self._print(
+                f"{f'step {step}' if is_repeated else self.pace.describe(step, state.max_steps)}: {description}"
+            )
+            self._last_step = step
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.training = False
@@ -101,14 +105,14 @@ class ProgressLine(TrainerCallback):
     # ---- the line
 
     def close(self) -> None:
-        """Takes the live line away; what was printed above it stays."""
+        """Removal of the live line; what was printed above it stays."""
         if self._bar is not None:
             self._bar.stop()
-        self._bar, self._task, self._evaluated = None, None, 0
+        self._bar, self._task, self._evaluated_batches = None, None, 0
 
     @contextmanager
     def closing(self) -> Iterator[None]:
-        """Takes the live line away when the block breaks: a terminal is left as it was found."""
+        """Removal of the live line if the block raises, so that the terminal is left clean."""
         try:
             yield
         except BaseException:
@@ -117,13 +121,13 @@ class ProgressLine(TrainerCallback):
             raise
 
     def _evaluation_ends(self, state: Any) -> None:
-        self._evaluated = 0
+        self._evaluated_batches = 0
         if self.training:
             self._show(state, "training", state.global_step, state.max_steps, now=True)
         else:
             self.close()
 
-    def _show(self, state: Any, doing: str, done: int, total: int | None, now: bool = False) -> None:
+    def _show(self, state: Any, activity: str, done: int, total: int | None, now: bool = False) -> None:
         if not self.live or not state.is_world_process_zero:
             return
         if self._bar is None:
@@ -133,16 +137,22 @@ class ProgressLine(TrainerCallback):
                 TextColumn("{task.fields[words]}", markup=False),
             ]
             self._bar = Progress(*columns, console=self.console, transient=True, auto_refresh=False)
-            self._task = self._bar.add_task(doing, total=total, words="")
+            self._task = self._bar.add_task(activity, total=total, words="")
             self._bar.start()
-        elif not now and time.monotonic() - self._drawn < OFTEN and (done != total or doing != "training"):
+        elif (
+            not now
+            and time.monotonic() - self._last_drawn < REDRAW_SECONDS
+            and (done != total or activity != "training")
+        ):
             return
-        self._drawn = time.monotonic()
-        unit = ("step", "steps") if doing == "training" else ("batch", "batches")
-        pace = self.pace if doing == "training" else self._evaluation
-        words = pace.describe(done, total, *unit, named=False)
-        words = f"{words}, {self._numbers}" if self._numbers and doing == "training" else words
-        self._bar.update(self._task, description=doing, completed=done, total=total, words=words)
+        self._last_drawn = time.monotonic()
+        unit = ("step", "steps") if activity == "training" else ("batch", "batches")
+        pace = self.pace if activity == "training" else self._evaluation
+        description = pace.describe(done, total, *unit, names_unit=False)
+        description = (
+            f"{description}, {self._shown_loss}" if self._shown_loss and activity == "training" else description
+        )
+        self._bar.update(self._task, description=activity, completed=done, total=total, words=description)
         self._bar.refresh()
 
     def _print(self, line: str) -> None:
@@ -154,7 +164,7 @@ class ProgressLine(TrainerCallback):
 
 
 class Pace:
-    """How fast steps follow each other, by the latest of them.
+    """Pace of a run: steps a second, over the latest steps.
 
     Example:
         >>> pace = Pace(at=0.0)
@@ -164,48 +174,52 @@ class Pace:
     """
 
     def __init__(self, start: int = 0, at: float | None = None):
-        self._ends: deque[tuple[float, int]] = deque(maxlen=RECENT)
+        self._ends: deque[tuple[float, int]] = deque(maxlen=RECENT_STEPS)
         self.step(start, at)
 
     def step(self, number: int, at: float | None = None) -> None:
-        """Notes that a step ended now."""
+        """End of a step, noted."""
         self._ends.append((time.monotonic() if at is None else at, number))
 
     @property
     def rate(self) -> float:
-        """Steps a second; 0 when nobody knows."""
-        (began, first), (ended, last) = self._ends[0], self._ends[-1]
-        return (last - first) / (ended - began) if ended > began else 0.0
+        """Steps a second; 0 before two steps have ended."""
+        (start_time, first_step), (end_time, last_step) = self._ends[0], self._ends[-1]
+        return (last_step - first_step) / (end_time - start_time) if end_time > start_time else 0.0
 
     def describe(
-        self, done: int, total: int | None, one: str = "step", many: str = "steps", named: bool = True
+        self, done: int, total: int | None, unit: str = "step", units: str = "steps", names_unit: bool = True
     ) -> str:
         """`step 40 of 274, 15 %, 1.9 steps/s, 1 min 20 s left`."""
-        words = [f"{one} {done}" if named else str(done)]
+        phrases = [f"{unit} {done}" if names_unit else str(done)]
         if total:
-            words[0] += f" of {total}"
-            words.append(f"{100 * done // total} %")
+            phrases[0] += f" of {total}"
+            phrases.append(f"{100 * done // total} %")
         rate = self.rate
         if rate > 0:
-            words.append(f"{rate:.1f} {many}/s" if rate >= 0.95 else f"{1 / rate:.1f} s a {one}")
+            phrases.append(f"{rate:.1f} {units}/s" if rate >= 0.95 else f"{1 / rate:.1f} s a {unit}")
             if total and done < total:
-                words.append(f"{describe_seconds((total - done) / rate)} left")
-        return ", ".join(words)
+                phrases.append(f"{describe_seconds((total - done) / rate)} left")
+        return ", ".join(phrases)
 
 
 def describe_seconds(seconds: float) -> str:
-    """A length of time for people.
+    """Duration in words.
 
     Example:
         >>> [describe_seconds(s) for s in (0.2, 80, 4000, 200_000)]
         ['1 s', '1 min 20 s', '1 h 6 min', '2 d 7 h']
     """
-    whole = max(1, round(seconds))
-    for size, name, small, smaller in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
-        if whole >= size:
-            rest = whole % size // small
-            return f"{whole // size} {name}" + (f" {rest} {smaller}" if rest else "")
-    return f"{whole} s"
+    rounded = max(1, round(seconds))
+    for size, name, smaller_size, smaller_name in (
+        (86400, "d", 3600, "h"),
+        (3600, "h", 60, "min"),
+        (60, "min", 1, "s"),
+    ):
+        if rounded >= size:
+            remainder = rounded % size // smaller_size
+            return f"{rounded // size} {name}" + (f" {remainder} {smaller_name}" if remainder else "")
+    return f"{rounded} s"
 
 
 def describe(logs: dict[str, Any]) -> str:
@@ -220,21 +234,21 @@ def describe(logs: dict[str, Any]) -> str:
         'target: oracle accuracy 0.500, entropy 0.700'
     """
     if "loss" in logs:
-        parts = [f"{k.removesuffix('_loss')} {v:.3f}" for k, v in logs.items() if k.endswith("_loss")]
-        apart = [f"{p} {logs[key]:.2g}" for p in ("head", "backbone") if (key := f"{p}_learning_rate") in logs]
+        losses = [f"{k.removesuffix('_loss')} {v:.3f}" for k, v in logs.items() if k.endswith("_loss")]
+        part_rates = [f"{p} {logs[key]:.2g}" for p in ("head", "backbone") if (key := f"{p}_learning_rate") in logs]
         rate = f", learning rate {logs['learning_rate']:.2g}" if "learning_rate" in logs else ""
-        rate = f", learning rate {', '.join(apart)}" if apart else rate
-        named = f" ({', '.join(parts)})" if parts else ""
-        return f"loss {logs['loss']:.3f}{named}{rate}"
+        rate = f", learning rate {', '.join(part_rates)}" if part_rates else rate
+        shown_losses = f" ({', '.join(losses)})" if losses else ""
+        return f"loss {logs['loss']:.3f}{shown_losses}{rate}"
     if "train_runtime" in logs:
         return f"trained in {describe_seconds(logs['train_runtime'])}"
-    numbers = {k: v for k, v in logs.items() if isinstance(v, (int, float)) and k not in ("epoch", "total_flos")}
-    shown = {k: v for k, v in numbers.items() if k.endswith(SHOWN)} or numbers
-    shared = _shared_words(list(shown)) if len(shown) > 1 else ""  # such as eval_target
+    metrics = {k: v for k, v in logs.items() if isinstance(v, (int, float)) and k not in ("epoch", "total_flos")}
+    shown_metrics = {k: v for k, v in metrics.items() if k.endswith(SHOWN_METRICS)} or metrics
+    shared = _shared_words(list(shown_metrics)) if len(shown_metrics) > 1 else ""  # such as eval_target
     name = shared.partition("_")[2] or "evaluation"
-    cut = f"{shared}_" if shared else ""
-    words = ", ".join(f"{k.removeprefix(cut).replace('_', ' ')} {v:.3f}" for k, v in shown.items())
-    return f"{name}: {words}" if shared else words
+    prefix = f"{shared}_" if shared else ""
+    description = ", ".join(f"{k.removeprefix(prefix).replace('_', ' ')} {v:.3f}" for k, v in shown_metrics.items())
+    return f"{name}: {description}" if shared else description
 
 
 def _shared_words(names: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""Results of a run: a trained model's scores on test splits, and the files that keep model, card and scores."""
+"""Results of a run: scores on test splits, and the files with model, card and scores."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def score_test_splits(trainer: AdaptationTrainer, test_splits: Mapping[str, Any]
 
 @stage("saving the model")
 def save_model_and_card(trainer: AdaptationTrainer, results: dict[str, dict[str, float]]) -> None:
-    """Saves a trained model and its card, with the results that there are so far, before anything else can fail.
+    """Trained model and card, saved with the results so far, before anything else can fail.
 
     Unlike `trainer.save_model()` it pushes nothing; `trainer.push_to_hub()` does.
 
@@ -66,7 +66,7 @@ def save_model_and_card(trainer: AdaptationTrainer, results: dict[str, dict[str,
 
 @stage("saving the model")
 def save_results(trainer: AdaptationTrainer, results: dict[str, dict[str, float]]) -> None:
-    """Writes the final scores to the model card and to `results.json` in the output folder.
+    """Final scores, written to the model card and to `results.json` in the output folder.
 
     Args:
         trainer: its model is saved already.
@@ -86,7 +86,7 @@ def save_results(trainer: AdaptationTrainer, results: dict[str, dict[str, float]
 
 
 def print_saved_model(trainer: AdaptationTrainer) -> None:
-    """Prints where a saved model is and how to load it without hftransfer; how to push it, unless the run does.
+    """Place of a saved model, printed, with how to load it without hftransfer and how to push it.
 
     Args:
         trainer: its model is saved.
@@ -105,7 +105,7 @@ def print_saved_model(trainer: AdaptationTrainer) -> None:
 
 
 def write_scores(folder: str | Path | None, name: str, scores: Mapping[str, Any]) -> None:
-    """Writes scores to a file of the output folder, whole or not at all, and marks it as ours.
+    """Scores file in the output folder, written whole or not at all and recorded as ours.
 
     Args:
         folder: the output folder.

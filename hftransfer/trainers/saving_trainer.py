@@ -1,4 +1,4 @@
-"""`SavingTrainer`: saving, loading and pushing of what a trainer trains.
+"""`SavingTrainer`: checkpoints, saved models and pushes to the Hub.
 
 Each method says what is done around `Trainer`'s own; the work is in the collaborators.
 """
@@ -35,7 +35,7 @@ class SavingTrainer(BaseTrainer):
         return self.run_folder.check(resume)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Saves the plain model, whole or not at all.
+        """As in `Trainer`: the plain model, written whole or not at all.
 
         Raises:
             FloatingPointError: weights are not finite.
@@ -106,7 +106,7 @@ class SavingTrainer(BaseTrainer):
 
     @property
     def results(self) -> dict[str, dict[str, float]] | None:
-        """The table of the model card: `{row: {column: value}}`."""
+        """Results table of the model card: `{row: {column: value}}`."""
         return self.model_card.results
 
     @results.setter
@@ -115,7 +115,7 @@ class SavingTrainer(BaseTrainer):
 
     @property
     def dataset_names(self) -> dict[str, str] | None:
-        """Names of the data for the model card: `{"source": …, "target": …}`."""
+        """Data set names of the model card: `{"source": …, "target": …}`."""
         return self.model_card.dataset_names
 
     @dataset_names.setter
@@ -143,7 +143,7 @@ class SavingTrainer(BaseTrainer):
         merge_adapter: bool | None = None,
         **kwargs: Any,
     ) -> CommitInfo | Future[CommitInfo] | None:
-        """Saves the model and its card to `output_dir`, then uploads them.
+        """Push to the Hub: model and card are saved to `output_dir`, then uploaded.
 
         Files of an older model in the repository (an adapter where a merged model goes now) are removed in the same
         commit.
@@ -183,7 +183,7 @@ class SavingTrainer(BaseTrainer):
         metadata: Mapping[str, Any] | None = None,
         **known: Any,
     ) -> None:
-        """Writes README.md: base model, data, method, settings, results (oracle marked), how to load.
+        """Model card, written to README.md: base model, data, method, settings, results, how to load.
 
         Args:
             language, license: for the card's metadata.
@@ -202,5 +202,5 @@ class SavingTrainer(BaseTrainer):
         self.model_card.write(tags, model_name, finetuned_from, dataset, keys)
 
     def card_facts(self, model_name: str | None = None, finetuned_from: str | None = None) -> CardFacts:
-        """What the model card says, as plain data."""
+        """Facts of the model card, as plain data."""
         return self.model_card.facts(model_name, finetuned_from)

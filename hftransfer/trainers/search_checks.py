@@ -1,4 +1,4 @@
-"""Values of a search: what a space, a model and an aim of the user's own give, looked at before optuna does."""
+"""Checks of a search: values of the user's `hp_space`, `model_init` and `compute_objective`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..models.adapters import plain_model
 
 
 class Honest(dict):
-    """Metrics without those that read target labels; asking for one says so."""
+    """Metrics without oracle ones; reading one raises an error that says so."""
 
     def __missing__(self, key: str) -> Any:
         raise ValueError(
@@ -27,7 +27,7 @@ class Honest(dict):
 def read_objective(
     compute_objective: Callable[[Any], Any], metrics: dict[str, float], args: Any, direction: Any
 ) -> float | list[float]:
-    """What a function of the user's own makes of the metrics: a number, or one for each direction.
+    """Value of a user's `compute_objective`: a number, or one for each direction.
 
     Args:
         compute_objective: of the metrics, without those that read target labels.
@@ -39,37 +39,39 @@ def read_objective(
         ValueError: it reads what is not there, or gives something else.
         FloatingPointError: a value is no number: the trial failed, and the search goes on.
     """
-    seen = metrics
+    readable = metrics
     if not args.allow_oracle_selection:
-        seen = Honest({name: value for name, value in metrics.items() if "_oracle_" not in name})
-    found = compute_objective(seen)
+        readable = Honest({name: value for name, value in metrics.items() if "_oracle_" not in name})
+    objective = compute_objective(readable)
     several = isinstance(direction, list)
-    values = list(found) if several and isinstance(found, (list, tuple)) else [found]
+    values = list(objective) if several and isinstance(objective, (list, tuple)) else [objective]
     if several and len(values) != len(direction):
-        raise ValueError(f"compute_objective gives {found!r:.60} for {len(direction)} directions: give one for each.")
+        raise ValueError(
+            f"compute_objective gives {objective!r:.60} for {len(direction)} directions: give one for each."
+        )
     for value in values:
         if isinstance(value, bool) or not isinstance(value, Real):
-            one = "a number" if not several else "numbers"
-            more = "; for several aims give a list of directions" if isinstance(value, (list, tuple)) else ""
-            raise ValueError(f"compute_objective must give {one}, not {type(value).__name__}{more}.")
+            expected = "a number" if not several else "numbers"
+            hint = "; for several aims give a list of directions" if isinstance(value, (list, tuple)) else ""
+            raise ValueError(f"compute_objective must give {expected}, not {type(value).__name__}{hint}.")
         if math.isnan(value):
             raise FloatingPointError("compute_objective gives NaN.")
     return [float(value) for value in values] if several else float(values[0])
 
 
-def check_space(found: Any) -> dict[str, Any]:
-    """What `hp_space` gives for a trial.
+def check_space(settings: Any) -> dict[str, Any]:
+    """Settings that `hp_space` gives for a trial.
 
     Raises:
         TypeError: no map of settings.
     """
-    if not isinstance(found, Mapping):
-        raise TypeError(f"hp_space must return a dict of settings, not {type(found).__name__}.")
-    return dict(found)
+    if not isinstance(settings, Mapping):
+        raise TypeError(f"hp_space must return a dict of settings, not {type(settings).__name__}.")
+    return dict(settings)
 
 
 def check_fresh(model: Any, first: Any) -> Any:
-    """A trial's model, which must be another than the first: it would go on from where the last trial ended.
+    """Check that a trial's model is a new one; otherwise it would go on from where the last trial ended.
 
     Args:
         model: from `model_init`.
@@ -78,8 +80,8 @@ def check_fresh(model: Any, first: Any) -> Any:
     Raises:
         ValueError: it is the same.
     """
-    own, other = map(plain_model, (model, first))
-    if own is other and not isinstance(model, str):
+    new_model, first_model = map(plain_model, (model, first))
+    if new_model is first_model and not isinstance(model, str):
         raise ValueError(
             "model_init returns the same model each time, so that a trial would go on from where another ended. Load "
             "or copy it inside the function."

@@ -19,7 +19,7 @@ from .trainer import AdaptationTrainer
 
 
 def train_source_only(trainer: AdaptationTrainer, test_splits: Mapping[str, Any]) -> dict[str, float]:
-    """Trains and scores a trainer's model on the sources alone, from the same seed and with the same settings.
+    """Scores of a trainer's model trained on the sources alone, with the same seed and settings.
 
     The scores are kept in the output folder with the first checkpoint, and a resumed run reads them there instead of
     training again. The trainer itself is left as it is.
@@ -57,7 +57,7 @@ def train_source_only(trainer: AdaptationTrainer, test_splits: Mapping[str, Any]
 
 
 class KeepComparison(TrainerCallback):
-    """Writes the source-only scores with the first checkpoint: until then, an older run may stand in the folder."""
+    """Source-only scores, written with the first checkpoint: until then, an older run may be in the folder."""
 
     def __init__(self, scores: dict[str, float]):
         self.scores = scores
@@ -68,7 +68,7 @@ class KeepComparison(TrainerCallback):
 
 
 def source_only_config(args: AdaptationConfig, output_dir: Path) -> AdaptationConfig:
-    """The same settings without all that is about the target, saving or pushing."""
+    """Settings of the source-only run: without those of target, saving and pushing."""
     config = copy.copy(args)
     config.objectives, config.teacher, config.reveal_target_labels = None, None, 0
     config.label_shift, config.adabn = "none", False

@@ -48,7 +48,7 @@ logger = logging.getLogger(__name__)
 
 
 class AdaptationTrainer(SavingTrainer):
-    """Trains a model on labelled sources and an unlabelled target.
+    """Trainer of a model on labelled sources and an unlabelled target.
 
     Args:
         model: Hub id or folder (a head for the task is put on it), or a loaded `AutoModelFor…Classification`,
@@ -147,7 +147,11 @@ class AdaptationTrainer(SavingTrainer):
             model_kwargs,
         )
         check_prepared(args, prepared, compute_metrics, preprocess_logits_for_metrics)
-        self.space, self.trainable, self.source_names = prepared.space, prepared.trainable, prepared.source_names
+        self.label_space, self.trainable, self.source_names = (
+            prepared.label_space,
+            prepared.trainable,
+            prepared.source_names,
+        )
 
         joint = build_joint_model(args, prepared)
         self.passed_optimizer = check_passed_optimizer(optimizers, optimizer_cls_and_kwargs, joint, args)
@@ -165,7 +169,7 @@ class AdaptationTrainer(SavingTrainer):
             train_dataset=prepared.train,
             eval_dataset=prepared.evaluation,
             processing_class=prepared.processing_class,
-            compute_metrics=compute_metrics or metrics_for(prepared.space.task, prepared.space.names),
+            compute_metrics=compute_metrics or metrics_for(prepared.label_space.task, prepared.label_space.names),
             **stock,
         )
         self.label_names = ["labels"]
@@ -183,7 +187,7 @@ class AdaptationTrainer(SavingTrainer):
     # ---- data
 
     def get_train_dataloader(self) -> DataLoader:
-        """Joint batches, the same rows in the same updates however they are cut between processes."""
+        """Loader of joint batches: source and target rows, the same in each update for any number of processes."""
         if not isinstance(self.train_dataset, PairedDataset):
             return super().get_train_dataloader()
         self.pair_sampler = paired_sampler(self.train_dataset, self.args, self._train_batch_size)
@@ -193,7 +197,7 @@ class AdaptationTrainer(SavingTrainer):
     def get_batch_samples(
         self, epoch_iterator: Iterator, num_batches: int, device: torch.device
     ) -> tuple[list, torch.Tensor | int | None]:
-        """The micro-batches of one update, and how many labelled items each would hold if they were spread evenly.
+        """Micro-batches of one update, and the number of labelled items in each if they were spread evenly.
 
         The task loss divides by that number, so that accumulation and DDP's mean give exactly the mean over all
         labelled items of the update, wherever they fell.
@@ -220,23 +224,23 @@ class AdaptationTrainer(SavingTrainer):
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> torch.Tensor | tuple[torch.Tensor, Any]:
-        """The joint loss in training, the model's own in evaluation."""
+        """Joint loss of a training batch; in evaluation the model's own loss."""
         check_untouched_batch(inputs, type(self), model.training and self.is_in_train)
-        if "domain" not in inputs:
+        if "domain" not in inputs:  # evaluation
             outputs = model(**inputs)
             loss = zero_without_labels(outputs["loss"], inputs.get("labels"))
             return (loss, outputs) if return_outputs else loss
-        outputs = model(**inputs, num_items=num_items_in_batch)
-        if self.args.save_total_limit:
+        outputs = model(**inputs, num_items=num_items_in_batch)  # see JointModel.forward
+        self.loss_log.add(outputs["losses"], outputs["largest_values"])
+        if self.args.save_total_limit:  # the last checkpoint is tried on these before an older one is removed
             self.finite_guard.last_inputs = inputs
-        self.loss_log.add(outputs["losses"], outputs["extent"])
         return (outputs["loss"], outputs) if return_outputs else outputs["loss"]
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Adds every part under its own name, averaged since the last log; one device sync a log, none a step.
+        """As in `Trainer`, with the mean of each loss since the last log under its own name; one device sync a log.
 
         Raises:
-            FloatingPointError: a part, or the gradient, is not finite.
+            FloatingPointError: a loss, or the gradient, is not finite.
         """
         means = self.finite_guard.mean_losses() if "loss" in logs or "train_loss" in logs else {}
         if "loss" in logs:

@@ -1,4 +1,4 @@
-"""Typed access to a running trainer: its config and its joint model."""
+"""Typed access to a running trainer: its config, its joint model, the optimizer that was passed."""
 
 from __future__ import annotations
 
@@ -30,3 +30,9 @@ def joint_model_of(trainer: Any) -> JointModel:
     """The joint model of a trainer, out of whatever DDP, FSDP or `torch.compile` have wrapped around it."""
     model: JointModel = trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False)
     return model
+
+
+def passed_optimizer_of(trainer: Trainer) -> str | None:
+    """The class of the optimizer that the user passed to an `AdaptationTrainer`; `None` if it makes its own."""
+    name: str | None = trainer.passed_optimizer  # type: ignore[attr-defined]
+    return name

@@ -1,4 +1,4 @@
-"""Results of a user's own metrics: numbers by name, or one message instead of an error in a log or a checkpoint."""
+"""Metrics of a user's own `compute_metrics`: numbers by name, checked before they are logged or saved."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ def checked_metrics(compute_metrics: Callable[..., Any]) -> Callable[..., Any]:
             for the last batch counts.
     """
 
-    def checked(prediction: Any, **more: Any) -> Any:
-        found = compute_metrics(prediction, **more)
-        return read_results(found) if more.get("compute_result", True) else found
+    def checked(prediction: Any, **keywords: Any) -> Any:
+        metrics = compute_metrics(prediction, **keywords)
+        return read_results(metrics) if keywords.get("compute_result", True) else metrics
 
     return checked
 
 
-def read_results(found: Any) -> dict[str, Any]:
+def read_results(metrics: Any) -> dict[str, Any]:
     """Metrics as the trainer logs them and writes them into checkpoints: scalars as numbers, arrays as lists.
 
     Args:
-        found: what `compute_metrics` returned.
+        metrics: what `compute_metrics` returned.
 
     Raises:
         TypeError: no map, or a value that no file could hold; it is named.
@@ -35,12 +35,12 @@ def read_results(found: Any) -> dict[str, Any]:
         >>> read_results({"accuracy": np.float32(0.5)})
         {'accuracy': 0.5}
     """
-    if not isinstance(found, Mapping):
+    if not isinstance(metrics, Mapping):
         raise TypeError(
-            f"compute_metrics returns {type(found).__name__}; it must return a dict of numbers by name, such as "
+            f"compute_metrics returns {type(metrics).__name__}; it must return a dict of numbers by name, such as "
             '{"accuracy": 0.5}.'
         )
-    return {_name(name): _plain(name, value) for name, value in found.items()}
+    return {_name(name): _plain(name, value) for name, value in metrics.items()}
 
 
 def _name(name: Any) -> str:

@@ -136,7 +136,7 @@ def run(method: str, steps: int, folder: str) -> dict[str, float]:
     assert inputs["input_ids"].shape == (2 * ROWS, TOKENS)
     labels = torch.arange(2 * ROWS) % CLASSES
     for name, objective in (("bare", method), ("plain", None)):
-        model = load_model(MODEL, "sequence-classification", trainer.space.names).train()
+        model = load_model(MODEL, "sequence-classification", trainer.label_space.names).train()
         turns.rivals[name] = BareStep(model, inputs, labels, objective)
         turns.seconds[name] = []
     print(f"{method}: the losses differ by {difference(trainer.model, turns.rivals['bare'], joint):.0e}", flush=True)

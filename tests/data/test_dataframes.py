@@ -56,7 +56,7 @@ def test_every_form_is_taken_by_the_trainer_and_in_evaluation(tmp_path, form):
     model = tiny.bert(("down", "flat", "up"), initializer_range=0.5)
     config = runs.config(tmp_path, metric_for_best_model="accuracy")
     run = AdaptationTrainer(model, config, given, pd.DataFrame(unlabelled), given, tiny.tokenizer())
-    assert run.space.names == ("down", "flat", "up")
+    assert run.label_space.names == ("down", "flat", "up")
     alone = run.evaluate(given)
     several = run.evaluate({"source": given, "target": NEWS.to_list(), "bare": {"text": TEXTS}})
     assert run.evaluate()["eval_source_loss"] == several["eval_source_loss"] == alone["eval_oracle_loss"]

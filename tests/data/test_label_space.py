@@ -230,7 +230,7 @@ def test_every_task_learns(tmp_path, task, metric):
         per_device_train_batch_size=8,
         objectives={"mmd": 0.01},
     )
-    assert run.space.task == task
+    assert run.label_space.task == task
     run.train()
     losses = runs.logged(run, "task_loss")
     assert sum(losses[-5:]) < 0.8 * sum(losses[:5])

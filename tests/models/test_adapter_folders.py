@@ -69,7 +69,7 @@ def scores(run, text) -> dict[str, float]:
     inputs = run.processing_class(text, return_tensors="pt")
     with torch.no_grad():
         found = run.model.model.eval()(**inputs).logits[0].softmax(-1).tolist()
-    return dict(zip(run.space.names, found, strict=True))
+    return dict(zip(run.label_space.names, found, strict=True))
 
 
 def fresh(script, *arguments) -> list:
@@ -171,7 +171,7 @@ def test_its_labels_keep_their_places(adapter, tmp_path):
     rows = tiny.domain()
     named = Dataset.from_dict({"text": rows["text"], "label": [tiny.LABELS[i] for i in rows["label"]]})
     run = runs.trainer(tmp_path, folder_of(adapter), processing_class=None, train_dataset=named)
-    assert list(run.space.names) == list(tiny.LABELS) != sorted(tiny.LABELS)
+    assert list(run.label_space.names) == list(tiny.LABELS) != sorted(tiny.LABELS)
 
 
 def copy_of(adapter, folder, **changes):

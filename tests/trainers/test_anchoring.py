@@ -94,7 +94,7 @@ def test_rules_hold_for_several_labels_a_row(tmp_path):
         max_steps=3,
     )
     run.train()
-    assert run.space.task == "multi-label-classification"
+    assert run.label_space.task == "multi-label-classification"
     assert len(runs.logged(run, "constraint_loss")) == 3
 
 

@@ -11,7 +11,7 @@ import torch
 from transformers import TrainerCallback
 
 from hftransfer import AdaptationTrainer, MMDTrainer
-from hftransfer.trainers import hyperparameters
+from hftransfer.trainers import hyperparameter_search
 from hftransfer.trainers.hyperparameter_search import HyperparameterSearch, Reporting, with_hyperparameters
 
 SETS = {"source": tiny.domain(9, seed=5), "target": tiny.domain(9, seed=6)}
@@ -129,7 +129,7 @@ def test_what_cannot_be_searched_is_said_first(how, given, message, tmp_path):
 
 
 def test_a_missing_optuna_is_an_extra(tmp_path, monkeypatch):
-    monkeypatch.setattr(hyperparameters, "find_spec", lambda name: None)
+    monkeypatch.setattr(hyperparameter_search, "find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"needs optuna.*\[search\]"):
         searching(tmp_path).hyperparameter_search(n_trials=1)
 

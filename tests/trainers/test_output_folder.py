@@ -12,7 +12,7 @@ from bad_folders import FOLDERS, HARMLESS
 from safetensors.torch import load_file
 from transformers import TrainerCallback
 
-from hftransfer.trainers.saving import replacement
+from hftransfer.trainers.saving import folder_replacement
 from hftransfer.trainers.saving.checkpoint_files import checkpoints
 from hftransfer.trainers.saving.folder_lock import hold, locked
 from hftransfer.trainers.saving.output_folder import (
@@ -195,10 +195,11 @@ def test_a_kill_while_the_old_run_is_replaced_leaves_one_of_the_two(old, monkeyp
         write(old, {"_writing/checkpoint-1/trainer_state.json": "new"})
         from hftransfer.trainers.saving.written_files import run_item_names
 
-        monkeypatch.setattr(replacement.os, "rename", dying(os.rename))
-        monkeypatch.setattr(replacement.os, "replace", dying(os.replace))
+        monkeypatch.setattr(folder_replacement.os, "rename", dying(os.rename))
+        monkeypatch.setattr(folder_replacement.os, "replace", dying(os.replace))
         try:
-            replacement.replace_items(old, old / "_writing", run_item_names(old), [("checkpoint-1", "checkpoint-1")])
+            new = [("checkpoint-1", "checkpoint-1")]
+            folder_replacement.replace_items(old, old / "_writing", run_item_names(old), new)
         except Killed:
             pass
         monkeypatch.undo()

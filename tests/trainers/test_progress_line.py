@@ -12,7 +12,7 @@ import tiny
 from hftransfer.reporting import tables
 from hftransfer.reporting.benchmark_table import print_table
 from hftransfer.reporting.console import Screen
-from hftransfer.trainers import progress
+from hftransfer.trainers import progress_line
 from hftransfer.trainers.progress_line import Pace, ProgressLine, describe, describe_seconds
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -68,7 +68,7 @@ def test_elsewhere_each_log_is_a_line(tmp_path, console):
 
 @pytest.mark.parametrize("width", [100, 50])
 def test_a_terminal_has_one_live_line_below_the_logs(tmp_path, monkeypatch, width):
-    monkeypatch.setattr(progress, "OFTEN", 0.0)
+    monkeypatch.setattr(progress_line, "REDRAW_SECONDS", 0.0)
     screen = terminal(width)
     trainer = train(tmp_path, screen)
     text = screen.file.getvalue()

@@ -82,10 +82,10 @@ class ModelCard:
             name=model_name or repo_id.split("/")[-1],
             repo_id=repo_id,
             base_model=finetuned_from or base.config.name_or_path or "",
-            task=prepared.space.task,
+            task=prepared.label_space.task,
             modality=prepared.encoder.modality,
-            task_name=prepared.encoder.task_name(prepared.space.task),
-            labels=prepared.space.names if prepared.space.task != "regression" else (),
+            task_name=prepared.encoder.task_name(prepared.label_space.task),
+            labels=prepared.label_space.names if prepared.label_space.task != "regression" else (),
             sources=[names.get(name, name) for name in prepared.source_names],
             target=names.get("target", ""),
             objectives={s.name: str(s) for s in args.objective_specs()},
@@ -100,8 +100,8 @@ class ModelCard:
 
 def repository_name(trainer: Trainer) -> str:
     """The full id of the repository once the Hub told it, unless another one is meant by now."""
-    wanted, known = configured_name(config_of(trainer)), trainer.hub_model_id or ""
-    return known if known.endswith(f"/{wanted}") else wanted
+    configured, full_id = configured_name(config_of(trainer)), trainer.hub_model_id or ""
+    return full_id if full_id.endswith(f"/{configured}") else configured
 
 
 def configured_name(args: AdaptationConfig) -> str:

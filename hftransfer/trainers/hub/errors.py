@@ -41,8 +41,8 @@ def explain(error: BaseException) -> tuple[str, bool]:
     if response is not None:
         status = response.status_code
         fault = f"{status}, the Hub's own fault; try again in a while." if status >= 500 else f"{status}."
-        said = next((s for e in causes if (s := getattr(e, "server_message", None))), None)
-        detail = f" The Hub says: {' '.join(said.split())}" if said and status < 500 else ""
+        server_message = next((s for e in causes if (s := getattr(e, "server_message", None))), None)
+        detail = f" The Hub says: {' '.join(server_message.split())}" if server_message and status < 500 else ""
         return REASONS.get(status, fault) + detail, status >= 500 or status in (408, 429)
     last = causes[-1]
     detail = str(last).splitlines()[0] if str(last) else "no detail"

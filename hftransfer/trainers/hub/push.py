@@ -91,10 +91,10 @@ class HubPublisher:
         token = options.token if options.token is not None else args.hub_token
         keep_secret(token)
         try:
-            named = repository_name(trainer)
+            name_before = repository_name(trainer)
             repo_id = _make_repository(args, token, options.private)
             trainer.hub_model_id = repo_id  # type: ignore[assignment]  # annotated as None
-            if repo_id != named:  # the Hub put the user's name in front
+            if repo_id != name_before:  # the Hub put the user's name in front
                 trainer.create_model_card(**options.card)
             if revision and revision != "main" and not revision.startswith("refs/"):
                 _api().create_branch(repo_id, branch=revision, token=token, exist_ok=True)
@@ -193,10 +193,10 @@ def create_repo(args: AdaptationConfig, token: str | None = None, private: bool 
 
 def upload_command(repo_id: str, folder: str, revision: str | None = None, private: bool | None = None) -> str:
     """The shell command that uploads what `push_to_hub` does."""
-    words = ["hf", "upload", repo_id, folder, "."]
-    words += ["--revision", revision] if revision else []
-    words += ["--private"] if private else []
-    return shlex.join(words) + "".join(f' --exclude "{pattern}"' for pattern in PRIVATE)
+    arguments = ["hf", "upload", repo_id, folder, "."]
+    arguments += ["--revision", revision] if revision else []
+    arguments += ["--private"] if private else []
+    return shlex.join(arguments) + "".join(f' --exclude "{pattern}"' for pattern in PRIVATE)
 
 
 def _api() -> HfApi:

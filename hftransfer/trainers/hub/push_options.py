@@ -109,11 +109,11 @@ def check_card_keys(names: Any) -> None:
     Raises:
         TypeError: it names the nearest argument.
     """
-    known = [*CARD, *METADATA]
-    own = ["commit_message", "blocking", "token", "revision", "private", "merge_adapter", *HUB]
+    card_keys = [*CARD, *METADATA]
+    push_args = ["commit_message", "blocking", "token", "revision", "private", "merge_adapter", *HUB]
     for name in names:
-        if name not in known:
+        if name not in card_keys:
             raise TypeError(
-                f"There is no argument {name!r}.{nearest(name, [*own, *known])} Nothing was pushed. A key of the "
-                f"card's metadata that only you know goes into metadata={{{name!r}: …}}."
+                f"There is no argument {name!r}.{nearest(name, [*push_args, *card_keys])} Nothing was pushed. A key "
+                f"of the card's metadata that only you know goes into metadata={{{name!r}: …}}."
             )

@@ -32,24 +32,24 @@ def checkpoints(folder: str | os.PathLike[str]) -> list[Path]:
         ['checkpoint-3', 'checkpoint-12']
     """
     root = Path(folder)
-    found = [path for path in root.iterdir() if STEP.fullmatch(path.name)] if root.is_dir() else []
-    return sorted((path for path in found if path.is_dir()), key=step_of)
+    named = [path for path in root.iterdir() if STEP.fullmatch(path.name)] if root.is_dir() else []
+    return sorted((path for path in named if path.is_dir()), key=step_of)
 
 
 def by_age(folder: str | os.PathLike[str]) -> list[Path]:
     """The checkpoints in a folder as they were written: a run that went back to an earlier one leaves later steps of
     another past behind. Without a date in each of them, by step."""
-    found = checkpoints(folder)
-    dates = {path: _json(path / FILES).get("written") for path in found}
+    saved = checkpoints(folder)
+    dates = {path: _json(path / FILES).get("written") for path in saved}
     if not all(isinstance(date, (int, float)) for date in dates.values()):
-        return found
-    return sorted(found, key=lambda path: (dates[path], step_of(path)))
+        return saved
+    return sorted(saved, key=lambda path: (dates[path], step_of(path)))
 
 
 def step_of(checkpoint: Path) -> int:
     """The number in a checkpoint's name."""
-    found = STEP.fullmatch(checkpoint.name)
-    return int(found[1]) if found else -1
+    match = STEP.fullmatch(checkpoint.name)
+    return int(match[1]) if match else -1
 
 
 def is_ours(checkpoint: Path) -> bool:
@@ -93,8 +93,8 @@ def fault(checkpoint: Path, digests: bool = True) -> str | None:
         path = checkpoint / name
         if not path.is_file():
             return f"{name} is missing"
-        if (found := path.stat().st_size) != size:
-            return f"{name} is damaged: it has {found:,} bytes and was written with {size:,}"
+        if (size_now := path.stat().st_size) != size:
+            return f"{name} is damaged: it has {size_now:,} bytes and was written with {size:,}"
         if digests and digest(path) != expected:
             return f"{name} is damaged: its content is not what was written"
     if not resumable:
@@ -138,8 +138,8 @@ def _fault_without_list(checkpoint: Path) -> str | None:
 def _fault_of_state(checkpoint: Path) -> str | None:
     """Of what says at which step training goes on."""
     step = _json(checkpoint / TRAINER_STATE).get("global_step")
-    whole = isinstance(step, int) and not isinstance(step, bool) and step >= 0
-    return None if whole else f"{TRAINER_STATE} is damaged: it does not say at which step it was written"
+    is_valid = isinstance(step, int) and not isinstance(step, bool) and step >= 0
+    return None if is_valid else f"{TRAINER_STATE} is damaged: it does not say at which step it was written"
 
 
 def _is_sharded(names: list[str]) -> bool:
@@ -156,12 +156,12 @@ def _absent(checkpoint: Path, names: list[str]) -> list[str]:
         "scheduler.pt": "scheduler.pt" in names or any(re.match(r"global_step\d", name) for name in names),
         "rng_state.pth": any(re.fullmatch(r"rng_state(_\d+)?\.pth", name) for name in names),
     }
-    return [name for name, there in needed.items() if not there]
+    return [name for name, is_present in needed.items() if not is_present]
 
 
 def _has_weights(checkpoint: Path, names: list[str]) -> bool:
-    own = any(re.match(r"(adapter_)?model.*\.safetensors", name) for name in names)
-    return own or any(checkpoint.glob("*/adapter_model.safetensors"))
+    is_here = any(re.match(r"(adapter_)?model.*\.safetensors", name) for name in names)
+    return is_here or any(checkpoint.glob("*/adapter_model.safetensors"))
 
 
 def _is_readable(path: Path) -> bool:
@@ -183,7 +183,7 @@ def _is_readable(path: Path) -> bool:
 def _json(path: Path) -> dict[str, Any]:
     """A file's content; nothing if it is no JSON object."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return content if isinstance(content, dict) else {}

@@ -101,8 +101,8 @@ class CheckpointReader:
         state = safetensors.torch.load_file(str(path))
         expected = {k for k in model.state_dict() if not k.startswith("model.")}
         if set(state) != expected:
-            odd = sorted(set(state) ^ expected)[0]
-            raise ValueError(f"{folder} was made with other objectives: {odd!r} is only on one side.")
+            differing = sorted(set(state) ^ expected)[0]
+            raise ValueError(f"{folder} was made with other objectives: {differing!r} is only on one side.")
         model.load_state_dict(state, strict=False)
 
     @contextmanager
@@ -112,8 +112,8 @@ class CheckpointReader:
             yield
         if checkpoint is None or self.trainer.is_deepspeed_enabled:
             return
-        whole = is_finite_state(self.trainer.optimizer)
-        self._refuse_unless(whole, checkpoint, "the state of its optimizer holds values that are not finite")
+        is_finite = is_finite_state(self.trainer.optimizer)
+        self._refuse_unless(is_finite, checkpoint, "the state of its optimizer holds values that are not finite")
 
     @contextmanager
     def reading_random_states(self, checkpoint: str | None) -> Iterator[None]:
@@ -121,13 +121,13 @@ class CheckpointReader:
         with self._reading(checkpoint, "its random states cannot be read"):
             yield
         world_size = self.trainer.args.world_size
-        wrote = len(list(Path(checkpoint).glob("rng_state*.pth"))) if checkpoint else world_size
-        if wrote != world_size and self.trainer.is_world_process_zero():
+        processes_then = len(list(Path(checkpoint).glob("rng_state*.pth"))) if checkpoint else world_size
+        if processes_then != world_size and self.trainer.is_world_process_zero():
             logger.warning(
                 "%s was written by %d process(es) and goes on with %d: which rows come next, and what dropout draws, "
                 "is not what it would have been.",
                 checkpoint,
-                wrote,
+                processes_then,
                 world_size,
             )
 
@@ -159,19 +159,19 @@ class CheckpointReader:
         return None if checkpoint is None else _best_beside(checkpoint)
 
     @contextmanager
-    def _reading(self, checkpoint: str | None, wrong: str) -> Iterator[None]:
+    def _reading(self, checkpoint: str | None, unreadable: str) -> Iterator[None]:
         try:
             yield
         except UNREADABLE as error:
             reason = " ".join(str(error).split())[:200]
             kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
-            said = f"{wrong} ({kind}{reason})"
-            raise ValueError(not_resumable(str(checkpoint), said, str(self.trainer.args.output_dir))) from error
+            fault = f"{unreadable} ({kind}{reason})"
+            raise ValueError(not_resumable(str(checkpoint), fault, str(self.trainer.args.output_dir))) from error
 
-    def _refuse_unless(self, whole: bool, checkpoint: str, wrong: str) -> None:
+    def _refuse_unless(self, condition: bool, checkpoint: str, fault: str) -> None:
         def refuse() -> None:
-            if not whole:
-                raise ValueError(not_resumable(checkpoint, wrong, str(self.trainer.args.output_dir)))
+            if not condition:
+                raise ValueError(not_resumable(checkpoint, fault, str(self.trainer.args.output_dir)))
 
         raise_together(refuse, self.trainer.args.world_size)
 

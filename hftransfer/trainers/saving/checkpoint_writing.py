@@ -164,7 +164,7 @@ class CheckpointWriter:
                 trainer.model = merged(trainer.model)
             write(str(folder), plain)
             if trainer.args.should_save and is_peft(trainer.model):
-                write_labels(folder, self.prepared.space.names)
+                write_labels(folder, self.prepared.label_space.names)
         if not trainer.args.should_save:
             return
         for card in folder.glob("*/README.md"):  # PEFT's, of each of several adapters; it names paths of this machine
@@ -175,7 +175,7 @@ class CheckpointWriter:
         (folder / "training_args.json").write_text(json.dumps(settings, indent=2))
         if self.staging is not None:
             safetensors.torch.save_file(state, str(folder / STATE_FILE))
-            write_settings(trainer, folder)
+            write_settings(trainer, self.prepared, folder)
 
     def _describe(self, model: Any) -> None:
         """One plain key in config.json: how the model was adapted."""
@@ -193,11 +193,11 @@ class CheckpointWriter:
         items = sorted(staging.iterdir(), key=lambda item: item.name in MARKERS)
         names = [item.name for item in items if item.name != CARD or not (final / CARD).exists()]
         stale = [path.name for pattern in (*MARKERS, *STALE) for path in sorted(final.glob(pattern))]
-        theirs = foreign_names(final, [*names, *(name for name in stale if name != LABELS_FILE)])
-        if theirs:
+        foreign = foreign_names(final, [*names, *(name for name in stale if name != LABELS_FILE)])
+        if foreign:
             raise FileExistsError(
-                f"{final} holds {', '.join(dict.fromkeys(theirs))}, which hftransfer did not write and would replace. "
-                "The model was not written there: save it to another folder, or move what is there."
+                f"{final} holds {', '.join(dict.fromkeys(foreign))}, which hftransfer did not write and would "
+                "replace. The model was not written there: save it to another folder, or move what is there."
             )
         is_run = final == self.folder.path
         if is_run or (final / RECORD).is_file():
@@ -218,34 +218,34 @@ class CheckpointWriter:
     # ---- files
 
     @contextmanager
-    def _writing_aside(self, what: str, folder: Path, needed: int) -> Iterator[None]:
+    def _writing_aside(self, title: str, folder: Path, needed: int) -> Iterator[None]:
         """An empty staging folder with enough room; if what is written there fails, nothing of it stays."""
         args, writes = self.trainer.args, self.trainer.args.should_save
         if writes:
             clear(folder)  # what another save left aside; the lock stays
         self.trainer.accelerator.wait_for_everyone()
-        room = room_for(what, folder, needed if writes else 0, self.guard.last_good)
+        room = room_for(title, folder, needed if writes else 0, self.guard.last_good)
         raise_together(room.__enter__, args.world_size)
         try:
             yield
         except BaseException as error:
             if writes:
                 shutil.rmtree(folder / STAGING / "model", ignore_errors=True)
-                shutil.rmtree(folder / STAGING / what, ignore_errors=True)
+                shutil.rmtree(folder / STAGING / title, ignore_errors=True)
             room.__exit__(type(error), error, error.__traceback__)
             raise
         room.__exit__(None, None, None)
 
-    def _put(self, folder: Path, new: list[tuple[str, str]], old: Iterable[str]) -> None:
-        """Moves what was written aside into place, in exchange for `old` and for a run that is to be replaced."""
-        out = list(old)
+    def _put(self, folder: Path, new_items: list[tuple[str, str]], old_names: Iterable[str]) -> None:
+        """Moves what was written aside into place, in exchange for `old_names` and for an old run."""
+        removed = list(old_names)
         replaces = self.folder.keeps_old_run and folder == self.folder.path
         if replaces:
-            out += run_item_names(folder, self.folder.file_names)
-        if out or len(new) > 1:
-            replace_items(folder, folder / STAGING, list(dict.fromkeys(out)), new)
+            removed += run_item_names(folder, self.folder.file_names)
+        if removed or len(new_items) > 1:
+            replace_items(folder, folder / STAGING, list(dict.fromkeys(removed)), new_items)
         else:  # one stroke
-            os.rename(folder / STAGING / new[0][0], folder / new[0][1])
+            os.rename(folder / STAGING / new_items[0][0], folder / new_items[0][1])
         if replaces:
             self.folder.replaced()
 
@@ -255,17 +255,21 @@ class CheckpointWriter:
         limit = self.trainer.args.save_total_limit or 0
         if limit <= 0 or not self.trainer.args.should_save:
             return
-        ours = [checkpoint for checkpoint in by_age(run_dir) if is_ours(checkpoint)]
-        if not ours:
+        saved = [checkpoint for checkpoint in by_age(run_dir) if is_ours(checkpoint)]
+        if not saved:
             return
         unproven = self.guard.unproven
-        before = self.guard.proven if unproven is not None else None
-        if before is None and unproven is not None and len(ours) > 1:
-            before = ours[-2]  # of the run that goes on
-        named = (ours[-1], before, unproven, self.trainer.state.best_model_checkpoint)
-        kept = {Path(str(one)).absolute() for one in named if one is not None and Path(str(one)).exists()}
-        extra = [c for c in ours if c.absolute() not in kept]
-        _drop(extra[: max(0, len(ours) - max(limit, len(kept)))])
+        last_proven = self.guard.proven if unproven is not None else None
+        if last_proven is None and unproven is not None and len(saved) > 1:
+            last_proven = saved[-2]  # of the run that goes on
+        protected = (saved[-1], last_proven, unproven, self.trainer.state.best_model_checkpoint)
+        kept = {
+            Path(str(checkpoint)).absolute()
+            for checkpoint in protected
+            if checkpoint is not None and Path(str(checkpoint)).exists()
+        }
+        removable = [c for c in saved if c.absolute() not in kept]
+        _drop(removable[: max(0, len(saved) - max(limit, len(kept)))])
 
     def rotate_proven(self) -> None:
         """As `rotate`, when the last checkpoint was proven."""

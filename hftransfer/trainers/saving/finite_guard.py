@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from ..step.loss_log import LossLog
 
-NOT_THE_MODELS = ("labels", "domain", "num_source", "spans", WORD_MASK)
+NOT_MODEL_INPUTS = ("labels", "domain", "num_source", "spans", WORD_MASK)
 
 
 class FiniteGuard:
@@ -84,13 +84,13 @@ class FiniteGuard:
         means = self.mean_losses() if means is None else means
         self.loss_log.check(means, self.trainer.state.global_step, self._advice)
 
-    def check_norm(self, known: float | None = None) -> None:
+    def check_norm(self, logged_norm: float | None = None) -> None:
         """Raises a `FloatingPointError` if the last gradient was not finite and moved the weights all the same.
 
         Args:
-            known: its norm, where it was read already.
+            logged_norm: its norm, where it was read already.
         """
-        norm = known if known is not None else self.grad_norm
+        norm = logged_norm if logged_norm is not None else self.grad_norm
         self.grad_norm = None  # once is enough
         norm = float(norm) if norm is not None else None
         if norm is None or math.isfinite(norm) or self.trainer.accelerator.optimizer_step_was_skipped:
@@ -100,17 +100,17 @@ class FiniteGuard:
             f"was. Lower the learning rate, or look for what an objective divides by. {self.last_good()}"
         )
 
-    def check_weights(self, what: str = "") -> None:
+    def check_weights(self, title: str = "") -> None:
         """Raises a `FloatingPointError`, on all processes alike, if a parameter or a saved buffer is not finite.
 
         Args:
-            what: is not written for that.
+            title: is not written for that.
         """
         name = first_broken(self._model, self.finite_buffers)
 
         def refuse() -> None:
             if name is not None:
-                unwritten = f"; {what} was not written" if what else ""
+                unwritten = f"; {title} was not written" if title else ""
                 raise FloatingPointError(
                     f"{name} holds values that are not finite after step {self.trainer.state.global_step}{unwritten}. "
                     f"Lower the learning rate. {self.last_good()}"
@@ -118,19 +118,19 @@ class FiniteGuard:
 
         raise_together(refuse, self.trainer.args.world_size)
 
-    def check_optimizer_state(self, what: str) -> None:
+    def check_optimizer_state(self, title: str) -> None:
         """Raises a `FloatingPointError`, on all processes alike, if what the optimizer remembers is not finite.
 
         Args:
-            what: is not written for that.
+            title: is not written for that.
         """
-        whole = self.trainer.is_deepspeed_enabled or is_finite_state(self.trainer.optimizer)
+        is_finite = self.trainer.is_deepspeed_enabled or is_finite_state(self.trainer.optimizer)
 
         def refuse() -> None:
-            if not whole:
+            if not is_finite:
                 raise FloatingPointError(
                     "The optimizer's state holds values that are not finite after step "
-                    f"{self.trainer.state.global_step}; {what} was not written. Lower the learning rate, or set "
+                    f"{self.trainer.state.global_step}; {title} was not written. Lower the learning rate, or set "
                     f"max_grad_norm. {self.last_good()}"
                 )
 
@@ -150,16 +150,18 @@ class FiniteGuard:
         last = last_good_checkpoint(folder)
         if last is None:
             return "There is no checkpoint to go back to."
-        followed = first_broken_forward >= self._forwards_before + self.trainer.args.gradient_accumulation_steps
-        doubted = self.unproven or self._resumed_unproven
-        if followed or doubted is None or doubted.absolute() != Path(last).absolute():
+        is_followed = first_broken_forward >= self._forwards_before + self.trainer.args.gradient_accumulation_steps
+        unproven = self.unproven or self._resumed_unproven
+        if is_followed or unproven is None or unproven.absolute() != Path(last).absolute():
             return _go_on(last)
-        before = last_good_checkpoint(folder, besides=last)
-        if model_broke and before is not None:
-            return f"{_go_on(before)} No finite loss has followed {last}: it predicts what is not finite."
+        previous = last_good_checkpoint(folder, besides=last)
+        if model_broke and previous is not None:
+            return f"{_go_on(previous)} No finite loss has followed {last}: it predicts what is not finite."
         if model_broke:
             return f"There is no good checkpoint to go back to: {last} predicts what is not finite."
-        return f"{_go_on(last)} No finite loss has followed it" + (f"; the one before is {before}." if before else ".")
+        return f"{_go_on(last)} No finite loss has followed it" + (
+            f"; the one before is {previous}." if previous else "."
+        )
 
     def _advice(self) -> str:
         return self.last_good(self.loss_log.first_broken, self.loss_log.model_broke)
@@ -196,10 +198,10 @@ class FiniteGuard:
             return False
         if len(checkpoints(self.unproven.parent)) <= limit and args.world_size == 1:
             return False  # nothing is to go
-        finite = self.predicts_finite(inputs)
+        is_finite = self.predicts_finite(inputs)
 
         def refuse() -> None:
-            if not finite:
+            if not is_finite:
                 raise FloatingPointError(
                     f"The weights after step {self.trainer.state.global_step} give predictions that are not finite. "
                     f"Lower the learning rate. {self.last_good(0, True)}"
@@ -211,7 +213,7 @@ class FiniteGuard:
 
     def predicts_finite(self, inputs: dict[str, Any]) -> bool:
         """Whether the model's predictions for a batch are finite."""
-        model_inputs = without_other_tokenizations({k: v for k, v in inputs.items() if k not in NOT_THE_MODELS})
+        model_inputs = without_other_tokenizations({k: v for k, v in inputs.items() if k not in NOT_MODEL_INPUTS})
         with module_mode(self._model), torch.no_grad(), self.trainer.compute_loss_context_manager():
             return bool(self._model(**model_inputs).logits.isfinite().all())
 

@@ -16,12 +16,12 @@ def broken_tensors(module: nn.Module) -> list[str]:
         >>> broken_tensors(nn.Linear(2, 2))
         []
     """
-    looked = {name: tensor for name, tensor in _tensors(module).items() if _is_looked_at(tensor)}
-    if not looked:
+    checked = {name: tensor for name, tensor in _tensors(module).items() if _can_be_checked(tensor)}
+    if not checked:
         return []
-    device = next(iter(looked.values())).device
-    flags = torch.stack([tensor.isfinite().all().to(device) for tensor in looked.values()]).tolist()
-    return [name for name, whole in zip(looked, flags, strict=True) if not whole]
+    device = next(iter(checked.values())).device
+    flags = torch.stack([tensor.isfinite().all().to(device) for tensor in checked.values()]).tolist()
+    return [name for name, is_finite in zip(checked, flags, strict=True) if not is_finite]
 
 
 def is_finite_state(optimizer: Any) -> bool:
@@ -36,46 +36,50 @@ def is_finite_state(optimizer: Any) -> bool:
         True
     """
     states = getattr(optimizer, "state", None) or {}
-    kept = [_here(value) for state in states.values() for value in state.values() if isinstance(value, torch.Tensor)]
-    looked = [tensor for tensor in kept if _is_looked_at(tensor)]
-    if not looked:
+    state_tensors = [
+        _local_part(value) for state in states.values() for value in state.values() if isinstance(value, torch.Tensor)
+    ]
+    checked = [tensor for tensor in state_tensors if _can_be_checked(tensor)]
+    if not checked:
         return True
-    device = looked[-1].device
-    return bool(torch.stack([tensor.isfinite().all().to(device) for tensor in looked]).all())
+    device = checked[-1].device
+    return bool(torch.stack([tensor.isfinite().all().to(device) for tensor in checked]).all())
 
 
 def buffer_flags(module: nn.Module) -> dict[str, torch.Tensor]:
     """Whether each saved buffer is finite, by name, as tensors of one truth value: nothing waits for the device."""
     parameters = {name for name, _ in module.named_parameters()}
     buffers = {name: tensor for name, tensor in _tensors(module).items() if name not in parameters}
-    return {name: tensor.isfinite().all() for name, tensor in buffers.items() if _is_looked_at(tensor)}
+    return {name: tensor.isfinite().all() for name, tensor in buffers.items() if _can_be_checked(tensor)}
 
 
-def first_broken(module: nn.Module, before: Mapping[str, torch.Tensor] | None) -> str | None:
+def first_broken(module: nn.Module, finite_before: Mapping[str, torch.Tensor] | None) -> str | None:
     """The first name of `broken_tensors` that was not so before training.
 
     Args:
         module: what is to be saved.
-        before: `buffer_flags` before training, as some models' masks hold infinite values; `None` for any buffer.
+        finite_before: `buffer_flags` before training, as some models' masks hold infinite values; `None` for any.
     """
     parameters = {name for name, _ in module.named_parameters()}
     for name in broken_tensors(module):
-        if name in parameters or (before is not None and bool(before.get(name, True))):
+        if name in parameters or (finite_before is not None and bool(finite_before.get(name, True))):
             return name.removeprefix("module.").removeprefix("model.")
     return None
 
 
 def _tensors(module: nn.Module) -> dict[str, torch.Tensor]:
     """What `state_dict` holds, in the part that this process has."""
-    return {name: _here(found) for name, found in module.state_dict().items() if isinstance(found, torch.Tensor)}
+    return {
+        name: _local_part(tensor) for name, tensor in module.state_dict().items() if isinstance(tensor, torch.Tensor)
+    }
 
 
-def _here(tensor: torch.Tensor) -> torch.Tensor:
+def _local_part(tensor: torch.Tensor) -> torch.Tensor:
     """The part of a sharded tensor that this process holds."""
     local = getattr(tensor, "to_local", None)
     return tensor if local is None else local()
 
 
-def _is_looked_at(tensor: torch.Tensor) -> bool:
+def _can_be_checked(tensor: torch.Tensor) -> bool:
     """Numbers of a width that `isfinite` knows, on a device."""
     return tensor.is_floating_point() and tensor.element_size() > 1 and tensor.device.type != "meta"

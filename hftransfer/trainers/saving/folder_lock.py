@@ -24,7 +24,7 @@ from .written_files import read_json
 STAGING = "_writing"  # the underscore keeps it from being uploaded
 LOCK = "run.json"  # in the staging folder, whose mark it is as well
 _held: dict[str, int] = {}  # how often this process holds each lock
-_made: set[str] = set()  # folders that were not there before they were locked
+_new_folders: set[str] = set()  # folders that were not there before they were locked
 _guard = threading.RLock()
 
 
@@ -64,7 +64,7 @@ def hold(folder: str | os.PathLike[str]) -> None:
         staging = root / STAGING
         _check_staging(staging)
         try:
-            made = not root.is_dir()
+            is_new = not root.is_dir()
             staging.mkdir(parents=True, exist_ok=True)
         except FileExistsError:
             raise FileExistsError(f"{staging} is a file, and a run writes aside under that name. Move it.") from None
@@ -76,12 +76,12 @@ def hold(folder: str | os.PathLike[str]) -> None:
         except BaseException:
             with suppress(OSError):  # another run's lock keeps them
                 staging.rmdir()
-                if made:
+                if is_new:
                     root.rmdir()
             raise
         _held[key] = 1
-        if made:
-            _made.add(key)
+        if is_new:
+            _new_folders.add(key)
         finish_replacement(root, staging)
         clear(root)
 
@@ -104,8 +104,8 @@ def release(folder: str | os.PathLike[str]) -> None:
             drop(staging / LOCK)
             with suppress(OSError):
                 staging.rmdir()
-            if key in _made:
-                _made.discard(key)
+            if key in _new_folders:
+                _new_folders.discard(key)
                 with suppress(OSError):
                     root.rmdir()  # if there is nothing in it
 
@@ -121,12 +121,12 @@ def clear(folder: str | os.PathLike[str]) -> None:
                 item.unlink()
 
 
-def take(lock: Path, meant: Path) -> None:
+def take(lock: Path, folder: Path) -> None:
     """Writes a lock file, or takes over one whose run is gone.
 
     Args:
         lock: the file.
-        meant: the folder that it is for, to be named in messages.
+        folder: the folder that it is for, to be named in messages.
 
     Raises:
         FolderInUse: its run lives, or may live, on another machine.
@@ -137,13 +137,13 @@ def take(lock: Path, meant: Path) -> None:
         holder = _read(lock)
         if holder is not None and _is_other_machine(holder):
             raise FolderInUse(
-                f"{_in_use(meant, holder)}. Whether that run still goes on cannot be seen from here: if it is gone, "
+                f"{_in_use(folder, holder)}. Whether that run still goes on cannot be seen from here: if it is gone, "
                 f"remove {lock}; otherwise wait until it ends, or choose another output_dir."
             )
         if holder is not None and _lives(holder):
-            raise FolderInUse(f"{_in_use(meant, holder)}. Wait until it ends, or choose another output_dir.")
+            raise FolderInUse(f"{_in_use(folder, holder)}. Wait until it ends, or choose another output_dir.")
         _set_aside(lock, holder)
-    raise FolderInUse(f"{meant} is being taken by several runs at once. Try again, or choose another output_dir.")
+    raise FolderInUse(f"{folder} is being taken by several runs at once. Try again, or choose another output_dir.")
 
 
 def drop(lock: Path) -> None:
@@ -157,7 +157,7 @@ def drop(lock: Path) -> None:
 # ---- whose it is
 
 
-def _me() -> dict[str, Any]:
+def _own_holder() -> dict[str, Any]:
     return {
         "made_by": "hftransfer",
         "host": socket.gethostname(),
@@ -170,25 +170,29 @@ def _me() -> dict[str, Any]:
 
 def _machine() -> list[str]:
     """What changes when a machine is started anew, and what tells its containers apart; Linux only."""
-    found = []
+    identifiers = []
     with suppress(OSError):
-        found.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
-        found.append(os.readlink("/proc/self/ns/pid"))
-    return found
+        identifiers.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
+        identifiers.append(os.readlink("/proc/self/ns/pid"))
+    return identifiers
 
 
 def _is_other_machine(holder: dict[str, Any]) -> bool:
     """By name; or another container of this one, whose processes are not seen from here."""
     if holder.get("host") != socket.gethostname():
         return True
-    here, there = _machine(), holder.get("machine") or []
-    return len(here) == len(there) == 2 and here[0] == there[0] and here[1] != there[1]
+    this_machine, holder_machine = _machine(), holder.get("machine") or []
+    return (
+        len(this_machine) == len(holder_machine) == 2
+        and this_machine[0] == holder_machine[0]
+        and this_machine[1] != holder_machine[1]
+    )
 
 
 def _lives(holder: dict[str, Any]) -> bool:
     """Whether the process is there, and is the one that it was."""
-    here, there = _machine(), holder.get("machine") or []
-    if here[:1] and there[:1] and here[0] != there[0]:
+    this_machine, holder_machine = _machine(), holder.get("machine") or []
+    if this_machine[:1] and holder_machine[:1] and this_machine[0] != holder_machine[0]:
         return False  # the machine was started anew since
     try:
         process = psutil.Process(int(holder.get("pid", -1)))
@@ -200,9 +204,9 @@ def _lives(holder: dict[str, Any]) -> bool:
         return False
 
 
-def _in_use(meant: Path, holder: dict[str, Any]) -> str:
+def _in_use(folder: Path, holder: dict[str, Any]) -> str:
     return (
-        f"{meant} is in use by another run: process {holder.get('pid')} on host {holder.get('host')}, started "
+        f"{folder} is in use by another run: process {holder.get('pid')} on host {holder.get('host')}, started "
         f"{holder.get('started')}"
     )
 
@@ -212,7 +216,7 @@ def _in_use(meant: Path, holder: dict[str, Any]) -> str:
 
 def _create(lock: Path) -> bool:
     """Whether the lock file was made now; it was never seen half-written where the file system has links."""
-    text = json.dumps(_me())
+    text = json.dumps(_own_holder())
     draft = lock.with_name(f".{lock.name}.{os.getpid()}.{threading.get_ident()}")
     draft.write_text(text, encoding="utf-8")
     try:
@@ -234,21 +238,21 @@ def _create(lock: Path) -> bool:
 def _read(lock: Path) -> dict[str, Any] | None:
     """Who holds it; `None` if it is gone, or if it stays unreadable."""
     for _ in range(10):
-        found = read_json(lock)
-        if found:
-            return found
+        holder = read_json(lock)
+        if holder:
+            return holder
         if not lock.exists():
             return None
         time.sleep(0.1)  # it may be being written
     return None
 
 
-def _set_aside(lock: Path, seen: dict[str, Any] | None) -> None:
+def _set_aside(lock: Path, stale_holder: dict[str, Any] | None) -> None:
     """Removes a lock file that was seen to be stale, unless another process has replaced it meanwhile."""
     aside = lock.with_name(f".{lock.name}.{os.getpid()}.stale")
     with suppress(FileNotFoundError):
         os.rename(lock, aside)
-        if (read_json(aside) or None) != seen:
+        if (read_json(aside) or None) != stale_holder:
             with suppress(OSError):
                 os.link(aside, lock)
         aside.unlink()

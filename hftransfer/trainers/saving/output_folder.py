@@ -11,16 +11,16 @@ from .checkpoint_files import STEP, by_age, checkpoints, fault
 from .resume_setting import check_is_checkpoint, read_resume
 from .written_files import MODEL_FILES, RUN_FILES, foreign_names
 
-_kept: set[str] = set()  # folders whose run this process will replace, and has not yet
+_old_run_folders: set[str] = set()  # folders whose run this process will replace, and has not yet
 
 
-def check_output_dir(path: str | os.PathLike[str], overwrite: bool, writes: Iterable[str] = RUN_FILES) -> None:
+def check_output_dir(path: str | os.PathLike[str], overwrite: bool, names: Iterable[str] = RUN_FILES) -> None:
     """Protects what is already in the output folder. Nothing is changed.
 
     Args:
         path: the folder.
         overwrite: the run that it holds will be replaced, once there is something to put in its place.
-        writes: names of what will be written, which must be free or hftransfer's own.
+        names: names of what will be written, which must be free or hftransfer's own.
 
     Raises:
         FileExistsError: it holds a run and `overwrite` is off, or it holds files of somebody else's under names that
@@ -40,24 +40,24 @@ def check_output_dir(path: str | os.PathLike[str], overwrite: bool, writes: Iter
     saved = checkpoints(folder)
     models = [name for name in MODEL_FILES[:3] if (folder / name).exists()]
     steps = [entry.name for entry in folder.iterdir() if STEP.fullmatch(entry.name)]
-    theirs = foreign_names(folder, [*sorted(steps), *writes])
+    foreign = foreign_names(folder, [*sorted(steps), *names])
     if (saved or models) and not overwrite:
-        first = saved[0].name if saved else models[0]
-        if first in theirs and not saved:
+        first_name = saved[0].name if saved else models[0]
+        if first_name in foreign and not saved:
             raise FileExistsError(
-                f"{path} already holds a run ({first}), which hftransfer did not make. Choose another "
+                f"{path} already holds a run ({first_name}), which hftransfer did not make. Choose another "
                 "output_dir; overwrite_output_dir=True replaces only what hftransfer made."
             )
         last = last_good_checkpoint(folder) or (str(saved[-1]) if saved else None)
         resume = f", resume_from_checkpoint={last!r} to go on with it" if last else ""
         raise FileExistsError(
-            f"{path} already holds a run ({first}). Choose another output_dir{resume}, or "
+            f"{path} already holds a run ({first_name}). Choose another output_dir{resume}, or "
             "overwrite_output_dir=True to replace it."
         )
-    _refuse(folder, theirs)
+    _refuse(folder, foreign)
 
 
-def check_resumed_dir(path: str | os.PathLike[str], writes: Iterable[str] = RUN_FILES) -> None:
+def check_resumed_dir(path: str | os.PathLike[str], names: Iterable[str] = RUN_FILES) -> None:
     """Protects what is not the run's own in the folder of a run that goes on.
 
     Raises:
@@ -65,7 +65,7 @@ def check_resumed_dir(path: str | os.PathLike[str], writes: Iterable[str] = RUN_
         PermissionError: it cannot be written to.
     """
     check_access(Path(path))
-    _refuse(Path(path), foreign_names(Path(path), writes))
+    _refuse(Path(path), foreign_names(Path(path), names))
 
 
 def find_checkpoint(path: str | os.PathLike[str], resume: Any, digests: bool = True) -> str:
@@ -81,40 +81,40 @@ def find_checkpoint(path: str | os.PathLike[str], resume: Any, digests: bool = T
         TypeError: as `read_resume`.
         ValueError: it is not whole; names the file, and the last checkpoint that is.
     """
-    wanted = read_resume(resume)
-    if isinstance(wanted, str):
-        check_is_checkpoint(wanted, path)
-        found = wanted
+    choice = read_resume(resume)
+    if isinstance(choice, str):
+        check_is_checkpoint(choice, path)
+        checkpoint = choice
     elif saved := by_age(path):
-        found = str(saved[-1])
+        checkpoint = str(saved[-1])
     else:
         raise FileNotFoundError(
             f"There is no checkpoint to resume from: {path} does not hold one. Start without resume_from_checkpoint."
         )
-    wrong = fault(Path(found), digests)
-    if wrong is not None:
-        raise ValueError(not_resumable(found, wrong, path))
-    return found
+    found_fault = fault(Path(checkpoint), digests)
+    if found_fault is not None:
+        raise ValueError(not_resumable(checkpoint, found_fault, path))
+    return checkpoint
 
 
-def not_resumable(checkpoint: str, wrong: str, path: str | os.PathLike[str]) -> str:
+def not_resumable(checkpoint: str, reason: str, path: str | os.PathLike[str]) -> str:
     """What to say of a checkpoint that training cannot go on from, and from which it can.
 
     Args:
         checkpoint: its folder.
-        wrong: with it, as `fault` says it.
+        reason: with it, as `fault` says it.
         path: the output folder.
     """
     beside = Path(checkpoint).parent
-    whole = last_good_checkpoint(beside, checkpoint, digests=True)
-    if whole is None and beside.resolve() != Path(path).resolve():
-        whole = last_good_checkpoint(path, digests=True)
+    usable = last_good_checkpoint(beside, checkpoint, digests=True)
+    if usable is None and beside.resolve() != Path(path).resolve():
+        usable = last_good_checkpoint(path, digests=True)
     remedy = (
-        f"The last whole checkpoint is {whole}: go on from it with resume_from_checkpoint={whole!r}."
-        if whole
+        f"The last whole checkpoint is {usable}: go on from it with resume_from_checkpoint={usable!r}."
+        if usable
         else "There is no whole checkpoint beside it: start without resume_from_checkpoint, in another output_dir."
     )
-    return f"{checkpoint} cannot be resumed: {wrong}. {remedy}"
+    return f"{checkpoint} cannot be resumed: {reason}. {remedy}"
 
 
 def last_good_checkpoint(
@@ -140,18 +140,18 @@ def resume_hint(output_dir: str | os.PathLike[str]) -> str:
         'Nothing was saved yet.'
     """
     folder = Path(output_dir)
-    if str(folder.absolute()) in _kept:
+    if str(folder.absolute()) in _old_run_folders:
         return f"Nothing was saved yet; the run that {output_dir} held before is as it was."
     last = last_good_checkpoint(output_dir)
     resume = f"The last checkpoint is {last}; resume_from_checkpoint={last!r} goes on with it." if last else ""
     has_model = any((folder / name).is_file() for name in MODEL_FILES[:2]) and not foreign_names(folder, MODEL_FILES)
     model = f"The model is saved in {output_dir}." if has_model else ""
-    return " ".join(part for part in (model, resume) if part) or "Nothing was saved yet."
+    return " ".join(sentence for sentence in (model, resume) if sentence) or "Nothing was saved yet."
 
 
-def keeps_old_run(path: str | os.PathLike[str], kept: bool) -> None:
+def keeps_old_run(path: str | os.PathLike[str], is_kept: bool) -> None:
     """Notes that the run which a folder held before is still there, to be replaced, or that it was replaced."""
-    (_kept.add if kept else _kept.discard)(str(Path(path).absolute()))
+    (_old_run_folders.add if is_kept else _old_run_folders.discard)(str(Path(path).absolute()))
 
 
 def check_access(folder: Path) -> None:
@@ -167,9 +167,9 @@ def check_access(folder: Path) -> None:
         os.stat(folder)
     except (FileNotFoundError, NotADirectoryError):
         if folder.is_symlink():
-            where = os.readlink(folder)
+            target = os.readlink(folder)
             raise FileExistsError(
-                f"{folder} is a link to {where}, which is not there. Make that folder, or choose another output_dir."
+                f"{folder} is a link to {target}, which is not there. Make that folder, or choose another output_dir."
             ) from None
     except ValueError:  # of a NUL
         raise ValueError(f"output_dir={str(folder)!r} holds a character that no path can. Choose another.") from None
@@ -179,23 +179,23 @@ def check_access(folder: Path) -> None:
         raise OSError(f"{folder} cannot be made: {_reason(error)}. Choose another output_dir.") from None
     if os.path.lexists(folder) and not folder.is_dir():
         raise FileExistsError(f"{folder} is a file; output_dir must be a folder. Choose another.")
-    there = folder.absolute()
-    while not os.path.lexists(there):
-        there = there.parent
-    if not there.is_dir():
-        raise NotADirectoryError(f"{folder} cannot be made: {there} is a file. Choose another output_dir.")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise PermissionError(f"{there} cannot be written to. Choose another output_dir.")
+    existing = folder.absolute()
+    while not os.path.lexists(existing):
+        existing = existing.parent
+    if not existing.is_dir():
+        raise NotADirectoryError(f"{folder} cannot be made: {existing} is a file. Choose another output_dir.")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise PermissionError(f"{existing} cannot be written to. Choose another output_dir.")
 
 
 def _reason(error: OSError) -> str:
     return (error.strerror or str(error)).lower()
 
 
-def _refuse(folder: Path, theirs: list[str]) -> None:
-    if theirs:
-        shown = ", ".join(theirs[:5]) + (f" and {len(theirs) - 5} more" if len(theirs) > 5 else "")
+def _refuse(folder: Path, foreign: list[str]) -> None:
+    if foreign:
+        listed = ", ".join(foreign[:5]) + (f" and {len(foreign) - 5} more" if len(foreign) > 5 else "")
         raise FileExistsError(
-            f"{folder} holds {shown}, which hftransfer did not write and would replace. Choose another output_dir, or "
-            f"move {'it' if len(theirs) == 1 else 'them'} elsewhere."
+            f"{folder} holds {listed}, which hftransfer did not write and would replace. Choose another output_dir, "
+            f"or move {'it' if len(foreign) == 1 else 'them'} elsewhere."
         )

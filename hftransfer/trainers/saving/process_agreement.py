@@ -31,16 +31,16 @@ def raise_together(act: Callable[[], T], processes: int) -> T:
     if processes > 1:
         from accelerate.utils import gather_object
 
-        found = gather_object([None if failed is None else (type(failed), str(failed))])
-        first = next((one for one in found if one is not None), None)
-        if failed is None and first is not None:
-            failed = _made(*first)
+        failures = gather_object([None if failed is None else (type(failed), str(failed))])
+        first_failure = next((failure for failure in failures if failure is not None), None)
+        if failed is None and first_failure is not None:
+            failed = _rebuilt_error(*first_failure)
     if failed is not None:
         raise failed
     return result
 
 
-def _made(kind: type[Exception], message: str) -> Exception:
+def _rebuilt_error(kind: type[Exception], message: str) -> Exception:
     try:
         return kind(message)
     except TypeError:  # it wants more than a message

@@ -48,12 +48,15 @@ def check_is_checkpoint(path: str, output_dir: str | os.PathLike[str]) -> None:
     """
     folder = Path(path)
     if not folder.is_dir():
-        what = "is a file, not the folder of a checkpoint" if folder.exists() else "does not exist"
-        there = next((place for place in (folder.parent, Path(output_dir)) if _those_in(place)), None)
+        problem = "is a file, not the folder of a checkpoint" if folder.exists() else "does not exist"
+        run_folder = next((candidate for candidate in (folder.parent, Path(output_dir)) if _those_in(candidate)), None)
         remedy = "Start without resume_from_checkpoint."
-        if there is not None:
-            remedy = f"{there} holds {_those_in(there)}. Give the path of one, or True for the last one of output_dir."
-        raise FileNotFoundError(f"There is no checkpoint to resume from: {path} {what}. {remedy}")
+        if run_folder is not None:
+            remedy = (
+                f"{run_folder} holds {_those_in(run_folder)}. Give the path of one, or True for the last one of "
+                "output_dir."
+            )
+        raise FileNotFoundError(f"There is no checkpoint to resume from: {path} {problem}. {remedy}")
     if not is_ours(folder) and not (folder / TRAINER_STATE).is_file():
         inside = _those_in(folder)
         if inside:

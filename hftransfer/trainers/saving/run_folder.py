@@ -108,7 +108,7 @@ class RunFolder:
         writes = args.should_save
         checkpoint = find_checkpoint(folder, resume, digests=writes) if read_resume(resume) else None
         if checkpoint is not None:
-            check_same_run(checkpoint, self.trainer)
+            check_same_run(checkpoint, self.trainer, self.prepared)
         if not writes or (self._is_ours and checkpoint is None):
             return checkpoint
         names = [*RUN_FILES, *self._processing_files(folder)]

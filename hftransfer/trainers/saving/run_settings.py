@@ -1,4 +1,4 @@
-"""What a checkpoint says of the run that made it, and the comparison with the run that is to go on from it."""
+"""Run settings in a checkpoint: those of the run that made it, compared with the run that goes on from it."""
 
 from __future__ import annotations
 
@@ -7,10 +7,15 @@ import json
 from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...models.adapters import is_peft, plain_model
-from ..trainer_access import joint_model_of
+from ..trainer_access import config_of, joint_model_of, passed_optimizer_of
+
+if TYPE_CHECKING:
+    from transformers import Trainer
+
+    from ..setup.preparation import Prepared
 
 SETTINGS_FILE = "_adaptation_settings.json"  # in checkpoints only; the underscore keeps it from being uploaded
 SIZES = ("model_type", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size")
@@ -22,9 +27,9 @@ RATES = (  # what an optimizer's state is cut by
     "objective_lr_multiplier",
     "lr_scheduler_type",
 )
-WHEN = ("unfreeze", "lp_epochs")
+UNFREEZING = ("unfreeze", "lp_epochs")
 # Of an adapter's config: says where it came from, or how it is trained, not what it computes.
-PASSING = ("base_model_name_or_path", "inference_mode", "revision", "peft_version", "auto_mapping", "task_type")
+UNCOMPARED = ("base_model_name_or_path", "inference_mode", "revision", "peft_version", "auto_mapping", "task_type")
 TITLES = {
     "model": "another model",
     "task": "another task",
@@ -36,46 +41,47 @@ TITLES = {
     "when": "another schedule of what trains",
     "optimizer": "another optimizer or other rates",
 }
-SHOWN = 80  # characters of a value in a message
+LONGEST_VALUE = 80  # characters of a value in a message
 
 
-def describe_run(trainer: Any) -> dict[str, Any]:
-    """What has to be the same when a run goes on from a checkpoint, as plain JSON.
+def describe_run(trainer: Trainer, prepared: Prepared) -> dict[str, Any]:
+    """Settings that must be the same when a run goes on from a checkpoint, as plain JSON.
 
     Args:
         trainer: an `AdaptationTrainer`.
+        prepared: from `prepare`.
     """
-    args = trainer.args
+    args = config_of(trainer)
     model: Any = joint_model_of(trainer).model
     base = plain_model(model)
     sizes = {name: getattr(base.config, name, None) for name in SIZES}
-    names = sorted(trainer.trainable.names)
+    names = sorted(prepared.trainable.names)
     return {
         "model": {"class": type(base).__name__} | {k: v for k, v in sizes.items() if isinstance(v, (int, str))},
-        "task": trainer.space.task,
-        "labels": list(trainer.space.names),
-        "sources": list(trainer.source_names),
+        "task": prepared.label_space.task,
+        "labels": list(prepared.label_space.names),
+        "sources": list(prepared.source_names),
         "adapter": {name: _adapter(config) for name, config in model.peft_config.items()} if is_peft(model) else None,
         "objectives": {
             spec.name: {"kind": spec.kind, "features": spec.features, **_plain(spec.settings)}
             for spec in args.objective_specs()
         },
         "trainable": {
-            "choice": str(trainer.trainable),
+            "choice": str(prepared.trainable),
             "names": hashlib.sha256("\n".join(names).encode()).hexdigest(),
         },
-        "when": {name: _value(getattr(args, name)) for name in WHEN},
+        "when": {name: _value(getattr(args, name)) for name in UNFREEZING},
         "optimizer": {name: _value(getattr(args, name)) for name in RATES} | _passed(trainer),
     }
 
 
-def write_settings(trainer: Any, folder: Path) -> None:
-    """Writes `describe_run` into a checkpoint."""
-    (folder / SETTINGS_FILE).write_text(json.dumps(describe_run(trainer), indent=2), encoding="utf-8")
+def write_settings(trainer: Trainer, prepared: Prepared, folder: Path) -> None:
+    """Settings file of a checkpoint, written: what `describe_run` gives."""
+    (folder / SETTINGS_FILE).write_text(json.dumps(describe_run(trainer, prepared), indent=2), encoding="utf-8")
 
 
-def check_same_run(checkpoint: str, trainer: Any) -> None:
-    """Makes sure that a run can go on from a checkpoint, before any of it is loaded.
+def check_same_run(checkpoint: str, trainer: Trainer, prepared: Prepared) -> None:
+    """Check that a run can go on from a checkpoint, before any of it is loaded.
 
     Weights, learning rates and data may be changed on purpose and are not compared. A checkpoint without a
     description (of an older version) is not compared either.
@@ -86,64 +92,68 @@ def check_same_run(checkpoint: str, trainer: Any) -> None:
     path = Path(checkpoint) / SETTINGS_FILE
     if not path.is_file():
         return
-    there = json.loads(path.read_text(encoding="utf-8"))
-    here = json.loads(json.dumps(describe_run(trainer)))
-    differing = [key for key in TITLES if key in there and not _same(key, there[key], here[key])]
+    saved = json.loads(path.read_text(encoding="utf-8"))
+    current = json.loads(json.dumps(describe_run(trainer, prepared)))
+    differing = [key for key in TITLES if key in saved and not _same(key, saved[key], current[key])]
     if not differing:
         return
     key = differing[0]
-    also = f" (and {' and '.join(TITLES[other] for other in differing[1:])})" if differing[1:] else ""
+    also = f" (and {' and '.join(TITLES[title] for title in differing[1:])})" if differing[1:] else ""
     raise ValueError(
-        f"{checkpoint} was made with {TITLES[key]}: {_difference(key, there[key], here[key])}{also}. Resume with the "
-        "settings that it was made with, or start without resume_from_checkpoint; its model can be passed as `model`."
+        f"{checkpoint} was made with {TITLES[key]}: {_difference(key, saved[key], current[key])}{also}. Resume with "
+        "the settings that it was made with, or start without resume_from_checkpoint; its model can be passed as "
+        "`model`."
     )
 
 
-def _same(key: str, there: Any, here: Any) -> bool:
-    return there["names"] == here["names"] if key == "trainable" else there == here
+def _same(key: str, saved: Any, current: Any) -> bool:
+    return saved["names"] == current["names"] if key == "trainable" else saved == current
 
 
-def _difference(key: str, there: Any, here: Any) -> str:
+def _difference(key: str, saved: Any, current: Any) -> str:
     """In words: what is there in the checkpoint, and what here."""
     if key == "trainable":
-        return f"there {there['choice']!r}, here {here['choice']!r}"
-    if isinstance(there, Mapping) and isinstance(here, Mapping):
-        pairs = _differing(there, here)
-        shown = [f"{name} is {_show(old)} there and {_show(new)} here" for name, old, new in pairs[:3]]
-        return "; ".join(shown) + " …" * (len(pairs) > 3)
-    return f"{_show(there)} there, {_show(here)} here"
+        return f"there {saved['choice']!r}, here {current['choice']!r}"
+    if isinstance(saved, Mapping) and isinstance(current, Mapping):
+        pairs = _differing(saved, current)
+        listed = [
+            f"{name} is {_show(saved_value)} there and {_show(run_value)} here"
+            for name, saved_value, run_value in pairs[:3]
+        ]
+        return "; ".join(listed) + " …" * (len(pairs) > 3)
+    return f"{_show(saved)} there, {_show(current)} here"
 
 
-def _differing(there: Mapping[str, Any], here: Mapping[str, Any], where: str = "") -> list[tuple[str, Any, Any]]:
+def _differing(saved: Mapping[str, Any], current: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any, Any]]:
     """(name, value there, value here) of what differs, as deep as both are maps."""
-    found: list[tuple[str, Any, Any]] = []
-    for name in dict.fromkeys([*there, *here]):
-        old, new = there.get(name), here.get(name)
-        if old == new and (name in there) == (name in here):
+    differences: list[tuple[str, Any, Any]] = []
+    for name in dict.fromkeys([*saved, *current]):
+        saved_value, run_value = saved.get(name), current.get(name)
+        if saved_value == run_value and (name in saved) == (name in current):
             continue
-        if isinstance(old, Mapping) and isinstance(new, Mapping):
-            found += _differing(old, new, f"{where}{name}.")
+        if isinstance(saved_value, Mapping) and isinstance(run_value, Mapping):
+            differences += _differing(saved_value, run_value, f"{prefix}{name}.")
         else:
-            found.append((f"{where}{name}", old, new))
-    return found
+            differences.append((f"{prefix}{name}", saved_value, run_value))
+    return differences
 
 
 def _show(value: Any) -> str:
     if value is None:
         return "none"
     if isinstance(value, Mapping):
-        inside = list(value.values())
-        if inside and all(isinstance(item, Mapping) for item in inside):
-            return ", ".join(map(_show, inside))
+        values = list(value.values())
+        if values and all(isinstance(item, Mapping) for item in values):
+            return ", ".join(map(_show, values))
         value = value.get("kind") or value.get("peft_type") or value
     text = value if isinstance(value, str) else json.dumps(value)
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+    return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}…"
 
 
 def _adapter(config: Any) -> dict[str, Any]:
     """What an adapter's config says of its shape and of what it computes."""
-    given = {k: v for k, v in config.to_dict().items() if k not in PASSING and "dropout" not in k}
-    return {k: v for k, v in _plain(given).items() if v not in (None, [], {})}
+    relevant = {k: v for k, v in config.to_dict().items() if k not in UNCOMPARED and "dropout" not in k}
+    return {k: v for k, v in _plain(relevant).items() if v not in (None, [], {})}
 
 
 def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -168,7 +178,7 @@ def _words(items: list[Any]) -> bool:
     return all(isinstance(item, str) for item in items)
 
 
-def _passed(trainer: Any) -> dict[str, Any]:
+def _passed(trainer: Trainer) -> dict[str, str]:
     """The class of an optimizer that the user passed, which `optim` does not name."""
-    given = trainer.passed_optimizer
-    return {} if given is None else {"optim": given}
+    optimizer_class = passed_optimizer_of(trainer)
+    return {} if optimizer_class is None else {"optim": optimizer_class}

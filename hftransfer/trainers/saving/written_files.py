@@ -40,8 +40,8 @@ RECIPE_FILES = (RESULTS, COMPARISON)
 
 def recorded_files(folder: Path) -> dict[str, str | None]:
     """Names of the files that hftransfer wrote to a folder, by its mark; with a digest where edits count."""
-    found = read_json(folder / RECORD).get("files")
-    return dict(found) if isinstance(found, dict) else {}
+    files = read_json(folder / RECORD).get("files")
+    return dict(files) if isinstance(files, dict) else {}
 
 
 def record_written(folder: Path, names: Iterable[str], aside: Path | None = None, anew: bool = False) -> None:
@@ -53,18 +53,20 @@ def record_written(folder: Path, names: Iterable[str], aside: Path | None = None
         aside: a folder with files that are about to be moved there, to which the new mark is written.
         anew: what was marked before is about to be moved away.
     """
-    where = aside or folder
-    kept = {} if anew else recorded_files(folder)
-    known = {name: was for name, was in kept.items() if (folder / name).exists()}
+    record_folder = aside or folder
+    recorded = {} if anew else recorded_files(folder)
+    digests = {name: digest_then for name, digest_then in recorded.items() if (folder / name).exists()}
     for name in names:
-        known[name] = digest(where / name) if name == CARD and (where / name).is_file() else None
-    write_whole(where / RECORD, json.dumps({"made_by": "hftransfer", "files": dict(sorted(known.items()))}, indent=1))
+        digests[name] = digest(record_folder / name) if name == CARD and (record_folder / name).is_file() else None
+    write_whole(
+        record_folder / RECORD, json.dumps({"made_by": "hftransfer", "files": dict(sorted(digests.items()))}, indent=1)
+    )
 
 
 def foreign_names(folder: Path, names: Iterable[str]) -> list[str]:
     """Those of `names` that a folder holds and hftransfer did not write, in order."""
-    known, older = recorded_files(folder), _made_by_us(folder)
-    return [name for name in names if os.path.lexists(folder / name) and not _is_ours(folder, name, known, older)]
+    recorded, older = recorded_files(folder), _made_by_us(folder)
+    return [name for name in names if os.path.lexists(folder / name) and not _is_ours(folder, name, recorded, older)]
 
 
 def is_edited_card(folder: Path) -> bool:
@@ -72,17 +74,17 @@ def is_edited_card(folder: Path) -> bool:
     path = folder / CARD
     if not path.exists():
         return False
-    was = recorded_files(folder).get(CARD)
-    return digest(path) != was if was else bool(foreign_names(folder, [CARD]))
+    recorded_digest = recorded_files(folder).get(CARD)
+    return digest(path) != recorded_digest if recorded_digest else bool(foreign_names(folder, [CARD]))
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object; nothing if the file is none."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return content if isinstance(content, dict) else {}
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -99,18 +101,18 @@ def write_whole(path: Path, text: str) -> None:
         raise
 
 
-def _is_ours(folder: Path, name: str, known: dict[str, str | None], older: bool) -> bool:
+def _is_ours(folder: Path, name: str, recorded: dict[str, str | None], older: bool) -> bool:
     """By the mark, or by what a file holds, as versions that set no mark wrote it."""
     path = folder / name
-    if name in known or (name == RECORD and known):
+    if name in recorded or (name == RECORD and recorded):
         return True
     if path.is_dir():
         return is_ours(path) or older
     if name == CARD:
         return older and "hftransfer" in path.read_text(encoding="utf-8", errors="replace")
     if name in (RESULTS, COMPARISON):
-        found = read_json(path)
-        return bool(found) and (set(found) <= set(ROWS) if name == RESULTS else _are_numbers(found.values()))
+        scores = read_json(path)
+        return bool(scores) and (set(scores) <= set(ROWS) if name == RESULTS else _are_numbers(scores.values()))
     return older
 
 
@@ -131,10 +133,10 @@ def run_item_names(folder: Path, names: Iterable[str] = ()) -> list[str]:
     patterns = ("model*.safetensors*", "adapter_model*.safetensors")
     weights = sorted(path.name for pattern in patterns for path in folder.glob(pattern))
     saved = [path.name for path in checkpoints(folder)]
-    known = [*MODEL_FILES[:2], *weights, *saved, *recorded_files(folder), *names, *RUN_FILES, *RECIPE_FILES]
-    present = [name for name in dict.fromkeys(known) if os.path.lexists(folder / name)]
-    theirs = set(foreign_names(folder, present)) | ({CARD} if is_edited_card(folder) else set())
-    return [name for name in present if name not in theirs]
+    candidates = [*MODEL_FILES[:2], *weights, *saved, *recorded_files(folder), *names, *RUN_FILES, *RECIPE_FILES]
+    present = [name for name in dict.fromkeys(candidates) if os.path.lexists(folder / name)]
+    foreign = set(foreign_names(folder, present)) | ({CARD} if is_edited_card(folder) else set())
+    return [name for name in present if name not in foreign]
 
 
 def _are_numbers(values: Iterable[Any]) -> bool:

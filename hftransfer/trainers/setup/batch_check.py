@@ -84,8 +84,8 @@ def check_untouched_batch(inputs: Mapping[str, Any], trainer: type, training: bo
 def count_labelled(batches: Iterable[Mapping[str, Any]]) -> torch.Tensor:
     """How many items of batches have a label: rows, or tokens in tagging."""
     labels = [batch["labels"] for batch in batches]
-    known = [(~torch.isnan(y).view(len(y), -1).any(1) if y.is_floating_point() else y != IGNORE) for y in labels]
-    return torch.stack([k.sum() for k in known]).sum()
+    is_labelled = [(~torch.isnan(y).view(len(y), -1).any(1) if y.is_floating_point() else y != IGNORE) for y in labels]
+    return torch.stack([labelled.sum() for labelled in is_labelled]).sum()
 
 
 def collator_name(collator: Any) -> str:

@@ -34,11 +34,11 @@ def prepare_batch_norm(model: Any, args: AdaptationConfig, target: Any, adapter:
         ValueError: the model has no batch norm, or AdaBN has no rows or would not be saved.
     """
     mend_conventions(model, args.batch_norm_momentum)
-    asked = {"batch_norm": args.batch_norm, "batch_norm_momentum": args.batch_norm_momentum, "adabn": args.adabn}
-    first = next((f"{k}={v!r}" for k, v in asked.items() if v not in ("joint", None, False)), None)
-    if first and not batch_norms(model):
+    settings = {"batch_norm": args.batch_norm, "batch_norm_momentum": args.batch_norm_momentum, "adabn": args.adabn}
+    setting = next((f"{k}={v!r}" for k, v in settings.items() if v not in ("joint", None, False)), None)
+    if setting and not batch_norms(model):
         raise ValueError(
-            f"{first}, but {type(model).__name__} has no batch norm with running statistics. Leave it out."
+            f"{setting}, but {type(model).__name__} has no batch norm with running statistics. Leave it out."
         )
     if args.adabn and target is None:
         raise ValueError("adabn=True estimates statistics on target rows: pass a target_dataset.")
@@ -74,21 +74,21 @@ def build_mix(model: Any, args: AdaptationConfig) -> ChannelMix | None:
 
 def adapt_to_target(trainer: Any) -> int:
     """AdaBN on the run's target rows, unchanged by augmentation, each process its share; returns the rows seen."""
-    args, ready = trainer.args, trainer.prepared
-    batches = _batches(_target_rows(ready.train, args), args.per_device_eval_batch_size)
+    args, prepared = trainer.args, trainer.prepared
+    batches = _batches(_target_rows(prepared.train, args), args.per_device_eval_batch_size)
     model = joint_model_of(trainer).model
-    return adapt_batch_norm(model, (without_other_tokenizations(ready.collator(batch)) for batch in batches))
+    return adapt_batch_norm(model, (without_other_tokenizations(prepared.collator(batch)) for batch in batches))
 
 
 def _target_rows(train: Any, args: AdaptationConfig) -> Iterator[dict[str, Any]]:
     """This process' share, in a mixed order: a batch of one class would not look like the domain."""
-    rank, world = args.process_index, args.world_size
+    rank, processes = args.process_index, args.world_size
     if isinstance(train, PairedDataset):
-        part = train.domain_rows[-1]
-        order = np.random.default_rng((args.seed, 4)).permutation(len(part))
-        rows: Iterable[Any] = (part[int(i)] for i in order[rank::world])
+        target = train.domain_rows[-1]
+        order = np.random.default_rng((args.seed, 4)).permutation(len(target))
+        rows: Iterable[Any] = (target[int(i)] for i in order[rank::processes])
     else:
-        rows = (row for i, row in enumerate(islice(train.target, MOST_ROWS)) if i % world == rank)
+        rows = (row for i, row in enumerate(islice(train.target, MOST_ROWS)) if i % processes == rank)
     for row in rows:
         yield {name: value for name, value in row.items() if name != "labels"}
 

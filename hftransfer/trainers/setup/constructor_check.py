@@ -53,11 +53,11 @@ def check_prepared(
         ValueError: a setting of another kind of model, outputs that no metric could read, or a choice among
             checkpoints by a metric that will not be, or by target labels.
     """
-    space = prepared.space
-    check_for_model(args, space.task, prepared.model)
-    label_free = check_metric_functions(args, space, compute_metrics, preprocess_logits)
-    measures = label_metrics(args, space, compute_metrics)
-    check_selection(args, space, prepared.evaluation, prepared.source_names, measures, label_free)
+    label_space = prepared.label_space
+    check_for_model(args, label_space.task, prepared.model)
+    label_free = check_metric_functions(args, label_space, compute_metrics, preprocess_logits)
+    measures = label_metrics(args, label_space, compute_metrics)
+    check_selection(args, label_space, prepared.evaluation, prepared.source_names, measures, label_free)
 
 
 def check_arguments(cls: type, arguments: Mapping[str, Any]) -> None:
@@ -73,15 +73,15 @@ def check_arguments(cls: type, arguments: Mapping[str, Any]) -> None:
     """
     if arguments.get("compute_loss_func") is not None:
         raise ValueError("compute_loss_func has no effect: the loss is the task's plus `objectives`, of one model.")
-    known = {
+    argument_names = {
         name
-        for made in (cls, *cls.__mro__, Trainer)
-        for name, parameter in inspect.signature(made.__init__).parameters.items()  # type: ignore[misc]
+        for trainer_class in (cls, *cls.__mro__, Trainer)
+        for name, parameter in inspect.signature(trainer_class.__init__).parameters.items()  # type: ignore[misc]
         if name != "self" and parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
     }
     for name in arguments:
-        if name not in known:
-            raise TypeError(no_such(f"{cls.__name__} has no argument", name, sorted(known), ARGUMENTS))
+        if name not in argument_names:
+            raise TypeError(no_such(f"{cls.__name__} has no argument", name, sorted(argument_names), ARGUMENTS))
     for name in FUNCTIONS:
         value = arguments.get(name)
         if value is not None and not callable(value):

@@ -131,15 +131,15 @@ def _check_file(name: str, value: Any) -> None:
 
 def _check_optim_args(optim: str, value: Any) -> None:
     names = []
-    for part in str(value).replace(" ", "").split(","):
-        name, equals, argument = part.partition("=")
+    for assignment in str(value).replace(" ", "").split(","):
+        name, equals, argument = assignment.partition("=")
         if not (name and equals and argument) or "=" in argument:
             raise ValueError(f"optim_args={value!r} must be a list such as 'momentum=0.9,nesterov=true'.")
         names.append(name)
     for name in names if optim in OPTIM_ARGS else ():
-        taken = OPTIM_ARGS[optim]
-        if name not in taken:
+        readable = OPTIM_ARGS[optim]
+        if name not in readable:
             raise ValueError(
-                f"optim_args: {name!r} has no effect with optim={optim!r}, which reads {', '.join(taken)}. Leave it "
-                f"out.{nearest(name, taken)}"
+                f"optim_args: {name!r} has no effect with optim={optim!r}, which reads {', '.join(readable)}. Leave "
+                f"it out.{nearest(name, readable)}"
             )

@@ -44,13 +44,13 @@ class EncodedDomains:
 
 
 def encode_domains(
-    domains: RunDomains, space: LabelSpace, model: Any, processing_class: Any, args: AdaptationConfig
+    domains: RunDomains, label_space: LabelSpace, model: Any, processing_class: Any, args: AdaptationConfig
 ) -> EncodedDomains:
     """Sources and masked target, encoded and paired.
 
     Args:
         domains: from `read_domains`.
-        space: from `agree_on_labels`.
+        label_space: from `agree_on_labels`.
         model, processing_class: from `load_run_model`.
         args: the run's settings.
 
@@ -61,7 +61,7 @@ def encode_domains(
     encoder = make_encoder(
         domains.modality,
         processing_class,
-        space,
+        label_space,
         domains.columns,
         longest_input(processing_class, model, domains.modality, args.max_length),
         args.augment,
@@ -80,12 +80,12 @@ def encode_domains(
     labelled_rows = None
     if all(hasattr(rows, "__len__") for rows in [*sources.values(), *([] if target is None else [target])]):
         train = PairedDataset(sources, target, encoder.draws)
-        labelled_rows = train.num_source + args.reveal_target_labels * len(space.names)
+        labelled_rows = train.num_source + args.reveal_target_labels * len(label_space.names)
     else:
         batch_size = args.per_device_train_batch_size
         train = PairedStream(sources, target, args.target_ratio, batch_size, seed, draws=encoder.draws)
     two_views = any("target_view_features" in spec.cls.needs() for spec in args.objective_specs())
-    collator = AdaptationCollator(training, space, two_views, args.forward_by_domain)
+    collator = AdaptationCollator(training, label_space, two_views, args.forward_by_domain)
     return EncodedDomains(
         encoder, teacher_encoders, train, target, collator, _probe_inputs(sources, collator), labelled_rows
     )

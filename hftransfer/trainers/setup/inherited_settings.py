@@ -108,7 +108,7 @@ def check_inherited(args: TrainingArguments) -> None:
         )
 
 
-def settle(args: Any) -> None:
+def set_transformers_values(args: Any) -> None:
     """Values that transformers takes and then fails on, in the form that it reads.
 
     Args:
@@ -179,11 +179,11 @@ def check_accelerator(config: Any) -> None:
 @lru_cache
 def _defaults() -> dict[str, Any]:
     """Transformers' default of each of its fields."""
-    found = {}
+    defaults = {}
     for field in dataclasses.fields(TrainingArguments):
         make: Any = field.default_factory
-        found[field.name] = field.default if make is dataclasses.MISSING else make()
-    return found
+        defaults[field.name] = field.default if make is dataclasses.MISSING else make()
+    return defaults
 
 
 def _same(value: Any, default: Any) -> bool:

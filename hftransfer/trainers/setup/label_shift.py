@@ -25,19 +25,23 @@ def build_label_shift(args: AdaptationConfig, prepared: Prepared) -> LabelShift 
     """
     if args.label_shift == "none":
         return None
-    if prepared.space.is_float:
-        raise ValueError(f"label_shift={args.label_shift!r} needs classes; {prepared.space.task} has none.")
+    if prepared.label_space.is_float:
+        raise ValueError(f"label_shift={args.label_shift!r} needs classes; {prepared.label_space.task} has none.")
     train = prepared.train
     if getattr(train, "num_target", None) == 0:
         raise ValueError(f"label_shift={args.label_shift!r} needs target rows: pass a target_dataset.")
     if args.label_shift_task == "bias" and prepared.model.get_submodule(prepared.head.name).bias is None:
         raise ValueError(f"label_shift_task='bias', but the head {prepared.head.name!r} has no bias; use 'weights'.")
-    words = TOKENS_PER_ROW if prepared.space.task == "token-classification" else 1
+    words_per_row = TOKENS_PER_ROW if prepared.label_space.task == "token-classification" else 1
     rows = MOST_ROWS // 4
     if isinstance(train, PairedDataset):  # an epoch's, or all of a target that an epoch sees more than once
-        rows = min(MOST_ROWS, words * train.num_target, words * max(1, round(train.num_source * args.target_ratio)))
+        rows = min(
+            MOST_ROWS,
+            words_per_row * train.num_target,
+            words_per_row * max(1, round(train.num_source * args.target_ratio)),
+        )
     return LabelShift(
-        len(prepared.space.names), args.label_shift, rows, weighs_task=args.label_shift_task == "weights"
+        len(prepared.label_space.names), args.label_shift, rows, weighs_task=args.label_shift_task == "weights"
     )
 
 

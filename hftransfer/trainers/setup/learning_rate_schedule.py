@@ -17,8 +17,13 @@ from ...messages import nearest
 SLANTED = "slanted_triangular"
 SLANTED_SETTINGS = ("cut_frac", "ratio")
 BY_METRIC = ("reduce_lr_on_plateau", "greedy")  # schedules that wait for an evaluation
-TRIED = 10  # steps of a schedule
-GIVEN = ("optimizer", "num_warmup_steps", "num_training_steps", "last_epoch")  # to a schedule, by the trainer
+TRIAL_STEPS = 10  # steps of a schedule
+FILLED_BY_TRAINER = (
+    "optimizer",
+    "num_warmup_steps",
+    "num_training_steps",
+    "last_epoch",
+)  # to a schedule, by the trainer
 
 
 def schedule_name(args: Any) -> str:
@@ -28,9 +33,9 @@ def schedule_name(args: Any) -> str:
 
 def check_schedule_name(args: Any) -> None:
     """Check of a schedule's name; a `ValueError` offers the nearest."""
-    name, known = schedule_name(args), [SLANTED, *(kind.value for kind in SchedulerType)]
-    if name not in known:
-        raise ValueError(f"lr_scheduler_type={name!r} is not one of {', '.join(known)}.{nearest(name, known)}")
+    name, names = schedule_name(args), [SLANTED, *(kind.value for kind in SchedulerType)]
+    if name not in names:
+        raise ValueError(f"lr_scheduler_type={name!r} is not one of {', '.join(names)}.{nearest(name, names)}")
 
 
 @contextmanager
@@ -40,11 +45,11 @@ def known_to_transformers(args: Any) -> Iterator[None]:
     Args:
         args: is changed, and changed back.
     """
-    ours = schedule_name(args) == SLANTED
-    if ours:
+    is_slanted = schedule_name(args) == SLANTED
+    if is_slanted:
         args.lr_scheduler_type = SchedulerType.LINEAR.value
     yield
-    if ours:
+    if is_slanted:
         args.lr_scheduler_type = SLANTED
 
 
@@ -60,8 +65,8 @@ def check_slanted(args: Any) -> None:
             )
         low, high = (0, 1) if name == "cut_frac" else (1, float("inf"))
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value < high or not value:
-            wanted = "between 0 and 1" if name == "cut_frac" else "at least 1"
-            raise ValueError(f"lr_scheduler_kwargs: {name}={value!r} must be a number {wanted}.")
+            allowed_range = "between 0 and 1" if name == "cut_frac" else "at least 1"
+            raise ValueError(f"lr_scheduler_kwargs: {name}={value!r} must be a number {allowed_range}.")
 
 
 def check_schedule(args: Any) -> None:
@@ -79,21 +84,21 @@ def check_schedule(args: Any) -> None:
     settings = dict(args.lr_scheduler_kwargs or {})
     maker: Any = TYPE_TO_SCHEDULER_FUNCTION[SchedulerType(name)]
     parameters = inspect.signature(maker).parameters
-    taken = [key for key in parameters if key not in (*GIVEN, "kwargs", "name")]
+    setting_names = [key for key in parameters if key not in (*FILLED_BY_TRAINER, "kwargs", "name")]
     if settings and name in ("constant", "constant_with_warmup"):
         raise ValueError(
             f"lr_scheduler_kwargs={settings!r} has no effect with lr_scheduler_type={name!r}. Leave it out."
         )
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
     try:
-        schedule: Any = get_scheduler(name, optimizer, 1, TRIED, settings)
-        for _ in range(TRIED if isinstance(schedule, LRScheduler) and name not in BY_METRIC else 0):
+        schedule: Any = get_scheduler(name, optimizer, 1, TRIAL_STEPS, settings)
+        for _ in range(TRIAL_STEPS if isinstance(schedule, LRScheduler) and name not in BY_METRIC else 0):
             optimizer.step()
             schedule.step()
     except Exception as error:
         reason = " ".join(str(error).split())
-        takes = f" It takes {', '.join(taken)}." if taken else ""
+        hint = f" It takes {', '.join(setting_names)}." if setting_names else ""
         raise ValueError(
             f"lr_scheduler_type={name!r} cannot be made with lr_scheduler_kwargs={settings!r}: {reason.rstrip('.')}."
-            f"{takes}"
+            f"{hint}"
         ) from error

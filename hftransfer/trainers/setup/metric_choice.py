@@ -21,7 +21,7 @@ def check_evaluation(args: AdaptationConfig, eval_dataset: Any, callbacks: Itera
         ValueError: no rows to evaluate on, a choice among checkpoints without an `eval_strategy`, or early stopping
             without a metric.
     """
-    strategy, saving = (_word(value) for value in (args.eval_strategy, args.save_strategy))
+    strategy, saving = (_plain_value(value) for value in (args.eval_strategy, args.save_strategy))
     waiting = {
         f"eval_strategy={strategy!r}": strategy != "no",
         "eval_on_start=True": args.eval_on_start,
@@ -55,7 +55,7 @@ def check_evaluation(args: AdaptationConfig, eval_dataset: Any, callbacks: Itera
 
 def check_selection(
     args: AdaptationConfig,
-    space: LabelSpace,
+    label_space: LabelSpace,
     evaluation: Mapping[str, Any] | None,
     source_names: tuple[str, ...],
     measures: Sequence[str] | None,
@@ -67,7 +67,7 @@ def check_selection(
 
     Args:
         args: its `metric_for_best_model` is completed with the name of the only set.
-        space: the task.
+        label_space: the task.
         evaluation: sets by name.
         source_names: of the run.
         measures: those that read labels; `None` where the user's own function makes them.
@@ -83,9 +83,11 @@ def check_selection(
     metric = args.metric_for_best_model.removeprefix("eval_")
     names = tuple(evaluation) if evaluation else ("source",)
     sources = [name for name in names if is_source_name(name, source_names)]
-    free = [measure for measure in label_free if space.task not in ("regression", "multi-label-classification")]
+    label_free_here = [
+        measure for measure in label_free if label_space.task not in ("regression", "multi-label-classification")
+    ]
     allowed = [f"{name}_{measure}" for name in sources for measure in ("loss", *(measures or ()))]
-    allowed += [f"{name}_{measure}" for name in names for measure in free]
+    allowed += [f"{name}_{measure}" for name in names for measure in label_free_here]
     if metric == "loss" and len(names) > 1:
         raise ValueError(
             f'metric_for_best_model="loss" does not say of which set; write e.g. "eval_{(sources or names)[0]}_loss".'
@@ -103,23 +105,29 @@ def check_selection(
     measure = metric.removeprefix(f"{set_name}_")
     is_source, oracle = set_name in sources, measure.removeprefix("oracle_")
     if not is_source and measure not in LABEL_FREE and not (args.allow_oracle_selection and oracle != measure):
-        instead = ["a source metric", *([f"by {', '.join(f'eval_{set_name}_{m}' for m in free)}"] if free else [])]
-        there = measures is None or oracle in ("loss", *measures)
+        remedies = [
+            "a source metric",
+            *([f"by {', '.join(f'eval_{set_name}_{m}' for m in label_free_here)}"] if label_free_here else []),
+        ]
+        is_computed = measures is None or oracle in ("loss", *measures)
         all_the_same = f"; `allow_oracle_selection=True` does it all the same, as eval_{set_name}_oracle_{oracle}"
         raise ValueError(
             f"metric_for_best_model={args.metric_for_best_model!r} reads the labels of {set_name!r}, which is not a "
             f"source: a checkpoint chosen by it says nothing of a target without labels. Choose by "
-            f"{' or '.join(instead)}{all_the_same * there}."
+            f"{' or '.join(remedies)}{all_the_same * is_computed}."
         )
-    _check_direction(args, asked=measure if is_source else oracle, known=("loss", *(measures or ()), *LABEL_FREE))
-    known = ["loss", *(measures or ()), *free]
-    asked = measure if is_source else oracle
-    if evaluation and (measures is not None or measure in LABEL_FREE) and asked not in known:
-        shown = [m for m in known if "_" not in m or m.startswith(("macro", "micro"))]
-        lost = " What reads predictions alone needs all logits, which these settings do not keep."
+    _check_direction(
+        args, metric=measure if is_source else oracle, our_metrics=("loss", *(measures or ()), *LABEL_FREE)
+    )
+    metric_names = ["loss", *(measures or ()), *label_free_here]
+    chosen = measure if is_source else oracle
+    if evaluation and (measures is not None or measure in LABEL_FREE) and chosen not in metric_names:
+        listed = [m for m in metric_names if "_" not in m or m.startswith(("macro", "micro"))]
+        not_kept = " What reads predictions alone needs all logits, which these settings do not keep."
         raise ValueError(
-            f"metric_for_best_model={args.metric_for_best_model!r}: {space.task} has no metric {asked!r}; it has "
-            f"{', '.join(shown)}.{lost * (measure in LABEL_FREE and not label_free)}{nearest(asked, known)}"
+            f"metric_for_best_model={args.metric_for_best_model!r}: {label_space.task} has no metric {chosen!r}; it "
+            f"has {', '.join(listed)}.{not_kept * (measure in LABEL_FREE and not label_free)}"
+            f"{nearest(chosen, metric_names)}"
         )
 
 
@@ -132,14 +140,14 @@ def _set_of(metric: str, names: Iterable[str]) -> str | None:
     return max((name for name in names if metric.startswith(f"{name}_")), key=len, default=None)
 
 
-def _check_direction(args: AdaptationConfig, asked: str, known: Sequence[str]) -> None:
+def _check_direction(args: AdaptationConfig, metric: str, our_metrics: Sequence[str]) -> None:
     """Check that the worst checkpoint is not taken for the best; raises `ValueError`. The user's own metrics are the
     user's."""
-    less = lower_is_better(asked)
-    if asked in known and args.greater_is_better is not None and bool(args.greater_is_better) == less:
+    less_is_better = lower_is_better(metric)
+    if metric in our_metrics and args.greater_is_better is not None and bool(args.greater_is_better) == less_is_better:
         raise ValueError(
             f"greater_is_better={args.greater_is_better} would keep the worst checkpoint by "
-            f"{args.metric_for_best_model}, of which {'less' if less else 'more'} is better. Leave it out."
+            f"{args.metric_for_best_model}, of which {'less' if less_is_better else 'more'} is better. Leave it out."
         )
 
 
@@ -150,5 +158,5 @@ def _offer(metric: str, allowed: list[str], sources: list[str], measures: Sequen
     return nearest(metric, allowed)
 
 
-def _word(value: Any) -> str:
+def _plain_value(value: Any) -> str:
     return str(getattr(value, "value", value))

@@ -19,7 +19,7 @@ FOR_METRICS = ("inputs", "loss")
 
 def check_metric_functions(
     args: AdaptationConfig,
-    space: LabelSpace,
+    label_space: LabelSpace,
     compute_metrics: Callable[..., dict[str, float]] | None,
     preprocess: Callable[..., Any] | None,
 ) -> Sequence[str]:
@@ -27,7 +27,7 @@ def check_metric_functions(
 
     Args:
         args: of the run.
-        space: the task.
+        label_space: the task.
         compute_metrics: the user's, or `None` for ours.
         preprocess: `preprocess_logits_for_metrics`.
 
@@ -49,7 +49,7 @@ def check_metric_functions(
                 "alone. Leave it out, or pass compute_metrics of your own."
             )
         if preprocess is not None:
-            _try_preprocess(space, preprocess)
+            _try_preprocess(label_space, preprocess)
     elif args.batch_eval_metrics and not _takes(compute_metrics, "compute_result"):
         raise ValueError(
             "batch_eval_metrics=True calls compute_metrics with each batch and with compute_result=True at the last, "
@@ -57,49 +57,51 @@ def check_metric_functions(
         )
     lost = args.prediction_loss_only or preprocess is not None
     lost = lost or (args.batch_eval_metrics and compute_metrics is not None)
-    return () if lost or space.task not in SOFTMAX else LABEL_FREE
+    return () if lost or label_space.task not in SOFTMAX else LABEL_FREE
 
 
 def label_metrics(
-    args: AdaptationConfig, space: LabelSpace, compute_metrics: Callable[..., dict[str, float]] | None
+    args: AdaptationConfig, label_space: LabelSpace, compute_metrics: Callable[..., dict[str, float]] | None
 ) -> Sequence[str] | None:
     """Names of the metrics that read labels, but for the loss; `None` where the user's own function makes them."""
     if args.prediction_loss_only:
         return ()
-    return TaskMetrics(space.task, space.names).measures() if compute_metrics is None else None
+    return TaskMetrics(label_space.task, label_space.names).measures() if compute_metrics is None else None
 
 
-def _try_preprocess(space: LabelSpace, preprocess: Any) -> None:
+def _try_preprocess(label_space: LabelSpace, preprocess: Any) -> None:
     """Raises a `ValueError` unless what the function makes of logits can be measured."""
-    classes = max(1, len(space.names))
-    rows = (2, 3) if space.task == "token-classification" else (2,)
+    classes = max(1, len(label_space.names))
+    rows = (2, 3) if label_space.task == "token-classification" else (2,)
     shape = (*rows, classes)
-    labels = torch.zeros(rows if space.task != "multi-label-classification" else shape)
-    labels = labels if space.is_float else labels.long()
+    labels = torch.zeros(rows if label_space.task != "multi-label-classification" else shape)
+    labels = labels if label_space.is_float else labels.long()
     logits = torch.tensor([-1.5, 0.5, 2.0, -0.25]).repeat(math.prod(shape))[: math.prod(shape)].view(shape)
     try:
-        made = preprocess(logits.clone(), labels)
+        result = preprocess(logits.clone(), labels)
     except Exception as error:
         raise ValueError(
             f"preprocess_logits_for_metrics fails on logits of shape {shape}, which this model gives: {error}"
         ) from error
-    made = made[0] if isinstance(made, (tuple, list)) and made else made
-    if isinstance(made, torch.Tensor):
-        if space.task == "multi-label-classification" and made.shape == logits.shape:
-            if torch.equal(made > 0, logits > 0):
+    result = result[0] if isinstance(result, (tuple, list)) and result else result
+    if isinstance(result, torch.Tensor):
+        if label_space.task == "multi-label-classification" and result.shape == logits.shape:
+            if torch.equal(result > 0, logits > 0):
                 return
             raise ValueError(
                 "preprocess_logits_for_metrics moves the threshold: our metrics take a label as chosen where its "
                 "value is above 0. Return logits, or 0 and 1, or pass compute_metrics of your own."
             )
-        numbers = space.task == "regression" and made.numel() == labels.numel()
-        ids = space.task in SOFTMAX and made.shape == labels.shape and not made.is_floating_point()
-        if numbers or ids or made.shape == logits.shape:
+        are_scores = label_space.task == "regression" and result.numel() == labels.numel()
+        are_ids = label_space.task in SOFTMAX and result.shape == labels.shape and not result.is_floating_point()
+        if are_scores or are_ids or result.shape == logits.shape:
             return
-    result = f"shape {tuple(made.shape)} ({made.dtype})" if isinstance(made, torch.Tensor) else type(made).__name__
-    readable = f"logits {shape}" + (f" or class ids {rows}" if space.task in SOFTMAX else "")
+    made = (
+        f"shape {tuple(result.shape)} ({result.dtype})" if isinstance(result, torch.Tensor) else type(result).__name__
+    )
+    readable = f"logits {shape}" + (f" or class ids {rows}" if label_space.task in SOFTMAX else "")
     raise ValueError(
-        f"preprocess_logits_for_metrics makes {result} of logits of shape {shape}, where our metrics read {readable}. "
+        f"preprocess_logits_for_metrics makes {made} of logits of shape {shape}, where our metrics read {readable}. "
         "Return one of them, or pass compute_metrics of your own."
     )
 

@@ -29,16 +29,16 @@ def build_joint_model(args: AdaptationConfig, prepared: Prepared) -> JointModel:
     check_chunks(model, args.forward_rows, args.batch_norm)
     check_per_domain(model, args.forward_by_domain, args.batch_norm)
     specs = args.objective_specs()
-    check_task(specs, prepared.space)
+    check_task(specs, prepared.label_space)
     check_perturbed_forward(prepared, args)
     teachers = build_teachers(args, prepared, specs)
     modules, schedules = build_objectives(
         specs,
         prepared.feature_widths,
-        len(prepared.space.names),
+        len(prepared.label_space.names),
         len(prepared.source_names),
-        prepared.space.names,
-        prepared.space.task,
+        prepared.label_space.names,
+        prepared.label_space.task,
         (lambda layer: ()) if teachers is None else teachers.facts,
     )
     specs = [spec for spec in specs if spec.name in modules]
@@ -46,7 +46,7 @@ def build_joint_model(args: AdaptationConfig, prepared: Prepared) -> JointModel:
         modules, {s.name: s.weight for s in specs}, schedules, {s.name: s.features for s in specs}
     )
     task_loss = TaskLoss(
-        prepared.space.task,
+        prepared.label_space.task,
         label_smoothing=args.label_smoothing_factor,
         weight=args.task_weight,
         source_weights=weights_in_order(args.source_weight_map(), prepared.source_names),

@@ -60,33 +60,35 @@ def check_passed_optimizer(optimizers: Any, cls_and_kwargs: Any, joint_model: nn
                 )
     if scheduler is not None:
         _check_scheduler(scheduler, optimizer)
-    made = optimizer if cls_and_kwargs is None else cls_and_kwargs[0]
-    return None if made is None else (made if isinstance(made, type) else type(made)).__name__
+    passed = optimizer if cls_and_kwargs is None else cls_and_kwargs[0]
+    return None if passed is None else (passed if isinstance(passed, type) else type(passed)).__name__
 
 
 def check_covers(optimizer: Any, joint_model: nn.Module) -> None:
     """Check that an optimizer holds all trainable parameters; a `ValueError` says how to make one that does."""
-    known = {id(p) for group in optimizer.param_groups for p in group["params"]}
-    named = dict(joint_model.named_parameters())
-    trainable = {name: p for name, p in named.items() if p.requires_grad}
-    missing = [name for name, p in trainable.items() if id(p) not in known]
+    held_ids = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    parameters = dict(joint_model.named_parameters())
+    trainable = {name: p for name, p in parameters.items() if p.requires_grad}
+    missing = [name for name, p in trainable.items() if id(p) not in held_ids]
     if not missing:
         return
-    foreign = len(known - {id(p) for p in named.values()})
-    first = next((n for n in missing if n.startswith("objectives.")), missing[0])
-    shown = first if first.startswith("objectives.") else first.removeprefix("model.")
-    whose = "an objective's, which the trainer makes" if first.startswith("objectives.") else "one of the model's"
-    if is_peft(getattr(joint_model, "model", None)) and ".default." in first:
-        whose = "one of the adapter's"
-    also = (
-        f" It holds {foreign} that are no part of this run's model: those of another copy, or of the model as it was "
-        "before an adapter or a new head was put on it."
-        if foreign
+    num_foreign = len(held_ids - {id(p) for p in parameters.values()})
+    first_missing = next((n for n in missing if n.startswith("objectives.")), missing[0])
+    shown_name = first_missing if first_missing.startswith("objectives.") else first_missing.removeprefix("model.")
+    owner = (
+        "an objective's, which the trainer makes" if first_missing.startswith("objectives.") else "one of the model's"
+    )
+    if is_peft(getattr(joint_model, "model", None)) and ".default." in first_missing:
+        owner = "one of the adapter's"
+    foreign_hint = (
+        f" It holds {num_foreign} that are no part of this run's model: those of another copy, or of the model as it "
+        "was before an adapter or a new head was put on it."
+        if num_foreign
         else ""
     )
     raise ValueError(
         f"The optimizer that was passed lacks {len(missing)} of the {len(trainable)} parameters that are to train: "
-        f"{shown!r} for one, {whose}.{also} {REMEDY}"
+        f"{shown_name!r} for one, {owner}.{foreign_hint} {REMEDY}"
     )
 
 
@@ -133,5 +135,5 @@ def _check_scheduler(scheduler: Any, optimizer: Any) -> None:
         )
 
 
-def _type_name(thing: Any) -> str:
-    return f"the class {thing.__name__}" if isinstance(thing, type) else type(thing).__name__
+def _type_name(value: Any) -> str:
+    return f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__

@@ -25,8 +25,10 @@ from .preparation import Prepared
 from .sampling import paired_sampler, planned_updates
 from .unfreezing import Phases, build_phases
 
-CLASSES = 10  # shown with their counts, the commonest first
-WORTH_IT = 0.15  # of the tokens: padding that a second call of the model would have to save before the plan says so
+SHOWN_CLASSES = 10  # shown with their counts, the commonest first
+WORTHWHILE_SAVING = (
+    0.15  # of the tokens: padding that a second call of the model would have to save before the plan says so
+)
 
 
 def plan(
@@ -43,12 +45,14 @@ def plan(
         Rows of a two-column table, in order.
     """
     train = prepared.train
-    task = prepared.encoder.task_name(prepared.space.task)
-    rows: dict[str, Any] = {"task": task, "labels": ", ".join(prepared.space.names)}
+    task = prepared.encoder.task_name(prepared.label_space.task)
+    rows: dict[str, Any] = {"task": task, "labels": ", ".join(prepared.label_space.names)}
     chunks = args.world_size * args.gradient_accumulation_steps
     if isinstance(train, PairedDataset):
-        for name, size, part in zip(prepared.source_names, train.source_sizes, train.domain_rows, strict=False):
-            rows[_source(name)] = f"{size:,} labelled rows\n{label_counts(part, prepared.space)}"
+        for name, size, rows_of_domain in zip(
+            prepared.source_names, train.source_sizes, train.domain_rows, strict=False
+        ):
+            rows[_source(name)] = f"{size:,} labelled rows\n{label_counts(rows_of_domain, prepared.label_space)}"
         rows["target"] = f"{train.num_target:,} unlabelled rows" if train.num_target else "none"
         sampler = paired_sampler(train, args)
         rows["batch"] = f"{sampler.source_rows} source + {sampler.target_rows} target rows, x {chunks} an update"
@@ -62,9 +66,11 @@ def plan(
         row = name if name == "target" or name.startswith("test of ") else _source(name)
         lines = summary.lines(_columns_read(args, prepared, summary.columns, with_label=name != "target"))
         rows[row] = "\n".join([*([rows[row]] if row in rows else []), *lines])
-    for name, part in (prepared.evaluation or {}).items():
-        labelled = "labelled" if "labels" in (part.column_names or []) else "unlabelled"
-        rows[f"evaluation {name}"] = f"{len(part):,} {labelled} rows" if hasattr(part, "__len__") else "a stream"
+    for name, rows_of_domain in (prepared.evaluation or {}).items():
+        labelled = "labelled" if "labels" in (rows_of_domain.column_names or []) else "unlabelled"
+        rows[f"evaluation {name}"] = (
+            f"{len(rows_of_domain):,} {labelled} rows" if hasattr(rows_of_domain, "__len__") else "a stream"
+        )
     rows["what trains"] = "\n".join([str(prepared.trainable), *prepared.trainable.notes])
     if (phases := _phases(args, prepared, split(prepared.model, prepared.head))) is not None:
         rows["what trains when"] = str(phases)
@@ -130,10 +136,12 @@ def policy_rows(model: Any, args: AdaptationConfig | None = None) -> list[Policy
         raise TypeError(f"print_policy takes a model or a trainer, not {type(model).__name__}.")
     joint = joint_model_of(model)
     rows = _rows(joint.model, model.blocks, model.trainable.names, model.args, model.phases)
-    own = [p.numel() for p in joint.objectives.parameters()]
-    if own:
+    sizes = [p.numel() for p in joint.objectives.parameters()]
+    if sizes:
         rate, decay = model.args.learning_rate * model.args.objective_lr_multiplier, model.args.weight_decay
-        rows.append(PolicyRow("objectives", sum(own), sum(own), rate, decay, "full", "start" if model.phases else ""))
+        rows.append(
+            PolicyRow("objectives", sum(sizes), sum(sizes), rate, decay, "full", "start" if model.phases else "")
+        )
     return rows
 
 
@@ -143,31 +151,31 @@ def _columns_read(args: AdaptationConfig, prepared: Prepared, columns: Collectio
     if prepared.encoder.modality == "image":
         return {args.image_column} | label
     text = args.text_column or "text"
-    if prepared.space.task == "token-classification" or text not in columns:
+    if prepared.label_space.task == "token-classification" or text not in columns:
         text = args.tokens_column
     return {text, args.text_pair_column or text} | label
 
 
-def label_counts(part: Any, space: LabelSpace) -> str:
+def label_counts(rows: Any, label_space: LabelSpace) -> str:
     """What the encoded labels of a source are, in a line: classes with their counts, or the range of scores.
 
     Args:
-        part: encoded rows, with `labels`.
-        space: the run's labels.
+        rows: encoded rows, with `labels`.
+        label_space: the run's labels.
     """
-    if space.task == "token-classification":
-        tags = np.concatenate([np.asarray(row) for row in part["labels"]])
-        counts = np.bincount(tags[tags >= 0], minlength=len(space.names))
+    if label_space.task == "token-classification":
+        tags = np.concatenate([np.asarray(row) for row in rows["labels"]])
+        counts = np.bincount(tags[tags >= 0], minlength=len(label_space.names))
     else:
-        labels = number_column(part, "labels")
-        if space.task == "regression":
+        labels = number_column(rows, "labels")
+        if label_space.task == "regression":
             return f"scores from {np.nanmin(labels):.4g} to {np.nanmax(labels):.4g}, mean {np.nanmean(labels):.4g}"
-        several = space.task == "multi-label-classification"
-        counts = np.nansum(labels, 0).astype(int) if several else np.bincount(labels, minlength=len(space.names))
+        several = label_space.task == "multi-label-classification"
+        counts = np.nansum(labels, 0).astype(int) if several else np.bincount(labels, minlength=len(label_space.names))
     order = np.argsort(-counts, kind="stable")
-    pairs = [f"{space.names[k]} {counts[k]:,}" for k in order[:CLASSES]]
-    more = f" and {len(order) - CLASSES:,} more" if len(order) > CLASSES else ""
-    return f"{len(order):,} classes: {', '.join(pairs)}{more}"
+    pairs = [f"{label_space.names[k]} {counts[k]:,}" for k in order[:SHOWN_CLASSES]]
+    others = f" and {len(order) - SHOWN_CLASSES:,} more" if len(order) > SHOWN_CLASSES else ""
+    return f"{len(order):,} classes: {', '.join(pairs)}{others}"
 
 
 def _source(name: str) -> str:
@@ -181,7 +189,7 @@ def _updates(count: int) -> str:
 def _padding(together: float, apart: float, by_domain: bool) -> str:
     if by_domain:
         return f"{100 * apart:.0f} % of the tokens ({100 * together:.0f} % if both domains ran together)"
-    hint = f"; {100 * apart:.0f} % with forward_by_domain" if together - apart >= WORTH_IT else ""
+    hint = f"; {100 * apart:.0f} % with forward_by_domain" if together - apart >= WORTHWHILE_SAVING else ""
     return f"{100 * together:.0f} % of the tokens{hint}"
 
 
@@ -195,48 +203,48 @@ def _rows(
     parameters, norms = dict(model.named_parameters()), norm_parameters(model)
     rows: list[PolicyRow] = []
     for block in blocks:
-        own = [name for name in block.parameters if name in parameters]  # a tensor counts where it stands first
-        mine = [name for name in own if name in trainable]
-        rate = None if args is None or not mine else args.learning_rate * rates_of(args).of(block)
-        decays = set(mine) - norms - bias_parameters(mine)
-        decay = None if args is None or not mine else args.weight_decay if decays else 0.0
-        total, count = (sum(parameters[name].numel() for name in names) for names in (own, mine))
-        starts = phases.starts(block) if phases is not None and mine else ""
-        if own:
-            method = _method(model, own, mine, norms)
+        names = [name for name in block.parameters if name in parameters]  # a tensor counts where it stands first
+        trained = [name for name in names if name in trainable]
+        rate = None if args is None or not trained else args.learning_rate * rates_of(args).of(block)
+        decays = set(trained) - norms - bias_parameters(trained)
+        decay = None if args is None or not trained else args.weight_decay if decays else 0.0
+        total, count = (sum(parameters[name].numel() for name in of_block) for of_block in (names, trained))
+        starts = phases.starts(block) if phases is not None and trained else ""
+        if names:
+            method = _method(model, names, trained, norms)
             rows.append(PolicyRow(block.name, total, count, rate, decay, method, starts))
     return _joined(rows)
 
 
-def _method(model: Any, own: Sequence[str], mine: Sequence[str], norms: Collection[str]) -> str:
+def _method(model: Any, names: Sequence[str], trained: Sequence[str], norms: Collection[str]) -> str:
     """Training method of a block, in a word."""
-    if not mine:
+    if not trained:
         return "frozen"
-    copied = any("modules_to_save." in name for name in mine)
-    if len(mine) == len(own) or (copied and {n for n in own if "original_module." not in n} <= set(mine)):
+    copied = any("modules_to_save." in name for name in trained)
+    if len(trained) == len(names) or (copied and {n for n in names if "original_module." not in n} <= set(trained)):
         return "full"
     if is_peft(model):
         return str(model.active_peft_config.peft_type.value).lower()
-    if set(mine) <= set(norms):
+    if set(trained) <= set(norms):
         return "norms"
-    return "biases" if bias_parameters(mine) == set(mine) else "part"
+    return "biases" if bias_parameters(trained) == set(trained) else "part"
 
 
 def _joined(rows: Sequence[PolicyRow]) -> list[PolicyRow]:
     """Runs of layers that differ in their number alone, each as one row with the sums."""
-    out: list[PolicyRow] = []
+    joined: list[PolicyRow] = []
     ends: list[tuple[PolicyRow, int]] = []  # the last layer in each row of `out`, and how many are in it
     for row in rows:
-        last, many = ends[-1] if ends else (None, 0)
+        last, count = ends[-1] if ends else (None, 0)
         if last is not None and _follows(last, row):
-            first = out[-1].name.split("–")[0]
-            name = f"{first}–{row.name.rpartition('.')[2]}"
-            out[-1] = row._replace(name=name, total=row.total * (many + 1), trainable=row.trainable * (many + 1))
-            ends[-1] = (row, many + 1)
+            first_name = joined[-1].name.split("–")[0]
+            name = f"{first_name}–{row.name.rpartition('.')[2]}"
+            joined[-1] = row._replace(name=name, total=row.total * (count + 1), trainable=row.trainable * (count + 1))
+            ends[-1] = (row, count + 1)
         else:
-            out.append(row)
+            joined.append(row)
             ends.append((row, 1))
-    return out
+    return joined
 
 
 def _follows(last: PolicyRow, row: PolicyRow) -> bool:

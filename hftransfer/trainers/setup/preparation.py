@@ -38,7 +38,7 @@ class Prepared:
     model: Any
     encoder: Encoder
     head: Head
-    space: LabelSpace
+    label_space: LabelSpace
     train: PairedDataset | PairedStream
     evaluation: dict[str, Any] | None
     source_names: tuple[str, ...]
@@ -114,12 +114,12 @@ def prepare(
     """
     domains = read_domains(args, train_dataset, target_dataset, eval_dataset)
     model = check_model_argument(model)
-    space = agree_on_labels(domains, model, args)
+    label_space = agree_on_labels(domains, model, args)
 
     model, processing_class = load_run_model(
-        model, args, space, domains.modality, processing_class, model_kwargs, peft_config
+        model, args, label_space, domains.modality, processing_class, model_kwargs, peft_config
     )
-    encoded = encode_domains(domains, space, model, processing_class, args)
+    encoded = encode_domains(domains, label_space, model, processing_class, args)
 
     prepare_batch_norm(model, args, encoded.target, peft_config is not None)
     trained = apply_trainable(model, args, peft_config, encoded.probe, encoded.labelled_rows)
@@ -130,7 +130,7 @@ def prepare(
         model=trained.model,
         encoder=encoded.encoder,
         head=trained.head,
-        space=space,
+        label_space=label_space,
         train=encoded.train,
         evaluation=None,
         source_names=tuple(domains.sources),

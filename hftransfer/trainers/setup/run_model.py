@@ -36,7 +36,7 @@ def check_model_argument(model: Any) -> Any:
 def load_run_model(
     model: Any,
     args: AdaptationConfig,
-    space: LabelSpace,
+    label_space: LabelSpace,
     modality: str,
     processing_class: Any = None,
     model_kwargs: Mapping[str, Any] | None = None,
@@ -47,7 +47,7 @@ def load_run_model(
     Args:
         model: from `check_model_argument`.
         args: the run's settings.
-        space: from `agree_on_labels`.
+        label_space: from `agree_on_labels`.
         modality: what the rows are made of.
         processing_class: a tokenizer or image processor, or the name of one; the checkpoint's own when absent.
         model_kwargs: for `from_pretrained`, when `model` is a name.
@@ -56,47 +56,49 @@ def load_run_model(
     Raises:
         ValueError, FileNotFoundError: a model, head or processing class that is not there or does not fit.
     """
-    tagging = space.task == "token-classification"
+    tagging = label_space.task == "token-classification"
     if isinstance(processing_class, (str, os.PathLike)):
         processing_class = pretrained.load_processing(os.fspath(processing_class), None, modality, tagging)
     if isinstance(model, Mapping):
         if peft_config is not None or not is_default_choice(args.trainable, args.freeze):
-            what = "an adapter" if peft_config is not None else describe_choice(args.trainable, args.freeze)
-            raise ValueError(f"A model from scratch has no weights worth keeping: leave out {what}.")
+            setting = "an adapter" if peft_config is not None else describe_choice(args.trainable, args.freeze)
+            raise ValueError(f"A model from scratch has no weights worth keeping: leave out {setting}.")
         settings = {k: v for k, v in model.items() if v is not None}
         processing = fresh_processing(settings, modality, processing_class, args.image_size)
-        model = fresh_model(settings, space.task, space.names, modality, processing, args.image_size)
+        model = fresh_model(settings, label_space.task, label_space.names, modality, processing, args.image_size)
     elif isinstance(model, str):
         model, processing = _load_by_name(
-            model, space, modality, processing_class, dict(model_kwargs or {}), peft_config
+            model, label_space, modality, processing_class, dict(model_kwargs or {}), peft_config
         )
     else:
-        processing = _check_loaded(model, space, modality, processing_class)
+        processing = _check_loaded(model, label_space, modality, processing_class)
     return model, fit_processing(processing, model, modality, tagging, args.image_size)
 
 
 def _load_by_name(
-    name: str, space: LabelSpace, modality: str, processing: Any, options: dict[str, Any], peft_config: Any
+    name: str, label_space: LabelSpace, modality: str, processing: Any, options: dict[str, Any], peft_config: Any
 ) -> tuple[Any, Any]:
     """A model by Hub id or folder, which may be an adapter's, and its processing class."""
     revision = options.get("revision")
     adapter = adapter_folders.read_adapter(name, revision)
     if adapter is None:
-        model = pretrained.load_model(name, space.task, space.names, modality=modality, **options)
+        model = pretrained.load_model(name, label_space.task, label_space.names, modality=modality, **options)
     elif peft_config is not None:
         raise ValueError(f"{name} is an adapter already: leave out peft_config to go on training it.")
     else:
-        model = adapter_folders.load_adapter(name, adapter, space.task, space.names, modality=modality, **options)
+        model = adapter_folders.load_adapter(
+            name, adapter, label_space.task, label_space.names, modality=modality, **options
+        )
         processing_name = adapter_folders.processing_name(name, adapter)
         revision = revision if processing_name == name else adapter.get("revision")
         name = processing_name
     if processing is None:
-        tagging, trusted = space.task == "token-classification", bool(options.get("trust_remote_code"))
+        tagging, trusted = label_space.task == "token-classification", bool(options.get("trust_remote_code"))
         processing = pretrained.load_processing(name, revision, modality, tagging, trusted)
     return model, processing
 
 
-def _check_loaded(model: nn.Module, space: LabelSpace, modality: str, processing: Any) -> Any:
+def _check_loaded(model: nn.Module, label_space: LabelSpace, modality: str, processing: Any) -> Any:
     """The processing class of a model that the user loaded, after the model was checked."""
     title = f"This {type(model).__name__}"
     if getattr(model, "_hf_peft_config_loaded", False):
@@ -105,7 +107,7 @@ def _check_loaded(model: nn.Module, space: LabelSpace, modality: str, processing
             "the adapter's folder as `model`, or load it with `PeftModel.from_pretrained(base, folder, "
             "is_trainable=True)`."
         )
-    pretrained.check_head(model, space.task, space.names, modality)
+    pretrained.check_head(model, label_space.task, label_space.names, modality)
     weight_checks.check_finite(model, title)
     drop_remote_code(model, title)
     name = getattr(model.config, "name_or_path", None)
@@ -115,5 +117,5 @@ def _check_loaded(model: nn.Module, space: LabelSpace, modality: str, processing
             "processor. Pass the tokenizer or image processor that belongs to it."
         )
     if processing is None:
-        processing = pretrained.load_processing(str(name), None, modality, space.task == "token-classification")
+        processing = pretrained.load_processing(str(name), None, modality, label_space.task == "token-classification")
     return processing

@@ -43,9 +43,13 @@ def parse_unfreeze(value: Any) -> Unfreeze | None:
     by, every = settings.get("by", "epoch"), settings.get("every", 1)
     if by not in UNITS:
         raise ValueError(f"unfreeze: by={by!r} must be 'epoch' or 'step'.{nearest(by, UNITS)}")
-    whole = by == "step"
-    if isinstance(every, bool) or not isinstance(every, int if whole else (int, float)) or not 0 < every < math.inf:
-        raise ValueError(f"unfreeze: every={every!r} must be a {'whole ' * whole}number above 0.")
+    counts_steps = by == "step"
+    if (
+        isinstance(every, bool)
+        or not isinstance(every, int if counts_steps else (int, float))
+        or not 0 < every < math.inf
+    ):
+        raise ValueError(f"unfreeze: every={every!r} must be a {'whole ' * counts_steps}number above 0.")
     return Unfreeze(by, every)
 
 
@@ -122,10 +126,10 @@ class Phases:
         return ""
 
     def __str__(self) -> str:
-        first, *rest = (name for name, _ in self.added)
-        when = f"every {self.every:g} {self.by}{'s' * (self.every != 1)}" if len(rest) > 1 else ""
-        when = when or f"after {self.every:g} {self.by}{'s' * (self.every != 1)}"
-        return f"{first} first, then {when} {', '.join(rest)}"
+        first_name, *later_names = (name for name, _ in self.added)
+        pace = f"every {self.every:g} {self.by}{'s' * (self.every != 1)}" if len(later_names) > 1 else ""
+        pace = pace or f"after {self.every:g} {self.by}{'s' * (self.every != 1)}"
+        return f"{first_name} first, then {pace} {', '.join(later_names)}"
 
 
 def build_phases(
@@ -146,19 +150,19 @@ def build_phases(
     spec = parse_unfreeze(args.unfreeze)
     if spec is None and not args.lp_epochs:
         return None
-    what = "lp_epochs" if spec is None else "unfreeze"
+    setting = "lp_epochs" if spec is None else "unfreeze"
     if not counts_epochs and (spec is None or spec.by == "epoch"):
-        raise ValueError(f"{what} counts epochs, and a stream has none: use unfreeze={{'by': 'step', 'every': …}}.")
+        raise ValueError(f"{setting} counts epochs, and a stream has none: use unfreeze={{'by': 'step', 'every': …}}.")
     by_block = [(block, frozenset(map(bare, trainable & set(block.parameters)))) for block in blocks]
-    first = _union(names for block, names in by_block if block.head)
-    if not first:
+    head_names = _union(names for block, names in by_block if block.head)
+    if not head_names:
         raise ValueError(
-            f"{what} starts with the head, which {describe_choice(args.trainable, args.freeze)} keeps as it is: add "
-            "'head' to trainable, and leave it out of freeze."
+            f"{setting} starts with the head, which {describe_choice(args.trainable, args.freeze)} keeps as it is: "
+            "add 'head' to trainable, and leave it out of freeze."
         )
-    stages = [("the head", first)]
+    stages = [("the head", head_names)]
     if spec is None:
-        stages.append(("everything", frozenset(map(bare, trainable)) - first))
+        stages.append(("everything", frozenset(map(bare, trainable)) - head_names))
     else:
         depth = num_layers(model)
         if depth < 2:
@@ -174,8 +178,8 @@ def build_phases(
     stages = [(name, names) for name, names in stages if names]
     if len(stages) < 2:
         raise ValueError(
-            f"{what}: nothing but the head trains with {describe_choice(args.trainable, args.freeze)}, so nothing can "
-            "follow it."
+            f"{setting}: nothing but the head trains with {describe_choice(args.trainable, args.freeze)}, so nothing "
+            "can follow it."
         )
     return Phases(stages, "epoch" if spec is None else spec.by, args.lp_epochs if spec is None else spec.every)
 
@@ -184,9 +188,9 @@ def check_wrapping(trainer: Trainer) -> None:
     """Check that parameters can be switched while the run goes on; raises `ValueError`."""
     plugin = getattr(trainer.accelerator.state, "fsdp_plugin", None)
     if trainer.is_deepspeed_enabled or (plugin is not None and getattr(plugin, "fsdp_version", 1) == 1):
-        which = "DeepSpeed" if trainer.is_deepspeed_enabled else "FSDP1"
+        wrapper = "DeepSpeed" if trainer.is_deepspeed_enabled else "FSDP1"
         raise ValueError(
-            f"unfreeze and lp_epochs switch parameters on during the run, which {which} lays down at its start. Use "
+            f"unfreeze and lp_epochs switch parameters on during the run, which {wrapper} lays down at its start. Use "
             "FSDP2 or DDP."
         )
 

@@ -36,13 +36,14 @@ class AdaptationOutput(ModelOutput):
         loss: `task + Σ weight · objective`, a scalar.
         logits: of the batch as it came, source rows first.
         losses: (1 + objectives,) detached values: the task loss, then each objective before its weight.
-        extent: (4,) detached: the largest absolute feature of the source and of the target, and the same of logits.
+        largest_values: (4,) detached: the largest absolute feature of the source and of the target, and the same of
+            logits.
     """
 
     loss: torch.Tensor | None = None
     logits: torch.Tensor | None = None
     losses: torch.Tensor | None = None
-    extent: torch.Tensor | None = None
+    largest_values: torch.Tensor | None = None
 
 
 class JointModel(nn.Module):
@@ -182,7 +183,7 @@ class JointModel(nn.Module):
                     losses.append(value)
                 self._observe_label_shift(objective_inputs)
         values = torch.stack([loss.detach().float() for loss in losses])
-        return AdaptationOutput(total, logits, values, _extent(outputs, rows))
+        return AdaptationOutput(total, logits, values, _largest_values(outputs, rows))
 
     def _reference_inputs(
         self,
@@ -209,8 +210,8 @@ class JointModel(nn.Module):
             self.task_loss.label_shift.observe(*(inputs.get(name) for name in names))
 
 
-def _extent(outputs: ForwardOutputs, rows: BatchRows) -> torch.Tensor:
+def _largest_values(outputs: ForwardOutputs, rows: BatchRows) -> torch.Tensor:
     """What to look at when a loss breaks: which domain ran away, and whether before the head or in it."""
     tensors = (outputs.features[HEAD], outputs.logits)
-    sides = [x.detach()[part] for x in tensors for part in (rows.source, rows.target)]
+    sides = [x.detach()[rows_of_domain] for x in tensors for rows_of_domain in (rows.source, rows.target)]
     return torch.stack([x.abs().amax().float() if x.numel() else x.new_zeros((), dtype=torch.float) for x in sides])

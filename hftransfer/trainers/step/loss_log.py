@@ -1,4 +1,4 @@
-"""Loss log: task loss and objectives between two logs, averaged on the device and read once a log."""
+"""Loss log: means of task loss and objectives between two logs, read from the device once a log."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 
 class LossLog:
-    """Adds up the losses of each forward without waiting for the device.
+    """Sums of the losses of each forward; the device is waited for once a log.
 
     Args:
         accelerator: averages over processes.
@@ -32,21 +32,22 @@ class LossLog:
         self.count = 0
         self.total: torch.Tensor | None = None
         self.broke: torch.Tensor | None = None  # at which forward each loss was first not finite; inf if never
-        self.extent: torch.Tensor | None = None  # of the forward in which the first loss broke, else of the last
+        # Of the forward in which the first loss broke, else of the last.
+        self.largest_values: torch.Tensor | None = None
 
-    def add(self, losses: torch.Tensor, extent: torch.Tensor) -> None:
-        """Takes the (losses,) and (4,) detached values of one forward."""
-        if self.extent is None or self.broke is None:
-            self.extent = extent
+    def add(self, losses: torch.Tensor, largest_values: torch.Tensor) -> None:
+        """One forward more: its losses, (losses,), and its largest values, (4,), both detached."""
+        if self.largest_values is None or self.broke is None:
+            self.largest_values = largest_values
         else:
-            self.extent = torch.where(self.broke.isinf().all(), extent, self.extent)
+            self.largest_values = torch.where(self.broke.isinf().all(), largest_values, self.largest_values)
         broke = torch.where(losses.isfinite(), math.inf, float(self.count))
         self.total = losses.clone() if self.total is None else self.total + losses
         self.broke = broke if self.broke is None else torch.minimum(self.broke, broke)
         self.count += 1
 
     def mean(self, names: list[str]) -> dict[str, float]:
-        """Every loss by name, averaged over forwards and processes; nothing where nothing was added."""
+        """Mean of each loss over forwards and processes, by name; empty before the first forward."""
         if self.total is None:
             return {}
         mean = self.total / self.count
@@ -58,12 +59,12 @@ class LossLog:
 
     @property
     def always_zero(self) -> list[str]:
-        """Losses that were 0 in every forward so far, of those that have been averaged."""
+        """Losses that were 0 in every forward so far; known once `mean` was asked for."""
         return [name for name, nonzero in self.was_nonzero.items() if not nonzero]
 
     @property
     def first_broken(self) -> float:
-        """At which forward since the last log a loss was first not finite, on any process; infinite if at none."""
+        """First forward since the last log with a loss that is not finite, on any process; infinite if none."""
         if self.broke is None:
             return math.inf
         return float(self.accelerator.gather(self.broke.unsqueeze(0)).amin())
@@ -71,13 +72,13 @@ class LossLog:
     @property
     def model_broke(self) -> bool:
         """Whether features or predictions were not finite, on any process, when the first loss broke."""
-        if self.broke is None or self.extent is None:
+        if self.broke is None or self.largest_values is None:
             return False
-        broke = (~self.broke.isinf()).any() & ~self.extent.isfinite().all()
+        broke = (~self.broke.isinf()).any() & ~self.largest_values.isfinite().all()
         return bool(self.accelerator.gather(broke.unsqueeze(0)).any())
 
     def check(self, means: dict[str, float], step: int, advice: Callable[[], str] = str) -> None:
-        """Names the loss that broke first: one step later, all of them are broken.
+        """Check that losses are finite; the one that broke first is named, since all break one step later.
 
         Args:
             means: from `mean`, on every process.
@@ -85,7 +86,7 @@ class LossLog:
             advice: what to say after that; called on every process, only if a loss is broken.
 
         Raises:
-            FloatingPointError: a loss of `means` (from `mean`, on every process) is not finite.
+            FloatingPointError: a loss is not finite.
         """
         if all(math.isfinite(value) for value in means.values()):
             return
@@ -95,11 +96,13 @@ class LossLog:
         raise FloatingPointError(
             f"The {first} loss is not finite at step {step} "
             f"({', '.join(f'{name}={value:.3g}' for name, value in means.items())} since the last log). Largest "
-            f"values then: {self._extent()}. Lower the learning rate or its weight. {advice()}".rstrip()
+            f"values then: {self._largest_values()}. Lower the learning rate or its weight. {advice()}".rstrip()
         )
 
-    def _extent(self) -> str:
-        """Of this process."""
-        assert self.extent is not None
+    def _largest_values(self) -> str:
+        """Largest values of this process, in words."""
+        assert self.largest_values is not None
         names = ("source features", "target features", "source logits", "target logits")
-        return ", ".join(f"{name} {value:.3g}" for name, value in zip(names, self.extent.tolist(), strict=True))
+        return ", ".join(
+            f"{name} {value:.3g}" for name, value in zip(names, self.largest_values.tolist(), strict=True)
+        )

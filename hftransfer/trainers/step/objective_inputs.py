@@ -76,14 +76,14 @@ class ObjectiveInputs:
     ):
         self.batch, self.row_weights = batch, row_weights
         self.perturbed_forward, self.references = perturbed_forward, references
-        self._made: dict[tuple[str, str], Any] = {}
+        self._values: dict[tuple[str, str], Any] = {}
 
     def get(self, name: str, feature_layer: str = "head", objective: str = "") -> Any:
         """One input from `INPUTS`; the feature layer matters to features, the objective's name to `layer_pairs`."""
         key = (name, feature_layer if name.endswith("features") else objective if name == "layer_pairs" else "")
-        if key not in self._made:
-            self._made[key] = self._make(name, feature_layer, objective)
-        return self._made[key]
+        if key not in self._values:
+            self._values[key] = self._make(name, feature_layer, objective)
+        return self._values[key]
 
     def _make(self, name: str, feature_layer: str, objective: str) -> Any:
         if name == "perturbed_target_forward":

@@ -33,8 +33,8 @@ class PerDomainForward:
             return self.forward(model, inputs, rows)
         length = next(len(v) for v in inputs.values() if isinstance(v, torch.Tensor))
         source, others = (
-            {k: v[part] if has_rows(v, length) else v for k, v in inputs.items()}
-            for part in (slice(0, rows.num_source), slice(rows.num_source, None))
+            {k: v[domain_rows] if has_rows(v, length) else v for k, v in inputs.items()}
+            for domain_rows in (slice(0, rows.num_source), slice(rows.num_source, None))
         )
         source_span, others_span = rows.spans if rows.spans is not None else (None, None)
         with unrecorded(model) if self.target_statistics else nullcontext():

@@ -81,15 +81,15 @@ class TaskLoss(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Sum over rows and number of labelled rows, where a label is a number or one a class."""
         labels = labels.view(len(labels), -1)
-        known = ~torch.isnan(labels).any(1)
-        filled = torch.where(known.unsqueeze(1), labels, 0.0)
+        is_labelled = ~torch.isnan(labels).any(1)
+        filled = torch.where(is_labelled.unsqueeze(1), labels, 0.0)
         logits = logits.view(len(labels), -1)
         loss = (
             F.mse_loss(logits, filled, reduction="none")
             if self.task == "regression"
             else F.binary_cross_entropy_with_logits(logits, filled, reduction="none")
         )
-        return (loss.mean(1) * (known if weights is None else known * weights)).sum(), known.sum()
+        return (loss.mean(1) * (is_labelled if weights is None else is_labelled * weights)).sum(), is_labelled.sum()
 
     def _class_loss(
         self, logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor | None

@@ -64,7 +64,7 @@ def build_teachers(args: Any, prepared: Any, specs: Sequence[ObjectiveSpec]) -> 
                 f"The model's head is new ({fresh[0]} was drawn for this run), so there is nothing that it could "
                 "teach. Set teacher to the model whose predictions should be kept: a Hub id or a folder."
             )
-        teachers.append(build("the initial model", frozen_copy(model), prepared.space.names))
+        teachers.append(build("the initial model", frozen_copy(model), prepared.label_space.names))
     for i, name in enumerate(names):
         encoder = prepared.teacher_encoders.get(i)
         teacher, labels = load_teacher(name, prepared, logits, attention, encoder or prepared.encoder)
@@ -104,7 +104,7 @@ def load_teacher(
         FileNotFoundError: it is not there.
         ValueError: it has no head though its predictions are read, or fewer positions than rows may have.
     """
-    task = prepared.space.task
+    task = prepared.label_space.task
     config = pretrained.load_as(AutoConfig, name, trust_remote_code=False)
     labels = pretrained.head_names(SimpleNamespace(config=config)) or tuple(
         f"LABEL_{i}" for i in range(config.num_labels)
@@ -121,10 +121,10 @@ def load_teacher(
     if modality == "text":
         check_tokenizer(encoder.processing_class, teacher)
     positions = getattr(config, "max_position_embeddings", None)
-    longest = getattr(encoder, "max_length", None)
-    if isinstance(positions, int) and isinstance(longest, int) and positions < longest:
+    longest_row = getattr(encoder, "max_length", None)
+    if isinstance(positions, int) and isinstance(longest_row, int) and positions < longest_row:
         raise ValueError(
-            f"teacher {name!r} has {positions} positions, and rows may be {longest} long: set max_length."
+            f"teacher {name!r} has {positions} positions, and rows may be {longest_row} long: set max_length."
         )
     return teacher.requires_grad_(False).eval(), labels
 
@@ -156,7 +156,7 @@ class _TeacherBuilder:
             model,
             head,
             labels,
-            self.prepared.space.names,
+            self.prepared.label_space.names,
             widths,
             sorted({i for indices in self.compared_layers.values() for i in indices}),
             _stack_widths(model, probe) if self.compared_layers else (),

@@ -61,13 +61,13 @@ class MovedProduct:
     fresh: bool = False
 
     def squared_distance(self) -> torch.Tensor:
-        a, b = _whole(self.a).flatten(1).float(), _whole(self.b).flatten(1).float()
+        a, b = _full_tensor(self.a).flatten(1).float(), _full_tensor(self.b).flatten(1).float()
         a0, b0 = (x.to(a.device).flatten(1).float() for x in (self.initial_a, self.initial_b))
-        left, right = torch.cat([b, -b0], 1), torch.cat([a, a0])
-        return self.scale**2 * ((left.T @ left) * (right @ right.T)).sum()
+        side_b, side_a = torch.cat([b, -b0], 1), torch.cat([a, a0])
+        return self.scale**2 * ((side_b.T @ side_b) * (side_a @ side_a.T)).sum()
 
     def squared_norm(self) -> torch.Tensor:
-        a, b = _whole(self.a).flatten(1).float(), _whole(self.b).flatten(1).float()
+        a, b = _full_tensor(self.a).flatten(1).float(), _full_tensor(self.b).flatten(1).float()
         return self.scale**2 * ((b.T @ b) * (a @ a.T)).sum()
 
 
@@ -109,9 +109,9 @@ class InitialWeights:
             if LORA not in name:
                 pairs.append(MovedWeight(current, initial, self.fresh[name]))
                 continue
-            other = name.replace(LORA, ".lora_B.")
+            name_b = name.replace(LORA, ".lora_B.")
             pairs.append(
-                MovedProduct(current, self._current(model, other), initial, self.values[other], self.scales[name])
+                MovedProduct(current, self._current(model, name_b), initial, self.values[name_b], self.scales[name])
             )
         return pairs
 
@@ -125,8 +125,8 @@ class InitialWeights:
         for name in self.values:
             layer = name.split(LORA)[0] if LORA in name else ""
             dora = layer and len(getattr(model.get_submodule(layer), "lora_magnitude_vector", ()))
-            known = LORA in name or ".lora_B." in name or ".modules_to_save." in name or self.fresh[name]
-            if dora or not known:
+            is_known = LORA in name or ".lora_B." in name or ".modules_to_save." in name or self.fresh[name]
+            if dora or not is_known:
                 kinds = ", ".join(c.peft_type.value for c in model.peft_config.values())
                 raise ValueError(
                     f"l2_sp measures how far weights move, which is known for full fine-tuning and plain LoRA but not "
@@ -162,10 +162,10 @@ class WeightsFingerprint(nn.Module):
 
 
 def _squared(x: torch.Tensor) -> torch.Tensor:
-    return _whole(x.square().sum())
+    return _full_tensor(x.square().sum())
 
 
-def _whole(x: torch.Tensor) -> torch.Tensor:
+def _full_tensor(x: torch.Tensor) -> torch.Tensor:
     return x.full_tensor() if isinstance(x, DTensor) else x
 
 

@@ -26,7 +26,7 @@ def read_teacher_names(teacher: Any) -> list[str]:
     names = value if isinstance(value, (list, tuple)) else [] if value in (None, "") else [value]
     if not all(isinstance(name, str) and name for name in names):
         raise ValueError(f"teacher must be a Hub id or folder, or a list of them, not {teacher!r}.")
-    twice = [name for name in names if names.count(name) > 1]
-    if twice:
-        raise ValueError(f"teacher names {twice[0]!r} twice.")
+    repeated = [name for name in names if names.count(name) > 1]
+    if repeated:
+        raise ValueError(f"teacher names {repeated[0]!r} twice.")
     return list(names)

@@ -11,28 +11,28 @@ from ...data.pairing import PairedDataset
 from ...data.text_encoder import WORD_MASK
 from .layer_pairs import positions_of
 
-MOST_ROWS, MOST_OF_A_STREAM = 4096, 1024  # labelled rows that objectives are fitted to
-ASIDE = ("labels", "domain", "num_source", WORD_MASK)  # of a batch: what is no model input
+MOST_ROWS, MOST_STREAM_ROWS = 4096, 1024  # labelled rows that objectives are fitted to
+NOT_MODEL_INPUTS = ("labels", "domain", "num_source", WORD_MASK)  # of a batch: what is no model input
 
 
 def probe_rows(prepared: Any, rows: int = 2) -> dict[str, Any]:
     """Model inputs of the first labelled rows."""
     batch = next(labelled_batches(prepared, rows, rows))
-    return {k: v for k, v in batch.items() if k not in ASIDE}
+    return {k: v for k, v in batch.items() if k not in NOT_MODEL_INPUTS}
 
 
-def labelled_batches(prepared: Any, most: int, size: int) -> Iterator[dict[str, Any]]:
-    """Batches of `size` source rows, `most` in all, evenly spaced; a stream's first ones."""
+def labelled_batches(prepared: Any, max_rows: int, size: int) -> Iterator[dict[str, Any]]:
+    """Batches of `size` source rows, `max_rows` in all, evenly spaced; a stream's first ones."""
     train = prepared.train
     if isinstance(train, PairedDataset):
-        step = max(1, -(-train.num_source // most))
+        step = max(1, -(-train.num_source // max_rows))
         chosen = list(range(0, train.num_source, step))
         for i in range(0, len(chosen), size):
             yield prepared.collator(train.__getitems__(chosen[i : i + size]))
         return
-    reader, count = iter(train), 0
-    while count < min(most, MOST_OF_A_STREAM):
-        pairs = [next(reader)["pair"][0] for _ in range(min(size, most - count))]
+    stream, count = iter(train), 0
+    while count < min(max_rows, MOST_STREAM_ROWS):
+        pairs = [next(stream)["pair"][0] for _ in range(min(size, max_rows - count))]
         yield prepared.collator(pairs)
         count += len(pairs)
 
@@ -53,14 +53,18 @@ def fit_objectives(joint_model: Any, prepared: Any, args: Any) -> None:
     labels, logits = [], []
     layers: dict[int, list[torch.Tensor]] = {i: [] for i in teacher.compared_layer_hooks}
     for batch in labelled_batches(prepared, MOST_ROWS, size):
-        inputs = {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in batch.items() if k not in ASIDE}
+        inputs = {
+            k: v.to(device) if isinstance(v, torch.Tensor) else v
+            for k, v in batch.items()
+            if k not in NOT_MODEL_INPUTS
+        }
         outputs = teacher(inputs)
-        words = WORD_MASK in batch  # a row is then a token; those where no word begins have no label
+        is_tagging = WORD_MASK in batch  # a row is then a token; those where no word begins have no label
         labels.append(batch["labels"].flatten().to(device))
         logits.append(outputs.logits.flatten(0, -2).float())
         for i, x in outputs.layers.items():
             pooled = (x * positions_of(inputs, x).unsqueeze(-1)).sum(1)
-            layers[i].append((x.flatten(0, 1) if words else pooled).float())
+            layers[i].append((x.flatten(0, 1) if is_tagging else pooled).float())
     values: dict[str, Any] = {"labels": torch.cat(labels), "teacher_logits": torch.cat(logits)}
     for name, names in fit_inputs.items():
         objective: Any = objectives[name]

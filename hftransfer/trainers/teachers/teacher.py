@@ -115,8 +115,8 @@ class Teacher:
 
     def own_tensors(self, shared: Iterable[nn.Parameter]) -> Iterator[torch.Tensor]:
         """Its parameters that the model does not share."""
-        theirs = {id(p) for p in shared}
-        return (p for p in self.model.parameters() if id(p) not in theirs)
+        shared_ids = {id(p) for p in shared}
+        return (p for p in self.model.parameters() if id(p) not in shared_ids)
 
 
 @dataclass

@@ -53,29 +53,31 @@ def encoders_of_teachers(args: Any, encoder: Encoder) -> dict[int, TextEncoder]:
 def _own_encoder(name: str, encoder: Any, max_length: int | None) -> TextEncoder | None:
     """A teacher's own tokenizer; `None` if it reads what the model reads."""
     config = pretrained.load_as(AutoConfig, name, trust_remote_code=False)
-    mine, modality, space = encoder.processing_class, encoder.modality, encoder.space
-    words = space.task == "token-classification"
+    processing, modality, label_space = encoder.processing_class, encoder.modality, encoder.space
+    is_tagging = label_space.task == "token-classification"
     try:
-        theirs = pretrained.load_processing(name, None, modality, words)
+        teacher_processing = pretrained.load_processing(name, None, modality, is_tagging)
     except (FileNotFoundError, ValueError):
         logger.warning("teacher %s does not say how it reads inputs; it is taken to read the model's.", name)
         return None
     if modality != "text":
         keys = ("size", "crop_size", "image_mean", "image_std", "rescale_factor", "do_normalize")
-        if any(_plain(getattr(theirs, key, None)) != _plain(getattr(mine, key, None)) for key in keys):
+        if any(
+            _plain(getattr(teacher_processing, key, None)) != _plain(getattr(processing, key, None)) for key in keys
+        ):
             raise ValueError(
                 f"teacher {name!r} reads other inputs than the model: their image processors differ, and a batch of "
                 "images is made once. Give a teacher and a model with the same image processor."
             )
         return None
-    if theirs.get_vocab() == mine.get_vocab():
+    if teacher_processing.get_vocab() == processing.get_vocab():
         return None
     with torch.device("meta"):  # its shapes alone: the weights are loaded later
-        shape = pretrained.head_class(space.task, modality).from_config(config)
-    theirs = fit_processing(theirs, shape, modality, words)
-    longest = longest_input(theirs, shape, modality, None)
-    limits = [n for n in (longest, max_length) if n is not None]
-    return TextEncoder(theirs, space, encoder.columns, min(limits, default=None))
+        shape = pretrained.head_class(label_space.task, modality).from_config(config)
+    teacher_processing = fit_processing(teacher_processing, shape, modality, is_tagging)
+    teacher_limit = longest_input(teacher_processing, shape, modality, None)
+    limits = [n for n in (teacher_limit, max_length) if n is not None]
+    return TextEncoder(teacher_processing, label_space, encoder.columns, min(limits, default=None))
 
 
 def _plain(value: Any) -> Any:
