@@ -40,7 +40,7 @@ def other(tmp_path):
 def write_lock(folder: Path, **facts) -> Path:
     lock = folder / "_writing" / "run.json"
     lock.parent.mkdir(parents=True)
-    lock.write_text(json.dumps(folder_lock._me() | facts))
+    lock.write_text(json.dumps(folder_lock._own_holder() | facts))
     return lock
 
 
