@@ -13,60 +13,52 @@ from hftransfer.objectives import REGISTRY, Objective, build_objectives, parse_o
 from hftransfer.objectives.base import INPUTS, Range
 from hftransfer.objectives.specification import refuse_imports
 
-CDAN = {"cdan": {"weight": 0.5, "schedule": "linear", "hidden": 64}}
-
 
 def brief(specs) -> list[tuple]:
     return [(s.name, s.kind, s.weight, s.schedule, s.settings) for s in specs]
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        CDAN,
+def default(kind: str, weight: float | None = None, schedule=None, **settings) -> tuple:
+    """A specification, briefly, at what its class says where nothing is given."""
+    cls = REGISTRY[kind]
+    weight = cls.default_weight if weight is None else weight
+    return kind, kind, weight, schedule or cls.default_schedule, settings
+
+
+WARM = {"name": "warm_start", "gamma": 10.0}
+READ = [  # what is read, and in how many ways it can be said
+    (
+        [default("cdan", 0.5, "linear", hidden=64)],
+        {"cdan": {"weight": 0.5, "schedule": "linear", "hidden": 64}},
         '{"cdan": {"weight": 0.5, "schedule": "linear", "hidden": 64}}',
         '{"cdan":{"weight":5e-1,"schedule":"linear","hidden":64}}',
         "cdan: {weight: 0.5, schedule: linear, hidden: 64}",
         "cdan:\n  weight: 0.5\n  schedule: linear\n  hidden: 64\n",
+    ),
+    ([], None, "", "{}", {}, "null", []),
+    (
+        [default("mmd", 0.1), default("mdd", 0.03)],
+        ["mmd", "mdd"],
+        "[mmd, mdd]",
+        '["mmd", "mdd"]',
+        {"mmd": {}, "mdd": {}},
+    ),
+    *[([default(kind)], kind, [kind], {kind: {}}) for kind in REGISTRY],
+    *[
+        ([default(k, float(w))], {k: w}, {k: {"weight": w}})
+        for k in ("mmd", "dann", "l2_sp")
+        for w in (1, 0.25, "1e-3")
     ],
-)
-def test_dict_json_and_yaml_say_the_same(text):
-    assert brief(parse_objectives(text)) == [("cdan", "cdan", 0.5, "linear", {"hidden": 64})]
+    ([default("mmd", 0.001)], '{"mmd": 1e-3}', "mmd: 1e-3", "mmd: {weight: 1e-3}"),  # YAML takes it for text
+    ([default("mmd", 0.1, "linear")], {"mmd": {"schedule": "linear"}}),
+    ([default("mmd", 0.1, WARM, bandwidth=2.0)], "mmd: {bandwidth: 2e0, schedule: {name: warm_start, gamma: 1e1}}"),
+]
 
 
-@pytest.mark.parametrize("nothing", [None, "", "{}", {}, "null", []])
-def test_nothing(nothing):
-    assert parse_objectives(nothing) == []
-
-
-@pytest.mark.parametrize("names", [["mmd", "mdd"], "[mmd, mdd]", '["mmd", "mdd"]', {"mmd": {}, "mdd": {}}])
-def test_names_alone_ask_for_the_default_weights(names):
-    assert [(s.kind, s.weight) for s in parse_objectives(names)] == [("mmd", 0.1), ("mdd", 0.03)]
-
-
-def test_a_list_that_names_one_twice():
-    with pytest.raises(ValueError, match="objectives names 'mmd' twice"):
-        parse_objectives(["mmd", "dann", "mmd"])
-
-
-@pytest.mark.parametrize("kind", REGISTRY)
-def test_a_name_alone_asks_for_the_default_weight_and_schedule(kind):
-    cls = REGISTRY[kind]
-    for asked in (kind, [kind], {kind: {}}):
-        assert brief(parse_objectives(asked)) == [(kind, kind, cls.default_weight, cls.default_schedule, {})]
-
-
-@pytest.mark.parametrize("weight", [1, 0.25, "1e-3"])
-@pytest.mark.parametrize("kind", ["mmd", "dann", "l2_sp"])
-def test_a_number_is_the_weight_whatever_the_default(kind, weight):
-    for asked in ({kind: weight}, {kind: {"weight": weight}}):
-        assert [(s.weight, s.schedule) for s in parse_objectives(asked)] == [
-            (float(weight), REGISTRY[kind].default_schedule)
-        ]
-
-
-def test_a_shape_alone_leaves_the_default_weight():
-    assert brief(parse_objectives({"mmd": {"schedule": "linear"}})) == [("mmd", "mmd", 0.1, "linear", {})]
+def test_what_is_read():
+    for wanted, *forms in READ:
+        for given in forms:
+            assert brief(parse_objectives(given)) == wanted, given
 
 
 @pytest.mark.parametrize(
@@ -87,17 +79,6 @@ def test_a_former_peak_is_refused_with_the_weight_that_it_meant(entry, now):
     with pytest.raises(ValueError, match=r"Objective 'mmd': a schedule has no 'peak'") as error:
         parse_objectives({"mmd": entry})
     assert now in str(error.value)
-
-
-@pytest.mark.parametrize("text", ['{"mmd": 1e-3}', "mmd: 1e-3", "mmd: {weight: 1e-3}", {"mmd": "1e-3"}])
-def test_a_number_that_yaml_takes_for_text(text):
-    assert parse_objectives(text)[0].weight == 0.001
-
-
-def test_such_numbers_in_settings():
-    spec = parse_objectives("mmd: {bandwidth: 2e0, schedule: {name: warm_start, gamma: 1e1}}")[0]
-    assert spec.settings == {"bandwidth": 2.0}
-    assert spec.schedule == {"name": "warm_start", "gamma": 10.0}
 
 
 def test_two_of_a_kind_under_two_names():
@@ -147,6 +128,7 @@ def test_each_kind_builds_with_its_defaults_and_states_its_paper(kind):
         ({"mmd": {"schedule": 1}}, "schedule 1 must be a name"),
         ("{mmd: 1.0", "neither JSON nor YAML"),
         (3, "must map names to weights"),
+        (["mmd", "dann", "mmd"], "objectives names 'mmd' twice"),
         ([{"mmd": 1.0}], "must map names to weights"),
         ({"": {"kind": "mmd"}}, "cannot be called ''"),
         ({"a.b": {"kind": "mmd"}}, "cannot be called 'a.b'"),
@@ -159,17 +141,13 @@ def test_what_is_refused(objectives, message):
         parse_objectives(objectives)
 
 
-@pytest.mark.parametrize("weight", [-1, -1e-9, math.nan, math.inf, -math.inf, True, False, None, "heavy", [1.0]])
-@pytest.mark.parametrize("form", [lambda w: {"mmd": w}, lambda w: {"mmd": {"weight": w}}])
-def test_weights_that_are_refused(weight, form):
-    with pytest.raises(ValueError, match="weight of objective 'mmd' must be a number of at least 0"):
-        parse_objectives(form(weight))
-
-
-@pytest.mark.parametrize("text", ["mmd: .nan", '{"mmd": NaN}', "mmd: .inf", "mmd: true", "mmd: -1", "mmd:"])
-def test_weights_that_are_refused_in_text(text):
-    with pytest.raises(ValueError, match="weight of objective 'mmd' must be a number of at least 0"):
-        parse_objectives(text)
+def test_weights_that_are_refused():
+    weights = (-1, -1e-9, math.nan, math.inf, -math.inf, True, False, None, "heavy", [1.0])
+    forms = [form for w in weights for form in ({"mmd": w}, {"mmd": {"weight": w}})]
+    for given in (*forms, "mmd: .nan", '{"mmd": NaN}', "mmd: .inf", "mmd: true", "mmd: -1", "mmd:"):
+        with pytest.raises(ValueError) as refused:  # noqa: PT011
+            parse_objectives(given)
+        assert "weight of objective 'mmd' must be a number of at least 0" in str(refused.value), given
 
 
 def test_a_bad_value_names_its_objective():
@@ -262,6 +240,13 @@ def _of(**members):
     return type("Odd", (Objective,), members)
 
 
+def _weighing(weight):
+    return _of(forward=lambda self, logits: 0, default_weight=weight)
+
+
+NO_WEIGHTS = (-0.1, math.nan, math.inf, "0.1", True, None)
+
+
 @pytest.mark.parametrize(
     ("name", "cls", "error", "said"),
     [
@@ -273,26 +258,13 @@ def _of(**members):
         ("odd", MeanGap(), TypeError, "no subclass"),
         ("odd", _of(), TypeError, "Odd has no forward"),
         ("odd", _of(forward=lambda self, sauce: 0), TypeError, "asks for 'sauce'"),
-        (
-            "odd",
-            _of(forward=lambda self, logits: 0, fit=lambda self, tables: 0),
-            TypeError,
-            "fit asks for 'tables'",
-        ),
+        ("odd", _of(forward=lambda self, logits: 0, fit=lambda self, tables: 0), TypeError, "fit asks for 'tables'"),
         ("odd", _of(forward=lambda self, logits: 0, learn=lambda self, labels: 0), TypeError, "learn: .* called fit"),
         ("odd", _of(forward=lambda self, target_rerun: 0), TypeError, "it is called perturbed_target_forward now"),
         ("odd", _of(forward=lambda self, **given: 0), TypeError, r"takes \*\*given: let it name"),
         ("odd", _of(forward=lambda self, *logits: 0), TypeError, r"takes \*logits: let it name"),
         ("odd", _of(forward=lambda self, logits: 0, default_schedule="linaer"), ValueError, "'linaer'"),
-        *[
-            (
-                "odd",
-                _of(forward=lambda self, logits: 0, default_weight=w),
-                ValueError,
-                "Odd.default_weight=.* must be a fin",
-            )
-            for w in (-0.1, math.nan, math.inf, "0.1", True, None)
-        ],
+        *[("odd", _weighing(w), ValueError, "Odd.default_weight=.* must be a fin") for w in NO_WEIGHTS],
     ],
 )
 def test_what_cannot_be_registered(registry, name, cls, error, said):
