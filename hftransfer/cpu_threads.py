@@ -1,4 +1,7 @@
-"""Processor cores and threads: a launcher gives each process one thread unless it is told otherwise."""
+"""CPU cores and threads of a run.
+
+A launcher gives each process one thread, unless OMP_NUM_THREADS says otherwise.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import os
 
 
 def cores() -> int:
-    """Physical cores that this process may use, at least one: what PyTorch itself would take.
+    """Number of physical cores that this process may use, at least one: what PyTorch itself would take.
 
     Example:
         >>> os.environ["OMP_NUM_THREADS"] = str(cores())  # before torch is imported
@@ -18,7 +21,7 @@ def cores() -> int:
 
 
 def describe_device(device: str, processes: int, threads: int, available: int) -> str:
-    """What a run computes on, in a line; on processors, how to use those that idle.
+    """Line of text on the device and threads of a run, with a remedy for idle cores.
 
     Args:
         device: a torch device's type.
@@ -26,9 +29,11 @@ def describe_device(device: str, processes: int, threads: int, available: int) -
         threads: of each.
         available: cores.
     """
-    each = f"{processes} processes, each on " if processes > 1 else ""
+    prefix = f"{processes} processes, each on " if processes > 1 else ""
     if device != "cpu":
-        return f"{each}{device}"
-    words = f"{each}{threads} CPU thread{'s' * (threads > 1)}"
+        return f"{prefix}{device}"
+    description = f"{prefix}{threads} CPU thread{'s' * (threads > 1)}"
     share = available // processes
-    return f"{words}; OMP_NUM_THREADS={share} would use all {available} cores" if threads < share else words
+    return (
+        f"{description}; OMP_NUM_THREADS={share} would use all {available} cores" if threads < share else description
+    )

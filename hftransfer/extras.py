@@ -1,4 +1,4 @@
-"""Extras: what the distribution is called where it is installed from, and which extra brings which package."""
+"""Extras of the distribution: its name on PyPI, and the command that installs an extra."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ DISTRIBUTION = "hf-domain-adaptation"  # on PyPI, where `hftransfer` would be ta
 
 
 def install_hint(extra: str) -> str:
-    """The command that installs an extra.
+    """Command that installs an extra.
 
     Example:
         >>> install_hint("vision")

@@ -1,4 +1,4 @@
-"""Former names of settings and arguments: what older code and tutorials write, and what it is called now."""
+"""Former names of settings and arguments, and what to write now."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ Class = TypeVar("Class", bound=type)
 
 
 def checks_names(owner: str, former: dict[str, str]) -> Callable[[Class], Class]:
-    """A decorator of dataclasses: a keyword that is no field raises a `TypeError` which says what it is called now.
+    """Decorator of dataclasses: a keyword that is no field raises a `TypeError` with its present name.
 
     Args:
         owner: as in `no_such`.
@@ -85,15 +85,15 @@ def checks_names(owner: str, former: dict[str, str]) -> Callable[[Class], Class]
     """
 
     def decorate(cls: Class) -> Class:
-        made: Any = cls.__init__  # type: ignore[misc]
+        dataclass_init: Any = cls.__init__  # type: ignore[misc]
 
-        @functools.wraps(made)
+        @functools.wraps(dataclass_init)
         def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
             known = [name for name, field in self.__dataclass_fields__.items() if field.init]
             for name in kwargs:
                 if name not in known:
                     raise TypeError(no_such(owner, name, known, former))
-            made(self, *args, **kwargs)
+            dataclass_init(self, *args, **kwargs)
 
         cls.__init__ = __init__  # type: ignore[misc]
         return cls
@@ -102,7 +102,7 @@ def checks_names(owner: str, former: dict[str, str]) -> Callable[[Class], Class]
 
 
 def no_such(owner: str, name: str, known: Iterable[str], former: dict[str, str]) -> str:
-    """A message about a name that there is not: what it is called now, or the nearest name.
+    """Error message about an unknown name: what it is called now, or the nearest name.
 
     Args:
         owner: what has no such thing, as in "AdaptationConfig has no setting".
@@ -121,7 +121,7 @@ def no_such(owner: str, name: str, known: Iterable[str], former: dict[str, str])
 
 
 def former_peak(schedule: Mapping[str, Any], weight: Any = 1.0) -> str:
-    """A message about a schedule with a `peak`, by which its objective's weight was multiplied: what to write now.
+    """Error message about a schedule with a `peak`, by which its objective's weight was multiplied.
 
     Args:
         schedule: with `peak`.
@@ -132,17 +132,17 @@ def former_peak(schedule: Mapping[str, Any], weight: Any = 1.0) -> str:
         "a schedule has no 'peak': ... Write weight: 0.1, schedule: linear."
     """
     shape = {key: value for key, value in schedule.items() if key != "peak"}
-    now = shape.get("name") if set(shape) == {"name"} else json.dumps(shape, default=str)
+    shape_text = shape.get("name") if set(shape) == {"name"} else json.dumps(shape, default=str)
     try:
         product = float(weight) * float(schedule["peak"])
     except (TypeError, ValueError):
         product = math.nan
-    end = f"{product:g}" if 0 <= product < math.inf else "weight times peak"
-    return f"a schedule has no 'peak': {SCHEDULES['peak']}. Write weight: {end}, schedule: {now}."
+    weight_text = f"{product:g}" if 0 <= product < math.inf else "weight times peak"
+    return f"a schedule has no 'peak': {SCHEDULES['peak']}. Write weight: {weight_text}, schedule: {shape_text}."
 
 
 def former_freeze(value: Any) -> str | None:
-    """What to write for a value of `freeze` that said what trains; `None` for one that says what is frozen.
+    """Error message about a former value of `freeze`, one that said what trains; `None` for any other value.
 
     Args:
         value: as it was given.
@@ -156,15 +156,15 @@ def former_freeze(value: Any) -> str | None:
     if value == "none":
         return "freeze='none': what trains is said by trainable, which is 'all' by default. Leave freeze out."
     items = value if isinstance(value, (list, tuple)) else [value]
-    if not any(_is_of(item, "none|auto|head|norms|biases", "last") for item in items):
+    if not any(_is_named(item, "none|auto|head|norms|biases", "last") for item in items):
         return None
     written = f"Write trainable={value!r}."
-    if any(_is_of(item, "embeddings", "first") for item in items):
+    if any(_is_named(item, "embeddings", "first") for item in items):
         written = "Write what is to train in trainable, and leave the rest of the list in freeze."
     return f"freeze={value!r}: freeze says what stays as it is, and trainable what trains. {written}"
 
 
-def _is_of(item: Any, words: str, layers: str) -> bool:
+def _is_named(item: Any, names: str, layer_key: str) -> bool:
     if isinstance(item, Mapping):
-        return layers in item
-    return isinstance(item, str) and re.fullmatch(rf"{words}|{layers}_\d+", item.strip()) is not None
+        return layer_key in item
+    return isinstance(item, str) and re.fullmatch(rf"{names}|{layer_key}_\d+", item.strip()) is not None

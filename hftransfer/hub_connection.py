@@ -1,4 +1,4 @@
-"""Is the Hub there? Asked once, so that nobody waits for a client's retries."""
+"""Connection to the Hub, tested once, so that nobody waits for a client's retries."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 @functools.cache
 def hub_reachable() -> bool:
-    """`hub_answers`, asked once a process."""
+    """Whether the Hub can be reached: `hub_answers`, asked once a process."""
     return hub_answers()
 
 

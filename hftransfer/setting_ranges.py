@@ -1,4 +1,4 @@
-"""Ranges of numbers: what every numeric setting may be, and the one way in which a number is read and checked."""
+"""Ranges of numeric settings, and the check of a number against its range."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .messages import redacted
 
 @dataclass(frozen=True)
 class Bounds:
-    """What a number may be.
+    """Range of a number.
 
     Args:
         low, high: its limits, which belong to the range unless `above` or `below` says otherwise.
@@ -35,7 +35,7 @@ class Bounds:
     hint: str = ""
 
     def read(self, name: str, value: Any) -> int | float:
-        """The number, whole ones as `int`; text that is a number is read as one.
+        """Number in its range, whole ones as `int`; text that is a number is read as one.
 
         Raises:
             ValueError: it is no number, not finite, not whole where it has to be, or out of range.
@@ -62,11 +62,11 @@ class Bounds:
         return number if self.whole else int(number) if isinstance(value, int) else float(number)
 
     def _kind(self) -> str:
-        """Such as "a whole number, at least 1"."""
+        """Description of the allowed numbers, such as "a whole number, at least 1"."""
         return self._limits() if self.share else f"a {'whole ' * self.whole}number, {self._limits()}"
 
     def _limits(self) -> str:
-        """Such as "above 0 and at most 1"."""
+        """Description of the limits, such as "above 0 and at most 1"."""
         if self.share:
             zero = "" if self.above else "0, "
             return f"{zero}a whole number of steps, or a share of all steps, above 0 and below 1"
@@ -79,14 +79,14 @@ class Bounds:
             parts.append(f"{'below' if self.below else 'at most'} {self.high}")
         return " or ".join([" and ".join(parts), *(f"{value:g}" for value in self.besides)])
 
-    def _refuse(self, name: str, value: Any, what: str) -> NoReturn:
-        shown = redacted(repr(value))
-        shown = shown if len(shown) < 60 else f"{shown[:57]}…"
-        raise ValueError(" ".join(filter(None, [f"{name}={shown} must be {what}.", self.hint])))
+    def _refuse(self, name: str, value: Any, expected: str) -> NoReturn:
+        shown_value = redacted(repr(value))
+        shown_value = shown_value if len(shown_value) < 60 else f"{shown_value[:57]}…"
+        raise ValueError(" ".join(filter(None, [f"{name}={shown_value} must be {expected}.", self.hint])))
 
 
 def _number(value: Any) -> Any:
-    """A Python number, or `None` for what is none. A switch is none; 1e-3 in YAML is text, and a number."""
+    """Python number, or `None` for what is none. A switch is none; 1e-3 in YAML is text, and a number."""
     if isinstance(value, str):
         text = value.strip()
         try:
@@ -176,7 +176,7 @@ RANGES: dict[str, Bounds] = {
 
 
 def read_number(name: str, value: Any) -> int | float:
-    """A setting's number, in its range.
+    """Number of a setting, in its range.
 
     Raises:
         ValueError: as in `Bounds.read`.

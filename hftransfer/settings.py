@@ -1,4 +1,4 @@
-"""The one way in which a setting is read from text, and in which the fields of a dataclass of settings are checked."""
+"""Reading and checking of settings: from text, and in the fields of a dataclass."""
 
 from __future__ import annotations
 
@@ -17,14 +17,23 @@ from .messages import nearest, redacted
 from .setting_ranges import RANGES, read_number
 
 TEXT_OR_SWITCH = ("resume_from_checkpoint", "fsdp")
-WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+SWITCH_WORDS = {
+    "true": True,
+    "yes": True,
+    "on": True,
+    "1": True,
+    "false": False,
+    "no": False,
+    "off": False,
+    "0": False,
+}
 INDENT = "    "
 
 Class = TypeVar("Class", bound=type)
 
 
 class Help(str):
-    """The help text of a field, with the group that `--help` shows it in, and whether the option may be repeated.
+    """Help text of a field, with the group that `--help` shows it in, and whether the option may be repeated.
 
     It stands in the field's metadata, whose keys transformers' `HfArgumentParser` hands to argparse one by one: a key
     of ours beside it would be refused there.
@@ -35,13 +44,13 @@ class Help(str):
     repeated: bool
 
     def __new__(cls, text: str, group: str, repeated: bool = False) -> Help:
-        made = super().__new__(cls, text)
-        made.group, made.repeated = group, repeated
-        return made
+        help_text = super().__new__(cls, text)
+        help_text.group, help_text.repeated = group, repeated
+        return help_text
 
 
 def explain_fields(inherited: str | None = None) -> Callable[[Class], Class]:
-    """A decorator of dataclasses of settings: their docstring explains every field, under the heading of its group.
+    """Decorator of dataclasses of settings: their docstring explains every field, under the heading of its group.
 
     The text is the one that `--help` shows. The headings stand before the docstring's `Example:`.
 
@@ -65,10 +74,10 @@ def explain_fields(inherited: str | None = None) -> Callable[[Class], Class]:
 
     def decorate(cls: Class) -> Class:
         groups: dict[str, list[str]] = {}
-        own, hints = inspect.get_annotations(cls), typing.get_type_hints(cls)
+        own_annotations, hints = inspect.get_annotations(cls), typing.get_type_hints(cls)
         for field in dataclasses.fields(cls):
             text = field.metadata.get("help", "")
-            group = getattr(text, "group", inherited if field.name in own else None)
+            group = getattr(text, "group", inherited if field.name in own_annotations else None)
             if group is not None and field.init:
                 groups.setdefault(group, []).append(_explanation(field, hints[field.name]))
         last = groups.pop(inherited, None) if inherited else None
@@ -82,9 +91,9 @@ def explain_fields(inherited: str | None = None) -> Callable[[Class], Class]:
 
 
 def _explanation(field: dataclasses.Field[Any], hint: Any) -> str:
-    """One entry of a docstring: name, type, help text and default."""
-    made = field.default_factory is not dataclasses.MISSING
-    default = "" if made or field.default is None else f" Default: `{field.default!r}`."
+    """Entry of a docstring for one field: name, type, help text and default."""
+    has_factory = field.default_factory is not dataclasses.MISSING
+    default = "" if has_factory or field.default is None else f" Default: `{field.default!r}`."
     text = f"{field.name} ({_type_words(hint)}): {' '.join(str(field.metadata.get('help', '')).split())}{default}"
     return textwrap.fill(
         text,
@@ -97,10 +106,10 @@ def _explanation(field: dataclasses.Field[Any], hint: Any) -> str:
 
 
 def _type_words(hint: Any) -> str:
-    """A type as one writes it, each choice by itself: `'source' | 'longest'`."""
+    """Type as one writes it, each choice by itself: `'source' | 'longest'`."""
     if typing.get_origin(hint) is Literal:
         return " | ".join(map(repr, typing.get_args(hint)))
-    members = _members(hint)
+    members = _union_members(hint)
     if len(members) > 1:
         return " | ".join(map(_type_words, members))
     if hint is type(None):
@@ -109,7 +118,7 @@ def _type_words(hint: Any) -> str:
 
 
 def read_setting(name: str, value: Any) -> Any:
-    """What JSON or YAML text says; whatever is no text comes back as it is.
+    """Value that JSON or YAML text says; whatever is no text comes back as it is.
 
     Raises:
         ValueError: text that is neither.
@@ -125,7 +134,7 @@ def read_setting(name: str, value: Any) -> Any:
 
 
 def read_fields(settings: Any, but: tuple[str, ...] = ()) -> None:
-    """Reads and checks the fields of a dataclass in place: numbers in their range, switches, choices and texts.
+    """Check of the fields of a dataclass, in place: numbers in their range, switches, choices and texts.
 
     What a YAML or JSON file holds as text (`"1e-3"`, `"false"`) becomes what it says. `None` is right where it is the
     default. Fields of other kinds (maps, lists) are left to whoever reads them.
@@ -146,7 +155,7 @@ def read_fields(settings: Any, but: tuple[str, ...] = ()) -> None:
         ValueError: seed=-1 must be at least 0 and at most 4294967295.
     """
     cls: Any = type(settings)
-    hints = _hints(cls)
+    hints = _type_hints(cls)
     for field in dataclasses.fields(settings):
         if not field.init or field.name in but:
             continue
@@ -154,60 +163,60 @@ def read_fields(settings: Any, but: tuple[str, ...] = ()) -> None:
         bounds = RANGES.get(field.name)
         if value is None and (field.default is None or _takes_none(hints[field.name]) or (bounds and bounds.none)):
             continue
-        found = value
+        read_value = value
         if bounds is not None:
-            found = read_number(field.name, value)
+            read_value = read_number(field.name, value)
         else:
-            kind = _kind(hints[field.name])
-            if kind is bool:
-                found = _switch(field.name, value)
-            elif isinstance(kind, tuple):
-                found = read_choice(field.name, value, kind)
-            elif kind is str:
+            field_type = _field_type(hints[field.name])
+            if field_type is bool:
+                read_value = _read_switch(field.name, value)
+            elif isinstance(field_type, tuple):
+                read_value = read_choice(field.name, value, field_type)
+            elif field_type is str:
                 off = value is False and _takes_none(hints[field.name])
-                found = value if off else _text(field.name, value)
-        if found is not value:
-            setattr(settings, field.name, found)
+                read_value = value if off else _read_text(field.name, value)
+        if read_value is not value:
+            setattr(settings, field.name, read_value)
 
 
 @lru_cache
-def _hints(cls: Any) -> dict[str, Any]:
+def _type_hints(cls: Any) -> dict[str, Any]:
     return typing.get_type_hints(cls)
 
 
-def _members(hint: Any) -> list[Any]:
-    union = typing.get_origin(hint) in (typing.Union, types.UnionType)
-    return list(typing.get_args(hint)) if union else [hint]
+def _union_members(hint: Any) -> list[Any]:
+    is_union = typing.get_origin(hint) in (typing.Union, types.UnionType)
+    return list(typing.get_args(hint)) if is_union else [hint]
 
 
 def _takes_none(hint: Any) -> bool:
-    return type(None) in _members(hint)
+    return type(None) in _union_members(hint)
 
 
-def _kind(hint: Any) -> Any:
-    """`bool`, `str`, or a tuple of choices; nothing for what is read elsewhere."""
-    kinds = [member for member in _members(hint) if member is not type(None)]
-    enums = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Enum)]
-    if enums and set(kinds) <= {*enums, str}:
-        return tuple(member.value for member in enums[0])
-    if len(kinds) != 1:
+def _field_type(hint: Any) -> Any:
+    """Type to read a field as: `bool`, `str`, or a tuple of choices; `None` for what is read elsewhere."""
+    members = [member for member in _union_members(hint) if member is not type(None)]
+    enum_types = [type_ for type_ in members if isinstance(type_, type) and issubclass(type_, Enum)]
+    if enum_types and set(members) <= {*enum_types, str}:
+        return tuple(member.value for member in enum_types[0])
+    if len(members) != 1:
         return None
-    if typing.get_origin(kinds[0]) is Literal:
-        return typing.get_args(kinds[0])
-    return kinds[0] if kinds[0] in (bool, str) else None
+    if typing.get_origin(members[0]) is Literal:
+        return typing.get_args(members[0])
+    return members[0] if members[0] in (bool, str) else None
 
 
-def _switch(name: str, value: Any) -> bool:
+def _read_switch(name: str, value: Any) -> bool:
     if isinstance(value, bool) or type(value).__name__ == "bool_":
         return bool(value)
     word = str(value).strip().lower() if isinstance(value, (str, int)) else ""
-    if word not in WORDS:
+    if word not in SWITCH_WORDS:
         raise ValueError(f"{name}={redacted(repr(value))} must be true or false.")
-    return WORDS[word]
+    return SWITCH_WORDS[word]
 
 
 def read_choice(name: str, value: Any, choices: Any) -> Any:
-    """One of several choices.
+    """Value of a setting that is one of several choices.
 
     Args:
         name: of the setting.
@@ -234,9 +243,9 @@ def read_choice(name: str, value: Any, choices: Any) -> Any:
     return value
 
 
-def _text(name: str, value: Any) -> Any:
-    if name == "fsdp" and str(value).strip().lower() in WORDS:
-        return WORDS[str(value).strip().lower()]
+def _read_text(name: str, value: Any) -> Any:
+    if name == "fsdp" and str(value).strip().lower() in SWITCH_WORDS:
+        return SWITCH_WORDS[str(value).strip().lower()]
     if isinstance(value, (str, os.PathLike)) or (name in TEXT_OR_SWITCH and isinstance(value, bool)):
         return value
     if isinstance(value, (int, float)) and not isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""What a run is doing: named stages, so that an error can say what it broke."""
+"""Named stages of a run, so that an error can say what it interrupted."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ Words = str | Callable[[], str]
 
 @contextmanager
 def stage(doing: Words, if_stopped: Words | None = None) -> Iterator[None]:
-    """Names what the block does. An exception that leaves it carries the name; of nested stages, the innermost.
+    """Context that names a stage of a run.
+
+    An exception that leaves it carries the name; of nested stages, the innermost.
 
     Args:
         doing: such as "reading the source"; a function is called when something goes wrong ("training, step 12").
@@ -32,17 +34,17 @@ def stage(doing: Words, if_stopped: Words | None = None) -> Iterator[None]:
 
 
 def stage_of(error: BaseException) -> str:
-    """What was being done when the exception was raised; empty when nobody said."""
+    """Name of the stage in which an exception was raised; empty outside of stages."""
     return getattr(error, "_hftransfer_doing", "")
 
 
 def advice_of(error: BaseException) -> str:
-    """What is saved and how to go on, for a run that was stopped; empty when nobody said."""
+    """Advice for a run that was stopped: what is saved and how to go on; empty where there is none."""
     return getattr(error, "_hftransfer_if_stopped", "")
 
 
-def _note(error: BaseException, name: str, words: Words) -> None:
+def _note(error: BaseException, name: str, text: Words) -> None:
     try:
-        setattr(error, f"_hftransfer_{name}", words if isinstance(words, str) else words())
+        setattr(error, f"_hftransfer_{name}", text if isinstance(text, str) else text())
     except Exception:  # an exception with slots, words that cannot be said any more: the error itself matters
         pass

@@ -52,7 +52,7 @@ def test_what_does_not_is_left_alone(text):
 
 
 def test_known_values_are_hidden_whatever_they_look_like(monkeypatch):
-    monkeypatch.setattr("hftransfer.messages._told", set())
+    monkeypatch.setattr("hftransfer.messages._registered_secrets", set())
     assert redacted("open sesame") == "open sesame"
     monkeypatch.setenv("HF_TOKEN", "open sesame")
     assert redacted("say open sesame!") == "say ***!"

@@ -1,1 +1,1 @@
-"""Where does an example come from?"""
+"""Data of a run: reading domains, labels, encoding, pairing source with target, collating."""

@@ -1,4 +1,4 @@
-"""Random changes of a picture that leave its label alone.
+"""Image augmentation: random changes of a picture that leave its label alone.
 
 On Pillow and NumPy: Pillow is what image processors need anyway, and its C code keeps ahead of a model with two worker
 processes. kornia works on batches of float tensors, in the main process or on the accelerator; albumentations brings
@@ -27,7 +27,7 @@ GREY = (128, 128, 128)
 
 @dataclass(frozen=True)
 class Compose:
-    """Operations one after the other."""
+    """Sequence of operations, one after the other."""
 
     operations: Sequence[Operation]
 
@@ -39,7 +39,7 @@ class Compose:
 
 @dataclass(frozen=True)
 class RandomResizedCrop:
-    """A random box of the picture, resized at once to what the image processor asks for.
+    """Random crop of the picture, resized at once to what the image processor asks for.
 
     Args:
         size: (height, width); or the length of the shorter side, which keeps the box's shape; `None` leaves the box
@@ -71,7 +71,7 @@ class RandomResizedCrop:
 
 @dataclass(frozen=True)
 class Flip:
-    """Left and right change places, half of the time."""
+    """Random horizontal flip."""
 
     probability: float = 0.5
 
@@ -83,7 +83,7 @@ class Flip:
 
 @dataclass(frozen=True)
 class RandAugment:
-    """A few operations, drawn with replacement, each at a random strength.
+    """RandAugment: a few operations, drawn with replacement, each at a random strength.
 
     Cubuk, Zoph, Shlens and Le (2020), RandAugment: practical automated data augmentation with a reduced search space.
     As there, without a learned policy; the strength is drawn, as in FixMatch, rather than fixed.
@@ -107,7 +107,7 @@ class RandAugment:
 def make_augmentation(
     augment: str, flip: bool = False, size: tuple[int, int] | int | None = None, resample: int = 2
 ) -> Compose | None:
-    """The operations of one setting of `augment`, or `None`.
+    """Augmentation for a value of the setting `augment`, or `None`.
 
     Args:
         augment: `"none"`; `"weak"`, a random resized crop; `"strong"`, that and two operations of `RandAugment`.

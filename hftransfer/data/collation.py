@@ -1,4 +1,4 @@
-"""Rows become one batch; source and target halves are stacked, and the model sees them in one forward."""
+"""Collator of training batches: source and target rows stacked, for one forward of the model."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NUM_SOURCE, SPANS = "num_source", "spans"
 
 
 class AdaptationCollator:
-    """Stacks rows as their encoder does, and their labels.
+    """Collator that stacks encoded rows and their labels.
 
     A training batch (its rows carry `domain`) comes out with `domain` `(rows,)` (-1 for the target), `num_source`
     (int: how many leading rows are source) and `labels` that hold "no label" on unlabelled rows. A batch without
@@ -48,10 +48,11 @@ class AdaptationCollator:
         domain = [row.pop("domain", None) for row in rows]
         row_draws = [row.pop(DRAW, None) for row in rows]
         draws = [
-            None if row_draw is None else (d + 1, *row_draw, 0) for d, row_draw in zip(domain, row_draws, strict=True)
+            None if row_draw is None else (domain_of_row + 1, *row_draw, 0)
+            for domain_of_row, row_draw in zip(domain, row_draws, strict=True)
         ]
         if training and self.two_views:
-            second_views = [k for k, d in enumerate(domain) if d == TARGET]
+            second_views = [k for k, domain_of_row in enumerate(domain) if domain_of_row == TARGET]
             rows += [rows[k] for k in second_views]
             draws += [(0, *row_draws[k], 1) for k in second_views]
         batch = self.encoder.stack(rows, draws)
@@ -68,7 +69,7 @@ class AdaptationCollator:
             batch["labels"] = torch.tensor(values, dtype=torch.float32 if self.space.is_float else torch.long)
         if training:
             batch["domain"] = torch.tensor(domain)
-            batch[NUM_SOURCE] = num_source = sum(d != TARGET for d in domain)
+            batch[NUM_SOURCE] = num_source = sum(domain_of_row != TARGET for domain_of_row in domain)
             if self.by_domain and 0 < num_source < len(domain) and "attention_mask" in batch:
                 batch[SPANS] = [
                     _span(mask)
@@ -78,7 +79,9 @@ class AdaptationCollator:
 
 
 def _span(mask: torch.Tensor) -> tuple[int, int]:
-    """The first column of (rows, tokens) that is not padding throughout, and the one after the last. Read here, where
-    tensors are on the CPU; in the model it would make every step wait for the device."""
+    """Range of columns, (first, one after the last), in which a mask (rows, tokens) is not padding throughout.
+
+    It is read here, where tensors are on the CPU; in the model it would make every step wait for the device.
+    """
     used = mask.any(0).nonzero()
     return int(used[0]), int(used[-1]) + 1

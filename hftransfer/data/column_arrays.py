@@ -1,4 +1,4 @@
-"""Whole columns of a data set at once: iterating over one reads it row by row."""
+"""Arrays of whole columns of a data set; iterating over one would read it row by row."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datasets import Dataset
 
 
 def arrow_column(dataset: Dataset, column: str) -> Any:
-    """A column as one pyarrow array, in the order of the rows.
+    """pyarrow array of a column, in the order of the rows.
 
     Example:
         >>> arrow_column(Dataset.from_dict({"label": ["up", "down"]}), "label").to_pylist()
@@ -24,7 +24,7 @@ def arrow_column(dataset: Dataset, column: str) -> Any:
 
 
 def number_column(dataset: Any, column: str) -> np.ndarray:
-    """A column of numbers, (rows,) or (rows, width), of a data set or of encoded images."""
+    """NumPy array of a column of numbers, (rows,) or (rows, width), of a data set or of encoded images."""
     if isinstance(dataset, Dataset):
         return np.asarray(dataset.select_columns([column]).with_format("numpy")[:][column])
     return np.asarray(dataset[column])

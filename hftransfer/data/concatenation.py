@@ -1,4 +1,4 @@
-"""Files joined to one split: their columns must agree, and no rows may be there twice."""
+"""Concatenation of the files of one split, with a check that columns agree and that no table is there twice."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PLAIN_TYPES = ("int", "uint", "float", "string", "large_string")  # types that m
 
 
 def concatenated(tables: Sequence[tuple[Path, Any]], name: str) -> Any:
-    """Datasets of several files as one: their columns must be the same, in any order.
+    """Concatenation of the datasets of several files, which must have the same columns, in any order.
 
     Text beside numbers makes text of both, as csv beside jsonl has it.
 
@@ -52,7 +52,7 @@ def concatenated(tables: Sequence[tuple[Path, Any]], name: str) -> Any:
 
 
 def _cast(dataset: Any, features: Any) -> Any:
-    """With these features; in one go, as tables in memory can be."""
+    """Dataset with other features, cast in one go, as tables in memory can be."""
     from datasets import Dataset, DatasetInfo
 
     if dataset.features == features:
@@ -62,7 +62,10 @@ def _cast(dataset: Any, features: Any) -> Any:
 
 
 def _common_feature(features: Sequence[Any]) -> Any | None:
-    """The type that holds the values of several: numbers widen, numbers beside text become text; `None` for others."""
+    """Feature type that holds the values of several, or `None`.
+
+    Numbers widen; numbers beside text become text.
+    """
     from datasets import Value
 
     typed = [feature for feature in features if getattr(feature, "dtype", None) != "null"] or list(features)
@@ -77,7 +80,10 @@ def _common_feature(features: Sequence[Any]) -> Any | None:
 
 
 def _refuse_duplicate_tables(tables: Sequence[tuple[Path, Any]], name: str) -> None:
-    """Refuses one table in two files, such as train.csv beside train.jsonl: its rows would count twice."""
+    """Check for one table in two files, whose rows would count twice; raises `ValueError`.
+
+    Such as train.csv beside train.jsonl.
+    """
     for i, (path, table) in enumerate(tables):
         for other_path, other_table in tables[:i]:
             if len(other_table) == len(table) > 1 and all(
@@ -90,6 +96,7 @@ def _refuse_duplicate_tables(tables: Sequence[tuple[Path, Any]], name: str) -> N
 
 
 def _have_same_rows(one: Any, other: Any, rows: slice) -> bool:
+    """Whether two datasets hold equal values in the chosen rows."""
     columns = [column for column in visible(one.column_names) if not hasattr(one.features[column], "decode")]
     if len(columns) < len(visible(one.column_names)):
         return False  # images were compared by path already

@@ -1,4 +1,4 @@
-"""Separated values: csv and tsv files as columns of text, each row with its line."""
+"""Strict reader of csv and tsv files: columns of text, each row with its line in the file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LINE_END = re.compile("\r\n|\n|\r")
 
 @dataclass
 class CsvTable:
-    """Rows of fields under a header, each with its first and its last line."""
+    """Rows of a csv file under its header, each with its first and its last line."""
 
     header: list[str]
     separator: str
@@ -35,7 +35,7 @@ class CsvTable:
 def read_csv_file(
     text_file: TextFile, data_file: DataFile, suffix: str, label_column: str, used: Collection[str]
 ) -> tuple[dict[str, Any], list[int], list[str]]:
-    """Reads a csv or tsv file.
+    """Columns of a csv or tsv file, read strictly.
 
     Args:
         text_file: of the file.
@@ -67,7 +67,7 @@ def read_csv_file(
 def _read_with_best_separator(
     text_file: TextFile, data_file: DataFile, suffix: str, used_columns: set[str]
 ) -> CsvTable:
-    """Rows by the separator that header and all rows agree on."""
+    """Rows split by the separator that header and all rows agree on."""
     suffix_separator = SUFFIX_SEPARATORS[suffix]
     first_line, first_line_number = next(
         (line, number) for number, line in enumerate(text_file.lines("")) if line.strip()
@@ -111,7 +111,7 @@ def _fields_of_any_length() -> Iterator[None]:
 
 
 def _reader(text_file: TextFile, separator: str, quoted: bool, skip: int, cut_spaces: bool = False) -> Any:
-    """A strict reader of the lines after the first `skip`."""
+    """`csv.reader` of the lines after the first `skip`, strict about quotes."""
     lines = islice(text_file.lines(""), skip, None)
     return csv.reader(
         lines,
@@ -123,7 +123,7 @@ def _reader(text_file: TextFile, separator: str, quoted: bool, skip: int, cut_sp
 
 
 def _header(text_file: TextFile, separator: str, quoted: bool, skip: int) -> list[str]:
-    """The first row, or nothing where its quotes are astray."""
+    """Fields of the first row, or nothing where its quotes are astray."""
     with _fields_of_any_length():
         try:
             return next(row for row in _reader(text_file, separator, quoted, skip) if row)
@@ -132,7 +132,10 @@ def _header(text_file: TextFile, separator: str, quoted: bool, skip: int) -> lis
 
 
 def _read_with_separator(text_file: TextFile, data_file: DataFile, separator: str, suffix: str, skip: int) -> CsvTable:
-    """Rows by this separator, each of as many fields as the header; spaces before quotes are cut where all agree."""
+    """Rows split by this separator, each of as many fields as the header.
+
+    Spaces before quotes are cut where all rows have them.
+    """
     error_kept, table = None, None
     try:
         table = _read_rows(text_file, data_file, separator, suffix, skip)
@@ -160,7 +163,10 @@ def _has_spaces_before_quotes(table: CsvTable) -> bool:
 def _read_rows(
     text_file: TextFile, data_file: DataFile, separator: str, suffix: str, skip: int, cut_spaces: bool = False
 ) -> CsvTable:
-    """Rows by this separator, as many fields in each as in the header; `cut_spaces` cuts spaces after separators."""
+    """Rows split by this separator, as many fields in each as in the header.
+
+    `cut_spaces` cuts spaces after separators.
+    """
     notes = []
     quoted = suffix == ".csv" or separator != SUFFIX_SEPARATORS[suffix]
     raw_header = _header(text_file, separator, quoted, skip)
@@ -205,7 +211,10 @@ def _read_rows(
 
 
 def _drop_blank_rows(table: CsvTable) -> int:
-    """Leaves rows aside that hold nothing; the number of those that are lines of white space, the others are noted."""
+    """Number of dropped lines that hold white space alone.
+
+    Rows of empty fields are dropped as well, and noted.
+    """
     empty_rows = {i for i, row in enumerate(table.rows) if not any(row) or (len(row) == 1 and row[0].isspace())}
     if not empty_rows:
         return 0
@@ -220,6 +229,7 @@ def _drop_blank_rows(table: CsvTable) -> int:
 
 
 def _check_widths(text_file: TextFile, table: CsvTable, data_file: DataFile) -> None:
+    """Check that all rows have as many fields as the header; raises `ValueError`."""
     width = len(table.header)
     if not set(map(len, table.rows)) - {width}:
         return
@@ -256,7 +266,7 @@ def _check_widths(text_file: TextFile, table: CsvTable, data_file: DataFile) -> 
 def _quote_problem(
     text_file: TextFile, data_file: DataFile, separator: str, start: int, end: int, error: csv.Error
 ) -> str:
-    """What is wrong with the quotes of a row."""
+    """Error message about the quotes of a row."""
     raw_text = "".join(_raw_lines(text_file, start, end))
     if "unexpected end" in str(error):
         problem = "a quote opens in this row that nothing closes"
@@ -264,11 +274,15 @@ def _quote_problem(
         up_to_line = f", up to line {end}," if end > start else ""
         problem = f"a quoted field that starts in this row{up_to_line} goes on after its closing quote"
     backslash_hint = r" A backslash does not escape a quote (\")." if r"\"" in raw_text else ""
-    return f"{data_file.line(start)}: {problem}: {_shortened(raw_text.strip())}.{backslash_hint} {_quoting_remedy(separator)}"
+    row = _shortened(raw_text.strip())
+    return f"{data_file.line(start)}: {problem}: {row}.{backslash_hint} {_quoting_remedy(separator)}"
 
 
 def _refuse_rows_within_quotes(table: CsvTable, data_file: DataFile, label_column: str) -> None:
-    """Refuses quoted fields that hold lines which are rows: those end in a separator and a known label."""
+    """Check for rows swallowed by a stray quote; raises `ValueError`.
+
+    A line within a quoted field is such a row where it ends in a separator and a known label.
+    """
     multiline_rows = [i for i, (start, end) in enumerate(zip(table.starts, table.ends, strict=True)) if end > start]
     if not multiline_rows:
         return
@@ -310,7 +324,10 @@ def _refuse_rows_within_quotes(table: CsvTable, data_file: DataFile, label_colum
 
 
 def _named_columns(table: CsvTable, data_file: DataFile) -> list[int]:
-    """The columns that are read, by place; those without name and content are left aside, as is pandas' index."""
+    """Positions of the columns that are read.
+
+    Columns without a name and content are left aside, as is the index that pandas writes.
+    """
     kept_columns = list(range(len(table.header)))
     while not table.header[kept_columns[-1]] and not any(row[kept_columns[-1]] for row in table.rows):
         kept_columns.pop()
@@ -342,7 +359,7 @@ def _named_columns(table: CsvTable, data_file: DataFile) -> list[int]:
 
 
 def _refuse_other_tables(table: CsvTable, data_file: DataFile, label_column: str) -> None:
-    """Refuses headers that come again, as where files were put together; Markdown; separators that are not known."""
+    """Check for a repeated header, a Markdown table and an unknown separator; raises `ValueError`."""
     if len(table.header) == 1:
         parts = re.split(r"[^\w-]+", table.header[0])
         if label_column in parts and len(parts) > 1:
@@ -365,7 +382,7 @@ def _refuse_other_tables(table: CsvTable, data_file: DataFile, label_column: str
 
 
 def _refuse_missing_header(table: CsvTable, data_file: DataFile, kept_columns: Sequence[int]) -> None:
-    """Refuses a first line that is a row: what it holds comes again below."""
+    """Check for a first line that is a row, whose values occur below as well; raises `ValueError`."""
     for i in kept_columns:
         recurs = any(row[i] == table.header[i] for row in table.rows)
         if recurs or (NUMBER.fullmatch(table.header[i]) and all(NUMBER.fullmatch(row[i]) for row in table.rows)):
@@ -379,12 +396,12 @@ def _refuse_missing_header(table: CsvTable, data_file: DataFile, kept_columns: S
 
 
 def _raw_lines(text_file: TextFile, start: int, end: int) -> list[str]:
-    """Lines of the file, both ends included."""
+    """Lines of the file as they are written, both ends included."""
     return list(islice(text_file.lines(""), start - 1, end))
 
 
 def _quoting_remedy(separator: str) -> str:
-    """The remedy for fields that come apart."""
+    """Remedy for fields that are split at the wrong places."""
     shown = "<tab>" if separator == "\t" else separator
     tabs = "" if separator == "\t" else ", or separated by tabs as .tsv, which is read without quoting"
     return (
@@ -398,5 +415,5 @@ def _shortened(text: str, length: int = 60) -> str:
 
 
 def _shown_fields(row: Sequence[str]) -> str:
-    """Fields of a row, as messages show them."""
+    """Fields of a row, shortened for a message."""
     return ", ".join(_shortened(text, 30) for text in row[:6]) + ", …" * (len(row) > 6)

@@ -1,4 +1,4 @@
-"""DataFrames, lists of rows and dicts of columns as data sets: what Python users hold in their hands."""
+"""Datasets from DataFrames, lists of rows and dicts of columns."""
 
 from __future__ import annotations
 
@@ -33,18 +33,19 @@ def is_dict_of_columns(data: Any) -> bool:
 
 
 def is_table_like(data: Any) -> bool:
-    """Whether `as_dataset` takes it."""
+    """Whether `as_dataset` accepts a value."""
     return is_dict_of_columns(data) or _is_rows(data) or _is_frame(data) or isinstance(data, pa.Table)
 
 
 def as_dataset(data: Any, name: str, label: str | None = None, needed: Collection[str] | None = None) -> Dataset:
-    """A data set of what `is_table_like` is true for. NaN in a column of text, NA and NaT are missing values; an index is
-    not read; categories are their names.
+    """Dataset made of a DataFrame, an Arrow table, a list of rows or a dict of columns.
+
+    NaN in a column of text, NA and NaT are missing values; an index is not read; categories are their names.
 
     Args:
         data: a DataFrame (pandas, polars or whatever has `to_arrow`), an Arrow table, a list of dicts, or a dict of
             lists.
-        name: how messages call it.
+        name: of the dataset, for messages.
         label: a column in which numbers may stand beside text; both are names then.
         needed: columns that will be read; of all others, those that Arrow cannot hold are left aside. All, if absent.
 
@@ -80,7 +81,7 @@ def as_dataset(data: Any, name: str, label: str | None = None, needed: Collectio
 
 
 def _refuse_value(columns: Mapping[str, Any], name: str) -> None:
-    """Raises `ValueError` naming the first value that Arrow cannot hold."""
+    """`ValueError` for the first value that Arrow cannot hold, raised."""
     for column, values in columns.items():
         for row, value in enumerate(values):
             try:
@@ -93,6 +94,7 @@ def _refuse_value(columns: Mapping[str, Any], name: str) -> None:
 
 
 def _columns(data: Any, name: str) -> dict[str, Sequence[Any]]:
+    """Columns by name, as sequences of values."""
     if isinstance(data, Mapping):
         return {str(column): values for column, values in data.items()}
     if _is_rows(data):
@@ -111,8 +113,10 @@ def _columns(data: Any, name: str) -> dict[str, Sequence[Any]]:
 
 
 def _series(series: Any) -> list[Any]:
-    """The values of a pandas column as Python holds them, missing ones as `None`. Numbers that are floats only since
-    one of them is missing are whole again when they become names."""
+    """Values of a pandas column as Python objects, missing ones as `None`.
+
+    Numbers that are floats only since one of them is missing are whole again when they become names.
+    """
     missing = series.isna().to_numpy()
     values = series.astype(object).tolist() if hasattr(series, "cat") else series.tolist()
     return (
@@ -123,7 +127,7 @@ def _series(series: Any) -> list[Any]:
 
 
 def _plain_values(values: Any, column: str, name: str, is_label: bool) -> Any:
-    """Values that Arrow can hold, of one kind."""
+    """Values of one column that Arrow can hold, all of one kind."""
     if isinstance(values, np.ndarray) and values.dtype != object:
         return values.tolist() if values.ndim == 1 else list(values)
     values = [
@@ -165,7 +169,7 @@ def _has_other_type(items: Any, item_type: type | None) -> bool:
 
 
 def _refuse_mix(values: Sequence[Any], column: str, name: str) -> None:
-    """Raises `ValueError` naming the first row whose value is of another kind than most."""
+    """`ValueError` for the first row whose value is of another kind than most, raised."""
     kinds = [None if value is None else _kind_name(type(value)) for value in values]
     counts = {kind: kinds.count(kind) for kind in dict.fromkeys(kinds) if kind is not None}
     common = max(counts, key=lambda kind: counts[kind])
@@ -196,12 +200,12 @@ def _is_sequence(value: Any) -> bool:
 
 
 def _is_rows(value: Any) -> bool:
-    """Whether it is a list of dicts."""
+    """Whether a value is a list of dicts."""
     return isinstance(value, (list, tuple)) and bool(value) and all(isinstance(row, Mapping) for row in value)
 
 
 def _is_frame(value: Any) -> bool:
-    """Whether it is a DataFrame of pandas, polars or the like; columns alone (a Series) are not."""
+    """Whether a value is a DataFrame of pandas, polars or the like; columns alone (a Series) are not."""
     if isinstance(value, (Dataset, IterableDataset)):
         return False
     return hasattr(value, "columns") and (hasattr(value, "iloc") or hasattr(value, "to_arrow"))

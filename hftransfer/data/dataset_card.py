@@ -1,4 +1,4 @@
-"""Declared files: which files of a folder its dataset card (README.md) names for each split, as on the Hub."""
+"""Files by split that the dataset card of a folder (README.md) names, as on the Hub."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FRONT_MATTER = re.compile(r"\A\ufeff?---\s*\n(.*?)\n---\s*(\n|\Z)", re.DOTALL)
 
 
 def list_card_files(folder: Path, tables: Sequence[Path], name: str) -> SplitFiles | None:
-    """The tables that a card's `configs` name by split, or `None` where there is no card that names any.
+    """Tables by split that a card's `configs` name, or `None` where there is no card that names any.
 
     Args:
         folder: of the data set.
@@ -53,7 +53,7 @@ def list_card_files(folder: Path, tables: Sequence[Path], name: str) -> SplitFil
 
 
 def _declared_patterns(folder: Path, name: str) -> dict[str, list[str]] | None:
-    """Patterns by split, as the card has them."""
+    """File patterns by split, as the card has them."""
     configs = [config for config in _configs(folder / CARD) if config.get("data_files")]
     if not configs:
         return None
@@ -80,7 +80,7 @@ def _declared_patterns(folder: Path, name: str) -> dict[str, list[str]] | None:
 
 
 def _configs(card: Path) -> list[dict[str, Any]]:
-    """The configurations in the head of a card; none where it cannot be read."""
+    """Configurations in the YAML header of a card; none where it cannot be read."""
     import yaml
 
     try:
@@ -93,7 +93,7 @@ def _configs(card: Path) -> list[dict[str, Any]]:
 
 
 def _matches(pattern: str, table: Path) -> bool:
-    """Whether a pattern means a table, letter by letter or by its signs; a folder means what is in it."""
+    """Whether a pattern means a table, letter by letter or by its wildcards; a folder means what is in it."""
     if table == Path(pattern) or Path(pattern) in table.parents:
         return True
     regex = re.escape(pattern).replace(r"\*\*/", "(?:.*/)?").replace(r"\*\*", ".*").replace(r"\*", "[^/]*")

@@ -1,4 +1,4 @@
-"""scikit-learn's bundled digits as four domains: 8 x 8 scans of handwriting, and three made shifts of them.
+"""Digits corpus: scikit-learn's 8 x 8 scans of handwriting and three made shifts of them, as four domains.
 
 The scans are real (Alpaydin and Kaynak 1998, Optical Recognition of Handwritten Digits, UCI; CC BY 4.0; 1,797 of them
 come with scikit-learn). The shifts are made here.
@@ -20,7 +20,7 @@ DOMAINS = ("scanned", "inverted", "textured", "blurred_rotated")
 
 
 def load_digits_corpus(seed: int = 0) -> Any:
-    """Digits as scanned, and three shifts, as a `DatasetDict`.
+    """Digits as scanned, and three shifts of them, as a `DatasetDict`.
 
     Splits are `{domain}_{train, validation, test}` with the domains `scanned` (the source), `inverted` (black on
     white), `textured` (on a coloured random texture) and `blurred_rotated` (by 15 to 45 degrees either way); columns
@@ -53,7 +53,7 @@ def load_digits_corpus(seed: int = 0) -> Any:
 
 
 def _split_indices(count: int, seed: int, source: bool) -> dict[str, np.ndarray]:
-    """Which scans are in which split, the source's or the shifts'."""
+    """Indices of scans by split, the source's or the shifts'."""
     order = np.random.default_rng((seed, 0)).permutation(count)
     middle = round(SOURCE_SHARE * count)
     indices = order[:middle] if source else order[middle:]
@@ -79,7 +79,7 @@ def _inverted(image: Any, rng: np.random.Generator) -> Any:
 
 
 def _textured(image: Any, rng: np.random.Generator) -> Any:
-    """The difference of the digit and a texture, as MNIST-M is made (Ganin et al. 2016) from photographs."""
+    """Difference of the digit and a texture, as MNIST-M is made (Ganin et al. 2016) from photographs."""
     from PIL import Image, ImageChops
 
     coarse = Image.fromarray(rng.integers(0, 140, (6, 6, 3), dtype=np.uint8))  # darker than ink is bright

@@ -1,4 +1,4 @@
-"""What a user may pass as a domain, checked before anything else looks at it."""
+"""Checks of the domains that a user passes: datasets, DataFrames, lists of rows, dicts of columns."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ SPLITS = ("train", "validation", "test")
 
 
 def as_domain(dataset: Any, name: str, label: str | None = None, needed_columns: Collection[str] | None = None) -> Any:
-    """The dataset without an output format (torch, numpy …) or decoded images, so that rows hold plain values.
+    """Checked dataset without an output format (torch, numpy …) or decoded images, so that rows hold plain values.
 
     Args:
         dataset: a map-style or streaming dataset with at least one row, or what `as_dataset` makes one of: a
             DataFrame, a list of dicts, a dict of lists.
-        name: how messages call it.
+        name: of the dataset, for messages.
         label, needed_columns: the column with labels, and all that will be read; see `as_dataset`.
 
     Raises:
@@ -44,7 +44,7 @@ def as_domain(dataset: Any, name: str, label: str | None = None, needed_columns:
 
 
 def _describe_argument(argument: Any) -> str:
-    """What was passed instead, with what to do where that is plain."""
+    """Description of a value that is no domain, with what to do where that is plain."""
     if isinstance(argument, (list, tuple)):
         row_number = next((i for i, row in enumerate(argument) if not isinstance(row, Mapping)), 0)
         return f"a {type(argument).__name__} whose row {row_number} is of type {type(argument[row_number]).__name__}."
@@ -53,7 +53,7 @@ def _describe_argument(argument: Any) -> str:
 
 
 def undecoded(dataset: Any) -> Any:
-    """The dataset with images as they are stored: a look at a row's label should not decode a picture."""
+    """Dataset with images as they are stored: a look at a row's label should not decode a picture."""
     for column, feature in (dataset.features or {}).items():
         if isinstance(feature, Image) and feature.decode:
             dataset = dataset.cast_column(column, Image(decode=False))
@@ -68,7 +68,7 @@ def by_name(datasets: Any, name: str = "source") -> dict[str, Any]:
 def as_sources(
     train_dataset: Any, label: str | None = None, needed_columns: Collection[str] | None = None
 ) -> dict[str, Any]:
-    """One labelled source, or several by name, as a checked dict.
+    """Checked sources by name, from one labelled dataset or several.
 
     Raises:
         TypeError, ValueError: as `as_domain`; a missing or empty dict, and splits where domains belong.
@@ -92,11 +92,13 @@ def as_sources(
 
 
 def source_label(name: str) -> str:
-    """How messages call a source."""
+    """Name of a source in messages."""
     return name if name == "source" else f"source {name!r}"
 
 
 def is_source_name(name: str, sources: tuple[str, ...]) -> bool:
-    """Whether an evaluation set counts as source: it has a source's name or starts with "source". All others count
-    as target, and what reads their labels is called oracle."""
+    """Whether an evaluation set counts as source: it has a source's name or starts with "source".
+
+    All others count as target, and what reads their labels is called oracle.
+    """
     return name in sources or name.startswith("source")

@@ -1,4 +1,4 @@
-"""Domains by name: a Hub id, a folder, a file, a pattern, or a sample."""
+"""Loading of domains by name: a Hub id, a folder, a file, a pattern, or a sample."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ __all__ = ["DIGITS", "SAMPLE", "SPLITS", "LoadedDomains", "hold_out", "load_doma
 
 @dataclass(frozen=True)
 class LoadedDomains:
-    """The data sets of one run: what is trained on, and evaluation sets by name, the target's under `"target"`.
+    """Data sets of one run: to train on, and to evaluate on by name, the target's under `"target"`.
 
     `summaries` says by name what was read for each domain, the target's under `"target"`, and for a test set that
     stands elsewhere under `"test of …"`.
@@ -45,7 +45,7 @@ class LoadedDomains:
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """How files are read: columns of images and labels, other columns that matter, the encoding of text files."""
+    """Options of reading files: image and label columns, other columns that matter, the encoding of text files."""
 
     image_column: str = "image"
     label_column: str = "label"
@@ -55,7 +55,7 @@ class ReadOptions:
 
 @dataclass(frozen=True)
 class LoadedDomain:
-    """Datasets by split, with the account of where they come from."""
+    """Datasets of a domain by split, with a summary of what was read."""
 
     splits: dict[str, Any]
     summary: DomainSummary
@@ -73,7 +73,7 @@ def load_shift(
     label_column: str = "label",
     used: Collection[str | None] = (),
 ) -> LoadedDomains:
-    """Sources and target by their names: a Hub id, a folder, a file, a pattern, or a sample.
+    """Sources and target of a run, loaded by their names: a Hub id, a folder, a file, a pattern, or a sample.
 
     Args:
         sources: labelled domains by name: `owner/name` or `owner/name:config` on the Hub; a folder of files or of
@@ -90,7 +90,7 @@ def load_shift(
         used: other columns that matter, such as one with the text that is not called `text`.
 
     Returns:
-        `train`, `validation` and `test`, datasets by name; `target`; and `account`, what was read of each. Tests are
+        `train`, `validation` and `test`, datasets by name; `target`; and `summaries`, what was read of each. Tests are
         on test splits, or on validation where there is no test.
 
     Raises:
@@ -147,7 +147,7 @@ def load_domain(
     label_column: str = "label",
     used: Collection[str | None] = (),
 ) -> dict[str, Any]:
-    """Loads a domain as `{split: dataset}`, the splits among train, validation and test.
+    """Datasets of a domain by split, train, validation and test.
 
     A path that exists is that path, letter by letter. What is read from files carries the column `ORIGIN`.
 
@@ -182,7 +182,7 @@ def _read_options(
 
 
 def _refuse_itself(places: Mapping[str, DomainLocation]) -> None:
-    """Refuses a target that is a source's file or folder by another name."""
+    """Check for a target that is a source's file or folder by another name; raises `ValueError`."""
     target = places["target"]
     for name, location in places.items():
         if name == "target" or target.kind != location.kind or location.kind not in ("file", "folder"):
@@ -192,7 +192,7 @@ def _refuse_itself(places: Mapping[str, DomainLocation]) -> None:
 
 
 def _read_domain(location: DomainLocation, role: str, options: ReadOptions, is_test: bool = False) -> LoadedDomain:
-    """Reads a place; of a test set that stands elsewhere no train split is asked."""
+    """Domain read from its location; a test set that stands elsewhere needs no train split."""
     if location.kind == "sample":
         return _read_sample(location.spec, role, options)
     name = f"{role} {location.spec!r}"
@@ -223,6 +223,7 @@ def _loaded(
     notes: Sequence[str] = (),
     left_aside: Sequence[str] = (),
 ) -> LoadedDomain:
+    """Domain with its splits in order and a summary of what was read."""
     splits = {split: splits[split] for split in SPLITS if split in splits}
     all_notes = [*notes, *note_duplicates(splits, options.used)]
     if role == "source":
@@ -231,6 +232,7 @@ def _loaded(
 
 
 def _file_names(split_files: SplitFiles, folder: Path | None = None) -> dict[str, tuple[str, ...]]:
+    """Names of files by split, relative to the folder, if any."""
     return {
         split: tuple(str(path) if folder else path.name for path in files)
         for split, files in split_files.files.items()
@@ -240,7 +242,7 @@ def _file_names(split_files: SplitFiles, folder: Path | None = None) -> dict[str
 def _read_tables(
     folder: Path | None, split_files: SplitFiles, role: str, options: ReadOptions, name: str
 ) -> tuple[dict[str, Any], list[str]]:
-    """The tables of a listing as datasets by split, and what was noted; its paths start at the folder, if any."""
+    """Datasets by split, read from table files, and notes; paths start at the folder, if any."""
     splits: dict[str, Any] = {}
     files_by_note: dict[str, list[str]] = {}
     for split, files in split_files.files.items():
@@ -260,7 +262,7 @@ def _read_tables(
 
 
 def _read_folder(location: DomainLocation, role: str, options: ReadOptions, is_test: bool) -> LoadedDomain:
-    """A folder: written by `save_to_disk`, of tables, or of images."""
+    """Domain read from a folder: written by `save_to_disk`, of tables, or of images."""
     folder, name = location.path, f"{role} {location.spec!r}"
     if any((folder / state_file).is_file() for state_file in ("dataset_dict.json", "state.json")):
         return _read_saved(location, role, options, is_test)
@@ -305,13 +307,14 @@ def _read_folder(location: DomainLocation, role: str, options: ReadOptions, is_t
 
 
 def _top_folders(paths: Sequence[Path]) -> tuple[str, ...]:
-    """The folders that images are in, from the top."""
+    """Topmost folders that images are in."""
     return tuple(dict.fromkeys(f"{path.parts[0]}/" if len(path.parts) > 1 else path.name for path in paths))
 
 
 def _read_folder_of_tables(
     location: DomainLocation, role: str, options: ReadOptions, is_test: bool, files: FolderFiles
 ) -> LoadedDomain:
+    """Domain read from a folder of table files."""
     name = f"{role} {location.spec!r}"
     split_files = list_card_files(location.path, files.tables, name) or list_tables(files.tables, name)
     if not is_test:
@@ -335,7 +338,7 @@ def _read_folder_of_tables(
 
 
 def _read_saved(location: DomainLocation, role: str, options: ReadOptions, is_test: bool) -> LoadedDomain:
-    """A folder that `save_to_disk` wrote."""
+    """Domain read from a folder that `save_to_disk` wrote."""
     from datasets import DatasetDict
 
     name = f"{role} {location.spec!r}"
@@ -351,7 +354,7 @@ def _read_saved(location: DomainLocation, role: str, options: ReadOptions, is_te
 def _read_saved_splits(
     location: DomainLocation, folders: Sequence[Path], role: str, options: ReadOptions, is_test: bool
 ) -> LoadedDomain:
-    """A folder of folders that `save_to_disk` wrote, each named by its split."""
+    """Domain read from a folder of folders that `save_to_disk` wrote, each named by its split."""
     name = f"{role} {location.spec!r}"
     datasets = {folder.name: _load_saved(folder, name) for folder in folders}
     if not is_test and "train" not in choose_splits(datasets)[0]:
@@ -374,7 +377,7 @@ def _load_saved(folder: Path, name: str) -> Any:
 def _choose_stored_splits(
     datasets: Any, location: DomainLocation, name: str, role: str, options: ReadOptions, is_test: bool
 ) -> LoadedDomain:
-    """Stored splits under the names that they have here."""
+    """Domain of stored splits, under the split names that are used here."""
     try:
         stored_splits, reasons = choose_splits(datasets)
     except ValueError as error:
@@ -397,6 +400,7 @@ def _choose_stored_splits(
 
 
 def _read_hub(spec: str, role: str, options: ReadOptions, is_test: bool) -> LoadedDomain:
+    """Domain read from the Hub, or from its local cache."""
     from datasets import load_dataset
 
     name, _, config = spec.partition(":")
@@ -416,6 +420,7 @@ def _read_hub(spec: str, role: str, options: ReadOptions, is_test: bool) -> Load
 
 
 def _read_sample(spec: str, role: str, options: ReadOptions) -> LoadedDomain:
+    """Domain of an embedded sample corpus."""
     from .sample_corpus import load_sample_corpus
 
     if spec in DIGITS:
@@ -428,6 +433,7 @@ def _read_sample(spec: str, role: str, options: ReadOptions) -> LoadedDomain:
 
 
 def _unreadable(name: str, reason: str) -> str:
+    """Error message for a folder in which no dataset is found."""
     return (
         f"{name}: the folder cannot be read as a dataset ({reason}). It should hold files named by split (train.csv, "
         f"validation.csv, test.csv; or {', '.join(FORMATS)}), images in folders named by class (train/cat/1.png, or "

@@ -1,4 +1,4 @@
-"""Places of domains: whether a name is a sample, a file, a folder, a pattern with `{split}` or a Hub id."""
+"""Locations of domains: whether a name is a sample, a file, a folder, a pattern with `{split}` or a Hub id."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ REMEDIES = {  # for files that hold data in another form
 
 @dataclass(frozen=True)
 class DomainLocation:
-    """What a domain's name is, with the path where it is one."""
+    """Kind of location that a domain's name means, with the path where it is one."""
 
     kind: Literal["sample", "file", "folder", "pattern", "hub"]
     spec: str
@@ -58,7 +58,9 @@ class DomainLocation:
 
 
 def locate_domain(spec: str, role: str) -> DomainLocation:
-    """What a name means. A path that exists is that path, letter by letter, whatever else the name could be.
+    """Location that a domain's name means.
+
+    A path that exists is that path, letter by letter, whatever else the name could be.
 
     Args:
         spec: the name as given.
@@ -108,7 +110,7 @@ def locate_domain(spec: str, role: str) -> DomainLocation:
 
 
 def local_path(spec: str) -> Path | None:
-    """The path that exists under a name: as written, else with `~` as the home folder."""
+    """Existing path under a name: as written, else with `~` as the home folder."""
     if os.path.exists(spec):
         return Path(spec)
     home = os.path.expanduser(spec)
@@ -116,14 +118,14 @@ def local_path(spec: str) -> Path | None:
 
 
 def check_readable(path: Path, name: str) -> None:
-    """Raises `ValueError` for a file of a kind that is not read, with what to do with it."""
+    """Check that a file's format is one that is read; raises `ValueError` with what to do otherwise."""
     if table_format(path) is None and path.is_file():
         remedy = REMEDIES.get(path.suffix.lower(), "Give it the ending that says what it holds.")
         raise ValueError(f"{name}: files must end in {', '.join(FORMATS)}. {remedy}")
 
 
 def path_hint(spec: str) -> str:
-    """What the first part of a path that is not there may have been meant to be."""
+    """Hint on a path that does not exist: what may have been meant."""
     path = Path(os.path.expanduser(spec))
     folder = path.parent
     while not os.path.exists(folder) and folder != folder.parent:
@@ -161,7 +163,7 @@ def path_hint(spec: str) -> str:
 
 
 def _url_remedy(url: str) -> str:
-    """What to give in place of a URL."""
+    """Remedy for a URL given as a domain."""
     if url.lower().startswith("file:"):
         return "Give the plain path, without file://."
     page = DATASET_PAGE.match(url)

@@ -1,4 +1,4 @@
-"""What was read for a domain, as plain data: files, rows, splits, columns, and what was left aside."""
+"""Summary of what was read for a domain: files, rows, splits, columns, and what was left aside."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FILES = 4
 
 @dataclass(frozen=True)
 class SplitSummary:
-    """Rows of a split, and where they come from."""
+    """Number of rows of a split, and the files that they come from."""
 
     rows: int
     files: tuple[str, ...]
@@ -22,7 +22,7 @@ class SplitSummary:
 
 @dataclass(frozen=True)
 class DomainSummary:
-    """What was read for one domain.
+    """Summary of what was read for one domain.
 
     Attributes:
         spec: as it was named.
@@ -39,7 +39,7 @@ class DomainSummary:
     left_aside: tuple[str, ...] = ()
 
     def lines(self, columns_read: Collection[str] | None = None) -> list[str]:
-        """A few lines for the plan.
+        """Lines of text for the plan.
 
         Args:
             columns_read: columns that the run reads; the others are said to be unused. `None`: nobody knows.
@@ -64,7 +64,7 @@ def summarize_domain(
     notes: tuple[str, ...] = (),
     left_aside: tuple[str, ...] = (),
 ) -> DomainSummary:
-    """The account of datasets by split.
+    """Summary of datasets by split.
 
     Args:
         spec: as the domain was named.
@@ -84,7 +84,7 @@ def summarize_domain(
 
 
 def with_held_out(summary: DomainSummary, splits: Mapping[str, Any]) -> DomainSummary:
-    """The account after a validation split was cut from train."""
+    """Summary after a validation split was cut from train."""
     if set(splits) == set(summary.splits):
         return summary
     summaries = dict(summary.splits)
@@ -95,7 +95,7 @@ def with_held_out(summary: DomainSummary, splits: Mapping[str, Any]) -> DomainSu
 
 
 def note_unlabelled(splits: Mapping[str, Any], label_column: str) -> list[str]:
-    """In words, which splits have no labels where train has them."""
+    """Notes on splits that have no labels where train has them."""
     unlabelled = [
         split for split, dataset in splits.items() if dataset.column_names and label_column not in dataset.column_names
     ]

@@ -1,4 +1,4 @@
-"""Repeated rows: texts of one split that another split holds as well, so that scores say more than they should."""
+"""Duplicate rows: texts of one split that another split holds as well, which inflate scores."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BETWEEN = "\x1f"  # of the texts of one row
 
 
 def count_duplicate_rows(one: Any, other: Any, used: Collection[str]) -> int:
-    """How many rows of `other` have the texts of a row of `one`.
+    """Number of rows of `other` that have the texts of a row of `one`.
 
     Args:
         one, other: datasets; streams, and those that share no column of texts, count 0.
@@ -35,7 +35,7 @@ def count_duplicate_rows(one: Any, other: Any, used: Collection[str]) -> int:
 
 
 def note_duplicates(splits: Mapping[str, Any], used: Collection[str]) -> list[str]:
-    """In words, how much of the evaluation splits stands in train too."""
+    """Notes on rows of evaluation splits that are in train too."""
     counts = {
         split: count_duplicate_rows(splits["train"], dataset, used)
         for split, dataset in splits.items()
@@ -49,7 +49,7 @@ def note_duplicates(splits: Mapping[str, Any], used: Collection[str]) -> list[st
 
 
 def note_source_rows_in_target(splits: Mapping[str, Mapping[str, Any]], used: Collection[str]) -> list[str]:
-    """In words, which splits of the target are rows of a source by half or more.
+    """Notes on splits of the target of which half the rows or more are rows of a source.
 
     Args:
         splits: datasets by domain and split, the target's under `"target"`.

@@ -1,4 +1,4 @@
-"""What an example is made of: read off the columns once, and asked of one encoder ever after."""
+"""Encoders of inputs: the interface that text and images share, and the choice between them by the columns."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ MODALITY_OPTIONS: dict[str, tuple[str, ...]] = {
 
 
 class Encoder(Protocol):
-    """Turns the rows of a domain into rows that can be drawn, and drawn rows into a batch of model inputs.
+    """Interface of encoders: rows of a domain to encoded rows, and encoded rows to a batch of model inputs.
 
     Attributes:
-        modality: which heads and which processing class go with it.
+        modality: kind of input, which decides on heads and processing classes.
         processing_class: the tokenizer or image processor, which is saved beside the model.
         fingerprint: what data sets from `encode` carry, so that they are known again.
         draws: whether `stack` makes use of `draws`.
@@ -44,7 +44,7 @@ class Encoder(Protocol):
     def fingerprint(self) -> str: ...
 
     def encode(self, dataset: Any, name: str, label_column: str | None) -> Any:
-        """A domain whose rows `stack` takes, with `labels` where `label_column` is given."""
+        """Encoded domain, whose rows `stack` takes, with `labels` where `label_column` is given."""
         ...
 
     def stack(self, rows: Sequence[Mapping[str, Any]], draws: Sequence[tuple[int, ...] | None]) -> dict[str, Any]:
@@ -52,13 +52,13 @@ class Encoder(Protocol):
         ...
 
     def task_name(self, task: str) -> str:
-        """How people call a task on such inputs."""
+        """Usual name of a task on such inputs."""
         ...
 
 
 @dataclass(frozen=True)
 class InputColumns:
-    """Which columns may hold what an example is made of.
+    """Columns that may hold the inputs: text, words, images.
 
     Args:
         text: columns with text and labels.
@@ -72,17 +72,17 @@ class InputColumns:
 
     @property
     def names(self) -> set[str]:
-        """All of them."""
+        """Names of all columns that may be read."""
         text = self.text
         return {text.text, text.tokens, text.label, self.image} | ({text.text_pair} if text.text_pair else set())
 
 
 def find_modality(domains: Mapping[str, Any], columns: InputColumns) -> Modality:
-    """What the rows are made of, as the first domain says.
+    """Modality of the inputs, text or images, as the first domain has it.
 
     Args:
-        domains: datasets by what messages call them, a source first.
-        columns: where to look.
+        domains: datasets by their names in messages, a source first.
+        columns: names of the columns that may hold inputs.
 
     Raises:
         ValueError: domains of different kinds, or images in a column of another name.
@@ -106,19 +106,21 @@ def find_modality(domains: Mapping[str, Any], columns: InputColumns) -> Modality
     if modality == "image":
         require_pillow()
     for name, dataset in others:
-        others_modalities = _possible_modalities(dataset, columns)
-        if others_modalities and modality not in others_modalities:
+        other_modalities = _possible_modalities(dataset, columns)
+        if other_modalities and modality not in other_modalities:
+            first_columns, other_columns = (
+                ", ".join(map(repr, visible(column_names(domain)))) for domain in (first_dataset, dataset)
+            )
             raise ValueError(
                 f"{first_name} holds {MODALITY_NAMES[modality]} and {name} holds "
-                f"{MODALITY_NAMES[others_modalities[0]]}: domains that share a model are of one kind. Their columns "
-                f"are {', '.join(map(repr, visible(column_names(first_dataset))))} and "
-                f"{', '.join(map(repr, visible(column_names(dataset))))}.{_shared_modality_hint(first_dataset, dataset, columns)}"
+                f"{MODALITY_NAMES[other_modalities[0]]}: domains that share a model are of one kind. Their columns "
+                f"are {first_columns} and {other_columns}.{_shared_modality_hint(first_dataset, dataset, columns)}"
             )
     return modality
 
 
 def refuse_options(modality: str, settings: Mapping[str, Any]) -> None:
-    """Raises `ValueError` for an option that says something about inputs of another kind."""
+    """Check for options of another modality; raises `ValueError`."""
     for option_modality, options in MODALITY_OPTIONS.items():
         for option in options:
             if option_modality != modality and settings[option] not in (None, False, "none"):
@@ -130,7 +132,7 @@ def refuse_options(modality: str, settings: Mapping[str, Any]) -> None:
 
 
 def refuse_task(modality: str, task: str | None) -> None:
-    """Raises `ValueError` for a task that inputs of this kind do not have."""
+    """Check for a task that the modality does not have; raises `ValueError`."""
     if modality == "image" and task == "token-classification":
         raise ValueError("token-classification labels words, and the source holds images: give one label a row.")
 
@@ -145,7 +147,7 @@ def make_encoder(
     augment_flip: bool = False,
     seed: int = 42,
 ) -> Encoder:
-    """The encoder of a run.
+    """Encoder of a run, for text or for images.
 
     Args:
         modality: from `find_modality`.
@@ -165,12 +167,12 @@ def make_encoder(
 
 
 def encode_target(encoder: Encoder, dataset: Any, name: str) -> Any:
-    """`Encoder.encode` for the masked target: only revealed labels are read."""
+    """Encoded target domain, of whose labels only revealed ones are read."""
     return encoder.encode(dataset, name, REVEALED if REVEALED in column_names(dataset) else None)
 
 
 def _shared_modality_hint(dataset: Any, other: Any, columns: InputColumns) -> str:
-    """The way out where one of two domains has texts beside its images."""
+    """Hint for two domains of which one has texts beside its images."""
     shared = [
         modality
         for modality in _possible_modalities(dataset, columns)
@@ -185,6 +187,7 @@ def _shared_modality_hint(dataset: Any, other: Any, columns: InputColumns) -> st
 
 
 def _possible_modalities(dataset: Any, columns: InputColumns) -> list[str]:
+    """Modalities that the columns of a dataset allow."""
     names = column_names(dataset)
     text = columns.text.text in names or columns.text.tokens in names
     return ["text"] * text + ["image"] * (columns.image in names)

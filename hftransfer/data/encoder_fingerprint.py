@@ -1,4 +1,4 @@
-"""The mark of encoded data sets: what is encoded is known because we encoded it, not by a column's name.
+"""Fingerprint of the encoder that made a data set, by which encoded rows are known again.
 
 It stands in the data set's description, which `select`, `shuffle`, pickling and `save_to_disk` keep.
 """
@@ -14,20 +14,23 @@ PREFIX = "encoded by hftransfer: "
 
 
 def fingerprint_for(modality: str, space: LabelSpace, processing_class: Any) -> str:
-    """What marks rows that an encoder made: which labels, and which tokenizer or image processor."""
+    """Fingerprint of an encoder: its labels, and its tokenizer or image processor."""
     size = len(processing_class) if hasattr(processing_class, "__len__") else 0
     facts = (modality, space.task, space.names, type(processing_class).__name__, size)
     return PREFIX + hashlib.blake2b(repr(facts).encode(), digest_size=8).hexdigest()
 
 
 def set_fingerprint(dataset: Any, fingerprint: str) -> Any:
-    """The encoded data set, marked."""
+    """Encoded data set with its encoder's fingerprint."""
     dataset.info.description = fingerprint
     return dataset
 
 
 def fingerprint_of(dataset: Any) -> str | None:
-    """The mark of a data set, if it has one; images have a class of their own, which holds it."""
+    """Fingerprint that a data set carries, or `None`.
+
+    Encoded images have a class of their own, which holds it.
+    """
     own_fingerprint = getattr(dataset, "encoder_fingerprint", None)
     if own_fingerprint is not None:
         return str(own_fingerprint)

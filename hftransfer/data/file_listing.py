@@ -1,4 +1,4 @@
-"""Files of a domain, listed before they are read: which are read as which split, and what is left aside."""
+"""Listing of a domain's files before they are read: files by split, and what is left aside."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SHOWN = 5  # names in a row before the rest is counted
 
 @dataclass(frozen=True)
 class FolderFiles:
-    """What a folder holds, at any depth, hidden files aside; paths are relative to it and sorted.
+    """Files of a folder by kind, at any depth, hidden files aside; paths are relative to it and sorted.
 
     Attributes:
         tables, images: what can be read.
@@ -41,7 +41,7 @@ class FolderFiles:
     unread: tuple[str, ...] = ()
 
     def left_aside_notes(self) -> list[str]:
-        """In words, what is no table and no image."""
+        """Notes on files that are no table and no image."""
         notes = [listed(map(str, self.foreign))] if self.foreign else []
         if self.other_files:
             plural = "s" * (len(self.other_files) > 1)
@@ -51,14 +51,14 @@ class FolderFiles:
 
 @dataclass(frozen=True)
 class SplitFiles:
-    """Files by split, and in words what is left aside."""
+    """Files by split, with notes on what is left aside."""
 
     files: dict[str, tuple[Path, ...]]
     left_aside: tuple[str, ...] = ()
 
 
 def list_files(folder: Path, name: str) -> FolderFiles:
-    """Walks a folder; links are followed once.
+    """Files of a folder by kind; links are followed once.
 
     Raises:
         FileNotFoundError: a link of a data file leads nowhere.
@@ -94,7 +94,7 @@ def list_files(folder: Path, name: str) -> FolderFiles:
 
 
 def list_tables(tables: Sequence[Path], name: str) -> SplitFiles:
-    """Which tables of a folder are which split, by the words in their names or those of the folders they are in.
+    """Tables of a folder by split, as the words in their names or in their folders' names say.
 
     Where no name says train, tables whose names say no split are the train split; otherwise they are left aside.
 
@@ -126,7 +126,7 @@ def list_tables(tables: Sequence[Path], name: str) -> SplitFiles:
 
 
 def list_pattern(pattern: Path, name: str) -> SplitFiles:
-    """Files that a path with `{split}` in it stands for; all else in it is meant letter by letter.
+    """Files by split that a path with `{split}` in it stands for; all else in it is meant letter by letter.
 
     Raises:
         FileNotFoundError: there is none for train.
@@ -154,7 +154,10 @@ def list_pattern(pattern: Path, name: str) -> SplitFiles:
 
 
 def require_train(names: Mapping[str, str], name: str, remedy: str) -> None:
-    """Raises `ValueError` where there is no train split; `names` are what stands for those that there are."""
+    """Check that there is a train split; raises `ValueError`.
+
+    `names` are descriptions by split of those that there are.
+    """
     if "train" not in names:
         splits_there = ", ".join(
             f"{split} ({description})" if description else split for split, description in names.items()
@@ -163,7 +166,7 @@ def require_train(names: Mapping[str, str], name: str, remedy: str) -> None:
 
 
 def refuse_two_names(words: Mapping[str, str], split: str, name: str) -> None:
-    """Raises `ValueError` where two words claim one split: which was meant cannot be known."""
+    """Check for two words that claim one split, of which either may be meant; raises `ValueError`."""
     if len(words) > 1:
         (first_word, first_path), (second_word, second_path), *_ = words.items()
         raise ValueError(
@@ -173,7 +176,7 @@ def refuse_two_names(words: Mapping[str, str], split: str, name: str) -> None:
 
 
 def listed(names: Iterable[str]) -> str:
-    """A few names, and how many more."""
+    """Text with a few names, and how many more there are."""
     names = [name if name.isprintable() else repr(name) for name in names]
     hidden = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + hidden
@@ -197,7 +200,7 @@ def _file_kind(path: Path) -> str:
 
 
 def _split_word(path: Path, name: str) -> str | None:
-    """The word that says which split a table is, in its folders' names or its own."""
+    """Word that says which split a table is, in its folders' names or its own."""
     word_splits: dict[str, str] = {}
     for folder_name in path.parts[:-1]:
         words = split_words(folder_name)
@@ -214,7 +217,7 @@ def _split_word(path: Path, name: str) -> str | None:
 
 
 def _stem(path: Path) -> str:
-    """The name without the endings that say its format."""
+    """File name without the endings that say its format."""
     stem = path.name
     for suffix in reversed(path.suffixes[-2:]):
         if table_format(Path(f"a{suffix}")) or suffix.lower() in REMEDIES:
@@ -229,7 +232,7 @@ def _split_meant(word: str) -> str:
 
 
 def _matching_paths(path: Path, parts: Sequence[str], word: str | None) -> Iterable[tuple[Path, str]]:
-    """Paths that fit, with what stands for `{split}` in them."""
+    """Paths that match a pattern, with what stands for `{split}` in them."""
     if not parts:
         if word is not None and path.exists():
             yield path, word

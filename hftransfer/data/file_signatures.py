@@ -1,4 +1,4 @@
-"""Contents of a file by its first bytes: what it holds where its ending says otherwise, and what to do."""
+"""File signatures: the format of a file by its first bytes, where its ending says otherwise."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CSV_SUFFIXES = (".csv", ".tsv")
 
 
 def refuse_other_format(first_bytes: bytes, data_file: DataFile, suffix: str) -> None:
-    """Refuses a file that holds something else than its ending says.
+    """Check for a file of another format than its ending says; raises `ValueError`.
 
     Args:
         first_bytes: its first bytes, unpacked.

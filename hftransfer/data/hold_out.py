@@ -1,4 +1,4 @@
-"""Hold-out: a validation split cut from train, each class in its share and every class left in train."""
+"""Hold-out: a validation split cut from train, stratified by class, with every class left in train."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FEW = 20  # so many rows or fewer may have a class each; where more have, it is 
 
 
 def hold_out(splits: dict[str, Any], fraction: float, seed: int, label_column: str = "label") -> dict[str, Any]:
-    """Gives a domain without a validation split one, cut from train.
+    """Splits of a domain, with a validation split cut from train where there is none.
 
     Where rows carry one label each, every class gives its share and keeps at least one row in train. Scores (numbers
     that are not all whole, or most of which occur once) and lists of labels are cut at random, but that each label of
@@ -64,7 +64,7 @@ def hold_out(splits: dict[str, Any], fraction: float, seed: int, label_column: s
 
 
 def choose_rows(classes: np.ndarray, size: int, seed: int, keep_one: bool = True) -> np.ndarray:
-    """Which rows are held out, in order.
+    """Numbers of the rows that are held out, in order.
 
     Args:
         classes: of the rows, as numbers from 0; shape (rows,).
@@ -98,7 +98,7 @@ def choose_rows(classes: np.ndarray, size: int, seed: int, keep_one: bool = True
 
 
 def _class_numbers(dataset: Any, column: str) -> np.ndarray | None:
-    """The class of each row as a number, or `None` where rows have no class of their own."""
+    """Class of each row as a number, or `None` where rows have no class of their own."""
     if column not in dataset.column_names:
         return None
     values = arrow_column(dataset, column)
@@ -116,7 +116,9 @@ def _class_numbers(dataset: Any, column: str) -> np.ndarray | None:
 
 
 def _without_last_of_a_label(held_out: np.ndarray, values: Any) -> np.ndarray:
-    """The chosen rows without those that hold the last of a label, where rows are lists, as they are or as text.
+    """Held-out rows without those that hold the last example of a label.
+
+    For rows that hold lists of labels, as they are or written as text.
 
     Args:
         held_out: row numbers; shape (chosen,).
@@ -151,12 +153,12 @@ def _without_last_of_a_label(held_out: np.ndarray, values: Any) -> np.ndarray:
 
 
 def _class_name(value: Any) -> str | None:
-    """What makes two labels the same class: text without outer white space; 1 and "1" are equal."""
+    """Name that two labels of one class share: text without outer white space; 1 and "1" are equal."""
     return None if value is None else str(value).strip()
 
 
 def are_scores(names: Iterable[str | None], mostly_distinct: bool = False) -> bool:
-    """Whether labels, as text, are numbers that are not all whole, or (`mostly_distinct`) numbers at all.
+    """Whether labels, as text, are scores: numbers not all whole, or (`mostly_distinct`) numbers at all.
 
     Example:
         >>> are_scores(["1", "2.5"]), are_scores(["1", "2"]), are_scores(["1", "2"], many=True), are_scores(["up"])

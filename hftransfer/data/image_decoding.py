@@ -1,4 +1,4 @@
-"""Any stored form of an image becomes an RGB picture, or one error that names it.
+"""Image decoding: any stored form of an image becomes an RGB picture, or one error that names it.
 
 Pillow is imported inside functions: text needs none.
 """
@@ -24,7 +24,7 @@ SIXTEEN_BITS = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 
 
 class ImageError(ValueError):
-    """An image that cannot be used, in one message that names the set, the row and the file.
+    """Error about an image that cannot be used; it names the set, the row and the file.
 
     A `DataLoader` raises what a worker raised anew, with the worker's whole traceback for a message; of that, the
     message alone is kept.
@@ -36,13 +36,13 @@ class ImageError(ValueError):
 
 
 def require_pillow() -> None:
-    """Raises `ImportError`, with what to install, when Pillow is not there."""
+    """Check that Pillow is installed; raises `ImportError` with what to install."""
     if importlib.util.find_spec("PIL") is None:
         raise ImportError(f"Images need Pillow, which is not installed: {install_hint('vision')}.")
 
 
 def open_image(value: Any, name: str) -> Any:
-    """Decodes an image, turns it as its EXIF says, and makes it RGB.
+    """RGB picture of an image in any stored form, turned as its EXIF says.
 
     Grey becomes three equal channels, transparency is laid over black, 16 bits are scaled to 8, CMYK and palettes are
     converted; of an animation it is the first frame.
@@ -50,7 +50,7 @@ def open_image(value: Any, name: str) -> Any:
     Args:
         value: a path, the bytes of a file, a `{"path", "bytes"}` dict as `datasets` stores it, a PIL image, or an
             array: H x W, H x W x C or C x H x W with 1 to 4 channels, integers in 0 … 255 or floats in 0 … 1.
-        name: how messages call it, such as `source row 7`; a path is added to it.
+        name: of the image in messages, such as `source row 7`; a path is added to it.
 
     Returns:
         A `PIL.Image.Image` of mode RGB.
@@ -89,7 +89,7 @@ def open_image(value: Any, name: str) -> Any:
 
 
 def _decode(image_or_file: Any, name: str, first_bytes: bytes | None = None) -> Any:
-    """From a picture that may not have been read yet, or a file whose first bytes are `first_bytes`."""
+    """RGB picture of a PIL image that may not have been read yet, or of a file that starts with `first_bytes`."""
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
@@ -111,7 +111,7 @@ def _decode(image_or_file: Any, name: str, first_bytes: bytes | None = None) -> 
 
 
 def _describe_non_image(first_bytes: bytes | None) -> str:
-    """What bytes are that Pillow does not know."""
+    """Description of bytes that Pillow does not know."""
     if first_bytes == b"":
         return "is empty (0 bytes). Drop or replace it."
     text = (first_bytes or b"").decode("latin-1").strip()
@@ -173,7 +173,7 @@ def _from_array(value: Any, name: str) -> Any:
 
 
 def _to_bytes(array: np.ndarray, name: str) -> np.ndarray:
-    """uint8 of integers in 0 … 255, of floats in 0 … 1, or of truth values."""
+    """uint8 array of integers in 0 … 255, of floats in 0 … 1, or of truth values."""
     if array.dtype.kind == "b":
         return array.astype(np.uint8) * 255
     if array.dtype.kind in "ui":
@@ -193,10 +193,11 @@ def _to_bytes(array: np.ndarray, name: str) -> np.ndarray:
 
 
 class _BadImageError(Exception):
-    """Ours, told from whatever Pillow raises."""
+    """Error of this module, told from whatever Pillow raises."""
 
 
 def _check_size(size: tuple[int, int], name: str) -> None:
+    """Check of an image's pixels and shape; raises `_BadImageError`."""
     from PIL import Image
 
     width, height = size

@@ -1,4 +1,4 @@
-"""Rows of images become rows of model inputs: checked early, decoded and augmented when a batch is made."""
+"""Image encoder: images checked early, decoded and augmented when a batch is made."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NUMBERS = ("bool", *(f"{kind}{bits}" for kind in ("int", "uint", "float") for bi
 
 
 class ImageEncoder:
-    """An `Encoder` of images.
+    """Encoder of images.
 
     Args:
         processor: a `transformers` image processor: resizes, rescales and normalises.
@@ -67,11 +67,11 @@ class ImageEncoder:
         return fingerprint_for(self.modality, self.space, self.processing_class)
 
     def encode(self, dataset: Any, name: str, label_column: str | None) -> Any:
-        """Images as they are stored, with integer labels; nothing but the first is decoded.
+        """Encoded domain: images as they are stored, with integer labels; nothing but the first is decoded.
 
         Args:
             dataset: map-style or streaming dataset.
-            name: how messages call it.
+            name: of the dataset, for messages.
             label_column: where labels are, or `None` for an unlabelled domain.
 
         Returns:
@@ -104,7 +104,7 @@ class ImageEncoder:
         return encoded
 
     def stack(self, rows: Sequence[Mapping[str, Any]], draws: Sequence[tuple[int, ...] | None]) -> dict[str, Any]:
-        """Decodes, augments and processes rows.
+        """Model inputs of rows: decoded, augmented and processed images.
 
         Args:
             rows: encoded ones.
@@ -153,14 +153,14 @@ class ImageEncoder:
 
 
 class EncodedImages(torch.utils.data.Dataset):
-    """Images as stored, beside their labels; reading a row decodes nothing and copies no pixels.
+    """Dataset of images as stored, beside their labels; reading a row decodes nothing and copies no pixels.
 
     Not a `datasets.Dataset`, since adding labels to one would write all images anew.
 
     Args:
         images: a dataset with the column `image` alone, decoding off.
         labels: one a row, or `None`.
-        name: how messages call it.
+        name: of the dataset, for messages.
         origins: by row, the file and line that it was read from, where they are known.
         fingerprint: of the encoder that made it.
     """
@@ -192,7 +192,7 @@ class EncodedImages(torch.utils.data.Dataset):
         return (self[row] for row in range(len(self)))
 
     def __getitem__(self, index: Any) -> Any:
-        """A row by number; columns of several rows by a list of numbers; a column by name."""
+        """Row by number; columns of several rows by a list of numbers; a column by name."""
         if isinstance(index, str):
             columns = {IMAGE: self.images[IMAGE], "labels": self.labels}
             return columns[index] if index != ORIGIN else [self._origin(row) for row in range(len(self))]
@@ -202,7 +202,7 @@ class EncodedImages(torch.utils.data.Dataset):
         return self._row(self.images[index], int(index))
 
     def to_iterable_dataset(self) -> Any:
-        """The same rows as a stream."""
+        """Stream of the same rows."""
         return self.images.to_iterable_dataset().map(self._row, with_indices=True)
 
     def _row(self, stored_row: dict[str, Any], row: int) -> dict[str, Any]:
@@ -214,7 +214,7 @@ class EncodedImages(torch.utils.data.Dataset):
 
 
 def processed_size(processor: Any) -> tuple[int, int] | int | None:
-    """What a processor resizes to: (height, width), the length of the shorter side, or `None` when it does neither."""
+    """Size that a processor resizes to: (height, width), the length of the shorter side, or `None` for neither."""
     if not getattr(processor, "do_resize", True):
         return None
     size = getattr(processor, "size", None) or {}
@@ -225,8 +225,10 @@ def processed_size(processor: Any) -> tuple[int, int] | int | None:
 
 
 def _resizing_is_needless(processor: Any, size: tuple[int, int]) -> bool:
-    """Whether a picture that has the size already comes out the same without being resized (some processors resize
-    and cut out more than they ask for)."""
+    """Whether a picture that has the size already comes out the same without being resized.
+
+    Some processors resize and cut out more than they ask for.
+    """
     from PIL import Image
 
     noise = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
@@ -239,7 +241,7 @@ def _size_entry(size: Any, name: str) -> Any:
 
 
 def _checked_images(dataset: Dataset, column: str, name: str) -> Dataset:
-    """The image column alone, checked as far as that costs little."""
+    """Dataset of the image column alone, checked as far as that costs little."""
     feature = dataset.features[column]
     images = dataset.select_columns([column])
     images = images if column == IMAGE else images.rename_column(column, IMAGE)
@@ -277,7 +279,7 @@ def _checked_images(dataset: Dataset, column: str, name: str) -> Dataset:
 
 
 def _text_column_hint(dataset: Dataset, reason: str) -> str:
-    """Another way out for a csv of texts with links to pictures."""
+    """Hint for a csv of texts with links to pictures."""
     text = next((name for name in ("text", "tokens") if name in dataset.column_names), None)
     if text is None or not any(word in reason for word in (" is a URL", " is base64", " is a data URI", "no file")):
         return ""

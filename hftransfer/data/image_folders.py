@@ -1,4 +1,4 @@
-"""Image folders: which images are which split and class, by the folders that they are in or by a metadata table."""
+"""Image folders: split and class of images by the folders that they are in, or by a metadata table."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FILE_NAME = "file_name"  # its column with their paths
 
 @dataclass
 class ImageFolder:
-    """Images of a folder: path, and class where there is one, by split; in words what is left aside and noted."""
+    """Images of a folder by split, each with its path and class, if any; notes, also on what is left aside."""
 
     images: dict[str, list[tuple[Path, str | None]]]
     nested: set[Path] = field(default_factory=set)  # those in folders inside of class folders
@@ -28,7 +28,7 @@ class ImageFolder:
 
 
 def list_images(images: Sequence[Path], name: str) -> ImageFolder:
-    """Which images are which split and class.
+    """Split and class of each image of a folder, by the folders in it.
 
     Folders at the top that are named by split hold splits, and the folders in them are classes; where there are none,
     the folders at the top are the classes of the train split. Deeper folders are no classes.
@@ -87,7 +87,7 @@ def list_images(images: Sequence[Path], name: str) -> ImageFolder:
 
 
 def label_images(image_folder: ImageFolder, name: str, is_source: bool) -> None:
-    """Sees to it that every image of a labelled split has a class, and no image of an unlabelled one.
+    """Check that images of a labelled split have classes, and of an unlabelled one none; raises `ValueError`.
 
     Args:
         image_folder: changed in place.
@@ -136,7 +136,7 @@ def label_images(image_folder: ImageFolder, name: str, is_source: bool) -> None:
 def read_images(
     folder: Path, image_folder: ImageFolder, name: str, is_source: bool, image_column: str, label_column: str
 ) -> dict[str, Any]:
-    """The images as datasets by split, with classes as `ClassLabel` in a source and as names in a target.
+    """Datasets of images by split, with classes as `ClassLabel` in a source and as names in a target.
 
     Raises:
         ValueError: an empty file or one that holds text, or a class that only another split than train has.
@@ -163,7 +163,7 @@ def read_images(
 
 
 def split_metadata(files: FolderFiles) -> tuple[list[Path], list[Path]]:
-    """The metadata tables among a folder's tables, and the others."""
+    """Metadata tables among a folder's tables, and the others."""
     chosen = [path for path in files.tables if path.name.partition(".")[0].casefold() == METADATA]
     return chosen, [path for path in files.tables if path not in chosen]
 
@@ -176,7 +176,7 @@ def read_metadata(
     image_column: str,
     label_column: str,
 ) -> dict[str, Any]:
-    """The rows of metadata tables as datasets by split, with the images that they name.
+    """Datasets by split of the rows of metadata tables, with the images that they name.
 
     Args:
         folder: where the images are.
@@ -271,7 +271,7 @@ def _checked_paths(folder: Path, paths: Sequence[Path], name: str) -> list[str]:
 
 
 def _normalized(path: Path) -> Path:
-    """Without `.` and `..`, letter by letter otherwise."""
+    """Path without `.` and `..`, letter by letter otherwise."""
     parts: list[str] = []
     for part in path.parts:
         if part == ".." and parts:
@@ -282,8 +282,10 @@ def _normalized(path: Path) -> Path:
 
 
 def _class_name(folder: str) -> str:
-    """The class that a folder's name says: accents are one sign, whatever system wrote them; outer white space is no
-    part of it."""
+    """Class that a folder's name says.
+
+    Accents are one sign, whatever system wrote them; outer white space is no part of it.
+    """
     return unicodedata.normalize("NFC", folder).strip() or folder
 
 

@@ -1,4 +1,4 @@
-"""Image paths in the rows of a table: taken from the folder that the table is in."""
+"""Image paths in the rows of a table, made absolute from the folder that the table is in."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .image_references import absolute_path
 
 
 def with_absolute_paths(dataset: Any, image_column: str, folder: Path) -> Any:
-    """The dataset with relative paths in the image column, if it holds paths, made absolute; all else stays.
+    """Dataset with the relative paths of the image column, if it holds paths, made absolute; all else stays.
 
     Args:
         dataset: a `datasets.Dataset`.

@@ -1,4 +1,4 @@
-"""Image references that are no files here: URLs, data URIs, base64 text, folders; what to do instead of each."""
+"""Image references that are no files: URLs, data URIs, base64 text, folders, with a remedy for each."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PATHS_START_AT = (
 
 
 def reference_kind(text: str) -> str | None:
-    """What a string says of an image without being a path: `"a URL"`, `"a data URI"`, `"base64"`, or `None`.
+    """Kind of an image reference that is no path: `"a URL"`, `"a data URI"`, `"base64"`, or `None`.
 
     Example:
         >>> reference_kind("https://example.org/cat.png"), reference_kind("cat.png")
@@ -55,12 +55,12 @@ def reference_kind(text: str) -> str | None:
 
 
 def absolute_path(value: str | None, folder: Path) -> str | None:
-    """A path in a file as it is from elsewhere; what is no path (a URL, base64) stays as it is written."""
+    """Absolute path of a path that starts at a folder; what is no path (a URL, base64) stays as it is written."""
     return value if value is None or reference_kind(value) else str(folder.absolute() / value)
 
 
 def path_problem(text: str, column: str | None = None) -> str | None:
-    """Why a string names no file that an image could be read from, with the remedy; `None` when it does.
+    """Reason why an image cannot be read from a path, with the remedy; `None` where it can.
 
     Args:
         text: what stands where a path should.
@@ -78,13 +78,13 @@ def path_problem(text: str, column: str | None = None) -> str | None:
 
 
 def shown_path(text: object) -> str:
-    """A path as messages show it: whole where it may be one, else cut as any value."""
+    """Path as messages show it: whole where it may be one, else cut as any value."""
     path = str(text)
     return redacted(repr(path)) if len(path) <= LONGEST_PATH and path.isprintable() else shown(path)
 
 
 def first_unusable_row(column: pa.ChunkedArray, order: Sequence[int] | None, name: str) -> tuple[int, str] | None:
-    """The first row of a stored image column that holds no image, as far as that can be told without opening files.
+    """First row of a stored image column that holds no image, as far as that is known without opening files.
 
     Args:
         column: paths, the bytes of files, or structs of both, as `datasets` stores images.
@@ -119,6 +119,7 @@ def first_unusable_row(column: pa.ChunkedArray, order: Sequence[int] | None, nam
 
 
 def _path_remedy(text: str, column: str | None) -> str:
+    """Reason and remedy for a text under which there is no file."""
     kind = reference_kind(text)
     if kind == "a URL":
         remedy = "Download the images first and give their paths"
@@ -138,7 +139,7 @@ def _path_remedy(text: str, column: str | None) -> str:
 
 
 def _similar_file_hint(text: str) -> str:
-    """A file beside it whose name differs in case or in its ending alone."""
+    """Hint on a file beside the path whose name differs in case or in its ending alone."""
     path = Path(text)
     try:
         siblings = [entry.name for entry in os.scandir(path.parent)] if len(text) <= 4096 else []

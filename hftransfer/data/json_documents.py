@@ -1,4 +1,4 @@
-"""Shapes of JSON documents: which hold rows, and how they come out as columns."""
+"""Layouts of JSON documents: which of them hold rows, and the columns of those."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def rows_to_columns(rows: Sequence[dict[str, Any]]) -> tuple[Columns, list[str]]
 def document_to_columns(
     document: Any, data_file: DataFile, used_columns: Collection[str]
 ) -> tuple[Columns, list[str]]:
-    """Columns of a JSON document, and notes on its shape.
+    """Columns of a JSON document, and notes on its layout.
 
     It may be a list of objects; an object that holds one such list; an object of lists, one a column; or a table as
     pandas writes it (`orient` records, table, split, columns or index).
@@ -142,7 +142,7 @@ def _columns_of_lists(
 def _columns_of_nested(
     document: dict[str, dict], data_file: DataFile, used_columns: Collection[str]
 ) -> tuple[Columns, list[str]]:
-    """Objects in an object: columns that hold rows, or rows that hold columns."""
+    """Columns of objects in an object: columns that hold rows, or rows that hold columns."""
     inner_keys = {key for value in document.values() for key in value}
     if set(document) <= SPLITS:
         raise ValueError(
@@ -170,7 +170,7 @@ def _columns_of_nested(
 
 
 def _table_index(document: dict[str, Any]) -> list[str]:
-    """Columns that pandas' orient='table' adds for its index."""
+    """Names of the columns that pandas' orient='table' adds for its index."""
     schema = document.get("schema")
     if not isinstance(schema, dict) or "pandas_version" not in schema:
         return []
@@ -178,7 +178,7 @@ def _table_index(document: dict[str, Any]) -> list[str]:
 
 
 def _is_list_of(value: Any, item_type: type) -> bool:
-    """Whether it is a list of such values, and of some."""
+    """Whether a value is a list, not empty, of values of one type."""
     return isinstance(value, list) and bool(value) and all(isinstance(item, item_type) for item in value)
 
 

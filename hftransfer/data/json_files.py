@@ -1,4 +1,4 @@
-"""Records: json and jsonl files as columns that have the types of their values, rows of jsonl with their lines."""
+"""Strict reader of json and jsonl files: columns that have the types of their values, rows with their lines."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EXACT = 2**53  # whole numbers up to here are exact among fractions
 def read_json_file(
     text_file: TextFile, data_file: DataFile, suffix: str, label_column: str, used: Collection[str]
 ) -> tuple[dict[str, Any], list[int] | None, list[str]]:
-    """Reads a json or jsonl file: JSON lines, or one document in a shape that `document_to_columns` knows.
+    """Columns of a json or jsonl file: JSON lines, or a document in a layout that `document_to_columns` knows.
 
     A column has one type: whole numbers, numbers, true and false, text, or lists of those. Where a column mixes
     them, all its values are text as they are written, whatever the size of the file.
@@ -73,7 +73,7 @@ def read_json_file(
 
 
 def _strict_decoder(**numbers: Any) -> Callable[[str], Any]:
-    """A strict decoder of one JSON value; keys that come twice are refused."""
+    """Strict decoder of one JSON value; keys that come twice are refused."""
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         json_object = dict(pairs)
@@ -88,7 +88,7 @@ def _strict_decoder(**numbers: Any) -> Callable[[str], Any]:
 def _parsed(
     text_file: TextFile, data_file: DataFile, suffix: str, used_columns: Collection[str], decode: Callable[[str], Any]
 ) -> tuple[Columns, list[int] | None, list[str]]:
-    """Columns, lines and notes by what the file is, which its name need not say."""
+    """Columns, lines and notes, by what the file holds, which its name need not say."""
     if _are_lines(text_file, suffix, decode):
         columns, lines, notes = _read_lines(text_file, data_file, decode)
         return columns, lines, ["JSON lines", *notes] if suffix == ".json" else notes
@@ -130,7 +130,7 @@ def _is_json(text_file: TextFile, decode: Callable[[str], Any]) -> bool:
 def _read_lines(
     text_file: TextFile, data_file: DataFile, decode: Callable[[str], Any]
 ) -> tuple[Columns, list[int], list[str]]:
-    """Columns of JSON lines."""
+    """Columns of JSON lines, the line of each row, and notes."""
     rows, lines = [], []
     for number, line in enumerate(text_file.lines(), 1):
         if line.isspace():
@@ -157,7 +157,7 @@ def _read_lines(
 
 
 def _arrow_array(values: list, values_as_written: Callable[[], list]) -> Any:
-    """Values as an Arrow array of one type.
+    """Arrow array of values, all of one type.
 
     Args:
         values: as they were parsed.
@@ -199,7 +199,7 @@ def _arrow_array(values: list, values_as_written: Callable[[], list]) -> Any:
 
 
 def _value_text(value: Any, as_written: Any) -> str | None:
-    """A value as it is written, or nearly."""
+    """Text of a value as it is written, or nearly."""
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, bool):
@@ -208,7 +208,7 @@ def _value_text(value: Any, as_written: Any) -> str | None:
 
 
 def _refuse_mixed(name: str, values: list, data_file: DataFile, lines: list[int] | None, is_label: bool) -> None:
-    """Refuses dicts and lists among other values, and dicts as labels."""
+    """Check for dicts and lists among other values, and for dicts as labels; raises `ValueError`."""
     types = list(map(type, values))
     counts = Counter(
         value_type if value_type in (dict, list) else str for value_type in types if value_type is not type(None)
@@ -239,7 +239,7 @@ def _refuse_mixed(name: str, values: list, data_file: DataFile, lines: list[int]
 
 
 def _has_lone_surrogate(value: Any) -> bool:
-    """Whether a text in it holds half a character."""
+    """Whether a text in a value holds half a character."""
     try:
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:

@@ -1,4 +1,4 @@
-"""The door: training code sees no target label unless some were revealed on purpose."""
+"""Masking of target labels: training code sees none but those that were revealed on purpose."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ REVEALED = "revealed_label"
 
 
 def mask_target_labels(dataset: Any, label_column: str) -> Any:
-    """Drops the label column of a target dataset; only a `revealed_label` column made by `reveal_labels` stays.
+    """Target dataset without its label column; only a `revealed_label` column from `reveal_labels` stays.
 
     Args:
         dataset: map-style or streaming dataset.
@@ -31,7 +31,7 @@ def reveal_labels(
     label_column: str = "label",
     seed: int = 42,
 ) -> Any:
-    """Makes a few target labels usable in training (few-shot adaptation), explicitly.
+    """Target dataset with a few labels that training may use (few-shot adaptation).
 
     The result has a `revealed_label` column: the label where it was revealed, `None` elsewhere. Nothing else of the
     target's labels passes the door.

@@ -1,4 +1,4 @@
-"""Agreement on labels: the task and the classes, read off the sources' label columns and held against all others."""
+"""Resolution of the label space: the task and the classes that sources, evaluation sets and the model agree on."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def resolve_label_space(
     separator: str | None = None,
     merge_case: bool = False,
 ) -> LabelSpace:
-    """The label space of a run: what the sources hold.
+    """Label space of a run, read off the label columns of its sources.
 
     Names are matched as names, never as positions. A set that is *declared* (`ClassLabel`, or a model that already
     carries names) must be the same in all sources; a set that was only *observed* in rows may be a part of another.
@@ -128,7 +128,7 @@ def resolve_label_space(
 
 
 def _with_lists(labels: DatasetLabels, space: LabelSpace) -> DatasetLabels:
-    """With texts read as lists."""
+    """Labels of a dataset whose texts are read as lists."""
     column = labels.column
     if column is None or column.widths is not None:
         if column is not None and space.separator is not None:
@@ -150,7 +150,7 @@ def _with_lists(labels: DatasetLabels, space: LabelSpace) -> DatasetLabels:
 
 
 def _check_rows(labels: DatasetLabels, label_column: str, task: Task) -> None:
-    """Raises `ValueError` for a row without a label, torch's mark of one, and lists where rows have one label."""
+    """Check for rows without a label, the ignored label, and lists where rows have one; raises `ValueError`."""
     column = labels.column
     if column is None:
         return
@@ -182,9 +182,9 @@ def _agreed_space(
     model_names: Sequence[str] | None,
     label_column: str,
 ) -> LabelSpace:
-    """The space with the names that the model and the sources agree on."""
+    """Label space with the names that the model and the sources agree on."""
     merge = space.merge_case
-    label_sets: list[tuple[str, tuple[str, ...], bool]] = []  # where, names, declared?
+    label_sets: list[tuple[str, tuple[str, ...], bool]] = []  # name of the dataset, names, declared?
     if model_names:
         label_sets.append(("the model", tuple(model_names), True))
     for labels in source_labels:
@@ -243,14 +243,14 @@ def _agreed_space(
 
 
 def _are_positions(names: Sequence[str], declared: Sequence[str]) -> bool:
-    """Whether names are integers that can only be places in a list of declared names."""
+    """Whether names are integers that can only be positions in a list of declared names."""
     if any(NUMBER.fullmatch(name.strip()) for name in declared):
         return False
     return all(label_key(name).isdigit() and int(label_key(name)) < len(declared) for name in names)
 
 
 def _observed_names(labels: DatasetLabels, space: LabelSpace) -> tuple[str, ...]:
-    """The names of the values that occur, each written as it mostly is; places in 0/1 vectors."""
+    """Names of the values that occur, each in its commonest spelling; positions in 0/1 vectors."""
     column = labels.column
     assert column is not None
     if space.vectors:
@@ -264,7 +264,7 @@ def _observed_names(labels: DatasetLabels, space: LabelSpace) -> tuple[str, ...]
 
 
 def _check_known(labels: DatasetLabels, space: LabelSpace, label_column: str) -> None:
-    """Raises `ValueError` where an evaluation set holds what the space does not, with the row."""
+    """Check that an evaluation set holds no class that the space lacks; raises `ValueError` with the row."""
     _check_rows(labels, label_column, space.task)
     column = labels.column
     if column is None:
@@ -296,12 +296,13 @@ def _check_known(labels: DatasetLabels, space: LabelSpace, label_column: str) ->
 def _difference_message(
     first_name: str, first_classes: Sequence[str], other_name: str, other_classes: Sequence[str]
 ) -> str:
-    case_only = {name.casefold() for name in other_classes} <= {name.casefold() for name in first_classes} and not {
-        *other_classes
-    } <= {*first_classes}
+    """Error message about two label sets that differ."""
+    folded_first, folded_other = ({name.casefold() for name in names} for names in (first_classes, other_classes))
+    case_only = folded_other <= folded_first and not {*other_classes} <= {*first_classes}
     remedy = (
         "They differ by case alone: set `merge_label_case`, or rename one of them."
         if case_only
         else "Every domain must use the same label names; rename or filter one of them."
     )
-    return f"The label sets differ.\n  {first_name}: {listed(first_classes)}\n  {other_name}: {listed(other_classes)}\n{remedy}"
+    sets = f"  {first_name}: {listed(first_classes)}\n  {other_name}: {listed(other_classes)}"
+    return f"The label sets differ.\n{sets}\n{remedy}"

@@ -1,4 +1,4 @@
-"""The label space of a run, and how a raw value becomes what the model's loss takes."""
+"""Label space of a run, and the encoder of raw label values."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ LISTS = ("token-classification", "multi-label-classification")  # tasks whose ro
 
 
 def check_label_separator(separator: str | None) -> None:
-    """Raises a `ValueError` for the setting `label_separator` as an empty text, which stands between any two signs."""
+    """Check that the setting `label_separator` is no empty text; raises `ValueError`."""
     if separator == "":
         raise ValueError("label_separator is empty: give what stands between two labels, or leave it out.")
 
 
 @dataclass(frozen=True)
 class LabelSpace:
-    """The labels of one run, shared by every domain.
+    """Labels of one run, shared by every domain.
 
     Args:
         task: one of `TASKS`.
@@ -69,7 +69,7 @@ class LabelSpace:
 
     @property
     def missing(self) -> int | float | list[float]:
-        """What a row without a label carries (per token in tagging)."""
+        """Value of a row without a label (per token in tagging)."""
         if self.task == "multi-label-classification":
             return [math.nan] * len(self.names)
         return math.nan if self.is_float else IGNORE
@@ -83,7 +83,7 @@ def column_names(dataset: Any) -> list[str]:
 
 
 def require_column(dataset: Any, column: str, name: str, option: str = "label_column") -> None:
-    """Raises `ValueError` naming the dataset, the column, what there is instead and the `option` that names it."""
+    """Check that a dataset has a column; raises `ValueError` with its columns and the `option` that names it."""
     columns = column_names(dataset)
     if column not in columns:
         known = visible(columns)
@@ -102,19 +102,19 @@ def declared_names(dataset: Any, column: str) -> tuple[str, ...] | None:
 
 
 def missing_label_error(name: str, row: Any, column: str) -> ValueError:
-    """What is said of a row without a label."""
+    """`ValueError` about a row without a label."""
     return ValueError(f"{name} row {row} has no label: {column!r} is empty there. Drop or label such rows first.")
 
 
 class LabelEncoder:
-    """Turns raw label values of one dataset into ids of the shared space, by name.
+    """Encoder of the raw label values of one dataset, by name, to ids of the shared label space.
 
     Args:
         space: the shared label space.
         names: the dataset's own declared names, when its values are integers that index into them.
-        dataset_name: how messages call the dataset.
+        dataset_name: of the dataset, for messages.
         optional: `None` is "no label" instead of an error.
-        column: how messages call the label column.
+        column: of the labels, for messages.
 
     Raises:
         ValueError: called, for a value that is no label (the row is named).
@@ -137,7 +137,7 @@ class LabelEncoder:
         self.encoded_values: dict[tuple[type, Any], Any] = {}  # of one value a row, what was made of it
 
     def encode_rows(self, values: Sequence[Any], rows: Sequence[Any]) -> list[Any]:
-        """The values of rows, as `__call__` reads them; what was seen before is looked up."""
+        """Encoded values of rows, as `__call__` gives them; values that were encoded before are looked up."""
         if self.space.task in LISTS:
             return [self(value, row) for value, row in zip(values, rows, strict=True)]
         encoded_values, encoded_rows = self.encoded_values, []
@@ -153,7 +153,7 @@ class LabelEncoder:
         return encoded_rows
 
     def __call__(self, value: Any, row: Any) -> Any:
-        """One row's value: an id, a list of ids (tagging), a 0/1 vector (multi-label) or a float (regression)."""
+        """Encoded label of a row: an id, a list of ids (tagging), a 0/1 vector (multi-label) or a float."""
         task = self.space.task
         is_list = isinstance(value, (list, tuple))
         if isinstance(value, (dict, bytes)) or (is_list and any(isinstance(v, (dict, list, tuple)) for v in value)):
@@ -180,7 +180,7 @@ class LabelEncoder:
         return self._binary_vector(value, row) if is_list else self._class_id(value, row)
 
     def id_of(self, item: Any) -> int | None:
-        """The id of one value, or `None` where the space has no such class."""
+        """Id of one value, or `None` where the space has no such class."""
         if self.names is not None and isinstance(item, int) and not isinstance(item, bool):
             if not 0 <= item < len(self.names):
                 return None
@@ -197,7 +197,7 @@ class LabelEncoder:
         return label_id
 
     def shown_name(self, item: Any) -> str:
-        """The name of a value for messages."""
+        """Name of a value for messages."""
         if self.names is not None and isinstance(item, int) and 0 <= item < len(self.names):
             return repr(self.names[item])
         return shown(item)
@@ -218,7 +218,7 @@ class LabelEncoder:
         return number
 
     def split_labels(self, text: str, row: Any) -> list[Any]:
-        """The labels that one text holds."""
+        """Labels that one text holds."""
         if self.space.separator is not None and self.space.task == "multi-label-classification":
             return split_by(text, self.space.separator)
         items = literal_list(text)
@@ -231,7 +231,7 @@ class LabelEncoder:
         return items
 
     def _binary_vector(self, value: Sequence[Any], row: Any) -> list[float]:
-        """Names, ids, or a 0/1 vector."""
+        """0/1 vector of names, of ids, or of such a vector."""
         width = len(self.space.names)
         are_numbers = bool(value) and all(label_number(item) is not None or isinstance(item, bool) for item in value)
         if self.names is not None or not self.space.vectors or not are_numbers:
@@ -265,7 +265,7 @@ class LabelEncoder:
 
 
 def unknown_class_message(space: LabelSpace, label: str, how_many: str = "") -> str:
-    """What is said of a label that the sources lack, after "target row 3: "."""
+    """Error message about a class that the sources lack, after "target row 3: "."""
     same_name = next((name for name in space.names if repr(name).casefold() == label.casefold()), None)
     if same_name is not None:
         hint = f" It differs from {same_name!r} by case alone: set `merge_label_case` to make them one."
@@ -275,7 +275,7 @@ def unknown_class_message(space: LabelSpace, label: str, how_many: str = "") -> 
 
 
 def listed(names: Iterable[str], most: int = 20) -> str:
-    """Names for a message, cut where there are many."""
+    """Text with names, cut where there are many."""
     names = list(names)
     total = f" … ({len(names)} in all)" if len(names) > most else ""
     return ", ".join(map(repr, names[:most])) + total

@@ -1,5 +1,4 @@
-"""Raw label values: what stands in a label column, the name that each value has, and which values are numbers or lists
-written as text."""
+"""Raw label values: the distinct values of a label column, their names, and numbers or lists written as text."""
 
 from __future__ import annotations
 
@@ -36,7 +35,7 @@ ADJACENT_TEXTS = re.compile(r"""['"]\s+['"]""")  # ['up' 'new'], as NumPy prints
 
 @dataclass(frozen=True)
 class LabelColumn:
-    """The distinct values of a label column, of the items where its rows are lists.
+    """Distinct values of a label column, of the items where its rows are lists.
 
     Args:
         values: distinct ones, raw.
@@ -60,13 +59,15 @@ class LabelColumn:
         return self.widths is None and all(isinstance(value, str) for value in self.values)
 
     def first_row(self, value: Any) -> int:
-        """Where a value stands first."""
+        """Row in which a value first occurs."""
         return self.rows[self.values.index(value)]
 
 
 def label_name(value: Any) -> str | None:
-    """The name of a raw value, as it is written: text without outer white space and invisible signs, "True", "10" for
-    10 and 10.0. `None` for what is missing: `None`, NaN and empty text."""
+    """Name of a raw label value as it is written; `None` for what is missing: `None`, NaN and empty text.
+
+    It is text without outer white space and invisible signs, "True", or "10" for 10 and 10.0.
+    """
     if value is None or value != value:
         return None
     if isinstance(value, str):
@@ -77,8 +78,11 @@ def label_name(value: Any) -> str | None:
 
 
 def label_key(name: str, merge_case: bool = False) -> str:
-    """What equal names have in common: "1", "+1" and "1.0" are the number 1; "001" is a name of its own; an accent is
-    the same whether it is a sign of its own or not (Unicode's NFD and NFC)."""
+    """Key that equal label names share.
+
+    "1", "+1" and "1.0" are the number 1; "001" is a name of its own; an accent is the same whether it is a sign of its
+    own or not (Unicode's NFD and NFC).
+    """
     whole = WHOLE.fullmatch(name)
     if whole:
         return ("-" if whole[1] == "-" and whole[2] != "0" else "") + whole[2]
@@ -89,7 +93,7 @@ def label_key(name: str, merge_case: bool = False) -> str:
 
 
 def trimmed(text: str) -> str:
-    """A text without outer white space and invisible signs."""
+    """Text without outer white space and invisible signs."""
     text = text.strip()
     if text.isascii():
         return text
@@ -97,19 +101,19 @@ def trimmed(text: str) -> str:
 
 
 def label_number(value: Any) -> float | None:
-    """The number that a value is, or that a text writes; `None` for anything else, "nan" and True among them."""
+    """Number that a value is, or that a text writes; `None` for anything else, "nan" and True among them."""
     if isinstance(value, str):
         return float(value) if NUMBER.fullmatch(value.strip()) else None
     return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
 def in_order(names: Iterable[str]) -> tuple[str, ...]:
-    """Numbers as numbers, then all other names by their letters."""
+    """Sorted label names: numbers as numbers, then all other names by their letters."""
     return tuple(sorted(names, key=lambda n: (0, float(n), n) if NUMBER.fullmatch(n) else (1, 0.0, n)))
 
 
 def literal_list(text: str) -> list[Any] | None:
-    """The list that a text writes as JSON or Python do, or `None`.
+    """List that a text writes as JSON or Python do, or `None`.
 
     Example:
         >>> literal_list('["up", "new"]')
@@ -137,18 +141,19 @@ def in_brackets(text: str) -> bool:
 
 
 def has_parts(text: str) -> bool:
-    """Whether there is more than one word in it, so that it is hardly a name in brackets."""
+    """Whether there is more than one word in a text, so that it is hardly a name in brackets."""
     return bool(re.search(r"[\s,'\"]", text.strip()[1:-1]))
 
 
 def split_by(text: str, separator: str) -> list[str]:
-    """The parts of a text, without outer white space and empty ones."""
+    """Parts of a text, without outer white space and empty ones."""
     return [part.strip() for part in text.split(separator) if part.strip()]
 
 
 def recurring_separator(names: Sequence[str]) -> str | None:
-    """The separator by which labels seem to hold several classes each: half of the parts or more recur, or for signs
-    that are often within a name, stand alone as well.
+    """Separator by which labels seem to hold several classes each, or `None`.
+
+    Half of the parts or more recur, or for signs that are often within a name, stand alone as well.
 
     Example:
         >>> recurring_separator(["up,new", "up", "new"])
@@ -171,12 +176,12 @@ def recurring_separator(names: Sequence[str]) -> str | None:
 
 
 def read_labels(dataset: Dataset, column: str, name: str) -> LabelColumn:
-    """Reads a label column once; the cost in Python is that of its distinct values.
+    """Label column of a dataset, read once; the cost in Python is that of its distinct values.
 
     Args:
         dataset: map-style.
         column: where its labels are.
-        name: how messages call it.
+        name: of the dataset, for messages.
 
     Raises:
         ValueError: labels that are dicts, bytes or lists in lists, with the row.
@@ -215,7 +220,7 @@ def read_labels(dataset: Dataset, column: str, name: str) -> LabelColumn:
 
 
 def has_labels(dataset: Any, column: str, name: str) -> bool:
-    """Whether there is a label column with anything in it. One that is empty throughout is pointed out."""
+    """Whether there is a label column with anything in it; one that is empty throughout is warned of."""
     if column not in (dataset.column_names or list(next(iter(dataset), {}))):
         return False
     if not hasattr(dataset, "__len__"):
@@ -228,7 +233,7 @@ def has_labels(dataset: Any, column: str, name: str) -> bool:
 
 
 def as_lists(column: LabelColumn, parse: Callable[[str], list[Any] | None]) -> LabelColumn:
-    """A column of texts as the lists that `parse` makes of them; texts of which it makes none are left out."""
+    """Label column of texts, read as the lists that `parse` makes of them; texts that are no lists are left out."""
     counts: dict[str, int] = {}
     rows: dict[str, int] = {}
     widths = set()
@@ -246,7 +251,7 @@ def as_lists(column: LabelColumn, parse: Callable[[str], list[Any] | None]) -> L
 
 
 def row_name(dataset: Any, row: int) -> str:
-    """How messages call one row of a map-style dataset, after "source row "."""
+    """Name of one row of a map-style dataset in messages, after "source row "."""
     return str(dataset[row][ORIGIN]) if ORIGIN in dataset.column_names else str(row)
 
 
@@ -257,7 +262,7 @@ def _is_list(arrow_type: pa.DataType) -> bool:
 
 
 def _refuse_types(values: Any, column: str, row_name: Callable[[int], str], name: str, start: str = "") -> None:
-    """Raises `ValueError` for what no label can be."""
+    """Check for values that cannot be labels; raises `ValueError`."""
     arrow_type = values.type
     type_words = "a dict" if pa.types.is_struct(arrow_type) or pa.types.is_map(arrow_type) else ""
     type_words = (
@@ -276,7 +281,7 @@ def _refuse_types(values: Any, column: str, row_name: Callable[[int], str], name
 
 
 def _distinct_values(values: Any) -> tuple[tuple[Any, ...], tuple[int, ...], tuple[int, ...]]:
-    """Distinct values, how often each stands, and where first; `None` among them."""
+    """Distinct values, how often each occurs, and its first row; `None` among them."""
     if pa.types.is_dictionary(values.type):
         values = values.cast(values.type.value_type)
     encoded = values.dictionary_encode(null_encoding="encode")
@@ -291,6 +296,6 @@ def _distinct_values(values: Any) -> tuple[tuple[Any, ...], tuple[int, ...], tup
 
 
 def _first_true(mask: Any) -> int | None:
-    """Where a boolean array is first true."""
+    """Index of the first true value of a boolean array."""
     indices = np.flatnonzero(mask.to_numpy(zero_copy_only=False))
     return int(indices[0]) if len(indices) else None

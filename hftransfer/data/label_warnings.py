@@ -1,4 +1,4 @@
-"""What is odd about classes: one alone, as many as rows, numbers beside text, names that differ by case alone."""
+"""Warnings and errors about odd classes: a single one, as many as rows, numbers beside text, look-alike names."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FEW_CLASSES = 20  # so many classes are never too many for their rows
 
 
 def check_several_classes(sources: Sequence[DatasetLabels], label_column: str) -> None:
-    """Raises `ValueError` when every row of every source carries the same label (streams are not read through)."""
+    """Check that sources hold more than one class; raises `ValueError`. Streams are not read through."""
     classes: set[str] = set()
     for labels in sources:
         if labels.column is None:
@@ -46,8 +46,10 @@ def check_several_classes(sources: Sequence[DatasetLabels], label_column: str) -
 def check_class_count(
     sources: Sequence[DatasetLabels], label_column: str, task_is_set: bool, named_by_model: bool
 ) -> None:
-    """Refuses classes that are no classes: more than half as many as rows, unless the task was said. More than a tenth
-    are pointed out."""
+    """Check that classes are not half as many as rows or more, unless the task is set; raises `ValueError`.
+
+    More than a tenth are warned of.
+    """
     if named_by_model or any(labels.declared or labels.column is None for labels in sources):
         return
     columns = [labels.column for labels in sources if labels.column is not None]
@@ -76,7 +78,7 @@ def check_class_count(
 
 
 def warn_of_odd_labels(sources: Sequence[DatasetLabels], space: LabelSpace, label_column: str) -> None:
-    """Warns of names that may be mistakes: numbers beside text, -1, and names that differ by case alone."""
+    """Warning of names that may be mistakes: numbers beside text, -1, and names that differ by case alone."""
     names: set[str] = set()
     for labels in sources:
         column = labels.column
@@ -129,7 +131,7 @@ def warn_of_odd_labels(sources: Sequence[DatasetLabels], space: LabelSpace, labe
 
 
 def _warn_of_placeholders(labels: DatasetLabels, column: LabelColumn, label_column: str) -> None:
-    """Warns of rare texts that often say that there is no label: they are classes here."""
+    """Warning of rare texts that often mean that there is no label; they are classes here."""
     total = sum(column.counts)
     for value, count in zip(column.values, column.counts, strict=True):
         name = str(label_name(value))
@@ -151,7 +153,7 @@ def _warn_of_placeholders(labels: DatasetLabels, column: LabelColumn, label_colu
 
 
 def _warn_of_lookalikes(names: Iterable[str], label_column: str) -> None:
-    """Warns of names that look the same, or differ by white space alone, and are not."""
+    """Warning of names that look the same, or differ by white space alone, and are not."""
     groups = _groups(in_order(names), _appearance)
     groups = [group for group in groups if len({label_key(name, True) for name in group}) > 1]
     if groups:
@@ -163,7 +165,7 @@ def _warn_of_lookalikes(names: Iterable[str], label_column: str) -> None:
 
 
 def _groups(names: Iterable[str], key: Callable[[str], str]) -> list[list[str]]:
-    """Names that have a key in common."""
+    """Groups of names that have a key in common."""
     groups: dict[str, list[str]] = {}
     for name in names:
         groups.setdefault(key(name), []).append(name)
@@ -171,7 +173,7 @@ def _groups(names: Iterable[str], key: Callable[[str], str]) -> list[list[str]]:
 
 
 def _appearance(name: str) -> str:
-    """What is seen of a name: Latin letters for those that look like them, one space for white space of any kind."""
+    """Name as it looks: Latin letters for those that look like them, one space for white space of any kind."""
     text = unicodedata.normalize("NFKC", name).translate(LOOKALIKES)
     text = "".join(character for character in text if character not in INVISIBLE)
     return re.sub(r"(?<=\w)[\s_-]+(?=\w)", " ", text).strip().casefold()

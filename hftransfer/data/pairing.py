@@ -1,4 +1,4 @@
-"""One paired dataset, not two loaders: every batch holds source rows and target rows, drawn by one sampler.
+"""Pairing of source and target rows in every batch: one dataset and one sampler instead of two loaders.
 
 What batch *b* of epoch *e* holds is a pure function of (seed, e, b): nothing is checkpointed, workers and processes
 agree without talking, and a resumed run sees the rows that the uninterrupted one would have seen.
@@ -21,12 +21,12 @@ from .text_encoder import LENGTH
 EpochBy = Literal["source", "longest"]
 DRAW = "draw"  # of a row: its number in its domain and the pass over the domain, for who draws random numbers for it
 TARGET = -1  # `domain` of a target row; sources are 0, 1, … in the order given
-SAMPLED_BATCHES = 1000  # batches that an account of padding looks at
+SAMPLED_BATCHES = 1000  # batches of which the padding is counted
 SORTING_WINDOW = 50  # global batches that are sorted together: more pads less, fewer mixes more
 
 
 class PairedDataset(torch.utils.data.Dataset):
-    """Sources and target behind one index: sources first, in order, then the target.
+    """Dataset of sources and target behind one index: sources first, in order, then the target.
 
     Args:
         sources: encoded labelled domains by name.
@@ -69,7 +69,7 @@ class PairedDataset(torch.utils.data.Dataset):
 
 
 class PairedBatchSampler(torch.utils.data.Sampler[list[int]]):
-    """Batches of `batch_size` source rows followed by `target_batch_size` target rows, all of them full.
+    """Sampler of full batches: `batch_size` source rows followed by `target_batch_size` target rows.
 
     Rows come from endless sequences of permutations, one per domain, so that no row is seen twice before all were
     seen. Batches are built for all processes and accumulation steps of an update at once (a *global* batch) and cut
@@ -134,17 +134,22 @@ class PairedBatchSampler(torch.utils.data.Sampler[list[int]]):
                 yield [*s_part.tolist(), *t_part.tolist()]
 
     def padding(self) -> tuple[float, float] | None:
-        """Shares of padding among an epoch's tokens: with both halves of a batch as wide as its longest row, and with
-        each as wide as its own. Read off the first thousand batches; `None` for rows without a `length`."""
+        """Shares of padding among an epoch's tokens, or `None` for rows without a `length`.
+
+        Two shares: with both halves of a batch as wide as its longest row, and with each as wide as its own. They are
+        read off the first thousand batches.
+        """
         if self.dataset.lengths is None:
             return None
         lengths = self.dataset.lengths[np.array(list(islice(self, SAMPLED_BATCHES))) % len(self.dataset)]
         halves = [half for half in np.split(lengths, [self.source_rows], axis=1) if half.size]
-        together, apart = (sum(x.max(1).sum() * x.shape[1] for x in parts) for parts in ([lengths], halves))
+        together, apart = (
+            sum(block.max(1).sum() * block.shape[1] for block in blocks) for blocks in ([lengths], halves)
+        )
         return float(1 - lengths.sum() / together), float(1 - lengths.sum() / apart)
 
     def _sources(self, rows: int) -> np.ndarray:
-        """(updates, rows) source indices of this epoch."""
+        """Source indices of this epoch, (updates, rows)."""
         count = self.updates * rows
         if not self.balanced:
             size, start = self.dataset.num_source, self.epoch * count
@@ -160,6 +165,7 @@ class PairedBatchSampler(torch.utils.data.Sampler[list[int]]):
         return out.reshape(-1, rows)
 
     def _targets(self, rows: int) -> np.ndarray:
+        """Target indices of this epoch, (updates, rows)."""
         count = self.updates * rows
         if not rows:
             return np.empty((self.updates, 0), dtype=np.int64)
@@ -167,7 +173,7 @@ class PairedBatchSampler(torch.utils.data.Sampler[list[int]]):
         return (order + self.dataset.num_source).reshape(-1, rows)
 
     def _by_length(self, source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Sorts within windows and shuffles the resulting updates, source and target in step."""
+        """Indices sorted by length within windows; the resulting updates are shuffled, source and target in step."""
         rng = np.random.default_rng((self.seed, 3, self.epoch))
         out_s, out_t = [], []
         for start in range(0, self.updates, SORTING_WINDOW):
@@ -193,8 +199,10 @@ class PairedBatchSampler(torch.utils.data.Sampler[list[int]]):
 
 
 def _stream(size: int, start: int, count: int, key: tuple[int, ...], stride: int = 0) -> np.ndarray:
-    """Positions `start … start+count` of an endless sequence of permutations of `range(size)`, the p-th of them
-    moved up by `p * stride`."""
+    """Positions `start … start+count` of an endless sequence of permutations of `range(size)`.
+
+    The p-th permutation is moved up by `p * stride`.
+    """
     if not count:
         return np.empty(0, dtype=np.int64)
     first, last = start // size, (start + count - 1) // size

@@ -1,4 +1,4 @@
-"""The embedded sample corpus: short news items and short medical notes with one question asked of both.
+"""Sample corpus: short news items and short medical notes, with one question asked of both.
 
 Does the text report an improvement, a worsening, or no change? The news are labelled; of the medical notes only
 validation and test are, as in real life. Written for this project, all places, firms, people and patients invented;
@@ -24,8 +24,10 @@ SPLITS = (
 
 
 def load_sample_corpus() -> DatasetDict:
-    """The corpus as a `DatasetDict` with the splits `news_train`, `news_validation`, `news_test`, `medical_train`
-    (no labels), `medical_validation` and `medical_test`; columns `text` and `label`.
+    """Sample corpus as a `DatasetDict`, with the columns `text` and `label`.
+
+    Its splits are `news_train`, `news_validation`, `news_test`, `medical_train` (no labels), `medical_validation` and
+    `medical_test`.
 
     Example:
         >>> load_sample_corpus()["medical_train"]

@@ -1,4 +1,4 @@
-"""Split columns: columns such as `split` or `is_valid`, which say of rows to train on that they are another split."""
+"""Split columns, such as `split` or `is_valid`, which say that rows to train on belong to another split."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ YES, NO = frozenset(("true", "1", "yes")), frozenset(("false", "0", "no"))
 
 
 def refuse_rows_of_other_splits(train: Any, name: str) -> None:
-    """Raises `ValueError` where a column of the rows to train on says that some of them are another split.
+    """Check for a column by which some rows to train on are of another split; raises `ValueError`.
 
     Args:
         train: a dataset; a stream is not looked at.
         name: of the domain, for messages.
 
     Example:
-        >>> refuse_rows_of_other_splits(Dataset.from_dict({"text": ["a", "b"], "split": ["train", "Test"]}), "source 'a.csv'")
+        >>> train = Dataset.from_dict({"text": ["a", "b"], "split": ["train", "Test"]})
+        >>> refuse_rows_of_other_splits(train, "source 'a.csv'")
         Traceback (most recent call last):
         ValueError: source 'a.csv': the column 'split' says 'Test' in 1 rows, ...
     """
@@ -50,7 +51,10 @@ def refuse_rows_of_other_splits(train: Any, name: str) -> None:
 
 
 def _other_split_values(counts: dict[Any, int]) -> list[Any]:
-    """Values that mean another split than train, where the column is about splits: all values are, or two kinds."""
+    """Values that mean another split than train, where the column is about splits.
+
+    It is where all values name splits, or values name two splits.
+    """
     splits = {value: split_of(value.strip()) for value in counts if isinstance(value, str)}
     distinct_splits = set(splits.values()) - {None}
     all_named = len(splits) == len(counts) and None not in splits.values()
@@ -70,7 +74,7 @@ def _flag_values_outside_train(counts: dict[Any, int], trained: bool) -> list[An
 
 
 def _value_counts(dataset: Any, column: str) -> dict[Any, int]:
-    """How often each value of a column of text, numbers or truth values stands there."""
+    """Counts of the values of a column of text, numbers or truth values."""
     import pyarrow as pa
 
     values = arrow_column(dataset, column)

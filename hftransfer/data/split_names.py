@@ -1,4 +1,4 @@
-"""Split names: which of train, validation and test the name of a file, a folder or a stored split means."""
+"""Split names: train, validation or test, by the name of a file, a folder or a stored split."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FILLERS = {*ENDS, "images", "image", "imgs", "img", "pictures", "photos", "files
 
 
 def split_of(name: str) -> str | None:
-    """What a whole name means, in any case.
+    """Split that a whole name means, in any case, or `None`.
 
     Example:
         >>> split_of("Dev"), split_of("testing"), split_of("TrainSet"), split_of("test_images"), split_of("latest")
@@ -31,7 +31,7 @@ def split_of(name: str) -> str | None:
 
 
 def split_words(name: str) -> dict[str, str]:
-    """The words of a longer name that mean a split, as written, with what they mean.
+    """Words of a longer name that mean a split, as written, with the split that each means.
 
     Example:
         >>> split_words("news-Train_2"), split_words("TestSet"), split_words("latest"), split_words("train_val")
@@ -45,7 +45,7 @@ def split_words(name: str) -> dict[str, str]:
 
 
 def choose_splits(names: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:
-    """Which stored splits are read as which, and why the others are not.
+    """Stored splits that are read, by split, and the reasons why others are not.
 
     A whole name wins ("dev"); where no stored split has one, a longer name does if it is the only one
     ("validation_en").

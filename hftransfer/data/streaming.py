@@ -1,4 +1,4 @@
-"""Source and target as streams: a small zipped iterable for data that cannot be indexed."""
+"""Paired stream of source and target rows, for data that cannot be indexed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from .pairing import DRAW, TARGET
 
 
 class PairedStream(torch.utils.data.IterableDataset):
-    """Yields `{"pair": (source row, [target rows])}`; whichever stream ends starts over, so `max_steps` ends the run.
+    """Stream of `{"pair": (source row, [target rows])}`.
+
+    Whichever of its streams ends starts over, so `max_steps` ends the run.
 
     Several sources take turns. Every process reads the whole stream and keeps its own share (accelerate's
     `IterableDatasetShard`), so nothing needs to be sharded beforehand.
@@ -70,7 +72,7 @@ def _shuffled(dataset: Any, seed: int, buffer_size: int) -> Any:
 
 
 def _endless(dataset: Any, domain: int, name: str, epoch: int) -> Iterator[dict[str, Any]]:
-    """Rows with their domain, pass after pass, each pass in another order."""
+    """Rows of a stream with their domain, pass after pass, each pass in another order."""
     passes = 0
     while True:
         dataset.set_epoch(epoch * 1_000_003 + passes)

@@ -1,4 +1,4 @@
-"""Table files: one csv, tsv, json, jsonl or parquet file as a dataset, read strictly, with what was read said."""
+"""Strict reader of table files: one csv, tsv, json, jsonl or parquet file as a dataset, with notes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ USUAL = ("text", "tokens", "image", "file_name")  # the usual names of what is r
 
 @dataclass(frozen=True)
 class TableRead:
-    """A table file as it was read.
+    """Table file as it was read: its dataset, columns and notes.
 
     Attributes:
         dataset: a `datasets.Dataset`; its column `ORIGIN` holds what messages call each row.
@@ -33,7 +33,7 @@ class TableRead:
 
 
 def table_format(path: Path) -> str | None:
-    """The ending in `FORMATS` of a table file's name, in any case, packed or not; `None` for other files.
+    """Ending in `FORMATS` of a table file's name, in any case, packed or not; `None` for other files.
 
     Example:
         >>> table_format(Path("News.CSV")), table_format(Path("news.jsonl.gz")), table_format(Path("notes.txt"))
@@ -53,11 +53,11 @@ def read_table(
     label_column: str = "label",
     used: Collection[str] = USUAL,
 ) -> TableRead:
-    """Reads one table file strictly: what it holds is what comes out, or an error names the file and the line.
+    """Dataset of one table file, read strictly: what it holds comes out, or an error names the file and the line.
 
     Args:
         path: of the file, with an ending in `FORMATS`, in any case; text files may be packed (.gz, .bz2, .xz).
-        role: how messages call the file's role, such as `"source"`.
+        role: of the file, for messages, such as `"source"`.
         encoding: of a text file, where it is neither UTF-8 nor marked by a byte order mark.
         label_column: where labels are: what is a known label helps to find stray quotes.
         used: other columns that matter: there, a dict or a list among plain values is an error; elsewhere it is text.
@@ -108,7 +108,7 @@ def read_table(
 
 
 def _remedy(path: Path) -> str:
-    """What to do with a file of another ending."""
+    """Remedy for a file of another ending."""
     if path.suffix.lower() in (".xlsx", ".xls", ".ods"):
         return " Save the sheet as .csv."
     if path.suffix.lower() in (*OPENERS, ".zip", ".zst", ".7z", ".rar", ".tar", ".tgz", ".lz4"):
@@ -119,7 +119,7 @@ def _remedy(path: Path) -> str:
 def _table_with_origins(
     table: Any, data_file: DataFile, lines: Sequence[int] | None, notes: Sequence[str], fingerprint: str
 ) -> TableRead:
-    """With the column of origins, as a dataset."""
+    """Table as a dataset, with the column of row origins."""
     import pyarrow as pa
     from datasets import Dataset, DatasetInfo, Features
     from datasets.table import table_cast
@@ -139,7 +139,7 @@ def _table_with_origins(
 
 
 def _read_parquet(data_file: DataFile, used_columns: Collection[str]) -> TableRead:
-    """A parquet file, with the features that `datasets` stored in it."""
+    """Table of a parquet file, with the features that `datasets` stored in it."""
     import pyarrow as pa
     from datasets.fingerprint import Hasher
     from pyarrow import parquet
@@ -180,7 +180,7 @@ def _read_parquet(data_file: DataFile, used_columns: Collection[str]) -> TableRe
 
 
 def _unknown_type_columns(schema: Any) -> list[str]:
-    """Columns of types that `datasets` does not know."""
+    """Names of columns of types that `datasets` does not know."""
     import pyarrow as pa
     from datasets import Features
 
@@ -194,7 +194,7 @@ def _unknown_type_columns(schema: Any) -> list[str]:
 
 
 def _with_plain_types(table: Any) -> Any:
-    """With plain types in place of Arrow's large ones, views and dictionaries."""
+    """Table with plain types in place of Arrow's large ones, views and dictionaries."""
     import pyarrow as pa
 
     fields = [pa.field(field.name, _plain_type(field.type)) for field in table.schema]

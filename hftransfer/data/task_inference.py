@@ -1,4 +1,4 @@
-"""The task of a run, read off a label column: lists, numbers or names, as they are or written as text."""
+"""Inference of the task from a label column: lists, numbers or names, as they are or written as text."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ MISTAKES = 0.1  # so few texts among fractional numbers are mistakes, not names
 
 @dataclass(frozen=True)
 class DatasetLabels:
-    """One data set's labels, as they were read.
+    """Labels of one dataset, as they were read.
 
     Args:
-        name: how messages call the data set.
+        name: of the dataset, for messages.
         dataset: it.
         declared: names of its `ClassLabel`.
         column: what stands in its label column; `None` of a stream.
@@ -49,19 +49,23 @@ class DatasetLabels:
 
 
 def infer_task(dataset: Any, label_column: str, tokens_column: str, name: str, separator: str | None = None) -> Task:
-    """Guesses the task: a list beside `tokens` is tagging, another list multi-label, numbers that are not all whole
-    regression, anything else one label a row. Lists and numbers may be written as text. A stream is judged by its
-    first row."""
+    """Task of a run, inferred from the label column of a dataset.
+
+    A list beside `tokens` is tagging, another list multi-label, numbers that are not all whole regression, anything
+    else one label a row. Lists and numbers may be written as text. A stream is judged by its first row.
+    """
     return task_of(read_dataset_labels(name, dataset, label_column), label_column, tokens_column, separator)
 
 
 def read_dataset_labels(name: str, dataset: Any, label_column: str) -> DatasetLabels:
+    """Labels of one dataset; the column of a stream is not read."""
     is_stream = not hasattr(dataset, "__len__")
     column = None if is_stream else read_labels(dataset, label_column, name)
     return DatasetLabels(name, dataset, declared_names(dataset, label_column), column)
 
 
 def task_of(labels: DatasetLabels, label_column: str, tokens_column: str, separator: str | None) -> Task:
+    """Task that the labels of a dataset suggest, as in `infer_task`."""
     lists: Task = (
         "token-classification" if tokens_column in column_names(labels.dataset) else "multi-label-classification"
     )
@@ -97,7 +101,7 @@ def _task_of_stream(labels: DatasetLabels, label_column: str, lists: Task) -> Ta
 
 
 def _writes_lists(labels: DatasetLabels, label_column: str) -> bool:
-    """Whether texts are lists; raises where some are, or where they are like lists that cannot be read."""
+    """Whether texts are lists; raises `ValueError` where some are, or where they are lists that cannot be read."""
     column = labels.column
     assert column is not None
     readable = [literal_list(text) is not None for text in column.values]
@@ -120,7 +124,10 @@ def _writes_lists(labels: DatasetLabels, label_column: str) -> bool:
 
 
 def _writes_numbers(labels: DatasetLabels, label_column: str) -> bool:
-    """Whether all are numbers and not all are whole; raises for decimal commas, and for few texts among such."""
+    """Whether all values are numbers and not all are whole.
+
+    Raises `ValueError` for decimal commas, and for few texts among such numbers.
+    """
     column = labels.column
     assert column is not None
     numbers = [label_number(value) for value in column.values]
@@ -151,7 +158,7 @@ def _writes_numbers(labels: DatasetLabels, label_column: str) -> bool:
 
 
 def _check_separator(labels: DatasetLabels, label_column: str) -> None:
-    """Raises `ValueError` where a text seems to hold several labels."""
+    """Check for a text that seems to hold several labels; raises `ValueError`."""
     column = labels.column
     assert column is not None
     separator = recurring_separator([str(value) for value in column.values]) if column.texts else None

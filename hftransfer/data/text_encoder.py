@@ -1,4 +1,4 @@
-"""Rows of text become rows of model inputs: tokenised once, checked early, padded when a batch is made.
+"""Text encoder: rows tokenised once, checked early, padded when a batch is made.
 
 The same rows may be tokenised for other models, too, such as teachers: each such *tokenization* has a number, and
 columns of its own beside the model's.
@@ -32,7 +32,7 @@ TOKENIZATION = "tokenization"  # columns of tokenization i begin with f"tokeniza
 
 @dataclass(frozen=True)
 class TextColumns:
-    """Which columns hold what.
+    """Names of the columns with text, words and labels.
 
     Args:
         text: raw text.
@@ -47,7 +47,7 @@ class TextColumns:
     label: str = "label"
 
     def input_column(self, dataset: Any, tagging: bool, name: str) -> str:
-        """The column the text is read from; raises when there is none."""
+        """Column that the text is read from; raises `ValueError` where there is none."""
         if tagging:
             require_column(dataset, self.tokens, name, "tokens_column")
             return self.tokens
@@ -80,14 +80,14 @@ def encode_text(
     max_length: int | None = None,
     other_tokenizers: Mapping[int, TextEncoder] | None = None,
 ) -> Any:
-    """Tokenises a domain.
+    """Tokenised domain.
 
     Args:
         dataset: map-style or streaming dataset with the columns of `columns`.
         tokenizer: a fast tokenizer.
         space: the shared label space.
         columns: where text is.
-        name: how messages call this dataset.
+        name: of the dataset, for messages.
         label_column: where labels are, or `None` for an unlabelled domain.
         max_length: in tokens; longer inputs are truncated.
         other_tokenizers: tokenise the rows, too, by number.
@@ -171,7 +171,7 @@ def encode_text(
 
 
 class TextEncoder:
-    """An `Encoder` of text.
+    """Encoder of text.
 
     Args:
         tokenizer: a fast tokenizer.
@@ -198,7 +198,7 @@ class TextEncoder:
         self.pad = DataCollatorWithPadding(tokenizer, pad_to_multiple_of=pad_to_multiple_of)
 
     def with_tokenizers(self, others: Mapping[int, TextEncoder]) -> TextEncoder:
-        """The same, but rows are encoded and stacked for other tokenizers, too, by number."""
+        """Copy of the encoder that also encodes and stacks rows for other tokenizers, by number."""
         encoder = copy.copy(self)
         encoder.other_tokenizers = dict(others)
         return encoder
@@ -211,7 +211,7 @@ class TextEncoder:
         return fingerprint_for(self.modality, self.space, self.processing_class)
 
     def encode(self, dataset: Any, name: str, label_column: str | None) -> Any:
-        """See `encode_text`."""
+        """Tokenised domain; see `encode_text`."""
         return encode_text(
             dataset,
             self.processing_class,
@@ -224,7 +224,7 @@ class TextEncoder:
         )
 
     def stack(self, rows: Sequence[Mapping[str, Any]], draws: Sequence[tuple[int, ...] | None]) -> dict[str, Any]:
-        """(rows, tokens) inputs, padded to the longest row, those of other tokenizations included."""
+        """Model inputs, (rows, tokens), padded to the longest row, those of other tokenizations included."""
         stacked: dict[str, Any] = {}
         for i, other in self.other_tokenizers.items():
             tokenized = [tokenization_of(row, i) for row in rows]
@@ -242,18 +242,18 @@ class TextEncoder:
 
 
 def tokenization_of(columns: Mapping[str, Any], number: int) -> dict[str, Any]:
-    """One of the other tokenizations of a row or a batch, by the names that its model knows."""
+    """Columns of another tokenization of a row or a batch, by the names that its model knows."""
     start = f"{TOKENIZATION}{number}_"
     return {key.removeprefix(start): value for key, value in columns.items() if key.startswith(start)}
 
 
 def without_other_tokenizations(columns: Mapping[str, Any]) -> dict[str, Any]:
-    """The model's own columns of a row or a batch."""
+    """Columns of a row or a batch that are the model's own."""
     return {key: value for key, value in columns.items() if not key.startswith(TOKENIZATION)}
 
 
 def pad_row(values: list[int], width: int, fill: int, pads_left: bool) -> list[int]:
-    """A list made as long as its batch is wide, on the side where the tokenizer pads."""
+    """List padded to the width of its batch, on the side where the tokenizer pads."""
     padding = [fill] * (width - len(values))
     return padding + values if pads_left else values + padding
 
@@ -261,7 +261,7 @@ def pad_row(values: list[int], width: int, fill: int, pads_left: bool) -> list[i
 def _tokenized(
     tokenizer: Any, texts: list, pairs: list | None, is_split: bool, tagging: bool, max_length: int | None
 ) -> tuple[dict[str, list], list[list[int | None]]]:
-    """The columns that a tokenizer makes of rows and, in tagging, the word that each first sub-word begins."""
+    """Columns that a tokenizer makes of rows and, in tagging, the word that each first sub-word begins."""
     encoded = tokenizer(
         texts, pairs, truncation=max_length is not None, max_length=max_length, is_split_into_words=is_split
     )
@@ -275,7 +275,7 @@ def _tokenized(
 def _shared_words(
     own_words: list[int | None], other_words: list[int | None], name: str, max_length: int | None
 ) -> list[int]:
-    """Another tokenization's mask of the words that the model reads: the k-th is then the same word to both."""
+    """Mask of another tokenization for the words that the model reads: the k-th is then the same word to both."""
     words_read = {word for word in own_words if word is not None}
     mask = [int(word in words_read) for word in other_words]
     if sum(mask) < len(words_read):
@@ -327,7 +327,7 @@ def _checked_words(value: Any, row: str, column: str, name: str) -> list[str]:
 
 
 def _first_subwords(word_ids: list[int | None]) -> list[int | None]:
-    """The word index on the first sub-word of each word, `None` on all other positions."""
+    """Word index on the first sub-word of each word, `None` on all other positions."""
     previous: int | None = None
     first_words: list[int | None] = []
     for word in word_ids:

@@ -1,4 +1,4 @@
-"""Characters of a text file: unpacked and decoded, with its encoding said."""
+"""Text files: unpacked and decoded, with notes on their encoding."""
 
 from __future__ import annotations
 
@@ -42,23 +42,25 @@ COMMON_ENCODINGS = (
 
 @dataclass(frozen=True)
 class TextFile:
-    """A text file's content, known to decode without an error and to hold no NUL."""
+    """Content of a text file, known to decode without an error and to hold no NUL."""
 
     content: bytes
     encoding: str
     notes: tuple[str, ...]
 
     def lines(self, newline: str | None = None) -> TextIOWrapper:
-        """The lines, ends as in `open`: `None` makes all of them `"\\n"`, `""` leaves them."""
+        """Lines of the file, ends as in `open`: `None` makes all of them `"\\n"`, `""` leaves them."""
         return TextIOWrapper(BytesIO(self.content), self.encoding, newline=newline)
 
     def text(self) -> str:
-        """The whole."""
+        """Whole text of the file."""
         return self.content.decode(self.encoding)
 
 
 def read_text_file(data_file: DataFile, suffix: str, encoding: str | None = None) -> TextFile:
-    """Reads a text file. Without an encoding it is UTF-8, or what its byte order mark says; nothing is guessed.
+    """Text file, unpacked and decoded.
+
+    Without an encoding it is UTF-8, or what its byte order mark says; nothing is guessed.
 
     Args:
         data_file: of the file; one that ends in .gz, .bz2 or .xz is unpacked.
@@ -117,6 +119,7 @@ def read_text_file(data_file: DataFile, suffix: str, encoding: str | None = None
 
 
 def _check_known(encoding: str, name: str) -> None:
+    """Check that Python knows an encoding; raises `ValueError`."""
     try:
         b"a".decode(encoding)  # "hex" and its like are codecs of bytes
     except LookupError as error:
@@ -129,19 +132,20 @@ def _check_known(encoding: str, name: str) -> None:
 
 
 def _matching_encodings(marked_encoding: str) -> tuple[str, ...]:
-    """What may be said of a file with this mark."""
+    """Encodings that agree with the one of a byte order mark."""
     base = marked_encoding.removesuffix("-sig")
     return (base, marked_encoding, f"{base}-le", f"{base}-be")
 
 
 def _line_number(before: str) -> int:
-    """The number of the line that starts or goes on after this much text."""
+    """Number of the line in which the text after this much text stands."""
     return before.count("\n") + before.count("\r") - before.count("\r\n") + 1
 
 
 def _decoding_problem(
     data_file: DataFile, content: bytes, encoding: str, error: UnicodeError, is_user_choice: bool
 ) -> str:
+    """Error message about bytes that an encoding does not know."""
     if not isinstance(error, UnicodeDecodeError):
         return f"{data_file} cannot be read as {encoding} ({error})."
     decoded = content[: error.start].decode(encoding, errors="replace")
@@ -180,7 +184,7 @@ def _decodes(content: bytes, encoding: str) -> bool:
 
 
 def _nul_remedy(content: bytes, text: str) -> str:
-    """What NUL characters mean."""
+    """Explanation of NUL characters, and the remedy."""
     if text.count("\0") * 3 > len(text):  # every second byte of western text
         is_little_endian = content[1:2] == b"\0"
         wide = f"utf-16-{'le' if is_little_endian else 'be'}"
