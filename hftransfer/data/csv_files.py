@@ -38,8 +38,8 @@ def read_csv_file(
     """Columns of a csv or tsv file, read strictly.
 
     Args:
-        text_file: of the file.
-        data_file: of the file.
+        text_file: content of the file.
+        data_file: the file, for messages.
         suffix: `.csv`, or `.tsv`, which is read without quoting.
         label_column: what its fields hold is what a line swallowed by a stray quote would end in.
         used: other columns that are looked for, which tell a header from a row.

@@ -7,23 +7,23 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ..hub_connection import hub_reachable
-from ..messages import nearest
 from ..setting_ranges import read_number
 from ..stages import stage
 from .concatenation import concatenated
 from .dataset_card import list_card_files
 from .digits_corpus import load_digits_corpus
-from .domain_locations import DIGITS, REMEDIES, SAMPLE, DomainLocation, locate_domain, path_hint
-from .domain_summary import DomainSummary, note_unlabelled, summarize_domain, with_held_out
-from .duplicate_rows import note_duplicates, note_source_rows_in_target
+from .domain_locations import DIGITS, REMEDIES, SAMPLE, DomainLocation, locate_domain
+from .domain_summary import DomainSummary, with_held_out
+from .duplicate_rows import note_source_rows_in_target
 from .file_listing import FolderFiles, SplitFiles, list_files, list_pattern, list_tables, listed, require_train
 from .hold_out import hold_out
 from .image_folders import FILE_NAME, label_images, list_images, read_images, read_metadata, split_metadata
 from .image_paths import with_absolute_paths
+from .loaded_domain import LoadedDomain, ReadOptions, loaded_domain, read_options, unreadable_folder
+from .saved_datasets import read_hub, read_saved, read_saved_splits
 from .split_columns import refuse_rows_of_other_splits
-from .split_names import SPLITS, choose_splits
-from .table_files import FORMATS, USUAL, read_table
+from .split_names import SPLITS
+from .table_files import read_table
 
 __all__ = ["DIGITS", "SAMPLE", "SPLITS", "LoadedDomains", "hold_out", "load_domain", "load_shift"]
 
@@ -41,24 +41,6 @@ class LoadedDomains:
     validation: dict[str, Any]
     test: dict[str, Any]
     summaries: dict[str, DomainSummary] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class ReadOptions:
-    """Options of reading files: image and label columns, other columns that matter, the encoding of text files."""
-
-    image_column: str = "image"
-    label_column: str = "label"
-    encoding: str | None = None
-    used: tuple[str, ...] = USUAL
-
-
-@dataclass(frozen=True)
-class LoadedDomain:
-    """Datasets of a domain by split, with a summary of what was read."""
-
-    splits: dict[str, Any]
-    summary: DomainSummary
 
 
 @stage("reading the data")
@@ -104,13 +86,13 @@ def load_shift(
         (871, 870, ['source', 'target'])
     """
     validation_fraction = read_number("validation_fraction", validation_fraction)
-    options = _read_options(image_column, label_column, encoding, used)
-    places = {name: locate_domain(spec, "source") for name, spec in sources.items()}
+    options = read_options(image_column, label_column, encoding, used)
+    locations = {name: locate_domain(spec, "source") for name, spec in sources.items()}
     if target:
-        places["target"] = locate_domain(target, "target")
-        _refuse_itself(places)
+        locations["target"] = locate_domain(target, "target")
+        _refuse_itself(locations)
     splits, summaries = {}, {}
-    for name, location in places.items():
+    for name, location in locations.items():
         role = "target" if name == "target" else "source"
         domain = _read_domain(location, role, options)
         refuse_rows_of_other_splits(domain.splits["train"], f"{role} {location.spec!r}")
@@ -168,23 +150,16 @@ def load_domain(
             read strictly.
     """
     splits = _read_domain(
-        locate_domain(spec, role), role, _read_options(image_column, label_column, encoding, used)
+        locate_domain(spec, role), role, read_options(image_column, label_column, encoding, used)
     ).splits
     refuse_rows_of_other_splits(splits["train"], f"{role} {spec!r}")
     return splits
 
 
-def _read_options(
-    image_column: str, label_column: str, encoding: str | None, used: Collection[str | None]
-) -> ReadOptions:
-    columns = dict.fromkeys([*USUAL, image_column, *(column for column in used if column)])
-    return ReadOptions(image_column, label_column, encoding, tuple(columns))
-
-
-def _refuse_itself(places: Mapping[str, DomainLocation]) -> None:
+def _refuse_itself(locations: Mapping[str, DomainLocation]) -> None:
     """Check for a target that is a source's file or folder by another name; raises `ValueError`."""
-    target = places["target"]
-    for name, location in places.items():
+    target = locations["target"]
+    for name, location in locations.items():
         if name == "target" or target.kind != location.kind or location.kind not in ("file", "folder"):
             continue
         if location.path.samefile(target.path):
@@ -197,7 +172,7 @@ def _read_domain(location: DomainLocation, role: str, options: ReadOptions, is_t
         return _read_sample(location.spec, role, options)
     name = f"{role} {location.spec!r}"
     if location.kind == "hub":
-        return _read_hub(location.spec, role, options, is_test)
+        return read_hub(location.spec, role, options, is_test)
     if location.kind == "folder":
         return _read_folder(location, role, options, is_test)
     if location.kind == "file":
@@ -211,24 +186,7 @@ def _read_domain(location: DomainLocation, role: str, options: ReadOptions, is_t
             "Name a file train, or give the file to train on itself.",
         )
     splits, notes = _read_tables(None, split_files, role, options, name)
-    return _loaded(location.spec, splits, _file_names(split_files), role, options, notes, split_files.left_aside)
-
-
-def _loaded(
-    spec: str,
-    splits: dict[str, Any],
-    files: Mapping[str, tuple[str, ...]],
-    role: str,
-    options: ReadOptions,
-    notes: Sequence[str] = (),
-    left_aside: Sequence[str] = (),
-) -> LoadedDomain:
-    """Domain with its splits in order and a summary of what was read."""
-    splits = {split: splits[split] for split in SPLITS if split in splits}
-    all_notes = [*notes, *note_duplicates(splits, options.used)]
-    if role == "source":
-        all_notes += note_unlabelled(splits, options.label_column)
-    return LoadedDomain(splits, summarize_domain(spec, splits, files, tuple(all_notes), tuple(left_aside)))
+    return loaded_domain(location.spec, splits, _file_names(split_files), role, options, notes, split_files.left_aside)
 
 
 def _file_names(split_files: SplitFiles, folder: Path | None = None) -> dict[str, tuple[str, ...]]:
@@ -265,17 +223,17 @@ def _read_folder(location: DomainLocation, role: str, options: ReadOptions, is_t
     """Domain read from a folder: written by `save_to_disk`, of tables, or of images."""
     folder, name = location.path, f"{role} {location.spec!r}"
     if any((folder / state_file).is_file() for state_file in ("dataset_dict.json", "state.json")):
-        return _read_saved(location, role, options, is_test)
+        return read_saved(location, role, options, is_test)
     files = list_files(folder, name)
     if not files.tables and not files.images:
         saved = sorted(state_file.parent for state_file in folder.glob("*/state.json"))
         if saved:
-            return _read_saved_splits(location, saved, role, options, is_test)
+            return read_saved_splits(location, saved, role, options, is_test)
         content = (
             f"it holds {'; '.join(files.left_aside_notes())}" if files.left_aside_notes() else "it holds no files"
         )
         remedy = REMEDIES.get(files.foreign[0].suffix.lower(), "") if files.foreign else ""
-        raise ValueError(f"{_unreadable(name, content)}{' ' * bool(remedy)}{remedy}")
+        raise ValueError(f"{unreadable_folder(name, content)}{' ' * bool(remedy)}{remedy}")
     metadata, tables = split_metadata(files) if files.images else ([], list(files.tables))
     metadata_tables = {
         path: read_table(folder / path, role, options.encoding, options.label_column, options.used)
@@ -303,7 +261,9 @@ def _read_folder(location: DomainLocation, role: str, options: ReadOptions, is_t
     if not is_test:
         require_train(dict.fromkeys(splits, ""), name, "Call the folder of images to train on train/.")
     folders = {split: _top_folders([path for path, _ in pairs]) for split, pairs in images.images.items()}
-    return _loaded(location.spec, splits, folders, role, options, images.notes, [*images.left_aside, *left_aside])
+    return loaded_domain(
+        location.spec, splits, folders, role, options, images.notes, [*images.left_aside, *left_aside]
+    )
 
 
 def _top_folders(paths: Sequence[Path]) -> tuple[str, ...]:
@@ -334,88 +294,8 @@ def _read_folder_of_tables(
                 "column names the images, move the tables away, or give one of them instead of the folder."
             )
         left_aside.append(f"{len(files.images):,} image{'s' * (len(files.images) > 1)}")
-    return _loaded(location.spec, splits, _file_names(split_files, location.path), role, options, notes, left_aside)
-
-
-def _read_saved(location: DomainLocation, role: str, options: ReadOptions, is_test: bool) -> LoadedDomain:
-    """Domain read from a folder that `save_to_disk` wrote."""
-    from datasets import DatasetDict
-
-    name = f"{role} {location.spec!r}"
-    saved = _load_saved(location.path, name)
-    if not isinstance(saved, DatasetDict):
-        saved_split = str(saved.split) if saved.split else ""
-        notes = [f"it was saved as the split {saved_split!r}"] if saved_split and saved_split != "train" else []
-        splits = {"train": with_absolute_paths(saved, options.image_column, location.path)}
-        return _loaded(location.spec, splits, {}, role, options, notes)
-    return _choose_stored_splits(saved, location, name, role, options, is_test)
-
-
-def _read_saved_splits(
-    location: DomainLocation, folders: Sequence[Path], role: str, options: ReadOptions, is_test: bool
-) -> LoadedDomain:
-    """Domain read from a folder of folders that `save_to_disk` wrote, each named by its split."""
-    name = f"{role} {location.spec!r}"
-    datasets = {folder.name: _load_saved(folder, name) for folder in folders}
-    if not is_test and "train" not in choose_splits(datasets)[0]:
-        raise ValueError(
-            f"{name} holds folders that `save_to_disk` wrote ({listed(datasets)}), and none is named train. Give one "
-            "of them, or name the one to train on train."
-        )
-    return _choose_stored_splits(datasets, location, name, role, options, is_test)
-
-
-def _load_saved(folder: Path, name: str) -> Any:
-    from datasets import load_from_disk
-
-    try:
-        return load_from_disk(str(folder))
-    except Exception as error:
-        raise ValueError(_unreadable(name, _first_line(error))) from error
-
-
-def _choose_stored_splits(
-    datasets: Any, location: DomainLocation, name: str, role: str, options: ReadOptions, is_test: bool
-) -> LoadedDomain:
-    """Domain of stored splits, under the split names that are used here."""
-    try:
-        stored_splits, reasons = choose_splits(datasets)
-    except ValueError as error:
-        raise ValueError(f"{name}: {error}. Save one of them only, or under another name.") from error
-    if not is_test and "train" not in stored_splits:
-        raise ValueError(
-            f"{name} has no train split; it has {', '.join(datasets)}. Save the rows to train on as train."
-        )
-    if not stored_splits:
-        raise ValueError(f"{name} has no split that is read; it has {', '.join(datasets)}. Name one train or test.")
-    splits = {split: datasets[stored] for split, stored in stored_splits.items()}
-    if location.kind == "folder":
-        splits = {
-            split: with_absolute_paths(dataset, options.image_column, location.path)
-            for split, dataset in splits.items()
-        }
-    files = {split: (f"split {stored!r}",) for split, stored in stored_splits.items() if stored != split}
-    left_aside = [f"split {stored!r}, {len(datasets[stored]):,} rows ({reason})" for stored, reason in reasons.items()]
-    return _loaded(location.spec, splits, files, role, options, (), left_aside)
-
-
-def _read_hub(spec: str, role: str, options: ReadOptions, is_test: bool) -> LoadedDomain:
-    """Domain read from the Hub, or from its local cache."""
-    from datasets import load_dataset
-
-    name, _, config = spec.partition(":")
-    try:
-        if not hub_reachable() and not _is_cached(name):  # the client would retry for half a minute
-            raise ConnectionError(name)
-        datasets = load_dataset(name, config or None)
-    except (ConnectionError, OSError) as error:
-        suggestion = nearest(spec, [SAMPLE]) or path_hint(spec)
-        raise FileNotFoundError(
-            f"{role} {spec!r}: it is no local file or folder, and the Hub is out of reach or does not have it "
-            f"(is the id right? does a private one need `hf auth login`?).{suggestion}"
-        ) from error
-    return _choose_stored_splits(
-        datasets, DomainLocation("hub", spec, Path(spec)), f"{role} {spec!r}", role, options, is_test
+    return loaded_domain(
+        location.spec, splits, _file_names(split_files, location.path), role, options, notes, left_aside
     )
 
 
@@ -429,24 +309,4 @@ def _read_sample(spec: str, role: str, options: ReadOptions) -> LoadedDomain:
     else:
         half = {"source": "news", "target": "medical"}[role]
         splits = {k.split("_")[1]: v for k, v in load_sample_corpus().items() if k.startswith(half)}
-    return _loaded(spec, splits, {}, role, options)
-
-
-def _unreadable(name: str, reason: str) -> str:
-    """Error message for a folder in which no dataset is found."""
-    return (
-        f"{name}: the folder cannot be read as a dataset ({reason}). It should hold files named by split (train.csv, "
-        f"validation.csv, test.csv; or {', '.join(FORMATS)}), images in folders named by class (train/cat/1.png, or "
-        "cat/1.png), or come from `save_to_disk`."
-    )
-
-
-def _first_line(error: Exception) -> str:
-    return str(error.__cause__ or error).strip().split("\n")[0]
-
-
-def _is_cached(name: str) -> bool:
-    """Whether `datasets` keeps a copy of a Hub dataset."""
-    from datasets import config
-
-    return (Path(config.HF_DATASETS_CACHE) / name.replace("/", "___")).is_dir()
+    return loaded_domain(spec, splits, {}, role, options)

@@ -24,8 +24,8 @@ def read_json_file(
     them, all its values are text as they are written, whatever the size of the file.
 
     Args:
-        text_file: of the file.
-        data_file: of the file.
+        text_file: content of the file.
+        data_file: the file, for messages.
         suffix: `.json` or `.jsonl`; either may hold what the other is named for.
         label_column: a dict there, or a list among plain values, is an error.
         used: other columns where dicts or lists among plain values are.

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from hftransfer.data.augmentation import (
-    STRONG,
+    RAND_AUGMENT_OPERATIONS,
     Augment,
     Compose,
     Flip,
@@ -82,11 +82,11 @@ def test_a_picture_of_one_pixel_can_be_cropped():
     assert run(RandomResizedCrop((4, 4)), 0, Image.new("RGB", (1, 1), (9, 8, 7))).tolist() == [[[9, 8, 7]] * 4] * 4
 
 
-@pytest.mark.parametrize("which", range(len(STRONG)))
+@pytest.mark.parametrize("which", range(len(RAND_AUGMENT_OPERATIONS)))
 @pytest.mark.parametrize("sign", [-1, 1])
 def test_every_strong_operation_keeps_the_size_and_changes_something(which, sign):
     low_contrast = Image.fromarray((np.asarray(PICTURE) // 2 + 40).astype(np.uint8))
-    found = STRONG[which](low_contrast, 1.0, sign)
+    found = RAND_AUGMENT_OPERATIONS[which](low_contrast, 1.0, sign)
     assert found.size == PICTURE.size
     assert found.mode == "RGB"
     assert not np.array_equal(np.asarray(found), np.asarray(low_contrast))

@@ -9,7 +9,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from hftransfer import load_digits_corpus
-from hftransfer.data.digits_corpus import DOMAINS, SPLITS, _cut
+from hftransfer.data.digits_corpus import DOMAINS, SPLITS, _split_indices
 from hftransfer.data.domain_loading import DIGITS, load_domain
 
 CORPUS = load_digits_corpus()
@@ -32,7 +32,9 @@ def test_every_domain_has_its_splits_with_all_classes():
 
 
 def test_no_scan_is_in_two_splits():
-    parts = {("source" if s else "target", k): set(v) for s in (True, False) for k, v in _cut(1797, 0, s).items()}
+    parts = {
+        ("source" if s else "target", k): set(v) for s in (True, False) for k, v in _split_indices(1797, 0, s).items()
+    }
     assert not [(a, b) for a, b in combinations(parts, 2) if parts[a] & parts[b]]
     assert len(set.union(*parts.values())) == 1797
 
@@ -73,8 +75,8 @@ def test_the_seed_decides():
     assert np.array_equal(
         np.asarray(again["textured_test"][3]["image"]), np.asarray(CORPUS["textured_test"][3]["image"])
     )
-    assert {tuple(_cut(1797, s, True)["test"].tolist()) for s in (0, 1)} != {
-        tuple(_cut(1797, 0, True)["test"].tolist())
+    assert {tuple(_split_indices(1797, s, True)["test"].tolist()) for s in (0, 1)} != {
+        tuple(_split_indices(1797, 0, True)["test"].tolist())
     }
 
 

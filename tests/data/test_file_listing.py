@@ -200,7 +200,7 @@ def test_splits_of_a_saved_dataset(tmp_path):
 
 def test_the_splits_of_a_hub_dataset(monkeypatch):
     parts = DatasetDict({name: tiny.domain(6) for name in ("Train", "dev", "unsupervised")})
-    monkeypatch.setattr("hftransfer.data.domain_loading.hub_reachable", lambda: True)
+    monkeypatch.setattr("hftransfer.data.saved_datasets.hub_reachable", lambda: True)
     monkeypatch.setattr("datasets.load_dataset", lambda name, config: parts)
     shift = load_shift({"source": "owner/name"}, None, 0.1, 1)
     assert set(shift.validation) == {"source"}
