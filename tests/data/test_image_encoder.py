@@ -231,11 +231,11 @@ def test_a_picture_of_the_right_size_is_not_resized_once_more(augment, monkeypat
 
     monkeypatch.setattr(type(coder.processing_class), "__call__", spy)
     made = coder.stack(rows, draws)["pixel_values"]
-    coder.ready = None
+    coder.final_size = None
     assert torch.equal(made, coder.stack(rows, draws)["pixel_values"])
     assert asked == [False, None]
     larger = encoder()
-    assert larger.ready == (16, 16)
+    assert larger.final_size == (16, 16)
     larger.stack(rows, [None] * len(rows))
     assert asked[-1] is None
 
@@ -246,4 +246,4 @@ def test_a_processor_that_resizes_to_more_than_it_keeps_is_left_alone():
     processor = PoolFormerImageProcessorPil(size=square, crop_size=square, crop_pct=0.9)
     coder = ImageEncoder(processor, CLASSES, augment="none")
     assert processed_size(processor) == (16, 16)
-    assert coder.ready is None
+    assert coder.final_size is None

@@ -101,7 +101,7 @@ def test_revealed_labels_reach_training_by_name(tmp_path):
     swapped = tiny.domain(9, seed=1, labels=tuple(reversed(tiny.LABELS)))
     for target, settings in ((reveal_labels(swapped, indices=range(9)), {}), (swapped, {"reveal_target_labels": 3})):
         run = runs.trainer(tmp_path, target_dataset=target, **settings)
-        rows = run.train_dataset.parts[1]
+        rows = run.train_dataset.domain_rows[1]
         said = [tiny.tokenizer().convert_ids_to_tokens(row["input_ids"])[-2] for row in rows]
         assert [tiny.LABELS[row["labels"]] for row in rows] == said  # each text ends with the word of its label
         assert revealed_in(training_batches(run)[0]) == 4
@@ -109,7 +109,7 @@ def test_revealed_labels_reach_training_by_name(tmp_path):
 
 def test_only_as_many_as_were_asked_for_are_revealed(tmp_path):
     run = runs.trainer(tmp_path, target_dataset=tiny.domain(24, seed=1), reveal_target_labels=2)
-    labels = run.train_dataset.parts[1]["labels"]
+    labels = run.train_dataset.domain_rows[1]["labels"]
     assert sum(y != IGNORE for y in labels) == 6
 
 
@@ -117,11 +117,11 @@ def test_a_few_scores_and_tags_can_be_revealed(tmp_path):
     scores = Dataset.from_dict({"text": TEXTS, "label": [i / 7 for i in range(len(TEXTS))]})
     few = reveal_labels(scores, indices=[1, 2])
     run = runs.trainer(tmp_path, tiny.bert(("LABEL_0",), num_labels=1), train_dataset=scores, target_dataset=few)
-    labels = run.train_dataset.parts[1]["labels"]
+    labels = run.train_dataset.domain_rows[1]["labels"]
     assert [i for i, y in enumerate(labels) if not math.isnan(y)] == [1, 2]
     tags = reveal_labels(tiny.tagged(seed=1), indices=[5])
     run = runs.trainer(tmp_path, tiny.bert(tiny.TAGS, tagging=True), train_dataset=tiny.tagged(), target_dataset=tags)
-    labels = run.train_dataset.parts[1]["labels"]
+    labels = run.train_dataset.domain_rows[1]["labels"]
     assert [i for i, row in enumerate(labels) if set(row) != {IGNORE}] == [5]
 
 

@@ -122,7 +122,7 @@ def test_a_bad_row_is_found_beyond_the_first_batch_of_rows():
 def test_an_output_format_changes_nothing(tmp_path, form):
     plain = runs.trainer(tmp_path)
     formatted = runs.trainer(tmp_path, train_dataset=tiny.domain().with_format(form))
-    assert plain.train_dataset.parts[0].to_dict() == formatted.train_dataset.parts[0].to_dict()
+    assert plain.train_dataset.domain_rows[0].to_dict() == formatted.train_dataset.domain_rows[0].to_dict()
 
 
 def test_the_length_is_the_models_own_unless_said_otherwise(tmp_path):
