@@ -120,7 +120,7 @@ def test_no_results_no_table():
 def test_metadata_names_what_the_hub_knows():
     """Data sets and models by id; files and folders of a machine are left out, and so are empty values."""
     meta = metadata(
-        render_card(FACTS, tags=["own"], datasets=["owner/third"], more={"license": "mit", "language": None})
+        render_card(FACTS, tags=["own"], datasets=["owner/third"], extra_metadata={"license": "mit", "language": None})
     )
     assert meta == {
         "library_name": "transformers",
@@ -223,7 +223,7 @@ def test_names_are_shown_and_are_no_markup(name):
             ),
             tags=[text],
             datasets=[text],
-            more={"model_name": text},
+            extra_metadata={"model_name": text},
         )
 
     nasty, plain = card(name), card("plain")

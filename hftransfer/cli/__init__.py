@@ -1,1 +1,1 @@
-"""The command line: light modules that start without torch."""
+"""Command line: light modules that start without torch."""

@@ -81,7 +81,7 @@ class Cell:
         return f"{self.name} · seed {self.seed}"
 
     def config(self, output_dir: Path) -> Any:
-        """The cell's `AdaptationConfig`, each value read as on the command line.
+        """`AdaptationConfig` of the cell, each value read as on the command line.
 
         Raises:
             ValueError: a setting that cannot be, with the cell's name.
@@ -194,7 +194,7 @@ def select(cells: Sequence[Cell], only: Sequence[str]) -> list[Cell]:
 
 
 def _named(path: Path, options: Mapping[str, Any], key: str) -> Iterable[tuple[str, str, Any]]:
-    """Name, location it stands, and value of each entry of a map."""
+    """Name, location in the file, and value of each entry of a map."""
     entries = options.get(key) or {}
     if not isinstance(entries, dict):
         raise ValueError(f"{path}: {key} must map names to settings, not {entries!r}.")

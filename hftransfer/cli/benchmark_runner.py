@@ -94,16 +94,16 @@ class BenchmarkRunner:
                 continue
             append_result(self.folder / RESULTS, row)
             score = target_score(row, metric)
-            shown = f"target {show_score(score, metric)} (oracle), " if score is not None else ""
-            print(row.get("error") or shown + describe_time(row["wall_seconds"]), flush=True)
+            score_text = f"target {show_score(score, metric)} (oracle), " if score is not None else ""
+            print(row.get("error") or score_text + describe_time(row["wall_seconds"]), flush=True)
             self._write_table()
 
     def finished(self) -> bool:
-        """Whether every cell is done, by this run or another."""
+        """State of the whole: whether every cell is done, by this run or another."""
         return self._states(self.cells) == [DONE] * len(self.cells)
 
     def print_cells(self) -> None:
-        """Prints the cells and their states, and how long the remaining ones might take."""
+        """Printed table of the cells and their states, and how long the remaining ones might take."""
         from ..reporting.benchmark_table import describe_time, guess_seconds, print_table, read_results
 
         states = self._states(self.cells)
@@ -119,7 +119,7 @@ class BenchmarkRunner:
         print(f"{done} of {len(self.cells)} cells are done; {len(remaining)} are left{about}.")
 
     def report(self) -> None:
-        """Prints the table and the cells that failed, and draws the picture, of everything that has results."""
+        """Results in the terminal, with the cells that failed, and as a picture: of everything that has some."""
         from ..reporting.benchmark_plot import draw_benchmark
         from ..reporting.benchmark_table import name_of, print_table
 
@@ -147,7 +147,7 @@ class BenchmarkRunner:
         return table, rows
 
     def _states(self, cells: Sequence[Cell]) -> list[str]:
-        """`done`, `failed` or `to do` for each cell."""
+        """State of each cell: `done`, `failed` or `to do`."""
         return [row["status"] if row else TO_DO for row in self._latest(cells)]
 
     def _latest(self, cells: Sequence[Cell]) -> list[Mapping[str, Any] | None]:

@@ -1,4 +1,4 @@
-"""Exceptions as one line for a person: what was being done, what went wrong, what helps."""
+"""Error messages: an exception as one line that says what was being done, what went wrong and what helps."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ SMALLER_EVALUATION = "Lower per_device_eval_batch_size."
 
 
 def describe_error(error: BaseException) -> str:
-    """The error in words: a refusal of ours as it stands, anything else in one line with its kind and what was being
+    """Message of an error: a refusal of ours as it stands, anything else in one line with its kind and what was being
     done. Tokens are hidden, and so is what a terminal would obey.
 
     Example:
         >>> describe_error(KeyError("logits"))
         "KeyError: 'logits'"
     """
-    kind, text, ours = _unwrapped(error)
-    if not ours:
+    kind, text, refusal = _unwrapped(error)
+    if not refusal:
         text = " ".join(text.split())
         text = text if len(text) <= LONGEST else f"{text[:LONGEST]} …"
         doing = stage_of(error)
-        full = _free_space(error)
-        text, help_ = (f"{kind}: {text}" if text else kind), full or _remedy(kind, text, doing)
+        full_disk = _full_disk_advice(error)
+        text, help_ = (f"{kind}: {text}" if text else kind), full_disk or _remedy(kind, text, doing)
         text = f"while {doing}: {text}" if doing else text
         text = f"{text.rstrip('.')}. {help_}" if help_ else text
         advice = advice_of(error)
@@ -54,19 +54,19 @@ def is_refusal(error: BaseException) -> bool:
 
 
 def trace_of(error: BaseException) -> str:
-    """The traceback, without tokens."""
+    """Traceback of an error, without tokens."""
     return printable(redacted("".join(traceback.format_exception(type(error), error, error.__traceback__))))
 
 
 def _unwrapped(error: BaseException) -> tuple[str, str, bool]:
     """Kind and message, of the original where a data worker passed it on, and whether it is a refusal of ours."""
     kind, text = type(error).__name__, str(error)
-    found = IN_WORKER.match(text)
-    if found is None:
+    in_worker = IN_WORKER.match(text)
+    if in_worker is None:
         if isinstance(error, KeyError) and len(error.args) == 1 and " " in str(error.args[0]):
             text = str(error.args[0])  # a sentence; `str` would put it in quotes
         return kind, text, _raised_here(error)
-    kind = found[1]
+    kind = in_worker[1]
     parts = re.split(rf"^(?:[\w.]+\.)?{kind}: ", text, flags=re.MULTILINE)
     files = re.findall(r'^  File "(.+?)", line (\d+)', parts[-2] if len(parts) > 1 else text, flags=re.MULTILINE)
     return kind, parts[-1].strip() if len(parts) > 1 else "", bool(files) and _raises(*files[-1])
@@ -80,17 +80,17 @@ def _raised_here(error: BaseException) -> bool:
 def _raises(file: str, line: int | str) -> bool:
     """Whether a line of our code says `raise`: what else breaks there is no refusal."""
     path = Path(file)
-    return any(place in path.parents for place in OURS) and "raise" in linecache.getline(file, int(line)).split()
+    return any(folder in path.parents for folder in OURS) and "raise" in linecache.getline(file, int(line)).split()
 
 
-def _free_space(error: BaseException) -> str:
-    """What to do about a disk that is full; empty for any other error."""
+def _full_disk_advice(error: BaseException) -> str:
+    """Advice on a disk that is full; empty for any other error."""
     from ..models.disk_space import free_bytes, is_full, readable
 
     if not is_full(error):
         return ""
-    place = getattr(error, "filename", None) or "."
-    return f"The disk is full: {readable(free_bytes(Path(str(place)).parent))} are free. {ROOM}"
+    path = Path(str(getattr(error, "filename", None) or "."))
+    return f"The disk is full: {readable(free_bytes(path.parent))} are free. {ROOM}"
 
 
 def _remedy(kind: str, text: str, doing: str) -> str:

@@ -1,4 +1,4 @@
-"""What the `finetune` recipe takes besides the trainer's config. No heavy import, so that `--help` is instant."""
+"""Options of the recipe `finetune` besides the trainer's config. No heavy import, so that `--help` is instant."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class FinetuneArguments:
 
     @property
     def sources(self) -> dict[str, str]:
-        """What `source` says, by name.
+        """Sources by name, as the field `source` gives them.
 
         Raises:
             ValueError: two sources of one name.
@@ -96,14 +96,18 @@ class FinetuneArguments:
         return {**self.sources, "target": self.target or ""}
 
     def check_domains(self) -> None:
-        """Raises a `ValueError` for a run without a source, or with a target that is one of them."""
+        """Check of the domains.
+
+        Raises:
+            ValueError: there is no source, or the target is one of them.
+        """
         if not self.source:
             raise ValueError("--source is missing: name a labelled source, or `--source sample`.")
         if self.target and self.target != "sample" and self.target in self.sources.values():
             raise ValueError(f"--target {self.target} is a source too: there is nothing to adapt to.")
 
     def peft_config(self) -> Any:
-        """A `LoraConfig` with `use_lora`, else `None`."""
+        """PEFT's `LoraConfig` with `use_lora`, else `None`."""
         if not self.use_lora:
             return None
         from peft import LoraConfig
@@ -116,7 +120,7 @@ class FinetuneArguments:
         )
 
     def backbone(self) -> Any:
-        """What the trainer takes as its model.
+        """Model as the trainer takes it: an id, a folder, or settings of one from scratch.
 
         Raises:
             ValueError: a model and settings of one from scratch, settings that are no map, or a word on how to load
@@ -135,9 +139,9 @@ class FinetuneArguments:
         return settings
 
     def model_kwargs(self) -> dict[str, Any]:
-        """What the trainer hands to `from_pretrained`."""
-        given = {name.removeprefix("model_"): getattr(self, name) for name in LOADING}
-        return {name: value for name, value in given.items() if value}
+        """Options of `from_pretrained`, which the trainer hands on."""
+        options = {name.removeprefix("model_"): getattr(self, name) for name in LOADING}
+        return {name: value for name, value in options.items() if value}
 
 
 LOADING = ("model_revision", "dtype", "attn_implementation", "trust_remote_code")  # how a model is loaded
@@ -161,15 +165,15 @@ def sources_by_name(specs: list[str]) -> dict[str, str]:
         >>> sources_by_name(["news=news.csv", "papers=papers.csv"]), sources_by_name(["news.csv"])
         ({'news': 'news.csv', 'papers': 'papers.csv'}, {'source': 'news.csv'})
     """
-    out: dict[str, str] = {}
+    sources: dict[str, str] = {}
     for i, spec in enumerate(specs):
-        name, found, rest = spec.partition("=")
-        usual = "source" if len(specs) == 1 else f"source_{i}"
-        name, spec = (name, rest) if found and name.isidentifier() and not _is_path(spec) else (usual, spec)
-        if name in out or name == "target":
+        name, separator, rest = spec.partition("=")
+        default_name = "source" if len(specs) == 1 else f"source_{i}"
+        name, spec = (name, rest) if separator and name.isidentifier() and not _is_path(spec) else (default_name, spec)
+        if name in sources or name == "target":
             raise ValueError(f"--source {spec}: the name {name!r} is taken; give each source a name of its own.")
-        out[name] = spec
-    return out
+        sources[name] = spec
+    return sources
 
 
 def _is_path(spec: str) -> bool:

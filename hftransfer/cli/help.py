@@ -1,4 +1,4 @@
-"""`hftransfer <recipe> --help`."""
+"""Help texts of the recipes: `hftransfer <recipe> --help`."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ hftransfer itself takes --accelerate_config: one_process, multi_gpu, fsdp2 or a 
 
 
 def finetune_options() -> list[Option]:
-    """All options of the recipe, by group."""
-    own = read_options(module_path("hftransfer.cli.finetune_options"), "FinetuneArguments", "Domains")
+    """Options of the recipe `finetune`, by group."""
+    recipe = read_options(module_path("hftransfer.cli.finetune_options"), "FinetuneArguments", "Domains")
     config = read_options(module_path("hftransfer.trainers.config"), "AdaptationConfig", "Training")
     base = read_options(module_path("transformers.training_args"), "TrainingArguments", "Training")
     overridden = {o.name for o in config}
-    merged = [*own, *config, *(o for o in base if o.name not in overridden)]
+    merged = [*recipe, *config, *(o for o in base if o.name not in overridden)]
     groups = [*dict.fromkeys(o.group for o in merged if o.group != "Training"), "Training"]
     return sorted(merged, key=lambda o: groups.index(o.group))
 
 
 def print_help(recipe: str = "finetune") -> None:
-    """Prints every option of a recipe with its help text; a reader that closes early (`| head`) is no error."""
+    """Help of a recipe, printed: every option with its text; a reader that closes early (`| head`) is no error."""
     parsers = {"benchmark": benchmark_parser, "interpolate": interpolate_parser}
     try:
         print(parsers[recipe]().format_help() if recipe in parsers else help_text(), flush=True)
@@ -45,7 +45,7 @@ def print_help(recipe: str = "finetune") -> None:
 
 
 def help_text() -> str:
-    """What `finetune --help` shows."""
+    """Help of the recipe `finetune`: every option with its default and its text."""
     width = min(110, shutil.get_terminal_size((100, 20)).columns)
     lines, group = [INTRO], ""
     for option in finetune_options():

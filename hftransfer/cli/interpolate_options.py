@@ -1,10 +1,10 @@
-"""What the `interpolate` recipe takes. No heavy import, so that `--help` is instant."""
+"""Options of the recipe `interpolate`. No heavy import, so that `--help` is instant."""
 
 from __future__ import annotations
 
 import argparse
 
-from .option_parser import OptionParser, number
+from .option_parser import OptionParser, ranged
 
 EXAMPLES = """\
   WiSE-FT, between what a model was and what training made of it:
@@ -53,7 +53,7 @@ def interpolate_parser() -> argparse.ArgumentParser:
     add(
         "--alphas",
         nargs="+",
-        type=number("alphas"),
+        type=ranged("alphas"),
         metavar="ALPHA",
         help="shares of the fine-tuned weights [0 0.1 ... 1]",
     )
@@ -61,19 +61,23 @@ def interpolate_parser() -> argparse.ArgumentParser:
     add("--metric", help="what chooses [eval_source_accuracy; eval_source_mse in regression]")
     add(
         "--validation_fraction",
-        type=number("validation_fraction"),
+        type=ranged("validation_fraction"),
         default=0.1,
         help="of a source without a validation split [0.1]",
     )
-    add("--seed", type=number("seed"), default=42, help="of that cut [42]")
+    add("--seed", type=ranged("seed"), default=42, help="of that cut [42]")
     add("--encoding", help="of csv, tsv, json and jsonl files that are not UTF-8, such as latin-1")
     add("--dtype", help="float32, bfloat16 or float16, where the folders differ")
     for name, text in DATA.items():
         add(f"--{name}", help=text)
-    add("--max_length", type=number("max_length"), help="longest input in tokens; the model's own limit when absent")
+    add(
+        "--max_length",
+        type=ranged("max_length"),
+        help="longest input in tokens; the model's own limit when absent",
+    )
     add(
         "--per_device_eval_batch_size",
-        type=number("per_device_eval_batch_size"),
+        type=ranged("per_device_eval_batch_size"),
         default=64,
         help="rows a device [64]",
     )

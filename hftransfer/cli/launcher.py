@@ -1,4 +1,4 @@
-"""A launcher that never outlives its run, nor the run its launcher."""
+"""Launcher of a run: accelerate's, such that neither outlives the other."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BY_SIGNAL = 128  # what a shell adds to a signal's number
 
 @contextmanager
 def ends_together() -> Iterator[None]:
-    """Around accelerate's `launch_command`: one process takes the place of this one, so that signals reach it, and
+    """Context of accelerate's `launch_command`: one process takes the place of this one, so that signals reach it, and
     several hear of signals through torch's launcher and are killed with it. Their own last words are all that is
     shown: no traceback of a launcher.
 
@@ -29,7 +29,7 @@ def ends_together() -> Iterator[None]:
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-    stock, launch.simple_launcher = launch.simple_launcher, take_its_place
+    stock, launch.simple_launcher = launch.simple_launcher, replace_this_process
     os.environ[LAUNCHER] = str(os.getpid())
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     for name in list(logging.root.manager.loggerDict):  # each has a level of its own
@@ -47,8 +47,8 @@ def ends_together() -> Iterator[None]:
         launch.simple_launcher = stock
 
 
-def take_its_place(args: Any) -> NoReturn:
-    """Runs the command of accelerate's simple launcher, with its environment, as this very process.
+def replace_this_process(args: Any) -> NoReturn:
+    """Exec of the command of accelerate's simple launcher, with its environment, as this very process.
 
     Args:
         args: of `accelerate launch`.

@@ -1,4 +1,4 @@
-"""A calm screen: what libraries say to their developers is left out, what a user can act on is said once."""
+"""Output of libraries: warnings and bars meant for their developers are off; what a user can act on is said once."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 
 from ..messages import printable, redacted
 
-LASTS = "2"  # seconds after which a library's bar is worth showing
+BAR_DELAY = "2"  # seconds after which a library's bar is worth showing
 # Not transformers, whose level decides whether there is progress at all: its handler is set instead.
 LIBRARIES = ("datasets", "huggingface_hub", "accelerate", "evaluate", "peft", "torch", "fsspec", "httpx")
 
 
-def calm(debug: bool) -> None:
-    """Sets a recipe's process up, before any library is imported.
+def set_up_output(debug: bool) -> None:
+    """Output settings of a recipe's process, to be made before any library is imported.
 
     In a terminal, bars of libraries (downloads, tokenising) appear when they last; in a file or a pipe there are none.
     Warnings of libraries are left out unless `debug`. Our own go to stderr, each once, from the main process alone.
@@ -25,7 +25,7 @@ def calm(debug: bool) -> None:
         if hasattr(stream, "reconfigure"):  # a terminal that knows no "·" is no reason to end a run
             stream.reconfigure(errors="replace", **({} if stream.isatty() else {"line_buffering": True}))
     if sys.stderr.isatty():
-        os.environ.setdefault("TQDM_DELAY", LASTS)
+        os.environ.setdefault("TQDM_DELAY", BAR_DELAY)
     else:
         os.environ.setdefault("TQDM_DISABLE", "1")
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -42,31 +42,32 @@ def calm(debug: bool) -> None:
             logging.getLogger(name).setLevel(logging.ERROR)
         logging.getLogger("huggingface_hub.utils._http").setLevel(logging.WARNING)  # why it waits: "Retrying in 4s"
     main = os.environ.get("RANK", "0") == "0"
-    ours = logging.getLogger("hftransfer")
-    ours.handlers, ours.propagate = [_Once()], False
-    ours.setLevel(logging.WARNING if main else logging.CRITICAL)
+    logger = logging.getLogger("hftransfer")
+    logger.handlers, logger.propagate = [_OnceHandler()], False
+    logger.setLevel(logging.WARNING if main else logging.CRITICAL)
 
 
-class _Once(logging.Handler):
-    """Prints to the stderr of the moment, which a live line redirects to the lines above it; nothing twice."""
+class _OnceHandler(logging.Handler):
+    """Handler that prints to the stderr of the moment, which a live line redirects to the lines above it; nothing
+    twice."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.said: set[str] = set()
+        self.printed: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
             line = printable(redacted(record.getMessage()))
-            if line not in self.said:
-                self.said.add(line)
+            if line not in self.printed:
+                self.printed.add(line)
                 sys.stderr.write(f"{record.levelname.lower()}: {line}\n")
         except Exception:
             self.handleError(record)
 
 
-def calm_libraries(debug: bool) -> None:
-    """The part that can only be set once they are imported: bars that no variable turns off, load reports, handlers
-    that write into a live line."""
+def silence_libraries(debug: bool) -> None:
+    """Output settings of libraries that can only be made once they are imported: bars that no variable turns off, load
+    reports, handlers that write into a live line."""
     try:
         import datasets
         import transformers
@@ -76,16 +77,16 @@ def calm_libraries(debug: bool) -> None:
         transformers.utils.logging.disable_progress_bar()
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()
-    loud: Any
+    handler: Any
     for name in ("transformers", *LIBRARIES):
-        for loud in logging.getLogger(name).handlers:
-            if isinstance(loud, logging.StreamHandler) and not isinstance(loud, logging.FileHandler):
-                loud.setStream(_Stderr())
-                loud.setLevel(logging.ERROR if name == "transformers" and not debug else logging.NOTSET)
+        for handler in logging.getLogger(name).handlers:
+            if isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler):
+                handler.setStream(_Stderr())
+                handler.setLevel(logging.ERROR if name == "transformers" and not debug else logging.NOTSET)
 
 
 class _Stderr:
-    """Whatever `sys.stderr` is at the moment of writing."""
+    """Stream that writes to whatever `sys.stderr` is at that moment."""
 
     def write(self, text: str) -> int:
         return sys.stderr.write(redacted(text))

@@ -1,4 +1,4 @@
-"""`hftransfer <recipe> …`: runs a recipe's own file as accelerate's launcher would."""
+"""Command `hftransfer <recipe> …`: a recipe's own file, run as accelerate's launcher would."""
 
 from __future__ import annotations
 
@@ -55,14 +55,14 @@ def main() -> None:
 
 
 def recipes_folder() -> Path:
-    """The recipes of an installed package, or those beside it in a checkout."""
+    """Folder of the recipes: those of an installed package, or those beside it in a checkout."""
     package = Path(__file__).parent.parent
     installed = package / "recipes"
     return installed if installed.is_dir() else package.parent / "recipes"
 
 
 def launch(script: Path, argv: list[str]) -> None:
-    """Starts a script as `accelerate launch` does, with all cores where there is no accelerator (the launcher's own:
+    """Start of a script as by `accelerate launch`, with all cores where there is no accelerator (the launcher's own:
     one). A single process takes this one's place; several end with it.
 
     Args:
@@ -78,10 +78,10 @@ def launch(script: Path, argv: list[str]) -> None:
     config: list[str] = []
     argv = [part for word in argv for part in (word.split("=", 1) if word.startswith(f"{OPTION}=") else [word])]
     if OPTION in argv:
-        at = argv.index(OPTION)
-        if at + 1 == len(argv):
+        index = argv.index(OPTION)
+        if index + 1 == len(argv):
             sys.exit(f"hftransfer: {OPTION} needs a name or a file.")
-        name = argv[at + 1]
+        name = argv[index + 1]
         shipped = script.parent / "accelerate" / f"{name}.yaml"
         path = shipped if shipped.is_file() else Path(name)
         if not path.is_file():
@@ -89,7 +89,7 @@ def launch(script: Path, argv: list[str]) -> None:
             sys.exit(
                 f"hftransfer: there is no accelerate config {name!r}; there is {', '.join(known)}, or give a file."
             )
-        config, argv = ["--config_file", str(path)], argv[:at] + argv[at + 2 :]
+        config, argv = ["--config_file", str(path)], argv[:index] + argv[index + 2 :]
     # Quiet: the recipe has said what is wrong; the launcher would bury it under a traceback of its own.
     args = launch_command_parser().parse_args(["--quiet", *config, str(script), *argv])
     if "OMP_NUM_THREADS" not in os.environ and not torch.accelerator.is_available():

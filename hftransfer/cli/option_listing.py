@@ -22,7 +22,7 @@ class Option:
 
 
 def module_path(name: str) -> Path:
-    """Where a module's source is, without importing it (its parent packages are not run either)."""
+    """Path of a module's source, without importing it (its parent packages are not run either)."""
     package, *rest = name.split(".")
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
@@ -40,7 +40,7 @@ def read_options(path: Path, class_name: str, group: str) -> list[Option]:
     """
     tree = ast.parse(path.read_text(encoding="utf-8"))
     body = next(n.body for n in tree.body if isinstance(n, ast.ClassDef) and n.name == class_name)
-    found = []
+    options = []
     for node in body:
         if not isinstance(node, ast.AnnAssign) or not isinstance(node.target, ast.Name):
             continue
@@ -48,8 +48,8 @@ def read_options(path: Path, class_name: str, group: str) -> list[Option]:
             continue
         if isinstance(node.value, ast.Call) and any(k.arg == "init" for k in node.value.keywords):
             continue
-        found.append(_option(node, group))
-    return found
+        options.append(_option(node, group))
+    return options
 
 
 def _option(node: ast.AnnAssign, group: str) -> Option:
@@ -68,8 +68,10 @@ def _option(node: ast.AnnAssign, group: str) -> Option:
                         text = str(_literal(item))
     elif value is not None:
         default = ast.unparse(value)
-    shown = "" if default == "None" or (default.isidentifier() and default not in ("True", "False")) else default
-    return Option(name, shown.strip("'\""), " ".join(text.split()), group)
+    default_text = (
+        "" if default == "None" or (default.isidentifier() and default not in ("True", "False")) else default
+    )
+    return Option(name, default_text.strip("'\""), " ".join(text.split()), group)
 
 
 def _literal(node: ast.expr) -> object:

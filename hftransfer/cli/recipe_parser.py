@@ -1,4 +1,4 @@
-"""Command line over YAML over defaults, unknown keys refused with the nearest name."""
+"""Parser of recipes: command line over YAML over defaults, unknown keys refused with the nearest name."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class RecipeParser:
         self.dataclasses, self.prog = tuple(dataclasses), prog
 
     def parse_args_and_config(self, argv: Sequence[str]) -> tuple[Any, ...]:
-        """An instance of each dataclass, from a command line.
+        """Dataclass instances, one of each, from a command line.
 
         Args:
             argv: the options; `--config file.yaml` among them stands for the file's.
@@ -63,12 +63,12 @@ class RecipeParser:
             rest = [*_words(options, str(config), rest, parser), *rest]
         return _fill(parser, rest, self.dataclasses)
 
-    def parse_dict(self, options: Mapping[str, Any], where: str) -> tuple[Any, ...]:
-        """An instance of each dataclass, from a map whose values are read and checked as those of a file.
+    def parse_dict(self, options: Mapping[str, Any], name: str) -> tuple[Any, ...]:
+        """Dataclass instances, one of each, from a map whose values are read and checked as those of a file.
 
         Args:
             options: field names to values.
-            where: how messages call the map.
+            name: how messages call the map.
 
         Raises:
             ValueError: with one message.
@@ -76,18 +76,18 @@ class RecipeParser:
         parser = self.make_parser()
 
         def refuse(message: str) -> NoReturn:
-            raise ValueError(f"{where}: {message.removeprefix(f'{where}: ')}")
+            raise ValueError(f"{name}: {message.removeprefix(f'{name}: ')}")
 
         parser.error = refuse  # type: ignore[method-assign]
-        return _fill(parser, _words(options, where, [], parser), self.dataclasses)
+        return _fill(parser, _words(options, name, [], parser), self.dataclasses)
 
     def make_parser(self) -> argparse.ArgumentParser:
-        """An `HfArgumentParser` with a group of options for each group of fields."""
+        """Argument parser, an `HfArgumentParser`, with a group of options for each group of fields."""
         return _make_parser(self.dataclasses, self.prog)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML file that maps names to values.
+    """Options of a YAML file, which maps names to values.
 
     Raises:
         ValueError: it is not there, is not YAML, or is no map.
@@ -98,8 +98,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         options = yaml.load(path.read_text(encoding="utf-8"), _Loader) or {}
     except yaml.YAMLError as error:
         mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or "it cannot be read"
-        where = f" (line {mark.line + 1})" if mark is not None else ""  # the line itself may hold a secret
-        raise ValueError(f"{path} is not valid YAML: {redacted(problem)}{where}.") from None
+        line = f" (line {mark.line + 1})" if mark is not None else ""  # the line itself may hold a secret
+        raise ValueError(f"{path} is not valid YAML: {redacted(problem)}{line}.") from None
     if not isinstance(options, dict):
         raise ValueError(f"{path} must map option names to values.")
     return options
@@ -117,14 +117,14 @@ def _fill(parser: argparse.ArgumentParser, words: list[str], dataclasses: Sequen
             refuse_imports(values.get("objectives"))
         except ValueError as error:
             parser.error(str(error))
-    out = []
+    instances = []
     for cls in dataclasses:
         names = {f for f in cls.__dataclass_fields__ if cls.__dataclass_fields__[f].init}
         try:
-            out.append(cls(**{k: v for k, v in values.items() if k in names}))
+            instances.append(cls(**{k: v for k, v in values.items() if k in names}))
         except (ValueError, TypeError, ImportError, OSError) as error:
             parser.error(str(error))
-    return tuple(out)
+    return tuple(instances)
 
 
 def _make_parser(dataclasses: Sequence[Any], prog: str) -> argparse.ArgumentParser:
@@ -136,7 +136,7 @@ def _make_parser(dataclasses: Sequence[Any], prog: str) -> argparse.ArgumentPars
         groups: dict[str, Any]
 
         def error(self, message: str) -> NoReturn:
-            """One message, without tokens; the usage of two hundred options would bury it."""
+            """Exit with one message, without tokens; the usage of two hundred options would bury it."""
             first = os.environ.get("RANK", "0") == "0"  # of several processes, one says it
             self.exit(2, f"{prog}: {redacted(message)}\n" if first else None)
 
@@ -175,25 +175,27 @@ def _split_config(argv: list[str], parser: argparse.ArgumentParser) -> tuple[Pat
     return None, argv
 
 
-def _words(options: Mapping[str, Any], where: str, given: list[str], parser: argparse.ArgumentParser) -> list[str]:
-    """A file's options as words, without those that the command line gives. Maps and lists, which a word cannot hold,
+def _words(
+    options: Mapping[str, Any], name: str, command_line: list[str], parser: argparse.ArgumentParser
+) -> list[str]:
+    """Words of a file's options, without those that the command line gives. Maps and lists, which a word cannot hold,
     become the parser's defaults."""
     from transformers.hf_argparser import string_to_bool
 
     scalars = (int, float, string_to_bool)
     known = {a.dest: a for a in reversed(parser._actions) if a.dest != "help"}
-    on_command_line = {w.split("=")[0].lstrip("-").replace("-", "_") for w in given if w.startswith("--")}
+    on_command_line = {w.split("=")[0].lstrip("-").replace("-", "_") for w in command_line if w.startswith("--")}
     on_command_line |= {w.removeprefix("no_") for w in on_command_line}
     words: list[str] = []
     for key, value in options.items():
         if key not in known:
-            now = SETTINGS.get(str(key))
-            parser.error(f"{where}: unknown key {key!r}{f': {now}.' if now else f'.{nearest(key, known)}'}")
+            remedy = SETTINGS.get(str(key))
+            parser.error(f"{name}: unknown key {key!r}{f': {remedy}.' if remedy else f'.{nearest(key, known)}'}")
         if key in on_command_line or value is None:
             continue
         action = known[key]
         if isinstance(action, argparse._AppendAction):
-            items = [f"{name}={item}" for name, item in value.items()] if isinstance(value, dict) else value
+            items = [f"{k}={item}" for k, item in value.items()] if isinstance(value, dict) else value
             words += [f"--{key}={item}" for item in (items if isinstance(items, list) else [items])]
         elif isinstance(value, list) and action.nargs == "+":
             words += [f"--{key}", *map(str, value)]
@@ -205,7 +207,7 @@ def _words(options: Mapping[str, Any], where: str, given: list[str], parser: arg
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.1 takes 1e-3, without a dot, for text; this one does not."""
+    """Loader of YAML that reads 1e-3, without a dot, as a number; YAML 1.1 takes it for text."""
 
 
 _Loader.add_implicit_resolver(

@@ -1,4 +1,4 @@
-"""How a recipe runs: its signals, its last words, its exit status.
+"""Process of a recipe: its signals, its last words, its exit status.
 
 | status | |
 |---|---|
@@ -18,7 +18,7 @@ from typing import NoReturn
 
 from ..stages import advice_of, stage_of
 from .error_messages import describe_error, is_refusal, trace_of
-from .library_output import calm, calm_libraries
+from .library_output import set_up_output, silence_libraries
 from .signals import PATIENCE, end_with_launcher, status_of, stop_on_signals
 
 DEBUG = "HFTRANSFER_DEBUG"
@@ -27,7 +27,7 @@ Main = Callable[[list[str]], int]
 
 
 def start_recipe(main: Main, name: str) -> NoReturn:
-    """A recipe as a process of its own, on the command line's options; never returns.
+    """Process of a recipe, on the command line's options; never returns.
 
     Args:
         main: takes the options and returns the exit status.
@@ -47,9 +47,9 @@ def start_recipe(main: Main, name: str) -> NoReturn:
     debug = split_debug(argv)[1]
     if debug:
         os.environ[DEBUG] = "1"  # for processes that this one starts
-    calm(debug)
+    set_up_output(debug)
     try:
-        calm_libraries(debug)
+        silence_libraries(debug)
         status = main(argv)
     except KeyboardInterrupt as error:  # before the recipe itself began
         _say("stopped before anything was read.")
@@ -58,7 +58,7 @@ def start_recipe(main: Main, name: str) -> NoReturn:
 
 
 def run_recipe(job: Main, argv: Sequence[str]) -> int:
-    """Calls a recipe's job and turns whatever it raises into one last line and an exit status.
+    """Exit status of a recipe's job; whatever it raises becomes one last line.
 
     Args:
         job: takes the options without `--debug`.
@@ -95,17 +95,17 @@ def run_recipe(job: Main, argv: Sequence[str]) -> int:
 
 
 def split_debug(argv: Sequence[str]) -> tuple[list[str], bool]:
-    """The options without a bare `--debug`, and whether a trace is wanted, by it or by HFTRANSFER_DEBUG.
+    """Options without a bare `--debug`, and whether a trace is to be shown, by it or by HFTRANSFER_DEBUG.
 
     `--debug underflow_overflow` is an option of `TrainingArguments` and stays.
     """
-    words, wanted = [], os.environ.get(DEBUG, "").lower() not in ("", "0", "false", "no")
+    words, debug = [], os.environ.get(DEBUG, "").lower() not in ("", "0", "false", "no")
     for i, word in enumerate(argv):
         if word == "--debug" and (i + 1 == len(argv) or argv[i + 1].startswith("-")):
-            wanted = True
+            debug = True
         else:
             words.append(word)
-    return words, wanted
+    return words, debug
 
 
 def _fail(error: BaseException, debug: bool) -> int:
@@ -127,8 +127,8 @@ def _say(line: str) -> None:
 
 
 def _may_speak() -> bool:
-    """Whether this process says the last words: of several, the first that has some. What others run into is what
-    that one did to them."""
+    """Right to the last words: whether this process says them. Of several, the first that has some does; what others
+    run into is what that one did to them."""
     if int(os.environ.get("WORLD_SIZE", "1")) <= 1:
         return True
     main = os.environ.get("RANK", "0") == "0"
@@ -154,7 +154,7 @@ def _output_is_gone() -> bool:
 
 
 def _leave(status: int) -> NoReturn:
-    """Ends the process. One that broke does not wait long for uploads, other processes and their like."""
+    """End of the process. One that broke does not wait long for uploads, other processes and their like."""
     if status:
         end = threading.Timer(PATIENCE, os._exit, [status])
         end.daemon = True

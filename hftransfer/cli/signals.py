@@ -16,7 +16,7 @@ PR_SET_PDEATHSIG = 1
 
 
 class Stopped(KeyboardInterrupt):
-    """The process was told to stop.
+    """Interrupt of a process that was told to stop.
 
     Attributes:
         status: the exit status that says so to a shell: 130 for SIGINT, 143 for SIGTERM.
@@ -28,13 +28,13 @@ class Stopped(KeyboardInterrupt):
 
 
 def status_of(error: BaseException) -> int:
-    """The exit status of a run that was interrupted."""
+    """Exit status of a run that was interrupted."""
     return error.status if isinstance(error, Stopped) else 128 + signal.SIGINT
 
 
 def stop_on_signals(last_words: Callable[[str], None]) -> None:
-    """Makes the first SIGINT or SIGTERM raise `Stopped` in the main thread. A process that has not ended `PATIENCE`
-    seconds later, stuck in a library or in a wait for another process, is ended from outside.
+    """Signal handlers: the first SIGINT or SIGTERM raises `Stopped` in the main thread. A process that has not
+    ended `PATIENCE` seconds later, stuck in a library or in a wait for another process, is ended from outside.
 
     Args:
         last_words: called with a line when the process had to be ended.
@@ -70,8 +70,8 @@ def stop_on_signals(last_words: Callable[[str], None]) -> None:
 
 
 def end_with_launcher() -> None:
-    """Ends this process when the launcher that started it is gone, even by SIGKILL. Without a launcher, as under
-    `nohup python recipes/finetune.py &`, the process goes on by itself."""
+    """Watch on the launcher: this process ends when the one that started it is gone, even by SIGKILL. Without a
+    launcher, as under `nohup python recipes/finetune.py &`, the process goes on by itself."""
     parent = os.getppid()
     if not _is_launcher(parent):
         return

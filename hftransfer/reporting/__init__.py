@@ -1,1 +1,1 @@
-"""What is shown? Plain facts in, text and pictures out."""
+"""Reporting: plain facts in; tables, model cards and pictures out."""

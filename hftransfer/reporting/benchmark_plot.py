@@ -1,4 +1,4 @@
-"""Pictures of results. They need matplotlib, the extra `plots`."""
+"""Plot of a benchmark's results. It needs matplotlib, the extra `plots`."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ ACROSS = 3  # shifts side by side
 def draw_benchmark(
     rows: Sequence[Row], cells: Sequence[tuple[str, str, str]], path: Path, metric: str = "accuracy"
 ) -> None:
-    """Target score (oracle) of every method, a dot a seed and a bar at the mean; source-only as a line.
+    """Plot of the target score (oracle) of every method, a dot a seed and a bar at the mean; source-only as a line.
 
     Args:
         rows: of finished cells.
-        cells: (shift, method, policy) of all, in the order wanted.
+        cells: (shift, method, policy) of all, in the order of the plot.
         path: of the file; its ending says of what kind.
         metric: one of `METRICS`.
 
@@ -44,13 +44,13 @@ def draw_benchmark(
             colour = COLOURS[i % len(COLOURS)]
 
             def scores(method: str, shift: str = shift, policy: str = policy) -> list[float]:
-                found = (target_score(row, metric) for row in by_row(rows, shift, method, policy))
-                return [scale * score for score in found if score is not None]
+                target_scores = (target_score(row, metric) for row in by_row(rows, shift, method, policy))
+                return [scale * score for score in target_scores if score is not None]
 
             if base := scores(BASELINE):
                 plot.axhline(statistics.mean(base), color=colour, linewidth=1, linestyle="--")
-            for place, method in enumerate(methods):
-                x = place + 0.7 * ((i + 0.5) / len(policies) - 0.5)
+            for position, method in enumerate(methods):
+                x = position + 0.7 * ((i + 0.5) / len(policies) - 0.5)
                 if values := scores(method):
                     plot.plot([x] * len(values), values, "o", color=colour, markersize=4, alpha=0.6)
                     plot.plot([x - 0.1, x + 0.1], [statistics.mean(values)] * 2, color=colour, linewidth=2)

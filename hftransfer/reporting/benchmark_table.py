@@ -1,4 +1,4 @@
-"""Results of a benchmark: its lines, one a cell, and the table of means over seeds."""
+"""Results table of a benchmark: its lines, one a cell, and the table of means over seeds."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NOTE = (
     "them. Harm: share of seeds whose target {metric} (oracle) is more than 0.5 points below that of source-only with "
     "the same shift, policy and seed. Seconds are those of training; memory is the highest peak of a cell."
 )
-LEFT = ("shift", "method", "policy", "seeds")  # columns of words
+TEXT_COLUMNS = ("shift", "method", "policy", "seeds")  # columns of words
 Row = Mapping[str, Any]
 
 
@@ -30,7 +30,7 @@ Row = Mapping[str, Any]
 
 
 def read_results(path: Path) -> list[dict[str, Any]]:
-    """Lines of a results.jsonl in order. One that is only half there, of a run that was killed, is left out."""
+    """Result lines of a results.jsonl in order. One that is only half there, of a run that was killed, is left out."""
     rows = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []:
         try:
@@ -43,7 +43,7 @@ def read_results(path: Path) -> list[dict[str, Any]]:
 
 
 def append_result(path: Path, row: Row) -> None:
-    """Adds a line and sees it onto the disk; a half line before it keeps to itself."""
+    """Result line added to a file and seen onto the disk; a half line before it keeps to itself."""
     with open(path, "ab+") as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(0, size - 1))
@@ -55,20 +55,20 @@ def append_result(path: Path, row: Row) -> None:
 
 
 def latest(rows: Iterable[Row], cells: Iterable[Mapping[str, Any]]) -> list[Row | None]:
-    """The last line of each cell with its present settings, `None` where there is none; lines of earlier settings are
+    """Last line of each cell with its present settings, `None` where there is none; lines of earlier settings are
     left out.
 
     Args:
         rows: from `read_results`.
         cells: what identifies each cell, the hash of its settings included.
     """
-    wanted = [dict(cell) for cell in cells]
-    last = {json.dumps([row.get(key) for key in wanted[0]]): row for row in rows} if wanted else {}
-    return [last.get(json.dumps(list(cell.values()))) for cell in wanted]
+    identities = [dict(cell) for cell in cells]
+    last = {json.dumps([row.get(key) for key in identities[0]]): row for row in rows} if identities else {}
+    return [last.get(json.dumps(list(cell.values()))) for cell in identities]
 
 
 def guess_seconds(rows: Iterable[Row], cells: Sequence[Mapping[str, Any]]) -> float | None:
-    """How long cells may take, judged by finished ones that are most like them; `None` when nothing is known."""
+    """Guess of the seconds that cells may take, by finished ones that are most like them; `None` when none is."""
     done = [row for row in rows if row["status"] == "done"]
     total = 0.0
     for cell in cells:
@@ -84,13 +84,13 @@ def guess_seconds(rows: Iterable[Row], cells: Sequence[Mapping[str, Any]]) -> fl
 
 
 def source_score(row: Row, metric: str) -> float | None:
-    """Mean over the sources of a finished cell."""
+    """Source score of a finished cell: the mean over its sources."""
     values = [row[f"{name}_{metric}"] for name in row.get("sources", ()) if f"{name}_{metric}" in row]
     return statistics.mean(values) if values else None
 
 
 def target_score(row: Row, metric: str) -> float | None:
-    """Reads target labels."""
+    """Target score of a finished cell; it reads target labels."""
     return row.get(f"target_oracle_{metric}")
 
 
@@ -105,39 +105,39 @@ def by_row(rows: Iterable[Row], shift: str, method: str, policy: str) -> list[Ro
 def summarise(
     rows: Sequence[Row], cells: Sequence[tuple[str, str, str]], metric: str = "accuracy"
 ) -> list[dict[str, str]]:
-    """One line a shift, method and policy, of columns with text.
+    """Summary of results: one line a shift, method and policy, of columns with text.
 
     Args:
         rows: one for each cell that was run, from `latest`.
         cells: (shift, method, policy) of every cell there is to run, each as often as there are seeds, in the order
-            wanted.
+            of the table.
         metric: one of `METRICS`.
     """
     done = [row for row in rows if row["status"] == "done"]
     words = metric.replace("_", " ")
     table = []
     for (shift, method, policy), seeds in Counter(cells).items():
-        mine = by_row(done, shift, method, policy)
-        failed = len(by_row(rows, shift, method, policy)) - len(mine)
-        count = str(seeds) if len(mine) == seeds else f"{len(mine)} of {seeds}"
+        finished = by_row(done, shift, method, policy)
+        failed = len(by_row(rows, shift, method, policy)) - len(finished)
+        count = str(seeds) if len(finished) == seeds else f"{len(finished)} of {seeds}"
         table.append(
             {
                 "shift": shift,
                 "method": f"{method} (oracle)" if method == ORACLE else method,
                 "policy": policy,
                 "seeds": count + (f", {failed} failed" if failed else ""),
-                f"source {words}": _mean([source_score(row, metric) for row in mine], metric),
-                f"target {words} (oracle)": _mean([target_score(row, metric) for row in mine], metric),
-                "harm": "–" if method in (BASELINE, ORACLE) else _harm(mine, done, metric),
-                "seconds": f"{statistics.mean(row['seconds'] for row in mine):.0f}" if mine else "–",
-                "memory": describe_size(max((row["peak_memory"] or 0 for row in mine), default=0)),
+                f"source {words}": _mean([source_score(row, metric) for row in finished], metric),
+                f"target {words} (oracle)": _mean([target_score(row, metric) for row in finished], metric),
+                "harm": "–" if method in (BASELINE, ORACLE) else _harm(finished, done, metric),
+                "seconds": f"{statistics.mean(row['seconds'] for row in finished):.0f}" if finished else "–",
+                "memory": describe_size(max((row["peak_memory"] or 0 for row in finished), default=0)),
             }
         )
     return table
 
 
 def markdown(table: Sequence[Mapping[str, str]], metric: str = "accuracy", failures: Iterable[Row] = ()) -> str:
-    """The table as a Markdown page, with what its columns mean and which cells failed.
+    """Markdown page of the table, with what its columns mean and which cells failed.
 
     Args:
         table: from `summarise`.
@@ -145,7 +145,7 @@ def markdown(table: Sequence[Mapping[str, str]], metric: str = "accuracy", failu
         failures: rows of failed cells.
     """
     columns = list(table[0]) if table else []
-    rule = [Markup("---" if column in LEFT else "---:") for column in columns]
+    rule = [Markup("---" if column in TEXT_COLUMNS else "---:") for column in columns]
     lines: list[Iterable[str]] = [columns, rule, *(line.values() for line in table)]
     page = "\n".join(table_row(line) for line in lines)
     page += f"\n\n{NOTE.format(metric=metric.replace('_', ' '))}\n"
@@ -154,30 +154,33 @@ def markdown(table: Sequence[Mapping[str, str]], metric: str = "accuracy", failu
 
 
 def print_table(table: Sequence[Mapping[str, str]], title: str) -> None:
-    """The same in the terminal, a section a shift. What all rows share stands in the title: a narrow terminal would
+    """Table in the terminal, a section a shift. What all rows share stands in the title: a narrow terminal would
     cut headers, and "oracle" with them."""
     from rich.table import Table
 
     from .console import literal, screen
 
     common = {c: table[0][c] for c in ("shift", "policy") if table and len({line.get(c) for line in table}) == 1}
-    shown = Table(title=literal(" · ".join([title, *common.values()])), title_justify="left")
+    terminal_table = Table(title=literal(" · ".join([title, *common.values()])), title_justify="left")
     for column in table[0] if table else ():
         if column not in common:
             header = column.replace(" (oracle)", "\n(oracle)")
-            shown.add_column(header, justify="left" if column in LEFT else "right", overflow="fold")
+            terminal_table.add_column(header, justify="left" if column in TEXT_COLUMNS else "right", overflow="fold")
     for i, line in enumerate(table):
         last = i + 1 < len(table) and table[i + 1]["shift"] != line["shift"]
-        shown.add_row(*(literal(value) for column, value in line.items() if column not in common), end_section=last)
-    screen().print(shown)
+        terminal_table.add_row(
+            *(literal(value) for column, value in line.items() if column not in common), end_section=last
+        )
+    screen().print(terminal_table)
 
 
 def name_of(row: Row) -> str:
+    """Name of a cell, by its result line."""
     return f"{row['shift']} · {row['method']} · {row['policy']} · seed {row['seed']}"
 
 
 def describe_time(seconds: float) -> str:
-    """A length of time for people: `1 h 20 min`, `4 min`, `50 s`."""
+    """Time span for people: `1 h 20 min`, `4 min`, `50 s`."""
     minutes = round(seconds / 60)
     if minutes < 2:
         return f"{seconds:.0f} s"
@@ -185,14 +188,14 @@ def describe_time(seconds: float) -> str:
 
 
 def describe_size(size: int) -> str:
-    """Bytes for people: `1.8 GiB`, `740 MiB`; a dash for none."""
+    """Memory size for people: `1.8 GiB`, `740 MiB`; a dash for none."""
     if not size:
         return "–"
     return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.0f} MiB"
 
 
 def show_score(value: float, metric: str) -> str:
-    """Shares in per cent, correlations as they are."""
+    """Score for people: shares in per cent, correlations as they are."""
     return f"{value:.3f}" if metric == "pearson" else f"{100 * value:.1f}"
 
 
@@ -204,10 +207,10 @@ def _mean(values: Sequence[float | None], metric: str) -> str:
     return show_score(statistics.mean(known), metric) + spread
 
 
-def _harm(mine: Sequence[Row], done: Sequence[Row], metric: str) -> str:
-    """Over the seeds of which source-only is there too."""
+def _harm(finished: Sequence[Row], done: Sequence[Row], metric: str) -> str:
+    """Share of seeds with harm, among those of which source-only is there too."""
     judged = []
-    for row in mine:
+    for row in finished:
         others = [r for r in by_row(done, row["shift"], BASELINE, row["policy"]) if r["seed"] == row["seed"]]
         score, base = target_score(row, metric), target_score(others[0], metric) if others else None
         if score is not None and base is not None:

@@ -1,4 +1,4 @@
-"""The console that tables, lines and progress share; text of others on it is shown as it is, not obeyed."""
+"""Console that tables, lines and progress share; text of others on it is shown as it is, not obeyed."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from ..messages import printable, redacted
 
 
 class Screen(Console):
-    """A console whose reader may go away (`| head`) without ending the run."""
+    """Console whose reader may go away (`| head`) without ending the run."""
 
     def on_broken_pipe(self) -> None:
-        """Says nothing from now on."""
+        """Silence from now on."""
         self.quiet = True
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def screen(**options: Any) -> Screen:
-    """A console on the stdout of the moment; files and pipes have 80 columns, or COLUMNS, no control characters. Of
+    """Console on the stdout of the moment; files and pipes have 80 columns, or COLUMNS, no control characters. Of
     several processes, the first prints."""
     return Screen(highlight=False, quiet=os.environ.get("RANK", "0") != "0", **options)
 
 
 def literal(text: object, style: str = "") -> Text:
-    """Text as it is: `[red]` is no colour, control characters are spelled out, tokens hidden."""
+    """Literal text: `[red]` is no colour, control characters are spelled out, tokens hidden."""
     return Text(printable(redacted(text)), style=style)
 
 
 def print_lines(*lines: object, console: Console | None = None) -> None:
-    """Prints lines as they are: what looks like markup is text, tokens are hidden, and a reader that goes away
+    """Lines printed as they are: what looks like markup is text, tokens are hidden, and a reader that goes away
     (`| head`) does not end the run. Long lines are left to the terminal; of several processes, the first prints.
 
     Args:

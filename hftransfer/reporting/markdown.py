@@ -1,4 +1,4 @@
-"""Markdown that shows text of others as text: names of classes, data sets and models are nobody's markup."""
+"""Markdown of tables and lists that shows text of others, such as names of classes and models, as text."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 
 
 class Markup(str):
-    """Markdown that is meant to be."""
+    """Text that is meant as Markdown and is not escaped."""
 
     __slots__ = ()
 
 
 def escaped(value: Any) -> Any:
-    """Text for one line or cell: markup is shown, line ends are spaces, tokens hidden. `Markup`, numbers and the like
-    pass.
+    """Escaped text for one line or cell: markup is shown, line ends are spaces, tokens hidden. `Markup`, numbers and
+    the like pass.
 
     Example:
         >>> escaped("<b>a|b</b>")
@@ -29,22 +29,22 @@ def escaped(value: Any) -> Any:
     if isinstance(value, Markup) or not isinstance(value, str):
         return value
     line = " ".join(printable(redacted(value)).split())
-    line = _MARKUP.sub(lambda found: f"\\{found[0]}", line)
-    line = re.sub("[&<>]", lambda found: _ENTITIES[found[0]], line)
+    line = _MARKUP.sub(lambda match: f"\\{match[0]}", line)
+    line = re.sub("[&<>]", lambda match: _ENTITIES[match[0]], line)
     return Markup(f"\\{line}" if line.startswith("#") else line)
 
 
 def joined(values: Iterable[Any], separator: str = ", ") -> Markup:
-    """Each `escaped`, with a separator that is markup between them."""
+    """Joined values, each `escaped`, with a separator that is markup between them."""
     texts = (value if isinstance(value, Markup) else escaped(str(value)) for value in values)
     return Markup(separator.join(texts))
 
 
 def table_row(values: Iterable[Any]) -> Markup:
-    """`| a | b |` of cells."""
+    """Row of a table, `| a | b |`, of cells."""
     return Markup(f"| {joined(values, ' | ')} |")
 
 
 def table_rule(columns: int) -> Markup:
-    """The line under a table's header."""
+    """Rule under a table's header."""
     return Markup("|" + "---|" * columns)

@@ -1,4 +1,4 @@
-"""The model card, from plain facts."""
+"""Model card, from plain facts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PROBLEM_TYPES = {"multi-label-classification": "multi_label_classification", "re
 
 @dataclass(frozen=True)
 class CardFacts:
-    """What a card says. `results` maps a row name to `{column: value}`; columns with "oracle" read target labels."""
+    """Facts of a model card. `results` maps a row's name to `{column: value}`; "oracle" columns read target labels."""
 
     name: str
     repo_id: str
@@ -51,7 +51,7 @@ class CardFacts:
 
     @property
     def shown_task(self) -> str:
-        """With its article."""
+        """Name of the task, with its article."""
         name = self.task_name or self.task
         return f"{'An' if name[0] in 'aeiou' else 'A'} {name}"
 
@@ -61,7 +61,7 @@ class CardFacts:
 
     @property
     def hub_base_model(self) -> str:
-        """The base model when it is a Hub id; a path of somebody's machine is nobody else's business."""
+        """Base model when it is a Hub id; a path of somebody's machine is nobody else's business."""
         return self.base_model if is_hub_id(self.base_model) else ""
 
     @property
@@ -75,8 +75,8 @@ class CardFacts:
     @property
     def columns(self) -> dict[str, str]:
         """Result columns worth a table, with their headings: the headline metrics, not every class's."""
-        wanted = ("accuracy", "macro_f1", "loss", "mse", "pearson")
-        keys = dict.fromkeys(c for row in self.results.values() for c in row if c.endswith(wanted))
+        headline = ("accuracy", "macro_f1", "loss", "mse", "pearson")
+        keys = dict.fromkeys(c for row in self.results.values() for c in row if c.endswith(headline))
         return {
             c: Markup(escaped(c.replace("oracle_", "").replace("_", " ")) + " (*oracle*)" * ("oracle" in c))
             for c in keys
@@ -87,28 +87,29 @@ def render_card(
     facts: CardFacts,
     tags: Iterable[str] = (),
     datasets: Iterable[str] = (),
-    more: Mapping[str, Any] | None = None,
+    extra_metadata: Mapping[str, Any] | None = None,
 ) -> str:
-    """README.md with its metadata block.
+    """Model card as the text of a README.md, with its metadata block.
 
     Args:
         facts: what the card says.
         tags: besides our own.
         datasets: Hub ids, besides those among the facts.
-        more: further metadata; `None` values are left out.
+        extra_metadata: of the block; `None` values are left out.
     """
     import jinja2
     import yaml
 
-    found = [name.partition(":")[0] for name in (*facts.sources, facts.target)]
+    names = (name.partition(":")[0] for name in (*facts.sources, facts.target))
+    repositories = [name for name in names if "/" in name and is_hub_id(name)]
     meta: dict[str, Any] = {
         "library_name": "peft" if facts.adapter else "transformers",
         "pipeline_tag": facts.pipeline,
         "base_model": facts.hub_base_model,
-        "datasets": list(dict.fromkeys([*(name for name in found if "/" in name and is_hub_id(name)), *datasets])),
+        "datasets": list(dict.fromkeys([*repositories, *datasets])),
         "tags": sorted({"hftransfer", "domain-adaptation", *facts.objectives, *tags}),
     }
-    meta = {key: value for key, value in {**meta, **(more or {})}.items() if value}
+    meta = {key: value for key, value in {**meta, **(extra_metadata or {})}.items() if value}
     others = (f"{name} {metadata.version(name)}" for name in ("transformers", "torch"))
     versions = ", ".join([f"hftransfer {__version__}", *others])
     template = resources.files("hftransfer.reporting").joinpath("model_card.md.jinja").read_text(encoding="utf-8")
@@ -122,46 +123,46 @@ def render_card(
     return f"---\n{head}---\n\n{body.strip()}\n"
 
 
-def load_lines(facts: CardFacts, where: str | None = None) -> list[str]:
-    """The lines of Python that load the model without hftransfer.
+def load_lines(facts: CardFacts, folder: str | None = None) -> list[str]:
+    """Lines of Python that load the model without hftransfer.
 
     Args:
         facts: of the model.
-        where: a folder; the repository when `None`.
+        folder: the model's; its repository when `None`.
     """
-    base = facts.hub_base_model or (facts.base_model if where else "path/to/the/base-model")
-    where = where or (facts.repo_id if "/" in facts.repo_id else f"your-name/{facts.repo_id}")
-    where, base = _quoted(where), _quoted(base)
+    base = facts.hub_base_model or (facts.base_model if folder else "path/to/the/base-model")
+    location = folder or (facts.repo_id if "/" in facts.repo_id else f"your-name/{facts.repo_id}")
+    location, base = _quoted(location), _quoted(base)
     if not facts.adapter:
-        return ["from transformers import pipeline", "", f'model = pipeline("{facts.pipeline}", {where})']
+        return ["from transformers import pipeline", "", f'model = pipeline("{facts.pipeline}", {location})']
     # An adapter's repository has no config: the base model's says neither how many labels there are nor their names.
     if facts.modality == "image":
-        return _image_adapter_lines(facts, where, base)
+        return _image_adapter_lines(facts, location, base)
     auto = f"AutoPeftModelFor{'Token' if facts.pipeline == 'token-classification' else 'Sequence'}Classification"
     return [
         f"from peft import {auto}",
         "from transformers import pipeline",
         "",
-        f"model = {auto}.from_pretrained({where}, {_head_options(facts)})",
-        f'model = pipeline("{facts.pipeline}", model.merge_and_unload(), tokenizer={where})',
+        f"model = {auto}.from_pretrained({location}, {_head_options(facts)})",
+        f'model = pipeline("{facts.pipeline}", model.merge_and_unload(), tokenizer={location})',
     ]
 
 
-def _image_adapter_lines(facts: CardFacts, where: str, base: str) -> list[str]:
-    """PEFT has no class that finds the base of an image classifier by itself."""
+def _image_adapter_lines(facts: CardFacts, location: str, base: str) -> list[str]:
+    """Lines that load an adapter of an image classifier, whose base no class of PEFT finds by itself."""
     auto = "AutoModelForImageClassification"
     return [
         "from peft import PeftModel",
         f"from transformers import {auto}, pipeline",
         "",
         f"model = {auto}.from_pretrained({base}, {_head_options(facts)})",
-        f"model = PeftModel.from_pretrained(model, {where}).merge_and_unload()",
-        f'model = pipeline("{facts.pipeline}", model, image_processor={where})',
+        f"model = PeftModel.from_pretrained(model, {location}).merge_and_unload()",
+        f'model = pipeline("{facts.pipeline}", model, image_processor={location})',
     ]
 
 
 def _quoted(name: str) -> str:
-    """As a text of Python, whatever is in it."""
+    """Literal of Python for any text."""
     return json.dumps(redacted(name), ensure_ascii=False)
 
 
@@ -183,5 +184,5 @@ def _is_file(name: str) -> bool:
 
 
 def _shown(name: str) -> str:
-    """A data set's name for strangers: files and folders without the way to them."""
+    """Name of a data set for strangers: files and folders without the way to them."""
     return name if is_hub_id(name.partition(":")[0]) else Path(name).name

@@ -1,4 +1,4 @@
-"""Tables for the terminal."""
+"""Tables in the terminal: plan, policy and results."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from .console import literal, screen
 
 
 class PolicyRow(NamedTuple):
-    """One block of a model: how many parameters it has and how many train, their peak rate and weight decay (of
-    matrices; `None` where nothing trains or nobody knows), how they train, and from when on if not from the start."""
+    """Row of the policy table, one block of a model: how many parameters it has and how many train, their peak rate
+    and weight decay (of matrices; `None` where nothing trains or nobody knows), how they train, and from when on if
+    not from the start."""
 
     name: str
     total: int
@@ -21,21 +22,21 @@ class PolicyRow(NamedTuple):
     starts: str = ""
 
     def cells(self) -> list[str]:
-        """As text, in the order of `policy_columns`."""
+        """Cells of the row as text, in the order of the table's columns."""
         numbers = ["-" if value is None else f"{value:.3g}" for value in (self.rate, self.decay)]
         return [self.name, f"{self.total:,}", f"{self.trainable:,}", *numbers, self.method, self.starts or "-"]
 
 
 def policy_table(rows: Sequence[PolicyRow]) -> list[list[str]]:
-    """A header and one list of cells a row, without columns that say nothing."""
+    """Policy table: a header and one list of cells a row, without columns that say nothing."""
     columns = ["block", "parameters", "trainable", "rate", "weight decay", "method", "trains from"]
     cells = [row.cells() for row in rows]
-    kept = [i for i in range(len(columns)) if i not in (3, 4, 6) or any(line[i] != "-" for line in cells)]
-    return [[line[i] for i in kept] for line in (columns, *cells)]
+    columns_kept = [i for i in range(len(columns)) if i not in (3, 4, 6) or any(line[i] != "-" for line in cells)]
+    return [[line[i] for i in columns_kept] for line in (columns, *cells)]
 
 
 def print_policy_rows(rows: Sequence[PolicyRow], title: str) -> None:
-    """A model's blocks: what trains, how and how fast."""
+    """Policy table in the terminal, a model's blocks: what trains, how and how fast."""
     from rich.table import Table
 
     head, *lines = policy_table(rows)
@@ -55,7 +56,7 @@ def print_policy_rows(rows: Sequence[PolicyRow], title: str) -> None:
 
 
 def print_facts(rows: Mapping[str, Any], title: str) -> None:
-    """A two-column table; what stands in square brackets is text, not markup."""
+    """Facts in the terminal as a table of two columns; what stands in square brackets is text, not markup."""
     from rich.table import Table
 
     table = Table(title=literal(title), show_header=False, title_justify="left")
@@ -67,7 +68,7 @@ def print_facts(rows: Mapping[str, Any], title: str) -> None:
 
 
 def print_results(results: Mapping[str, Mapping[str, float]], title: str) -> None:
-    """One row a model, one column a metric; columns that read target labels are marked oracle.
+    """Results in the terminal: a row a model, a column a metric; columns that read target labels are marked oracle.
 
     Args:
         results: `{row: {column: value}}`; values between 0 and 1 that are shares are shown in per cent.
