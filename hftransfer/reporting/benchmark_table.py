@@ -158,7 +158,7 @@ def print_table(table: Sequence[Mapping[str, str]], title: str) -> None:
     cut headers, and "oracle" with them."""
     from rich.table import Table
 
-    from .console import literal, screen
+    from .console import literal, stdout_console
 
     common = {c: table[0][c] for c in ("shift", "policy") if table and len({line.get(c) for line in table}) == 1}
     terminal_table = Table(title=literal(" · ".join([title, *common.values()])), title_justify="left")
@@ -171,7 +171,7 @@ def print_table(table: Sequence[Mapping[str, str]], title: str) -> None:
         terminal_table.add_row(
             *(literal(value) for column, value in line.items() if column not in common), end_section=last
         )
-    screen().print(terminal_table)
+    stdout_console().print(terminal_table)
 
 
 def name_of(row: Row) -> str:

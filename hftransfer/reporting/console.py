@@ -12,7 +12,7 @@ from rich.text import Text
 from ..messages import printable, redacted
 
 
-class Screen(Console):
+class PipeSafeConsole(Console):
     """Console whose reader may go away (`| head`) without ending the run."""
 
     def on_broken_pipe(self) -> None:
@@ -21,10 +21,10 @@ class Screen(Console):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def screen(**options: Any) -> Screen:
+def stdout_console(**options: Any) -> PipeSafeConsole:
     """Console on the stdout of the moment; files and pipes have 80 columns, or COLUMNS, no control characters. Of
     several processes, the first prints."""
-    return Screen(highlight=False, quiet=os.environ.get("RANK", "0") != "0", **options)
+    return PipeSafeConsole(highlight=False, quiet=os.environ.get("RANK", "0") != "0", **options)
 
 
 def literal(text: object, style: str = "") -> Text:
@@ -43,6 +43,6 @@ def print_lines(*lines: object, console: Console | None = None) -> None:
     Example:
         >>> print_lines("Training with the target:")
     """
-    console = console or screen()
+    console = console or stdout_console()
     for line in lines or ("",):
         console.print(literal(line), soft_wrap=True)

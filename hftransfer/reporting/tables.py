@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from .console import literal, screen
+from .console import literal, stdout_console
 
 
 class PolicyRow(NamedTuple):
@@ -52,7 +52,7 @@ def print_policy_rows(rows: Sequence[PolicyRow], title: str) -> None:
         )
     for line in lines:
         table.add_row(*map(literal, line))
-    screen().print(table)
+    stdout_console().print(table)
 
 
 def print_facts(rows: Mapping[str, Any], title: str) -> None:
@@ -64,7 +64,7 @@ def print_facts(rows: Mapping[str, Any], title: str) -> None:
     table.add_column(overflow="fold")
     for key, value in rows.items():
         table.add_row(literal(key), literal(value))
-    screen().print(table)
+    stdout_console().print(table)
 
 
 def print_results(results: Mapping[str, Mapping[str, float]], title: str) -> None:
@@ -89,7 +89,7 @@ def print_results(results: Mapping[str, Mapping[str, float]], title: str) -> Non
         )
     for name, row in results.items():
         table.add_row(literal(name), *(_show(column, row.get(column)) for column in columns))
-    screen().print(table)
+    stdout_console().print(table)
 
 
 def _show(column: str, value: float | None) -> str:

@@ -14,7 +14,7 @@ from transformers import TrainerCallback
 from transformers.trainer_utils import has_length
 
 from ..messages import printable, redacted
-from ..reporting.console import print_lines, screen
+from ..reporting.console import print_lines, stdout_console
 
 SHOWN_METRICS = ("loss", "accuracy", "macro_f1", "mse", "pearson", "entropy")
 RECENT_STEPS = 50  # steps whose mean says how fast the run is
@@ -35,7 +35,7 @@ class ProgressLine(TrainerCallback):
     """
 
     def __init__(self, live: bool = True, console: Console | None = None):
-        self.console = console or screen()
+        self.console = console or stdout_console()
         self.live = live and self.console.file.isatty() and not self.console.is_dumb_terminal
         self.training = False
         self.pace = Pace()

@@ -11,7 +11,7 @@ import tiny
 
 from hftransfer.reporting import tables
 from hftransfer.reporting.benchmark_table import print_table
-from hftransfer.reporting.console import Screen
+from hftransfer.reporting.console import PipeSafeConsole
 from hftransfer.trainers import progress_line
 from hftransfer.trainers.progress_line import Pace, ProgressLine, describe, describe_seconds
 
@@ -43,12 +43,14 @@ def train(folder, console, live=True, **config):
     return trainer
 
 
-def pipe() -> Screen:
-    return Screen(file=io.StringIO(), width=80, highlight=False)
+def pipe() -> PipeSafeConsole:
+    return PipeSafeConsole(file=io.StringIO(), width=80, highlight=False)
 
 
-def terminal(width: int = 100) -> Screen:
-    return Screen(file=Terminal(), width=width, force_terminal=True, highlight=False, _environ={"TERM": "xterm"})
+def terminal(width: int = 100) -> PipeSafeConsole:
+    return PipeSafeConsole(
+        file=Terminal(), width=width, force_terminal=True, highlight=False, _environ={"TERM": "xterm"}
+    )
 
 
 @pytest.mark.parametrize("console", [pipe, lambda: terminal()], ids=["a pipe", "a terminal with disable_tqdm"])
