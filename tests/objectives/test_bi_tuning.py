@@ -60,11 +60,3 @@ def test_descending_gathers_rows_round_their_class_vector():
     before = near()
     descend(lambda: call(module, inputs, source_features=x, class_vectors=w), [x, w, *module.parameters()], 100, 0.05)
     assert near() > before + 0.4
-
-
-def test_no_label_is_nothing():
-    inputs, module = batch() | {"source_labels": torch.full((7,), -100)}, make("bi_tuning")
-    for _ in range(2):
-        value = call(module, inputs)
-        assert value.item() == 0
-        assert not torch.autograd.grad(value, inputs["source_features"])[0].any()

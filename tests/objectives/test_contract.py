@@ -9,7 +9,7 @@ import copy
 
 import pytest
 import torch
-from cases import CLASSES, LEAST, WIDTH, asked, batch, call, leaves
+from cases import CLASSES, LEAST, WIDTH, asked, batch, call, certain, leaves
 from toy import adapter, draw, joint
 from variants import EDGES, VARIANTS, build, chosen, confident
 
@@ -46,6 +46,28 @@ def test_value_and_gradient_are_finite(variant):
             found = torch.autograd.grad(value, wanted, allow_unused=True)
             assert any(g is not None for g in found), (name, turn)
             assert all(torch.isfinite(g).all() for g in found if g is not None), (name, turn)
+
+
+UNSURE, UNLABELLED = {"target_logits": torch.zeros(5, CLASSES)}, {"source_labels": torch.full((7,), -100)}
+APART_BY_CLASS = {
+    "source_labels": torch.ones(7, dtype=torch.long),
+    "target_logits": certain(torch.tensor([0, 2, 0, 2, 2])),
+}
+NOTHING = {
+    **dict.fromkeys(("prototype", "supcon", "supcon no queue"), UNSURE),
+    **dict.fromkeys(("dsan", "dsan unbiased"), APART_BY_CLASS),
+    "bi_tuning": UNLABELLED,
+}
+
+
+@pytest.mark.parametrize("variant", NOTHING)
+def test_where_there_is_nothing_to_compare_value_and_gradient_are_0(variant):
+    """An untrained head must not be taken at its word."""
+    module, inputs = build(variant), batch() | NOTHING[variant]
+    for turn in ("first", "second"):  # the second time over a filled queue
+        value = call(module, inputs)
+        assert value.item() == 0, turn
+        assert not any(g.any() for g in gradients(value, leaves(list(asked(module, inputs).values())))), turn
 
 
 # ---- weights of source rows

@@ -96,15 +96,6 @@ def test_a_class_counts_once_both_domains_have_had_it():
     assert module.seen.tolist() == [[1, 1, 0], [1, 1, 1]]
 
 
-def test_nothing_confident_is_nothing():
-    """0, with a gradient of 0: an untrained head must not be taken at its word."""
-    inputs, module = batch(), make("prototype")
-    value = call(module, inputs, target_logits=torch.zeros(5, 3))
-    assert value.item() == 0
-    assert not any(g.any() for g in gradients(value, inputs))
-    assert not module.seen[1].any()
-
-
 def test_the_gradient_is_that_of_the_share_of_the_batch():
     """2 (1 - θ) (c_T - c_S) / rows of the class, over the classes; none for rows of the past."""
     inputs, module = batch(6, 6), make("prototype", decay=0.8)

@@ -74,19 +74,6 @@ def test_queue_holds_normalised_labelled_source_rows_with_their_weights():
         kept = tuple(np.concatenate(pair)[-20:] for pair in zip(kept, rows, strict=True))
 
 
-@pytest.mark.parametrize("queue", [0, 8])
-def test_nothing_confident_is_nothing(queue):
-    """0, with a gradient of 0: an untrained head must not be taken at its word."""
-    inputs = batch()
-    inputs["target_logits"] = torch.zeros(5, 3)
-    module = make("supcon", queue=queue)
-    for _ in range(2):  # the second time the queue is filled
-        value = call(module, inputs)
-        assert value.item() == 0
-        for gradient in torch.autograd.grad(value, [inputs["source_features"], inputs["target_features"]]):
-            assert not gradient.any()
-
-
 def test_threshold_is_inclusive():
     inputs = batch(classes=2)
     inputs["target_logits"] = torch.zeros(5, 2)
