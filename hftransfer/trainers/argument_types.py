@@ -1,4 +1,4 @@
-"""Types of what a trainer takes, for annotations."""
+"""Types of a trainer's arguments: rows, domains, model, processing class."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Model card of a run: its facts, read off the trainer, and README.md."""
+"""Model card of a run: facts read off the trainer, and README.md."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class ModelCard:
         dataset: str | list[str] | None,
         metadata: Mapping[str, Any],
     ) -> None:
-        """Writes README.md, unless there is one that somebody has edited.
+        """README.md, written unless there is one that somebody has edited.
 
         Args:
             tags: besides ours and the model's.
@@ -71,7 +71,7 @@ class ModelCard:
         record_written(folder, [CARD])
 
     def facts(self, model_name: str | None = None, finetuned_from: str | None = None) -> CardFacts:
-        """What the card says, as plain data."""
+        """Facts of the card, as plain data."""
         trainer, prepared, args = self.trainer, self.prepared, config_of(self.trainer)
         joint = joint_model_of(trainer)
         model: Any = joint.model
@@ -99,13 +99,13 @@ class ModelCard:
 
 
 def repository_name(trainer: Trainer) -> str:
-    """The full id of the repository once the Hub told it, unless another one is meant by now."""
+    """Full id of the repository, as the Hub returned it; the configured name if that has changed since."""
     configured, full_id = configured_name(config_of(trainer)), trainer.hub_model_id or ""
     return full_id if full_id.endswith(f"/{configured}") else configured
 
 
 def configured_name(args: AdaptationConfig) -> str:
-    """The repository that the settings name, or that is named after the output folder."""
+    """Repository of the settings: `hub_model_id`, or the name of the output folder."""
     return args.hub_model_id or Path(str(args.output_dir)).absolute().name
 
 

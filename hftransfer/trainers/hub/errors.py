@@ -1,4 +1,4 @@
-"""Errors of the Hub: one line that says why, and what to do."""
+"""Hub errors: one line with the reason and the remedy."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ REASONS = {
 
 
 class HubError(RuntimeError):
-    """The Hub refused or was out of reach; nothing on disk was lost.
+    """Error of a push: the Hub refused or was out of reach; nothing on disk was lost.
 
     Attributes:
         passing: it may work later as it is (an outage), where a refusal (a wrong token) needs something done.
@@ -28,7 +28,7 @@ class HubError(RuntimeError):
 
 
 def explain(error: BaseException) -> tuple[str, bool]:
-    """One line for a person, and whether trying again later may be enough.
+    """Reason of a Hub error in one line, and whether trying again later may be enough.
 
     Example:
         >>> explain(TimeoutError("read timed out"))
@@ -52,7 +52,7 @@ def explain(error: BaseException) -> tuple[str, bool]:
 
 
 def without_token(error: BaseException) -> BaseException | None:
-    """The error as a cause to be shown, unless it holds a token."""
+    """Cause of an error to show, unless it holds a token."""
     texts = [str(cause) for cause in _causes(error)]
     return error if [redacted(text) for text in texts] == texts else None
 

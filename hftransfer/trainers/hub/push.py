@@ -1,4 +1,4 @@
-"""To the Hub: a plain model with its card, at the end of a run and from its checkpoints."""
+"""Push to the Hub: a plain model with its card, at the end of a run and from its checkpoints."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ MODEL_FILES = [
 
 
 class HubPublisher:
-    """Pushes the model of a trainer, and its card, to the Hub.
+    """Publisher of a trainer's model and card on the Hub.
 
     Args:
         trainer: an `AdaptationTrainer`.
@@ -50,7 +50,7 @@ class HubPublisher:
         self.trainer, self.card = trainer, card
 
     def push(self, options: PushOptions, blocking: bool) -> CommitInfo | Future[CommitInfo] | None:
-        """Saves the model and its card to `output_dir`, then uploads them.
+        """Push of model and card, which are saved to `output_dir` first.
 
         Args:
             options: of the push.
@@ -84,7 +84,7 @@ class HubPublisher:
         return upload() if blocking else _api().run_as_future(upload)
 
     def _upload(self, options: PushOptions) -> CommitInfo:
-        """The part of a push that needs the Hub; everything is on disk."""
+        """Upload of what is on disk."""
         trainer, args = self.trainer, config_of(self.trainer)
         folder = str(args.output_dir)
         revision = options.revision or args.hub_revision
@@ -118,7 +118,7 @@ class HubPublisher:
             raise HubError(message, passing) from without_token(error)
 
     def push_checkpoint(self, checkpoint: Path) -> None:
-        """Pushes a checkpoint in the background as `args.hub_strategy` says; a failure is a warning.
+        """Background push of a checkpoint as `args.hub_strategy` says; a failure is a warning.
 
         Args:
             checkpoint: its folder.
@@ -161,7 +161,7 @@ class HubPublisher:
 
 
 def create_repo(args: AdaptationConfig, token: str | None = None, private: bool | None = None) -> str | None:
-    """Makes the Hub repository that a run will push to, before it trains; of several processes, the first makes it.
+    """Hub repository that a run will push to, made before training; of several processes, by the first.
 
     Args:
         args: an `AdaptationConfig`.
@@ -192,7 +192,7 @@ def create_repo(args: AdaptationConfig, token: str | None = None, private: bool 
 
 
 def upload_command(repo_id: str, folder: str, revision: str | None = None, private: bool | None = None) -> str:
-    """The shell command that uploads what `push_to_hub` does."""
+    """Shell command that uploads what `push_to_hub` does."""
     arguments = ["hf", "upload", repo_id, folder, "."]
     arguments += ["--revision", revision] if revision else []
     arguments += ["--private"] if private else []
@@ -208,7 +208,7 @@ def _api() -> HfApi:
 
 
 def _make_repository(args: AdaptationConfig, token: str | None, private: bool | None) -> str:
-    """Creates the repository unless it is there; returns its full id."""
+    """Full id of the repository, which is created unless it exists."""
     from huggingface_hub import constants, get_token
     from huggingface_hub.errors import LocalTokenNotFoundError
 

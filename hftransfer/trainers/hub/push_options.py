@@ -1,4 +1,4 @@
-"""Options of a push: what the Hub's own arguments are, what the card's keys are, and what is neither."""
+"""Push options: arguments of the Hub, keys of the model card, and arguments that are refused."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def read_push_options(
     private: bool | None = None,
     merge_adapter: bool | None = None,
 ) -> PushOptions:
-    """Sorts the keyword arguments of a push.
+    """Push options from the keyword arguments of `push_to_hub`.
 
     Args:
         commit_message: of the commit.
@@ -104,7 +104,7 @@ def read_push_options(
 
 
 def check_card_keys(names: Any) -> None:
-    """Refuses what is no key of a card, so that a typo does not end up in it.
+    """Check of a model card's keys, so that no typo ends up in it.
 
     Raises:
         TypeError: it names the nearest argument.

@@ -1,1 +1,1 @@
-"""Saving and resuming: whole checkpoints, and an output folder that loses nothing."""
+"""Saving and resuming: checkpoints, models and the output folder."""

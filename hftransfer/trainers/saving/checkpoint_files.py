@@ -1,4 +1,4 @@
-"""List of a checkpoint's files, with sizes and digests, so that damage is named before a run goes on from it."""
+"""Checkpoint files: a list with sizes and digests, by which damage is found before a run resumes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ONLY_MODEL = (
 
 
 def checkpoints(folder: str | os.PathLike[str]) -> list[Path]:
-    """The checkpoints in a folder by step; `checkpoint-notes.txt` is none.
+    """Checkpoints in a folder, by step.
 
     Example:
         >>> for name in ("checkpoint-12", "checkpoint-3", "checkpoint-notes"):
@@ -37,8 +37,10 @@ def checkpoints(folder: str | os.PathLike[str]) -> list[Path]:
 
 
 def by_age(folder: str | os.PathLike[str]) -> list[Path]:
-    """The checkpoints in a folder as they were written: a run that went back to an earlier one leaves later steps of
-    another past behind. Without a date in each of them, by step."""
+    """Checkpoints in a folder, oldest first; by step if one of them has no date.
+
+    A run that resumed from an earlier checkpoint leaves later steps of its former course behind.
+    """
     saved = checkpoints(folder)
     dates = {path: _json(path / FILES).get("written") for path in saved}
     if not all(isinstance(date, (int, float)) for date in dates.values()):
@@ -47,7 +49,7 @@ def by_age(folder: str | os.PathLike[str]) -> list[Path]:
 
 
 def step_of(checkpoint: Path) -> int:
-    """The number in a checkpoint's name."""
+    """Step of a checkpoint, by its name."""
     match = STEP.fullmatch(checkpoint.name)
     return int(match[1]) if match else -1
 
@@ -58,7 +60,7 @@ def is_ours(checkpoint: Path) -> bool:
 
 
 def write_list(checkpoint: Path, resumable: bool) -> None:
-    """Lists what a checkpoint holds; the last thing that is written to it.
+    """List of a checkpoint's files, written last.
 
     Args:
         checkpoint: the folder, complete.
@@ -75,7 +77,7 @@ def write_list(checkpoint: Path, resumable: bool) -> None:
 
 
 def fault(checkpoint: Path, digests: bool = True) -> str | None:
-    """What is wrong with a checkpoint, in words that go on after its name; `None` if training can go on from it.
+    """Fault of a checkpoint, in words that follow its name; `None` if training can resume from it.
 
     Args:
         checkpoint: the folder.
@@ -113,7 +115,7 @@ def digest(path: Path) -> str:
 
 
 def _fault_without_list(checkpoint: Path) -> str | None:
-    """Of a checkpoint that an older version made: what is needed must be there and be whole as far as can be seen."""
+    """Fault of an older version's checkpoint: needed files must be there and readable."""
     names = [path.name for path in checkpoint.iterdir()]
     sharded = _is_sharded(names)
     if STATE_FILE not in names and not sharded:
@@ -136,7 +138,7 @@ def _fault_without_list(checkpoint: Path) -> str | None:
 
 
 def _fault_of_state(checkpoint: Path) -> str | None:
-    """Of what says at which step training goes on."""
+    """Fault of the trainer state, which says at which step training resumes."""
     step = _json(checkpoint / TRAINER_STATE).get("global_step")
     is_valid = isinstance(step, int) and not isinstance(step, bool) and step >= 0
     return None if is_valid else f"{TRAINER_STATE} is damaged: it does not say at which step it was written"
@@ -147,7 +149,7 @@ def _is_sharded(names: list[str]) -> bool:
 
 
 def _absent(checkpoint: Path, names: list[str]) -> list[str]:
-    """What training goes on from and is not there."""
+    """Files that resuming needs and that are missing."""
     sharded = _is_sharded(names)
     needed = {
         TRAINER_STATE: TRAINER_STATE in names,
@@ -181,7 +183,7 @@ def _is_readable(path: Path) -> bool:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    """A file's content; nothing if it is no JSON object."""
+    """Content of a JSON file; empty if it is no JSON object."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Loading of a checkpoint: what it says is looked at, and whatever is wrong with it is one message."""
+"""Checkpoint loading: content is checked, and whatever is wrong with it is one message."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ UNREADABLE = (RuntimeError, ValueError, KeyError, TypeError, AttributeError, EOF
 
 @contextmanager
 def user_model_in(trainer: Trainer) -> Iterator[Any]:
-    """The trainer sees the user's model for a moment; yields the joint model."""
+    """The user's model in place of the joint model, which is yielded."""
     joint: Any = trainer.model
     trainer.model = joint.model
     try:
@@ -40,7 +40,7 @@ def user_model_in(trainer: Trainer) -> Iterator[Any]:
 
 
 class CheckpointReader:
-    """Reads checkpoints into a trainer whose model is a `JointModel`.
+    """Reader of checkpoints into a trainer whose model is a `JointModel`.
 
     - Weights and the optimizer's state are finite.
     - The best checkpoint of a run that was moved or copied is the one beside the checkpoint that it goes on from.
@@ -55,7 +55,7 @@ class CheckpointReader:
         self.trainer, self.guard = trainer, guard
 
     def load(self, checkpoint: str, load_model: Callable[[str], None]) -> None:
-        """Loads the model and the objectives to go on from.
+        """Model and objectives of a checkpoint, loaded to resume training.
 
         Args:
             checkpoint: its folder.
@@ -77,7 +77,7 @@ class CheckpointReader:
         self._refuse_unless(name is None, checkpoint, f"{name} holds values that are not finite")
 
     def load_best(self, load_model: Callable[[], None]) -> None:
-        """Loads the model and the objectives of the best checkpoint.
+        """Model and objectives of the best checkpoint, loaded.
 
         Args:
             load_model: how `Trainer` loads a plain model.
@@ -93,7 +93,7 @@ class CheckpointReader:
         self._load_adaptation_state(checkpoint)
 
     def _load_adaptation_state(self, folder: str) -> None:
-        """Raises `ValueError` when the checkpoint was made with other objectives."""
+        """State of the objectives, loaded; a `ValueError` if the checkpoint was made with others."""
         path = Path(folder) / STATE_FILE
         if not path.is_file():
             raise ValueError(f"{folder} has no {STATE_FILE}: it was not made by hftransfer.")
@@ -107,7 +107,7 @@ class CheckpointReader:
 
     @contextmanager
     def reading_optimizer(self, checkpoint: str | None) -> Iterator[None]:
-        """Raises a `ValueError` for states of optimizer and schedule that are not this run's, or are not finite."""
+        """Check of the states of optimizer and schedule; a `ValueError` if they do not fit or are not finite."""
         with self._reading(checkpoint, "the states of its optimizer and schedule cannot be read"):
             yield
         if checkpoint is None or self.trainer.is_deepspeed_enabled:
@@ -117,7 +117,7 @@ class CheckpointReader:
 
     @contextmanager
     def reading_random_states(self, checkpoint: str | None) -> Iterator[None]:
-        """Raises a `ValueError` for what cannot be read, and warns of another number of processes."""
+        """Check of the random states; a warning if the number of processes was another."""
         with self._reading(checkpoint, "its random states cannot be read"):
             yield
         world_size = self.trainer.args.world_size
@@ -132,16 +132,17 @@ class CheckpointReader:
             )
 
     def find_best_again(self) -> None:
-        """Paths in the state of a run that goes on are those of the folder that it was in then: the best checkpoint
-        is looked for beside the one that it goes on from."""
+        """Best checkpoint of a run that was moved or copied: it is beside the one that is resumed from.
+
+        Its path in the state is that of the old folder.
+        """
         best = self._best_beside()
         if best is not None:
             self.trainer.state.best_model_checkpoint = str(best)
 
     @contextmanager
     def without_false_best_warning(self) -> Iterator[None]:
-        """Hides transformers' warning that the best checkpoint is gone, where it is beside the one that a moved run
-        goes on from."""
+        """Suppression of transformers' warning that the best checkpoint is gone, where a moved run has it."""
         stock = logging.getLogger("transformers.trainer")
         beside = self._best_beside() is not None
 
@@ -177,7 +178,7 @@ class CheckpointReader:
 
 
 def _best_beside(checkpoint: Path) -> Path | None:
-    """The best checkpoint that a run had found when it wrote this one, where it stands now."""
+    """Best checkpoint at the time that this one was written, in the folder where it is now."""
     try:
         best = json.loads((checkpoint / TRAINER_STATE).read_text(encoding="utf-8")).get("best_model_checkpoint")
     except (OSError, ValueError, AttributeError):

@@ -1,4 +1,4 @@
-"""What is saved is a plain model; what is in a checkpoint is whole or absent."""
+"""Checkpoint writing: plain models, whole checkpoints, and the rotation of old ones."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ STALE = (LABELS_FILE, "model*.safetensors*", "adapter_model*.safetensors")
 
 
 class CheckpointWriter:
-    """Writes checkpoints and models of a trainer whose model is a `JointModel`.
+    """Writer of checkpoints and models of a trainer whose model is a `JointModel`.
 
     - The model goes to disk as `save_pretrained` writes it, and its config says how it was made under the key
       `hftransfer`, which everything else ignores.
@@ -68,7 +68,7 @@ class CheckpointWriter:
     # ---- a checkpoint
 
     def write_checkpoint(self, run_dir: Path, write: Callable[[], None]) -> Path:
-        """Writes a checkpoint aside, all processes, and renames it into place.
+        """Checkpoint, written to the staging folder by all processes and renamed into place.
 
         Args:
             run_dir: where checkpoints go.
@@ -107,7 +107,7 @@ class CheckpointWriter:
         return run_dir / name
 
     def checkpoint_bytes(self) -> int:
-        """What a checkpoint takes on disk: weights, objectives and the state of the optimizer."""
+        """Size of a checkpoint on disk: weights, objectives and the state of the optimizer."""
         joint = joint_model_of(self.trainer)
         beside = [t for name, t in joint.state_dict().items() if not name.startswith("model.")]
         states = getattr(self.trainer.optimizer, "state", {}) if not self.trainer.args.save_only_model else {}
@@ -117,8 +117,9 @@ class CheckpointWriter:
     # ---- the model
 
     def write_model(self, output_dir: str | None, write: Callable[[str], None]) -> None:
-        """Saves the plain model. A folder has its config only while everything else in it is whole and belongs
-        together, so that an interrupted save leaves a model or none, never parts of one.
+        """Plain model, saved. An interrupted save leaves a model or none, never parts of one.
+
+        For that, a folder has its config only while everything else in it is whole and belongs together.
 
         Args:
             output_dir: where to; the run's own folder when `None`.
@@ -144,7 +145,7 @@ class CheckpointWriter:
     def write_files(
         self, folder: Path, state_dict: dict[str, torch.Tensor] | None, write: Callable[[str, Any], None]
     ) -> None:
-        """Writes the files of a model, and of a checkpoint what belongs to it besides.
+        """Files of a model, and of a checkpoint also objectives and settings, written.
 
         Args:
             folder: where to.
@@ -178,7 +179,7 @@ class CheckpointWriter:
             write_settings(trainer, self.prepared, folder)
 
     def _describe(self, model: Any) -> None:
-        """One plain key in config.json: how the model was adapted."""
+        """How the model was adapted, in the key `hftransfer` of config.json."""
         config = plain_model(model).config
         config.hftransfer = {
             "objectives": {
@@ -189,7 +190,7 @@ class CheckpointWriter:
         }
 
     def _put_model(self, final: Path, staging: Path) -> None:
-        """Moves a whole model into place, its config last, in exchange for the one that is there."""
+        """Move of a whole model into place, its config last, in exchange for the one that is there."""
         items = sorted(staging.iterdir(), key=lambda item: item.name in MARKERS)
         names = [item.name for item in items if item.name != CARD or not (final / CARD).exists()]
         stale = [path.name for pattern in (*MARKERS, *STALE) for path in sorted(final.glob(pattern))]
@@ -209,7 +210,7 @@ class CheckpointWriter:
         self._put(final, [(f"{staging.name}/{name}", name) for name in names], [*stale, *folders])
 
     def _model_bytes(self, final: bool = False) -> int:
-        """What the weights take on disk."""
+        """Size of the weights on disk."""
         model = joint_model_of(self.trainer).model
         adapter = is_peft(model) and not (final and merges_adapter(self.trainer, self.prepared))
         parameters = [p for p in model.parameters() if p.requires_grad or not adapter]
@@ -219,7 +220,7 @@ class CheckpointWriter:
 
     @contextmanager
     def _writing_aside(self, title: str, folder: Path, needed: int) -> Iterator[None]:
-        """An empty staging folder with enough room; if what is written there fails, nothing of it stays."""
+        """Empty staging folder with enough room; if writing fails, nothing of it stays."""
         args, writes = self.trainer.args, self.trainer.args.should_save
         if writes:
             clear(folder)  # what another save left aside; the lock stays
@@ -237,7 +238,7 @@ class CheckpointWriter:
         room.__exit__(None, None, None)
 
     def _put(self, folder: Path, new_items: list[tuple[str, str]], old_names: Iterable[str]) -> None:
-        """Moves what was written aside into place, in exchange for `old_names` and for an old run."""
+        """Move from the staging folder into place, in exchange for `old_names` and for an old run."""
         removed = list(old_names)
         replaces = self.folder.keeps_old_run and folder == self.folder.path
         if replaces:
@@ -250,8 +251,10 @@ class CheckpointWriter:
             self.folder.replaced()
 
     def rotate(self, run_dir: Path) -> None:
-        """Removes the oldest checkpoints beyond `save_total_limit`, but neither the newest nor the best, nor, until a
-        finite loss has followed the newest, the one before."""
+        """Rotation: the oldest checkpoints beyond `save_total_limit` are removed.
+
+        The newest and the best stay, and the one before the newest until a finite loss has followed it.
+        """
         limit = self.trainer.args.save_total_limit or 0
         if limit <= 0 or not self.trainer.args.should_save:
             return
@@ -272,14 +275,15 @@ class CheckpointWriter:
         _drop(removable[: max(0, len(saved) - max(limit, len(kept)))])
 
     def rotate_proven(self) -> None:
-        """As `rotate`, when the last checkpoint was proven."""
+        """Rotation after the last checkpoint was proven."""
         if self.guard.proven is not None:
             self.rotate(self.guard.proven.parent)
 
     @contextmanager
     def finishing(self) -> Iterator[None]:
-        """The end of training, at which transformers loads the best checkpoint, and at `save_total_limit=1` deletes
-        all others file by file, which is done here at one stroke instead.
+        """End of training: finite weights, the best checkpoint loaded, and old checkpoints removed.
+
+        At `save_total_limit=1`, transformers would delete all others file by file; here each goes by one rename.
 
         Raises:
             FloatingPointError: the model that training ends with is not finite.
@@ -311,12 +315,12 @@ class CheckpointWriter:
 
 
 def _beside_model(state_dict: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """What of a joint model's state is not the user's model's: objectives and schedules."""
+    """State of a joint model without the user's model: objectives and schedules."""
     return {k: v.detach().cpu().contiguous() for k, v in state_dict.items() if not k.startswith("model.")}
 
 
 def _drop(unwanted: Iterable[Path]) -> None:
-    """Removes checkpoints, each at one stroke: a half-deleted one would be resumed from."""
+    """Removal of checkpoints, each by one rename: a half-deleted one would be resumed from."""
     for checkpoint in unwanted:
         staging = checkpoint.parent / STAGING
         staging.mkdir(exist_ok=True)
@@ -325,7 +329,7 @@ def _drop(unwanted: Iterable[Path]) -> None:
 
 
 def _sync(folder: Path) -> None:
-    """Flushes a folder's files, so that a rename is not on disk before what it names."""
+    """Flush of a folder's files, so that a rename does not reach the disk before their content."""
     for path in folder.rglob("*"):
         if path.is_file():
             with open(path, "rb") as file:

@@ -1,4 +1,4 @@
-"""Guard of a run: what is broken is not saved, and what is good is not lost to it."""
+"""Guard against NaN and infinite values: they are not saved, and the last good checkpoint is kept."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NOT_MODEL_INPUTS = ("labels", "domain", "num_source", "spans", WORD_MASK)
 
 
 class FiniteGuard:
-    """Checks that losses, gradients, weights and the optimizer's state are finite before anything is written.
+    """Guard of a run: losses, gradients, weights and optimizer state are finite before anything is written.
 
     A checkpoint is proven once a finite loss has followed it; until then the one before it stays.
 
@@ -48,7 +48,7 @@ class FiniteGuard:
         self._forget(None)
 
     def start(self, checkpoint: str | None) -> None:
-        """Forgets the run before, and notes which buffers are finite before this one.
+        """Start of a run: which buffers are finite before it.
 
         Args:
             checkpoint: that the run goes on from.
@@ -72,11 +72,11 @@ class FiniteGuard:
     # ---- what is finite
 
     def mean_losses(self) -> dict[str, float]:
-        """Every part of the loss by name, averaged since the last log."""
+        """Mean of each loss since the last log, by name."""
         return self.loss_log.mean(joint_model_of(self.trainer).loss_names)
 
     def check_losses(self, means: dict[str, float] | None = None) -> None:
-        """Raises a `FloatingPointError` if a part of the loss was not finite since the last log.
+        """Check that losses since the last log are finite; raises `FloatingPointError`.
 
         Args:
             means: from `mean_losses`, where they were read already.
@@ -85,7 +85,7 @@ class FiniteGuard:
         self.loss_log.check(means, self.trainer.state.global_step, self._advice)
 
     def check_norm(self, logged_norm: float | None = None) -> None:
-        """Raises a `FloatingPointError` if the last gradient was not finite and moved the weights all the same.
+        """Check that the last gradient was finite, or did not move the weights; raises `FloatingPointError`.
 
         Args:
             logged_norm: its norm, where it was read already.
@@ -101,7 +101,7 @@ class FiniteGuard:
         )
 
     def check_weights(self, title: str = "") -> None:
-        """Raises a `FloatingPointError`, on all processes alike, if a parameter or a saved buffer is not finite.
+        """Check that parameters and saved buffers are finite; a `FloatingPointError` on all processes if not.
 
         Args:
             title: is not written for that.
@@ -119,7 +119,7 @@ class FiniteGuard:
         raise_together(refuse, self.trainer.args.world_size)
 
     def check_optimizer_state(self, title: str) -> None:
-        """Raises a `FloatingPointError`, on all processes alike, if what the optimizer remembers is not finite.
+        """Check that the optimizer's state is finite; a `FloatingPointError` on all processes if not.
 
         Args:
             title: is not written for that.
@@ -137,7 +137,7 @@ class FiniteGuard:
         raise_together(refuse, self.trainer.args.world_size)
 
     def last_good(self, first_broken_forward: float = math.inf, model_broke: bool = False) -> str:
-        """What to say of a run that broke: where it can go on from.
+        """Advice for a run that broke: the checkpoint to resume from.
 
         Args:
             first_broken_forward: since the last log; infinite if all were finite.
@@ -169,7 +169,7 @@ class FiniteGuard:
     # ---- checkpoints that are proven
 
     def add_checkpoint(self, checkpoint: Path) -> None:
-        """A checkpoint is in place; no loss has followed it yet."""
+        """New checkpoint, which no loss has followed yet."""
         self._resumed_unproven = None
         self.unproven, self._forwards_before = checkpoint, self.loss_log.count
 

@@ -1,4 +1,4 @@
-"""Finite weights: whether parameters and buffers are numbers, before anything is written over."""
+"""Finite weights: check of parameters, buffers and optimizer state for NaN and infinite values."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import nn
 
 
 def broken_tensors(module: nn.Module) -> list[str]:
-    """Names of the parameters and saved buffers that hold a value which is NaN or infinite. Waits for the device once.
+    """Names of the parameters and saved buffers with a NaN or infinite value. Waits for the device once.
 
     Example:
         >>> broken_tensors(nn.Linear(2, 2))
@@ -54,7 +54,7 @@ def buffer_flags(module: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def first_broken(module: nn.Module, finite_before: Mapping[str, torch.Tensor] | None) -> str | None:
-    """The first name of `broken_tensors` that was not so before training.
+    """First name of `broken_tensors` that was finite before training.
 
     Args:
         module: what is to be saved.
@@ -68,18 +68,18 @@ def first_broken(module: nn.Module, finite_before: Mapping[str, torch.Tensor] | 
 
 
 def _tensors(module: nn.Module) -> dict[str, torch.Tensor]:
-    """What `state_dict` holds, in the part that this process has."""
+    """Tensors of `state_dict`, as far as this process holds them."""
     return {
         name: _local_part(tensor) for name, tensor in module.state_dict().items() if isinstance(tensor, torch.Tensor)
     }
 
 
 def _local_part(tensor: torch.Tensor) -> torch.Tensor:
-    """The part of a sharded tensor that this process holds."""
+    """Shard of a tensor on this process."""
     local = getattr(tensor, "to_local", None)
     return tensor if local is None else local()
 
 
 def _can_be_checked(tensor: torch.Tensor) -> bool:
-    """Numbers of a width that `isfinite` knows, on a device."""
+    """Whether `isfinite` can read a tensor: real numbers wider than a byte, on a device."""
     return tensor.is_floating_point() and tensor.element_size() > 1 and tensor.device.type != "meta"

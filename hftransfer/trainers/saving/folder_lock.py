@@ -1,4 +1,4 @@
-"""Lock of an output folder: one run writes to it at a time, and says who it is."""
+"""Lock of an output folder: one run writes to it at a time, and others are told which."""
 
 from __future__ import annotations
 
@@ -22,20 +22,21 @@ from .output_folder import check_access
 from .written_files import read_json
 
 STAGING = "_writing"  # the underscore keeps it from being uploaded
-LOCK = "run.json"  # in the staging folder, whose mark it is as well
+LOCK = "run.json"  # in the staging folder, which it marks as ours
 _held: dict[str, int] = {}  # how often this process holds each lock
 _new_folders: set[str] = set()  # folders that were not there before they were locked
 _guard = threading.RLock()
 
 
 class FolderInUse(OSError):
-    """Another run writes to the folder."""
+    """Error of a lock: another run writes to the folder."""
 
 
 @contextmanager
 def locked(folder: str | os.PathLike[str]) -> Iterator[None]:
-    """Holds an output folder's lock; one process may hold it several times. What a run that was killed left half
-    done is finished or removed.
+    """Lock of an output folder, held; one process may hold it several times.
+
+    What a killed run left half done is finished or removed.
 
     Raises:
         FolderInUse: another process that lives, or may live, holds it.
@@ -53,7 +54,7 @@ def locked(folder: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def hold(folder: str | os.PathLike[str]) -> None:
-    """Takes the lock of a folder; see `locked`."""
+    """Lock of a folder, taken; see `locked`."""
     root = Path(folder)
     with _guard:
         check_access(root)
@@ -87,7 +88,7 @@ def hold(folder: str | os.PathLike[str]) -> None:
 
 
 def release(folder: str | os.PathLike[str]) -> None:
-    """Gives the lock back; the last time, everything that was written aside goes with it."""
+    """Lock of a folder, given back; the last time, the staging folder is removed with it."""
     root = Path(folder)
     with _guard:
         key = _key(root)
@@ -111,7 +112,7 @@ def release(folder: str | os.PathLike[str]) -> None:
 
 
 def clear(folder: str | os.PathLike[str]) -> None:
-    """Removes what was written aside, but not the lock."""
+    """Removal of what is in the staging folder, but not of the lock."""
     staging = Path(folder) / STAGING
     for item in staging.iterdir() if staging.is_dir() else ():
         if item.is_dir() and not item.is_symlink():
@@ -122,7 +123,7 @@ def clear(folder: str | os.PathLike[str]) -> None:
 
 
 def take(lock: Path, folder: Path) -> None:
-    """Writes a lock file, or takes over one whose run is gone.
+    """Lock file, written or taken over from a run that is gone.
 
     Args:
         lock: the file.
@@ -147,7 +148,7 @@ def take(lock: Path, folder: Path) -> None:
 
 
 def drop(lock: Path) -> None:
-    """Removes a lock file if it is this process's."""
+    """Removal of a lock file if it is this process's."""
     holder = read_json(lock)
     if holder.get("pid") == os.getpid() and holder.get("host") == socket.gethostname():
         with suppress(OSError):
@@ -169,7 +170,7 @@ def _own_holder() -> dict[str, Any]:
 
 
 def _machine() -> list[str]:
-    """What changes when a machine is started anew, and what tells its containers apart; Linux only."""
+    """Identifiers of this machine since its start, and of this container; Linux only."""
     identifiers = []
     with suppress(OSError):
         identifiers.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
@@ -178,7 +179,7 @@ def _machine() -> list[str]:
 
 
 def _is_other_machine(holder: dict[str, Any]) -> bool:
-    """By name; or another container of this one, whose processes are not seen from here."""
+    """Whether a lock is of another machine, or of another container, whose processes are not seen from here."""
     if holder.get("host") != socket.gethostname():
         return True
     this_machine, holder_machine = _machine(), holder.get("machine") or []
@@ -190,7 +191,7 @@ def _is_other_machine(holder: dict[str, Any]) -> bool:
 
 
 def _lives(holder: dict[str, Any]) -> bool:
-    """Whether the process is there, and is the one that it was."""
+    """Whether the process that holds a lock still lives."""
     this_machine, holder_machine = _machine(), holder.get("machine") or []
     if this_machine[:1] and holder_machine[:1] and this_machine[0] != holder_machine[0]:
         return False  # the machine was started anew since
@@ -236,7 +237,7 @@ def _create(lock: Path) -> bool:
 
 
 def _read(lock: Path) -> dict[str, Any] | None:
-    """Who holds it; `None` if it is gone, or if it stays unreadable."""
+    """Holder of a lock; `None` if the file is gone, or stays unreadable."""
     for _ in range(10):
         holder = read_json(lock)
         if holder:
@@ -248,7 +249,7 @@ def _read(lock: Path) -> dict[str, Any] | None:
 
 
 def _set_aside(lock: Path, stale_holder: dict[str, Any] | None) -> None:
-    """Removes a lock file that was seen to be stale, unless another process has replaced it meanwhile."""
+    """Removal of a stale lock file, unless another process has replaced it meanwhile."""
     aside = lock.with_name(f".{lock.name}.{os.getpid()}.stale")
     with suppress(FileNotFoundError):
         os.rename(lock, aside)
@@ -259,7 +260,7 @@ def _set_aside(lock: Path, stale_holder: dict[str, Any] | None) -> None:
 
 
 def _check_staging(staging: Path) -> None:
-    """Raises a `FileExistsError` if what is there is not a run's."""
+    """Check that a staging folder is a run's; raises `FileExistsError`."""
     if not os.path.lexists(staging):
         return
     names = [entry.name for entry in staging.iterdir()] if staging.is_dir() else []
@@ -275,5 +276,5 @@ def _check_staging(staging: Path) -> None:
 
 
 def _key(folder: Path) -> str:
-    """Of this process: a forked one holds nothing of its parent's."""
+    """Key of a folder in this process: a forked one holds none of its parent's locks."""
     return f"{os.getpid()} {folder.resolve()}"

@@ -1,4 +1,4 @@
-"""Replacement of what a folder holds by what was written aside: a kill in between is made good at the next start."""
+"""Replacement of a folder's content by what is in its staging folder; finished at the next start if killed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ OLD = "old"
 
 
 def replace_items(folder: Path, staging: Path, old: Sequence[str], new: Sequence[tuple[str, str]]) -> None:
-    """Moves `old` out of a folder and `new` into it, in these orders.
+    """Replacement of `old` in a folder by `new`, each in its order.
 
     What is to be done is written down first, so that a kill at any moment leaves the old, or what
     `finish_replacement` makes the new of.
@@ -31,7 +31,7 @@ def replace_items(folder: Path, staging: Path, old: Sequence[str], new: Sequence
 
 
 def finish_replacement(folder: Path, staging: Path) -> None:
-    """Goes on with a replacement that was written down; does nothing without one."""
+    """Rest of a replacement that was begun; nothing without one."""
     journal = staging / JOURNAL
     if not journal.is_file():
         return

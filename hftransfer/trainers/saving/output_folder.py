@@ -1,4 +1,4 @@
-"""Output folder of a run: what it holds already, what a run may replace, and from where a run goes on."""
+"""Output folder of a run: what it holds, what a run may replace, and the checkpoint to resume from."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _old_run_folders: set[str] = set()  # folders whose run this process will replac
 
 
 def check_output_dir(path: str | os.PathLike[str], overwrite: bool, names: Iterable[str] = RUN_FILES) -> None:
-    """Protects what is already in the output folder. Nothing is changed.
+    """Check of an output folder before a new run: nothing in it would be lost. Nothing is changed.
 
     Args:
         path: the folder.
@@ -58,7 +58,7 @@ def check_output_dir(path: str | os.PathLike[str], overwrite: bool, names: Itera
 
 
 def check_resumed_dir(path: str | os.PathLike[str], names: Iterable[str] = RUN_FILES) -> None:
-    """Protects what is not the run's own in the folder of a run that goes on.
+    """Check of the output folder of a resumed run: no foreign file would be replaced.
 
     Raises:
         FileExistsError: it holds files of somebody else's under names that the run would write.
@@ -69,7 +69,7 @@ def check_resumed_dir(path: str | os.PathLike[str], names: Iterable[str] = RUN_F
 
 
 def find_checkpoint(path: str | os.PathLike[str], resume: Any, digests: bool = True) -> str:
-    """The checkpoint to go on from: `resume` itself, or the last one of the output folder when it is `True`.
+    """Checkpoint to resume from: `resume` itself, or the last one of the output folder when it is `True`.
 
     Args:
         path: the output folder.
@@ -98,7 +98,7 @@ def find_checkpoint(path: str | os.PathLike[str], resume: Any, digests: bool = T
 
 
 def not_resumable(checkpoint: str, reason: str, path: str | os.PathLike[str]) -> str:
-    """What to say of a checkpoint that training cannot go on from, and from which it can.
+    """Message for a checkpoint that cannot be resumed, with one that can.
 
     Args:
         checkpoint: its folder.
@@ -120,7 +120,7 @@ def not_resumable(checkpoint: str, reason: str, path: str | os.PathLike[str]) ->
 def last_good_checkpoint(
     path: str | os.PathLike[str], besides: str | os.PathLike[str] | None = None, digests: bool = False
 ) -> str | None:
-    """The last checkpoint of a folder from which training can go on.
+    """Last checkpoint of a folder that training can resume from.
 
     Args:
         path: the folder.
@@ -133,7 +133,7 @@ def last_good_checkpoint(
 
 
 def resume_hint(output_dir: str | os.PathLike[str]) -> str:
-    """One line for a run that was stopped: what is saved, and how to go on.
+    """Hint for a run that was stopped: what is saved, and how to resume, in one line.
 
     Example:
         >>> resume_hint("runs/new")
@@ -150,12 +150,12 @@ def resume_hint(output_dir: str | os.PathLike[str]) -> str:
 
 
 def keeps_old_run(path: str | os.PathLike[str], is_kept: bool) -> None:
-    """Notes that the run which a folder held before is still there, to be replaced, or that it was replaced."""
+    """Old run of a folder, noted as still there and to be replaced, or as gone."""
     (_old_run_folders.add if is_kept else _old_run_folders.discard)(str(Path(path).absolute()))
 
 
 def check_access(folder: Path) -> None:
-    """Whether a folder is there to be written to, or can be made: now, not when the first checkpoint is due.
+    """Check that a folder can be written to or made: now, not when the first checkpoint is due.
 
     Raises:
         FileExistsError: it is a file.

@@ -17,7 +17,7 @@ from .written_files import RECIPE_FILES, RUN_FILES
 
 @contextmanager
 def lock_output_dir(args: Any, dry_run: bool = False) -> Iterator[None]:
-    """Checks the output folder of a run and locks it, before anything is loaded; on all processes alike.
+    """Lock and check of a run's output folder, before anything is loaded; all processes raise if one does.
 
     If the run is stopped in the block, its last words say what is saved and how to go on.
 
@@ -67,7 +67,7 @@ def lock_output_dir(args: Any, dry_run: bool = False) -> Iterator[None]:
 
 
 def _checkpoint(args: Any, digests: bool = True) -> str | None:
-    """The checkpoint that a run will go on from; see `find_checkpoint`."""
+    """Checkpoint that a run will resume from; see `find_checkpoint`."""
     if not read_resume(args.resume_from_checkpoint):
         return None
     return find_checkpoint(args.output_dir, args.resume_from_checkpoint, digests)

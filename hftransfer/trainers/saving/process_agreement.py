@@ -1,4 +1,4 @@
-"""Agreement of all processes: what one of them finds wrong, all of them raise, so that none waits for another."""
+"""Agreement of processes on an error: if one raises, all do, so that none waits for another."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 def raise_together(act: Callable[[], T], processes: int) -> T:
-    """Calls `act` on every process, and raises on all of them if it failed on one.
+    """Result of a call on every process; if it fails on one, all raise.
 
     Args:
         act: called once here.

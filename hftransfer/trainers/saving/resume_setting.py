@@ -1,4 +1,4 @@
-"""What `resume_from_checkpoint` may be: any path of a checkpoint, or the last one."""
+"""The setting `resume_from_checkpoint`: a checkpoint's path, or the last one, read and checked."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .checkpoint_files import TRAINER_STATE, checkpoints, is_ours
 
 
 def read_resume(value: Any) -> str | bool:
-    """What `resume_from_checkpoint` says: a path, `True` for the last checkpoint of the output folder, or `False`.
+    """Value of `resume_from_checkpoint`: a path, `True` for the last checkpoint of the output folder, or `False`.
 
     A command line and a YAML file have no other way to say `True` than the word.
 
@@ -40,7 +40,7 @@ def read_resume(value: Any) -> str | bool:
 
 
 def check_is_checkpoint(path: str, output_dir: str | os.PathLike[str]) -> None:
-    """Raises a `FileNotFoundError` for what is no checkpoint: nothing, a file, a run's folder or a model's.
+    """Check that a path is a checkpoint; a `FileNotFoundError` says what it is instead.
 
     Args:
         path: of the checkpoint.
@@ -71,5 +71,5 @@ def check_is_checkpoint(path: str, output_dir: str | os.PathLike[str]) -> None:
 
 
 def _those_in(folder: Path) -> str:
-    """The checkpoints of a folder, in words: the last of them."""
+    """Names of a folder's last checkpoints, for a message."""
     return ", ".join(path.name for path in checkpoints(folder)[-5:])

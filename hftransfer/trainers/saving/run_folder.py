@@ -1,4 +1,4 @@
-"""Output folder of a run while it goes on: checked before training, locked while it is written to, never moved."""
+"""Output folder of a trainer: checked before training, locked while written to, at a fixed path."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class RunFolder:
 
     @contextmanager
     def locked(self, folder: Path) -> Iterator[None]:
-        """The lock of a folder, held by the process that writes; all of them fail if it cannot be had."""
+        """Lock of a folder, held by the process that writes; all processes raise if it cannot be had."""
         args = self.trainer.args
         writes, absolute = args.should_save, folder.absolute()  # the working directory may be changed meanwhile
         raise_together(lambda: hold(folder) if writes else None, args.world_size)
@@ -65,7 +65,7 @@ class RunFolder:
                 release(absolute)
 
     def pin(self) -> None:
-        """Keeps a relative output folder where it was when the run began, if the working directory was changed."""
+        """Path of the output folder, fixed: a relative one stays valid when the working directory changes."""
         path = str(self.trainer.args.output_dir)
         if self._pinned is None or self._pinned[0] != path:
             self._pinned = (path, os.path.abspath(path))
@@ -74,7 +74,7 @@ class RunFolder:
 
     @contextmanager
     def training(self, resume: str | os.PathLike[str] | bool | None = None) -> Iterator[str | None]:
-        """The folder, checked and locked for training; yields the checkpoint to go on from.
+        """The folder, checked and locked for training; yields the checkpoint to resume from.
 
         Raises:
             FileExistsError, PermissionError: as `check_output_dir`.
@@ -88,7 +88,7 @@ class RunFolder:
             yield checkpoint
 
     def check(self, resume: str | os.PathLike[str] | bool | None = None) -> str | None:
-        """Refuses a folder that training could not write to without a loss. Nothing is changed.
+        """Check that training could write to the folder without a loss. Nothing is changed.
 
         Args:
             resume: a checkpoint to go on from, or `True` for the last one.
@@ -125,12 +125,12 @@ class RunFolder:
         return checkpoint
 
     def replaced(self) -> None:
-        """Notes that the run which the folder held before is gone."""
+        """Old run of the folder, noted as gone."""
         self.keeps_old_run = False
         keeps_old_run(self.path, False)
 
     def _processing_files(self, folder: Path) -> list[str]:
-        """Names of the files that the tokenizer or image processor is saved as; looked up where they could matter."""
+        """Names of the files that the tokenizer or image processor is saved as; none for an empty folder."""
         names = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
         processing = self.trainer.processing_class
         if processing is None or not names - {STAGING}:

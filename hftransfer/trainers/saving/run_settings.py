@@ -76,7 +76,7 @@ def describe_run(trainer: Trainer, prepared: Prepared) -> dict[str, Any]:
 
 
 def write_settings(trainer: Trainer, prepared: Prepared, folder: Path) -> None:
-    """Settings file of a checkpoint, written: what `describe_run` gives."""
+    """Settings file of a checkpoint, written from `describe_run`."""
     (folder / SETTINGS_FILE).write_text(json.dumps(describe_run(trainer, prepared), indent=2), encoding="utf-8")
 
 
@@ -111,7 +111,7 @@ def _same(key: str, saved: Any, current: Any) -> bool:
 
 
 def _difference(key: str, saved: Any, current: Any) -> str:
-    """In words: what is there in the checkpoint, and what here."""
+    """Difference in words: `there` is the checkpoint, `here` the run."""
     if key == "trainable":
         return f"there {saved['choice']!r}, here {current['choice']!r}"
     if isinstance(saved, Mapping) and isinstance(current, Mapping):
@@ -125,7 +125,7 @@ def _difference(key: str, saved: Any, current: Any) -> str:
 
 
 def _differing(saved: Mapping[str, Any], current: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any, Any]]:
-    """(name, value there, value here) of what differs, as deep as both are maps."""
+    """Differences of two maps, nested ones too: (name, value in the checkpoint, value of the run)."""
     differences: list[tuple[str, Any, Any]] = []
     for name in dict.fromkeys([*saved, *current]):
         saved_value, run_value = saved.get(name), current.get(name)
@@ -151,7 +151,7 @@ def _show(value: Any) -> str:
 
 
 def _adapter(config: Any) -> dict[str, Any]:
-    """What an adapter's config says of its shape and of what it computes."""
+    """Settings of an adapter that decide its shape and what it computes."""
     relevant = {k: v for k, v in config.to_dict().items() if k not in UNCOMPARED and "dropout" not in k}
     return {k: v for k, v in _plain(relevant).items() if v not in (None, [], {})}
 
@@ -179,6 +179,6 @@ def _words(items: list[Any]) -> bool:
 
 
 def _passed(trainer: Trainer) -> dict[str, str]:
-    """The class of an optimizer that the user passed, which `optim` does not name."""
+    """Class of an optimizer that the user passed, which `optim` does not name."""
     optimizer_class = passed_optimizer_of(trainer)
     return {} if optimizer_class is None else {"optim": optimizer_class}

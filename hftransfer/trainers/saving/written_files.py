@@ -1,4 +1,4 @@
-"""Marks of what hftransfer wrote to an output folder: only that is ever replaced."""
+"""Record of the files that hftransfer wrote to an output folder: only these are ever replaced."""
 
 from __future__ import annotations
 
@@ -39,19 +39,19 @@ RECIPE_FILES = (RESULTS, COMPARISON)
 
 
 def recorded_files(folder: Path) -> dict[str, str | None]:
-    """Names of the files that hftransfer wrote to a folder, by its mark; with a digest where edits count."""
+    """Names of the files that hftransfer wrote to a folder, by its record; with a digest for README.md."""
     files = read_json(folder / RECORD).get("files")
     return dict(files) if isinstance(files, dict) else {}
 
 
 def record_written(folder: Path, names: Iterable[str], aside: Path | None = None, anew: bool = False) -> None:
-    """Adds names to a folder's mark, and forgets those that are gone. The whole mark is replaced at one stroke.
+    """Names added to a folder's record, without files that are gone. The record is replaced by one rename.
 
     Args:
-        folder: whose mark it is.
+        folder: whose record it is.
         names: of files that hftransfer wrote.
-        aside: a folder with files that are about to be moved there, to which the new mark is written.
-        anew: what was marked before is about to be moved away.
+        aside: a folder with files that are about to be moved there, to which the new record is written.
+        anew: what was recorded before is about to be moved away.
     """
     record_folder = aside or folder
     recorded = {} if anew else recorded_files(folder)
@@ -64,7 +64,7 @@ def record_written(folder: Path, names: Iterable[str], aside: Path | None = None
 
 
 def foreign_names(folder: Path, names: Iterable[str]) -> list[str]:
-    """Those of `names` that a folder holds and hftransfer did not write, in order."""
+    """Names of files in a folder that hftransfer did not write, out of `names` and in their order."""
     recorded, older = recorded_files(folder), _made_by_us(folder)
     return [name for name in names if os.path.lexists(folder / name) and not _is_ours(folder, name, recorded, older)]
 
@@ -79,7 +79,7 @@ def is_edited_card(folder: Path) -> bool:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object; nothing if the file is none."""
+    """Content of a JSON file; empty if it is no JSON object."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -88,7 +88,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Writes a small file at one stroke: a reader finds the old text or the new one, never a part."""
+    """Small file, written by one rename: a reader finds the old text or the new one, never a part."""
     partial = path.with_name(f"{path.name}.part")
     try:
         with open(partial, "w", encoding="utf-8") as file:
@@ -102,7 +102,7 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def _is_ours(folder: Path, name: str, recorded: dict[str, str | None], older: bool) -> bool:
-    """By the mark, or by what a file holds, as versions that set no mark wrote it."""
+    """Whether hftransfer wrote a file: by the record or, of versions without one, by its content."""
     path = folder / name
     if name in recorded or (name == RECORD and recorded):
         return True
@@ -117,14 +117,15 @@ def _is_ours(folder: Path, name: str, recorded: dict[str, str | None], older: bo
 
 
 def _made_by_us(folder: Path) -> bool:
-    """Whether a model that stands in a folder is one of ours; models that are saved elsewhere bear no other mark."""
+    """Whether the model in a folder is one that hftransfer saved, by its config and arguments."""
     settings = read_json(folder / "training_args.json")
     return {"objectives", "target_ratio"} <= set(settings) or "hftransfer" in read_json(folder / "config.json")
 
 
 def run_item_names(folder: Path, names: Iterable[str] = ()) -> list[str]:
-    """Names of what makes up a run in a folder, as far as hftransfer made it: the model first, so that it is never
-    half of one, then checkpoints and what stands beside them.
+    """Names of a run's files and checkpoints in a folder, as far as hftransfer made them.
+
+    The model comes first, so that the folder never holds half of one.
 
     Args:
         folder: the output folder.

@@ -1,4 +1,4 @@
-"""Check of a user's collator and `compute_loss`: what a batch has to hold."""
+"""Batch checks: whether a user's collator and `compute_loss` leave what the trainer reads."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def check_untouched_batch(inputs: Mapping[str, Any], trainer: type, training: bo
 
 
 def count_labelled(batches: Iterable[Mapping[str, Any]]) -> torch.Tensor:
-    """How many items of batches have a label: rows, or tokens in tagging."""
+    """Number of labelled items in batches: rows, or tokens in tagging."""
     labels = [batch["labels"] for batch in batches]
     is_labelled = [(~torch.isnan(y).view(len(y), -1).any(1) if y.is_floating_point() else y != IGNORE) for y in labels]
     return torch.stack([labelled.sum() for labelled in is_labelled]).sum()

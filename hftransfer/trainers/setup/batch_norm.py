@@ -1,4 +1,4 @@
-"""Batch norm in a run: its settings checked before, AdaBN after."""
+"""Batch norm in a run: checked settings, stochastic batch norm, AdaBN after training."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def adapt_to_target(trainer: Any) -> int:
 
 
 def _target_rows(train: Any, args: AdaptationConfig) -> Iterator[dict[str, Any]]:
-    """This process' share, in a mixed order: a batch of one class would not look like the domain."""
+    """Target rows of this process, shuffled: a batch of one class would not look like the domain."""
     rank, processes = args.process_index, args.world_size
     if isinstance(train, PairedDataset):
         target = train.domain_rows[-1]

@@ -1,4 +1,4 @@
-"""Checks of the trainer's constructor: arguments, settings, and what was prepared of them."""
+"""Constructor checks of the trainer: its arguments, its settings and the prepared run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FUNCTIONS = ("compute_metrics", "preprocess_logits_for_metrics", "data_collator"
 
 
 def check_settings(args: AdaptationConfig) -> None:
-    """Refuses what this machine, or this way to start a run, cannot follow.
+    """Check of settings against this machine and the way the run was started.
 
     Raises:
         ValueError: several GPUs without a launcher, or a sharding or schedule that would not do what it says.
@@ -41,7 +41,7 @@ def check_prepared(
     compute_metrics: Callable[..., dict[str, float]] | None,
     preprocess_logits: Callable[..., Any] | None,
 ) -> None:
-    """Refuses settings that the model and the data of a run cannot follow.
+    """Check of settings against the model and the data of a run.
 
     Args:
         args: the run's settings.
@@ -61,7 +61,7 @@ def check_prepared(
 
 
 def check_arguments(cls: type, arguments: Mapping[str, Any]) -> None:
-    """Check for arguments that there are not, or of the wrong kind, before anything is loaded.
+    """Check of the constructor's arguments, names and kinds, before anything is loaded.
 
     Args:
         cls: the trainer's class.

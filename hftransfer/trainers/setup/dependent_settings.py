@@ -1,4 +1,4 @@
-"""Dependent settings: what has no effect without another, or would fail only when training starts."""
+"""Dependent settings: checks of those with no effect without another, or that would fail only in training."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ UNLISTED = ("flyte", "azure_ml")  # transformers lists them elsewhere
 
 
 def check_dependent_settings(args: Any) -> None:
-    """Check of settings that have no effect without another, and of names that transformers looks up too late.
+    """Check of settings with no effect without another, and of names that transformers looks up too late.
 
     Args:
         args: an `AdaptationConfig`, before `TrainingArguments` has read its fields.

@@ -1,4 +1,4 @@
-"""The encoded domains of a run: rows as the model and its teachers read them, paired for training."""
+"""Encoded domains of a run: rows as the model and its teachers read them, paired for training."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def _encoded_target(target: Any, encoder: Encoder, args: AdaptationConfig) -> An
 
 
 def _probe_inputs(sources: Mapping[str, Any], collator: AdaptationCollator) -> dict[str, Any]:
-    """A small batch of real model inputs: the first two rows of the first source."""
+    """Probe inputs of a model: the first two rows of the first source."""
     rows = []
     for row in next(iter(sources.values())):
         rows.append({k: v for k, v in without_other_tokenizations(row).items() if k not in ("labels", WORD_MASK)})

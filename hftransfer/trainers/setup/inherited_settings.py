@@ -1,4 +1,4 @@
-"""Settings inherited from `TrainingArguments`: which do here what transformers says, which are refused."""
+"""Settings inherited from `TrainingArguments`: those that work as documented, and those that are refused."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ WITHOUT_ARGS = "adamw_torch adamw_torch_fused adamw_torch_xla adamw_torch_npu_fu
 
 
 def check_inherited(args: TrainingArguments) -> None:
-    """Check of the fields of `TrainingArguments` that would have no effect. What a newer one adds passes.
+    """Check of the fields of `TrainingArguments` that would have no effect; fields of newer versions pass.
 
     Raises:
         ValueError: one that is set away from its default; the message says why, and what to set instead.
@@ -109,7 +109,7 @@ def check_inherited(args: TrainingArguments) -> None:
 
 
 def set_transformers_values(args: Any) -> None:
-    """Values that transformers takes and then fails on, in the form that it reads.
+    """Values that transformers accepts and then fails on, in a form that it can use.
 
     Args:
         args: is changed in place.
@@ -134,7 +134,7 @@ def set_loading(args: Any) -> None:
 
 
 def check_for_model(args: TrainingArguments, task: str, model: Any) -> None:
-    """Check of settings that this task or this model makes nothing of.
+    """Check of settings that have no effect for this task or this model.
 
     Args:
         args: of the run.
@@ -162,7 +162,7 @@ def check_for_model(args: TrainingArguments, task: str, model: Any) -> None:
 
 
 def check_accelerator(config: Any) -> None:
-    """Check of accelerate's settings that the pairing of domains could not follow.
+    """Check of accelerate's settings that paired domains cannot follow.
 
     Args:
         config: accelerate's settings, as `TrainingArguments` read them.
@@ -178,7 +178,7 @@ def check_accelerator(config: Any) -> None:
 
 @lru_cache
 def _defaults() -> dict[str, Any]:
-    """Transformers' default of each of its fields."""
+    """Default of each field of `TrainingArguments`."""
     defaults = {}
     for field in dataclasses.fields(TrainingArguments):
         make: Any = field.default_factory
@@ -187,7 +187,7 @@ def _defaults() -> dict[str, Any]:
 
 
 def _same(value: Any, default: Any) -> bool:
-    """Equality, however a file or a command line wrote the value."""
+    """Whether a value is a default, also as the text of a file or a command line."""
     return value == default or (isinstance(value, str) and value.strip().lower() == str(default).lower())
 
 

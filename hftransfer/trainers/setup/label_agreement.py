@@ -1,4 +1,4 @@
-"""The label space of a run: what sources, their evaluation sets and the model's own head agree on."""
+"""Label space of a run, which sources, their evaluation sets and the model's head must share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Label shift in a run: building the estimate, and baking it into the saved head."""
+"""Label shift in a run: its estimate, and the correction of the saved head's bias."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MOST_ROWS = 4096  # of the target between two estimates; of a stream, a quarter
 
 
 def build_label_shift(args: AdaptationConfig, prepared: Prepared) -> LabelShift | None:
-    """The run's `LabelShift`, or `None`.
+    """Label shift estimate of a run; `None` without one.
 
     Raises:
         ValueError: no target, no classes, or a head without the bias that is to be corrected.
@@ -47,7 +47,7 @@ def build_label_shift(args: AdaptationConfig, prepared: Prepared) -> LabelShift 
 
 @torch.no_grad()
 def correct_bias(joint_model: JointModel) -> None:
-    """The label shift baked into the head's bias.
+    """Bias of the head, corrected for label shift.
 
     log w is added: p(k | x) becomes proportional to w_k p(k | x), the target's posterior.
     """

@@ -1,4 +1,4 @@
-"""Learning-rate schedules: their names, ours among them, and their settings, checked before anything is loaded."""
+"""Learning-rate schedules: names and settings, `slanted_triangular` included, checked before loading."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FILLED_BY_TRAINER = (
 
 
 def schedule_name(args: Any) -> str:
-    """The name that `lr_scheduler_type` holds, as text or as transformers' enum."""
+    """Name of the schedule in `lr_scheduler_type`, which is text or transformers' enum."""
     return str(getattr(args.lr_scheduler_type, "value", args.lr_scheduler_type))
 
 
@@ -40,7 +40,7 @@ def check_schedule_name(args: Any) -> None:
 
 @contextmanager
 def known_to_transformers(args: Any) -> Iterator[None]:
-    """Another schedule in place of ours while `TrainingArguments` reads its fields: it would refuse ours.
+    """Stand-in for `slanted_triangular` while `TrainingArguments` reads its fields, which would refuse it.
 
     Args:
         args: is changed, and changed back.
@@ -70,7 +70,7 @@ def check_slanted(args: Any) -> None:
 
 
 def check_schedule(args: Any) -> None:
-    """Check of a schedule's settings: it is made once, before anything is loaded.
+    """Check of a schedule's settings, by making it once before anything is loaded.
 
     Args:
         args: an `AdaptationConfig`.

@@ -1,4 +1,4 @@
-"""Learning rates that a config asks for, and optimizers that can follow them."""
+"""Learning rates of a config by layer and part, and the optimizers that support them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ONE_RATE = ("lomo", "adalomo", "layerwise")
 
 
 def rates_of(args: Any) -> Rates:
-    """Multipliers of the learning rate that a config asks for."""
+    """Learning-rate multipliers of a config."""
     return Rates(args.layer_decay, args.head_lr_multiplier, args.backbone_lr_multiplier)
 
 

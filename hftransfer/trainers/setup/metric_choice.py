@@ -15,7 +15,7 @@ from ..metrics import LABEL_FREE, lower_is_better
 
 
 def check_evaluation(args: AdaptationConfig, eval_dataset: Any, callbacks: Iterable[Any] | None = None) -> None:
-    """Check of settings that wait for an evaluation.
+    """Check of settings that need an evaluation.
 
     Raises:
         ValueError: no rows to evaluate on, a choice among checkpoints without an `eval_strategy`, or early stopping
@@ -132,7 +132,7 @@ def check_selection(
 
 
 def set_of(metric: str | None, names: Iterable[str]) -> str | None:
-    """The evaluation set that a metric is of, by its name; the longest that fits."""
+    """Evaluation set of a metric, by the metric's name; the longest that fits."""
     return _set_of(metric.removeprefix("eval_"), names) if metric else None
 
 
@@ -141,8 +141,7 @@ def _set_of(metric: str, names: Iterable[str]) -> str | None:
 
 
 def _check_direction(args: AdaptationConfig, metric: str, our_metrics: Sequence[str]) -> None:
-    """Check that the worst checkpoint is not taken for the best; raises `ValueError`. The user's own metrics are the
-    user's."""
+    """Check that `greater_is_better` fits one of our metrics; raises `ValueError`."""
     less_is_better = lower_is_better(metric)
     if metric in our_metrics and args.greater_is_better is not None and bool(args.greater_is_better) == less_is_better:
         raise ValueError(
@@ -152,7 +151,7 @@ def _check_direction(args: AdaptationConfig, metric: str, our_metrics: Sequence[
 
 
 def _offer(metric: str, allowed: list[str], sources: list[str], measures: Sequence[str] | None) -> str:
-    """A metric that would be accepted, nearest to what was asked for."""
+    """Hint with the nearest metric that would be accepted."""
     if sources and (metric in measures if measures is not None else "_" not in metric):
         return f" Did you mean '{sources[0]}_{metric}'?"
     return nearest(metric, allowed)

@@ -1,4 +1,4 @@
-"""Outputs that evaluation reads: what of the user's own functions no metric could make anything of."""
+"""Metric functions of the user: `compute_metrics` and `preprocess_logits_for_metrics`, checked."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def check_metric_functions(
     compute_metrics: Callable[..., dict[str, float]] | None,
     preprocess: Callable[..., Any] | None,
 ) -> Sequence[str]:
-    """Refuses what evaluation could not measure, before training instead of at the first evaluation.
+    """Check of the user's metric functions, before training instead of at the first evaluation.
 
     Args:
         args: of the run.
@@ -70,7 +70,7 @@ def label_metrics(
 
 
 def _try_preprocess(label_space: LabelSpace, preprocess: Any) -> None:
-    """Raises a `ValueError` unless what the function makes of logits can be measured."""
+    """Check that our metrics can read what the function returns for logits; raises `ValueError`."""
     classes = max(1, len(label_space.names))
     rows = (2, 3) if label_space.task == "token-classification" else (2,)
     shape = (*rows, classes)

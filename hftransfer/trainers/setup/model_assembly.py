@@ -1,4 +1,4 @@
-"""Assembly of the joint model: settings and prepared data in, the module that is trained out."""
+"""Assembly of the joint model from settings and prepared data."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .source_weights import weights_in_order
 
 
 def build_joint_model(args: AdaptationConfig, prepared: Prepared) -> JointModel:
-    """The run's `JointModel`: teachers, objectives, task loss and forward, checked against model and data.
+    """Joint model of a run: teachers, objectives, task loss and forward, checked against model and data.
 
     Raises:
         ValueError, FileNotFoundError: settings that this model or data cannot follow, or a teacher that is not there.

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def call_model_init(model_init: Callable[..., Model], trial: Trial | None = None) -> Model:
-    """A new model: of a function without arguments, or of the trial, as in transformers.
+    """New model of a `model_init`, which takes no argument or the trial, as in transformers.
 
     Args:
         model_init: as the user passed it. It is called with the trial if its first argument has no default, or is
@@ -43,7 +43,7 @@ def call_model_init(model_init: Callable[..., Model], trial: Trial | None = None
 
 
 def initial_model(model: Model | None, model_init: Callable[..., Model] | None) -> Model | None:
-    """The model that a trainer is made with: the one that is passed, or a new one of `model_init`.
+    """Model that a trainer is made with: the one that is passed, or a new one of `model_init`.
 
     Raises:
         ValueError: both a model and a function that makes one.

@@ -11,7 +11,7 @@ CLASSES = re.compile("logits|labels|perturbed")  # inputs that only classes have
 
 
 def check_task(specs: list[ObjectiveSpec], label_space: LabelSpace) -> None:
-    """Check against objectives that read classes where rows have none, or several; raises `ValueError`."""
+    """Check that rows have the one class each that objectives read; raises `ValueError`."""
     reading = []
     for spec in specs:
         cls = spec.cls

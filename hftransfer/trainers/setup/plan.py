@@ -1,4 +1,4 @@
-"""Plan of a run, as plain facts: sizes and steps, and what trains how fast, block by block."""
+"""Plan of a run: sizes, steps, and the learning rate of each block."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def plan(
 def print_plan(
     run: Any, args: AdaptationConfig | None = None, summaries: Mapping[str, DomainSummary] | None = None
 ) -> None:
-    """The plan of a run and a table of the model's blocks, printed: how many parameters train, how and how fast.
+    """Plan of a run and table of the model's blocks, printed: how many parameters train, how and how fast.
 
     Args:
         run: an `AdaptationTrainer`, or what `prepare` returned.
@@ -124,7 +124,7 @@ def print_policy(model: Any, args: AdaptationConfig | None = None, title: str | 
 
 
 def policy_rows(model: Any, args: AdaptationConfig | None = None) -> list[PolicyRow]:
-    """The rows of that table, neighbouring layers that do not differ in one. See `print_policy`."""
+    """Rows of the table of `print_policy`; neighbouring layers that do not differ share one."""
     if isinstance(model, Prepared):
         blocks = split(model.model, model.head)
         phases = None if args is None else _phases(args, model, blocks)
@@ -157,7 +157,7 @@ def _columns_read(args: AdaptationConfig, prepared: Prepared, columns: Collectio
 
 
 def label_counts(rows: Any, label_space: LabelSpace) -> str:
-    """What the encoded labels of a source are, in a line: classes with their counts, or the range of scores.
+    """Label counts of a source in a line: classes with their counts, or the range of scores.
 
     Args:
         rows: encoded rows, with `labels`.

@@ -1,4 +1,4 @@
-"""Precision of a run: bfloat16 where nothing computes in it."""
+"""Precision of a run: check that bfloat16 is supported where it is asked for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Preparation of a run: from what a user passes to what the first step needs.
+"""Preparation of a run: from the user's arguments to encoded data and a model with a head.
 
 Four steps: `read_domains` checks the data, `agree_on_labels` finds the classes, `load_run_model` and `encode_domains`
 bring model and rows together, and `apply_trainable` decides what of the model trains.
@@ -33,7 +33,7 @@ from .trainable_part import apply_trainable
 
 @dataclass
 class Prepared:
-    """Everything a trainer needs, checked."""
+    """Prepared run: model, encoded data, labels and what trains, checked."""
 
     model: Any
     encoder: Encoder
@@ -59,7 +59,7 @@ class Prepared:
         return self.columns.text.label
 
     def encode_evaluation(self, dataset: Any, name: str) -> Any:
-        """A raw evaluation set, encoded; one that `encode` made is returned as it is.
+        """Evaluation set, encoded; one that is encoded already is returned as it is.
 
         Raises:
             ValueError, TypeError: it cannot be read, holds a class that is not trained, or was encoded by a run with
@@ -95,7 +95,7 @@ def prepare(
     peft_config: Any = None,
     model_kwargs: Mapping[str, Any] | None = None,
 ) -> Prepared:
-    """A checked and prepared run, as far as it needs no trainer: what a dry run looks at.
+    """Prepared run, checked, as far as it needs no trainer; a dry run stops here.
 
     Args:
         model, args, train_dataset, target_dataset, eval_dataset, processing_class, peft_config, model_kwargs: as in

@@ -1,4 +1,4 @@
-"""The domains of a run: sources, target and evaluation sets, checked before anything is loaded."""
+"""Domains of a run: sources, target and evaluation sets, checked before anything is loaded."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class RunDomains:
 
     @property
     def labelled_sources(self) -> dict[str, Any]:
-        """Sources by what messages call them."""
+        """Sources by their names in messages."""
         return {source_label(name): source for name, source in self.sources.items()}
 
 
@@ -102,7 +102,7 @@ def _checked_evaluation(eval_dataset: Any, columns: InputColumns) -> dict[str, A
 
 
 def _check_streams(args: AdaptationConfig, training: Mapping[str, Any]) -> None:
-    """Check against what a stream cannot do; raises `ValueError`."""
+    """Check of settings that streams cannot follow; raises `ValueError`."""
     stream_name = next((name for name, dataset in training.items() if not hasattr(dataset, "__len__")), None)
     if stream_name is None:
         return

@@ -1,4 +1,4 @@
-"""The model of a run with a head for its labels, and the tokenizer or image processor that goes with it."""
+"""Model of a run with a head for its labels, and its tokenizer or image processor."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sampler of a run: which rows each update sees, and how many updates there are."""
+"""Sampling of a run: rows of each update, the loader, and the number of updates."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..config import AdaptationConfig
 def paired_sampler(
     dataset: PairedDataset, args: AdaptationConfig, batch_size: int | None = None
 ) -> PairedBatchSampler:
-    """The batches of a run, as its settings say.
+    """Sampler of joint batches, as a run's settings say.
 
     Args:
         dataset: sources and target.
@@ -38,7 +38,7 @@ def paired_sampler(
 def paired_loader(
     dataset: PairedDataset, sampler: PairedBatchSampler, collator: Callable[[list], Any], args: AdaptationConfig
 ) -> DataLoader:
-    """The loader of a run's joint batches, with the workers that its settings ask for."""
+    """Loader of joint batches, with the workers of a run's settings."""
     return DataLoader(
         dataset,
         batch_sampler=sampler,
@@ -53,5 +53,5 @@ def paired_loader(
 
 
 def planned_updates(sampler: PairedBatchSampler, args: AdaptationConfig) -> int:
-    """Updates of a whole run: `max_steps`, or as many as its epochs have."""
+    """Number of updates of a run: `max_steps`, or those of its epochs."""
     return args.max_steps if args.max_steps > 0 else math.ceil(args.num_train_epochs * sampler.updates)

@@ -1,4 +1,4 @@
-"""Weights of sources: the setting `source_weights`, read and checked."""
+"""Source weights: the setting `source_weights`, read and checked."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ...settings import read_setting
 
 
 def read_source_weights(source_weights: Any) -> dict[str, float]:
-    """What a row of each named source counts.
+    """Weights of source rows by the source's name.
 
     Args:
         source_weights: a map of names to weights, or that map as JSON or YAML.

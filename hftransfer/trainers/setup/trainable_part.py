@@ -1,4 +1,4 @@
-"""The trainable part of a run's model: an adapter, or what `trainable` and `freeze` say."""
+"""Trainable part of a run's model: an adapter, or what `trainable` and `freeze` say."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FULL_RATE = 5e-5  # TrainingArguments' own default
 
 @dataclass(frozen=True)
 class TrainablePart:
-    """A model in which everything trainable, and nothing else, requires gradients.
+    """Model in which everything trainable, and nothing else, requires gradients.
 
     Args:
         model: PEFT-wrapped if an adapter is trained.

@@ -114,7 +114,7 @@ class Phases:
                 parameter.requires_grad_(plain in trainable)
 
     def thaw(self, joint_model: nn.Module) -> None:
-        """All stages at once: everything that will ever train can."""
+        """All stages at once: everything that will ever train requires gradients."""
         self.set_stage(joint_model, len(self.added) - 1)
         self.stage = None
 
@@ -135,7 +135,7 @@ class Phases:
 def build_phases(
     args: Any, model: nn.Module, blocks: Sequence[Block], trainable: frozenset[str], counts_epochs: bool
 ) -> Phases | None:
-    """The stages that a config asks for, if any.
+    """Stages of unfreezing in a config; `None` without any.
 
     Args:
         args: a config.

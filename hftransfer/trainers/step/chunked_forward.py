@@ -13,7 +13,7 @@ from .feature_forward import Forward, ForwardOutputs
 
 
 class ChunkedForward:
-    """A forward of all rows, a chunk at a time.
+    """Forward of all rows, a chunk at a time.
 
     Only logits and features of the whole batch are kept, and the activations of one chunk at a time: every chunk runs
     once more in the backward pass, with the random numbers of the first time. The gradient is exact, for terms that
@@ -42,7 +42,7 @@ class ChunkedForward:
 
 
 def check_chunks(model: nn.Module, chunk_rows: int | None, batch_norm: str) -> None:
-    """Raises a `ValueError` for a model whose rows cannot run apart."""
+    """Check that a model's rows can run apart; raises `ValueError`."""
     batch_norms = [n for n, m in model.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     if chunk_rows is not None and batch_norms and batch_norm != "frozen":
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Forward of the model on a batch: logits, and what hooks keep of it: features, compared layers, attention."""
+"""Feature forward: logits of the model on a batch, with features, compared layers and attention from hooks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..batch_rows import BatchRows
 
 @dataclass(frozen=True)
 class ForwardOutputs:
-    """Tensors with rows first.
+    """Outputs of a forward: tensors with rows first.
 
     Args:
         logits: (rows, classes) or (rows, tokens, classes).
@@ -32,7 +32,7 @@ class ForwardOutputs:
 
     @staticmethod
     def cat(outputs: Sequence[ForwardOutputs]) -> ForwardOutputs:
-        """The rows of several forwards, one after the other."""
+        """Concatenation of the rows of several forwards."""
         first = outputs[0]
         return ForwardOutputs(
             torch.cat([o.logits for o in outputs]),
@@ -44,7 +44,7 @@ class ForwardOutputs:
     def map(
         self, change: Callable[[torch.Tensor], torch.Tensor], change_attention: Callable[[torch.Tensor], torch.Tensor]
     ) -> ForwardOutputs:
-        """The same with every tensor changed, attention in its own way."""
+        """Outputs with every tensor changed, attention in its own way."""
         return ForwardOutputs(
             change(self.logits),
             {layer: change(x) for layer, x in self.features.items()},
@@ -54,7 +54,7 @@ class ForwardOutputs:
 
 
 class Forward(Protocol):
-    """One link of the chain that `build_forward` makes. Most call the next one inside.
+    """Link of the chain that `build_forward` makes; most call the next one inside.
 
     The model comes with every call: wrappers may replace it, and a copy of the joint model has another.
     """
@@ -63,7 +63,7 @@ class Forward(Protocol):
 
 
 class FeatureForward:
-    """One forward of the model, and what its hooks keep.
+    """Forward of the model, with what its hooks keep.
 
     Args:
         model: plain or PEFT-wrapped; it is hooked.

@@ -21,7 +21,7 @@ from .second_views_forward import SecondViewsForward
 
 @dataclass(frozen=True)
 class JointForward:
-    """The chain, and what the joint model must know of it.
+    """Chain of forwards, with what the joint model must know of it.
 
     Args:
         chain: its outermost link.

@@ -1,4 +1,4 @@
-"""The joint model: the user's model and the objectives in one module, with one forward for source and target rows."""
+"""Joint model: the user's model and the objectives in one module, with one forward for source and target rows."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class AdaptationOutput(ModelOutput):
 
 
 class JointModel(nn.Module):
-    """Holds the user's model and the objectives; runs source and target rows through the model once.
+    """The user's model and the objectives in one module; source and target rows go through the model once.
 
     Without `domain` it is the plain model: evaluation, prediction and everything else pass straight through, and
     attributes that it lacks are the model's.
@@ -108,9 +108,10 @@ class JointModel(nn.Module):
             return getattr(self.model, name)
 
     def train(self, mode: bool = True) -> JointModel:
-        """As in any module, but parts of the model that do not move run as in evaluation: dropout there would be
-        noise that nothing learns from. An adapter's base keeps its dropout, as in PEFT. Batch norm that is frozen
-        keeps its statistics in either."""
+        """As in any module, but frozen modules stay in evaluation mode: dropout there would be noise alone.
+
+        An adapter's base keeps its dropout, as in PEFT. Frozen batch norm keeps its statistics in either mode.
+        """
         super().train(mode)
         if mode and not is_peft(self.model):
             for module in frozen_modules(self.model):
@@ -121,7 +122,7 @@ class JointModel(nn.Module):
 
     @property
     def loss_names(self) -> list[str]:
-        """Of `AdaptationOutput.losses`."""
+        """Names of `AdaptationOutput.losses`, in order."""
         return ["task", *self.objectives]
 
     def forward(
@@ -134,7 +135,7 @@ class JointModel(nn.Module):
         spans: Sequence[Span] | None = None,
         **inputs: Any,
     ) -> Any:
-        """Runs a joint batch when `domain` is given, the plain model otherwise.
+        """Joint forward when `domain` is given; otherwise the plain model's.
 
         Args:
             labels: (rows,) or (rows, tokens) or (rows, classes); -100 or NaN where there is none.
@@ -204,14 +205,14 @@ class JointModel(nn.Module):
         return PerturbedTargetForward(self.model, target, target_mask, precision, release_hooks)
 
     def _observe_label_shift(self, inputs: ObjectiveInputs) -> None:
-        """Shows predictions and labels of all processes to the estimate of class weights."""
+        """Estimate of class weights, updated with predictions and labels of all processes."""
         if self.task_loss.label_shift is not None and self.training:
             names = ("source_logits", "source_labels", "target_logits")
             self.task_loss.label_shift.observe(*(inputs.get(name) for name in names))
 
 
 def _largest_values(outputs: ForwardOutputs, rows: BatchRows) -> torch.Tensor:
-    """What to look at when a loss breaks: which domain ran away, and whether before the head or in it."""
+    """Largest values of features and logits by domain: they show where a loss that is not finite came from."""
     tensors = (outputs.features[HEAD], outputs.logits)
     sides = [x.detach()[rows_of_domain] for x in tensors for rows_of_domain in (rows.source, rows.target)]
     return torch.stack([x.abs().amax().float() if x.numel() else x.new_zeros((), dtype=torch.float) for x in sides])

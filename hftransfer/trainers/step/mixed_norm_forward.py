@@ -12,7 +12,7 @@ from .feature_forward import Forward, ForwardOutputs
 
 
 class MixedNormForward:
-    """A forward in which, while the model trains, a `ChannelMix` chooses the statistics of batch norms.
+    """Forward in which, while the model trains, a `ChannelMix` chooses the statistics of batch norms.
 
     Args:
         forward: of all rows.

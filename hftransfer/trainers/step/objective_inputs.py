@@ -20,7 +20,7 @@ TOKENS_PER_ROW = 8  # words of a sentence that take part in a tagger's objective
 
 @dataclass(frozen=True)
 class BatchOutputs:
-    """A joint batch after its forward.
+    """Outputs of a joint batch.
 
     Args:
         rows: which are the source's and which the target's.
@@ -39,7 +39,7 @@ class BatchOutputs:
     teacher_domains: str = "all"
 
     def words(self, word_mask: torch.Tensor) -> BatchOutputs:
-        """The same for tagging, where a row is a word."""
+        """Outputs with words as rows, for tagging."""
         masks = torch.cat([word_mask, word_mask[self.rows.num_source :]])
         pick = lambda x: pick_words(x, masks[: len(x)])  # noqa: E731
         teacher_mask = word_mask[self.rows.of(self.teacher_domains)]
@@ -56,7 +56,7 @@ class BatchOutputs:
 
 
 class ObjectiveInputs:
-    """Inputs by name and feature layer; what two objectives share is gathered once.
+    """Inputs of objectives by name and feature layer; shared ones are gathered once.
 
     Every process must ask for the same inputs in the same order.
 
@@ -112,7 +112,7 @@ class ObjectiveInputs:
         return gather_rows(x)
 
     def _of_teachers(self, name: str, feature_layer: str) -> list[torch.Tensor]:
-        """This process' rows of each teacher: all, the source's or the target's, out of those that it ran on."""
+        """Outputs of each teacher on this process: rows of all, of the source or of the target."""
         batch = self.batch
         domains = "source" if "_source_" in name else "target" if "_target_" in name else "all"
         chosen = slice(None) if domains == batch.teacher_domains else batch.rows.of(domains)
@@ -121,7 +121,7 @@ class ObjectiveInputs:
 
 
 def pick_words(x: torch.Tensor, word_mask: torch.Tensor, own_mask: torch.Tensor | None = None) -> torch.Tensor:
-    """(rows, tokens, …) -> (rows·k, …): k words of every row, evenly spaced over its words.
+    """Words of every row, k each, evenly spaced: (rows, tokens, …) -> (rows·k, …).
 
     The same number for each row keeps shapes equal on all processes; a short sentence repeats words. Which words
     depends on the row alone, so a batch may be cut anywhere. `own_mask` says where the same words are in `x` if it

@@ -1,4 +1,4 @@
-"""Objectives of a run by name: their weights, schedules, feature layers and inputs, and their evaluation."""
+"""Objective set: objectives of a run with weights, schedules, feature layers and inputs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STRENGTH = "strength"  # the input of objectives that apply weight and schedule 
 
 
 class ObjectiveValue(NamedTuple):
-    """One objective on one batch: its value, and its weight in the total at this point of training."""
+    """Value of an objective on a batch, and its weight in the total at this point of training."""
 
     name: str
     value: torch.Tensor
@@ -25,7 +25,7 @@ class ObjectiveValue(NamedTuple):
 
 
 class ObjectiveSet(nn.Module):
-    """The objectives of a run.
+    """Objectives of a run by name.
 
     Args:
         modules: objectives by name.
@@ -59,7 +59,7 @@ class ObjectiveSet(nn.Module):
         return any(name in inputs.values() for inputs in self.inputs.values())
 
     def evaluate(self, inputs: ObjectiveInputs, progress: torch.Tensor) -> Iterator[ObjectiveValue]:
-        """Each objective on the rows of all processes, in fp32.
+        """Value of each objective on the rows of all processes, in fp32.
 
         Args:
             inputs: of this batch.
@@ -93,5 +93,5 @@ class ObjectiveSet(nn.Module):
 
 
 def _inputs_of(objective: Any) -> dict[str, str]:
-    """Argument of an objective's `forward` -> the input that it is given."""
+    """Inputs of an objective by the argument of its `forward`."""
     return dict(objective.reads({}) if objective.inputs is None else objective.inputs)

@@ -15,8 +15,10 @@ from .feature_forward import Forward, ForwardOutputs
 
 
 class PerDomainForward:
-    """A forward of the source rows and one of the others, so that batch norm sees each domain by itself and neither
-    has the other's padding. Outputs are as wide as the batch again, with zeros where padding was left out.
+    """Forward of the source rows and one of the others.
+
+    Batch norm sees each domain by itself, and neither has the other's padding. Outputs are as wide as the batch
+    again, with zeros where padding was left out.
 
     Inputs that are not tensors, or of no rows, go to both.
 
@@ -42,7 +44,7 @@ class PerDomainForward:
         return ForwardOutputs.cat([source_outputs, self._trimmed(model, others, rows, others_span)])
 
     def _trimmed(self, model: nn.Module, inputs: dict[str, Any], rows: BatchRows, span: Span | None) -> ForwardOutputs:
-        """Runs only the positions of a span; outputs that have positions are padded to all of them, with zeros."""
+        """Forward of the positions of a span; outputs are padded with zeros to all positions."""
         if span is None or "attention_mask" not in inputs:
             return self.forward(model, inputs, rows)
         (start, stop), width = span, inputs["attention_mask"].shape[1]
@@ -58,7 +60,7 @@ class PerDomainForward:
 
 
 def check_per_domain(model: nn.Module, per_domain: bool, batch_norm: str) -> None:
-    """Raises a `ValueError` for batch norms that are to see both domains together and could not."""
+    """Check that no batch norm needs both domains together; raises `ValueError`."""
     names = list(batch_norms(model))
     if per_domain and batch_norm not in ("frozen", "separate") and names:
         raise ValueError(

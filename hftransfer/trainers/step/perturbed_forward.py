@@ -1,4 +1,4 @@
-"""Perturbed forward: the target rows once more, moved a little where the model first has them as real numbers."""
+"""Perturbed forward: the target rows once more, with a small change of their embeddings or pixels."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SHARDED = (
 
 
 def check_perturbed_forward(prepared: Any, args: AdaptationConfig) -> None:
-    """Raises a `ValueError` if an objective asks for a perturbed forward and this run cannot make one."""
+    """Check that a run can make the perturbed forward that objectives ask for; raises `ValueError`."""
     if not any(spec.weight and "perturbed_target_forward" in spec.reads().values() for spec in args.objective_specs()):
         return
     if args.fsdp or parse_flag_from_env("ACCELERATE_USE_FSDP"):
@@ -31,7 +31,7 @@ def check_perturbed_forward(prepared: Any, args: AdaptationConfig) -> None:
 
 
 def perturbable_input(model: nn.Module, inputs: Mapping[str, Any]) -> tuple[str, nn.Embedding | None]:
-    """The name of a model's main input, and the layer that turns it into real numbers if it is ids of tokens.
+    """Name of a model's main input, and its embedding layer if the input is token ids.
 
     Raises:
         ValueError: it is neither real numbers nor ids with a table of embeddings.
@@ -50,7 +50,7 @@ def perturbable_input(model: nn.Module, inputs: Mapping[str, Any]) -> tuple[str,
 
 
 class PerturbedTargetForward:
-    """Runs target rows again, their inputs moved. See `objectives.base.PerturbedForward`.
+    """Forward of target rows with changed inputs. See `objectives.base.PerturbedForward`.
 
     Args:
         model: plain or PEFT-wrapped.
@@ -105,5 +105,5 @@ class PerturbedTargetForward:
 
 
 def _positions(x: torch.Tensor) -> torch.Tensor:
-    """(m, channels, …) -> (m, positions, channels); (m, positions) has one channel."""
+    """Positions of inputs: (m, channels, …) -> (m, positions, channels); (m, positions) has one channel."""
     return x.unsqueeze(-1) if x.ndim == 2 else x.flatten(2).transpose(1, 2)

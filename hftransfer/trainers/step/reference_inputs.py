@@ -1,4 +1,4 @@
-"""Inputs of objectives that are not gathered: of the weights, which all processes share, and means over rows."""
+"""Reference inputs of objectives: weights beside initial ones, layers beside a teacher's. They are not gathered."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .feature_forward import ForwardOutputs
 
 @dataclass(frozen=True)
 class ReferenceInputs:
-    """The model's final layer, its weights beside their initial values, its layers beside a teacher's.
+    """Reference inputs: the final layer, weights beside initial values, layers beside a teacher's.
 
     Args:
         model: plain or PEFT-wrapped.
@@ -42,7 +42,7 @@ class ReferenceInputs:
     mask: Mapping[str, torch.Tensor]
 
     def get(self, name: str, objective: str) -> Any:
-        """One of `NAMES`; each objective chooses the layers of its `layer_pairs`."""
+        """Input by one of `NAMES`; each objective chooses the layers of its `layer_pairs`."""
         if name == "layer_pairs":
             return self.layer_pairs(objective)
         return getattr(self, name)()

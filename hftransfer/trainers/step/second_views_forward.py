@@ -12,7 +12,7 @@ from .feature_forward import Forward, ForwardOutputs
 
 
 class SecondViewsForward:
-    """A forward with the target rows repeated after all rows, unless the batch brings second views along.
+    """Forward with the target rows repeated after all rows, unless the batch has second views.
 
     Args:
         forward: of all rows and the views.

@@ -1,4 +1,4 @@
-"""Task loss: the model's own loss over labelled rows, masked and weighted, and what each row counts."""
+"""Task loss: the model's own loss over labelled rows, masked and weighted."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ...objectives.class_weights import LabelShift
 
 
 class TaskLoss(nn.Module):
-    """The loss of the task on labelled rows; rows without a label are masked.
+    """Loss of the task on labelled rows; rows without a label are masked.
 
     Args:
         task: decides the loss: mean squared error, binary cross-entropy or cross-entropy.
@@ -52,7 +52,7 @@ class TaskLoss(nn.Module):
         domain: torch.Tensor,
         num_items: torch.Tensor | int | None = None,
     ) -> torch.Tensor:
-        """A weighted sum over labelled items, divided by `num_items`, or by their number when that is `None`.
+        """Weighted sum over labelled items, divided by `num_items`, or by their number when that is `None`.
 
         Rows without a label are masked, not dropped: shapes stay static and nothing waits for the device.
         """
@@ -66,7 +66,7 @@ class TaskLoss(nn.Module):
         return total / (count.clamp_min(1) if num_items is None else num_items)
 
     def row_weights(self, labels: torch.Tensor, domain: torch.Tensor, classes: bool = True) -> torch.Tensor | None:
-        """What source rows count, in the shape of `domain`: by their source and, with `classes`, by their class.
+        """Weights of rows, in the shape of `domain`: by source and, with `classes`, by class.
 
         Target rows count 1. `None` if all rows do.
         """

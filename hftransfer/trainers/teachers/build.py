@@ -27,7 +27,7 @@ from .teacher_inputs import teacher_fit_inputs, teacher_inputs, teacher_rows
 
 
 def build_teachers(args: Any, prepared: Any, specs: Sequence[ObjectiveSpec]) -> TeacherSet | None:
-    """The run's teachers and initial weights; `None` if no objective asks for either.
+    """Teachers and initial weights of a run; `None` if no objective asks for either.
 
     They are built before the model has hooks, which a copy of it would copy.
 
@@ -91,7 +91,7 @@ def build_teachers(args: Any, prepared: Any, specs: Sequence[ObjectiveSpec]) -> 
 def load_teacher(
     name: str, prepared: Any, logits: bool, attention: bool, encoder: Any
 ) -> tuple[nn.Module, tuple[str, ...]]:
-    """A teacher by Hub id or folder, frozen, and its labels.
+    """Teacher by Hub id or folder, frozen, and its labels.
 
     Args:
         name: a Hub id or a folder.
@@ -131,7 +131,7 @@ def load_teacher(
 
 @dataclass
 class _TeacherBuilder:
-    """What all teachers of a run have in common.
+    """Builder of teachers, with what all of a run have in common.
 
     Args:
         prepared: the run's model and data.
@@ -186,7 +186,7 @@ def _check_layers(model: nn.Module, teacher: Teacher, probe: dict[str, Any]) -> 
 
 
 def _show_attention(model: Any, probe: dict[str, Any]) -> None:
-    """Makes the model return its attention.
+    """Attention of a model, switched on in its outputs.
 
     Raises:
         ValueError: it does not, or only after dropout.

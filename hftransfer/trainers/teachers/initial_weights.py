@@ -1,4 +1,4 @@
-"""Initial weights: one copy, of what moves only, and their distance from the present ones."""
+"""Initial weights: a copy of the trainable ones, and their distance from the current ones."""
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ LORA = ".lora_A."
 
 
 def frozen_copy(model: nn.Module) -> nn.Module:
-    """The model as it is now, in eval mode. What does not move is shared with it, so of a model with an adapter only
-    the adapter and the head are copied."""
+    """Frozen copy of a model in eval mode; frozen weights are shared.
+
+    Of a model with an adapter, only the adapter and the head are copied.
+    """
     shared: dict[int, Any] = {id(p): p for p in model.parameters() if not p.requires_grad}
     copied = copy.deepcopy(model, shared)
     return copied.requires_grad_(False).eval()
@@ -30,7 +32,7 @@ def frozen_copy(model: nn.Module) -> nn.Module:
 
 @dataclass
 class MovedWeight:
-    """A parameter beside its initial value. Shards, under FSDP2, are compared with the same part of it."""
+    """Parameter beside its initial value. Shards, under FSDP2, are compared with the same part of it."""
 
     current: torch.Tensor
     initial: torch.Tensor
@@ -48,7 +50,7 @@ class MovedWeight:
 
 @dataclass
 class MovedProduct:
-    """A LoRA layer's sBA beside its initial value. (B, A) are (out, r) and (r, in); that is 0 if B was.
+    """LoRA product sBA beside its initial value. (B, A) are (out, r) and (r, in); that is 0 if B was.
 
     ‖s(BA − B₀A₀)‖² is the sum of the entries of (B'ᵀB') ∘ (A'A'ᵀ), with B' = s[B, −B₀] and A' = [A; A₀]: r x r.
     """
@@ -72,7 +74,7 @@ class MovedProduct:
 
 
 class InitialWeights:
-    """The weights that move, as they were when this was made.
+    """Trainable weights as they were when this was made.
 
     Args:
         model: plain or PEFT-wrapped, before training.
@@ -100,7 +102,7 @@ class InitialWeights:
         return self.values.values()
 
     def pairs(self, model: nn.Module) -> list[MovedWeight | MovedProduct]:
-        """The weights as they are now beside their initial values."""
+        """Current weights beside their initial values."""
         pairs: list[MovedWeight | MovedProduct] = []
         for name, initial in self.values.items():
             if ".lora_B." in name:
@@ -135,8 +137,9 @@ class InitialWeights:
 
 
 class WeightsFingerprint(nn.Module):
-    """Fingerprint of the initial and teachers' weights that a run refers to, kept in its checkpoints: a resumed run
-    reads these weights again from where they came, and they must be the same.
+    """Fingerprint of the initial and teachers' weights of a run, kept in its checkpoints.
+
+    A resumed run reads these weights again from where they came, and they must be the same.
 
     Args:
         tensors: the weights.

@@ -12,7 +12,7 @@ from .teacher import TeacherOutputs
 
 
 def positions_of(inputs: Mapping[str, Any], x: torch.Tensor) -> torch.Tensor:
-    """(rows, positions) shares of a row's positions, 0 on padding."""
+    """Weights of a row's positions, (rows, positions): equal ones, 0 on padding."""
     mask = inputs.get("attention_mask")
     if mask is None or mask.shape != x.shape[:2]:
         return torch.full(x.shape[:2], 1 / x.shape[1], device=x.device)
@@ -22,7 +22,7 @@ def positions_of(inputs: Mapping[str, Any], x: torch.Tensor) -> torch.Tensor:
 def layer_pairs(
     current: Mapping[int, torch.Tensor], teacher: TeacherOutputs, inputs: Mapping[str, Any], indices: Iterable[int]
 ) -> list[LayerPair]:
-    """Outputs of some layers, the model's beside the teacher's."""
+    """Layer pairs: outputs of some layers, the model's beside the teacher's."""
     return [
         LayerPair(current[i].float(), teacher.layers[i].float(), positions_of(inputs, current[i])) for i in indices
     ]
@@ -31,7 +31,7 @@ def layer_pairs(
 def attention_pairs(
     current: torch.Tensor, teachers: Sequence[TeacherOutputs], inputs: Mapping[str, Any]
 ) -> list[LayerPair]:
-    """Last layers' attention, the model's beside each teacher's: (rows, queries, heads, keys)."""
+    """Attention pairs of the last layers, the model's beside each teacher's: (rows, queries, heads, keys)."""
     attention = current.transpose(1, 2).float()
     share = positions_of(inputs, attention)
     return [

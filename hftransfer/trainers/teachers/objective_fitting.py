@@ -1,4 +1,4 @@
-"""Fitting of objectives to labelled rows before training, and the labelled rows that a model is probed with."""
+"""Fitting of objectives to labelled rows before training, and labelled rows to probe a model with."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def labelled_batches(prepared: Any, max_rows: int, size: int) -> Iterator[dict[s
 
 @torch.no_grad()
 def fit_objectives(joint_model: Any, prepared: Any, args: Any) -> None:
-    """Fits the objectives that ask for it, on labelled rows and the first teacher's outputs on them.
+    """Fitting of objectives, as they ask for it, to labelled rows and the first teacher's outputs on them.
 
     Every process reads the same rows, so all fit the same.
     """

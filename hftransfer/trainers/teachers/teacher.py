@@ -26,7 +26,7 @@ from .initial_weights import InitialWeights, WeightsFingerprint
 
 @dataclass
 class TeacherOutputs:
-    """One teacher's forward.
+    """Outputs of a teacher's forward.
 
     Args:
         logits: (rows, classes) or (rows, tokens, classes).
@@ -43,12 +43,12 @@ class TeacherOutputs:
     word_mask: torch.Tensor | None = None
 
     def words(self, pick: Callable[[torch.Tensor], torch.Tensor]) -> TeacherOutputs:
-        """The same for tagging, where a row is a word that `pick` picks."""
+        """Outputs with words as rows, picked by `pick`, for tagging."""
         return replace(self, logits=pick(self.logits), features={k: pick(x) for k, x in self.features.items()})
 
 
 class Teacher:
-    """A frozen model in eval mode, and hooks on its layers.
+    """Teacher: a frozen model in eval mode, with hooks on its layers.
 
     Args:
         name: what messages call it.
@@ -89,7 +89,7 @@ class Teacher:
         self.device: torch.device | None = None
 
     def facts(self, feature_layer: str) -> TeacherFacts:
-        """What an objective that reads features of this layer is told."""
+        """Facts of this teacher for an objective that reads features of this layer."""
         final: Any = self.model.get_submodule(self.head.name)
         weight, bias = (None if x is None else x.detach()[self.order] for x in (final.weight, final.bias))
         assert weight is not None
@@ -99,7 +99,7 @@ class Teacher:
 
     @torch.no_grad()
     def __call__(self, batch: Mapping[str, Any]) -> TeacherOutputs:
-        """Runs rows of a batch through the teacher; autocast is as around the call."""
+        """Forward of a batch's rows; autocast is as around the call."""
         device = next(v.device for v in batch.values() if isinstance(v, torch.Tensor))
         if device != self.device:
             self.model.to(device)
@@ -114,14 +114,14 @@ class Teacher:
         return TeacherOutputs(logits, {HEAD: head, **features}, layers, attention, word_mask)
 
     def own_tensors(self, shared: Iterable[nn.Parameter]) -> Iterator[torch.Tensor]:
-        """Its parameters that the model does not share."""
+        """Parameters that the model does not share."""
         shared_ids = {id(p) for p in shared}
         return (p for p in self.model.parameters() if id(p) not in shared_ids)
 
 
 @dataclass
 class TeacherSet:
-    """The references of a run's objectives: teachers, initial weights, or both.
+    """Teachers and initial weights of a run, which objectives refer to.
 
     Args:
         all: teachers in the order given; objectives with a single teacher see the first.
@@ -143,7 +143,7 @@ class TeacherSet:
         return [teacher.facts(feature_layer) for teacher in self.all]
 
     def outputs(self, batch: dict[str, Any], rows: BatchRows) -> list[TeacherOutputs]:
-        """One forward of each teacher, on the rows of `domains`."""
+        """Outputs of each teacher on the rows of `domains`."""
         if not self.domains:
             return []
         chosen = rows.pick(batch, self.domains)
@@ -151,7 +151,7 @@ class TeacherSet:
 
 
 def inputs_of(model: Any, batch: Mapping[str, Any], tokenization: int | None = None) -> dict[str, Any]:
-    """What a model's forward takes of a batch: the model's own columns, or those of a teacher's tokenization."""
+    """Inputs of a model's forward in a batch: its own columns, or those of a teacher's tokenization."""
     names = inspect.signature(plain_model(model).forward).parameters
     columns = batch if tokenization is None else tokenization_of(batch, tokenization)
     return {k: v for k, v in columns.items() if k in names}

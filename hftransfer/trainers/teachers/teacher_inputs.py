@@ -1,4 +1,4 @@
-"""Inputs of objectives that teachers make: which are asked for, and of which rows."""
+"""Teacher inputs of objectives: which are asked for, and of which rows."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ def encoders_of_teachers(args: Any, encoder: Encoder) -> dict[int, TextEncoder]:
 
 
 def _own_encoder(name: str, encoder: Any, max_length: int | None) -> TextEncoder | None:
-    """A teacher's own tokenizer; `None` if it reads what the model reads."""
+    """Encoder with a teacher's own tokenizer; `None` if it reads what the model reads."""
     config = pretrained.load_as(AutoConfig, name, trust_remote_code=False)
     processing, modality, label_space = encoder.processing_class, encoder.modality, encoder.space
     is_tagging = label_space.task == "token-classification"
