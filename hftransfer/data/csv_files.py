@@ -136,19 +136,19 @@ def _read_with_separator(text_file: TextFile, data_file: DataFile, separator: st
 
     Spaces before quotes are cut where all rows have them.
     """
-    error_kept, table = None, None
+    first_error, table = None, None
     try:
         table = _read_rows(text_file, data_file, separator, suffix, skip)
     except ValueError as error:
-        error_kept = error
+        first_error = error
     if table is None or _has_spaces_before_quotes(table):
         try:
             return _read_rows(text_file, data_file, separator, suffix, skip, True)
         except ValueError:
             pass
     if table is None:
-        assert error_kept is not None
-        raise error_kept
+        assert first_error is not None
+        raise first_error
     return table
 
 
@@ -219,10 +219,10 @@ def _drop_blank_rows(table: CsvTable) -> int:
     if not empty_rows:
         return 0
     separators = sum(len(table.rows[i]) > 1 for i in empty_rows)
-    kept = [i for i in range(len(table.rows)) if i not in empty_rows]
-    table.rows = [table.rows[i] for i in kept]
-    table.starts = [table.starts[i] for i in kept]
-    table.ends = [table.ends[i] for i in kept]
+    filled_rows = [i for i in range(len(table.rows)) if i not in empty_rows]
+    table.rows = [table.rows[i] for i in filled_rows]
+    table.starts = [table.starts[i] for i in filled_rows]
+    table.ends = [table.ends[i] for i in filled_rows]
     if separators:
         table.notes.append(f"{separators} row{'s' * (separators > 1)} of empty fields left aside")
     return len(empty_rows) - separators
@@ -302,19 +302,19 @@ def _refuse_rows_within_quotes(table: CsvTable, data_file: DataFile, label_colum
             if len(pieces) == 1:
                 continue
             for number, piece in enumerate(pieces):
-                parts = [part.strip('"') for part in piece.split(table.separator)]
+                fields = [text.strip('"') for text in piece.split(table.separator)]
                 fields_before = field_number if number == 0 else 0  # fields of this line that stand before the piece
                 reaches_line_end = number < len(pieces) - 1 or field_number == width - 1  # up to the line's end
                 if column == width - 1:
-                    row_like = reaches_line_end and len(parts) > 1 and parts[-1] in known_labels
+                    is_like_row = reaches_line_end and len(fields) > 1 and fields[-1] in known_labels
                 else:
                     has_label_field = (
-                        0 <= column - fields_before < len(parts) and parts[column - fields_before] in known_labels
+                        0 <= column - fields_before < len(fields) and fields[column - fields_before] in known_labels
                     )
-                    row_like = (
-                        has_label_field and reaches_line_end and len(parts) + fields_before == width and all(parts)
+                    is_like_row = (
+                        has_label_field and reaches_line_end and len(fields) + fields_before == width and all(fields)
                     )
-                if row_like:
+                if is_like_row:
                     raise ValueError(
                         f"{data_file.line(table.starts[i])}: a quoted field that starts in this row holds line "
                         f"{line + number}, which is like a row of its own ({_shortened(piece)}): is a quote "
@@ -361,8 +361,8 @@ def _named_columns(table: CsvTable, data_file: DataFile) -> list[int]:
 def _refuse_other_tables(table: CsvTable, data_file: DataFile, label_column: str) -> None:
     """Check for a repeated header, a Markdown table and an unknown separator; raises `ValueError`."""
     if len(table.header) == 1:
-        parts = re.split(r"[^\w-]+", table.header[0])
-        if label_column in parts and len(parts) > 1:
+        words = re.split(r"[^\w-]+", table.header[0])
+        if label_column in words and len(words) > 1:
             raise ValueError(
                 f"{data_file.line(1)}: the header is one field, {_shortened(table.header[0])}: no known separator is "
                 "in it. Separate names and fields by a comma, a semicolon, a tab or a |."
@@ -389,8 +389,7 @@ def _refuse_missing_header(table: CsvTable, data_file: DataFile, kept_columns: S
             reason = "comes again below" if recurs else "is a number, as all below"
             raise ValueError(
                 f"{data_file.line(1)}: this looks like a row and not like a header: {table.header[i]!r} {reason}. Put "
-                "names "
-                "above the rows, such as: " + table.separator.join(["text", "label"])
+                "names above the rows, such as: " + table.separator.join(["text", "label"])
             )
     table.notes.append(f"the first line taken as names: {_shown_fields([table.header[i] for i in kept_columns])}")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -180,12 +179,6 @@ def listed(names: Iterable[str]) -> str:
     names = [name if name.isprintable() else repr(name) for name in names]
     hidden = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + hidden
-
-
-def endings(paths: Iterable[Path]) -> str:
-    """`".txt (3), .zip"`: endings with their counts."""
-    counted = Counter(path.suffix.lower() or path.name for path in paths)
-    return ", ".join(f"{ending} ({n:,})" if n > 1 else ending for ending, n in counted.most_common(SHOWN))
 
 
 def _file_kind(path: Path) -> str:

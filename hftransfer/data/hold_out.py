@@ -142,14 +142,14 @@ def _without_last_of_a_label(held_out: np.ndarray, values: Any) -> np.ndarray:
     by_row: dict[int, list[int]] = {}
     for row, code in zip(rows[is_held_out].tolist(), codes[is_held_out].tolist(), strict=True):
         by_row.setdefault(row, []).append(code)
-    kept = []
+    chosen_rows = []
     for row in held_out.tolist():
         row_codes = by_row.get(row, [])
         if any(remaining[code] == 0 for code in row_codes):
             remaining[row_codes] += 1
         else:
-            kept.append(row)
-    return np.array(kept, dtype=held_out.dtype)
+            chosen_rows.append(row)
+    return np.array(chosen_rows, dtype=held_out.dtype)
 
 
 def _class_name(value: Any) -> str | None:

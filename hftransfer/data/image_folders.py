@@ -43,37 +43,37 @@ def list_images(images: Sequence[Path], name: str) -> ImageFolder:
     paths_by_folder: dict[str, list[Path]] = {}
     for path in images:
         paths_by_folder.setdefault(path.parts[0] if len(path.parts) > 1 else "", []).append(path)
-    folders = [top for top in paths_by_folder if top]
-    split_of_folder = {top: split for top in folders if (split := split_of(top))}
+    folders = [folder for folder in paths_by_folder if folder]
+    split_of_folder = {folder: split for folder in folders if (split := split_of(folder))}
     image_folder = ImageFolder({})
-    class_folders = [top for top in folders if top not in split_of_folder]
+    class_folders = [folder for folder in folders if folder not in split_of_folder]
     folders_with_images = {
-        top for top in split_of_folder if any(len(path.parts) == 2 for path in paths_by_folder[top])
+        folder for folder in split_of_folder if any(len(path.parts) == 2 for path in paths_by_folder[folder])
     }
-    if "train" in {split for top, split in split_of_folder.items() if top not in folders_with_images}:
+    if "train" in {split for folder, split in split_of_folder.items() if folder not in folders_with_images}:
         folders_with_images = set()  # there are class folders in a folder train, so that folders beside it are splits
-    for top in split_of_folder if class_folders else ():
-        if top in folders_with_images:
+    for folder in split_of_folder if class_folders else ():
+        if folder in folders_with_images:
             raise ValueError(
-                f"{name}: is {top!r} a split or a class? It is named like a split and holds images itself, beside "
+                f"{name}: is {folder!r} a split or a class? It is named like a split and holds images itself, beside "
                 f"the folders {listed(map(repr, class_folders))}. Put the class folders into one named train, or "
                 "rename it."
             )
     for split in SPLITS:
-        claims = {top: top + "/" for top, claimed in split_of_folder.items() if claimed == split}
+        claims = {folder: folder + "/" for folder, claimed in split_of_folder.items() if claimed == split}
         refuse_two_names(claims, split, name)
-        for top in claims:
+        for folder in claims:
             image_folder.images[split] = [
-                (path, _class_name(path.parts[1]) if len(path.parts) > 2 else None) for path in paths_by_folder[top]
+                (path, _class_name(path.parts[1]) if len(path.parts) > 2 else None) for path in paths_by_folder[folder]
             ]
     unsplit = [
-        (path, _class_name(top) if top else None)
-        for top in (*class_folders, "")
-        for path in paths_by_folder.get(top, ())
+        (path, _class_name(folder) if folder else None)
+        for folder in (*class_folders, "")
+        for path in paths_by_folder.get(folder, ())
     ]
     if "train" in image_folder.images:
         image_folder.left_aside += [
-            f"{_counted(paths_by_folder[top])} in {top}/ (no split in the name)" for top in class_folders
+            f"{_counted(paths_by_folder[folder])} in {folder}/ (no split in the name)" for folder in class_folders
         ]
         image_folder.left_aside += (
             [f"{_counted(paths_by_folder[''])} outside of the folders"] if "" in paths_by_folder else []
@@ -164,8 +164,8 @@ def read_images(
 
 def split_metadata(files: FolderFiles) -> tuple[list[Path], list[Path]]:
     """Metadata tables among a folder's tables, and the others."""
-    chosen = [path for path in files.tables if path.name.partition(".")[0].casefold() == METADATA]
-    return chosen, [path for path in files.tables if path not in chosen]
+    metadata = [path for path in files.tables if path.name.partition(".")[0].casefold() == METADATA]
+    return metadata, [path for path in files.tables if path not in metadata]
 
 
 def read_metadata(
@@ -272,13 +272,13 @@ def _checked_paths(folder: Path, paths: Sequence[Path], name: str) -> list[str]:
 
 def _normalized(path: Path) -> Path:
     """Path without `.` and `..`, letter by letter otherwise."""
-    parts: list[str] = []
-    for part in path.parts:
-        if part == ".." and parts:
-            parts.pop()
-        elif part != ".":
-            parts.append(part)
-    return Path(*parts)
+    components: list[str] = []
+    for component in path.parts:
+        if component == ".." and components:
+            components.pop()
+        elif component != ".":
+            components.append(component)
+    return Path(*components)
 
 
 def _class_name(folder: str) -> str:

@@ -62,8 +62,7 @@ def read_json_file(
             row = next(i for i, value in enumerate(values) if _has_lone_surrogate(value))
             raise ValueError(
                 f"{data_file.row(row, lines[row] if lines else None)}: {name!r} holds half a character (a lone "
-                "surrogate "
-                r"such as \ud83d, as when a text is cut within an emoji). Remove it."
+                r"surrogate such as \ud83d, as when a text is cut within an emoji). Remove it."
             ) from error
         if (len(types) > 1 and types != {int, float}) or (dict in types and str(array.type) == "string"):
             type_names = " and ".join(sorted({TYPE_NAMES[value_type] for value_type in types}))
@@ -140,8 +139,7 @@ def _read_lines(
         except (ValueError, RecursionError) as error:
             raise ValueError(
                 f"{data_file.line(number)} cannot be read as json: {_error_reason(error)}: {_shortened(line)}. Every "
-                "line of a "
-                '.jsonl file is one object, such as {"text": "…", "label": "…"}.'
+                'line of a .jsonl file is one object, such as {"text": "…", "label": "…"}.'
             ) from error
         if not isinstance(row, dict):
             raise ValueError(

@@ -74,7 +74,7 @@ def resolve_label_space(
     Evaluation sets may lack classes, and must not bring any.
 
     Args:
-        sources: labelled datasets by what messages call them.
+        sources: labelled datasets by their names in messages.
         label_column: where labels are.
         tokens_column: where words are, in tagging.
         task: instead of what the labels look like.
@@ -171,8 +171,8 @@ def _are_vectors(source_labels: Sequence[DatasetLabels]) -> bool:
     """Whether lists of integers are 0/1 vectors: of one width above 1 in all sources, nothing but 0 and 1."""
     widths = {width for labels in source_labels if labels.column is not None for width in labels.column.widths or ()}
     values = [value for labels in source_labels if labels.column is not None for value in labels.column.values]
-    bits = all(isinstance(value, bool) or label_number(value) in (0.0, 1.0) for value in values)
-    return len(widths) == 1 and max(widths) > 1 and bits and not any(labels.declared for labels in source_labels)
+    are_bits = all(isinstance(value, bool) or label_number(value) in (0.0, 1.0) for value in values)
+    return len(widths) == 1 and max(widths) > 1 and are_bits and not any(labels.declared for labels in source_labels)
 
 
 def _agreed_space(

@@ -208,12 +208,12 @@ def read_labels(dataset: Dataset, column: str, name: str) -> LabelColumn:
         return LabelColumn(distinct_values, counts, rows, size, widths, missing)
     _refuse_types(values, column, lambda i: row_name(dataset, i), name)
     distinct_values, counts, rows = _distinct_values(values)
-    kept = [i for i, value in enumerate(distinct_values) if label_name(value) is not None]
+    named_values = [i for i, value in enumerate(distinct_values) if label_name(value) is not None]
     missing_rows = [row for value, row in zip(distinct_values, rows, strict=True) if label_name(value) is None]
     return LabelColumn(
-        tuple(distinct_values[i] for i in kept),
-        tuple(counts[i] for i in kept),
-        tuple(rows[i] for i in kept),
+        tuple(distinct_values[i] for i in named_values),
+        tuple(counts[i] for i in named_values),
+        tuple(rows[i] for i in named_values),
         size,
         missing=min(missing_rows) if missing_rows else None,
     )

@@ -13,9 +13,8 @@ from .label_values import INVISIBLE, NUMBER, LabelColumn, in_order, label_key, l
 from .task_inference import DatasetLabels
 
 logger = logging.getLogger(__name__)
-PLACEHOLDERS = frozenset(
-    "na n/a #n/a nan <na> null nil none - -- ? missing unlabeled unlabelled".split()
-)  # in lower case
+# Texts, in lower case, that often mean that there is no label.
+PLACEHOLDERS = frozenset("na n/a #n/a nan <na> null nil none - -- ? missing unlabeled unlabelled".split())
 RARE = 0.1  # a share of rows
 LOOKALIKES = str.maketrans(
     "аеорсухіјѕһԁԛԝАВЕКМНОРСТУХІЈЅοαινυρΑΒΕΖΗΙΚΜΝΟΡΤΥΧ", "aeopcyxijshdqwABEKMHOPCTYXIJSoaivupABEZHIKMNOPTYX"
@@ -31,10 +30,10 @@ def check_several_classes(sources: Sequence[DatasetLabels], label_column: str) -
             return
         declared = labels.declared
         classes |= {
-            declared[v]
-            if declared and isinstance(v, int) and 0 <= v < len(declared)
-            else label_key(str(label_name(v)))
-            for v in labels.column.values
+            declared[value]
+            if declared and isinstance(value, int) and 0 <= value < len(declared)
+            else label_key(str(label_name(value)))
+            for value in labels.column.values
         }
     if len(classes) == 1:
         raise ValueError(
@@ -86,7 +85,7 @@ def warn_of_odd_labels(sources: Sequence[DatasetLabels], space: LabelSpace, labe
             continue
         if labels.declared:
             indices = range(len(labels.declared))
-            names |= {labels.declared[v] for v in column.values if isinstance(v, int) and v in indices}
+            names |= {labels.declared[value] for value in column.values if isinstance(value, int) and value in indices}
             continue
         names |= {str(label_name(value)) for value in column.values}
         _warn_of_placeholders(labels, column, label_column)
@@ -97,19 +96,19 @@ def warn_of_odd_labels(sources: Sequence[DatasetLabels], space: LabelSpace, labe
                 for kind in (False, True)
             ]
             rare_is_number = counts[True] < counts[False]
-            odd_value = min(
+            odd_index = min(
                 (i for i, is_number in enumerate(are_numbers) if is_number is rare_is_number),
                 key=lambda i: column.rows[i],
             )
             logger.warning(
                 "%s: %r is %s there, and %s in most rows: both are taken as names of classes.",
-                labels.row_name(column.rows[odd_value]),
+                labels.row_name(column.rows[odd_index]),
                 label_column,
-                shown(column.values[odd_value]),
+                shown(column.values[odd_index]),
                 "text" if rare_is_number else "a number",
             )
-        negative = [v for v in column.values if (label_number(v) or 0) < 0]
-        if [label_number(v) for v in negative] == [-1.0] and len(column.values) > 3:
+        negative = [value for value in column.values if (label_number(value) or 0) < 0]
+        if [label_number(value) for value in negative] == [-1.0] and len(column.values) > 3:
             logger.warning(
                 "%s: %r is -1 there, which is taken as a class. Drop such rows if it means that there is no label.",
                 labels.row_name(column.first_row(negative[0])),
@@ -119,7 +118,7 @@ def warn_of_odd_labels(sources: Sequence[DatasetLabels], space: LabelSpace, labe
     _warn_of_lookalikes(names, label_column)
     if not space.merge_case:
         shown_groups = [
-            " and ".join(map(repr, group)) for group in _groups(in_order(names), lambda n: label_key(n, True))
+            " and ".join(map(repr, group)) for group in _groups(in_order(names), lambda name: label_key(name, True))
         ]
         if shown_groups:
             logger.warning(

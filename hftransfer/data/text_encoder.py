@@ -129,15 +129,15 @@ def encode_text(
             row for row, words in zip(rows, word_ids, strict=False) if all(word is None for word in words)
         )
         for i, other in (other_tokenizers or {}).items():
-            columns_read, other_word_ids = _tokenized(
+            tokenized, other_word_ids = _tokenized(
                 other.processing_class, texts, pairs, is_split, tagging, other.max_length
             )
             if tagging:
-                columns_read[WORD_MASK] = [
+                tokenized[WORD_MASK] = [
                     _shared_words(own_words, other_words, f"{name} row {row}", other.max_length)
                     for row, own_words, other_words in zip(rows, word_ids, other_word_ids, strict=True)
                 ]
-            encoded |= {f"{TOKENIZATION}{i}_{key}": values for key, values in columns_read.items()}
+            encoded |= {f"{TOKENIZATION}{i}_{key}": values for key, values in tokenized.items()}
         if encoder is not None:
             values = encoder.encode_rows(batch[str(label_column)], rows)
             if tagging:
