@@ -35,10 +35,10 @@ class Unfreezing(TrainerCallback):
         self.trainer, self.phases = trainer, phases
 
     def _set(self, update: int) -> None:
-        stage, before = self.phases.stage_at(update, self._per_epoch()), self.phases.stage
+        stage, stage_before = self.phases.stage_at(update, self._per_epoch()), self.phases.stage
         self.phases.set_stage(joint_model_of(self.trainer), stage)
-        if before is not None and stage != before:
-            names = ", ".join(name for name, _ in self.phases.added[before + 1 : stage + 1])
+        if stage_before is not None and stage != stage_before:
+            names = ", ".join(name for name, _ in self.phases.added[stage_before + 1 : stage + 1])
             logger.info("Update %d: %s trains from now on.", update, names)
 
     def _per_epoch(self) -> int | None:
@@ -47,9 +47,9 @@ class Unfreezing(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         last = self.phases.stage_at(state.max_steps - 1, self._per_epoch())
-        never = [name for name, _ in self.phases.added[last + 1 :]]
-        if never:
-            message = f"The run ends after {state.max_steps} updates, before {', '.join(never)} would train"
+        never_trained = [name for name, _ in self.phases.added[last + 1 :]]
+        if never_trained:
+            message = f"The run ends after {state.max_steps} updates, before {', '.join(never_trained)} would train"
             if args.lp_epochs:
                 raise ValueError(f"{message}: lower lp_epochs={args.lp_epochs:g}, or use trainable='head'.")
             logger.warning("%s.", message)

@@ -129,8 +129,8 @@ class Evaluator:
     @property
     def _batch_by_batch(self) -> bool:
         """Whether our metrics get one batch at a time, of softmax predictions."""
-        ours = isinstance(self.trainer.compute_metrics, TaskMetrics)
-        return self.trainer.args.batch_eval_metrics and ours and self.prepared.label_space.task in SOFTMAX
+        is_ours = isinstance(self.trainer.compute_metrics, TaskMetrics)
+        return self.trainer.args.batch_eval_metrics and is_ours and self.prepared.label_space.task in SOFTMAX
 
     def _label_free(self, predictions: Any) -> dict[str, float]:
         if self._batch_by_batch:

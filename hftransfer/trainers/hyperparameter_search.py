@@ -214,9 +214,9 @@ class HyperparameterSearch:
         """
         args = self.args
         if direction is not None:
-            for word in direction if isinstance(direction, list) else [direction]:
-                if word not in ("maximize", "minimize"):
-                    raise ValueError(f"direction={word!r} must be 'maximize' or 'minimize'.")
+            for one_direction in direction if isinstance(direction, list) else [direction]:
+                if one_direction not in ("maximize", "minimize"):
+                    raise ValueError(f"direction={one_direction!r} must be 'maximize' or 'minimize'.")
         if compute_objective is not None:
             if direction is None:
                 raise ValueError("Beside compute_objective, say direction: 'maximize' or 'minimize'.")

@@ -67,7 +67,7 @@ class OptimizerBuilder:
         """Raises a `ValueError` as `check_covers`, where parameters are still those that the model was made with."""
         trainer = self.trainer
         sharded = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
-        has_one_rate = any(word in str(getattr(trainer.args.optim, "value", trainer.args.optim)) for word in ONE_RATE)
+        has_one_rate = any(name in str(getattr(trainer.args.optim, "value", trainer.args.optim)) for name in ONE_RATE)
         if trainer.optimizer is not None and not sharded and not has_one_rate:
             check_covers(trainer.optimizer, joint_model_of(trainer))
 

@@ -181,7 +181,7 @@ class SavingTrainer(BaseTrainer):
         finetuned_from: str | None = None,
         dataset: str | list[str] | None = None,
         metadata: Mapping[str, Any] | None = None,
-        **known: Any,
+        **card_keys: Any,
     ) -> None:
         """Model card, written to README.md: base model, data, method, settings, results, how to load.
 
@@ -192,13 +192,13 @@ class SavingTrainer(BaseTrainer):
             finetuned_from: the base model's Hub id, where the model itself does not know it.
             dataset: Hub ids of data sets, besides those that `dataset_names` holds.
             metadata: more keys of the card's metadata, whatever they are called.
-            **known: keys of the metadata that the Hub knows, such as `pipeline_tag` or `widget`.
+            **card_keys: keys of the metadata that the Hub knows, such as `pipeline_tag` or `widget`.
 
         Raises:
             TypeError: a key that there is not.
         """
-        check_card_keys(known)
-        keys = {"language": language, "license": license, **known, **(metadata or {})}
+        check_card_keys(card_keys)
+        keys = {"language": language, "license": license, **card_keys, **(metadata or {})}
         self.model_card.write(tags, model_name, finetuned_from, dataset, keys)
 
     def card_facts(self, model_name: str | None = None, finetuned_from: str | None = None) -> CardFacts:

@@ -70,17 +70,17 @@ def check_space(settings: Any) -> dict[str, Any]:
     return dict(settings)
 
 
-def check_fresh(model: Any, first: Any) -> Any:
+def check_fresh(model: Any, searching_model: Any) -> Any:
     """Check that a trial's model is a new one; otherwise it would go on from where the last trial ended.
 
     Args:
         model: from `model_init`.
-        first: of the trainer that searches.
+        searching_model: of the trainer that searches.
 
     Raises:
         ValueError: it is the same.
     """
-    new_model, first_model = map(plain_model, (model, first))
+    new_model, first_model = map(plain_model, (model, searching_model))
     if new_model is first_model and not isinstance(model, str):
         raise ValueError(
             "model_init returns the same model each time, so that a trial would go on from where another ended. Load "

@@ -112,7 +112,7 @@ class AdaptationTrainer(SavingTrainer):
         if not os.path.isdir(str(args.output_dir)):
             check_access(Path(str(args.output_dir)))
         check_settings(args)
-        stock = {
+        stock_arguments = {  # those that go on to `Trainer`
             "callbacks": callbacks,
             "optimizers": optimizers,
             "optimizer_cls_and_kwargs": optimizer_cls_and_kwargs,
@@ -120,7 +120,7 @@ class AdaptationTrainer(SavingTrainer):
             **kwargs,
         }
         functions = {"compute_metrics": compute_metrics, "data_collator": data_collator, "model_init": model_init}
-        check_arguments(type(self), {**functions, **stock})
+        check_arguments(type(self), {**functions, **stock_arguments})
         check_evaluation(args, eval_dataset, callbacks)
         self.constructor_arguments = {
             "model": model,
@@ -131,7 +131,7 @@ class AdaptationTrainer(SavingTrainer):
             "peft_config": copy.copy(peft_config),
             "model_kwargs": model_kwargs,
             **functions,
-            **stock,
+            **stock_arguments,
         }
 
         user_model = initial_model(model, model_init)
@@ -147,11 +147,8 @@ class AdaptationTrainer(SavingTrainer):
             model_kwargs,
         )
         check_prepared(args, prepared, compute_metrics, preprocess_logits_for_metrics)
-        self.label_space, self.trainable, self.source_names = (
-            prepared.label_space,
-            prepared.trainable,
-            prepared.source_names,
-        )
+        self.label_space, self.trainable = prepared.label_space, prepared.trainable
+        self.source_names = prepared.source_names
 
         joint = build_joint_model(args, prepared)
         self.passed_optimizer = check_passed_optimizer(optimizers, optimizer_cls_and_kwargs, joint, args)
@@ -170,7 +167,7 @@ class AdaptationTrainer(SavingTrainer):
             eval_dataset=prepared.evaluation,
             processing_class=prepared.processing_class,
             compute_metrics=compute_metrics or metrics_for(prepared.label_space.task, prepared.label_space.names),
-            **stock,
+            **stock_arguments,
         )
         self.label_names = ["labels"]
         self._add_collaborators(self.blocks, self.phases)

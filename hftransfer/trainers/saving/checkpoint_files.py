@@ -32,8 +32,8 @@ def checkpoints(folder: str | os.PathLike[str]) -> list[Path]:
         ['checkpoint-3', 'checkpoint-12']
     """
     root = Path(folder)
-    named = [path for path in root.iterdir() if STEP.fullmatch(path.name)] if root.is_dir() else []
-    return sorted((path for path in named if path.is_dir()), key=step_of)
+    with_step = [path for path in root.iterdir() if STEP.fullmatch(path.name)] if root.is_dir() else []
+    return sorted((path for path in with_step if path.is_dir()), key=step_of)
 
 
 def by_age(folder: str | os.PathLike[str]) -> list[Path]:

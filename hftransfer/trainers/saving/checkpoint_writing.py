@@ -138,8 +138,8 @@ class CheckpointWriter:
         with self.folder.locked(final), self._writing_aside("the model", final, self._model_bytes(final=True)):
             write(str(staging))
             self.trainer.accelerator.wait_for_everyone()
-            writes = args.should_save and staging.is_dir()  # sharded states are in checkpoints only
-            raise_together(lambda: self._put_model(final, staging) if writes else None, args.world_size)
+            writes_here = args.should_save and staging.is_dir()  # sharded states are in checkpoints only
+            raise_together(lambda: self._put_model(final, staging) if writes_here else None, args.world_size)
         self.trainer.accelerator.wait_for_everyone()
 
     def write_files(
@@ -266,13 +266,13 @@ class CheckpointWriter:
         if last_proven is None and unproven is not None and len(saved) > 1:
             last_proven = saved[-2]  # of the run that goes on
         protected = (saved[-1], last_proven, unproven, self.trainer.state.best_model_checkpoint)
-        kept = {
+        kept_checkpoints = {
             Path(str(checkpoint)).absolute()
             for checkpoint in protected
             if checkpoint is not None and Path(str(checkpoint)).exists()
         }
-        removable = [c for c in saved if c.absolute() not in kept]
-        _drop(removable[: max(0, len(saved) - max(limit, len(kept)))])
+        removable = [c for c in saved if c.absolute() not in kept_checkpoints]
+        _drop(removable[: max(0, len(saved) - max(limit, len(kept_checkpoints)))])
 
     def rotate_proven(self) -> None:
         """Rotation after the last checkpoint was proven."""

@@ -264,11 +264,11 @@ def _check_staging(staging: Path) -> None:
     if not os.path.lexists(staging):
         return
     names = [entry.name for entry in staging.iterdir()] if staging.is_dir() else []
-    ours = not names or any(name.strip(".").startswith(LOCK) for name in names)
-    older = all(STEP.fullmatch(name) or name == "replaced" for name in names) or any(
+    is_current = not names or any(name.strip(".").startswith(LOCK) for name in names)
+    is_older_version = all(STEP.fullmatch(name) or name == "replaced" for name in names) or any(
         name in names for name in (STATE_FILE, "training_args.json", "training_args.bin")
     )
-    if not staging.is_dir() or not (ours or older):
+    if not staging.is_dir() or not (is_current or is_older_version):
         raise FileExistsError(
             f"{staging} was not made by hftransfer, which writes aside under that name. Move it, or choose another "
             "output_dir."

@@ -36,16 +36,16 @@ def lock_output_dir(args: Any, dry_run: bool = False) -> Iterator[None]:
         >>> with lock_output_dir(args):
         ...     trainer = AdaptationTrainer("sentence-transformers/all-MiniLM-L6-v2", args, news)
     """
-    folder, writes = Path(str(args.output_dir)), args.should_save
+    folder, should_write = Path(str(args.output_dir)), args.should_save
     locked = False
 
     def lock() -> None:
         nonlocal locked
-        if writes:
+        if should_write:
             hold(folder)
             locked = True
-        args.resume_from_checkpoint = _checkpoint(args, digests=writes)
-        if not writes:
+        args.resume_from_checkpoint = _checkpoint(args, digests=should_write)
+        if not should_write:
             return
         names = (*RUN_FILES, *RECIPE_FILES)
         checkpoint = args.resume_from_checkpoint

@@ -56,12 +56,12 @@ class RunFolder:
     def locked(self, folder: Path) -> Iterator[None]:
         """Lock of a folder, held by the process that writes; all processes raise if it cannot be had."""
         args = self.trainer.args
-        writes, absolute = args.should_save, folder.absolute()  # the working directory may be changed meanwhile
-        raise_together(lambda: hold(folder) if writes else None, args.world_size)
+        should_write, absolute = args.should_save, folder.absolute()  # the working directory may be changed meanwhile
+        raise_together(lambda: hold(folder) if should_write else None, args.world_size)
         try:
             yield
         finally:
-            if writes:
+            if should_write:
                 release(absolute)
 
     def pin(self) -> None:
@@ -105,11 +105,11 @@ class RunFolder:
 
     def _check(self, resume: str | os.PathLike[str] | bool | None) -> str | None:
         args, folder = config_of(self.trainer), self.path
-        writes = args.should_save
-        checkpoint = find_checkpoint(folder, resume, digests=writes) if read_resume(resume) else None
+        should_write = args.should_save
+        checkpoint = find_checkpoint(folder, resume, digests=should_write) if read_resume(resume) else None
         if checkpoint is not None:
             check_same_run(checkpoint, self.trainer, self.prepared)
-        if not writes or (self._is_ours and checkpoint is None):
+        if not should_write or (self._is_ours and checkpoint is None):
             return checkpoint
         names = [*RUN_FILES, *self._processing_files(folder)]
         if is_peft(joint_model_of(self.trainer).model) and not merges_adapter(self.trainer, self.prepared):

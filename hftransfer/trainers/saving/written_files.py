@@ -65,8 +65,12 @@ def record_written(folder: Path, names: Iterable[str], aside: Path | None = None
 
 def foreign_names(folder: Path, names: Iterable[str]) -> list[str]:
     """Names of files in a folder that hftransfer did not write, out of `names` and in their order."""
-    recorded, older = recorded_files(folder), _made_by_us(folder)
-    return [name for name in names if os.path.lexists(folder / name) and not _is_ours(folder, name, recorded, older)]
+    recorded, is_older_version = recorded_files(folder), _made_by_us(folder)
+    return [
+        name
+        for name in names
+        if os.path.lexists(folder / name) and not _is_ours(folder, name, recorded, is_older_version)
+    ]
 
 
 def is_edited_card(folder: Path) -> bool:
@@ -101,19 +105,19 @@ def write_whole(path: Path, text: str) -> None:
         raise
 
 
-def _is_ours(folder: Path, name: str, recorded: dict[str, str | None], older: bool) -> bool:
+def _is_ours(folder: Path, name: str, recorded: dict[str, str | None], is_older_version: bool) -> bool:
     """Whether hftransfer wrote a file: by the record or, of versions without one, by its content."""
     path = folder / name
     if name in recorded or (name == RECORD and recorded):
         return True
     if path.is_dir():
-        return is_ours(path) or older
+        return is_ours(path) or is_older_version
     if name == CARD:
-        return older and "hftransfer" in path.read_text(encoding="utf-8", errors="replace")
+        return is_older_version and "hftransfer" in path.read_text(encoding="utf-8", errors="replace")
     if name in (RESULTS, COMPARISON):
         scores = read_json(path)
         return bool(scores) and (set(scores) <= set(ROWS) if name == RESULTS else _are_numbers(scores.values()))
-    return older
+    return is_older_version
 
 
 def _made_by_us(folder: Path) -> bool:

@@ -38,17 +38,17 @@ def check_collator(collator: Callable[[list], Any] | None, prepared: Prepared) -
     if isinstance(prepared.train, PairedDataset):
         train = prepared.train
         rows = train.__getitems__([0, 1 % train.num_source, *([train.num_source] if train.num_target else [])])
-        ours, theirs = prepared.collator(rows), _collated(collator, rows, name)
-        check_batch(theirs, name, tuple(key for key in BATCH_KEYS if key in ours))
+        our_batch, user_batch = prepared.collator(rows), _collated(collator, rows, name)
+        check_batch(user_batch, name, tuple(key for key in BATCH_KEYS if key in our_batch))
         if (
-            not torch.equal(torch.as_tensor(theirs["domain"]), ours["domain"])
-            or theirs[NUM_SOURCE] != ours[NUM_SOURCE]
+            not torch.equal(torch.as_tensor(user_batch["domain"]), our_batch["domain"])
+            or user_batch[NUM_SOURCE] != our_batch[NUM_SOURCE]
         ):
             raise ValueError(f"data_collator {name} puts the rows in another order; source rows come first. {REMEDY}")
     for set_name, rows_of_set in (prepared.evaluation or {}).items():
         if hasattr(rows_of_set, "__len__") and "labels" in rows_of_set.column_names:
-            theirs = _collated(collator, [rows_of_set[0]], name)
-            if "labels" not in theirs:
+            user_batch = _collated(collator, [rows_of_set[0]], name)
+            if "labels" not in user_batch:
                 raise ValueError(
                     f"data_collator {name} leaves 'labels' out of the batches of eval_dataset[{set_name!r}], so no "
                     f"score could be computed. {REMEDY}"

@@ -54,11 +54,11 @@ def check_dependent_settings(args: Any) -> None:
     for name in FILES:
         _check_file(name, getattr(args, name))
     if isinstance(args.accelerator_config, Mapping):
-        known = [field.name for field in fields(AcceleratorConfig)]
+        field_names = [field.name for field in fields(AcceleratorConfig)]
         for name in args.accelerator_config:
-            if name not in known:
+            if name not in field_names:
                 raise ValueError(
-                    f"accelerator_config has no {name!r}; it has {', '.join(known)}.{nearest(name, known)}"
+                    f"accelerator_config has no {name!r}; it has {', '.join(field_names)}.{nearest(name, field_names)}"
                 )
     if args.deepspeed and find_spec("deepspeed") is None:
         raise ImportError(

@@ -20,7 +20,7 @@ def check_rates(args: Any) -> None:
     """Check that the optimizer can follow the rates; raises `ValueError`."""
     optim = str(getattr(args.optim, "value", args.optim))
     differ = rates_of(args) != Rates() or args.unfreeze or args.lp_epochs or args.lr_scheduler_type == SLANTED
-    if differ and any(word in optim for word in ONE_RATE):
+    if differ and any(optimizer_name in optim for optimizer_name in ONE_RATE):
         raise ValueError(
             f"optim={optim!r} updates each parameter in the backward pass, at one rate for all: layer_decay, "
             "head_lr_multiplier, backbone_lr_multiplier, unfreeze, lp_epochs and slanted_triangular need another, "

@@ -40,8 +40,10 @@ def check_metric_functions(
     """
     for name in args.include_for_metrics:
         if name not in FOR_METRICS:
-            near = nearest(name, FOR_METRICS)
-            raise ValueError(f"include_for_metrics: there is no {name!r}; there is {' and '.join(FOR_METRICS)}.{near}")
+            suggestion = nearest(name, FOR_METRICS)
+            raise ValueError(
+                f"include_for_metrics: there is no {name!r}; there is {' and '.join(FOR_METRICS)}.{suggestion}"
+            )
     if compute_metrics is None:
         if args.include_for_metrics:
             raise ValueError(
@@ -55,9 +57,9 @@ def check_metric_functions(
             "batch_eval_metrics=True calls compute_metrics with each batch and with compute_result=True at the last, "
             "and yours has no argument compute_result. Add it, or leave batch_eval_metrics off."
         )
-    lost = args.prediction_loss_only or preprocess is not None
-    lost = lost or (args.batch_eval_metrics and compute_metrics is not None)
-    return () if lost or label_space.task not in SOFTMAX else LABEL_FREE
+    loses_logits = args.prediction_loss_only or preprocess is not None
+    loses_logits = loses_logits or (args.batch_eval_metrics and compute_metrics is not None)
+    return () if loses_logits or label_space.task not in SOFTMAX else LABEL_FREE
 
 
 def label_metrics(
@@ -96,12 +98,12 @@ def _try_preprocess(label_space: LabelSpace, preprocess: Any) -> None:
         are_ids = label_space.task in SOFTMAX and result.shape == labels.shape and not result.is_floating_point()
         if are_scores or are_ids or result.shape == logits.shape:
             return
-    made = (
+    output = (
         f"shape {tuple(result.shape)} ({result.dtype})" if isinstance(result, torch.Tensor) else type(result).__name__
     )
     readable = f"logits {shape}" + (f" or class ids {rows}" if label_space.task in SOFTMAX else "")
     raise ValueError(
-        f"preprocess_logits_for_metrics makes {made} of logits of shape {shape}, where our metrics read {readable}. "
+        f"preprocess_logits_for_metrics makes {output} of logits of shape {shape}, where our metrics read {readable}. "
         "Return one of them, or pass compute_metrics of your own."
     )
 

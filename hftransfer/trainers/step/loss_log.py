@@ -92,9 +92,9 @@ class LossLog:
             return
         assert self.broke is not None
         broke = self.accelerator.gather(self.broke.unsqueeze(0)).amin(0).tolist()
-        first = min(zip(broke, means, strict=True), key=lambda pair: pair[0])[1]
+        first_loss = min(zip(broke, means, strict=True), key=lambda pair: pair[0])[1]
         raise FloatingPointError(
-            f"The {first} loss is not finite at step {step} "
+            f"The {first_loss} loss is not finite at step {step} "
             f"({', '.join(f'{name}={value:.3g}' for name, value in means.items())} since the last log). Largest "
             f"values then: {self._largest_values()}. Lower the learning rate or its weight. {advice()}".rstrip()
         )

@@ -128,11 +128,11 @@ def pick_words(x: torch.Tensor, word_mask: torch.Tensor, own_mask: torch.Tensor 
     comes of other tokens than `word_mask`.
     """
     rows, length = word_mask.shape
-    numbers = word_mask.cumsum(1)  # 1-based number of the word at each position
-    count = numbers[:, -1:].clamp_min(1)
+    word_numbers = word_mask.cumsum(1)  # 1-based number of the word at each position
+    count = word_numbers[:, -1:].clamp_min(1)
     steps = torch.arange(TOKENS_PER_ROW, device=word_mask.device)
     chosen = 1 + (steps * count).div(TOKENS_PER_ROW, rounding_mode="floor")
     if own_mask is not None:
-        numbers, length = own_mask.cumsum(1), own_mask.shape[1]
-    position = torch.searchsorted(numbers.contiguous(), chosen.contiguous()).clamp_max(length - 1)
+        word_numbers, length = own_mask.cumsum(1), own_mask.shape[1]
+    position = torch.searchsorted(word_numbers.contiguous(), chosen.contiguous()).clamp_max(length - 1)
     return x[torch.arange(rows, device=x.device).unsqueeze(1), position].flatten(0, 1)

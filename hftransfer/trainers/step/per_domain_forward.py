@@ -34,14 +34,14 @@ class PerDomainForward:
         if rows.num_source == rows.total:
             return self.forward(model, inputs, rows)
         length = next(len(v) for v in inputs.values() if isinstance(v, torch.Tensor))
-        source, others = (
+        source, other_rows = (
             {k: v[domain_rows] if has_rows(v, length) else v for k, v in inputs.items()}
             for domain_rows in (slice(0, rows.num_source), slice(rows.num_source, None))
         )
         source_span, others_span = rows.spans if rows.spans is not None else (None, None)
         with unrecorded(model) if self.target_statistics else nullcontext():
             source_outputs = self._trimmed(model, source, rows, source_span)
-        return ForwardOutputs.cat([source_outputs, self._trimmed(model, others, rows, others_span)])
+        return ForwardOutputs.cat([source_outputs, self._trimmed(model, other_rows, rows, others_span)])
 
     def _trimmed(self, model: nn.Module, inputs: dict[str, Any], rows: BatchRows, span: Span | None) -> ForwardOutputs:
         """Forward of the positions of a span; outputs are padded with zeros to all positions."""
