@@ -9,7 +9,7 @@ OLDEST_STAMP := $(OLDEST)/.installed
 OLDEST_TESTS := tests/test_oldest_versions.py tests/trainers/test_training.py tests/trainers/test_saving.py \
 	tests/trainers/test_resuming.py tests/models/test_feature_hook.py tests/models/test_adapter_folders.py \
 	tests/data/test_table_files.py tests/data/test_streaming.py tests/objectives/test_deepjdot.py tests/cli/test_finetune.py
-OLDEST_IMAGE_TESTS := tests/data/test_image.py tests/test_images_training.py
+OLDEST_IMAGE_TESTS := tests/data/test_image_encoder.py tests/test_images_training.py
 
 .PHONY: demo test test-slow test-oldest check docs dist clean
 

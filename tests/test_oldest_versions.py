@@ -64,3 +64,9 @@ def test_the_documentation_names_the_oldest_python():
     floor = PROJECT["project"]["requires-python"].removeprefix(">=")
     for page in ("README.md", "docs/quickstart.md"):
         assert f"Python {floor} or newer" in (ROOT / page).read_text(encoding="utf-8")
+
+
+def test_the_test_files_that_make_names_exist():
+    names = re.findall(r"tests/\S+\.py", (ROOT / "Makefile").read_text(encoding="utf-8"))
+    assert names
+    assert [name for name in names if not (ROOT / name).is_file()] == []
