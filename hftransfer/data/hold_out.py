@@ -161,8 +161,10 @@ def are_scores(names: Iterable[str | None], mostly_distinct: bool = False) -> bo
     """Whether labels, as text, are scores: numbers not all whole, or (`mostly_distinct`) numbers at all.
 
     Example:
-        >>> are_scores(["1", "2.5"]), are_scores(["1", "2"]), are_scores(["1", "2"], many=True), are_scores(["up"])
-        (True, False, True, False)
+        >>> are_scores(["1", "2.5"]), are_scores(["1", "2"]), are_scores(["up"])
+        (True, False, False)
+        >>> are_scores(["1", "2"], mostly_distinct=True)
+        True
     """
     whole = True
     for name in names:
