@@ -96,6 +96,7 @@ def _enter(target: Callable, arguments: tuple, rank: int, processes: int, port: 
     with open(log, "a") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
+    multiprocessing.set_start_method("fork", force=True)  # its own workers see that it was killed, and start at once
     if processes > 1:
         os.environ |= {
             "RANK": str(rank),

@@ -102,7 +102,7 @@ def test_no_process_outlives_the_command(world, tmp_path, processes, number, sta
 
 IDLE = """
 import time
-from hftransfer.cli.run import run_recipe, start_recipe
+from hftransfer.cli.recipe_process import run_recipe, start_recipe
 def job(argv):
     print("step 10 ", flush=True)
     time.sleep(600)

@@ -169,7 +169,7 @@ def test_the_watch_sees_a_sync(tmp_path, monkeypatch):
     run = runs.trainer(tmp_path, objectives={"mmd": 0.1}, max_steps=4, logging_steps=4)
     with Syncs().watch(monkeypatch) as syncs:
         run.train()
-    assert syncs.ours == ["_objective_values"] * 4 + ["mean", "broken_tensors"]
+    assert syncs.ours == ["evaluate"] * 4 + ["mean", "broken_tensors"]
 
 
 def _waiting(self, source_features, target_features):
