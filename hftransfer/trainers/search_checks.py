@@ -8,6 +8,7 @@ from numbers import Real
 from typing import Any
 
 from ..models.adapters import plain_model
+from .config import AdaptationConfig
 
 
 class Honest(dict):
@@ -25,7 +26,10 @@ class Honest(dict):
 
 
 def read_objective(
-    compute_objective: Callable[[Any], Any], metrics: dict[str, float], args: Any, direction: Any
+    compute_objective: Callable[[Any], Any],
+    metrics: dict[str, float],
+    args: AdaptationConfig,
+    direction: str | list[str],
 ) -> float | list[float]:
     """Value of a user's `compute_objective`: a number, or one for each direction.
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from ...stages import stage
+from ..config import AdaptationConfig
 from .folder_lock import hold, release
 from .output_folder import check_output_dir, check_resumed_dir, find_checkpoint, resume_hint
 from .process_agreement import raise_together
@@ -16,7 +16,7 @@ from .written_files import RECIPE_FILES, RUN_FILES
 
 
 @contextmanager
-def lock_output_dir(args: Any, dry_run: bool = False) -> Iterator[None]:
+def lock_output_dir(args: AdaptationConfig, dry_run: bool = False) -> Iterator[None]:
     """Lock and check of a run's output folder, before anything is loaded; all processes raise if one does.
 
     If the run is stopped in the block, its last words say what is saved and how to go on.
@@ -54,7 +54,7 @@ def lock_output_dir(args: Any, dry_run: bool = False) -> Iterator[None]:
         else:
             check_output_dir(folder, args.overwrite_output_dir, names)
 
-    with stage("checking the settings", if_stopped=lambda: resume_hint(args.output_dir)):
+    with stage("checking the settings", if_stopped=lambda: resume_hint(str(args.output_dir))):
         try:
             if dry_run:
                 args.resume_from_checkpoint = _checkpoint(args)
@@ -66,8 +66,8 @@ def lock_output_dir(args: Any, dry_run: bool = False) -> Iterator[None]:
                 release(folder)
 
 
-def _checkpoint(args: Any, digests: bool = True) -> str | None:
+def _checkpoint(args: AdaptationConfig, digests: bool = True) -> str | None:
     """Checkpoint that a run will resume from; see `find_checkpoint`."""
     if not read_resume(args.resume_from_checkpoint):
         return None
-    return find_checkpoint(args.output_dir, args.resume_from_checkpoint, digests)
+    return find_checkpoint(str(args.output_dir), args.resume_from_checkpoint, digests)

@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from ...models.adapters import is_peft
+from ..config import AdaptationConfig
 
 FILLED_IN = ("params", "model", "optimizer_dict")  # of an optimizer's arguments
 UNUSED_SETTINGS = {  # settings of the optimizer and of the schedule that the trainer makes, and their defaults
@@ -22,7 +23,9 @@ REMEDY = (
 )
 
 
-def check_passed_optimizer(optimizers: Any, cls_and_kwargs: Any, joint_model: nn.Module, args: Any) -> str | None:
+def check_passed_optimizer(
+    optimizers: Any, cls_and_kwargs: Any, joint_model: nn.Module, args: AdaptationConfig
+) -> str | None:
     """Check that an optimizer and a schedule that are passed drive what this run trains.
 
     Args:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import torch
+from accelerate import Accelerator
 
 
 class LossLog:
@@ -23,7 +23,7 @@ class LossLog:
         {'task': 0.5, 'mmd': 0.25}
     """
 
-    def __init__(self, accelerator: Any):
+    def __init__(self, accelerator: Accelerator):
         self.accelerator = accelerator
         self.was_nonzero: dict[str, bool] = {}  # whether a loss was ever anything but 0
         self.clear()

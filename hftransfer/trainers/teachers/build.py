@@ -20,13 +20,14 @@ from ...models.model_structure import layers
 from ...models.module_mode import module_mode
 from ...models.tokenizer_checks import check_tokenizer
 from ...objectives.specification import ObjectiveSpec
+from ..config import AdaptationConfig
 from .initial_weights import InitialWeights, WeightsFingerprint, frozen_copy
 from .objective_fitting import probe_rows
 from .teacher import Teacher, TeacherSet, inputs_of
 from .teacher_inputs import teacher_fit_inputs, teacher_inputs, teacher_rows
 
 
-def build_teachers(args: Any, prepared: Any, specs: Sequence[ObjectiveSpec]) -> TeacherSet | None:
+def build_teachers(args: AdaptationConfig, prepared: Any, specs: Sequence[ObjectiveSpec]) -> TeacherSet | None:
     """Teachers and initial weights of a run; `None` if no objective asks for either.
 
     They are built before the model has hooks, which a copy of it would copy.

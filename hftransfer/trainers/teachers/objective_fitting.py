@@ -9,6 +9,7 @@ import torch
 
 from ...data.pairing import PairedDataset
 from ...data.text_encoder import WORD_MASK
+from ..config import AdaptationConfig
 from .layer_pairs import positions_of
 
 MOST_ROWS, MOST_STREAM_ROWS = 4096, 1024  # labelled rows that objectives are fitted to
@@ -38,7 +39,7 @@ def labelled_batches(prepared: Any, max_rows: int, size: int) -> Iterator[dict[s
 
 
 @torch.no_grad()
-def fit_objectives(joint_model: Any, prepared: Any, args: Any) -> None:
+def fit_objectives(joint_model: Any, prepared: Any, args: AdaptationConfig) -> None:
     """Fitting of objectives, as they ask for it, to labelled rows and the first teacher's outputs on them.
 
     Every process reads the same rows, so all fit the same.

@@ -13,13 +13,14 @@ from ...data.encoder import Encoder
 from ...data.text_encoder import TextEncoder
 from ...models import pretrained
 from ...models.processing_class import fit_processing, longest_input
+from ..config import AdaptationConfig
 from .teacher_inputs import teacher_fit_inputs, teacher_inputs
 
 logger = logging.getLogger(__name__)
 TOKEN_BY_TOKEN = {"attention_pairs", "layer_pairs"}  # inputs that compare the model and a teacher
 
 
-def encoders_of_teachers(args: Any, encoder: Encoder) -> dict[int, TextEncoder]:
+def encoders_of_teachers(args: AdaptationConfig, encoder: Encoder) -> dict[int, TextEncoder]:
     """Encoders of the teachers that have another vocabulary than the model, by the teacher's number.
 
     Args:
