@@ -345,16 +345,17 @@ def test_what_no_longer_fits_starts_anew_and_is_listed():
 # ---- bad input
 
 
+def windowed():
+    return vit(BeitForImageClassification, BeitConfig, use_relative_position_bias=True)
+
+
 def adapter_folder(path):
     get_peft_model(tiny.bert(), LoraConfig(target_modules=["query"])).save_pretrained(path)
     return path
 
 
 BAD = {
-    "pick": (
-        lambda t: transplant(tiny.bert(), layers=1, pick="evn"),
-        "must be one of even, first, last. Did you mean",
-    ),
+    "pick": (lambda t: transplant(tiny.bert(), layers=1, pick="evn"), "one of even, first, last. Did you mean"),
     "too many": (lambda t: transplant(tiny.bert(), layers=3), "layers=3: BertForSequenceClassification has 2 layers"),
     "none": (lambda t: transplant(tiny.bert(), layers=0), "keep between 1 and 2"),
     "which": (lambda t: transplant(tiny.bert(), layers=[0, 5]), "has layers 0 to 1"),
@@ -362,10 +363,7 @@ BAD = {
     "stages": (lambda t: transplant(resnet(), layers=1), "no plain stack of layers to choose from"),
     "windowed stages": (lambda t: transplant(families.build_vision("swin"), layers=1), "holds 3 stages or shared"),
     "widening stages": (lambda t: transplant(families.build_vision("convnext"), layers=1), "holds 4 stages or shared"),
-    "config": (
-        lambda t: transplant(tiny.bert(), {"hiden_act": "relu"}),
-        "has no 'hiden_act'. Did you mean 'hidden_act'",
-    ),
+    "config": (lambda t: transplant(tiny.bert(), {"hiden_act": "relu"}), "no 'hiden_act'. Did you mean 'hidden_act'"),
     "labels in config": (lambda t: transplant(tiny.bert(), {"num_labels": 2}), "belongs to `labels`"),
     "labels": (lambda t: transplant(tiny.bert(), labels=["a", "a"]), "labels must be names, each once"),
     "part": (lambda t: transplant(tiny.bert(), take=["heads"]), "no part 'heads'; there is .*Did you mean 'head'"),
@@ -374,12 +372,7 @@ BAD = {
     "old tokenizer": (lambda t: transplant(tiny.bert(), tokenizer=tiny.tokenizer()), "source_tokenizer is missing"),
     "patches": (lambda t: transplant(vit(), image_size=18), "no multiple of the patch size 4"),
     "any size": (lambda t: transplant(resnet(), image_size=32), "takes images of any size"),
-    "windows": (
-        lambda t: transplant(
-            vit(BeitForImageClassification, BeitConfig, use_relative_position_bias=True), image_size=32
-        ),
-        "tables of relative positions",
-    ),
+    "windows": (lambda t: transplant(windowed(), image_size=32), "tables of relative positions"),
     "positions": (lambda t: transplant(vit(), max_positions=64), "cannot have as many positions"),
     "channels": (lambda t: transplant(tiny.bert(), num_channels=1), "cannot have as many channels"),
     "bare": (lambda t: transplant(BertModel(tiny.bert().config), labels=["a", "b"]), "has no head for labels"),

@@ -37,6 +37,7 @@ class Parts(NamedTuple):
     idle: tuple[str, ...] = ()  # modules or parameters that the logits do not depend on
 
 
+TOWER = Parts("vision_model.encoder.layers", 3, "vision_model.embeddings", idle=("vision_model.post_layernorm",))
 PARTS = {
     "vit": Parts("vit.layers", 3, "vit.embeddings", ("vit.layernorm",)),
     "deit": Parts("deit.layers", 3, "deit.embeddings", ("deit.layernorm",)),
@@ -46,7 +47,7 @@ PARTS = {
         3,
         "dinov2.embeddings",
         ("dinov2.layernorm",),
-        width=64,
+        64,
         idle=("dinov2.embeddings.mask_token",),
     ),
     "swin": Parts("swin.encoder.layers", 3, "swin.embeddings", ("swin.layernorm",)),
@@ -63,20 +64,8 @@ PARTS = {
         ("efficientnet.encoder.top_conv", "efficientnet.encoder.top_bn"),
         320,
     ),
-    "clip": Parts(
-        "vision_model.encoder.layers",
-        3,
-        "vision_model.embeddings",
-        ("vision_model.post_layernorm",),
-        idle=("vision_model.post_layernorm",),
-    ),
-    "siglip": Parts(
-        "vision_model.encoder.layers",
-        3,
-        "vision_model.embeddings",
-        ("vision_model.post_layernorm", "vision_model.head"),
-        idle=("vision_model.head",),
-    ),
+    "clip": TOWER._replace(after=TOWER.idle),
+    "siglip": TOWER._replace(after=(*TOWER.idle, "vision_model.head"), idle=("vision_model.head",)),
 }
 # Convolutions that are no linears' company; PEFT's wrapper hides the stride that the MobileNets read.
 CONVOLUTIONAL, UNWRAPPABLE = ("resnet", "regnet", "efficientnet"), ("mobilenet_v1", "mobilenet_v2")
@@ -120,8 +109,8 @@ def logits(model) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("family", VISION)
-def test_parts_are_read_off_the_structure(family):
-    model, parts = families.build_vision(family), PARTS[family]
+def test_parts_are_read_off_the_structure_and_the_features_make_the_logits(family):
+    model, parts = families.build_vision(family).eval(), PARTS[family]
     head = find_head(model, BATCH)
     stack, blocks = layers(model)
     assert (stack, len(blocks)) == (parts.layers, parts.depth)
@@ -129,12 +118,6 @@ def test_parts_are_read_off_the_structure(family):
     assert head.idle == under(model, *parts.idle)
     assert head_modules(model, head) == ["classifier"]
     assert embeddings(model) == [parts.first]
-
-
-@pytest.mark.parametrize("family", VISION)
-def test_the_features_make_the_logits(family):
-    model = families.build_vision(family).eval()
-    head = find_head(model, BATCH)
     hook = FeatureHook(model, head)
     out = model(**BATCH).logits
     features = hook.take(BATCH)
@@ -280,12 +263,9 @@ def test_targets_are_what_the_model_is_made_of(family):
 def test_a_model_that_reads_what_the_wrapper_hides_is_refused(family):
     """TensorFlow's padding reads the convolution's stride; without it, LoRA works."""
     model = families.build_vision(family)
-    with pytest.raises(ValueError, match=r"PEFT cannot put LORA on MobileNetV\dFor.*no attribute 'stride'.*freezing"):
+    with pytest.raises(ValueError, match=r"PEFT cannot put LORA on MobileNetV\dFor.*no attribute 'stride'.*or `trainable`"):
         attach_adapter(model, LoraConfig(r=2), find_head(model, BATCH), BATCH)
-    model, batch = (
-        families.build_vision(family, tf_padding=False).double(),
-        {"pixel_values": BATCH["pixel_values"].double()},
-    )
+    model, batch = families.build_vision(family, tf_padding=False).double(), {k: x.double() for k, x in BATCH.items()}
     wrapped = attach_adapter(model, LoraConfig(r=2, init_lora_weights=False), find_head(model, batch), batch).eval()
     with torch.no_grad():
         torch.testing.assert_close(merged(wrapped)(**batch).logits, wrapped(**batch).logits, rtol=1e-5, atol=1e-5)
@@ -303,9 +283,8 @@ class Depthwise(nn.Module):
 
 def test_grouped_convolutions_alone_are_refused_with_the_reason():
     head = find_head(families.build_vision("resnet"), BATCH)
-    with pytest.raises(
-        ValueError, match=r"no linear layers.*its 1 convolutions are grouped or depthwise.*rank is div"
-    ):
+    said = r"no linear layers.*its 1 convolutions are grouped or depthwise.*rank is div"
+    with pytest.raises(ValueError, match=said):
         complete_peft_config(Depthwise(), LoraConfig(), head)
     assert complete_peft_config(Depthwise(groups=1), LoraConfig(), head).target_modules == ["stages.0"]
 
@@ -341,9 +320,8 @@ def test_weights_that_are_read_past_an_adapter_are_refused():
     assert complete_peft_config(model, LoraConfig(), head).target_modules == ["layers.1"]
     wrapped = get_peft_model(model, LoraConfig(target_modules=["layers.0.out_proj"]))
     assert wrapped is not None
-    with pytest.raises(
-        ValueError, match=r"LORA on Attentive: the model reads the weights of 'layers.0.out_proj' with"
-    ):
+    said = r"LORA on Attentive: the model reads the weights of 'layers.0.out_proj' with"
+    with pytest.raises(ValueError, match=said):
         attach_adapter(Attentive(), LoraConfig(target_modules=["layers.0.out_proj"]), head, batch)
 
 
@@ -364,19 +342,23 @@ def test_a_joint_step_runs_on_images(family):
     assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
 
 
+def trainer(folder, family: str, **settings):
+    return AdaptationTrainer(
+        families.build_vision(family),
+        runs.config(folder, max_steps=1),
+        blobs.domain(12, 0),
+        blobs.domain(12, 1, 80, labelled=False),
+        processing_class=blobs.processor(families.SIDE),
+        **settings,
+    )
+
+
 @pytest.mark.parametrize("family", ["clip", "swin", "mobilenet_v1"])
 def test_a_run_saves_a_plain_model(family, tmp_path, caplog):
     """Source and target images through the trainer; what has no say is frozen, what TensorFlow meant is mended."""
-    model = families.build_vision(family)
     with caplog.at_level("INFO"):
-        run = AdaptationTrainer(
-            model,
-            runs.config(tmp_path, max_steps=1),
-            blobs.domain(12, 0),
-            blobs.domain(12, 1, 80, labelled=False),
-            processing_class=blobs.processor(families.SIDE),
-        )
-    said = " ".join(record.message for record in caplog.records)
+        run = trainer(tmp_path, family)
+    model, said = run.model.model, " ".join(record.message for record in caplog.records)
     assert ("have no say in the logits and are frozen" in said) == (family == "clip")
     assert ("TensorFlow's conventions" in said) == (family == "mobilenet_v1")
     assert run.trainable.names == {n for n, p in model.named_parameters() if p.requires_grad}
@@ -388,14 +370,7 @@ def test_a_run_saves_a_plain_model(family, tmp_path, caplog):
 
 def test_a_run_with_lora_on_a_mobilenet_is_refused_before_anything_is_written(tmp_path):
     with pytest.raises(ValueError, match="PEFT cannot put LORA on MobileNetV2ForImageClassification"):
-        AdaptationTrainer(
-            families.build_vision("mobilenet_v2"),
-            runs.config(tmp_path / "run"),
-            blobs.domain(12, 0),
-            blobs.domain(12, 1, 80, labelled=False),
-            processing_class=blobs.processor(families.SIDE),
-            peft_config=LoraConfig(r=2),
-        )
+        trainer(tmp_path / "run", "mobilenet_v2", peft_config=LoraConfig(r=2))
     assert not (tmp_path / "run").exists()
 
 
