@@ -15,10 +15,10 @@ from .data.sample_corpus import load_sample_corpus as load_sample_corpus
 from .models.adapter_arithmetic import combine_adapters as combine_adapters
 from .models.batch_norm_statistics import adapt_batch_norm as adapt_batch_norm
 from .models.cut_vocabulary import cut_vocabulary as cut_vocabulary
-from .models.domain_adapters import load_domains as load_domains
-from .models.domain_adapters import save_domains as save_domains
-from .models.domain_adapters import stack_adapter as stack_adapter
-from .models.domain_adapters import switch_domain as switch_domain
+from .models.domain_adapters import add_adapter as add_adapter
+from .models.domain_adapters import load_adapters as load_adapters
+from .models.domain_adapters import save_adapters as save_adapters
+from .models.domain_adapters import set_adapter as set_adapter
 from .models.feature_hook import find_head as find_head
 from .models.interpolation import Mixture as Mixture
 from .models.pretrained import load_model as load_model

@@ -71,6 +71,7 @@ SCHEDULES = {"peak": "an objective's weight is what it counts at the schedule's 
 # Of an objective: inputs that `forward` names.
 OBJECTIVE_INPUTS = {
     "target_rerun": "it is called perturbed_target_forward now",
+    "moved_weights": "it is called trained_weights now",
 }
 
 Class = TypeVar("Class", bound=type)

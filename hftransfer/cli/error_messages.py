@@ -85,12 +85,12 @@ def _raises(file: str, line: int | str) -> bool:
 
 def _full_disk_advice(error: BaseException) -> str:
     """Advice on a disk that is full; empty for any other error."""
-    from ..models.disk_space import free_bytes, is_full, readable
+    from ..models.disk_space import free_bytes, is_disk_full, readable_size
 
-    if not is_full(error):
+    if not is_disk_full(error):
         return ""
     path = Path(str(getattr(error, "filename", None) or "."))
-    return f"The disk is full: {readable(free_bytes(path.parent))} are free. {ROOM}"
+    return f"The disk is full: {readable_size(free_bytes(path.parent))} are free. {ROOM}"
 
 
 def _remedy(kind: str, text: str, doing: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from .domain_adapters import check_known, check_name, own_heads, switch_domain
+from .domain_adapters import check_adapter_name, check_adapters_exist, head_wrappers, set_adapter
 
 
 @torch.no_grad()
@@ -34,7 +34,7 @@ def combine_adapters(model: Any, weights: Mapping[str, float], name: str, head: 
             or unknown, or heads that cannot be averaged.
 
     Example:
-        >>> model = load_domains(base, {"medical": "runs/medical", "law": "runs/law"})
+        >>> model = load_adapters(base, {"medical": "runs/medical", "law": "runs/law"})
         >>> model = combine_adapters(model, {"medical": 1.0, "law": -0.5}, "medical-without-law", head="medical")
         >>> model.active_adapters
         ['medical-without-law']
@@ -45,8 +45,8 @@ def combine_adapters(model: Any, weights: Mapping[str, float], name: str, head: 
 
     if not weights:
         raise ValueError("weights is empty: name the adapters to add up.")
-    check_known(model, weights)
-    check_name(name, "LORA")
+    check_adapters_exist(model, weights)
+    check_adapter_name(name, "LORA")
     if name in model.peft_config:
         raise ValueError(f"There is an adapter {name!r} already; name the sum otherwise.")
     configs = {adapter: model.peft_config[adapter] for adapter in weights}
@@ -57,9 +57,9 @@ def combine_adapters(model: Any, weights: Mapping[str, float], name: str, head: 
                 f"{adapter!r} is {kind}{' with biases' if kind == 'LORA' else ''}: only plain LoRA adapters add up. "
                 "Merge each one, and average the merged models with `Mixture`."
             )
-    wrappers = own_heads(model, weights)
+    wrappers = head_wrappers(model, weights)
     if head is not None:
-        check_known(model, [head])
+        check_adapters_exist(model, [head])
     elif wrappers and abs(sum(weights.values()) - 1) > 1e-6:
         raise ValueError(
             f"The adapters bring heads, and the weights sum to {sum(weights.values()):g}: no mean of heads. Name the "
@@ -70,13 +70,13 @@ def combine_adapters(model: Any, weights: Mapping[str, float], name: str, head: 
     config.r = config.lora_alpha = sum(ranks.values())
     config.rank_pattern, config.alpha_pattern, config.use_rslora = {}, {}, False
     config.init_lora_weights, config.lora_dropout = True, 0.0
-    config.target_modules = _targets(configs)
+    config.target_modules = _joint_targets(configs)
     saved = {module for other in configs.values() for module in other.modules_to_save or ()}
     config.modules_to_save = sorted(saved) or None
     model.add_adapter(name, config)
     for layer in model.modules():
         if isinstance(layer, LoraLayer) and layer.active_adapters is not None:
-            _add_up(layer, weights, name)
+            _fill_combined_factors(layer, weights, name)
     for wrapper in wrappers:
         mean = {n: torch.zeros_like(p, dtype=torch.float64) for n, p in wrapper.original_module.state_dict().items()}
         for adapter, weight in ({head: 1.0} if head is not None else weights).items():
@@ -84,16 +84,20 @@ def combine_adapters(model: Any, weights: Mapping[str, float], name: str, head: 
             for key, tensor in own.state_dict().items():
                 mean[key] += weight * tensor.double()
         wrapper.modules_to_save[name].load_state_dict(mean)
-    return switch_domain(model, name)
+    return set_adapter(model, name)
 
 
-def _add_up(layer: Any, weights: Mapping[str, float], name: str) -> None:
+def _fill_combined_factors(layer: Any, weights: Mapping[str, float], name: str) -> None:
     """Fills one layer's new factors."""
     for down, up in ((layer.lora_A, layer.lora_B), (layer.lora_embedding_A, layer.lora_embedding_B)):
         if name not in down:
             continue
-        factors = [(_weight(down[a]), _weight(up[a]), w * layer.scaling[a]) for a, w in weights.items() if a in down]
-        new_down, new_up = _weight(down[name]), _weight(up[name])
+        factors = [
+            (_factor_weight(down[a]), _factor_weight(up[a]), w * layer.scaling[a])
+            for a, w in weights.items()
+            if a in down
+        ]
+        new_down, new_up = _factor_weight(down[name]), _factor_weight(up[name])
         new_down.zero_()
         new_up.zero_()
         if factors:
@@ -103,13 +107,13 @@ def _add_up(layer: Any, weights: Mapping[str, float], name: str) -> None:
             new_up[:, : b.shape[1]].copy_(b)
 
 
-def _weight(factor: Any) -> torch.Tensor:
+def _factor_weight(factor: Any) -> torch.Tensor:
     """A factor's numbers: of embeddings it is a parameter, otherwise a layer's."""
     parameter: Any = getattr(factor, "weight", factor)
     return parameter.data
 
 
-def _targets(configs: Mapping[str, Any]) -> Any:
+def _joint_targets(configs: Mapping[str, Any]) -> Any:
     """What any of the adapters targets."""
     targets = [config.target_modules for config in configs.values()]
     if all(isinstance(target, str) for target in targets):

@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from ..messages import nearest
-from .adapters import active_names
+from .adapters import active_adapter_names
 from .feature_hook import Head
 from .model_structure import backbone_prefix
 
@@ -48,7 +48,7 @@ def check_adapter_config(model: nn.Module, config: Any, head: Head) -> None:
         if given is None or isinstance(given, str):
             continue
         for name in sorted(given):
-            if not any(_ends(module, name, field) for module in names):
+            if not any(_module_matches(module, name, field) for module in names):
                 last = [] if field == "modules_to_save" else sorted({module.rpartition(".")[2] for module in names})
                 raise ValueError(
                     f"peft_config: {field} names {name!r}, and {type(model).__name__} has no such module; its head is "
@@ -57,7 +57,7 @@ def check_adapter_config(model: nn.Module, config: Any, head: Head) -> None:
     if not saved:  # open, or left empty on purpose
         return
     own = [*saved, *HEADS_BY_TYPE.get(kind or "", ())]
-    covered = [module for module in names if any(_ends(module, name, "modules_to_save") for name in own)]
+    covered = [module for module in names if any(_module_matches(module, name, "modules_to_save") for name in own)]
     wanted = [head.name, *sorted({key.rpartition(".")[0] for key in getattr(model, "fresh_weights", ())})]
     lacking = next((w for w in wanted if not any(f"{w}.".startswith(f"{module}.") for module in covered)), None)
     if lacking is not None:
@@ -80,7 +80,7 @@ def check_adapted_head(model: Any, head: Head, on_purpose: bool = False) -> None
         ValueError: the head is neither trained nor saved, or parameters are trained that no adapter saves.
     """
     name = _plain_name(head.name)
-    configs = [model.peft_config[active] for active in active_names(model)]
+    configs = [model.peft_config[active] for active in active_adapter_names(model)]
     kept = on_purpose or any(getattr(config, "modules_to_save", None) == [] for config in configs)
     final = model.get_submodule(head.name)
     trains = any(p.requires_grad for p in final.parameters())
@@ -90,7 +90,7 @@ def check_adapted_head(model: Any, head: Head, on_purpose: bool = False) -> None
             f"with modules_to_save=[{name!r}], or pass the plain model and `peft_config`; modules_to_save=[] leaves "
             "the head as it is on purpose."
         )
-    lost = _unsaved(model)
+    lost = _unsaved_parameters(model)
     if lost:
         module = _plain_name(lost[0].rpartition(".")[0])
         raise ValueError(
@@ -109,7 +109,7 @@ def adapter_on_head(model: Any) -> str | None:
     return next((name for name in named if not name.startswith(inside)), None)
 
 
-def _unsaved(model: Any) -> list[str]:
+def _unsaved_parameters(model: Any) -> list[str]:
     """Names of parameters that train and that no adapter's weights hold."""
     from peft import get_peft_model_state_dict
 
@@ -136,6 +136,6 @@ def _task_type(config: Any) -> str | None:
     return None if kind is None else str(getattr(kind, "value", kind))
 
 
-def _ends(module: str, name: str, field: str) -> bool:
+def _module_matches(module: str, name: str, field: str) -> bool:
     """As PEFT matches: saved modules by any end of their name, targets by whole parts of it."""
     return module.endswith(name) if field == "modules_to_save" else f".{module}".endswith(f".{name}")

@@ -14,10 +14,10 @@ from .pretrained import load_model
 from .weight_checks import check_finite
 
 LABELS_FILE = "labels.json"  # beside an adapter, whose own config has no place for the names of labels
-PROCESSORS = ("tokenizer_config.json", "preprocessor_config.json", "processor_config.json")
+PROCESSOR_FILES = ("tokenizer_config.json", "preprocessor_config.json", "processor_config.json")
 
 
-def read_adapter(name: str, revision: str | None = None) -> dict[str, Any] | None:
+def read_adapter_config(name: str, revision: str | None = None) -> dict[str, Any] | None:
     """What PEFT wrote of an adapter; `None` where there is none, or where a whole model stands beside it.
 
     Args:
@@ -51,19 +51,19 @@ def adapter_labels(name: str) -> tuple[str, ...] | None:
     return tuple(str(label) for label in json.loads(file.read_text(encoding="utf-8")))
 
 
-def write_labels(folder: Path, names: Sequence[str]) -> None:
+def write_adapter_labels(folder: Path, names: Sequence[str]) -> None:
     """Writes the names of an adapter's labels beside it."""
     (folder / LABELS_FILE).write_text(json.dumps(list(names), ensure_ascii=False), encoding="utf-8")
 
 
-def processing_name(name: str, adapter: dict[str, Any]) -> str:
+def processing_class_name(name: str, adapter: dict[str, Any]) -> str:
     """Where an adapter's tokenizer or image processor is: beside it, or with its base."""
     folder = Path(name).expanduser()
-    own = not folder.is_dir() or any((folder / file).is_file() for file in PROCESSORS)
+    own = not folder.is_dir() or any((folder / file).is_file() for file in PROCESSOR_FILES)
     return name if own else str(adapter["base_model_name_or_path"])
 
 
-def load_adapter(
+def load_trainable_adapter(
     name: str,
     adapter: dict[str, Any],
     task: str,
@@ -76,7 +76,7 @@ def load_adapter(
 
     Args:
         name: folder or Hub id.
-        adapter: from `read_adapter`.
+        adapter: from `read_adapter_config`.
         task, names, modality, **kwargs: as in `load_model`.
         revision: of the adapter.
 

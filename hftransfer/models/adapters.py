@@ -12,7 +12,7 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from .feature_hook import Head, find_head
-from .model_structure import embeddings, head_modules, layers
+from .model_structure import embedding_modules, head_modules, layer_stack
 
 LINEARS = (nn.Linear, Conv1D)
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -42,7 +42,7 @@ def complete_peft_config(model: nn.Module, peft_config: Any, head: Head) -> Any:
     method = config.peft_type.value
     if method in REFUSED:
         raise ValueError(f"{method} is not supported: {REFUSED[method]}. Use LoRA.")
-    saved = [part for name in head_modules(model, head) for part in _opened(model, name)]
+    saved = [part for name in head_modules(model, head) for part in _sequential_children(model, name)]
     names = {key.rpartition(".")[0] for key in getattr(model, "fresh_weights", ())}
     fresh = sorted(name for name in names if not f"{name}.".startswith(tuple(f"{s}." for s in saved)))
     saved += fresh
@@ -101,18 +101,18 @@ def plain_model(model: Any) -> Any:
     return model.get_base_model() if is_peft(model) else model
 
 
-def active_names(model: Any) -> list[str]:
+def active_adapter_names(model: Any) -> list[str]:
     """Names of the adapters of a PEFT-wrapped model that are switched on."""
     return [name for name in model.active_adapters if name in model.peft_config]
 
 
-def merged(model: Any) -> Any:
+def merged_copy(model: Any) -> Any:
     """A plain copy, on the CPU, with the adapter merged into its weights; the adapted model itself stays as it is.
 
     Raises:
-        ValueError: as `check_merge`.
+        ValueError: as `check_mergeable`.
     """
-    check_merge(model)
+    check_mergeable(model)
     memo: dict[int, Any] = {}  # a second model may not fit beside the first on its device
     for parameter in model.parameters():
         if type(parameter) is nn.Parameter:
@@ -123,18 +123,18 @@ def merged(model: Any) -> Any:
     return copy.deepcopy(model, memo).merge_and_unload()
 
 
-def why_not_merged(model: Any) -> str | None:
+def merge_obstacle(model: Any) -> str | None:
     """Why an adapter cannot become part of its model's weights; `None` when it can."""
     if len(model.peft_config) > 1:
         return "there are several adapters."
     try:
-        check_merge(model)
+        check_mergeable(model)
     except ValueError as error:
         return str(error)
     return None
 
 
-def check_merge(model: Any) -> None:
+def check_mergeable(model: Any) -> None:
     """Makes sure that an adapter can become part of its model's weights.
 
     Raises:
@@ -186,8 +186,8 @@ def _targets(model: nn.Module, method: str, saved: Sequence[str], head: Head) ->
         kind = "linear layers with a bias" if method == BIASES else "linear layers"
     if targets:
         return targets
-    stack, _ = layers(model)
-    stem = tuple(f"{name}." for name in embeddings(model))
+    stack, _ = layer_stack(model)
+    stem = tuple(f"{name}." for name in embedding_modules(model))
     convolutions = {}
     if method not in (NORMS, BIASES):
         convolutions = {n: m for n, m in inside.items() if isinstance(m, CONVOLUTIONS) and not n.startswith(stem)}
@@ -215,7 +215,7 @@ def _check_called(model: nn.Module, head: Head) -> None:
             raise ValueError(f"the model reads the weights of {name!r} without calling it, past any adapter")
 
 
-def _opened(model: nn.Module, name: str) -> list[str]:
+def _sequential_children(model: nn.Module, name: str) -> list[str]:
     """The parts with parameters of a `Sequential`, which most PEFT methods cannot put back when they merge."""
     module = model.get_submodule(name)
     if not isinstance(module, nn.Sequential):

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .disk_space import room_for
+from .disk_space import enough_disk_space
 
 
 @contextmanager
@@ -26,7 +26,7 @@ def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     final.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=f".{final.name}-", dir=final.parent))
     try:
-        with room_for("the model", final.parent, 0):
+        with enough_disk_space("the model", final.parent, 0):
             yield staging
         os.chmod(staging, 0o755)  # mkdtemp's own is for its maker's eyes only
         os.rename(staging, final)

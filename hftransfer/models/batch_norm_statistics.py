@@ -37,7 +37,7 @@ def batch_norms(model: nn.Module) -> dict[str, _BatchNorm]:
     }
 
 
-def hold_still(model: nn.Module, everywhere: bool = False) -> None:
+def freeze_batch_norms(model: nn.Module, everywhere: bool = False) -> None:
     """Puts batch norms into eval mode, where running statistics are used and do not move.
 
     Call it after `model.train()`, which undoes it.
@@ -48,18 +48,18 @@ def hold_still(model: nn.Module, everywhere: bool = False) -> None:
             drift. Under an adapter these are all of the base model's, whose statistics an adapter does not save.
     """
     for module in batch_norms(model).values():
-        if everywhere or is_frozen(module):
+        if everywhere or has_frozen_parameters(module):
             module.eval()
 
 
-def is_frozen(module: nn.Module) -> bool:
+def has_frozen_parameters(module: nn.Module) -> bool:
     """Whether a batch norm has parameters of its own and none of them moves."""
     own = list(module.parameters(recurse=False))
     return bool(own) and not any(p.requires_grad for p in own)
 
 
 @contextmanager
-def unrecorded(model: nn.Module) -> Iterator[None]:
+def running_statistics_kept(model: nn.Module) -> Iterator[None]:
     """Batch norms use a batch's statistics, as in any training, but leave their running ones as they are."""
     recording = [m for m in batch_norms(model).values() if m.training and m.track_running_stats]
     for module in recording:
@@ -114,14 +114,14 @@ def adapt_batch_norm(model: Any, dataloader: Iterable[Mapping[str, Any]]) -> int
     if not norms:
         raise ValueError(f"{type(model).__name__} has no batch norm with running statistics, so AdaBN has no effect.")
     moments = {name: _Moments(module) for name, module in norms.items()}
-    hooks = [m.register_forward_pre_hook(partial(_see, moments[name])) for name, m in norms.items()]
+    hooks = [m.register_forward_pre_hook(partial(_add_input, moments[name])) for name, m in norms.items()]
     device = next(model.parameters()).device
     rows = 0
     try:
         with module_mode(model), torch.random.fork_rng(devices=[]):
             for module in norms.values():
                 module.train()
-            with unrecorded(model):
+            with running_statistics_kept(model):
                 for batch in dataloader:
                     inputs = {k: v for k, v in batch.items() if k not in ("labels", "domain", "num_source")}
                     inputs = {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in inputs.items()}
@@ -181,7 +181,7 @@ class _Moments:
         self.module.running_var.copy_(squares / (total - 1))  # type: ignore[union-attr]
 
 
-def _see(moments: _Moments, _: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
+def _add_input(moments: _Moments, _: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
     moments.add(args[0])
 
 

@@ -34,19 +34,19 @@ def tensor_bytes(tensors: Iterable[Any]) -> int:
     return sum(t.numel() * t.element_size() for t in tensors)
 
 
-def is_full(error: BaseException) -> bool:
+def is_disk_full(error: BaseException) -> bool:
     """Whether an error says that a disk is full, a quota used up or a file too large."""
     text = str(error).lower()
     return (
         (isinstance(error, OSError) and error.errno in FULL)
         or any(word in text for word in WORDS)
         or any(word in str(error) for word in TORCH)
-        or (error.__cause__ is not None and is_full(error.__cause__))
+        or (error.__cause__ is not None and is_disk_full(error.__cause__))
     )
 
 
 @contextmanager
-def room_for(
+def enough_disk_space(
     what: str, folder: str | os.PathLike[str], needed: int, advice: Callable[[], str] = str
 ) -> Iterator[None]:
     """Refuses to begin a save that does not fit, and turns a disk that fills up meanwhile into one message.
@@ -61,29 +61,29 @@ def room_for(
         DiskFullError: there is not enough room.
 
     Example:
-        >>> with room_for("checkpoint-9", "runs", 3 * 10**18):
+        >>> with enough_disk_space("checkpoint-9", "runs", 3 * 10**18):
         ...     Path("runs/checkpoint-9").mkdir()
         Traceback (most recent call last):
         hftransfer.models.disk_space.DiskFullError: There is no room for checkpoint-9 in runs: it needs about ...
     """
     free = free_bytes(folder)
     if free < needed:
-        raise DiskFullError(_message(what, folder, needed, free, advice()))
+        raise DiskFullError(_disk_full_message(what, folder, needed, free, advice()))
     try:
         yield
     except DiskFullError:
         raise
     except Exception as error:
-        if not is_full(error):
+        if not is_disk_full(error):
             raise
-        raise DiskFullError(_message(what, folder, needed, free_bytes(folder), advice(), error)) from error
+        raise DiskFullError(_disk_full_message(what, folder, needed, free_bytes(folder), advice(), error)) from error
 
 
-def readable(size: int) -> str:
+def readable_size(size: int) -> str:
     """A size for people.
 
     Example:
-        >>> readable(93_000_000)
+        >>> readable_size(93_000_000)
         '93.0 MB'
     """
     for unit, bytes_ in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
@@ -92,9 +92,11 @@ def readable(size: int) -> str:
     return f"{size} bytes"
 
 
-def _message(what: str, folder: Any, needed: int, free: int, advice: str, error: BaseException | None = None) -> str:
+def _disk_full_message(
+    what: str, folder: Any, needed: int, free: int, advice: str, error: BaseException | None = None
+) -> str:
     said = f" ({str(error).splitlines()[0]})" if error is not None and str(error) else ""
     return (
-        f"There is no room for {what} in {folder}{said}: it needs about {readable(needed)}, and {readable(free)} are "
-        f"free. Make room, or choose an output_dir on another disk. {advice}"
+        f"There is no room for {what} in {folder}{said}: it needs about {readable_size(needed)}, and "
+        f"{readable_size(free)} are free. Make room, or choose an output_dir on another disk. {advice}"
     ).rstrip()

@@ -21,7 +21,7 @@ from torch import nn
 from ..messages import nearest
 from .adapters import is_peft
 from .atomic_folder import new_folder
-from .ingredients import ADAPTER, adapter_config, is_adapter, load_headed, plain_class
+from .ingredients import ADAPTER, adapter_config, is_adapter_folder, load_with_head, plain_class
 from .model_structure import backbone_prefix
 
 WEIGHTS = "adapter_model.safetensors"
@@ -34,7 +34,7 @@ STACKABLE = ("LORA", "LOHA", "LOKR", "IA3", "BOFT", "VERA", "HRA", "FOURIERFT")
 
 
 @dataclass(frozen=True)
-class Stored:
+class AdapterSizes:
     """What adapters take on disk beside their backbone, in bytes; `heads` is the part of `adapters` that is heads."""
 
     adapters: Mapping[str, int]
@@ -55,7 +55,7 @@ class Stored:
         )
 
 
-def load_domains(
+def load_adapters(
     base: Any,
     folders: Mapping[str, str | os.PathLike[str]] | str | os.PathLike[str],
     labels: Sequence[str] | None = None,
@@ -64,7 +64,7 @@ def load_domains(
 
     Args:
         base: a plain model, or the Hub id or folder of the backbone (then `labels` are needed).
-        folders: adapter folders by domain; or one folder that `save_domains` wrote.
+        folders: adapter folders by domain; or one folder that `save_adapters` wrote.
         labels: label names in the order of the logits.
 
     Returns:
@@ -76,8 +76,8 @@ def load_domains(
         FileNotFoundError: no such folder.
 
     Example:
-        >>> model = load_domains(base, {"medical": "runs/medical", "law": "runs/law"})
-        >>> switch_domain(model, "law")
+        >>> model = load_adapters(base, {"medical": "runs/medical", "law": "runs/law"})
+        >>> set_adapter(model, "law")
     """
     from peft import PeftModel
 
@@ -87,16 +87,16 @@ def load_domains(
     if isinstance(base, (str, os.PathLike)):
         if not labels:
             raise ValueError("`labels` are missing: an adapter's folder does not name its labels. Give them in order.")
-        base, _ = load_headed(os.fspath(base), plain_class(path), labels)
+        base, _ = load_with_head(os.fspath(base), plain_class(path), labels)
     if is_peft(base):
         raise ValueError("The base is PEFT-wrapped already; give the plain model that the adapters were trained on.")
     model = PeftModel.from_pretrained(base, path, adapter_name=first)
     for name, path in others:
         model.load_adapter(path, name)
-    return switch_domain(model, first)
+    return set_adapter(model, first)
 
 
-def switch_domain(model: Any, *names: str) -> Any:
+def set_adapter(model: Any, *names: str) -> Any:
     """Switches to a domain's adapter and head, frozen, in eval mode; to several at once, one over the other; or, with
     no name, to the backbone alone.
 
@@ -104,11 +104,11 @@ def switch_domain(model: Any, *names: str) -> Any:
         ValueError: an unknown name, or adapters that cannot be active together.
 
     Example:
-        >>> model = load_domains(base, {"medical": "runs/medical", "law": "runs/law"})
-        >>> switch_domain(model, "law").active_adapters
+        >>> model = load_adapters(base, {"medical": "runs/medical", "law": "runs/law"})
+        >>> set_adapter(model, "law").active_adapters
         ['law']
     """
-    check_known(model, names)
+    check_adapters_exist(model, names)
     if not names:
         model.base_model.disable_adapter_layers()
         return model.eval()
@@ -120,7 +120,7 @@ def switch_domain(model: Any, *names: str) -> Any:
     return model.eval()
 
 
-def save_domains(model: Any, folder: str | os.PathLike[str]) -> Stored:
+def save_adapters(model: Any, folder: str | os.PathLike[str]) -> AdapterSizes:
     """Writes every adapter, each to a folder of its name, whole or not at all; the backbone is not written.
 
     Returns:
@@ -130,8 +130,8 @@ def save_domains(model: Any, folder: str | os.PathLike[str]) -> Stored:
         FileExistsError: the folder exists.
 
     Example:
-        >>> model = load_domains(base, {"medical": "runs/medical", "law": "runs/law"})
-        >>> stored = save_domains(model, "domains")
+        >>> model = load_adapters(base, {"medical": "runs/medical", "law": "runs/law"})
+        >>> stored = save_adapters(model, "domains")
         >>> sorted(path.name for path in Path("domains").iterdir())
         ['law', 'medical']
     """
@@ -152,13 +152,13 @@ def save_domains(model: Any, folder: str | os.PathLike[str]) -> Stored:
             heads[name] = sum(t.numel() * t.element_size() for t in whole)
         for card in staging.rglob("README.md"):  # PEFT's, which names paths of this machine
             card.unlink()
-    return Stored(sizes, heads, _backbone_bytes(model))
+    return AdapterSizes(sizes, heads, _backbone_bytes(model))
 
 
 # ---- a task adapter over a domain's
 
 
-def stack_adapter(
+def add_adapter(
     model: Any, peft_config: Any, name: str = "task", domain: str | None = None, freeze_domain: bool = True
 ) -> Any:
     """Puts a new adapter over a trained one and makes both active: the domain's stays as it is, the task's learns.
@@ -180,8 +180,8 @@ def stack_adapter(
         ValueError: the model has no adapter, the kinds differ, or two of the kind cannot be active at once.
 
     Example:
-        >>> model = load_domains(base, {"medical": "runs/medical"})
-        >>> stack_adapter(model, LoraConfig(r=2)).active_adapters
+        >>> model = load_adapters(base, {"medical": "runs/medical"})
+        >>> add_adapter(model, LoraConfig(r=2)).active_adapters
         ['medical', 'task']
 
     Paper: Malik et al., *UDApter: Efficient Domain Adaptation Using Adapters*, EACL 2023.
@@ -189,8 +189,8 @@ def stack_adapter(
     if not is_peft(model):
         raise ValueError(f"{type(model).__name__} has no adapter to stack on. Train the domain's adapter first.")
     below = domain if domain is not None else model.active_adapters[0]
-    check_known(model, [below])
-    check_name(name, peft_config.peft_type.value)
+    check_adapters_exist(model, [below])
+    check_adapter_name(name, peft_config.peft_type.value)
     if name in model.peft_config:
         raise ValueError(f"There is an adapter {name!r} already; name the new one otherwise.")
     under = model.peft_config[below]
@@ -206,9 +206,9 @@ def stack_adapter(
     if getattr(config, "exclude_modules", "") is None:
         config.exclude_modules = copy.copy(under.exclude_modules)
     if getattr(config, "modules_to_save", "") is None:
-        config.modules_to_save = under.modules_to_save or _head_names(model.get_base_model())
+        config.modules_to_save = under.modules_to_save or _head_module_names(model.get_base_model())
     model.add_adapter(name, config)
-    for wrapper in own_heads(model, [below]):
+    for wrapper in head_wrappers(model, [below]):
         if name in wrapper.modules_to_save:
             wrapper.modules_to_save[name].load_state_dict(wrapper.modules_to_save[below].state_dict())
         wrapper.delete_adapter(below, new_active_adapters=[])
@@ -221,7 +221,7 @@ def stack_adapter(
 
 
 @contextmanager
-def kept_active(model: Any):
+def active_adapters_kept(model: Any):
     """Leaves active adapters, and what of them is trainable, as they were; loading weights sets both anew."""
     if not is_peft(model):
         yield
@@ -237,7 +237,7 @@ def kept_active(model: Any):
             p.requires_grad_(moving[n])
 
 
-def load_several(model: Any, folder: str | os.PathLike[str]) -> None:
+def restore_adapters(model: Any, folder: str | os.PathLike[str]) -> None:
     """Reads the weights of all of a model's adapters back from a checkpoint; which are active stays.
 
     Raises:
@@ -245,7 +245,7 @@ def load_several(model: Any, folder: str | os.PathLike[str]) -> None:
     """
     from peft import set_peft_model_state_dict
 
-    with kept_active(model):
+    with active_adapters_kept(model):
         for name in model.peft_config:
             file = Path(folder) / ("" if name == "default" else name) / WEIGHTS
             if not file.is_file():
@@ -262,15 +262,15 @@ def _adapter_paths(folders: Any) -> dict[str, str]:
         root = Path(folders).expanduser()
         if not root.is_dir():
             raise FileNotFoundError(f"There is no folder {str(folders)!r}.")
-        folders = {item.name: item for item in sorted(root.iterdir()) if is_adapter(str(item))}
+        folders = {item.name: item for item in sorted(root.iterdir()) if is_adapter_folder(str(item))}
         if not folders:
             raise ValueError(f"{root} holds no folder with an adapter ({ADAPTER}).")
     if not folders:
         raise ValueError("There is no adapter: give a folder for each domain.")
     for name, path in folders.items():
-        if not is_adapter(os.fspath(path)):
+        if not is_adapter_folder(os.fspath(path)):
             raise ValueError(f"{os.fspath(path)} holds no adapter ({ADAPTER} is missing).")
-        check_name(name, str(adapter_config(os.fspath(path)).get("peft_type")))
+        check_adapter_name(name, str(adapter_config(os.fspath(path)).get("peft_type")))
     return {name: os.fspath(path) for name, path in folders.items()}
 
 
@@ -294,7 +294,7 @@ def _check_bases(base: Any, paths: Mapping[str, str]) -> None:
         )
 
 
-def check_known(model: Any, names: Any) -> None:
+def check_adapters_exist(model: Any, names: Any) -> None:
     if not is_peft(model):
         raise ValueError(f"{type(model).__name__} has no adapters.")
     for name in names:
@@ -303,7 +303,7 @@ def check_known(model: Any, names: Any) -> None:
             raise ValueError(f"There is no adapter {name!r}; there is {', '.join(known)}.{nearest(name, known)}")
 
 
-def check_name(name: str, kind: str) -> None:
+def check_adapter_name(name: str, kind: str) -> None:
     """PEFT keeps adapters as modules of that name, and confuses parts of a kind's prefix ("lora_") with it."""
     from peft.mapping import PEFT_TYPE_TO_PREFIX_MAPPING
 
@@ -323,7 +323,7 @@ def _check_stackable(model: Any, names: Sequence[str]) -> None:
             raise ValueError(f"Two {kind} adapters cannot be active at once; of {', '.join(STACKABLE)} they can.")
 
 
-def own_heads(model: Any, names: Any) -> list[Any]:
+def head_wrappers(model: Any, names: Any) -> list[Any]:
     """Wrappers of modules of which any of the adapters has a copy of its own."""
     from peft.utils import ModulesToSaveWrapper
 
@@ -331,7 +331,7 @@ def own_heads(model: Any, names: Any) -> list[Any]:
     return [m for m in found if any(name in m.modules_to_save for name in names)]
 
 
-def _head_names(model: nn.Module) -> list[str]:
+def _head_module_names(model: nn.Module) -> list[str]:
     """Modules outside the backbone, and those inside it that the checkpoint lacked (a pooler)."""
     prefix = backbone_prefix(model)
     head = [n for n, m in model.named_children() if n != prefix and any(True for _ in m.parameters())]

@@ -13,7 +13,7 @@ NEW_TOKENS = ("subwords", "normal")
 
 
 @dataclass(frozen=True)
-class Rows:
+class MovedEmbedding:
     """Where the rows of a new embedding came from, in tokens."""
 
     weight: torch.Tensor
@@ -27,7 +27,9 @@ class Rows:
 
 
 @torch.no_grad()
-def move_embedding(old: torch.Tensor, source: Any, target: Any, rows: int, new_tokens: str = "subwords") -> Rows:
+def move_embedding(
+    old: torch.Tensor, source: Any, target: Any, rows: int, new_tokens: str = "subwords"
+) -> MovedEmbedding:
     """An embedding for another tokenizer.
 
     A special token keeps the row of the token with its role (`[CLS]` and `<s>`); any other that both vocabularies
@@ -47,14 +49,14 @@ def move_embedding(old: torch.Tensor, source: Any, target: Any, rows: int, new_t
     table = old.detach().double()
     mean, spread = table.mean(0), table.std(0)
     weight = mean + spread * torch.randn(rows, table.shape[1], dtype=torch.float64)
-    known = _match(source, target, len(table))
+    known = _matching_tokens(source, target, len(table))
     vocabulary = target.get_vocab()
     new = {token: i for token, i in vocabulary.items() if i not in known and i < rows}
     for i, j in known.items():
         weight[i] = table[j]
     averaged = 0
     if new_tokens == "subwords" and new:
-        texts = {i: _text(target, token) for token, i in new.items() if token not in target.all_special_tokens}
+        texts = {i: _token_text(target, token) for token, i in new.items() if token not in target.all_special_tokens}
         texts = {i: text for i, text in texts.items() if text}
         pieces = source(list(texts.values()), add_special_tokens=False)["input_ids"] if texts else []
         for i, ids in zip(texts, pieces, strict=True):
@@ -62,10 +64,10 @@ def move_embedding(old: torch.Tensor, source: Any, target: Any, rows: int, new_t
             if ids:
                 weight[i] = table[ids].mean(0)
                 averaged += 1
-    return Rows(weight.to(old.dtype), len(known), averaged, rows - len(known) - averaged)
+    return MovedEmbedding(weight.to(old.dtype), len(known), averaged, rows - len(known) - averaged)
 
 
-def _match(source: Any, target: Any, limit: int) -> dict[int, int]:
+def _matching_tokens(source: Any, target: Any, limit: int) -> dict[int, int]:
     """New id to old id, for tokens of the same role or the same text at the same place in a word."""
     roles: dict[int, int] = {}
     for role in ROLES:
@@ -76,16 +78,16 @@ def _match(source: Any, target: Any, limit: int) -> dict[int, int]:
         ours, theirs = getattr(target, f"{first}_token_id", None), getattr(source, f"{second}_token_id", None)
         if ours is not None and theirs is not None:
             roles.setdefault(ours, theirs)
-    old, new = _kind(source), _kind(target)
+    old, new = _word_marker(source), _word_marker(target)
     alike = old == new or target.get_vocab().keys() <= source.get_vocab().keys()  # a cut one may have lost its marks
-    read: tuple[Callable, Callable] = (str, str) if alike else (_reader(old), _reader(new))
+    read: tuple[Callable, Callable] = (str, str) if alike else (_token_reader(old), _token_reader(new))
     special = {*source.all_special_ids}
     there = {read[0](token): i for token, i in source.get_vocab().items() if i not in special}
     found = {i: there[read[1](token)] for token, i in target.get_vocab().items() if read[1](token) in there}
     return {i: j for i, j in {**found, **roles}.items() if j < limit}
 
 
-def _kind(tokenizer: Any) -> str:
+def _word_marker(tokenizer: Any) -> str:
     """How a vocabulary marks where words begin or go on."""
     vocabulary = tokenizer.get_vocab()
     for mark in ("##", "Ġ", "▁"):
@@ -94,7 +96,7 @@ def _kind(tokenizer: Any) -> str:
     return ""
 
 
-def _reader(mark: str) -> Callable[[str], tuple[bool, str]]:
+def _token_reader(mark: str) -> Callable[[str], tuple[bool, str]]:
     """Token to (goes on a word, text), whatever the mark."""
 
     def read(token: str) -> tuple[bool, str]:
@@ -104,7 +106,7 @@ def _reader(mark: str) -> Callable[[str], tuple[bool, str]]:
     return read
 
 
-def _text(tokenizer: Any, token: str) -> str:
+def _token_text(tokenizer: Any, token: str) -> str:
     """What a token stands for in a text."""
     if token.startswith("##"):
         return token.removeprefix("##")

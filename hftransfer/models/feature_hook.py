@@ -70,7 +70,7 @@ def find_head(model: nn.Module, batch: dict[str, Any]) -> Head:
         with module_mode(model), torch.enable_grad(), torch.random.fork_rng(devices=[]):
             inputs = {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
             logits = model(**inputs).logits
-            idle, uncalled = _unmoved(model, logits, ran)
+            idle, uncalled = _idle_and_uncalled(model, logits, ran)
     finally:
         for hook in hooks:
             hook.remove()
@@ -92,7 +92,9 @@ def find_head(model: nn.Module, batch: dict[str, Any]) -> Head:
     )
 
 
-def _unmoved(model: nn.Module, logits: torch.Tensor, ran: set[nn.Module]) -> tuple[frozenset[str], frozenset[str]]:
+def _idle_and_uncalled(
+    model: nn.Module, logits: torch.Tensor, ran: set[nn.Module]
+) -> tuple[frozenset[str], frozenset[str]]:
     """`Head.idle` and `Head.uncalled`, by what the graph of the logits leads to and which modules ran.
 
     A module that did not run and has no say may do so on another batch, as an expert that no token was sent to.

@@ -9,9 +9,9 @@ from typing import Any
 
 from torch import nn
 
-from .adapters import active_names, is_peft
+from .adapters import active_adapter_names, is_peft
 from .feature_hook import Head
-from .parameter_blocks import num_layers, split
+from .parameter_blocks import num_layers, split_into_blocks
 from .parameter_sets import (
     ParameterSet,
     describe_choice,
@@ -74,7 +74,7 @@ def set_trainable(
         chosen, label, notes = (by_rows,), f"auto: {by_rows}", [reason]
     if chosen[0].kind == "all":
         check_something_trains(model)
-    blocks = split(model, head)
+    blocks = split_into_blocks(model, head)
     candidates = set().union(*(parameters_of(model, item, blocks) for item in chosen))
     names = candidates.difference(*(parameters_of(model, item, blocks) for item in frozen))
     if not names:
@@ -82,7 +82,7 @@ def set_trainable(
         raise ValueError(f"{both} nothing to train. Take what is to train out of freeze, or name more in trainable.")
     fresh = {name for name, _ in model.named_parameters() if name in getattr(model, "fresh_weights", ())}
     if fresh - names:
-        notes.append(f"{_modules(fresh - names)}: new weights, which the checkpoint lacked, always train.")
+        notes.append(f"{_module_names(fresh - names)}: new weights, which the checkpoint lacked, always train.")
     names |= fresh
     tied = _tied_to_frozen(model, names)
     notes += [f"{name} and {other} are one tensor, which stays as it is." for name, other in tied.items()]
@@ -118,7 +118,7 @@ def choose_by_rows(model: nn.Module, labelled_rows: int | None) -> tuple[Paramet
     if labelled_rows is None:
         raise ValueError("trainable='auto' counts labelled rows, and a stream says of none: name what trains.")
     depth = num_layers(model)
-    inside = {n for block in split(model) if 1 <= block.depth <= depth for n in block.parameters}
+    inside = {n for block in split_into_blocks(model) if 1 <= block.depth <= depth for n in block.parameters}
     millions = sum(p.numel() for n, p in model.named_parameters() if n in inside) / 1e6
     if not millions:
         raise ValueError(f"trainable='auto': {type(model).__name__} has no stack of layers; name what trains.")
@@ -146,9 +146,9 @@ def check_something_trains(model: nn.Module) -> None:
         return
     if is_peft(model):
         raise ValueError(
-            f"Nothing of the model would train: its adapter ({', '.join(active_names(model))}) is frozen, as PEFT "
-            "loads it for inference. Load it with `PeftModel.from_pretrained(base, folder, is_trainable=True)`, or "
-            "pass the adapter's folder as `model`."
+            f"Nothing of the model would train: its adapter ({', '.join(active_adapter_names(model))}) is frozen, "
+            "as PEFT loads it for inference. Load it with `PeftModel.from_pretrained(base, folder, is_trainable=True)`, "
+            "or pass the adapter's folder as `model`."
         )
     raise ValueError(
         f"Nothing of the model would train: every parameter of this {type(model).__name__} has requires_grad=False. "
@@ -181,16 +181,16 @@ def frozen_modules(model: nn.Module) -> list[nn.Module]:
     What does not train should not change in disguise either: in training, these run as in evaluation, without dropout
     and without updates of running statistics.
     """
-    return _frozen(model)[2]
+    return _frozen_inside(model)[2]
 
 
-def _frozen(module: nn.Module) -> tuple[bool, bool, list[nn.Module]]:
+def _frozen_inside(module: nn.Module) -> tuple[bool, bool, list[nn.Module]]:
     """Whether a module holds parameters, whether one of them trains, and the frozen modules in it."""
     parameters = [p for p in module._parameters.values() if p is not None]
     holds, trains = bool(parameters), any(p.requires_grad for p in parameters)
     frozen: list[nn.Module] = []
     for child in module.children():
-        child_holds, child_trains, inside = _frozen(child)
+        child_holds, child_trains, inside = _frozen_inside(child)
         holds, trains = holds or child_holds, trains or child_trains
         frozen += inside
     return (True, False, [module]) if holds and not trains else (holds, trains, frozen)
@@ -208,7 +208,7 @@ def _tied_to_frozen(model: nn.Module, trainable: set[str]) -> dict[str, str]:
     return tied
 
 
-def _modules(names: set[str]) -> str:
+def _module_names(names: set[str]) -> str:
     """Modules rather than parameters, a few of them."""
     modules = sorted({name.rpartition(".")[0] or name for name in names})
     return ", ".join(modules[:3]) + " …" * (len(modules) > 3)

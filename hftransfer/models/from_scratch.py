@@ -10,13 +10,15 @@ from transformers import AutoConfig, PreTrainedModel
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING, CONFIG_MAPPING_NAMES
 
 from ..messages import nearest, shown
-from .pretrained import head_class, label_settings, no_such_head
+from .pretrained import head_class, label_settings, missing_head_error
 from .processing_class import check_channels
 
 EXAMPLE = '{"model_type": "resnet", "hidden_sizes": [16, 32, 64], "depths": [1, 1, 1]}'
 
 
-def fresh_processing(settings: Mapping[str, Any], modality: str, given: Any, image_size: int | None) -> Any:
+def processing_class_from_scratch(
+    settings: Mapping[str, Any], modality: str, given: Any, image_size: int | None
+) -> Any:
     """The processing class of a model from scratch: the one given, or for images one that makes squares of
     `image_size` pixels with values in -1 … 1.
 
@@ -38,7 +40,7 @@ def fresh_processing(settings: Mapping[str, Any], modality: str, given: Any, ima
     return processor(size={"height": image_size, "width": image_size}, image_mean=half, image_std=half)
 
 
-def fresh_model(
+def model_from_scratch(
     settings: Mapping[str, Any],
     task: str,
     names: Sequence[str],
@@ -87,7 +89,7 @@ def fresh_model(
         return head_class(task, modality).from_config(config)
     except Exception as error:  # configs check themselves, each in its own way
         if isinstance(error, ValueError):
-            plain = no_such_head(error, f"model_config: {kind!r}", task, modality)
+            plain = missing_head_error(error, f"model_config: {kind!r}", task, modality)
             if plain is not error:
                 raise plain from error
         reason = " ".join(str(error).split())

@@ -17,7 +17,7 @@ from transformers import AutoConfig, PreTrainedConfig
 
 from .label_maps import label_maps, label_names
 from .model_structure import backbone_prefix
-from .pretrained import load_as, load_processing
+from .pretrained import load_processing, load_quietly
 
 ADAPTER = "adapter_config.json"
 # Says how a model is trained or called, not what it computes of its weights.
@@ -33,7 +33,7 @@ TASK_TYPES = {"SEQ_CLS": "AutoModelForSequenceClassification", "TOKEN_CLS": "Aut
 
 
 @dataclass(frozen=True)
-class Member:
+class Ingredient:
     """A model on disk whose tensors are read when they are asked for.
 
     Args:
@@ -58,12 +58,12 @@ def plain_class(path: str) -> type:
     Raises:
         ValueError: the config names none that transformers has, or one without a head.
     """
-    if is_adapter(path):
+    if is_adapter_folder(path):
         config = adapter_config(path)
         mapped = (config.get("auto_mapping") or {}).get("base_model_class")
         names = [name for name in (mapped, TASK_TYPES.get(str(config.get("task_type")))) if name]
     else:
-        names = load_as(AutoConfig, path).architectures or []
+        names = load_quietly(AutoConfig, path).architectures or []
     found = getattr(transformers, names[0], None) if names else None
     if found is None or not names[0].endswith("Classification"):
         raise ValueError(
@@ -73,11 +73,11 @@ def plain_class(path: str) -> type:
     return found
 
 
-def is_adapter(path: str) -> bool:
+def is_adapter_folder(path: str) -> bool:
     return (Path(path).expanduser() / ADAPTER).is_file()
 
 
-def load_headed(path: str, cls: type, names: Sequence[str], dtype: str | None = None) -> tuple[Any, set[str]]:
+def load_with_head(path: str, cls: type, names: Sequence[str], dtype: str | None = None) -> tuple[Any, set[str]]:
     """A plain checkpoint as `cls` with a head for `names`, and the names of the weights that it lacked."""
     options: dict[str, Any] = {
         "num_labels": len(names),
@@ -87,11 +87,11 @@ def load_headed(path: str, cls: type, names: Sequence[str], dtype: str | None = 
         "trust_remote_code": False,
         "dtype": dtype or "auto",
     }
-    model, found = load_as(cls, path, **options)
+    model, found = load_quietly(cls, path, **options)
     return model, {*found["missing_keys"], *(key for key, *_ in found["mismatched_keys"])}
 
 
-def load_member(
+def load_ingredient(
     path: str, cls: type, names: Sequence[str], dtype: str | None = None, strict: bool = True
 ) -> tuple[nn.Module, frozenset[str]]:
     """A checkpoint as a plain model of class `cls` with a head for `names`; a PEFT folder is merged.
@@ -110,8 +110,8 @@ def load_member(
         ValueError: it lacks weights and `strict` is on.
         FileNotFoundError: as `load_model`.
     """
-    adapter = is_adapter(path)
-    model, fresh = load_headed(_base_of(path) if adapter else path, cls, names, dtype)
+    adapter = is_adapter_folder(path)
+    model, fresh = load_with_head(_base_name(path) if adapter else path, cls, names, dtype)
     if adapter:
         from peft import PeftModel
 
@@ -126,21 +126,21 @@ def load_member(
     return model.eval(), frozenset(fresh)
 
 
-def write_member(name: str, model: nn.Module, folder: Path, fresh: frozenset[str] = frozenset()) -> Member:
+def write_ingredient(name: str, model: nn.Module, folder: Path, fresh: frozenset[str] = frozenset()) -> Ingredient:
     """Writes a model's tensors under the names that the model has for them. What `save_pretrained` writes may go by
     older names, and a checkpoint of the bare backbone lacks a prefix; so folders are not read directly."""
     file = folder / f"{len(list(folder.iterdir()))}.safetensors"
-    save_file({key: value.detach().contiguous() for key, value in tensors_of(model).items()}, str(file))
-    return Member(name, file, fresh)
+    save_file({key: value.detach().contiguous() for key, value in saved_tensors(model).items()}, str(file))
+    return Ingredient(name, file, fresh)
 
 
-def tensors_of(model: nn.Module) -> dict[str, torch.Tensor]:
+def saved_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
     """Parameters, tied ones once, and the buffers that are saved, by name."""
     saved = set(model.state_dict())
     return dict(model.named_parameters()) | {n: b for n, b in model.named_buffers() if n in saved}
 
 
-def check_alike(first: Any, other: Any, where: str, against: str) -> None:
+def check_same_architecture(first: Any, other: Any, where: str, against: str) -> None:
     """Makes sure that two models compute the same function of their weights.
 
     Raises:
@@ -158,7 +158,7 @@ def check_alike(first: Any, other: Any, where: str, against: str) -> None:
                 f"{where} and {against} differ in {key} ({theirs[key]!r} and {mine[key]!r}): only models of one "
                 "architecture can be averaged."
             )
-    a, b = tensors_of(first), tensors_of(other)
+    a, b = saved_tensors(first), saved_tensors(other)
     for key in sorted(set(a) | set(b)):
         if key not in a or key not in b or a[key].shape != b[key].shape:
             shapes = [tuple(x[key].shape) if key in x else "missing" for x in (b, a)]
@@ -170,7 +170,7 @@ def check_alike(first: Any, other: Any, where: str, against: str) -> None:
             )
 
 
-def check_labels(names: Sequence[str], other: Sequence[str] | None, where: str, against: str) -> None:
+def check_same_labels(names: Sequence[str], other: Sequence[str] | None, where: str, against: str) -> None:
     """Raises `ValueError` unless two heads have the same labels in the same order."""
     if other is None or tuple(other) == tuple(names):
         return
@@ -182,27 +182,29 @@ def check_labels(names: Sequence[str], other: Sequence[str] | None, where: str, 
     )
 
 
-def labels_of(path: str) -> tuple[str, ...] | None:
+def folder_labels(path: str) -> tuple[str, ...] | None:
     """The label names of a folder; `None` for an adapter, whose folder has none."""
-    if is_adapter(path):
+    if is_adapter_folder(path):
         return None
-    return label_names(load_as(AutoConfig, path))
+    return label_names(load_quietly(AutoConfig, path))
 
 
-def foreign_head(start: str, model: Any, names: Sequence[str], against: str) -> frozenset[str]:
+def other_labels_head(start: str, model: Any, names: Sequence[str], against: str) -> frozenset[str]:
     """Names of a start's head weights, if the head is for other labels than ours.
 
     Raises:
         ValueError: it is for the same labels in another order.
     """
-    if is_adapter(start) or not (load_as(AutoConfig, start).architectures or [""])[0].endswith("Classification"):
+    if is_adapter_folder(start) or not (load_quietly(AutoConfig, start).architectures or [""])[0].endswith(
+        "Classification"
+    ):
         return frozenset()
-    theirs = labels_of(start)
+    theirs = folder_labels(start)
     stock = theirs is None or all(name == f"LABEL_{i}" for i, name in enumerate(theirs))
     if theirs is None or stock or tuple(theirs) == tuple(names):
         return frozenset()
     if set(theirs) == set(names):
-        check_labels(names, theirs, start, against)
+        check_same_labels(names, theirs, start, against)
     inside = f"{backbone_prefix(model)}."
     return frozenset(name for name, _ in model.named_parameters() if not name.startswith(inside))
 
@@ -217,7 +219,7 @@ def load_processor(path: str, model: Any) -> Any | None:
     return load_processing(path, modality="text" if text else "image")
 
 
-def check_processors(first: Any, other: Any, where: str, against: str) -> None:
+def check_same_processing(first: Any, other: Any, where: str, against: str) -> None:
     """Raises `ValueError` when two folders turn the same input into different numbers."""
     if first is None or other is None:
         return
@@ -234,7 +236,7 @@ def _settings(processor: Any) -> Mapping[str, Any]:
     return {k: v for k, v in processor.to_dict().items() if k not in ("image_processor_type", "_processor_class")}
 
 
-def _base_of(path: str) -> str:
+def _base_name(path: str) -> str:
     base = adapter_config(path).get("base_model_name_or_path")
     if not base:
         raise ValueError(

@@ -25,18 +25,18 @@ from ..messages import nearest
 from .atomic_folder import new_folder
 from .batch_norm_statistics import adapt_batch_norm, batch_norms
 from .ingredients import (
-    Member,
-    check_alike,
-    check_labels,
-    check_processors,
-    foreign_head,
-    is_adapter,
-    labels_of,
-    load_member,
+    Ingredient,
+    check_same_architecture,
+    check_same_labels,
+    check_same_processing,
+    folder_labels,
+    is_adapter_folder,
+    load_ingredient,
     load_processor,
+    other_labels_head,
     plain_class,
-    tensors_of,
-    write_member,
+    saved_tensors,
+    write_ingredient,
 )
 
 ALPHAS = tuple(i / 10 for i in range(11))
@@ -101,17 +101,17 @@ class Mixture:
         dtype: str | None = None,
         batches: Callable[[], Iterable[Mapping[str, Any]]] | None = None,
     ):
-        paths = _named(models)
+        paths = _paths_by_name(models)
         if start is None and len(paths) < 2:
             raise ValueError("There is nothing to average: give a start, or more than one model.")
         self.batches, self.notes = batches, []  # type: ignore[var-annotated]
         self.paths = paths
         if callable(labels):
-            labels = labels() if all(map(is_adapter, paths.values())) else None
-        names, cls = _head_of(paths, labels)
+            labels = labels() if all(map(is_adapter_folder, paths.values())) else None
+        names, cls = _shared_head(paths, labels)
         self.model: Any = None
-        self.members: dict[str, Member] = {}
-        self.start: Member | None = None
+        self.members: dict[str, Ingredient] = {}
+        self.start: Ingredient | None = None
         self._scratch = tempfile.TemporaryDirectory(prefix="hftransfer-")
         try:
             self._open(paths, None if start is None else os.fspath(start), names, cls, dtype)
@@ -121,9 +121,9 @@ class Mixture:
 
     def _open(self, paths: dict[str, str], start: str | None, names: tuple[str, ...], cls: type, dtype: Any) -> None:
         (first, path), *others = paths.items()
-        self.model, _ = load_member(path, cls, names, dtype)
+        self.model, _ = load_ingredient(path, cls, names, dtype)
         self.processor = load_processor(path, self.model)
-        self.members[first] = write_member(first, self.model, Path(self._scratch.name))
+        self.members[first] = write_ingredient(first, self.model, Path(self._scratch.name))
         for name, other in others:
             self.members[name] = self._admit(name, other, path, names, dtype)
         if start is not None:
@@ -143,14 +143,14 @@ class Mixture:
 
     def _admit(
         self, name: str, path: str, against: str, names: tuple[str, ...], dtype: Any, is_start: bool = False
-    ) -> Member:
+    ) -> Ingredient:
         """Loads a model, compares it with the live one, writes its tensors down and lets go of it."""
-        cls = type(self.model) if is_start or is_adapter(path) else plain_class(path)
-        model, fresh = load_member(path, cls, names, dtype, strict=not is_start)
-        check_alike(self.model, model, path, against)
-        check_processors(self.processor, load_processor(path, model), path, against)
-        fresh |= foreign_head(path, model, names, against) if is_start else frozenset()
-        return write_member(name, model, Path(self._scratch.name), fresh)
+        cls = type(self.model) if is_start or is_adapter_folder(path) else plain_class(path)
+        model, fresh = load_ingredient(path, cls, names, dtype, strict=not is_start)
+        check_same_architecture(self.model, model, path, against)
+        check_same_processing(self.processor, load_processor(path, model), path, against)
+        fresh |= other_labels_head(path, model, names, against) if is_start else frozenset()
+        return write_ingredient(name, model, Path(self._scratch.name), fresh)
 
     # ---- places
 
@@ -182,7 +182,7 @@ class Mixture:
         full = [(member, alpha * share) for member, share in soup if alpha]
         full += [(self.start, 1 - alpha)] if self.start is not None and alpha != 1 else []
         statistics = {f"{name}.{end}" for name in self.norms for end in STATISTICS}
-        for name, tensor in tensors_of(self.model).items():
+        for name, tensor in saved_tensors(self.model).items():
             used = soup if self.start is not None and name in self.start.fresh else full
             if not tensor.is_floating_point() or name in statistics:
                 tensor.copy_(max(used, key=lambda item: item[1])[0].read(name))
@@ -311,7 +311,7 @@ class Mixture:
         self.close()
 
 
-def _named(models: Any) -> dict[str, str]:
+def _paths_by_name(models: Any) -> dict[str, str]:
     """Names to paths, without two of a name and without a path twice."""
     if isinstance(models, (str, os.PathLike)):
         models = [models]
@@ -327,15 +327,15 @@ def _named(models: Any) -> dict[str, str]:
     return {str(name): os.fspath(path) for name, path in models.items()}
 
 
-def _head_of(paths: Mapping[str, str], labels: Sequence[str] | None) -> tuple[tuple[str, ...], type]:
+def _shared_head(paths: Mapping[str, str], labels: Sequence[str] | None) -> tuple[tuple[str, ...], type]:
     """Label names and class that all folders share."""
-    first = next((path for path in paths.values() if not is_adapter(path)), None)
-    names = tuple(labels) if labels is not None else None if first is None else labels_of(first)
+    first = next((path for path in paths.values() if not is_adapter_folder(path)), None)
+    names = tuple(labels) if labels is not None else None if first is None else folder_labels(first)
     if names is None:
         raise ValueError(
             f"{next(iter(paths.values()))} is an adapter, whose folder does not say its labels. Give them as "
             "`labels`, in the order of the logits."
         )
     for path in paths.values():
-        check_labels(names, labels_of(path), path, "`labels`" if labels is not None else str(first))
+        check_same_labels(names, folder_labels(path), path, "`labels`" if labels is not None else str(first))
     return names, plain_class(first if first is not None else next(iter(paths.values())))

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from .model_structure import layers
+from .model_structure import layer_stack
 from .module_mode import module_mode
 
 HEAD, MEAN = "head", "mean"
@@ -32,7 +32,7 @@ class LayerHook:
     """
 
     def __init__(self, model: nn.Module, feature_layer: str):
-        name, stack = layers(model)
+        name, stack = layer_stack(model)
         index = -1 if feature_layer == MEAN else int(feature_layer.split(":")[1])
         if not -len(stack) <= index < len(stack):
             raise ValueError(f"features={feature_layer!r}: the stack {name!r} has {len(stack)} layers only.")

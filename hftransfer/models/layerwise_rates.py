@@ -8,7 +8,7 @@ from .parameter_blocks import Block
 
 
 @dataclass(frozen=True)
-class Rates:
+class LayerwiseRates:
     """Multipliers of the base learning rate.
 
     The head gets `head`; a block of the backbone gets `backbone · layer_decay^depth`, where the last layer has depth
@@ -16,7 +16,7 @@ class Rates:
     is that of BEiT, Bao et al. 2022). What stands between the layers and the head has depth 0.
 
     Example:
-        >>> Rates(layer_decay=0.5).of(Block("encoder.layer.1", depth=2, head=False, parameters=()))
+        >>> LayerwiseRates(layer_decay=0.5).of(Block("encoder.layer.1", depth=2, head=False, parameters=()))
         0.25
     """
 

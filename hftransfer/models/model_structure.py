@@ -12,7 +12,7 @@ from torch import nn
 from .feature_hook import Head
 
 
-def layers(model: nn.Module) -> tuple[str, nn.ModuleList]:
+def layer_stack(model: nn.Module) -> tuple[str, nn.ModuleList]:
     """The outermost `nn.ModuleList` with more than one kind-equal block, by full name: the stack of layers.
 
     Raises:
@@ -29,7 +29,7 @@ def layers(model: nn.Module) -> tuple[str, nn.ModuleList]:
 
 def backbone_prefix(model: nn.Module) -> str:
     """Name of the child that holds the layers (`bert`, `distilbert`, `model`, …)."""
-    return layers(model)[0].split(".")[0]
+    return layer_stack(model)[0].split(".")[0]
 
 
 def head_modules(model: nn.Module, head: Head) -> list[str]:
@@ -43,12 +43,12 @@ def head_modules(model: nn.Module, head: Head) -> list[str]:
     return names if final in names else [*names, final]
 
 
-def embeddings(model: nn.Module) -> list[str]:
+def embedding_modules(model: nn.Module) -> list[str]:
     """Names of the outermost modules that hold an `nn.Embedding` or are a patch embedding, outside the layers.
 
     A convolutional network has none; there it is the stem: whatever stands before the layers in the backbone.
     """
-    stack, _ = layers(model)
+    stack, _ = layer_stack(model)
     found: list[str] = []
     for name, module in model.named_modules():
         if name and not f"{name}.".startswith(f"{stack}.") and not f"{stack}.".startswith(f"{name}."):
@@ -57,10 +57,10 @@ def embeddings(model: nn.Module) -> list[str]:
             ) or isinstance(module, nn.Embedding):
                 if not any(name.startswith(outer + ".") for outer in found):
                     found.append(name)
-    return found or _stem(model, stack)
+    return found or _modules_before_layers(model, stack)
 
 
-def _stem(model: nn.Module, stack: str) -> list[str]:
+def _modules_before_layers(model: nn.Module, stack: str) -> list[str]:
     """Modules with parameters that stand before the layers, inside the backbone."""
     found: list[str] = []
     parent, *path = stack.split(".")

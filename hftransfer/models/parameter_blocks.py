@@ -9,7 +9,7 @@ from torch import nn
 
 from .adapters import is_peft, plain_model
 from .feature_hook import Head
-from .model_structure import embeddings, head_modules, layers
+from .model_structure import embedding_modules, head_modules, layer_stack
 
 
 @dataclass(frozen=True)
@@ -30,22 +30,22 @@ class Block:
     parameters: tuple[str, ...]
 
 
-def split(model: nn.Module, head: Head | None = None) -> list[Block]:
+def split_into_blocks(model: nn.Module, head: Head | None = None) -> list[Block]:
     """All parameters of a model, each in one block, in the order in which inputs pass the blocks.
 
     Args:
         model: plain or PEFT-wrapped.
         head: from `find_head`; without it, nothing but weights that the checkpoint lacked counts as head.
     """
-    inner, prefix = _inner(model)
+    inner, prefix = _model_inside_adapter(model)
     stack, depth_of_layers, after = _stack(inner)
     tops = [f"{name}." for name in _head_names(inner, prefix, head)]
     fresh = set(getattr(inner, "fresh_weights", ()))
     found: dict[tuple[int, bool, str], list[str]] = {}
     for name, _ in model.named_parameters(remove_duplicate=False):
         own = name.removeprefix(prefix)
-        unit = _unit(own, stack)
-        if own.startswith(tuple(tops)) or _plain(own) in fresh:
+        unit = _block_module(own, stack)
+        if own.startswith(tuple(tops)) or _name_without_adapter(own) in fresh:
             place = (0, True, unit)
         elif unit.startswith(f"{stack}."):
             place = (depth_of_layers - int(unit.rpartition(".")[2]), False, unit)
@@ -60,23 +60,23 @@ def split(model: nn.Module, head: Head | None = None) -> list[Block]:
 
 def num_layers(model: nn.Module) -> int:
     """How many layers the stack has; 0 where there is none."""
-    return _stack(_inner(model)[0])[1]
+    return _stack(_model_inside_adapter(model)[0])[1]
 
 
 def layer_name(model: nn.Module, index: int) -> str:
     """Full name of a layer of the stack, counted from its end if negative."""
-    stack, depth, _ = _stack(_inner(model)[0])
+    stack, depth, _ = _stack(_model_inside_adapter(model)[0])
     return f"{stack}.{index if index >= 0 else depth + index}"
 
 
-def bare(name: str) -> str:
+def unwrapped_name(name: str) -> str:
     """A parameter's name without what FSDP, compilation and activation checkpointing put into it."""
     for part in ("_fsdp_wrapped_module.", "_checkpoint_wrapped_module.", "_orig_mod."):
         name = name.replace(part, "")
     return name
 
 
-def _inner(model: nn.Module) -> tuple[nn.Module, str]:
+def _model_inside_adapter(model: nn.Module) -> tuple[nn.Module, str]:
     """The plain model inside an adapter, and what precedes its names; the model itself if there is no adapter."""
     if not is_peft(model):
         return model, ""
@@ -87,17 +87,17 @@ def _inner(model: nn.Module) -> tuple[nn.Module, str]:
 def _stack(model: nn.Module) -> tuple[str, int, tuple[str, ...]]:
     """Name of the stack of layers, how many there are, and what stands between them and the head."""
     try:
-        stack, blocks = layers(model)
+        stack, blocks = layer_stack(model)
     except ValueError:
         return "", 0, ()
-    return stack, len(blocks), tuple(_between(model, stack))
+    return stack, len(blocks), tuple(_modules_after_layers(model, stack))
 
 
-def _plain(name: str) -> str:
+def _name_without_adapter(name: str) -> str:
     """A parameter's name before an adapter was put on the model."""
     for part in ("original_module.", "modules_to_save.default.", "base_layer."):
         name = name.replace(part, "")
-    return bare(name)
+    return unwrapped_name(name)
 
 
 def _head_names(inner: nn.Module, prefix: str, head: Head | None) -> list[str]:
@@ -110,7 +110,7 @@ def _head_names(inner: nn.Module, prefix: str, head: Head | None) -> list[str]:
         return [own.name.split(".")[0]]
 
 
-def _unit(name: str, stack: str) -> str:
+def _block_module(name: str, stack: str) -> str:
     """The outermost module that holds a parameter and not the stack; a layer, if the parameter is in the stack."""
     parts = name.split(".")
     if stack and name.startswith(f"{stack}."):
@@ -122,12 +122,12 @@ def _unit(name: str, stack: str) -> str:
     return name
 
 
-def _between(model: nn.Module, stack: str) -> list[str]:
+def _modules_after_layers(model: nn.Module, stack: str) -> list[str]:
     """Backbone parts after the layers (pooler, final norm).
 
     Relative positions stand there too in some models, but serve all layers: from an embedding on, nothing is counted.
     """
-    before = set(embeddings(model))
+    before = set(embedding_modules(model))
     parent, _, last = stack.rpartition(".")
     out: list[str] = []
     while parent:

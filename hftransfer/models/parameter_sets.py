@@ -13,7 +13,7 @@ from torch import nn
 from ..former_names import former_freeze
 from ..messages import nearest
 from ..settings import read_setting
-from .model_structure import embeddings
+from .model_structure import embedding_modules
 from .parameter_blocks import Block, layer_name, num_layers
 
 WORDS = {"trainable": ("all", "auto", "head", "norms", "biases"), "freeze": ("embeddings",)}
@@ -53,7 +53,7 @@ def parse_trainable(value: Any) -> tuple[ParameterSet, ...]:
     """
     if value is None:
         value = "all"
-    sets = tuple(_read("trainable", value, value))
+    sets = tuple(_parse_setting("trainable", value, value))
     kinds = [item.kind for item in sets]
     alone = next((kind for kind in ("auto", "all") if kind in kinds and len(kinds) > 1), None)
     if alone:
@@ -76,7 +76,7 @@ def parse_freeze(value: Any) -> tuple[ParameterSet, ...]:
     former = former_freeze(value)
     if former:
         raise ValueError(former)
-    return tuple(_read("freeze", value, value))
+    return tuple(_parse_setting("freeze", value, value))
 
 
 def describe_choice(trainable: Any, freeze: Any) -> str:
@@ -113,9 +113,9 @@ def parameters_of(model: nn.Module, item: ParameterSet, blocks: list[Block]) -> 
     if item.kind == "head":
         return head
     if item.kind in ("last", "first"):
-        return _layers(model, item, blocks)
+        return _outer_layers(model, item, blocks)
     if item.kind == "embeddings":
-        modules = embeddings(model)
+        modules = embedding_modules(model)
         if not modules:
             raise ValueError(f"{item.shown}: {type(model).__name__} has no embeddings.")
         return {name for name in named if name.startswith(tuple(f"{module}." for module in modules))}
@@ -124,7 +124,11 @@ def parameters_of(model: nn.Module, item: ParameterSet, blocks: list[Block]) -> 
         if not names - head:
             raise ValueError(f"{item.shown}: {type(model).__name__} has no {item.kind} outside its head.")
         return names | head
-    return _block(model, item, set(named)) if item.kind == "block" else _matching(item, blocks, set(named))
+    return (
+        _module_parameters(model, item, set(named))
+        if item.kind == "block"
+        else _matching_parameters(item, blocks, set(named))
+    )
 
 
 def norm_parameters(model: nn.Module) -> set[str]:
@@ -153,35 +157,35 @@ def _is_norm(module: nn.Module) -> bool:
 # ---- reading
 
 
-def _read(setting: str, value: Any, whole: Any) -> Iterable[ParameterSet]:
+def _parse_setting(setting: str, value: Any, whole: Any) -> Iterable[ParameterSet]:
     if isinstance(value, str) and value.lstrip().startswith(("{", "[")):
         value = read_setting(setting, value)
     if isinstance(value, (list, tuple)) and value:
         for item in value:
-            yield from _read(setting, item, whole)
+            yield from _parse_setting(setting, item, whole)
     elif isinstance(value, dict) and value:
         for kind, arguments in value.items():
             for argument in arguments if isinstance(arguments, list) else [arguments]:
-                yield _set(setting, str(kind), argument, whole)
+                yield _parameter_set(setting, str(kind), argument, whole)
     elif isinstance(value, str):
         match = re.fullmatch(rf"({LAYERS[setting]})_(\d+)|(block|pattern|regex):(.+)", value.strip(), re.S)
         if match:
             argument = int(match[2]) if match[1] else match[4].strip()
-            yield _set(setting, match[1] or match[3], argument, whole)
+            yield _parameter_set(setting, match[1] or match[3], argument, whole)
         elif value.strip() in WORDS[setting]:
             yield ParameterSet(setting, value.strip())
         else:
-            raise _unknown(setting, value)
+            raise _unknown_value_message(setting, value)
     else:
-        raise _unknown(setting, whole)
+        raise _unknown_value_message(setting, whole)
 
 
-def _set(setting: str, kind: str, argument: Any, whole: Any) -> ParameterSet:
+def _parameter_set(setting: str, kind: str, argument: Any, whole: Any) -> ParameterSet:
     if kind == LAYERS[setting]:
         if isinstance(argument, bool) or not isinstance(argument, int):
             raise ValueError(f"{setting}={whole!r}: {kind} needs a number of layers, not {argument!r}.")
     elif kind not in NAMED:
-        raise _unknown(setting, kind)
+        raise _unknown_value_message(setting, kind)
     elif isinstance(argument, bool) or not isinstance(argument, (str, int) if kind == "block" else str):
         raise ValueError(f"{setting}={whole!r}: {kind} needs a name, not {argument!r}.")
     if kind == "regex":
@@ -192,21 +196,21 @@ def _set(setting: str, kind: str, argument: Any, whole: Any) -> ParameterSet:
     return ParameterSet(setting, kind, argument)
 
 
-def _unknown(setting: str, value: Any) -> ValueError:
+def _unknown_value_message(setting: str, value: Any) -> ValueError:
     word = value.strip() if isinstance(value, str) else ""
     if (setting, word) in (("trainable", "none"), ("freeze", "all")):
         return ValueError(f"{setting}={value!r} leaves nothing to train; trainable='head' trains the head alone.")
     if setting == "trainable" and re.fullmatch(r"embeddings|first(_\d+)?", word):
         instead = "freeze='embeddings'" if word == "embeddings" else f"freeze={word!r}"
         return ValueError(
-            f"trainable={value!r} is not one of {_values(setting)}. {instead} keeps them as they are; "
+            f"trainable={value!r} is not one of {_known_values(setting)}. {instead} keeps them as they are; "
             "trainable='block:…' trains them alone."
         )
     examples = [*WORDS[setting], f"{LAYERS[setting]}_2"]
-    return ValueError(f"{setting}={value!r} is not one of {_values(setting)}.{nearest(value, examples)}")
+    return ValueError(f"{setting}={value!r} is not one of {_known_values(setting)}.{nearest(value, examples)}")
 
 
-def _values(setting: str) -> str:
+def _known_values(setting: str) -> str:
     named = ("block:<name>", "pattern:<glob>", "regex:<expression>")
     return ", ".join([*WORDS[setting], f"{LAYERS[setting]}_<k>", *named])
 
@@ -214,7 +218,7 @@ def _values(setting: str) -> str:
 # ---- choosing
 
 
-def _layers(model: nn.Module, item: ParameterSet, blocks: list[Block]) -> set[str]:
+def _outer_layers(model: nn.Module, item: ParameterSet, blocks: list[Block]) -> set[str]:
     """The last layers and what stands above them, or the first layers and what stands below them."""
     depth, count = num_layers(model), item.argument
     if not 1 <= count <= depth:
@@ -224,7 +228,7 @@ def _layers(model: nn.Module, item: ParameterSet, blocks: list[Block]) -> set[st
     return {name for block in inside for name in block.parameters}
 
 
-def _block(model: nn.Module, item: ParameterSet, names: set[str]) -> set[str]:
+def _module_parameters(model: nn.Module, item: ParameterSet, names: set[str]) -> set[str]:
     """Parameters of one module: by its full name, by the end of it if only one ends so, or by a layer's number."""
     wanted = item.argument
     if re.fullmatch(r"-?\d+", str(wanted)):
@@ -249,7 +253,7 @@ def _block(model: nn.Module, item: ParameterSet, names: set[str]) -> set[str]:
     return {name for name in names if f"{name}.".startswith(f"{ends[0]}.")}
 
 
-def _matching(item: ParameterSet, blocks: list[Block], names: set[str]) -> set[str]:
+def _matching_parameters(item: ParameterSet, blocks: list[Block], names: set[str]) -> set[str]:
     """Parameters that match by their own name or by that of a module that holds them."""
 
     def matches(name: str) -> bool:

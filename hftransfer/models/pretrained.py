@@ -27,7 +27,7 @@ from .label_maps import label_maps, label_names
 from .model_file_checks import CONFIG, CONVERT, check_model_files
 from .remote_code import drop_remote_code
 from .tokenizer_checks import REMEDY, check_vocabulary
-from .weight_checks import check_finite, check_only_head_is_new, heads_of
+from .weight_checks import check_finite, check_only_head_is_new, modules_of_weights
 
 logger = logging.getLogger(__name__)
 
@@ -111,14 +111,14 @@ def load_model(
         raise
     except Exception as error:  # configs check themselves, each in its own way
         if isinstance(error, ValueError):
-            plain = no_such_head(error, repr(name_or_path), task, modality)
+            plain = missing_head_error(error, repr(name_or_path), task, modality)
             if plain is not error:
                 raise plain from error
         own = sorted(set(kwargs) - {"trust_remote_code", "use_safetensors"})
         given = f" and model_kwargs ({', '.join(own)})" if own else ""
         raise ValueError(
-            f"Could not load {name_or_path!r}: {_one_line(error)} Look at its {CONFIG}{given}, or give another folder "
-            "or Hub id."
+            f"Could not load {name_or_path!r}: {_first_sentence(error)} Look at its {CONFIG}{given}, or give "
+            "another folder or Hub id."
         ) from error
     if not folder.is_dir():  # it may have come from a copy: cards and adapters say the Hub id
         model.name_or_path = model.config.name_or_path = name_or_path
@@ -128,7 +128,7 @@ def load_model(
     check_finite(model, repr(name_or_path))
     drop_remote_code(model, repr(name_or_path), kwargs["trust_remote_code"])
     if new and not quiet:
-        logger.warning("%s: a new head, trained from scratch: %s.", name_or_path, heads_of(new))
+        logger.warning("%s: a new head, trained from scratch: %s.", name_or_path, modules_of_weights(new))
     return model
 
 
@@ -159,7 +159,7 @@ def load_tokenizer(name_or_path: str, revision: str | None = None, words: bool =
         raise
     except Exception as error:  # each kind of file fails in its own way
         raise FileNotFoundError(
-            f"{name_or_path!r} has no tokenizer that can be read ({_one_line(error)}). {REMEDY}"
+            f"{name_or_path!r} has no tokenizer that can be read ({_first_sentence(error)}). {REMEDY}"
         ) from error
     folder = Path(name_or_path).expanduser()
     check_vocabulary(tokenizer, name_or_path, str(folder) if folder.is_dir() else None)
@@ -206,7 +206,7 @@ def load_processing(
     return load_tokenizer(name_or_path, revision, words, trusted)
 
 
-def load_as(cls: Any, name_or_path: str, **kwargs: Any) -> Any:
+def load_quietly(cls: Any, name_or_path: str, **kwargs: Any) -> Any:
     """`cls.from_pretrained`, quietly, with one clear message when there is nothing to load; models from safetensors.
 
     Raises:
@@ -223,7 +223,7 @@ def load_as(cls: Any, name_or_path: str, **kwargs: Any) -> Any:
     return loaded
 
 
-def head_names(model: Any) -> tuple[str, ...] | None:
+def loaded_label_names(model: Any) -> tuple[str, ...] | None:
     """The label names a loaded model carries, or `None` when they are the stock `LABEL_0`, `LABEL_1`, …"""
     names = label_names(model.config)
     return None if not names or all(n == f"LABEL_{i}" for i, n in enumerate(names)) else names
@@ -258,7 +258,7 @@ def check_head(model: Any, task: str, names: Sequence[str], modality: str = "tex
             setattr(model.config, name, value)
 
 
-def _one_line(error: Exception) -> str:
+def _first_sentence(error: Exception) -> str:
     """The first sentence or so of what a library says, ending in a full stop."""
     text = " ".join(str(error).split()) or type(error).__name__
     text = text if len(text) <= 200 else f"{text[:199]}…"
@@ -290,7 +290,7 @@ def _from_pretrained(load: Callable[..., Any], name: str, revision: str | None, 
         )
     local = str(path) if path.is_dir() else None
     if local is None and not hub_reachable():
-        local = _local_copy(name, revision)  # the client would retry for most of a minute
+        local = _offline_folder(name, revision)  # the client would retry for most of a minute
         kwargs.pop("revision", None)
         if local is None:
             package = OFFLINE_COPIES.get(name, ("", ""))[0].replace("_", "-")
@@ -320,7 +320,7 @@ def _from_pretrained(load: Callable[..., Any], name: str, revision: str | None, 
         ) from error
 
 
-def no_such_head(error: ValueError, what: str, task: str, modality: str) -> ValueError:
+def missing_head_error(error: ValueError, what: str, task: str, modality: str) -> ValueError:
     """In place of a list of all configurations that there are."""
     found = re.search(r"configuration class <class '[\w.]*\.(\w+?)(Config)?'>", str(error))
     if found is None:
@@ -332,7 +332,7 @@ def no_such_head(error: ValueError, what: str, task: str, modality: str) -> Valu
     )
 
 
-def _local_copy(name: str, revision: str | None) -> str | None:
+def _offline_folder(name: str, revision: str | None) -> str | None:
     """A folder that holds the checkpoint without the Hub: its cache, or an installed package."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError

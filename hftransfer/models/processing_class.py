@@ -10,7 +10,7 @@ from .remote_code import drop_remote_code
 from .tokenizer_checks import check_tokenizer
 
 
-def fit_processing(
+def fit_processing_class(
     processing: Any, model: Any, modality: str, words: bool = False, image_size: int | None = None
 ) -> Any:
     """The processing class that a run uses and saves.
@@ -36,7 +36,7 @@ def fit_processing(
             )
         check_channels(getattr(model.config, "num_channels", 3))
         drop_remote_code(processing, f"This {type(processing).__name__}")
-        return processing if image_size is None else resized(processing, image_size)
+        return processing if image_size is None else resized_processor(processing, image_size)
     processing = getattr(processing, "tokenizer", processing)
     if not hasattr(processing, "pad_token_id"):
         raise TypeError(
@@ -61,7 +61,7 @@ def check_channels(channels: int) -> None:
         )
 
 
-def resized(processor: Any, image_size: int) -> Any:
+def resized_processor(processor: Any, image_size: int) -> Any:
     """A copy of an image processor that makes squares of `image_size` pixels, without cropping."""
     square = {"height": image_size, "width": image_size}
     settings = processor.to_dict() | {"do_resize": True, "size": square}
@@ -71,7 +71,7 @@ def resized(processor: Any, image_size: int) -> Any:
     return type(processor)(**settings)
 
 
-def longest_input(processing: Any, model: Any, modality: str, wanted: int | None) -> int | None:
+def max_input_length(processing: Any, model: Any, modality: str, wanted: int | None) -> int | None:
     """How many tokens a text may have: what the user says, or the shortest of what tokenizer, config and positions
     allow; `None` when nobody says, and for images.
 
@@ -80,7 +80,7 @@ def longest_input(processing: Any, model: Any, modality: str, wanted: int | None
     """
     if modality != "text":
         return None
-    positions = _positions(model)
+    positions = _position_count(model)
     if wanted is not None:
         if positions is not None and wanted > positions:
             raise ValueError(
@@ -92,7 +92,7 @@ def longest_input(processing: Any, model: Any, modality: str, wanted: int | None
     return min((n for n in known if isinstance(n, int) and 0 < n < 1_000_000), default=None)
 
 
-def _positions(model: torch.nn.Module) -> int | None:
+def _position_count(model: torch.nn.Module) -> int | None:
     """How many tokens the table of absolute positions reaches, if the model has one (RoBERTa counts from pad + 1)."""
     for name, module in model.named_modules():
         if name.endswith(("position_embeddings", "wpe")) and isinstance(module, torch.nn.Embedding):

@@ -20,7 +20,7 @@ USUAL = 0.1  # torch's own default
 DENSEST = 0.8  # a dropout from here on is the share that is kept
 
 
-def mend_conventions(model: nn.Module, momentum: float | None = None) -> list[str]:
+def convert_tensorflow_conventions(model: nn.Module, momentum: float | None = None) -> list[str]:
     """Sets batch norms of momentum above 0.5 to 0.1, dropouts of 0.8 or more to one minus it, with one logged line.
 
     running = (1 - momentum)·running + momentum·batch is torch's momentum; TensorFlow's is its complement. The

@@ -36,13 +36,15 @@ def check_vocabulary(tokenizer: Any, name: str, folder: str | None) -> None:
         there = [file for file in files if (Path(folder) / file).is_file()]
         merges = wanted.get("merges_file")
         if not there or (isinstance(merges, str) and merges in files and merges not in there):
-            raise no_tokenizer(name, type(tokenizer).__name__, files, there)
+            raise missing_tokenizer_error(name, type(tokenizer).__name__, files, there)
     special = {*tokenizer.all_special_tokens, *tokenizer.added_tokens_encoder}
     if len(tokenizer) < 500 and sum(token not in special for token in tokenizer.get_vocab()) <= 1:
-        raise no_tokenizer(name, type(tokenizer).__name__, [f for f in wanted.values() if isinstance(f, str)], [])
+        raise missing_tokenizer_error(
+            name, type(tokenizer).__name__, [f for f in wanted.values() if isinstance(f, str)], []
+        )
 
 
-def no_tokenizer(name: str, kind: str, files: list[str], there: list[str]) -> FileNotFoundError:
+def missing_tokenizer_error(name: str, kind: str, files: list[str], there: list[str]) -> FileNotFoundError:
     """What to say of a folder without a tokenizer.
 
     Args:
@@ -78,7 +80,7 @@ def check_tokenizer(tokenizer: Any, model: PreTrainedModel) -> None:
 
 
 def _check_ids(tokenizer: Any, model: Any) -> None:
-    rows = _rows(model)
+    rows = _embedding_rows(model)
     if rows is None:
         return
     vocabulary = tokenizer.get_vocab()
@@ -110,7 +112,7 @@ def _check_ids(tokenizer: Any, model: Any) -> None:
         logger.warning("The tokenizer %s: is it the model's own?", " and ".join(doubts))
 
 
-def _rows(model: Any) -> int | None:
+def _embedding_rows(model: Any) -> int | None:
     """How many ids a model takes; `None` where it has no table of them (CANINE hashes its characters)."""
     try:
         table = model.get_input_embeddings()

@@ -20,13 +20,13 @@ from ..messages import nearest
 from .adapters import is_peft
 from .embedding_transfer import NEW_TOKENS, move_embedding
 from .feature_hook import find_head
-from .ingredients import is_adapter, plain_class, tensors_of
+from .ingredients import is_adapter_folder, plain_class, saved_tensors
 from .label_maps import label_maps
 from .model_structure import backbone_prefix
-from .model_structure import embeddings as embedding_modules
-from .model_structure import layers as layer_stack
-from .pretrained import load_as, load_model
-from .transplant_report import Taken, Transplant
+from .model_structure import embedding_modules as embedding_modules
+from .model_structure import layer_stack as layer_stack
+from .pretrained import load_model, load_quietly
+from .transplant_report import TransferredTensor, Transplant
 
 PICKS = ("even", "first", "last")
 PARTS = ("embeddings", "layers", "head", "rest")
@@ -89,7 +89,7 @@ def transplant(
     for part in take:
         if part not in PARTS:
             raise ValueError(f"take: there is no part {part!r}; there is {', '.join(PARTS)}.{nearest(part, PARTS)}")
-    old = _load(source, labels, task)
+    old = _load_source(source, labels, task)
     plan = _Plan(old, copy.deepcopy(old.config))
     plan.override(config or {})
     if layers is not None:
@@ -141,7 +141,7 @@ class _Plan:
         name = type(self.old).__name__
         self.stack, stack = layer_stack(self.old)
         self.depth = len(stack)
-        if getattr(self.image, "num_hidden_layers", None) != self.depth or not _alike(stack):
+        if getattr(self.image, "num_hidden_layers", None) != self.depth or not _interchangeable_layers(stack):
             raise ValueError(
                 f"{name} has no plain stack of layers to choose from ({self.stack} holds {self.depth} stages or "
                 "shared groups). Change its depth by `config`, as in {'depths': [1, 1, 1, 1]} or "
@@ -166,7 +166,7 @@ class _Plan:
         names = [str(name) for name in labels]
         if len(names) < 1 or len(set(names)) < len(names):
             raise ValueError(f"labels must be names, each once, not {', '.join(names) or 'none'}.")
-        self.final = find_head(self.old, _probe(self.old)).name
+        self.final = find_head(self.old, _smallest_input(self.old)).name
         before = {str(name): int(i) for i, name in self.config.id2label.items()}
         self.rows = {i: before[name] for i, name in enumerate(names) if name in before}
         for key, labels_by in label_maps(names).items():
@@ -183,7 +183,7 @@ class _Plan:
                 raise ValueError("source_tokenizer is missing: the model was not loaded from anywhere that has one.")
             from transformers import AutoTokenizer
 
-            source_tokenizer = load_as(AutoTokenizer, self.old.config.name_or_path, trust_remote_code=False)
+            source_tokenizer = load_quietly(AutoTokenizer, self.old.config.name_or_path, trust_remote_code=False)
         self.source_tokenizer = source_tokenizer
         self.config.vocab_size = len(tokenizer)
         for role in ("pad", "bos", "eos", "cls", "sep", "unk", "mask"):
@@ -196,7 +196,7 @@ class _Plan:
         tables = [m for n, m in self.old.named_modules() if _is_position_table(n, m)]
         if not tables:
             self.notes.append("Positions are computed, not learned: there is no table to take over.")
-        self.config.max_position_embeddings = positions + (_offset(tables[0]) if tables else 0)
+        self.config.max_position_embeddings = positions + (_position_offset(tables[0]) if tables else 0)
 
     def resize(self, size: int) -> None:
         patch = getattr(self.image, "patch_size", None)
@@ -220,14 +220,14 @@ class _Plan:
 
     def fill(self, new: Any, result: Transplant, take: Sequence[str], tokenizer: Any, new_tokens: str) -> None:
         """Copies what fits, and writes down how."""
-        there = tensors_of(self.old)
+        there = saved_tensors(self.old)
         before_fresh = set(getattr(self.old, "fresh_weights", ()))
         inputs = new.get_input_embeddings() if tokenizer is not None else None
         outside = set(embedding_modules(new))
         prefix = backbone_prefix(new)
         parameters = {name for name, _ in new.named_parameters()}
         used = set()
-        for name, tensor in tensors_of(new).items():
+        for name, tensor in saved_tensors(new).items():
             part, label = self._part(name, prefix, outside)
             source = self._source_name(name)
             old = there.get(source)
@@ -256,7 +256,7 @@ class _Plan:
             else:
                 taken, how = self._reshape(new, name, tensor, old)
             if name in parameters:
-                result.tensors.append(Taken(name, label, tensor.numel(), taken, how))
+                result.tensors.append(TransferredTensor(name, label, tensor.numel(), taken, how))
         self._note_left(set(dict(self.old.named_parameters())) - used)
 
     def _note_left(self, names: set[str]) -> None:
@@ -272,7 +272,7 @@ class _Plan:
     def _reshape(self, new: Any, name: str, tensor: torch.Tensor, old: torch.Tensor) -> tuple[int, str]:
         module = new.get_submodule(name.rpartition(".")[0])
         if _is_position_table(name.rpartition(".")[0], module) and self.old.main_input_name == "input_ids":
-            offset = _offset(module)
+            offset = _position_offset(module)
             count = len(old) - offset
             index = torch.arange(len(tensor))
             index[offset:] = offset + (index[offset:] - offset) % count
@@ -281,7 +281,7 @@ class _Plan:
                 ", then over again" if len(tensor) > len(old) else ""
             )
         if "position_embedding" in name and tensor.shape[-1] == old.shape[-1]:
-            tensor.copy_(_interpolated(old, tensor.shape).view_as(tensor))
+            tensor.copy_(_interpolated_positions(old, tensor.shape).view_as(tensor))
             return tensor.numel(), "interpolated over the grid of patches"
         if isinstance(module, nn.Conv2d) and tensor.ndim == 4 and tensor.shape[0] == old.shape[0]:
             if tensor.shape[2:] == old.shape[2:] and module.groups == 1:
@@ -314,9 +314,9 @@ class _Plan:
         return "rest", name.rpartition(".")[0]
 
 
-def _load(source: Any, labels: Sequence[str] | None, task: str) -> Any:
+def _load_source(source: Any, labels: Sequence[str] | None, task: str) -> Any:
     """The source as a model; a bare backbone gets the head that labels ask for."""
-    if is_peft(source) or (isinstance(source, (str, os.PathLike)) and is_adapter(os.fspath(source))):
+    if is_peft(source) or (isinstance(source, (str, os.PathLike)) and is_adapter_folder(os.fspath(source))):
         raise ValueError(
             "The source is an adapter over a model; merge it first, with merge_adapter=True for instance."
         )
@@ -327,15 +327,15 @@ def _load(source: Any, labels: Sequence[str] | None, task: str) -> Any:
     if not isinstance(source, (str, os.PathLike)):
         raise TypeError(f"source must be a model, a Hub id or a folder, not {type(source).__name__}.")
     path = os.fspath(source)
-    named = (load_as(AutoConfig, path).architectures or [""])[0]
+    named = (load_quietly(AutoConfig, path).architectures or [""])[0]
     if named.endswith("Classification"):
-        return load_as(plain_class(path), path, trust_remote_code=False).eval()
+        return load_quietly(plain_class(path), path, trust_remote_code=False).eval()
     if labels is None:
         raise ValueError(f"{path} is a bare backbone ({named}): name the `labels` of the head it is to get.")
     return load_model(path, task, list(labels)).eval()
 
 
-def _probe(model: Any) -> dict[str, torch.Tensor]:
+def _smallest_input(model: Any) -> dict[str, torch.Tensor]:
     """The smallest input that a model runs on."""
     device = next(model.parameters()).device
     if model.main_input_name == "input_ids":
@@ -358,7 +358,7 @@ def _without_stages(config: Any) -> Any:
     return rebuilt
 
 
-def _alike(stack: nn.ModuleList) -> bool:
+def _interchangeable_layers(stack: nn.ModuleList) -> bool:
     """Whether any layer could stand in another's place: what they share has the same shapes."""
     shapes: dict[str, torch.Size] = {}
     return all(
@@ -372,12 +372,12 @@ def _is_position_table(name: str, module: Any) -> bool:
     return isinstance(module, nn.Embedding) and name.endswith(("position_embeddings", "wpe"))
 
 
-def _offset(table: nn.Embedding) -> int:
+def _position_offset(table: nn.Embedding) -> int:
     """RoBERTa counts positions from its padding index on."""
     return 0 if table.padding_idx is None else table.padding_idx + 1
 
 
-def _interpolated(old: torch.Tensor, shape: torch.Size) -> torch.Tensor:
+def _interpolated_positions(old: torch.Tensor, shape: torch.Size) -> torch.Tensor:
     """Positions of a square grid of patches, behind those of class tokens, for another grid."""
     width = old.shape[-1]
     rows, wanted = old.reshape(-1, width), shape.numel() // width

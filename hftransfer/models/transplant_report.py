@@ -7,7 +7,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Taken:
+class TransferredTensor:
     """One tensor of the new model: how many of its numbers came over, and how."""
 
     name: str
@@ -22,7 +22,7 @@ class Transplant:
     """A new model, and what of the old one is in it. `print` shows the report as a table."""
 
     model: Any
-    tensors: list[Taken] = field(default_factory=list)
+    tensors: list[TransferredTensor] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     @property

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from .model_structure import backbone_prefix, embeddings, layers
+from .model_structure import backbone_prefix, embedding_modules, layer_stack
 
 logger = logging.getLogger(__name__)
 # Missing without harm: a count that nothing reads, and what masked pretraining alone puts in.
@@ -49,8 +49,8 @@ def check_only_head_is_new(
     """
     missing = {key for key in found["missing_keys"] if not HARMLESS.search(key)}
     shapes = {key: (tuple(held), tuple(wanted)) for key, held, wanted in found["mismatched_keys"]}
-    held = _pretrained(model)
-    poolers = _poolers(model, missing)
+    held = _pretrained_prefixes(model)
+    poolers = _pooler_prefixes(model, missing)
     lacking = sorted(k for k in missing if k.startswith(held) and not k.startswith(poolers))
     unlike = sorted(k for k in shapes if k.startswith(held))
     changed = sorted(changed)
@@ -63,17 +63,17 @@ def check_only_head_is_new(
             holds = f"; it holds {other[0]!r} and others of that kind" if other else ""
             parts.append(f"none of them, {lacking[0]!r} for one, is in the file{holds}")
         elif lacking:
-            parts.append(f"{_some(lacking)} missing from the file{_depths(model, lacking)}")
+            parts.append(f"{_listed_names(lacking)} missing from the file{_layer_counts(model, lacking)}")
         if unlike:
             unlike.sort(key=lambda key: -len(shapes[key][1]))  # a bias says less than a matrix
-            here, there = (_shape(s) for s in shapes[unlike[0]])
+            here, there = (_shape_text(s) for s in shapes[unlike[0]])
             also = f" (and {len(unlike) - 1} more differ)" if len(unlike) > 1 else ""
             parts.append(f"{unlike[0]!r} is {here} in the file and {there} by its config{because}{also}")
         raise ValueError(
             f"{name}: only the head of a model may be new, and {len(lacking) + len(unlike)} of the {total} other "
             f"weights do not come from the checkpoint: {'; '.join(parts)}. {BELONG}"
         )
-    _check_left_out(model, found["unexpected_keys"], name, changed)
+    _check_unused_layers(model, found["unexpected_keys"], name, changed)
     return tuple(sorted({*missing, *shapes}))
 
 
@@ -119,25 +119,25 @@ def check_precision(model: nn.Module, name: str) -> None:
         )
 
 
-def heads_of(keys: Iterable[str]) -> str:
+def modules_of_weights(keys: Iterable[str]) -> str:
     """The modules of new weights, for one line."""
     return ", ".join(sorted({key.rpartition(".")[0] or key for key in keys}))
 
 
-def _pretrained(model: Any) -> tuple[str, ...]:
+def _pretrained_prefixes(model: Any) -> tuple[str, ...]:
     """Beginnings of the names of what a checkpoint must bring."""
     try:
-        names = [backbone_prefix(model), *embeddings(model)]
+        names = [backbone_prefix(model), *embedding_modules(model)]
     except ValueError:  # no stack of layers: the family's own word for its backbone
         names = [getattr(model, "base_model_prefix", "")]
     names += [n for n, _ in model.named_children() if n.startswith("embed")]
     return tuple(f"{name}." for name in names if name)
 
 
-def _poolers(model: nn.Module, missing: set[str]) -> tuple[str, ...]:
+def _pooler_prefixes(model: nn.Module, missing: set[str]) -> tuple[str, ...]:
     """Beginnings of the names of parts behind the layers that are missing as a whole and no pretraining needs."""
     try:
-        stack, _ = layers(model)
+        stack, _ = layer_stack(model)
     except ValueError:
         return ()
     found: list[str] = []
@@ -159,10 +159,10 @@ def _may_be_new(module: nn.Module) -> bool:
     return "norm" not in type(module).__name__.lower() and not any(isinstance(m, kinds) for m in module.modules())
 
 
-def _check_left_out(model: nn.Module, unexpected: Iterable[str], name: str, changed: list[str]) -> None:
+def _check_unused_layers(model: nn.Module, unexpected: Iterable[str], name: str, changed: list[str]) -> None:
     """Layers of the checkpoint that the model does not have, and weights of layers that it reads otherwise."""
     try:
-        stack, blocks = layers(model)
+        stack, blocks = layer_stack(model)
     except ValueError:
         return
     inside = re.compile(rf"(?:{re.escape(stack)}|{re.escape(stack.partition('.')[2] or stack)})\.(\d+)\.")
@@ -183,10 +183,10 @@ def _check_left_out(model: nn.Module, unexpected: Iterable[str], name: str, chan
         )
 
 
-def _depths(model: nn.Module, lacking: list[str]) -> str:
+def _layer_counts(model: nn.Module, lacking: list[str]) -> str:
     """Where whole layers are missing at the end: how many there are on either side."""
     try:
-        stack, blocks = layers(model)
+        stack, blocks = layer_stack(model)
     except ValueError:
         return ""
     inside = re.compile(rf"{re.escape(stack)}\.(\d+)\.")
@@ -197,11 +197,11 @@ def _depths(model: nn.Module, lacking: list[str]) -> str:
     return f" (its config says {len(blocks)} layers, the file holds {kept})"
 
 
-def _some(keys: list[str]) -> str:
+def _listed_names(keys: list[str]) -> str:
     two = " and ".join(map(repr, keys[:2]))
     more = f"{', '.join(map(repr, keys[:2]))} and {len(keys) - 2} more" if len(keys) > 2 else two
     return f"{more} {'is' if len(keys) == 1 else 'are'}"
 
 
-def _shape(sizes: Iterable[int]) -> str:
+def _shape_text(sizes: Iterable[int]) -> str:
     return " x ".join(map(str, sizes)) or "one number"

@@ -87,7 +87,7 @@ class Discriminator(nn.Sequential):
         return gradient
 
 
-def normalized(weights: torch.Tensor) -> torch.Tensor:
+def normalized_weights(weights: torch.Tensor) -> torch.Tensor:
     """Weights divided by their mean, so that they sum to their number; without gradient. Zeros stay zeros."""
     weights = weights.detach()
     return weights / weights.mean().clamp_min(LEAST_MASS)
@@ -95,7 +95,7 @@ def normalized(weights: torch.Tensor) -> torch.Tensor:
 
 def weighted_mean(values: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     """Σ w·v / Σ w: a weight of 2 is that row twice. 0 if nothing has weight."""
-    return (normalized(weights) * values).mean()
+    return (normalized_weights(weights) * values).mean()
 
 
 def domain_loss(
@@ -109,7 +109,7 @@ def domain_loss(
     return ((source_weights * s).mean() + (target_weights * t).mean()) / 2
 
 
-def label_loss(logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+def weighted_cross_entropy(logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     """Weighted mean cross-entropy of the rows that have a label; 0 if none has."""
     error = F.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="none")
     return weighted_mean(error, weights * (labels >= 0))

@@ -38,7 +38,7 @@ INPUTS = {
     # Of this process' rows, for what is a mean over rows; of the weights:
     "layer_pairs": "a list of `LayerPair`: maps of layers, the model's and the first teacher's",
     "attention_pairs": "a list of `LayerPair`: attention, the model's and each teacher's, last layers",
-    "moved_weights": "a list of `Moved`: the weights that move, each beside where it started",
+    "trained_weights": "a list of `TrainedWeight`: the weights that move, each beside where it started",
     "class_vectors": "(classes, d) the final layer's weight",
 }
 
@@ -78,7 +78,7 @@ class PerturbedForward(Protocol):
     def __call__(self, shift: torch.Tensor | None) -> torch.Tensor: ...
 
 
-class Moved(Protocol):
+class TrainedWeight(Protocol):
     """A weight that moves, beside where it started."""
 
     fresh: bool  # belongs to the head, or was drawn for this run: where it started means nothing
@@ -187,7 +187,7 @@ class Objective(nn.Module):
         return {name: name for name in cls.needs()}
 
     @classmethod
-    def depths(cls, settings: Mapping[str, Any], total: int) -> list[int]:
+    def layer_indices(cls, settings: Mapping[str, Any], total: int) -> list[int]:
         """Indices of the layers that `layer_pairs` is to hold, in a stack of `total`."""
         return []
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from ..settings import read_choice
 from .base import check_count, is_positive
-from .moments import members
+from .moments import class_membership
 from .step_counter import StepCounter
 
 Estimator = Literal["bbse", "mlls", "pada"]
@@ -126,7 +126,7 @@ class LabelShift(nn.Module):
     @torch.no_grad()
     def observe(self, source_logits: torch.Tensor, source_labels: torch.Tensor, target_logits: torch.Tensor) -> None:
         """Takes (n, K), (n,) and (m, K) of one step, the rows of all processes; labels below 0 are left out."""
-        onehot = members(source_labels, len(self.weights)).to(self.confusion.dtype)
+        onehot = class_membership(source_labels, len(self.weights)).to(self.confusion.dtype)
         self.confusion += source_logits.to(onehot.dtype).softmax(-1).T @ onehot
         self.counts += onehot.sum(0)
         filled = self.filled.value

@@ -6,12 +6,12 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 
-def nowhere(x: torch.Tensor) -> float:
+def excluded_logit(x: torch.Tensor) -> float:
     """The logit of a candidate that does not count. Finite, so that a row without any candidate gives no NaN."""
     return torch.finfo(x.dtype).min / 2
 
 
-def contrast(
+def contrastive_loss(
     anchors: torch.Tensor,
     positives: torch.Tensor,
     candidates: torch.Tensor,

@@ -33,7 +33,7 @@ def check_bandwidth(bandwidth: Any, name: str = "bandwidth") -> None:
         raise ValueError(f"{name}={bandwidth!r} must be 'mean', 'median' or a positive number.")
 
 
-class Clouds(NamedTuple):
+class CentredDomains(NamedTuple):
     """Rows of both domains around their common mean. Distances do not see a shift, but their rounding does: Gram
     matrices lose digits far from the origin.
 
@@ -54,15 +54,15 @@ class Clouds(NamedTuple):
     floor: torch.Tensor
 
 
-def clouds(x: torch.Tensor, y: torch.Tensor, weights: torch.Tensor) -> Clouds:
+def centred_domains(x: torch.Tensor, y: torch.Tensor, weights: torch.Tensor) -> CentredDomains:
     mass = weights.sum().clamp_min(LEAST_MASS)
     center = (weights @ x.detach() + y.detach().sum(0)) / (mass + len(y))
     x, y = x - center, y - center
     floor = RESOLUTION * center.square().sum() + 1e-12
-    return Clouds(x, y, weights, mass, squared_norms(x.detach()), squared_norms(y.detach()), floor)
+    return CentredDomains(x, y, weights, mass, squared_norms(x.detach()), squared_norms(y.detach()), floor)
 
 
-def kernel_widths(c: Clouds, bandwidth: Bandwidth, kernels: int) -> torch.Tensor:
+def kernel_widths(c: CentredDomains, bandwidth: Bandwidth, kernels: int) -> torch.Tensor:
     """(kernels,) divisors of the squared distance, without gradient, widest first, each half the one before.
 
     They are centred on the mean or median squared distance of the pooled rows, i ≠ j, or on a fixed number. In the
@@ -96,7 +96,7 @@ def squared_distances(a: torch.Tensor, b: torch.Tensor, a2: torch.Tensor, b2: to
     return torch.addmm(b2, a, b.T, alpha=-2).add_(a2.unsqueeze(1)).clamp_(min=0)
 
 
-def gaussians(distances: torch.Tensor, widths: torch.Tensor) -> torch.Tensor:
+def mean_gaussian_kernel(distances: torch.Tensor, widths: torch.Tensor) -> torch.Tensor:
     """Mean of the Gaussian kernels: the widths halve, so each kernel is the square of the one before."""
     kernel = torch.exp(-distances / widths[0])
     total = kernel
@@ -106,15 +106,15 @@ def gaussians(distances: torch.Tensor, widths: torch.Tensor) -> torch.Tensor:
     return total / len(widths)
 
 
-def gram(a: torch.Tensor, b: torch.Tensor, widths: torch.Tensor) -> torch.Tensor:
+def gram_matrix(a: torch.Tensor, b: torch.Tensor, widths: torch.Tensor) -> torch.Tensor:
     """(n, m) mean kernel between rows; exactly 1 on the diagonal of a matrix of rows with themselves."""
     distances = squared_distances(a, b, squared_norms(a), squared_norms(b))
-    return gaussians(distances.fill_diagonal_(0) if a is b else distances, widths)
+    return mean_gaussian_kernel(distances.fill_diagonal_(0) if a is b else distances, widths)
 
 
-def grams(c: Clouds, widths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def gram_matrices(c: CentredDomains, widths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """(n, n), (m, m) and (n, m)."""
-    return gram(c.x, c.x, widths), gram(c.y, c.y, widths), gram(c.x, c.y, widths)
+    return gram_matrix(c.x, c.x, widths), gram_matrix(c.y, c.y, widths), gram_matrix(c.x, c.y, widths)
 
 
 def pair_mass(weights: torch.Tensor) -> torch.Tensor:
@@ -124,7 +124,7 @@ def pair_mass(weights: torch.Tensor) -> torch.Tensor:
     return (weights * (total - weights)).sum(0).clamp_min(1e-3 * total.square() + LEAST_MASS)
 
 
-def discrepancy(
+def weighted_mmd(
     ss: torch.Tensor, tt: torch.Tensor, st: torch.Tensor, s: torch.Tensor, t: torch.Tensor, biased: bool
 ) -> torch.Tensor:
     """(c,) squared MMD, one for each column of weights.

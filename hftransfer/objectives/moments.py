@@ -26,7 +26,7 @@ def shares(weights: torch.Tensor) -> torch.Tensor:
     return weights / weights.sum(0).clamp_min(LEAST_MASS)
 
 
-def members(labels: torch.Tensor, classes: int) -> torch.Tensor:
+def class_membership(labels: torch.Tensor, classes: int) -> torch.Tensor:
     """(n,) ids -> (n, classes) bool; none for an id below 0. `one_hot` would wait for the device to check its ids."""
     return labels.unsqueeze(1) == torch.arange(classes, device=labels.device)
 
@@ -38,16 +38,16 @@ def mean(x: torch.Tensor, weights: torch.Tensor | None = None) -> torch.Tensor:
 
 def centred(x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Both around their common mean, a constant: products of rows far from the origin lose digits."""
-    center = center_of(x, y)
+    center = common_mean(x, y)
     return x - center, y - center
 
 
-def center_of(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+def common_mean(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """(n, d), (m, d) -> (d,), the mean of all rows, without gradient."""
     return (x.detach().sum(0) + y.detach().sum(0)) / (len(x) + len(y))
 
 
-def spread(x: torch.Tensor, weights: torch.Tensor | None = None) -> torch.Tensor:
+def covariance_factor(x: torch.Tensor, weights: torch.Tensor | None = None) -> torch.Tensor:
     r"""(n, d) -> (n, d): centred rows A whose \(A^\top A\) is the unbiased covariance.
 
     With weights the divisor n - 1 becomes \(\sum w - \sum w^2 / \sum w\). A single row has no spread: 0.
@@ -57,14 +57,14 @@ def spread(x: torch.Tensor, weights: torch.Tensor | None = None) -> torch.Tensor
     return (x - mean(x, w)) * (w / freedom).sqrt().unsqueeze(1)
 
 
-def covariance_gap(x: torch.Tensor, y: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+def covariance_distance(x: torch.Tensor, y: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     r"""\(\lVert C_x - C_y \rVert_F^2\) of the unbiased covariances of (n, d) and (m, d); `weights` are those of x.
 
     Where rows are far fewer than columns no d x d matrix is made: with the rows of both stacked as Z, signs σ, it is
     \(\sum_{ij} σ_i σ_j (Z Z^\top)_{ij}^2\). That sum cancels between like domains, so it is taken in float64, which
     loses no digits of the float32 that come in.
     """
-    a, b = spread(x, weights), spread(y)
+    a, b = covariance_factor(x, weights), covariance_factor(y)
     z, signed = torch.cat([a, b]), torch.cat([a, -b])
     if 3 * len(z) >= z.shape[1] or z.device.type == "mps":  # which has no float64; above that it is not faster
         return (z.T @ signed).square().sum()
@@ -72,13 +72,13 @@ def covariance_gap(x: torch.Tensor, y: torch.Tensor, weights: torch.Tensor) -> t
     return ((z @ z.T) * (signed @ signed.T)).sum().to(x.dtype)
 
 
-def rounding(*xs: torch.Tensor) -> torch.Tensor:
+def rounding_error(*xs: torch.Tensor) -> torch.Tensor:
     """What means of these rows may differ by though the rows are alike; without gradient."""
     largest = torch.stack([x.detach().abs().amax() for x in xs]).amax()
     return ROUNDING * torch.finfo(xs[0].dtype).eps * largest
 
 
-def gap(a: torch.Tensor, b: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+def smooth_distance(a: torch.Tensor, b: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
     """Euclidean distance over the last dimension. Its gradient has length 1 however small the distance, so entries
     that differ by `noise` or less count as equal: rounding must not push as hard as a shift does."""
     difference = a - b

@@ -114,7 +114,7 @@ def register_objective(name: str, cls: type[Objective]) -> type[Objective]:
         >>> register_objective("mean_gap", MeanGap).__name__
         'MeanGap'
     """
-    check_class(cls)
+    check_objective_class(cls)
     if not isinstance(name, str) or not name.isidentifier() or name == "task" or hasattr(nn.ModuleDict(), name):
         raise ValueError(f"An objective cannot be called {name!r}: take letters, digits and _, and no name in use.")
     if REGISTRY.get(name, cls) is not cls:
@@ -125,7 +125,7 @@ def register_objective(name: str, cls: type[Objective]) -> type[Objective]:
     return cls
 
 
-def check_class(cls: Any) -> None:
+def check_objective_class(cls: Any) -> None:
     """Raises a `TypeError` or a `ValueError` unless a run could use the class as an objective."""
     if not (inspect.isclass(cls) and issubclass(cls, Objective)):
         raise TypeError(f"{getattr(cls, '__qualname__', cls)!r} is no subclass of hftransfer.Objective.")
@@ -144,12 +144,12 @@ def check_class(cls: Any) -> None:
     get_schedule(cls.default_schedule)
 
 
-def kind_of_class(cls: Any) -> str:
+def registered_kind(cls: Any) -> str:
     """The name in the registry of a class that a specification holds; one that has none goes by its module's."""
     for name, known in REGISTRY.items():
         if known is cls:
             return name
-    check_class(cls)
+    check_objective_class(cls)
     name = f"{cls.__module__}:{cls.__qualname__}"
     REGISTRY[name] = cls  # one that was written anew, in a notebook, takes the place of the old one
     return name

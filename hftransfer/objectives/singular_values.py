@@ -24,7 +24,7 @@ def nuclear_norm(x: torch.Tensor, weight: float = 1.0) -> torch.Tensor:
 def _polar(x: torch.Tensor, weight: float) -> torch.Tensor:
     """(n, d) -> (n, d), U Vᵀ times `weight`: x times the inverse root of its smaller Gram matrix."""
     n, d = x.shape
-    values, vectors = _eigen(x if n <= d else x.T)
+    values, vectors = _squared_singular_values(x if n <= d else x.T)
     least = (max(n, d) * ROUNDING) ** 2 * values[-1]
     inverse = torch.where(values > least, values, torch.inf).rsqrt_()  # 0 where nothing was seen
     root = ((vectors * inverse) @ vectors.T).to(x.dtype)
@@ -38,8 +38,8 @@ def largest_squares(x: torch.Tensor, k: int) -> torch.Tensor:
     The gradient is twice the part of x that lies in their directions; among tied values the choice is free, and each
     choice is a subgradient.
     """
-    x = _wide(x)
-    _, vectors = _eigen(x.detach())
+    x = _wide_matrix(x)
+    _, vectors = _squared_singular_values(x.detach())
     return (vectors[:, -k:].T.to(x.dtype) @ x).square().sum()
 
 
@@ -48,21 +48,21 @@ def smallest_squares(x: torch.Tensor, k: int) -> torch.Tensor:
 
     The gradient is twice the part of x that lies in their directions; see `largest_squares`.
     """
-    x = _wide(x)
-    _, vectors = _eigen(x.detach())
+    x = _wide_matrix(x)
+    _, vectors = _squared_singular_values(x.detach())
     return (vectors[:, :k].T.to(x.dtype) @ x).square().sum()
 
 
-def _wide(x: torch.Tensor) -> torch.Tensor:
+def _wide_matrix(x: torch.Tensor) -> torch.Tensor:
     return x if x.shape[0] <= x.shape[1] else x.T
 
 
-def _eigen(wide: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _squared_singular_values(wide: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Squared singular values, ascending, and left singular vectors. What is not finite must not end the run here:
     it makes the value NaN, and whoever watches losses sees that."""
-    return torch.linalg.eigh(_gram(wide).nan_to_num_(0.0, 0.0, 0.0))
+    return torch.linalg.eigh(_float64_gram(wide).nan_to_num_(0.0, 0.0, 0.0))
 
 
-def _gram(wide: torch.Tensor) -> torch.Tensor:
+def _float64_gram(wide: torch.Tensor) -> torch.Tensor:
     x = wide if wide.device.type == "mps" else wide.double()  # mps has no float64
     return x @ x.T

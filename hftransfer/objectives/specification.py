@@ -16,7 +16,7 @@ from ..former_names import former_peak
 from ..messages import nearest
 from ..settings import read_setting
 from .base import Objective, TeacherFacts
-from .registry import REGISTRY, kind_of_class
+from .registry import REGISTRY, registered_kind
 from .schedules import Schedule, describe_schedule, get_schedule, is_weight
 
 FEATURES = re.compile(r"head|mean|hidden:-?\d+")  # places in the model that an objective may read its features from
@@ -54,7 +54,7 @@ class ObjectiveSpec:
         return f"{self.weight:g} x {self.kind}, {describe_schedule(self.schedule)}{extra}"
 
 
-def _imported(name: str, kind: str) -> type[Objective]:
+def _imported_class(name: str, kind: str) -> type[Objective]:
     """The class that `module:Class` names."""
     module, _, attribute = kind.partition(":")
     try:
@@ -94,14 +94,14 @@ def parse_objectives(objectives: Mapping[str, Any] | str | None) -> list[Objecti
 def _parse_one(name: str, value: Any) -> ObjectiveSpec:
     if inspect.isclass(value):
         value = {"kind": value}
-    settings = _numbers(dict(value) if isinstance(value, Mapping) else {"weight": value})
+    settings = _parsed_numbers(dict(value) if isinstance(value, Mapping) else {"weight": value})
     kind = settings.pop("kind", name)
     if isinstance(kind, str) and ":" in kind and kind not in REGISTRY:
-        kind = _imported(name, kind)
+        kind = _imported_class(name, kind)
     if inspect.isclass(kind):
-        kind = kind_of_class(kind)
+        kind = registered_kind(kind)
     if not isinstance(kind, str) or kind not in REGISTRY:
-        raise ValueError(_unknown(name, kind, settings))
+        raise ValueError(_unknown_kind_message(name, kind, settings))
     if name in ("", "task") or "." in name or hasattr(nn.ModuleDict(), name):
         raise ValueError(f"An objective cannot be called {name!r}: the name is taken, empty or has a dot in it.")
     cls: type[Objective] = REGISTRY[kind]
@@ -126,7 +126,7 @@ def _parse_one(name: str, value: Any) -> ObjectiveSpec:
     return ObjectiveSpec(name, kind, float(weight), schedule, settings, features)
 
 
-def _unknown(name: str, kind: Any, settings: Mapping[str, Any]) -> str:
+def _unknown_kind_message(name: str, kind: Any, settings: Mapping[str, Any]) -> str:
     if kind != "distill":
         return f"There is no objective {kind!r}; there is {', '.join(REGISTRY)}.{nearest(kind, REGISTRY)}"
     of = settings.get("of", "logits")
@@ -135,7 +135,7 @@ def _unknown(name: str, kind: Any, settings: Mapping[str, Any]) -> str:
     return f"Objective {name!r}: 'distill' has become {', '.join(kinds)}. {write}"
 
 
-def settled_objectives(objectives: Any, trusted: bool) -> Any:
+def checked_objectives(objectives: Any, trusted: bool) -> Any:
     """The setting `objectives`, read once and found right, with the name of each class in its place.
 
     Args:
@@ -166,7 +166,7 @@ def without_classes(objectives: Any) -> Any:
     for name, value in objectives.items():
         value = {"kind": value} if inspect.isclass(value) else value
         if isinstance(value, Mapping) and inspect.isclass(value.get("kind")):
-            value = {**value, "kind": kind_of_class(value["kind"])}
+            value = {**value, "kind": registered_kind(value["kind"])}
         out[name] = value
     return out
 
@@ -186,14 +186,14 @@ def refuse_imports(objectives: Mapping[str, Any] | str | None) -> None:
     for name, value in read.items() if isinstance(read, Mapping) else ():
         kind = value.get("kind") if isinstance(value, Mapping) else None
         if isinstance(kind, str) and ":" in kind:  # before it is imported
-            raise ValueError(_untrusted(str(name), "kind", kind, "class"))
+            raise ValueError(_untrusted_import_message(str(name), "kind", kind, "class"))
     for spec in parse_objectives(read):
         for key in spec.cls.imports:
             if isinstance(spec.settings.get(key), str):
-                raise ValueError(_untrusted(spec.name, key, spec.settings[key], "function"))
+                raise ValueError(_untrusted_import_message(spec.name, key, spec.settings[key], "function"))
 
 
-def _untrusted(name: str, key: str, value: str, what: str) -> str:
+def _untrusted_import_message(name: str, key: str, value: str, what: str) -> str:
     return (
         f"Objective {name!r}: {key}={value!r} imports code that a config file or a command line names. If you have "
         f"read it and trust it, say so with --trust_config_code; from Python, pass the {what} itself."
@@ -211,10 +211,10 @@ def _check_features(name: str, cls: type[Objective], features: Any) -> None:
         raise ValueError(f"Objective {name!r}: leave features at 'head'; {features!r} has no effect, {why}.")
 
 
-def _numbers(value: Any) -> Any:
+def _parsed_numbers(value: Any) -> Any:
     """Reads numbers that YAML took for text, such as 1e-3."""
     if isinstance(value, Mapping):
-        return {key: _numbers(item) for key, item in value.items()}
+        return {key: _parsed_numbers(item) for key, item in value.items()}
     if isinstance(value, str):
         for number in (int, float):
             try:

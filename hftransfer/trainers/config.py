@@ -17,7 +17,7 @@ from ..models.batch_norm_statistics import BatchNorm, check_adabn
 from ..models.parameter_sets import parse_freeze, parse_trainable
 from ..models.stochastic_norm import check_stochastic_norm
 from ..objectives.class_weights import Estimator
-from ..objectives.specification import ObjectiveSpec, check_task_weight, parse_objectives, settled_objectives
+from ..objectives.specification import ObjectiveSpec, check_task_weight, checked_objectives, parse_objectives
 from ..settings import Help, explain_fields, read_fields
 from .metrics import lower_is_better
 from .saving.resume_setting import read_resume
@@ -243,7 +243,7 @@ class AdaptationConfig(TrainingArguments):
             super().__post_init__()
         check_report_to(self.report_to)
         check_accelerator(self.accelerator_config)
-        self.objectives = settled_objectives(self.objectives, self.trust_config_code)
+        self.objectives = checked_objectives(self.objectives, self.trust_config_code)
         check_task_weight(self.task_weight, self.objective_specs())
         read_source_weights(self.source_weights)
         read_teacher_names(self.teacher)

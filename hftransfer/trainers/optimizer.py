@@ -10,8 +10,8 @@ import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from ..models.layerwise_rates import Rates, slanted_triangular
-from ..models.parameter_blocks import Block, bare
+from ..models.layerwise_rates import LayerwiseRates, slanted_triangular
+from ..models.parameter_blocks import Block, unwrapped_name
 from ..models.parameter_sets import norm_parameters
 from .setup.learning_rates import ONE_RATE, rates_of
 from .setup.optimizer_check import check_covers
@@ -90,7 +90,7 @@ class OptimizerBuilder:
 
     def logged_rates(self) -> dict[str, float]:
         """Learning rates of head and backbone, if the config sets them apart: the highest of each, 0 if frozen."""
-        if self.phases is None and rates_of(self.trainer.args) == Rates():
+        if self.phases is None and rates_of(self.trainer.args) == LayerwiseRates():
             return {}
         return {f"{part}_learning_rate": r for part, r in self._rates.items() if part in ("head", "backbone")}
 
@@ -106,9 +106,9 @@ class OptimizerBuilder:
         for block in self.blocks:
             part = "head" if block.head else "backbone"
             name = part if rates.layer_decay == 1 or block.head else f"backbone: {block.name}"
-            groups |= {f"model.{bare(n)}": Group(part, rates.of(block), name) for n in block.parameters}
+            groups |= {f"model.{unwrapped_name(n)}": Group(part, rates.of(block), name) for n in block.parameters}
         objectives = Group("objectives", args.objective_lr_multiplier, "objectives")
-        return {id(p): groups.get(bare(n), objectives) for n, p in model.named_parameters()}
+        return {id(p): groups.get(unwrapped_name(n), objectives) for n, p in model.named_parameters()}
 
 
 def without_norms(names: Sequence[str], model: torch.nn.Module) -> list[str]:

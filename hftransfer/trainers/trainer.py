@@ -15,7 +15,7 @@ from transformers import PrinterCallback, ProgressCallback
 
 from ..data.pairing import PairedDataset
 from ..models.batch_norm_statistics import average_statistics
-from ..models.parameter_blocks import split
+from ..models.parameter_blocks import split_into_blocks
 from ..stages import stage
 from .callbacks import Clock, Unfreezing
 from .config import AdaptationConfig
@@ -155,7 +155,7 @@ class AdaptationTrainer(SavingTrainer):
         check_collator(data_collator, prepared)
         if args.recomputes_activations and hasattr(prepared.model, "peft_config"):
             prepared.model.enable_input_require_grads()
-        self.blocks = split(prepared.model, prepared.head)
+        self.blocks = split_into_blocks(prepared.model, prepared.head)
         counts_epochs = isinstance(prepared.train, PairedDataset)
         self.phases = build_phases(args, prepared.model, self.blocks, self.trainable.names, counts_epochs)
 

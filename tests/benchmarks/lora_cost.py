@@ -13,7 +13,7 @@ A model of MiniLM's shape (six layers of width 384, 30,522 tokens, random weight
   grows, and holes of the heap count as well (`--allocator default`).
 - Time: in one process, under the same setting of glibc, all cases take turns on the same batch: forward, backward,
   clipping, AdamW. Medians of process time.
-- Disk: `save_domains` with three domains, every linear layer at rank 8, heads included.
+- Disk: `save_adapters` with three domains, every linear layer at rank 8, heads included.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from peft import LoraConfig
 from step_cost import CLASSES, ROWS, TOKENS, make_rows
 from transformers import BertConfig, BertForSequenceClassification, BertTokenizer
 
-from hftransfer import AdaptationConfig, AdaptationTrainer, save_domains
+from hftransfer import AdaptationConfig, AdaptationTrainer, save_adapters
 from hftransfer.models.adapters import attach_adapter
 from hftransfer.models.feature_hook import find_head
 from hftransfer.trainers.progress_line import ProgressLine
@@ -213,7 +213,7 @@ def disk() -> None:
     for name in ("law", "finance"):
         wrapped.add_adapter(name, copy.deepcopy(wrapped.peft_config["default"]))
     with tempfile.TemporaryDirectory() as folder:
-        stored = save_domains(wrapped, f"{folder}/all")
+        stored = save_adapters(wrapped, f"{folder}/all")
     print(f"\n{stored}")
     print(verdict("three domains, % of the backbone", 100 * stored.share, 5))
 

@@ -92,11 +92,11 @@ class Task:
 def copied(checkpoint: Path, image_size: int, folder: Path) -> Path:
     """The checkpoint with an image processor that makes squares of `image_size` pixels."""
     from hftransfer.models.pretrained import load_image_processor
-    from hftransfer.models.processing_class import resized
+    from hftransfer.models.processing_class import resized_processor
 
     made = folder / f"{checkpoint.name}-{image_size}"
     if not (made / "config.json").is_file():
-        resized(load_image_processor(str(checkpoint)), image_size).save_pretrained(made)
+        resized_processor(load_image_processor(str(checkpoint)), image_size).save_pretrained(made)
         for name in ("model.safetensors", "config.json"):
             shutil.copyfile(checkpoint / name, made / name)
     return made

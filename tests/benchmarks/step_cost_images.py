@@ -25,7 +25,7 @@ from transformers import (
 
 from hftransfer import JointModel
 from hftransfer.models.feature_hook import find_head
-from hftransfer.models.tensorflow_conventions import mend_conventions
+from hftransfer.models.tensorflow_conventions import convert_tensorflow_conventions
 from hftransfer.objectives.specification import build_objectives, parse_objectives
 from hftransfer.trainers.step.objective_set import ObjectiveSet
 
@@ -47,7 +47,7 @@ def build(name: str, side: int) -> nn.Module:
     if name == "mobilenet_v2":
         config = MobileNetV2Config(image_size=side, classifier_dropout_prob=0.0, num_labels=3)
         model: nn.Module = MobileNetV2ForImageClassification(config)
-        mend_conventions(model)
+        convert_tensorflow_conventions(model)
         return model
     sizes = {"embedding_size": 32, "hidden_sizes": [32, 64, 128], "depths": [2, 2, 2], "layer_type": "basic"}
     return ResNetForImageClassification(ResNetConfig(num_labels=3, **sizes))

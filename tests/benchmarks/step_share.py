@@ -39,7 +39,7 @@ def timed(run: Callable[[], None], repeats: int) -> float:
     return median_ms(seconds[1:])
 
 
-ASKS_MORE = ("teacher_", "layer_pairs", "attention_pairs", "moved_weights", "class_vectors", "features", "logits")
+ASKS_MORE = ("teacher_", "layer_pairs", "attention_pairs", "trained_weights", "class_vectors", "features", "logits")
 
 
 def whole_step(kind: str | None) -> Callable[[], None]:

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from peft import LoraConfig, PeftModel
 
-from hftransfer.models.adapters import attach_adapter, check_merge, complete_peft_config, merged
-from hftransfer.models.batch_norm_statistics import hold_still
+from hftransfer.models.adapters import attach_adapter, check_mergeable, complete_peft_config, merged_copy
+from hftransfer.models.batch_norm_statistics import freeze_batch_norms
 from hftransfer.models.feature_hook import find_head
 
 METHODS = {
@@ -83,7 +83,7 @@ def test_a_method_trains_saves_reloads_and_merges_or_is_refused(name, method, tm
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-2)
     for _ in range(3):
         model.train()
-        hold_still(model)
+        freeze_batch_norms(model)
         F.cross_entropy(model(**inputs).logits, LABELS).backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -95,7 +95,7 @@ def test_a_method_trains_saves_reloads_and_merges_or_is_refused(name, method, tm
 
     model.save_pretrained(tmp_path)
     torch.testing.assert_close(logits(PeftModel.from_pretrained(plain, tmp_path), inputs), trained, rtol=0, atol=1e-6)
-    alone = merged(model)
+    alone = merged_copy(model)
     assert type(alone) is type(build(name))
     torch.testing.assert_close(logits(alone, inputs), trained, rtol=0, atol=1e-5)
 
@@ -129,7 +129,7 @@ def test_virtual_tokens_are_for_texts_and_are_not_merged(config):
     )
     assert logits(wrapped, families.batch()).shape == (3, 3)
     with pytest.raises(ValueError, match="TUNING changes no weights, so it cannot be merged"):
-        check_merge(wrapped)
+        check_mergeable(wrapped)
     model = families.build_vision("vit")
     with pytest.raises(ValueError, match="TUNING on ViTForImageClassification"):
         attach_adapter(model, config(task_type="SEQ_CLS", num_virtual_tokens=3), find_head(model, families.images()))

@@ -11,7 +11,7 @@ from families import FAMILIES, SEQUENCE, TOKEN
 from peft import LNTuningConfig, LoraConfig, PeftModel, get_peft_model
 from torch import nn
 
-from hftransfer.models.adapters import attach_adapter, complete_peft_config, merged
+from hftransfer.models.adapters import attach_adapter, complete_peft_config, merged_copy
 from hftransfer.models.feature_hook import Head, find_head
 from hftransfer.models.pretrained import load_model
 
@@ -120,7 +120,7 @@ def test_a_trained_adapter_is_the_same_reloaded_and_merged(family, task_type, tm
     reloaded = PeftModel.from_pretrained(fresh, tmp_path / "saved")
     assert torch.equal(logits(reloaded, batch), trained)
 
-    plain = merged(model)
+    plain = merged_copy(model)
     assert type(plain) is type(base)
     torch.testing.assert_close(logits(plain, batch), trained, rtol=0, atol=1e-6)
     assert torch.equal(logits(model, batch), trained)  # merging leaves the adapted model as it is

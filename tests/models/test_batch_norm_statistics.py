@@ -12,8 +12,13 @@ from torch import nn
 from transformers import AutoModelForImageClassification
 
 from hftransfer import adapt_batch_norm
-from hftransfer.models.batch_norm_statistics import average_statistics, batch_norms, hold_still, unrecorded
-from hftransfer.models.tensorflow_conventions import mend_conventions
+from hftransfer.models.batch_norm_statistics import (
+    average_statistics,
+    batch_norms,
+    freeze_batch_norms,
+    running_statistics_kept,
+)
+from hftransfer.models.tensorflow_conventions import convert_tensorflow_conventions
 
 
 class Tower(nn.Module):
@@ -135,7 +140,7 @@ def test_frozen_batch_norm_does_not_move():
     model.first.requires_grad_(False)
     for everywhere, expected in ((False, [True, True, False, False, True, True]), (True, [True] * 6)):
         model.train()
-        hold_still(model, everywhere)
+        freeze_batch_norms(model, everywhere)
         before = running(model)
         model(pixels())
         assert same(before, running(model)) == expected
@@ -150,7 +155,7 @@ def test_unrecorded_normalises_by_the_batch_and_keeps_nothing():
     model.drop.p = 0.0
     model.first.eval()
     before, count = running(model), model.second.num_batches_tracked.clone()
-    with unrecorded(model):
+    with running_statistics_kept(model):
         inside = model(pixels())
     assert all(same(before, running(model)))
     assert torch.equal(count, model.second.num_batches_tracked)
@@ -183,7 +188,7 @@ def test_one_step_does_not_replace_the_statistics(family, decay, caplog):
     stock, ours = families.build_vision(family), families.build_vision(family)
     assert max(m.momentum for m in batch_norms(stock).values()) == decay
     with caplog.at_level(logging.WARNING):
-        mended = mend_conventions(ours)
+        mended = convert_tensorflow_conventions(ours)
     assert f"momentum {decay:g} -> 0.1" in mended[0]
     assert len(caplog.records) == 1
     assert all(m.momentum <= 0.5 for m in batch_norms(ours).values())
@@ -191,13 +196,13 @@ def test_one_step_does_not_replace_the_statistics(family, decay, caplog):
         assert abs(step(stock)) < 0.01
         assert step(ours) == pytest.approx(0.9, abs=0.02)
     caplog.clear()
-    assert mend_conventions(ours) == []  # a second time there is nothing to mend
+    assert convert_tensorflow_conventions(ours) == []  # a second time there is nothing to mend
     assert not caplog.records
 
 
 def test_a_momentum_of_ones_own_is_set_everywhere(caplog):
     model = families.build_vision("mobilenet_v1")
-    assert mend_conventions(model, momentum=0.9) == []
+    assert convert_tensorflow_conventions(model, momentum=0.9) == []
     assert {m.momentum for m in batch_norms(model).values()} == {0.9}
     assert not caplog.records
 
@@ -206,7 +211,7 @@ def test_a_momentum_of_ones_own_is_set_everywhere(caplog):
 def test_the_dropout_before_the_head_drops_what_it_should(family, kept):
     """The default of the config is the share that is kept."""
     model = families.build_vision(family, classifier_dropout_prob=kept)
-    assert f"dropout of {kept:g} -> {1 - kept:.4g}" in mend_conventions(model)[-1]
+    assert f"dropout of {kept:g} -> {1 - kept:.4g}" in convert_tensorflow_conventions(model)[-1]
     assert model.dropout.p == pytest.approx(1 - kept)
 
 
@@ -214,13 +219,13 @@ def test_the_dropout_before_the_head_drops_what_it_should(family, kept):
 def test_a_model_in_order_is_left_as_it_is(family):
     model = families.build_vision(family)
     momenta = [m.momentum for m in batch_norms(model).values()]
-    assert mend_conventions(model) == []
+    assert convert_tensorflow_conventions(model) == []
     assert momenta == [m.momentum for m in batch_norms(model).values()]
 
 
 def test_a_cumulative_average_is_left_as_it_is():
     model = nn.Sequential(nn.BatchNorm2d(3, momentum=None), nn.Dropout(0.5), nn.Dropout(1.0))
-    assert mend_conventions(model) == []
+    assert convert_tensorflow_conventions(model) == []
     assert model[0].momentum is None
 
 
@@ -234,7 +239,7 @@ def test_a_pretrained_mobilenet_keeps_what_it_knew(request):
     for mended in (False, True):
         model = AutoModelForImageClassification.from_pretrained(folder).eval()
         if mended:
-            mend_conventions(model)
+            convert_tensorflow_conventions(model)
         with torch.no_grad():
             before = model(pixel_values=x).logits
             model.train()(pixel_values=x[:2])

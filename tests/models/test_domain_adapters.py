@@ -17,12 +17,12 @@ from safetensors.numpy import load_file
 from transformers import AutoModelForSequenceClassification, BertConfig, BertForSequenceClassification
 
 from hftransfer.models.adapter_arithmetic import combine_adapters
-from hftransfer.models.adapters import attach_adapter, merged
+from hftransfer.models.adapters import attach_adapter, merged_copy
 from hftransfer.models.domain_adapters import (
-    load_domains,
-    save_domains,
-    stack_adapter,
-    switch_domain,
+    add_adapter,
+    load_adapters,
+    save_adapters,
+    set_adapter,
 )
 from hftransfer.models.feature_hook import find_head
 
@@ -79,30 +79,30 @@ def test_a_switch_gives_each_domain_its_own_adapter_and_head(three):
     for name, path in paths.items():
         alone[name] = logits(PeftModel.from_pretrained(copy.deepcopy(plain), path))
     without = logits(copy.deepcopy(plain))
-    model = load_domains(plain, paths)
+    model = load_adapters(plain, paths)
     assert torch.equal(logits(model), alone["medical"])
     for name in ("press", "law", "medical"):
-        assert torch.equal(logits(switch_domain(model, name)), alone[name])
+        assert torch.equal(logits(set_adapter(model, name)), alone[name])
         assert not any(p.requires_grad for p in model.parameters())
-    assert torch.equal(logits(switch_domain(model)), without)
-    assert torch.equal(logits(switch_domain(model, "law")), alone["law"])
+    assert torch.equal(logits(set_adapter(model)), without)
+    assert torch.equal(logits(set_adapter(model, "law")), alone["law"])
 
 
 def test_all_are_stored_together_and_come_back(three, tmp_path):
     plain, paths = three
-    model = load_domains(plain, paths)
-    before = {name: logits(switch_domain(model, name)) for name in paths}
-    stored = save_domains(model, tmp_path / "all")
+    model = load_adapters(plain, paths)
+    before = {name: logits(set_adapter(model, name)) for name in paths}
+    stored = save_adapters(model, tmp_path / "all")
     assert {p.name for p in (tmp_path / "all").iterdir()} == set(paths)
     assert not list((tmp_path / "all").rglob("README.md"))
     assert stored.adapters == {n: (tmp_path / "all" / n / "adapter_model.safetensors").stat().st_size for n in paths}
     head = 4 * sum(p.numel() for p in plain.classifier.original_module.parameters())
     assert stored.heads == dict.fromkeys(paths, head)
-    again = load_domains(str(tmp_path / "base"), tmp_path / "all", labels=tiny.LABELS)
+    again = load_adapters(str(tmp_path / "base"), tmp_path / "all", labels=tiny.LABELS)
     for name in paths:
-        assert torch.equal(logits(switch_domain(again, name)), before[name])
+        assert torch.equal(logits(set_adapter(again, name)), before[name])
     with pytest.raises(FileExistsError):
-        save_domains(model, tmp_path / "all")
+        save_adapters(model, tmp_path / "all")
 
 
 def test_three_domains_take_less_than_a_twentieth_of_a_minilm(tmp_path):
@@ -121,7 +121,7 @@ def test_three_domains_take_less_than_a_twentieth_of_a_minilm(tmp_path):
     wrapped = attach_adapter(model, LoraConfig(r=8), head)
     for name in ("medical", "law"):
         wrapped.add_adapter(name, copy.deepcopy(wrapped.peft_config["default"]))
-    stored = save_domains(wrapped, tmp_path / "all")
+    stored = save_adapters(wrapped, tmp_path / "all")
     assert stored.backbone == size
     assert len(stored.adapters) == 3
     assert sum(stored.adapters.values()) == sum(
@@ -175,10 +175,10 @@ def test_a_weighted_sum_has_the_logits_of_the_summed_weights(three, combination,
     plain, paths = three
     used = {**({head: 0.0} if head else {}), **combination}
     expected = double_logits(weights_of(paths, plain, used, head))
-    model = combine_adapters(load_domains(plain, paths), combination, "sum", head)
+    model = combine_adapters(load_adapters(plain, paths), combination, "sum", head)
     assert model.active_adapters == ["sum"]
     torch.testing.assert_close(logits(model).double(), expected, rtol=0, atol=2e-6)
-    torch.testing.assert_close(logits(merged(model)).double(), expected, rtol=0, atol=2e-6)
+    torch.testing.assert_close(logits(merged_copy(model)).double(), expected, rtol=0, atol=2e-6)
 
 
 def test_ranks_scales_and_targets_may_differ(tmp_path):
@@ -191,9 +191,9 @@ def test_ranks_scales_and_targets_may_differ(tmp_path):
     plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "base")
     combination = {"medical": 0.8, "law": -1.5, "press": 0.4}
     expected = double_logits(weights_of(paths, plain, combination))
-    model = combine_adapters(load_domains(plain, paths), combination, "sum")
+    model = combine_adapters(load_adapters(plain, paths), combination, "sum")
     torch.testing.assert_close(logits(model).double(), expected, rtol=0, atol=2e-6)
-    stored = save_domains(model, tmp_path / "all")
+    stored = save_adapters(model, tmp_path / "all")
     assert set(stored.adapters) == {*paths, "sum"}
 
 
@@ -201,10 +201,10 @@ def test_the_stock_sum_is_wrong_under_rank_stabilised_lora(tmp_path):
     """Why `combine_adapters` does not call it."""
     config = LoraConfig(r=4, use_rslora=True, target_modules=QV)
     paths = domains(tmp_path, {name: copy.deepcopy(config) for name in ("medical", "law", "press")})
-    model = load_domains(AutoModelForSequenceClassification.from_pretrained(tmp_path / "base"), paths)
+    model = load_adapters(AutoModelForSequenceClassification.from_pretrained(tmp_path / "base"), paths)
     combination = {"medical": 0.5, "law": 0.5}
     model.add_weighted_adapter(list(combination), [0.5, 0.5], "stock", combination_type="cat")
-    stock = logits(switch_domain(model, "stock"))
+    stock = logits(set_adapter(model, "stock"))
     ours = logits(combine_adapters(model, combination, "ours"))
     assert not torch.allclose(stock, ours, atol=1e-4)
 
@@ -230,14 +230,14 @@ KINDS = {
 def test_a_stack_merges_to_a_plain_model_with_equal_logits(kind):
     model = moved(get_peft_model(base(), KINDS[kind](), adapter_name="domain"), 1)
     alone = logits(model)
-    model = stack_adapter(model, KINDS[kind](), "task")
+    model = add_adapter(model, KINDS[kind](), "task")
     trainable = {n for n, p in model.named_parameters() if p.requires_grad}
     assert trainable
     assert all(".task" in n for n in trainable)
     moved(model, 2)
     both = logits(model)
     assert (both - alone).abs().max() > 1e-6
-    plain = merged(model)
+    plain = merged_copy(model)
     assert type(plain) is BertForSequenceClassification
     torch.testing.assert_close(logits(plain), both, rtol=0, atol=1e-6)
 
@@ -245,15 +245,15 @@ def test_a_stack_merges_to_a_plain_model_with_equal_logits(kind):
 def test_dora_over_lora_and_lora_over_dora():
     for below, above in (("dora", "lora"), ("lora", "dora")):
         model = moved(get_peft_model(base(), KINDS[below](), adapter_name="domain"), 1)
-        moved(stack_adapter(model, KINDS[above](), "task"), 2)
-        torch.testing.assert_close(logits(merged(model)), logits(model), rtol=0, atol=1e-6)
+        moved(add_adapter(model, KINDS[above](), "task"), 2)
+        torch.testing.assert_close(logits(merged_copy(model)), logits(model), rtol=0, atol=1e-6)
 
 
 def test_the_task_starts_from_the_domains_head_and_owns_it():
     config = LoraConfig(r=2, target_modules=QV, modules_to_save=["classifier"])
     model = moved(get_peft_model(base(), config, adapter_name="domain"), 1)
     before = logits(model)
-    stack_adapter(model, LoraConfig(r=2), "task")
+    add_adapter(model, LoraConfig(r=2), "task")
     assert torch.equal(logits(model), before)  # a new LoRA changes nothing yet
     assert model.peft_config["task"].target_modules == {"query", "value"}
     heads = {n for n, _ in model.named_parameters() if "modules_to_save" in n}
@@ -290,7 +290,7 @@ def domain_run(tmp_path_factory):
 def second_step(folder, output):
     """The task on top: a trainer and its model."""
     plain = AutoModelForSequenceClassification.from_pretrained(folder / "base")
-    model = stack_adapter(load_domains(plain, {"domain": folder / "domain"}), LoraConfig(r=2), "task")
+    model = add_adapter(load_adapters(plain, {"domain": folder / "domain"}), LoraConfig(r=2), "task")
     return runs.trainer(output, model, objectives=None, max_steps=4, save_strategy="steps", save_steps=2)
 
 
@@ -308,8 +308,8 @@ def test_two_steps_with_the_trainer(domain_run, tmp_path):
     run.save_model(str(tmp_path / "saved"))
     run.save_model(str(tmp_path / "saved"))  # again, over what is there
     assert not list((tmp_path / "saved").glob("*/README.md"))
-    again = load_domains(str(domain_run / "base"), tmp_path / "saved", labels=tiny.LABELS)
-    assert torch.equal(logits(switch_domain(again, "domain", "task")), expected)
+    again = load_adapters(str(domain_run / "base"), tmp_path / "saved", labels=tiny.LABELS)
+    assert torch.equal(logits(set_adapter(again, "domain", "task")), expected)
     run.args.merge_adapter = True
     run.save_model(str(tmp_path / "plain"))
     plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "plain")
@@ -327,7 +327,7 @@ def test_a_stack_that_was_killed_and_resumed_equals_one_that_was_not(domain_run,
 
 
 def test_jointly_both_move():
-    model = stack_adapter(
+    model = add_adapter(
         moved(get_peft_model(base(), KINDS["lora"]()), 1), KINDS["lora"](), "task", freeze_domain=False
     )
     trainable = {n for n, p in model.named_parameters() if p.requires_grad}
@@ -339,12 +339,12 @@ def test_jointly_both_move():
 
 
 def two(kind, other=None):
-    return stack_adapter(get_peft_model(base(), kind, adapter_name="domain"), other or copy.deepcopy(kind))
+    return add_adapter(get_peft_model(base(), kind, adapter_name="domain"), other or copy.deepcopy(kind))
 
 
 BAD = {
     "unknown": (
-        lambda m, p, t: switch_domain(m, "medicine"),
+        lambda m, p, t: set_adapter(m, "medicine"),
         "no adapter 'medicine'; there is medical, law, press. Did you",
     ),
     "taken": (lambda m, p, t: combine_adapters(m, {"law": 1.0}, "press"), "already"),
@@ -352,17 +352,17 @@ BAD = {
     "name": (lambda m, p, t: combine_adapters(m, {"law": 1.0}, "a.b"), "'a.b' cannot be an adapter's name"),
     "part": (lambda m, p, t: combine_adapters(m, {"law": 1.0}, "or"), "no part of 'lora_'"),
     "heads": (lambda m, p, t: combine_adapters(m, {"law": -1.0}, "sum"), "weights sum to -1: no mean of heads"),
-    "no folder": (lambda m, p, t: load_domains(base(), t / "none"), "no folder"),
-    "no adapter": (lambda m, p, t: load_domains(base(), {"law": t / "base"}), "holds no adapter"),
-    "nothing": (lambda m, p, t: load_domains(base(), {}), "There is no adapter"),
-    "default": (lambda m, p, t: load_domains(base(), {"default": p["law"]}), "not 'default'"),
+    "no folder": (lambda m, p, t: load_adapters(base(), t / "none"), "no folder"),
+    "no adapter": (lambda m, p, t: load_adapters(base(), {"law": t / "base"}), "holds no adapter"),
+    "nothing": (lambda m, p, t: load_adapters(base(), {}), "There is no adapter"),
+    "default": (lambda m, p, t: load_adapters(base(), {"default": p["law"]}), "not 'default'"),
     "other base": (
-        lambda m, p, t: load_domains(AutoModelForSequenceClassification.from_pretrained(t / "other"), p),
+        lambda m, p, t: load_adapters(AutoModelForSequenceClassification.from_pretrained(t / "other"), p),
         "an adapter fits only the weights",
     ),
-    "labels": (lambda m, p, t: load_domains(str(t / "base"), p), "`labels` are missing"),
-    "wrapped": (lambda m, p, t: load_domains(m, p), "wrapped already"),
-    "plain": (lambda m, p, t: stack_adapter(base(), LoraConfig()), "has no adapter to stack on"),
+    "labels": (lambda m, p, t: load_adapters(str(t / "base"), p), "`labels` are missing"),
+    "wrapped": (lambda m, p, t: load_adapters(m, p), "wrapped already"),
+    "plain": (lambda m, p, t: add_adapter(base(), LoraConfig()), "has no adapter to stack on"),
     "kinds": (lambda m, p, t: two(LoraConfig(target_modules=QV), peft.LoHaConfig()), "is LOHA and the domain's LORA"),
     "norms": (lambda m, p, t: two(peft.LNTuningConfig(target_modules=["LayerNorm"])), "Two LN_TUNING adapters cannot"),
     "rotations": (lambda m, p, t: two(peft.OFTConfig(oft_block_size=4, target_modules=QV)), "Two OFT adapters cannot"),
@@ -381,7 +381,7 @@ BAD = {
 def test_bad_input_is_named(three, tmp_path, case):
     plain, paths = three
     tiny.bert(seed=3).save_pretrained(tmp_path / "other")
-    model = load_domains(plain, paths)
+    model = load_adapters(plain, paths)
     make, message = BAD[case]
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         make(model, paths, tmp_path)
@@ -393,7 +393,7 @@ def test_adapters_of_different_backbones_do_not_share_one(tmp_path):
     other = AutoModelForSequenceClassification.from_pretrained(tmp_path / "other")
     get_peft_model(other, LoraConfig(target_modules=QV)).save_pretrained(tmp_path / "strange")
     with pytest.raises(ValueError, match="are of different backbones"):
-        load_domains(base(), paths | {"strange": str(tmp_path / "strange")})
+        load_adapters(base(), paths | {"strange": str(tmp_path / "strange")})
 
 
 def test_a_task_weight_of_zero_needs_an_objective(tmp_path):

@@ -17,8 +17,8 @@ from transformers import BertModel, ResNetConfig, ResNetForImageClassification
 from hftransfer import AdaptationConfig, load_model
 from hftransfer.models.feature_hook import find_head
 from hftransfer.models.freezing import choose_by_rows, frozen_modules, set_trainable
-from hftransfer.models.model_structure import embeddings, head_modules, layers
-from hftransfer.models.parameter_blocks import split
+from hftransfer.models.model_structure import embedding_modules, head_modules, layer_stack
+from hftransfer.models.parameter_blocks import split_into_blocks
 from hftransfer.models.parameter_sets import norm_parameters, parse_freeze, parse_trainable
 
 
@@ -73,10 +73,10 @@ def test_parts_are_read_off_the_structure(family, task):
     model, parts = families.build(family, task), PARTS[family]
     head = find_head(model, families.batch())
     expected = TAGGING_HEADS.get(family, parts.head) if task == TOKEN else parts.head
-    stack, blocks = layers(model)
+    stack, blocks = layer_stack(model)
     assert (stack, len(blocks)) == (parts.layers, 1 if family == "albert" else 2)
     assert head_modules(model, head) == list(expected)
-    assert embeddings(model) == list(parts.embeddings)
+    assert embedding_modules(model) == list(parts.embeddings)
 
 
 @pytest.mark.parametrize(
@@ -232,7 +232,7 @@ def test_the_same_thing_in_both_settings_names_both(tmp_path):
 def test_a_model_without_layers_or_embeddings_says_so():
     model = torch.nn.Sequential(torch.nn.Linear(2, 2))
     with pytest.raises(ValueError, match="Sequential has no stack of layers"):
-        layers(model)
+        layer_stack(model)
     model.stack = torch.nn.ModuleList([torch.nn.Linear(2, 2)])
     with pytest.raises(ValueError, match="freeze='embeddings': Sequential has no embeddings"):
         set_trainable(model, None, freeze="embeddings")
@@ -266,7 +266,7 @@ def test_a_report_says_what_was_done(name):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_parameter_is_in_one_block(family):
     model, parts = families.build(family), PARTS[family]
-    blocks = split(model, find_head(model, families.batch()))
+    blocks = split_into_blocks(model, find_head(model, families.batch()))
     names = [name for block in blocks for name in block.parameters]
     assert sorted(names) == sorted(name for name, _ in model.named_parameters())
     assert {n for block in blocks if block.head for n in block.parameters} == under(model, *parts.head)
@@ -287,7 +287,7 @@ def test_image_models_have_the_same_parts(family):
     """Depth, norms and biases need no table of architectures."""
     model = families.build_vision(family)
     head = find_head(model, families.images())
-    blocks, (stack, stages) = split(model, head), layers(model)
+    blocks, (stack, stages) = split_into_blocks(model, head), layer_stack(model)
     names = {name for name, _ in model.named_parameters()}
     assert sorted(n for block in blocks for n in block.parameters) == sorted(names)
     assert [block.name for block in blocks if block.head] == ["classifier"]
@@ -297,7 +297,7 @@ def test_image_models_have_the_same_parts(family):
     model.requires_grad_(True)
     first = set_trainable(model, head, freeze="first_1").names
     assert under(model, f"{stack}.{len(stages) - 1}", "classifier") <= last
-    assert not last & under(model, *(f"{stack}.{i}" for i in range(len(stages) - 1)), *embeddings(model))
+    assert not last & under(model, *(f"{stack}.{i}" for i in range(len(stages) - 1)), *embedding_modules(model))
     assert first == names - {n for b in blocks if b.depth >= len(stages) for n in b.parameters}
     types = (torch.nn.LayerNorm, torch.nn.BatchNorm2d)
     norms = {f"{n}.{p}" for n, m in model.named_modules() if isinstance(m, types) for p, _ in m.named_parameters()}
@@ -310,7 +310,7 @@ def test_blocks_of_an_adapted_model():
     """A LoRA's parameters are in the block that they adapt, and the copied head is the head."""
     adapter = LoraConfig(r=2, target_modules=["query"], modules_to_save=["classifier"], task_type="SEQ_CLS")
     model = get_peft_model(tiny.bert(), adapter)
-    blocks = {block.name: block for block in split(model, find_head(model, families.batch()))}
+    blocks = {block.name: block for block in split_into_blocks(model, find_head(model, families.batch()))}
     assert sum(len(block.parameters) for block in blocks.values()) == len(list(model.parameters()))
     assert any("lora_A" in name for name in blocks["bert.encoder.layer.1"].parameters)
     assert all("classifier" in name for name in blocks["classifier"].parameters)

@@ -11,7 +11,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import BertModel
 
 from hftransfer import load_model
-from hftransfer.models.pretrained import check_head, head_names
+from hftransfer.models.pretrained import check_head, loaded_label_names
 from hftransfer.models.tokenizer_checks import check_tokenizer
 
 FOUR = ("a", "b", "c", "d")
@@ -40,17 +40,17 @@ def test_a_checkpoint_gets_the_head_its_task_needs(task, cls, problem, model_fol
 def test_a_head_that_fits_is_kept(model_folder):
     model = load_model(model_folder, SEQUENCE, ("x", "y", "z"))
     assert torch.equal(model.classifier.weight, tiny.bert().classifier.weight)
-    assert head_names(model) == ("x", "y", "z")
+    assert loaded_label_names(model) == ("x", "y", "z")
 
 
 @pytest.mark.parametrize("wrapped", [None, "SEQ_CLS", "plain"])
 def test_a_loaded_models_head_is_checked_and_named(wrapped):
     model = tiny.bert(("LABEL_0", "LABEL_1", "LABEL_2"))
-    assert head_names(model) is None
+    assert loaded_label_names(model) is None
     if wrapped:
         model = get_peft_model(model, LoraConfig(task_type=None if wrapped == "plain" else wrapped))
     check_head(model, SEQUENCE, tiny.LABELS)
-    assert head_names(model) == tiny.LABELS
+    assert loaded_label_names(model) == tiny.LABELS
     assert model.config.label2id == {"down": 0, "up": 1, "flat": 2}
 
 

@@ -26,7 +26,7 @@ from transformers import (
 
 from hftransfer.models import interpolation
 from hftransfer.models.atomic_folder import new_folder
-from hftransfer.models.ingredients import tensors_of
+from hftransfer.models.ingredients import saved_tensors
 from hftransfer.models.interpolation import Mixture
 
 BATCH = tiny.tokenizer()(["w1 w2 up", "w3"], padding=True, return_tensors="pt")
@@ -61,7 +61,7 @@ def world(tmp_path_factory):
 
 
 def arrays(model) -> dict[str, np.ndarray]:
-    return {name: t.detach().double().numpy() for name, t in tensors_of(model).items()}
+    return {name: t.detach().double().numpy() for name, t in saved_tensors(model).items()}
 
 
 def loaded(folder) -> dict[str, np.ndarray]:
@@ -178,7 +178,7 @@ def test_batch_norm_is_refused_without_inputs_and_estimated_from_them(tmp_path):
 def test_two_models_are_in_memory_at_most(world, monkeypatch):
     """Counted when each has been loaded; averaging itself reads tensor by tensor."""
     alive, most = weakref.WeakSet(), []
-    load = interpolation.load_member
+    load = interpolation.load_ingredient
 
     def counted(*args, **kwargs):
         gc.collect()
@@ -187,7 +187,7 @@ def test_two_models_are_in_memory_at_most(world, monkeypatch):
         most.append(len(alive))
         return model, fresh
 
-    monkeypatch.setattr(interpolation, "load_member", counted)
+    monkeypatch.setattr(interpolation, "load_ingredient", counted)
     with Mixture([world / n for n in "abc"], start=world / "whole") as mixture:
         mixture.set(alpha=0.5)
     assert max(most) == 2

@@ -13,8 +13,8 @@ from torch import nn
 
 from hftransfer import Objective
 from hftransfer.models.feature_hook import find_head
-from hftransfer.models.layerwise_rates import Rates, slanted_triangular
-from hftransfer.models.parameter_blocks import split
+from hftransfer.models.layerwise_rates import LayerwiseRates, slanted_triangular
+from hftransfer.models.parameter_blocks import split_into_blocks
 from hftransfer.objectives.registry import REGISTRY
 
 
@@ -48,7 +48,10 @@ def test_short_runs_rise_fall_and_stay_positive(total):
 @pytest.mark.parametrize("family", families.FAMILIES)
 def test_rates_fall_with_the_distance_from_the_head(family):
     model = families.build(family)
-    rates, blocks = Rates(0.5, head=8.0, backbone=2.0), split(model, find_head(model, families.batch()))
+    rates, blocks = (
+        LayerwiseRates(0.5, head=8.0, backbone=2.0),
+        split_into_blocks(model, find_head(model, families.batch())),
+    )
     depth = 1 if family == "albert" else 2
     for block in blocks:
         assert rates.of(block) == (8.0 if block.head else 2.0 * 0.5**block.depth)

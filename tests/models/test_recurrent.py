@@ -14,11 +14,11 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES,
 )
 
-from hftransfer.models.adapters import attach_adapter, check_merge, complete_peft_config, merged
+from hftransfer.models.adapters import attach_adapter, check_mergeable, complete_peft_config, merged_copy
 from hftransfer.models.feature_hook import FeatureHook, find_head
 from hftransfer.models.freezing import set_trainable
 from hftransfer.models.layer_hook import LayerHook
-from hftransfer.models.model_structure import embeddings, head_modules, layers
+from hftransfer.models.model_structure import embedding_modules, head_modules, layer_stack
 
 BATCH = families.batch()
 CASES = [(family, SEQUENCE) for family in RECURRENT] + [(family, TOKEN) for family in RECURRENT_TAGGERS]
@@ -42,11 +42,11 @@ def test_which_families_have_a_head():
 def test_parts_and_features(family, task):
     model = families.build(family, task).eval()
     head = find_head(model, BATCH)
-    stack, blocks = layers(model)
+    stack, blocks = layer_stack(model)
     assert (stack, len(blocks)) == ("model.layers", 6 if family == "zamba" else 4)
     assert (head.name, head.in_features, head.pooled_after) == ("score", 32, task == SEQUENCE)
     assert not head.idle
-    assert (head_modules(model, head), embeddings(model)) == (["score"], ["model.embed_tokens"])
+    assert (head_modules(model, head), embedding_modules(model)) == (["score"], ["model.embed_tokens"])
     hook, inner = FeatureHook(model, head), LayerHook(model, "hidden:0")
     out = model(**BATCH).logits
     torch.testing.assert_close(model.score(hook.take(BATCH)), out, rtol=1e-6, atol=1e-6)
@@ -60,7 +60,7 @@ def test_parts_and_features(family, task):
 def test_in_training_exactly_what_should_train_trains(family, choice, tmp_path):
     """Zamba's layers share weights: what a frozen layer shares stays as it is."""
     model = families.build(family)
-    stack, blocks = layers(model)
+    stack, blocks = layer_stack(model)
     last = f"{stack}.{len(blocks) - 1}."
     shared = {id(p) for block in list(blocks)[:-1] for p in block.parameters()}
     expected = {
@@ -93,7 +93,7 @@ def test_lora_reloads_and_merges(family, task, tmp_path):
     assert (out - start).abs().max() > 1e-2
     model.save_pretrained(tmp_path)
     torch.testing.assert_close(logits(PeftModel.from_pretrained(plain, tmp_path)), out, rtol=0, atol=1e-6)
-    alone = merged(model)
+    alone = merged_copy(model)
     torch.testing.assert_close(logits(alone), out, rtol=0, atol=1e-5)
     alone.save_pretrained(tmp_path / "merged")
     auto = AutoModelForTokenClassification if task == TOKEN else AutoModelForSequenceClassification
@@ -119,4 +119,4 @@ def test_adapters_on_a_shared_weight_are_not_merged():
     head = find_head(model, BATCH)
     wrapped = attach_adapter(model, LoraConfig(r=2, target_modules=["q_proj"]), head, BATCH)
     with pytest.raises(ValueError, match="share one weight, which would get both adapters"):
-        check_merge(wrapped)
+        check_mergeable(wrapped)

@@ -28,7 +28,7 @@ from transformers import (
 )
 
 from hftransfer.models.embedding_transfer import move_embedding
-from hftransfer.models.model_structure import layers as stack_of
+from hftransfer.models.model_structure import layer_stack as stack_of
 from hftransfer.models.transplant import transplant
 
 SMALL = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
@@ -190,10 +190,10 @@ def test_special_tokens_keep_their_role_whatever_they_are_called():
 
 def test_words_are_matched_between_marks_of_word_pieces_and_of_byte_pairs():
     """`Ġword` begins a word, as `word` does in word pieces; a bare `ing` goes on one, as `##ing` does."""
-    from hftransfer.models.embedding_transfer import _reader
+    from hftransfer.models.embedding_transfer import _token_reader
 
-    assert _reader("Ġ")("Ġword") == _reader("##")("word") == _reader("▁")("▁word") == (False, "word")
-    assert _reader("Ġ")("ing") == _reader("##")("##ing") == (True, "ing")
+    assert _token_reader("Ġ")("Ġword") == _token_reader("##")("word") == _token_reader("▁")("▁word") == (False, "word")
+    assert _token_reader("Ġ")("ing") == _token_reader("##")("##ing") == (True, "ing")
 
 
 def test_a_byte_pair_vocabulary_takes_the_rows_of_word_pieces():

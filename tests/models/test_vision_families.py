@@ -17,12 +17,12 @@ from torch import nn
 from transformers import AutoModelForImageClassification, DeiTConfig, DeiTForImageClassificationWithTeacher
 
 from hftransfer import AdaptationTrainer, JointModel
-from hftransfer.models.adapters import attach_adapter, check_merge, complete_peft_config, merged
-from hftransfer.models.batch_norm_statistics import hold_still
+from hftransfer.models.adapters import attach_adapter, check_mergeable, complete_peft_config, merged_copy
+from hftransfer.models.batch_norm_statistics import freeze_batch_norms
 from hftransfer.models.feature_hook import FeatureHook, find_head
 from hftransfer.models.freezing import freeze_idle, set_trainable
 from hftransfer.models.layer_hook import LayerHook, layer_widths
-from hftransfer.models.model_structure import embeddings, head_modules, layers
+from hftransfer.models.model_structure import embedding_modules, head_modules, layer_stack
 
 
 class Parts(NamedTuple):
@@ -90,7 +90,7 @@ def intended(model, parts: Parts, trainable: str = "all", freeze: str | None = N
 def train(model, steps: int = 2) -> set[str]:
     """Steps at a rate at which whatever has a gradient moves; names of what a gradient reached."""
     model.train()
-    hold_still(model)
+    freeze_batch_norms(model)
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-2)
     for _ in range(steps):
         F.cross_entropy(model(**BATCH).logits, LABELS).backward()
@@ -112,12 +112,12 @@ def logits(model) -> torch.Tensor:
 def test_parts_are_read_off_the_structure_and_the_features_make_the_logits(family):
     model, parts = families.build_vision(family).eval(), PARTS[family]
     head = find_head(model, BATCH)
-    stack, blocks = layers(model)
+    stack, blocks = layer_stack(model)
     assert (stack, len(blocks)) == (parts.layers, parts.depth)
     assert (head.name, head.in_features, head.pooled_after) == (parts.final, parts.width, False)
     assert head.idle == under(model, *parts.idle)
     assert head_modules(model, head) == ["classifier"]
-    assert embeddings(model) == [parts.first]
+    assert embedding_modules(model) == [parts.first]
     hook = FeatureHook(model, head)
     out = model(**BATCH).logits
     features = hook.take(BATCH)
@@ -238,7 +238,7 @@ def test_lora_trains_saves_reloads_and_merges(family, tmp_path):
     assert (trained - before).abs().max() > 1e-2
     model.save_pretrained(tmp_path)
     assert torch.equal(logits(PeftModel.from_pretrained(plain, tmp_path)), trained)
-    alone = merged(model)
+    alone = merged_copy(model)
     assert type(alone) is type(families.build_vision(family))
     torch.testing.assert_close(logits(alone), trained, rtol=0, atol=1e-5)
 
@@ -268,7 +268,7 @@ def test_a_model_that_reads_what_the_wrapper_hides_is_refused(family):
     model, batch = families.build_vision(family, tf_padding=False).double(), {k: x.double() for k, x in BATCH.items()}
     wrapped = attach_adapter(model, LoraConfig(r=2, init_lora_weights=False), find_head(model, batch), batch).eval()
     with torch.no_grad():
-        torch.testing.assert_close(merged(wrapped)(**batch).logits, wrapped(**batch).logits, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(merged_copy(wrapped)(**batch).logits, wrapped(**batch).logits, rtol=1e-5, atol=1e-5)
 
 
 class Depthwise(nn.Module):
@@ -295,7 +295,7 @@ def test_grouped_convolutions_that_the_user_names_are_not_merged():
     head = find_head(model, BATCH)
     grouped = next(n for n, m in model.named_modules() if isinstance(m, nn.Conv2d) and m.groups == 2)
     wrapped = attach_adapter(model, LoraConfig(r=2, target_modules=[grouped]), head, BATCH)
-    for refuse in (check_merge, merged):
+    for refuse in (check_mergeable, merged_copy):
         with pytest.raises(ValueError, match="a convolution of 2 groups.*leave it out of `target_modules`"):
             refuse(wrapped)
 

@@ -15,7 +15,7 @@ from torch import nn
 from hftransfer.models.adapters import attach_adapter
 from hftransfer.models.batch_norm_statistics import batch_norms
 from hftransfer.models.feature_hook import find_head
-from hftransfer.models.model_structure import embeddings, layers
+from hftransfer.models.model_structure import embedding_modules, layer_stack
 
 PAGE = (Path(__file__).parents[2] / "docs" / "models.md").read_text(encoding="utf-8")
 ROWS = {
@@ -31,9 +31,9 @@ def found(family: str) -> list[str]:
     model = families.build_vision(family) if family in VISION else families.build(family)
     batch = families.images() if family in VISION else families.batch()
     head = find_head(model, batch)
-    first = ", ".join(f"`{name}`" for name in embeddings(model))
+    first = ", ".join(f"`{name}`" for name in embedding_modules(model))
     norms = "yes" if batch_norms(model) else "–"
-    stack = layers(model)[0]
+    stack = layer_stack(model)[0]
     try:
         wrapped = attach_adapter(model, LoraConfig(r=2), head, batch)
     except ValueError:

@@ -83,7 +83,7 @@ def anchors(n: int, m: int, width: int, classes: int, g: torch.Generator, dtype:
         "teacher_logits": [draw(n + m, classes)],
         "layer_pairs": [LayerPair(draw(n + m, 4, width, leaf=True), draw(n + m, 4, width), share) for _ in range(2)],
         "attention_pairs": [LayerPair(attention[0].requires_grad_(), attention[1], share)],
-        "moved_weights": [
+        "trained_weights": [
             MovedWeight(draw(5, 3, leaf=True), draw(5, 3), fresh=False),
             MovedWeight(draw(3, leaf=True), draw(3), fresh=True),
             MovedProduct(draw(2, 4, leaf=True), draw(5, 2, leaf=True), draw(2, 4), draw(5, 2), scale=0.5),

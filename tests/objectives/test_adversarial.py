@@ -10,7 +10,7 @@ import torch
 from cases import WIDTH, array, batch, call, make
 from torch import nn
 
-from hftransfer.objectives.adversarial import Discriminator, normalized, reverse_gradient, weighted_mean
+from hftransfer.objectives.adversarial import Discriminator, normalized_weights, reverse_gradient, weighted_mean
 from hftransfer.objectives.alignment.dann import DANN
 
 
@@ -64,7 +64,7 @@ def test_weighted_mean():
     assert weighted_mean(values, weights).item() == pytest.approx(
         np.average(array(values), weights=array(weights)), abs=1e-6
     )
-    assert normalized(weights).sum().item() == pytest.approx(9, abs=1e-5)
+    assert normalized_weights(weights).sum().item() == pytest.approx(9, abs=1e-5)
     assert torch.equal(weighted_mean(values, torch.ones(9)), values.mean())
     assert weighted_mean(values, torch.zeros(9)).item() == 0
 

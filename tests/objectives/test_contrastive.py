@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from variants import confident
 
-from hftransfer.objectives.contrastive import contrast, nowhere
+from hftransfer.objectives.contrastive import contrastive_loss, excluded_logit
 
 
 @pytest.mark.parametrize("skip_self", [False, True])
@@ -30,14 +30,16 @@ def test_value_is_the_definition(skip_self, offset):
         for i in range(7)
     ]
     for chunk in (0, 1, 4, 7, 50):
-        value = contrast(anchors, positives, candidates, 0.3, offsets if offset else None, chunk, skip_self)
+        value = contrastive_loss(anchors, positives, candidates, 0.3, offsets if offset else None, chunk, skip_self)
         assert value.tolist() == pytest.approx(expected, rel=1e-5, abs=1e-5), chunk
 
 
 @pytest.mark.parametrize("chunk", [0, 2])
 def test_without_any_candidate_it_is_finite(chunk):
     anchors, candidates = torch.randn(3, 2, requires_grad=True), torch.randn(4, 2)
-    value = contrast(anchors, torch.zeros(3, 2), candidates, 0.1, torch.full((4,), nowhere(candidates)), chunk)
+    value = contrastive_loss(
+        anchors, torch.zeros(3, 2), candidates, 0.1, torch.full((4,), excluded_logit(candidates)), chunk
+    )
     assert torch.isfinite(value).all()
     assert torch.isfinite(torch.autograd.grad(value.sum(), anchors)[0]).all()
 

@@ -66,7 +66,7 @@ def test_channels_that_tell_classes_apart_may_move_least():
 def test_layers_are_evenly_spaced_and_end_with_the_last():
     cases = [(4, 12, [2, 5, 8, 11]), (4, 6, [0, 2, 3, 5]), (1, 6, [5]), (0, 3, [0, 1, 2]), (4, 2, [0, 1])]
     for layers, total, wanted in cases:
-        assert REGISTRY["delta"].depths({"layers": layers}, total) == wanted, (layers, total)
+        assert REGISTRY["delta"].layer_indices({"layers": layers}, total) == wanted, (layers, total)
 
 
 def test_only_attention_learns_before_training():

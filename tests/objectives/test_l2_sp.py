@@ -27,13 +27,13 @@ def expected(weights, alpha, beta, head) -> float:
 def test_value(head):
     inputs = batch(dtype=torch.float32)
     value = call(make("l2_sp", alpha=0.3, beta=0.7, head=head), inputs).item()
-    assert value == pytest.approx(expected(inputs["moved_weights"], 0.3, 0.7, head), rel=1e-5)
+    assert value == pytest.approx(expected(inputs["trained_weights"], 0.3, 0.7, head), rel=1e-5)
 
 
 def test_gradient_is_the_way_back():
     """α (w − w⁰) for the backbone, β w for a new head; of a product, the derivative through both factors."""
     inputs = batch()
-    near, head, product = inputs["moved_weights"]
+    near, head, product = inputs["trained_weights"]
     value = call(make("l2_sp", alpha=0.3, beta=0.7), inputs)
     got = torch.autograd.grad(value, [near.current, head.current, product.a, product.b])
     delta = product.scale * (array(product.b) @ array(product.a) - array(product.initial_b) @ array(product.initial_a))

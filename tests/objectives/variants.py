@@ -83,7 +83,7 @@ def chosen(inputs: dict[str, Any], source: list[int], target: list[int]) -> dict
     of_all = torch.cat([of_source, len(inputs["source_features"]) + of_target])
     found = {}
     for name, value in inputs.items():
-        if name in ("strength", "moved_weights", "class_vectors"):
+        if name in ("strength", "trained_weights", "class_vectors"):
             found[name] = value
         else:
             rows = of_source if "source" in name else of_target if "target" in name else of_all

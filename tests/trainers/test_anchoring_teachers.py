@@ -60,7 +60,7 @@ def test_a_teacher_stays_what_it_was_and_is_nobodys_child(tmp_path):
 class Listener(Objective):
     """Keeps what it is told."""
 
-    def forward(self, teacher_logits, teacher_target_features, logits, features, moved_weights, class_vectors):
+    def forward(self, teacher_logits, teacher_target_features, logits, features, trained_weights, class_vectors):
         self.heard = teacher_logits, teacher_target_features, logits, features, class_vectors
         return logits.sum() * 0
 

@@ -13,7 +13,7 @@ import safetensors.torch
 import torch
 from processes import script
 
-from hftransfer.models.disk_space import DiskFullError, is_full, readable, room_for
+from hftransfer.models.disk_space import DiskFullError, enough_disk_space, is_disk_full, readable_size
 from hftransfer.trainers.saving.checkpoint_files import checkpoints, fault
 
 SAVING = {"save_strategy": "steps", "save_steps": 2, "max_steps": 4}
@@ -115,9 +115,14 @@ def test_a_real_limit(tmp_path):
 
 
 def test_what_is_called_full():
-    assert is_full(OSError(errno.EDQUOT, "Disk quota exceeded"))
-    assert is_full(OSError(errno.EFBIG, "File too large"))
-    assert not is_full(OSError(errno.ENOENT, "No such file"))
-    assert [readable(n) for n in (12, 5_000, 93_000_000, 3 * 10**9)] == ["12 bytes", "5.0 kB", "93.0 MB", "3.0 GB"]
-    with pytest.raises(KeyError), room_for("it", ".", 0):
+    assert is_disk_full(OSError(errno.EDQUOT, "Disk quota exceeded"))
+    assert is_disk_full(OSError(errno.EFBIG, "File too large"))
+    assert not is_disk_full(OSError(errno.ENOENT, "No such file"))
+    assert [readable_size(n) for n in (12, 5_000, 93_000_000, 3 * 10**9)] == [
+        "12 bytes",
+        "5.0 kB",
+        "93.0 MB",
+        "3.0 GB",
+    ]
+    with pytest.raises(KeyError), enough_disk_space("it", ".", 0):
         raise KeyError

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import torch
 
-from ..adversarial import SEARCH, Discriminator, domain_loss, normalized, reverse_gradient
-from ..anchoring.teacher_head import only_one
+from ..adversarial import SEARCH, Discriminator, domain_loss, normalized_weights, reverse_gradient
+from ..anchoring.teacher_head import check_single_teacher
 from ..base import Objective, TeacherFacts
 from ..moments import row_weights
 
@@ -44,7 +44,7 @@ class ADDA(Objective):
 
     def __init__(self, feature_dim: int, teachers: Sequence[TeacherFacts] = (), hidden: int = 256, depth: int = 2):
         super().__init__()
-        only_one(teachers, "adda")
+        check_single_teacher(teachers, "adda")
         for teacher in teachers:
             if teacher.feature_dim != feature_dim:
                 raise ValueError(
@@ -63,4 +63,4 @@ class ADDA(Objective):
         source_weights = row_weights(teacher_source_features[0], source_weights)
         source = self.discriminator(teacher_source_features[0])
         target = self.discriminator(reverse_gradient(target_features, strength))
-        return domain_loss(source, target, normalized(source_weights))
+        return domain_loss(source, target, normalized_weights(source_weights))

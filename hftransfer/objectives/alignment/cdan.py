@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from ..adversarial import SEARCH, Discriminator, domain_loss, normalized, reverse_gradient
+from ..adversarial import SEARCH, Discriminator, domain_loss, normalized_weights, reverse_gradient
 from ..base import Objective, check_count
 from ..moments import row_weights
 
@@ -77,10 +77,10 @@ class CDAN(Objective):
         f = reverse_gradient(torch.cat([source_features, target_features]), strength)
         source, target = self.discriminator(self._joint(f, g)).split([n, m])
         if not self.entropy:
-            return domain_loss(source, target, normalized(source_weights))
+            return domain_loss(source, target, normalized_weights(source_weights))
         certainty = 1 + torch.exp(torch.special.entr(g).sum(-1).neg())
         s, t = certainty.split([n, m])
-        return domain_loss(source, target, normalized(source_weights * s), normalized(t))
+        return domain_loss(source, target, normalized_weights(source_weights * s), normalized_weights(t))
 
     def _joint(self, f: torch.Tensor, g: torch.Tensor) -> torch.Tensor:
         if self.randomized:

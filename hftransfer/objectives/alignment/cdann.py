@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from ..adversarial import SEARCH, Discriminator, domain_loss, normalized, reverse_gradient
+from ..adversarial import SEARCH, Discriminator, domain_loss, normalized_weights, reverse_gradient
 from ..base import Objective
-from ..moments import members, row_weights
+from ..moments import class_membership, row_weights
 
 
 class CDANN(Objective):
@@ -57,5 +57,5 @@ class CDANN(Objective):
         both = torch.cat([source_features, target_features])
         logits = self.discriminators(reverse_gradient(both, strength))
         source, target = logits.split([len(source_features), len(target_features)])
-        of_class = members(source_labels, target_logits.shape[1]) * source_weights.unsqueeze(1)
-        return domain_loss(source, target, normalized(of_class), normalized(target_logits.softmax(-1)))
+        of_class = class_membership(source_labels, target_logits.shape[1]) * source_weights.unsqueeze(1)
+        return domain_loss(source, target, normalized_weights(of_class), normalized_weights(target_logits.softmax(-1)))

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 import torch
 
 from ..base import Objective, Range, check_count
-from ..moments import gap, mean, rounding, row_weights
+from ..moments import mean, rounding_error, row_weights, smooth_distance
 
 
 class CMD(Objective):
@@ -54,16 +54,16 @@ class CMD(Objective):
         x, y = source_features, target_features
         if self.interval == "tanh":
             x, y = x.tanh(), y.tanh()
-        noise = rounding(x, y)
+        noise = rounding_error(x, y)
         width = self._width(x.detach(), y.detach()).clamp_min(noise + 1e-12)  # collapsed rows have no range
         x, y, noise = x / width, y / width, noise / width
         s, t = mean(x, source_weights), mean(y)
-        value = gap(s, t, noise)
+        value = smooth_distance(s, t, noise)
         x, y = x - s, y - t
         powers_x, powers_y = x, y
         for _ in range(1, self.moments):
             powers_x, powers_y = powers_x * x, powers_y * y
-            value = value + gap(mean(powers_x, source_weights), mean(powers_y), noise)
+            value = value + smooth_distance(mean(powers_x, source_weights), mean(powers_y), noise)
         return value
 
     def _width(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:

@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 
 from ..base import Objective, Range, is_positive
-from ..moments import covariance_gap, mean, row_weights
+from ..moments import covariance_distance, mean, row_weights
 
 
 class CORAL(Objective):
@@ -45,7 +45,7 @@ class CORAL(Objective):
     ) -> torch.Tensor:
         source_weights = row_weights(source_features, source_weights)
         x, y = source_features, target_features
-        value = 0.25 / x.shape[1] ** 2 * covariance_gap(x, y, source_weights)
+        value = 0.25 / x.shape[1] ** 2 * covariance_distance(x, y, source_weights)
         if self.mean_weight:
             value = value + self.mean_weight * (mean(x, source_weights) - mean(y)).square().mean()
         return value

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 
 from ...settings import read_choice
-from ..adversarial import SEARCH, Discriminator, domain_loss, normalized, reverse_gradient
+from ..adversarial import SEARCH, Discriminator, domain_loss, normalized_weights, reverse_gradient
 from ..base import Objective
-from ..moments import members, row_weights, shares
+from ..moments import class_membership, row_weights, shares
 
 Sources = Literal["joint", "each"]
 
@@ -75,11 +75,13 @@ class DANN(Objective):
         logits = self.discriminator(reverse_gradient(torch.cat([source_features, target_features]), strength))
         if self.sources == "joint":
             source, target = logits.split([n, m])
-            return domain_loss(source, target, normalized(source_weights))
+            return domain_loss(source, target, normalized_weights(source_weights))
         if source_domains is None:
             raise ValueError(f"dann with sources={self.sources!r} needs source_domains: which source each row is of.")
         domains = torch.cat([source_domains, source_domains.new_full((m,), self.num_sources)])
         weights = torch.cat([source_weights, source_weights.new_ones(m)])
-        share = shares(members(domains, self.num_sources + 1) * weights.unsqueeze(1))  # a domain's rows share 1
+        share = shares(
+            class_membership(domains, self.num_sources + 1) * weights.unsqueeze(1)
+        )  # a domain's rows share 1
         error = F.cross_entropy(logits, domains, reduction="none")
         return (share.sum(1) * error).sum() / (share.sum(0) > 0).sum()

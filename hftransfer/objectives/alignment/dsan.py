@@ -7,8 +7,17 @@ from typing import Literal
 import torch
 
 from ..base import Objective, check_count
-from ..kernels import SEARCH, Bandwidth, check_bandwidth, check_estimator, clouds, discrepancy, grams, kernel_widths
-from ..moments import members, row_weights
+from ..kernels import (
+    SEARCH,
+    Bandwidth,
+    centred_domains,
+    check_bandwidth,
+    check_estimator,
+    gram_matrices,
+    kernel_widths,
+    weighted_mmd,
+)
+from ..moments import class_membership, row_weights
 
 
 class DSAN(Objective):
@@ -66,11 +75,11 @@ class DSAN(Objective):
     ) -> torch.Tensor:
         source_weights = row_weights(source_features, source_weights)
         biased = self.estimator == "biased"
-        c = clouds(source_features, target_features, source_weights)
-        kernels = grams(c, kernel_widths(c, self.bandwidth, self.kernels))
-        member = members(source_labels, self.num_classes)
-        predicted = members(target_logits.argmax(1), self.num_classes).sum(0)
+        c = centred_domains(source_features, target_features, source_weights)
+        kernels = gram_matrices(c, kernel_widths(c, self.bandwidth, self.kernels))
+        member = class_membership(source_labels, self.num_classes)
+        predicted = class_membership(target_logits.argmax(1), self.num_classes).sum(0)
         s, t = member * source_weights.unsqueeze(1), target_logits.detach().softmax(-1)
         shared = ((s > 0).sum(0) >= (1 if biased else 2)) & (predicted > 0)
-        per_class = discrepancy(*kernels, s, t, biased)
+        per_class = weighted_mmd(*kernels, s, t, biased)
         return torch.where(shared, per_class, 0).sum() / shared.sum().clamp_min(1)

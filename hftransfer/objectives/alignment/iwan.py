@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from ..adversarial import SEARCH, Discriminator, domain_loss, normalized, reverse_gradient
+from ..adversarial import SEARCH, Discriminator, domain_loss, normalized_weights, reverse_gradient
 from ..base import Objective
 from ..moments import row_weights
 
@@ -56,8 +56,8 @@ class IWAN(Objective):
         source_weights = row_weights(source_features, source_weights)
         both, rows = torch.cat([source_features, target_features]), [len(source_features), len(target_features)]
         source, target = self.weigher(both.detach()).split(rows)
-        first = domain_loss(source, target, normalized(source_weights))
+        first = domain_loss(source, target, normalized_weights(source_weights))
         like_target = F.logsigmoid(-source.detach())
         like_target = (like_target - like_target.amax()).exp()  # up to a factor that cancels: never 0 throughout
         source, target = self.discriminator(reverse_gradient(both, strength)).split(rows)
-        return first + domain_loss(source, target, normalized(source_weights * like_target))
+        return first + domain_loss(source, target, normalized_weights(source_weights * like_target))

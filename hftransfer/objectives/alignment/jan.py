@@ -10,12 +10,12 @@ from ..base import Objective, Range, check_count
 from ..kernels import (
     SEARCH,
     Bandwidth,
+    centred_domains,
     check_bandwidth,
     check_estimator,
-    clouds,
-    discrepancy,
-    grams,
+    gram_matrices,
     kernel_widths,
+    weighted_mmd,
 )
 from ..moments import row_weights
 
@@ -72,10 +72,10 @@ class JAN(Objective):
         source_weights: torch.Tensor | None = None,
     ) -> torch.Tensor:
         source_weights = row_weights(source_features, source_weights)
-        f = clouds(source_features, target_features, source_weights)
-        g = clouds(source_logits.softmax(-1), target_logits.softmax(-1), source_weights)
-        of_features = grams(f, kernel_widths(f, self.bandwidth, self.kernels))
-        of_predictions = grams(g, kernel_widths(g, self.prediction_bandwidth, 1))
+        f = centred_domains(source_features, target_features, source_weights)
+        g = centred_domains(source_logits.softmax(-1), target_logits.softmax(-1), source_weights)
+        of_features = gram_matrices(f, kernel_widths(f, self.bandwidth, self.kernels))
+        of_predictions = gram_matrices(g, kernel_widths(g, self.prediction_bandwidth, 1))
         ss, tt, st = (a * b for a, b in zip(of_features, of_predictions, strict=True))
         s, t = source_weights.unsqueeze(1), target_features.new_ones(len(target_features), 1)
-        return discrepancy(ss, tt, st, s, t, self.estimator == "biased")[0]
+        return weighted_mmd(ss, tt, st, s, t, self.estimator == "biased")[0]

@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 
 from ..base import Objective, Range, check_count
-from ..moments import gap, members, rounding, row_weights, shares
+from ..moments import class_membership, rounding_error, row_weights, shares, smooth_distance
 
 
 class M3SDA(Objective):
@@ -53,16 +53,16 @@ class M3SDA(Objective):
     ) -> torch.Tensor:
         source_weights = row_weights(source_features, source_weights)
         x, y = source_features, target_features
-        weights = members(source_domains, self.num_sources) * source_weights.detach().unsqueeze(1)
+        weights = class_membership(source_domains, self.num_sources) * source_weights.detach().unsqueeze(1)
         present, share = weights.sum(0) > 0, shares(weights)
         i, j = torch.triu_indices(self.num_sources, self.num_sources, 1, device=x.device)
         value = x.new_zeros(())
         powers_x, powers_y = torch.ones_like(x), torch.ones_like(y)
         for _ in range(self.moments):
             powers_x, powers_y = powers_x * x, powers_y * y
-            s, t, noise = share.T @ powers_x, powers_y.mean(0), rounding(powers_x, powers_y)
-            value = value + _average(gap(s, t, noise), present)
-            value = value + _average(gap(s[i], s[j], noise), present[i] & present[j])
+            s, t, noise = share.T @ powers_x, powers_y.mean(0), rounding_error(powers_x, powers_y)
+            value = value + _average(smooth_distance(s, t, noise), present)
+            value = value + _average(smooth_distance(s[i], s[j], noise), present[i] & present[j])
         return value
 
 

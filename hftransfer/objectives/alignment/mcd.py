@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ..adversarial import SEARCH, Discriminator, label_loss, reverse_gradient
+from ..adversarial import SEARCH, Discriminator, reverse_gradient, weighted_cross_entropy
 from ..base import Objective, Range
 from ..moments import row_weights
 
@@ -55,6 +55,6 @@ class MCD(Objective):
         source_weights = row_weights(source_features, source_weights)
         # The encoder helps with the labels (reversed twice) and works against the discrepancy, both times `strength`.
         s, t = reverse_gradient(source_features, -strength), reverse_gradient(target_features, strength)
-        learnt = [label_loss(head(s), source_labels, source_weights) for head in (self.first, self.second)]
+        learnt = [weighted_cross_entropy(head(s), source_labels, source_weights) for head in (self.first, self.second)]
         discrepancy = (self.first(t).softmax(-1) - self.second(t).softmax(-1)).abs().mean()
         return learnt[0] + learnt[1] - discrepancy

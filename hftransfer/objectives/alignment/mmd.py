@@ -12,12 +12,12 @@ from ..kernels import (
     LEAST_MASS,
     SEARCH,
     Bandwidth,
-    Clouds,
+    CentredDomains,
+    centred_domains,
     check_bandwidth,
     check_estimator,
-    clouds,
-    gaussians,
     kernel_widths,
+    mean_gaussian_kernel,
     squared_distances,
 )
 from ..moments import row_weights
@@ -95,19 +95,19 @@ class MMD(Objective):
             x, weights = torch.cat([x, old[:, :-1]]), torch.cat([weights, old[:, -1]])
             y = torch.cat([y, self.target_queue.rows()[0]])
             self.target_queue.push(target_features)
-        c = clouds(x, y, weights)
+        c = centred_domains(x, y, weights)
         widths = kernel_widths(c, self.bandwidth, self.kernels)
         if self.estimator == "linear":
             return _linear(c, widths)
         return _GaussianMMD.apply(c.x, c.y, c, widths, self.estimator == "biased")
 
 
-def _linear(c: Clouds, widths: torch.Tensor) -> torch.Tensor:
+def _linear(c: CentredDomains, widths: torch.Tensor) -> torch.Tensor:
     """Row i and row i + h are a pair, not i and i + 1: a tagger's neighbouring rows are words of one sentence."""
     h = min(len(c.x), len(c.y)) // 2
     (s, s_), (t, t_), (w, w_) = ((rows[:h], rows[h : 2 * h]) for rows in (c.x, c.y, c.weights))
     distances = torch.stack([(a - b).square().sum(1) for a, b in ((s, s_), (t, t_), (s, t_), (s_, t))])
-    ss, tt, st, ts = gaussians(distances, widths)
+    ss, tt, st, ts = mean_gaussian_kernel(distances, widths)
     within = (w * w_) @ ss / (w @ w_).clamp_min(LEAST_MASS) + tt.sum() / max(1, h)
     return within - 2 * (w @ st + w_ @ ts) / (w + w_).sum().clamp_min(LEAST_MASS)
 
@@ -123,7 +123,7 @@ class _GaussianMMD(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: torch.Tensor, y: torch.Tensor, c: Clouds, widths: torch.Tensor, biased: bool
+        ctx: Any, x: torch.Tensor, y: torch.Tensor, c: CentredDomains, widths: torch.Tensor, biased: bool
     ) -> torch.Tensor:
         m, w, ones = len(y), c.weights, y.new_ones(len(y))
         # What a pair of rows counts: each of x times these, each of y `within_y`.

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 
 from ..base import Objective, check_count
-from ..kernels import SEARCH, Bandwidth, check_bandwidth, check_estimator, clouds, kernel_widths, pair_mass
+from ..kernels import SEARCH, Bandwidth, centred_domains, check_bandwidth, check_estimator, kernel_widths, pair_mass
 from ..moments import row_weights
 
 
@@ -74,7 +74,7 @@ class MMDRFF(Objective):
         self, source_features: torch.Tensor, target_features: torch.Tensor, source_weights: torch.Tensor | None = None
     ) -> torch.Tensor:
         source_weights = row_weights(source_features, source_weights)
-        c = clouds(source_features, target_features, source_weights)
+        c = centred_domains(source_features, target_features, source_weights)
         scale = (2 / kernel_widths(c, self.bandwidth, self.kernels))[self.kernel].sqrt()
         ones = c.y.new_ones(len(c.y))
         s, t = self._sum(c.x, source_weights, scale), self._sum(c.y, ones, scale)

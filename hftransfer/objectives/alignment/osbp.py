@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from ..adversarial import SEARCH, Discriminator, label_loss, reverse_gradient
+from ..adversarial import SEARCH, Discriminator, reverse_gradient, weighted_cross_entropy
 from ..base import Objective, Range
 from ..moments import row_weights
 
@@ -63,7 +63,7 @@ class OSBP(Objective):
         s, t = reverse_gradient(source_features, -strength), reverse_gradient(target_features, strength)
         unknown = self._unknown(t)
         border = F.binary_cross_entropy_with_logits(unknown, torch.full_like(unknown, self.boundary))
-        return label_loss(self.head(s), source_labels, source_weights) + border
+        return weighted_cross_entropy(self.head(s), source_labels, source_weights) + border
 
     @torch.no_grad()
     def unknown_probability(self, features: torch.Tensor) -> torch.Tensor:

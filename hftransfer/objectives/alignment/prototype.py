@@ -10,9 +10,9 @@ import torch.nn.functional as F
 
 from ...settings import read_choice
 from ..base import Objective, Range, is_positive
-from ..contrastive import nowhere
+from ..contrastive import excluded_logit
 from ..kernels import squared_distances, squared_norms
-from ..moments import mean, members, row_weights, shares
+from ..moments import class_membership, mean, row_weights, shares
 from ..probabilities import check_threshold, pseudo_labels
 
 SOURCE, TARGET = 0, 1
@@ -116,14 +116,14 @@ class Prototype(Objective):
             center = mean(torch.cat([s, t]).detach(), self.seen.flatten())
             s, t = s - center, t - center  # products of rows far from the origin lose digits
             logits = squared_distances(s, t, squared_norms(s), squared_norms(t)) / -self.temperature
-            masked = logits.masked_fill(~(seen_s.unsqueeze(1) * seen_t > 0), nowhere(logits))
+            masked = logits.masked_fill(~(seen_s.unsqueeze(1) * seen_t > 0), excluded_logit(logits))
             values = (masked.logsumexp(0) + masked.logsumexp(1)) / 2 - logits.diagonal()
         both = seen_s * seen_t
         return mean(torch.where(both > 0, values, 0), both)
 
     def _moved(self, domain: int, rows: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         """(K, d) centroids after this batch, with gradient through its share; the state moves with them."""
-        of_class = members(labels, self.seen.shape[1]) * weights.unsqueeze(1)
+        of_class = class_membership(labels, self.seen.shape[1]) * weights.unsqueeze(1)
         there = (of_class.sum(0) > 0).to(rows.dtype)
         old, seen = self.centroids[domain], self.seen[domain]
         share = there * (1 - self.decay * seen)

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 
 from ..base import Objective, Range, check_count, is_positive
-from ..contrastive import contrast, nowhere
+from ..contrastive import contrastive_loss, excluded_logit
 from ..feature_queue import FeatureQueue
-from ..moments import mean, members, row_weights, shares
+from ..moments import class_membership, mean, row_weights, shares
 from ..probabilities import check_threshold, pseudo_labels
 
 
@@ -99,11 +99,11 @@ class SupCon(Objective):
         classes: int,
     ) -> torch.Tensor:
         """Weighted mean over anchors with a positive; 0 when there is none. Rows are masked, not dropped."""
-        own = members(labels, classes).to(anchors.dtype)
-        of_class = members(candidate_labels, classes) * counts.unsqueeze(1)
+        own = class_membership(labels, classes).to(anchors.dtype)
+        of_class = class_membership(candidate_labels, classes) * counts.unsqueeze(1)
         positives = own @ (shares(of_class).T @ candidates)  # their weighted mean
         there = own @ (of_class.sum(0) > 0).to(anchors.dtype)
         usable = (candidate_labels >= 0) & (counts > 0)
-        offsets = torch.where(usable, counts.log(), nowhere(anchors))
-        per_anchor = contrast(anchors, positives, candidates, self.temperature, offsets, self.chunk)
+        offsets = torch.where(usable, counts.log(), excluded_logit(anchors))
+        per_anchor = contrastive_loss(anchors, positives, candidates, self.temperature, offsets, self.chunk)
         return mean(torch.where(there > 0, per_anchor, 0), weights * there)

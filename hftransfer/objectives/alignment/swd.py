@@ -9,7 +9,7 @@ from torch.autograd.function import once_differentiable
 
 from ..base import Objective, Range, check_count
 from ..kernels import LEAST_MASS
-from ..moments import all_equal, center_of, row_weights
+from ..moments import all_equal, common_mean, row_weights
 from ..step_counter import StepCounter
 
 
@@ -58,7 +58,7 @@ class SWD(Objective):
         x, y = source_features, target_features
         pairs = len(x) == len(y) and all_equal(source_weights)
         directions = self._directions(x).T
-        center = center_of(x, y)
+        center = common_mean(x, y)
         # One cloud at a time, so that only one is held twice; the numbers of a direction side by side, for sorting.
         s = torch.mm(directions, (x - center).T)
         t = torch.mm(directions, (y - center).T)

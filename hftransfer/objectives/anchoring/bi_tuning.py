@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..base import Objective, Range, check_count, is_positive
-from ..contrastive import nowhere
+from ..contrastive import excluded_logit
 from ..feature_queue import FeatureQueue
-from ..moments import members
+from ..moments import class_membership
 
 
 class BiTuning(Objective):
@@ -74,7 +74,7 @@ class BiTuning(Objective):
             old, old_labels = self.queue.rows()
             self.queue.push(keys, source_labels)
             keys, labels = torch.cat([keys, old]), torch.cat([labels, old_labels])
-        own, all_ = members(source_labels, len(w)), members(labels, len(w))
+        own, all_ = class_membership(source_labels, len(w)), class_membership(labels, len(w))
         same = own.float() @ all_.float().T > 0  # (n, keys)
         anchors = own.to(h.dtype) @ w
         itself = torch.zeros_like(same)
@@ -88,6 +88,6 @@ class BiTuning(Objective):
         self, anchors: torch.Tensor, keys: torch.Tensor, usable: torch.Tensor, positives: torch.Tensor
     ) -> torch.Tensor:
         """(n,) ℓ of each anchor; 0 for one without a positive."""
-        logits = (anchors @ keys.T / self.temperature).masked_fill(~usable, nowhere(anchors))
+        logits = (anchors @ keys.T / self.temperature).masked_fill(~usable, excluded_logit(anchors))
         share = positives.to(logits.dtype) / positives.sum(1, keepdim=True).clamp_min(1)
         return -(share * torch.where(positives, logits.log_softmax(1), 0.0)).sum(1)

@@ -9,8 +9,8 @@ import torch
 
 from ...settings import read_choice
 from ..base import Objective, Range, TeacherFacts
-from ..moments import members, shares
-from .teacher_head import old_head
+from ..moments import class_membership, shares
+from .teacher_head import teacher_head
 
 STRENGTHS = tuple(10.0**k for k in range(4, -5, -1))  # inverse regularisation that the calibrated variant chooses from
 TEMPERATURES = torch.logspace(-1, 1, 41, dtype=torch.float64)
@@ -59,7 +59,7 @@ class CoTuning(Objective):
         super().__init__()
         read_choice("relation", relation, Relation)
         self.variant = relation
-        self.head = old_head(feature_dim, num_classes, teachers, "co_tuning")
+        self.head = teacher_head(feature_dim, num_classes, teachers, "co_tuning")
         old = self.head.out_features
         self.register_buffer("relation", torch.full((num_classes, old), 1 / old))  # until it is fitted
 
@@ -69,7 +69,7 @@ class CoTuning(Objective):
         self.relation.copy_(find(teacher_logits, labels, len(self.relation)))
 
     def forward(self, source_features: torch.Tensor, source_labels: torch.Tensor) -> torch.Tensor:
-        of_class = members(source_labels, len(self.relation)).to(source_features.dtype)
+        of_class = class_membership(source_labels, len(self.relation)).to(source_features.dtype)
         wanted = of_class @ self.relation.to(source_features.dtype)
         rows = -(wanted * self.head(source_features).log_softmax(-1)).sum(1)
         return rows.sum() / of_class.sum().clamp_min(1)
@@ -78,7 +78,7 @@ class CoTuning(Objective):
 def direct_relation(teacher_logits: torch.Tensor, labels: torch.Tensor, classes: int) -> torch.Tensor:
     """(rows, K'), (rows,) -> (classes, K') mean prediction of each class's rows; without any, that of all labelled."""
     p = teacher_logits.double().softmax(-1)
-    of_class = members(labels, classes)
+    of_class = class_membership(labels, classes)
     found = shares(of_class.double()).T @ p
     return torch.where(of_class.any(0).unsqueeze(1), found, shares((labels >= 0).double()) @ p)
 

@@ -11,7 +11,7 @@ import torch
 
 from ...messages import nearest
 from ..base import Objective, Range, check_count, is_positive
-from .row_selection import Rows, check_rows, of_rows
+from .row_selection import Rows, check_rows, inputs_of_rows
 
 SEVERAL = "multi-label-classification"
 Rule = Callable[[torch.Tensor], torch.Tensor]
@@ -119,7 +119,7 @@ class Constraint(Objective):
 
     @classmethod
     def reads(cls, settings: Mapping[str, Any]) -> dict[str, str]:
-        return of_rows(cls, settings, cls.needs())
+        return inputs_of_rows(cls, settings, cls.needs())
 
     def values(self, logits: torch.Tensor) -> torch.Tensor:
         """(rules,) g of a batch: what is above 0, or for rules that should be 0 what is not 0, breaks a rule."""

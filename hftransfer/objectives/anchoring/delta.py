@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 
 from ..base import LayerPair, Objective, Range, TeacherFacts, check_count, is_positive
-from .row_selection import setting
-from .teacher_head import only_one
+from .row_selection import setting_or_default
+from .teacher_head import check_single_teacher
 
 RIDGE = 1e-3  # on the weights of the classifiers that tell channels' worth; features are standardised
 
@@ -68,20 +68,20 @@ class Delta(Objective):
             raise ValueError(f"attention={attention!r} must be true or false.")
         if not is_positive(temperature):
             raise ValueError(f"temperature={temperature!r} must be a positive number.")
-        only_one(teachers, "delta")
+        check_single_teacher(teachers, "delta")
         self.temperature = temperature
         widths = teachers[0].layer_widths if teachers and attention else ()
-        self.widths = [widths[i] for i in self.depths({"layers": layers}, len(widths))] if widths else []
+        self.widths = [widths[i] for i in self.layer_indices({"layers": layers}, len(widths))] if widths else []
         self.register_buffer("importance", torch.ones(sum(self.widths)))
 
     @classmethod
     def fit_inputs(cls, settings: Mapping[str, Any]) -> tuple[str, ...]:
-        return super().fit_inputs(settings) if setting(cls, settings, "attention") is True else ()
+        return super().fit_inputs(settings) if setting_or_default(cls, settings, "attention") is True else ()
 
     @classmethod
-    def depths(cls, settings: Mapping[str, Any], total: int) -> list[int]:
+    def layer_indices(cls, settings: Mapping[str, Any], total: int) -> list[int]:
         """Evenly spaced, the last among them."""
-        count = setting(cls, settings, "layers")
+        count = setting_or_default(cls, settings, "layers")
         check_count("layers", count, least=0)
         k = min(count or total, total)
         return [(i + 1) * total // k - 1 for i in range(k)]

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ..base import Objective, Range, TeacherFacts
-from .row_selection import Rows, of_rows
+from .row_selection import Rows, inputs_of_rows
 
 
 class DistillFeatures(Objective):
@@ -43,7 +43,7 @@ class DistillFeatures(Objective):
 
     @classmethod
     def reads(cls, settings: Mapping[str, Any]) -> dict[str, str]:
-        return of_rows(cls, settings, cls.needs())
+        return inputs_of_rows(cls, settings, cls.needs())
 
     def forward(self, features: torch.Tensor, teacher_features: list[torch.Tensor]) -> torch.Tensor:
         pairs = zip(self.projections, teacher_features, strict=True)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 
 from ..base import Objective, Range, TeacherFacts, is_positive
-from .row_selection import Rows, of_rows, softened_divergence
+from .row_selection import Rows, inputs_of_rows, softened_divergence
 
 
 class DistillLogits(Objective):
@@ -50,7 +50,7 @@ class DistillLogits(Objective):
 
     @classmethod
     def reads(cls, settings: Mapping[str, Any]) -> dict[str, str]:
-        return of_rows(cls, settings, cls.needs())
+        return inputs_of_rows(cls, settings, cls.needs())
 
     def forward(self, logits: torch.Tensor, teacher_logits: list[torch.Tensor]) -> torch.Tensor:
         values = [softened_divergence(z, logits, self.temperature) for z in teacher_logits]

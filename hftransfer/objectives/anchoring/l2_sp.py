@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 import torch
 
 from ...settings import read_choice
-from ..base import Moved, Objective, Range
+from ..base import Objective, Range, TrainedWeight
 
 Head = Literal["decay", "start"]
 
@@ -33,7 +33,7 @@ class L2SP(Objective):
         beta: of the head.
         head: `"decay"` draws it to 0, `"start"` to where it was.
 
-    Shapes: a list of `Moved` -> ().
+    Shapes: a list of `TrainedWeight` -> ().
 
     Paper: Li, Grandvalet and Davoine, Explicit Inductive Bias for Transfer Learning with Convolutional Networks, ICML
     2018.
@@ -55,9 +55,9 @@ class L2SP(Objective):
         read_choice("head", head, Head)
         self.alpha, self.beta, self.head = alpha, beta, head
 
-    def forward(self, moved_weights: list[Moved]) -> torch.Tensor:
-        start = [w for w in moved_weights if self.head == "start" or not w.fresh]
-        rest = [w for w in moved_weights if self.head == "decay" and w.fresh]
+    def forward(self, trained_weights: list[TrainedWeight]) -> torch.Tensor:
+        start = [w for w in trained_weights if self.head == "start" or not w.fresh]
+        rest = [w for w in trained_weights if self.head == "decay" and w.fresh]
         distance = _total(w.squared_distance() for w in start)
         return 0.5 * (self.alpha * distance + self.beta * _total(w.squared_norm() for w in rest))
 

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from ..base import Objective, Range, TeacherFacts, is_positive
-from .row_selection import Rows, of_rows, softened_divergence
-from .teacher_head import old_head, only_one
+from .row_selection import Rows, inputs_of_rows, softened_divergence
+from .teacher_head import check_single_teacher, teacher_head
 
 
 class LwF(Objective):
@@ -50,15 +50,15 @@ class LwF(Objective):
         super().__init__()
         if not is_positive(temperature):
             raise ValueError(f"temperature={temperature!r} must be a positive number.")
-        only_one(teachers, "lwf")
+        check_single_teacher(teachers, "lwf")
         self.temperature = temperature
         self.head: nn.Linear | None = None
         if any(not teacher.same_labels for teacher in teachers):
-            self.head = old_head(feature_dim, num_classes, teachers, "lwf")
+            self.head = teacher_head(feature_dim, num_classes, teachers, "lwf")
 
     @classmethod
     def reads(cls, settings: Mapping[str, Any]) -> dict[str, str]:
-        return of_rows(cls, settings, cls.needs())
+        return inputs_of_rows(cls, settings, cls.needs())
 
     def forward(
         self, features: torch.Tensor, logits: torch.Tensor, teacher_logits: list[torch.Tensor]

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from ..base import Objective, Range, check_count
 from ..kernels import squared_distances, squared_norms
-from .row_selection import Rows, check_rows, of_rows
+from .row_selection import Rows, check_rows, inputs_of_rows
 
 
 class RKD(Objective):
@@ -59,7 +59,7 @@ class RKD(Objective):
 
     @classmethod
     def reads(cls, settings: Mapping[str, Any]) -> dict[str, str]:
-        return of_rows(cls, settings, cls.needs())
+        return inputs_of_rows(cls, settings, cls.needs())
 
     def forward(self, features: torch.Tensor, teacher_features: list[torch.Tensor]) -> torch.Tensor:
         total = features.new_zeros(())

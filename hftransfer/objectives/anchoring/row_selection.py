@@ -21,9 +21,9 @@ def check_rows(rows: Any) -> None:
         )
 
 
-def of_rows(cls: type[Objective], settings: Mapping[str, Any], names: Iterable[str]) -> dict[str, str]:
+def inputs_of_rows(cls: type[Objective], settings: Mapping[str, Any], names: Iterable[str]) -> dict[str, str]:
     """Argument -> input, for arguments such as `logits` and `teacher_logits` and the setting `rows`."""
-    rows = setting(cls, settings, "rows")
+    rows = setting_or_default(cls, settings, "rows")
     check_rows(rows)
     part = "" if rows == "all" else f"{rows}_"
     return {
@@ -32,7 +32,7 @@ def of_rows(cls: type[Objective], settings: Mapping[str, Any], names: Iterable[s
     }
 
 
-def setting(cls: type[Objective], settings: Mapping[str, Any], name: str) -> Any:
+def setting_or_default(cls: type[Objective], settings: Mapping[str, Any], name: str) -> Any:
     """A setting as given, or its default."""
     return settings.get(name, cls.settings()[name].default)
 

@@ -10,13 +10,13 @@ from torch import nn
 from ..base import TeacherFacts
 
 
-def old_head(feature_dim: int, num_classes: int, teachers: Sequence[TeacherFacts], who: str) -> nn.Linear:
+def teacher_head(feature_dim: int, num_classes: int, teachers: Sequence[TeacherFacts], who: str) -> nn.Linear:
     """A linear layer with the weights of the only teacher's final layer; without a teacher, freshly drawn.
 
     Raises:
         ValueError: several teachers, or features of another width than the teacher's.
     """
-    only_one(teachers, who)
+    check_single_teacher(teachers, who)
     if not teachers or teachers[0].head is None:
         return nn.Linear(feature_dim, num_classes)
     teacher = teachers[0]
@@ -35,7 +35,7 @@ def old_head(feature_dim: int, num_classes: int, teachers: Sequence[TeacherFacts
     return layer
 
 
-def only_one(teachers: Sequence[TeacherFacts], who: str) -> None:
+def check_single_teacher(teachers: Sequence[TeacherFacts], who: str) -> None:
     """Raises a `ValueError` if there are several teachers."""
     if len(teachers) > 1:
         names = ", ".join(teacher.name for teacher in teachers)

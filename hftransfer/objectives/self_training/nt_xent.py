@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..base import Objective, Range, check_count, is_positive
-from ..contrastive import contrast
+from ..contrastive import contrastive_loss
 from ..feature_queue import FeatureQueue
 
 
@@ -78,4 +78,4 @@ class NTXent(Objective):
             candidates = torch.cat([z, self.queue.rows()[0]])
             self.queue.push(z[:m])
         other = z.roll(m, 0)
-        return contrast(z, other, candidates, self.temperature, chunk=self.chunk, skip_self=True).mean()
+        return contrastive_loss(z, other, candidates, self.temperature, chunk=self.chunk, skip_self=True).mean()

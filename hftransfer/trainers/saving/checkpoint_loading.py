@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import safetensors.torch
 
 from ...models.adapters import is_peft
-from ...models.domain_adapters import load_several
+from ...models.domain_adapters import restore_adapters
 from .checkpoint_files import STATE_FILE, TRAINER_STATE
 from .finite_guard import FiniteGuard
 from .finite_weights import first_broken, is_finite_state
@@ -87,7 +87,7 @@ class CheckpointReader:
     def _load_weights(self, checkpoint: str, load_model: Callable[[str], None]) -> None:
         with user_model_in(self.trainer):
             if _has_several(self.trainer.model):  # the stock loader would switch all but the first off
-                load_several(self.trainer.model, checkpoint)
+                restore_adapters(self.trainer.model, checkpoint)
             else:
                 load_model(checkpoint)
         self._load_adaptation_state(checkpoint)

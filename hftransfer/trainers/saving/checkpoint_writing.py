@@ -16,9 +16,9 @@ import torch
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from ...messages import redacted_values
-from ...models.adapter_folders import LABELS_FILE, write_labels
-from ...models.adapters import is_peft, merged, plain_model
-from ...models.disk_space import SMALL, room_for, tensor_bytes
+from ...models.adapter_folders import LABELS_FILE, write_adapter_labels
+from ...models.adapters import is_peft, merged_copy, plain_model
+from ...models.disk_space import SMALL, enough_disk_space, tensor_bytes
 from ..trainer_access import config_of, joint_model_of
 from .adapter_merge import merges_adapter
 from .checkpoint_files import STATE_FILE, by_age, checkpoints, is_ours, write_list
@@ -162,10 +162,10 @@ class CheckpointWriter:
         with user_model_in(trainer):
             self._describe(trainer.model)
             if self.staging is None and merges and is_peft(trainer.model):
-                trainer.model = merged(trainer.model)
+                trainer.model = merged_copy(trainer.model)
             write(str(folder), plain)
             if trainer.args.should_save and is_peft(trainer.model):
-                write_labels(folder, self.prepared.label_space.names)
+                write_adapter_labels(folder, self.prepared.label_space.names)
         if not trainer.args.should_save:
             return
         for card in folder.glob("*/README.md"):  # PEFT's, of each of several adapters; it names paths of this machine
@@ -225,7 +225,7 @@ class CheckpointWriter:
         if writes:
             clear(folder)  # what another save left aside; the lock stays
         self.trainer.accelerator.wait_for_everyone()
-        room = room_for(title, folder, needed if writes else 0, self.guard.last_good)
+        room = enough_disk_space(title, folder, needed if writes else 0, self.guard.last_good)
         raise_together(room.__enter__, args.world_size)
         try:
             yield

@@ -37,10 +37,10 @@ def merges_on_save(model: Any, args: AdaptationConfig, peft_config: Any) -> bool
     if not adapters.is_peft(model):
         return False
     if args.merge_adapter:
-        adapters.check_merge(model)
+        adapters.check_mergeable(model)
     if args.merge_adapter is not None or peft_config is None:
         return bool(args.merge_adapter)
-    reason = adapters.why_not_merged(model)
+    reason = adapters.merge_obstacle(model)
     if reason is not None and args.adabn:
         raise ValueError(f"adabn=True changes statistics of the base model, which an adapter does not save: {reason}")
     if reason is not None:

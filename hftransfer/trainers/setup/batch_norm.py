@@ -11,10 +11,10 @@ import numpy as np
 from ...data.pairing import PairedDataset
 from ...data.text_encoder import without_other_tokenizations
 from ...models.adapters import is_peft
-from ...models.batch_norm_statistics import adapt_batch_norm, batch_norms, is_frozen
+from ...models.batch_norm_statistics import adapt_batch_norm, batch_norms, has_frozen_parameters
 from ...models.parameter_sets import describe_choice, is_default_choice
 from ...models.stochastic_norm import ChannelMix
-from ...models.tensorflow_conventions import mend_conventions
+from ...models.tensorflow_conventions import convert_tensorflow_conventions
 from ..config import AdaptationConfig
 from ..trainer_access import joint_model_of
 
@@ -33,7 +33,7 @@ def prepare_batch_norm(model: Any, args: AdaptationConfig, target: Any, adapter:
     Raises:
         ValueError: the model has no batch norm, or AdaBN has no rows or would not be saved.
     """
-    mend_conventions(model, args.batch_norm_momentum)
+    convert_tensorflow_conventions(model, args.batch_norm_momentum)
     settings = {"batch_norm": args.batch_norm, "batch_norm_momentum": args.batch_norm_momentum, "adabn": args.adabn}
     setting = next((f"{k}={v!r}" for k, v in settings.items() if v not in ("joint", None, False)), None)
     if setting and not batch_norms(model):
@@ -61,7 +61,7 @@ def build_mix(model: Any, args: AdaptationConfig) -> ChannelMix | None:
     """
     if args.batch_norm != "stochastic":
         return None
-    if all(is_frozen(module) for module in batch_norms(model).values()):
+    if all(has_frozen_parameters(module) for module in batch_norms(model).values()):
         by = "an adapter" if is_peft(model) else "its owner"
         if not is_default_choice(args.trainable, args.freeze):
             by = describe_choice(args.trainable, args.freeze)

@@ -14,7 +14,7 @@ from ...data.label_space import LabelSpace
 from ...data.pairing import PairedDataset
 from ...data.streaming import PairedStream
 from ...data.text_encoder import WORD_MASK, TextEncoder, without_other_tokenizations
-from ...models.processing_class import longest_input
+from ...models.processing_class import max_input_length
 from ..config import AdaptationConfig
 from ..teachers.tokenization import encoders_of_teachers
 from .run_domains import RunDomains
@@ -63,7 +63,7 @@ def encode_domains(
         processing_class,
         label_space,
         domains.columns,
-        longest_input(processing_class, model, domains.modality, args.max_length),
+        max_input_length(processing_class, model, domains.modality, args.max_length),
         args.augment,
         args.augment_flip,
         seed,

@@ -28,7 +28,7 @@ def agree_on_labels(domains: RunDomains, model: Any, args: AdaptationConfig) -> 
         ValueError: a source without labels, or labels that do not fit together. The data set and the row are named.
     """
     label, sources = args.label_column, domains.labelled_sources
-    model_names = pretrained.head_names(model) if isinstance(model, nn.Module) else None
+    model_names = pretrained.loaded_label_names(model) if isinstance(model, nn.Module) else None
     if isinstance(model, str):
         model_names = adapter_folders.adapter_labels(model)
     for name, source in sources.items():

@@ -15,7 +15,7 @@ from ...data.domain_summary import DomainSummary
 from ...data.label_space import LabelSpace
 from ...data.pairing import PairedDataset
 from ...models.adapters import is_peft
-from ...models.parameter_blocks import Block, split
+from ...models.parameter_blocks import Block, split_into_blocks
 from ...models.parameter_sets import bias_parameters, norm_parameters
 from ...reporting.tables import PolicyRow, print_facts, print_policy_rows
 from ..config import AdaptationConfig
@@ -72,7 +72,7 @@ def plan(
             f"{len(rows_of_domain):,} {labelled} rows" if hasattr(rows_of_domain, "__len__") else "a stream"
         )
     rows["what trains"] = "\n".join([str(prepared.trainable), *prepared.trainable.notes])
-    if (phases := _phases(args, prepared, split(prepared.model, prepared.head))) is not None:
+    if (phases := _phases(args, prepared, split_into_blocks(prepared.model, prepared.head))) is not None:
         rows["what trains when"] = str(phases)
     rows["features"] = f"{prepared.head.in_features} wide, into {prepared.head.name}"
     specs = args.objective_specs()
@@ -126,12 +126,12 @@ def print_policy(model: Any, args: AdaptationConfig | None = None, title: str | 
 def policy_rows(model: Any, args: AdaptationConfig | None = None) -> list[PolicyRow]:
     """Rows of the table of `print_policy`; neighbouring layers that do not differ share one."""
     if isinstance(model, Prepared):
-        blocks = split(model.model, model.head)
+        blocks = split_into_blocks(model.model, model.head)
         phases = None if args is None else _phases(args, model, blocks)
         return _rows(model.model, blocks, model.trainable.names, args, phases)
     if isinstance(model, nn.Module):
         trainable = [name for name, p in model.named_parameters() if p.requires_grad]
-        return _rows(model, split(model), frozenset(trainable), None, None)
+        return _rows(model, split_into_blocks(model), frozenset(trainable), None, None)
     if not hasattr(model, "prepared"):
         raise TypeError(f"print_policy takes a model or a trainer, not {type(model).__name__}.")
     joint = joint_model_of(model)

@@ -10,9 +10,9 @@ from torch import nn
 
 from ...data.label_space import LabelSpace
 from ...models import adapter_folders, pretrained, weight_checks
-from ...models.from_scratch import fresh_model, fresh_processing
+from ...models.from_scratch import model_from_scratch, processing_class_from_scratch
 from ...models.parameter_sets import describe_choice, is_default_choice
-from ...models.processing_class import fit_processing
+from ...models.processing_class import fit_processing_class
 from ...models.remote_code import drop_remote_code
 from ..config import AdaptationConfig
 
@@ -64,15 +64,17 @@ def load_run_model(
             setting = "an adapter" if peft_config is not None else describe_choice(args.trainable, args.freeze)
             raise ValueError(f"A model from scratch has no weights worth keeping: leave out {setting}.")
         settings = {k: v for k, v in model.items() if v is not None}
-        processing = fresh_processing(settings, modality, processing_class, args.image_size)
-        model = fresh_model(settings, label_space.task, label_space.names, modality, processing, args.image_size)
+        processing = processing_class_from_scratch(settings, modality, processing_class, args.image_size)
+        model = model_from_scratch(
+            settings, label_space.task, label_space.names, modality, processing, args.image_size
+        )
     elif isinstance(model, str):
         model, processing = _load_by_name(
             model, label_space, modality, processing_class, dict(model_kwargs or {}), peft_config
         )
     else:
         processing = _check_loaded(model, label_space, modality, processing_class)
-    return model, fit_processing(processing, model, modality, tagging, args.image_size)
+    return model, fit_processing_class(processing, model, modality, tagging, args.image_size)
 
 
 def _load_by_name(
@@ -80,16 +82,16 @@ def _load_by_name(
 ) -> tuple[Any, Any]:
     """A model by Hub id or folder, which may be an adapter's, and its processing class."""
     revision = options.get("revision")
-    adapter = adapter_folders.read_adapter(name, revision)
+    adapter = adapter_folders.read_adapter_config(name, revision)
     if adapter is None:
         model = pretrained.load_model(name, label_space.task, label_space.names, modality=modality, **options)
     elif peft_config is not None:
         raise ValueError(f"{name} is an adapter already: leave out peft_config to go on training it.")
     else:
-        model = adapter_folders.load_adapter(
+        model = adapter_folders.load_trainable_adapter(
             name, adapter, label_space.task, label_space.names, modality=modality, **options
         )
-        processing_name = adapter_folders.processing_name(name, adapter)
+        processing_name = adapter_folders.processing_class_name(name, adapter)
         revision = revision if processing_name == name else adapter.get("revision")
         name = processing_name
     if processing is None:

@@ -11,7 +11,7 @@ from torch import nn
 from transformers import Trainer
 
 from ...messages import nearest
-from ...models.parameter_blocks import Block, bare, layer_name, num_layers
+from ...models.parameter_blocks import Block, layer_name, num_layers, unwrapped_name
 from ...models.parameter_sets import describe_choice
 from ...settings import read_setting
 
@@ -110,7 +110,7 @@ class Phases:
         self.stage = stage
         everything, trainable = self.trainable(len(self.added)), self.trainable(stage)
         for name, parameter in joint_model.model.named_parameters():  # type: ignore[union-attr]
-            if (plain := bare(name)) in everything:
+            if (plain := unwrapped_name(name)) in everything:
                 parameter.requires_grad_(plain in trainable)
 
     def thaw(self, joint_model: nn.Module) -> None:
@@ -121,7 +121,7 @@ class Phases:
     def starts(self, block: Block) -> str:
         """Start of a block's training, in words; nothing for one that never trains."""
         for stage, (_, names) in enumerate(self.added):
-            if names & {bare(name) for name in block.parameters}:
+            if names & {unwrapped_name(name) for name in block.parameters}:
                 return "start" if not stage else f"{self.by} {stage * self.every:g}"
         return ""
 
@@ -153,7 +153,7 @@ def build_phases(
     setting = "lp_epochs" if spec is None else "unfreeze"
     if not counts_epochs and (spec is None or spec.by == "epoch"):
         raise ValueError(f"{setting} counts epochs, and a stream has none: use unfreeze={{'by': 'step', 'every': …}}.")
-    by_block = [(block, frozenset(map(bare, trainable & set(block.parameters)))) for block in blocks]
+    by_block = [(block, frozenset(map(unwrapped_name, trainable & set(block.parameters)))) for block in blocks]
     head_names = _union(names for block, names in by_block if block.head)
     if not head_names:
         raise ValueError(
@@ -162,7 +162,7 @@ def build_phases(
         )
     stages = [("the head", head_names)]
     if spec is None:
-        stages.append(("everything", frozenset(map(bare, trainable)) - head_names))
+        stages.append(("everything", frozenset(map(unwrapped_name, trainable)) - head_names))
     else:
         depth = num_layers(model)
         if depth < 2:

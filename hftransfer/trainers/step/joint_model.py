@@ -13,7 +13,7 @@ from transformers.utils import ModelOutput
 
 from ...data.text_encoder import without_other_tokenizations
 from ...models.adapters import is_peft
-from ...models.batch_norm_statistics import hold_still
+from ...models.batch_norm_statistics import freeze_batch_norms
 from ...models.feature_hook import Head
 from ...models.freezing import frozen_modules
 from ...models.layer_hook import HEAD
@@ -117,7 +117,7 @@ class JointModel(nn.Module):
             for module in frozen_modules(self.model):
                 module.eval()
         if mode:
-            hold_still(self.model, everywhere=self.joint_forward.frozen_batch_norm)
+            freeze_batch_norms(self.model, everywhere=self.joint_forward.frozen_batch_norm)
         return self
 
     @property

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ...models.batch_norm_statistics import batch_norms, unrecorded
+from ...models.batch_norm_statistics import batch_norms, running_statistics_kept
 from ..batch_rows import BatchRows, Span, has_rows
 from .feature_forward import Forward, ForwardOutputs
 
@@ -39,7 +39,7 @@ class PerDomainForward:
             for domain_rows in (slice(0, rows.num_source), slice(rows.num_source, None))
         )
         source_span, others_span = rows.spans if rows.spans is not None else (None, None)
-        with unrecorded(model) if self.target_statistics else nullcontext():
+        with running_statistics_kept(model) if self.target_statistics else nullcontext():
             source_outputs = self._trimmed(model, source, rows, source_span)
         return ForwardOutputs.cat([source_outputs, self._trimmed(model, other_rows, rows, others_span)])
 

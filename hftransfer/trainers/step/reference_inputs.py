@@ -31,7 +31,7 @@ class ReferenceInputs:
         mask: its attention mask, if any, by that name.
     """
 
-    NAMES: ClassVar = ("class_vectors", "moved_weights", "attention_pairs", "layer_pairs")
+    NAMES: ClassVar = ("class_vectors", "trained_weights", "attention_pairs", "layer_pairs")
 
     model: nn.Module
     head_name: str
@@ -51,7 +51,7 @@ class ReferenceInputs:
         head: Any = self.model.get_submodule(self.head_name)
         return head.weight.float()
 
-    def moved_weights(self) -> list[MovedWeight | MovedProduct]:
+    def trained_weights(self) -> list[MovedWeight | MovedProduct]:
         assert self.teachers is not None
         assert self.teachers.initial_weights is not None
         return self.teachers.initial_weights.pairs(self.model)

@@ -16,7 +16,7 @@ from ...models import pretrained
 from ...models.adapters import plain_model
 from ...models.feature_hook import Head, find_head
 from ...models.layer_hook import HEAD, layer_widths
-from ...models.model_structure import layers
+from ...models.model_structure import layer_stack
 from ...models.module_mode import module_mode
 from ...models.tokenizer_checks import check_tokenizer
 from ...objectives.specification import ObjectiveSpec
@@ -45,7 +45,7 @@ def build_teachers(args: AdaptationConfig, prepared: Any, specs: Sequence[Object
             f"teacher={args.teacher!r} has no effect: no objective listens to a teacher. Add one, such as "
             "'distill_logits'."
         )
-    if not made_by_teachers and "moved_weights" not in all_inputs:
+    if not made_by_teachers and "trained_weights" not in all_inputs:
         return None
     model, probe = prepared.model, probe_rows(prepared)
     attention = "attention_pairs" in all_inputs
@@ -53,7 +53,7 @@ def build_teachers(args: AdaptationConfig, prepared: Any, specs: Sequence[Object
         _show_attention(model, without_other_tokenizations(probe))
     logits = any("logits" in name for name in made_by_teachers)
     comparing = [spec for spec in specs if "layer_pairs" in inputs[spec.name]]
-    compared_layers = {s.name: s.cls.depths(s.settings, len(layers(model)[1])) for s in comparing}
+    compared_layers = {s.name: s.cls.layer_indices(s.settings, len(layer_stack(model)[1])) for s in comparing}
     build = _TeacherBuilder(
         prepared, probe, {HEAD, *(spec.features for spec in specs)}, compared_layers, attention
     ).build
@@ -71,7 +71,7 @@ def build_teachers(args: AdaptationConfig, prepared: Any, specs: Sequence[Object
         teacher, labels = load_teacher(name, prepared, logits, attention, encoder or prepared.encoder)
         teachers.append(build(name, teacher, labels, None if encoder is None else i))
     initial_weights = None
-    if "moved_weights" in all_inputs:
+    if "trained_weights" in all_inputs:
         copied = teachers[0].model if teachers and not names else None
         initial_weights = InitialWeights(model, prepared.head, copied)
     if compared_layers:
@@ -106,8 +106,8 @@ def load_teacher(
         ValueError: it has no head though its predictions are read, or fewer positions than rows may have.
     """
     task = prepared.label_space.task
-    config = pretrained.load_as(AutoConfig, name, trust_remote_code=False)
-    labels = pretrained.head_names(SimpleNamespace(config=config)) or tuple(
+    config = pretrained.load_quietly(AutoConfig, name, trust_remote_code=False)
+    labels = pretrained.loaded_label_names(SimpleNamespace(config=config)) or tuple(
         f"LABEL_{i}" for i in range(config.num_labels)
     )
     options: dict[str, Any] = {"attn_implementation": "eager"} if attention else {}
@@ -168,7 +168,7 @@ class _TeacherBuilder:
 
 def _stack_widths(model: nn.Module, probe: dict[str, Any]) -> tuple[int, ...]:
     """Width of every layer of the stack."""
-    return tuple(layer_widths(model, [f"hidden:{i}" for i in range(len(layers(model)[1]))], probe).values())
+    return tuple(layer_widths(model, [f"hidden:{i}" for i in range(len(layer_stack(model)[1]))], probe).values())
 
 
 def _head_prefix(head: Head) -> str:

@@ -15,7 +15,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from ...models.adapters import is_peft
 from ...models.feature_hook import Head
-from ...models.parameter_blocks import split
+from ...models.parameter_blocks import split_into_blocks
 
 LORA = ".lora_A."
 
@@ -86,7 +86,7 @@ class InitialWeights:
     """
 
     def __init__(self, model: nn.Module, head: Head, copied: nn.Module | None = None):
-        fresh = {name for block in split(model, head) if block.head for name in block.parameters}
+        fresh = {name for block in split_into_blocks(model, head) if block.head for name in block.parameters}
         copies = dict(copied.named_parameters()) if copied is not None else {}
         self.values: dict[str, torch.Tensor] = {}
         self.fresh: dict[str, bool] = {}

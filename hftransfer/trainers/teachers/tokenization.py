@@ -12,7 +12,7 @@ from transformers import AutoConfig
 from ...data.encoder import Encoder
 from ...data.text_encoder import TextEncoder
 from ...models import pretrained
-from ...models.processing_class import fit_processing, longest_input
+from ...models.processing_class import fit_processing_class, max_input_length
 from ..config import AdaptationConfig
 from .teacher_inputs import teacher_fit_inputs, teacher_inputs
 
@@ -53,7 +53,7 @@ def encoders_of_teachers(args: AdaptationConfig, encoder: Encoder) -> dict[int, 
 
 def _own_encoder(name: str, encoder: Any, max_length: int | None) -> TextEncoder | None:
     """Encoder with a teacher's own tokenizer; `None` if it reads what the model reads."""
-    config = pretrained.load_as(AutoConfig, name, trust_remote_code=False)
+    config = pretrained.load_quietly(AutoConfig, name, trust_remote_code=False)
     processing, modality, label_space = encoder.processing_class, encoder.modality, encoder.space
     is_tagging = label_space.task == "token-classification"
     try:
@@ -75,8 +75,8 @@ def _own_encoder(name: str, encoder: Any, max_length: int | None) -> TextEncoder
         return None
     with torch.device("meta"):  # its shapes alone: the weights are loaded later
         shape = pretrained.head_class(label_space.task, modality).from_config(config)
-    teacher_processing = fit_processing(teacher_processing, shape, modality, is_tagging)
-    teacher_limit = longest_input(teacher_processing, shape, modality, None)
+    teacher_processing = fit_processing_class(teacher_processing, shape, modality, is_tagging)
+    teacher_limit = max_input_length(teacher_processing, shape, modality, None)
     limits = [n for n in (teacher_limit, max_length) if n is not None]
     return TextEncoder(teacher_processing, label_space, encoder.columns, min(limits, default=None))
 
