@@ -145,10 +145,11 @@ def check_something_trains(model: nn.Module) -> None:
     if any(p.requires_grad for p in model.parameters()):
         return
     if is_peft(model):
+        adapters = ", ".join(active_adapter_names(model))
         raise ValueError(
-            f"Nothing of the model would train: its adapter ({', '.join(active_adapter_names(model))}) is frozen, "
-            "as PEFT loads it for inference. Load it with `PeftModel.from_pretrained(base, folder, is_trainable=True)`, "
-            "or pass the adapter's folder as `model`."
+            f"Nothing of the model would train: its adapter ({adapters}) is frozen, as PEFT loads it for inference. Load "
+            "it with `PeftModel.from_pretrained(base, folder, is_trainable=True)`, or pass the adapter's folder as "
+            "`model`."
         )
     raise ValueError(
         f"Nothing of the model would train: every parameter of this {type(model).__name__} has requires_grad=False. "
