@@ -1,0 +1,1 @@
+"""What is to be trusted: validators, label-shift estimates and their test. Predictions in, numbers out."""

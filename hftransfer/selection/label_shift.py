@@ -1,0 +1,201 @@
+"""Label shift after training: an estimate of the target's class frequencies, and a test of whether to believe it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .calibration import calibrated, fit_temperature
+from .energy_distance import EnergyDistance
+from .predictions import Predictions
+
+EM_STEPS, EM_TOLERANCE = 2000, 1e-9
+EXPLAINED, ABOVE_CHANCE, LEFT = 0.5, 1.5, 2.0  # the last two in gaps that chance shows
+MOST_ROWS = 1000  # of each domain that the test looks at
+BOUND = 10.0  # largest class weight, and the inverse of the smallest
+METHODS = ("mlls", "bbse")
+
+
+def mlls(probabilities: np.ndarray, source_prior: np.ndarray) -> np.ndarray:
+    r"""Maximum-likelihood label shift: class frequencies of the target by expectation maximisation.
+
+    \[\pi_k \leftarrow \frac1m \sum_i \frac{\pi_k\,p_{ik}/p_S(k)}{\sum_l \pi_l\,p_{il}/p_S(l)}\]
+
+    Args:
+        probabilities: (m, K), calibrated predictions on the target.
+        source_prior: (K,), what the model predicts on average on rows of the source.
+
+    Returns:
+        (K,) frequencies that sum to 1.
+
+    Paper: Saerens, Latinne and Decaestecker, Adjusting the Outputs of a Classifier to New a Priori Probabilities,
+    Neural Computation 2002; Alexandari, Kundaje and Shrikumar, ICML 2020 (why to calibrate first).
+    """
+    ratio = probabilities / np.maximum(source_prior, 1e-12)
+    frequencies = source_prior / source_prior.sum()
+    for _ in range(EM_STEPS):
+        joint = ratio * frequencies
+        following = (joint / np.maximum(joint.sum(1, keepdims=True), 1e-300)).mean(0)
+        if np.abs(following - frequencies).max() < EM_TOLERANCE:
+            return following
+        frequencies = following
+    return frequencies
+
+
+def bbse(
+    source_probabilities: np.ndarray,
+    source_labels: np.ndarray,
+    target_probabilities: np.ndarray,
+    strength: float = 0.1,
+) -> np.ndarray:
+    r"""Black-box shift estimation, regularised towards no shift: class frequencies of the target.
+
+    \[\min_{w \ge 0} \lVert C w - q \rVert^2 + \lambda \lVert w - 1 \rVert^2 / K\]
+
+    with C the joint of predicted and true class on source validation rows, q the target's mean prediction. Few rows of
+    a class make C uncertain, and without λ the estimate follows its noise.
+
+    Args:
+        source_probabilities, source_labels: (n, K) and (n,).
+        target_probabilities: (m, K).
+        strength: λ, relative to the mean of C's squared singular values.
+
+    Returns:
+        (K,) frequencies that sum to 1.
+
+    Paper: Lipton, Wang and Smola, Detecting and Correcting for Label Shift with Black Box Predictors, ICML 2018;
+    Azizzadenesheli et al., Regularized Learning for Domain Adaptation under Label Shifts, ICLR 2019.
+    """
+    from scipy.optimize import nnls
+
+    classes = source_probabilities.shape[1]
+    onehot = np.eye(classes)[source_labels]
+    confusion = source_probabilities.T @ onehot / len(onehot)
+    prior = onehot.mean(0)
+    scale = np.sqrt(strength * (np.linalg.norm(confusion) ** 2) / classes)
+    system = np.concatenate([confusion, scale * np.eye(classes)])
+    wanted = np.concatenate([target_probabilities.mean(0), np.full(classes, scale)])
+    weights, _ = nnls(system, wanted)
+    frequencies = weights * prior
+    total = frequencies.sum()
+    return frequencies / total if total > 0 else prior
+
+
+@dataclass(frozen=True)
+class LabelShiftEstimate:
+    """An estimate of class frequencies, and the evidence for it.
+
+    Args:
+        source_frequencies, target_frequencies: (K,), of the source's validation rows and as estimated for the target.
+        intervals: (K, 2), the middle 80 % of the estimates from resampled rows.
+        temperature: that the predictions were calibrated with.
+        gap: energy distance of calibrated predictions, source validation and target.
+        gap_left: the same, source rows weighted by the estimate.
+        gap_by_chance: what two sets of these sizes show where nothing differs.
+        weights: (K,), what a class's probability is multiplied by: target over source frequency.
+    """
+
+    source_frequencies: np.ndarray
+    target_frequencies: np.ndarray
+    intervals: np.ndarray
+    temperature: float
+    gap: float
+    gap_left: float
+    gap_by_chance: float
+    weights: np.ndarray
+
+    @property
+    def explained(self) -> float:
+        """Share of the gap that the estimate explains, between 0 and 1."""
+        return float(np.clip(1 - self.gap_left / self.gap, 0, 1)) if self.gap > 0 else 0.0
+
+    @property
+    def believed(self) -> bool:
+        """Whether the gap is clearly above chance, the estimate explains most of it, and what is left is near chance.
+
+        The last tells a shift of inputs towards one class, which reweighting explains in large part but not to the
+        end."""
+        above = self.gap >= ABOVE_CHANCE * self.gap_by_chance
+        return above and self.explained >= EXPLAINED and self.gap_left <= LEFT * self.gap_by_chance
+
+    def corrected(self, logits: np.ndarray) -> np.ndarray:
+        """(…, K) logits -> (…, K) probabilities, calibrated and corrected for the estimate."""
+        joint = calibrated(logits, self.temperature) * self.weights
+        return joint / joint.sum(-1, keepdims=True)
+
+    def bias(self) -> np.ndarray:
+        """(K,), what to add to the calibrated head's bias: log of the weights."""
+        return np.log(self.weights)
+
+    def __str__(self) -> str:
+        verdict = "believed" if self.believed else "not believed"
+        return (
+            f"label shift {verdict}: it explains {100 * self.explained:.0f} % of a gap that is "
+            f"{self.gap / max(self.gap_by_chance, 1e-12):.1f} times what chance shows"
+        )
+
+
+def estimate_label_shift(
+    predictions: Predictions, method: str = "mlls", resamples: int = 100, seed: int = 0
+) -> LabelShiftEstimate:
+    """Class frequencies of the target from the predictions of a trained model, with a test of whether to believe them.
+
+    The predictions are calibrated by one temperature on source validation rows. The test compares predictions on
+    these rows with those on the target by their energy distance: label shift, and nothing else, is a gap that goes
+    away when source rows are weighted by the estimate. A gap within chance needs no correction, and one that the
+    estimate does not explain is another kind of shift. A small shift of inputs that acts on predictions as more rows
+    of a class would cannot be told from one of labels: no test without labels can.
+
+    Args:
+        predictions: of source validation rows and of target rows that nothing was fitted to.
+        method: `"mlls"` or `"bbse"`.
+        resamples: how often rows are drawn anew for the intervals; 0 leaves them at the estimate.
+        seed: of the draws.
+
+    Raises:
+        ValueError: an unknown method.
+
+    Example:
+        >>> draw = np.random.default_rng(0)
+        >>> def rows(frequencies, n):
+        ...     labels = draw.choice(2, n, p=frequencies)
+        ...     return labels, 2 * np.eye(2)[labels] + draw.normal(size=(n, 2))
+        >>> (labels, source), (_, target) = rows([0.5, 0.5], 500), rows([0.2, 0.8], 500)
+        >>> estimate = estimate_label_shift(Predictions(source, labels, target))
+        >>> bool(estimate.believed), estimate.target_frequencies.round(1)
+        (True, array([0.2, 0.8]))
+    """
+    if method not in METHODS:
+        raise ValueError(f"method={method!r} must be one of {', '.join(METHODS)}.")
+    labels = predictions.source_labels
+    temperature = fit_temperature(predictions.source_logits, labels)
+    source = calibrated(predictions.source_logits, temperature)
+    target = calibrated(predictions.target_logits, temperature)
+    draw = np.random.default_rng(seed)
+
+    def frequencies(rows: np.ndarray, target_rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        if method == "bbse":
+            reference = np.bincount(labels[rows], minlength=source.shape[1]) / len(rows)
+            return reference, bbse(source[rows], labels[rows], target[target_rows])
+        reference = source[rows].mean(0)
+        return reference, mlls(target[target_rows], reference)
+
+    reference, estimate = frequencies(np.arange(len(source)), np.arange(len(target)))
+    drawn = [
+        frequencies(draw.integers(len(source), size=len(source)), draw.integers(len(target), size=len(target)))[1]
+        for _ in range(resamples)
+    ] or [estimate]
+    weights = np.clip(estimate / np.maximum(reference, 1e-12), 1 / BOUND, BOUND)
+    source_rows, target_rows = (draw.permutation(len(rows))[:MOST_ROWS] for rows in (source, target))
+    gap = EnergyDistance(source[source_rows], target[target_rows])
+    return LabelShiftEstimate(
+        source_frequencies=np.bincount(labels, minlength=source.shape[1]) / len(labels),
+        target_frequencies=estimate,
+        intervals=np.quantile(drawn, [0.1, 0.9], axis=0).T,
+        temperature=temperature,
+        gap=gap(),
+        gap_left=gap(weights[labels[source_rows]]),
+        gap_by_chance=gap.by_chance(seed=seed),
+        weights=weights,
+    )

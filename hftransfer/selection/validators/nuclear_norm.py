@@ -1,0 +1,27 @@
+"""Nuclear norm of the matrix of predictions."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .base import Validator
+
+
+class NuclearNorm(Validator):
+    r"""Confidence and dispersion in one number.
+
+    \[\frac{\lVert P \rVert_*}{\sqrt{m \cdot \min(m, K)}}\]
+
+    the sum of singular values of the (m, K) predictions over its largest possible value: 1 for certain rows spread
+    evenly over the classes, 1/√min(m, K) for rows that are all certain of one class.
+
+    Paper: Deng et al., Confidence and Dispersity Speak: Characterizing Prediction Matrix for Unsupervised Accuracy
+    Estimation, ICML 2023; Cui et al., CVPR 2020.
+    """
+
+    name = "nuclear_norm"
+    paper = "Deng et al., Confidence and Dispersity Speak, ICML 2023"
+
+    def compute(self, target_probabilities: np.ndarray) -> float:
+        rows, classes = target_probabilities.shape
+        return np.linalg.norm(target_probabilities, "nuc") / np.sqrt(rows * min(rows, classes))
