@@ -39,7 +39,7 @@ class EnergyDistance:
         signed = np.concatenate([weights / weights.sum(), np.full(self.m, -1 / self.m)])
         return float(-signed @ self.distances @ signed)
 
-    def by_chance(self, draws: int = 200, seed: int = 0, quantile: float = 0.95) -> float:
+    def by_chance(self, draws: int = 500, seed: int = 0, quantile: float = 0.95) -> float:
         """What the distance of two sets of these sizes is where they come from one distribution: a quantile over
         random divisions of all rows."""
         draw = np.random.default_rng(seed)
