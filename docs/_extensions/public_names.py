@@ -17,6 +17,7 @@ PAGES = {  # the room that a name comes from -> page and title
     "data": ("data", "Data"),
     "cli": ("recipes", "Recipes"),
     "reporting": ("recipes", "Recipes"),
+    "selection": ("selection", "Selection"),
     "stages": ("recipes", "Recipes"),
 }
 INHERITED = "Training"  # the group of fields that transformers.TrainingArguments brings along
@@ -96,6 +97,16 @@ def weights_section() -> str:
     return "## What a name alone asks for\n\n" + table(head, rows)
 
 
+def validators_section() -> str:
+    """Each validator, by the name that `get_validator` takes."""
+    from hftransfer.selection.validators import VALIDATORS
+
+    out = ["## Validators\n"]
+    for name, cls in VALIDATORS.items():
+        out.append(f"### {name}\n\n```{{eval-rst}}\n.. autoclass:: {cls.__module__}.{cls.__name__}\n```\n")
+    return "\n".join(out)
+
+
 def write_pages(app: Any) -> None:
     folder = Path(app.srcdir) / "reference"
     found = public_names(Path(app.srcdir).parent / "hftransfer" / "__init__.pyi")
@@ -107,6 +118,7 @@ def write_pages(app: Any) -> None:
     if found:
         raise ValueError(f"No reference page for names from {', '.join(found)}: add the room to PAGES.")
     pages["objectives"] += f"\n{weights_section()}\n{inputs_section()}"
+    pages["selection"] += f"\n{validators_section()}"
     for stem, text in pages.items():
         path = folder / f"{stem}.md"
         if not path.is_file() or path.read_text(encoding="utf-8") != text:  # or Sphinx reads it anew

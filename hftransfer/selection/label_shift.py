@@ -12,7 +12,7 @@ from .predictions import Predictions
 
 EM_STEPS, EM_TOLERANCE = 2000, 1e-9
 EXPLAINED, ABOVE_CHANCE, LEFT = 0.5, 1.75, 2.0  # the last two in gaps that chance shows
-MOST_ROWS = 1000  # of each domain that the test looks at
+MOST_ROWS = 2000  # of each domain that the test looks at
 BOUND = 10.0  # largest class weight, and the inverse of the smallest
 METHODS = ("mlls", "bbse")
 

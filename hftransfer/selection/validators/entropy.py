@@ -14,7 +14,7 @@ def entropies(probabilities: np.ndarray) -> np.ndarray:
 
 
 class Entropy(Validator):
-    r"""How certain the target is predicted.
+    r"""Normalised prediction entropy of the target, negated.
 
     \[-\frac{1}{m \log K}\sum_i H(p_i)\]
 

@@ -15,7 +15,7 @@ def losses(probabilities: np.ndarray, labels: np.ndarray, loss: str) -> np.ndarr
 
 
 class ImportanceWeightedRisk(Validator):
-    r"""Minus the risk on source rows that are weighed as if they were the target's.
+    r"""Importance-weighted risk: minus the loss on source rows that are weighted as if they were the target's.
 
     \[-\frac{1}{n}\sum_i w_i\,\ell_i, \qquad w_i = p_T(x_i)/p_S(x_i)\]
 

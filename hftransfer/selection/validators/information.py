@@ -9,7 +9,7 @@ from .entropy import entropies
 
 
 class Information(Validator):
-    r"""Each row certain, all rows together diverse.
+    r"""Mutual information of target rows and their predictions: each row certain, all rows together diverse.
 
     \[\frac{1}{\log K}\left[H\Big(\frac1m\sum_i p_i\Big) - \frac1m\sum_i H(p_i)\right]\]
 

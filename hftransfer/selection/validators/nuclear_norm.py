@@ -8,7 +8,7 @@ from .base import Validator
 
 
 class NuclearNorm(Validator):
-    r"""Confidence and dispersion in one number.
+    r"""Normalised nuclear norm of the target's predictions: confidence and dispersion in one number.
 
     \[\frac{\lVert P \rVert_*}{\sqrt{m \cdot \min(m, K)}}\]
 

@@ -12,7 +12,7 @@ CHUNK = 512  # rows whose similarities are held at a time
 
 
 class SND(Validator):
-    r"""How many neighbours target rows have among each other.
+    r"""Soft neighborhood density: how many neighbours target rows have among each other.
 
     \[\frac1m\sum_i H\big(\mathrm{softmax}_{j \ne i}(\cos(f_i, f_j)/\tau)\big)\]
 
