@@ -28,8 +28,8 @@ from .objectives.registry import register_objective as register_objective
 from .reporting.console import print_lines as print_lines
 from .reporting.tables import print_results as print_results
 from .selection.calibration import fit_temperature as fit_temperature
-from .selection.label_shift import estimate_label_shift as estimate_label_shift
-from .selection.predictions import Predictions as Predictions
+from .selection.class_frequencies import estimate_label_shift as estimate_label_shift
+from .selection.model_predictions import Predictions as Predictions
 from .selection.validators import Validator as Validator
 from .selection.validators import get_validator as get_validator
 from .stages import stage as stage

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .predictions import softmax
+from .model_predictions import softmax
 
 COLDEST, WARMEST = 0.05, 20.0
 

@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import adjusted_mutual_info_score
 
 from hftransfer.selection.density_ratio import cross_fitted_ratio
-from hftransfer.selection.predictions import MixedPairs, Predictions
+from hftransfer.selection.model_predictions import MixedPairs, Predictions
 from hftransfer.selection.validators import VALIDATORS, Validator, get_validator
 from hftransfer.selection.validators.importance import DEV, DEVN, ImportanceWeightedRisk
 from hftransfer.selection.validators.mixval import draw_pairs

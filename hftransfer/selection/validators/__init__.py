@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from ...messages import nearest
 from .accuracy_estimates import ATC, COT
-from .base import Validator
 from .class_ami import ClassAMI
 from .ensemble_agreement import EnsembleAgreement
-from .entropy import Entropy
 from .importance import DEV, DEVN, ImportanceWeightedRisk
 from .information import Information
 from .mixval import MixValInter, MixValIntra
 from .nuclear_norm import NuclearNorm
+from .prediction_entropy import Entropy
 from .snd import SND
 from .source_accuracy import SourceAccuracy
+from .validator import Validator
 
 VALIDATORS: dict[str, type[Validator]] = {
     cls.name: cls

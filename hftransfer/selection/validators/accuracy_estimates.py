@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from ...extras import install_hint
-from .base import Validator
-from .entropy import entropies
+from .prediction_entropy import entropies
+from .validator import Validator
 
 
 class ATC(Validator):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .base import Validator
+from .validator import Validator
 
 
 def losses(probabilities: np.ndarray, labels: np.ndarray, loss: str) -> np.ndarray:

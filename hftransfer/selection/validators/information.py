@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .base import Validator
-from .entropy import entropies
+from .prediction_entropy import entropies
+from .validator import Validator
 
 
 class Information(Validator):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..predictions import MixedPairs
-from .base import Validator
+from ..model_predictions import MixedPairs
+from .validator import Validator
 
 SHARE = 0.55  # of the first row in a mixture
 

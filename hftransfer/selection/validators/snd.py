@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..predictions import softmax
-from .base import Validator
-from .entropy import entropies
+from ..model_predictions import softmax
+from .prediction_entropy import entropies
+from .validator import Validator
 
 CHUNK = 512  # rows whose similarities are held at a time
 

@@ -10,9 +10,9 @@ import pytest
 from sklearn.calibration import calibration_curve
 
 from hftransfer.selection.calibration import calibrated, calibration_error, fit_temperature
+from hftransfer.selection.class_frequencies import bbse, estimate_label_shift, mlls
 from hftransfer.selection.energy_distance import EnergyDistance
-from hftransfer.selection.label_shift import bbse, estimate_label_shift, mlls
-from hftransfer.selection.predictions import Predictions
+from hftransfer.selection.model_predictions import Predictions
 
 BANK = Path(__file__).parents[3] / "shared" / "bank"
 

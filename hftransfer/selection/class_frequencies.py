@@ -8,7 +8,7 @@ import numpy as np
 
 from .calibration import calibrated, fit_temperature
 from .energy_distance import EnergyDistance
-from .predictions import Predictions
+from .model_predictions import Predictions
 
 EM_STEPS, EM_TOLERANCE = 2000, 1e-9
 EXPLAINED, ABOVE_CHANCE, LEFT = 0.5, 1.75, 2.0  # the last two in gaps that chance shows

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hftransfer.selection.predictions import Predictions
+from hftransfer.selection.model_predictions import Predictions
 
 SOURCE, LABELS, TARGET = np.zeros((4, 3)), [0, 1, 2, 0], np.ones((5, 3))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import Any, ClassVar
 
-from ..predictions import Predictions
+from ..model_predictions import Predictions
 
 REMEDIES = {
     "source_features": "pass source_features and target_features",
