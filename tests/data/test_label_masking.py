@@ -139,3 +139,11 @@ def test_a_few_scores_and_tags_can_be_revealed(tmp_path):
 def test_what_cannot_be_revealed_is_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         reveal_labels(tiny.domain(), **arguments)
+
+
+def test_a_rare_class_is_named_as_the_column_names_it():
+    """A number is a declared class's where there is one, and itself where there is none; a text is itself."""
+    texts = [f"t{i}" for i in range(5)]
+    for labels, name in (([0, 0, 0, 7, 0], "7"), (["up", "up", "up", "rare", "up"], "rare")):
+        with pytest.raises(ValueError, match=f"class '{name}' of target_dataset has 1 rows, fewer than 2"):
+            reveal_labels(Dataset.from_dict({"text": texts, "label": labels}), per_class=2)
