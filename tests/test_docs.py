@@ -53,6 +53,21 @@ def rows(text: str) -> list[list[str]]:
     return [row for row in cells if not set("".join(row)) <= set("-: ")]
 
 
+# ---- generated pages
+
+
+def test_stars_of_a_help_text_are_no_emphasis(monkeypatch):
+    """Those outside code, where Markdown would take what stands between two of them for emphasis."""
+    monkeypatch.syspath_prepend(str(DOCS / "_extensions"))
+    from public_names import settings_page
+
+    (trainable,) = re.findall(r"^`trainable`.*\n: (.*)", settings_page(), re.M)
+    assert r"pattern:\*.attention.\*" in trainable
+    from docstrings import escape_stars
+
+    assert escape_stars("`x*y*` and *z") == r"`x*y*` and \*z"
+
+
 # ---- examples
 
 
