@@ -51,10 +51,11 @@ def combine_adapters(model: Any, weights: Mapping[str, float], name: str, head: 
         raise ValueError(f"There is an adapter {name!r} already; name the sum otherwise.")
     configs = {adapter: model.peft_config[adapter] for adapter in weights}
     for adapter, config in configs.items():
-        kind = config.peft_type.value + (" with DoRA" if getattr(config, "use_dora", False) else "")
-        if kind != "LORA" or config.lora_bias or config.bias != "none":
+        method = config.peft_type.value + (" with DoRA" if getattr(config, "use_dora", False) else "")
+        if method != "LORA" or config.lora_bias or config.bias != "none":
             raise ValueError(
-                f"{adapter!r} is {kind}{' with biases' if kind == 'LORA' else ''}: only plain LoRA adapters add up. "
+                f"{adapter!r} is {method}{' with biases' if method == 'LORA' else ''}: only plain LoRA adapters add "
+                "up. "
                 "Merge each one, and average the merged models with `Mixture`."
             )
     wrappers = head_wrappers(model, weights)
@@ -71,8 +72,8 @@ def combine_adapters(model: Any, weights: Mapping[str, float], name: str, head: 
     config.rank_pattern, config.alpha_pattern, config.use_rslora = {}, {}, False
     config.init_lora_weights, config.lora_dropout = True, 0.0
     config.target_modules = _joint_targets(configs)
-    saved = {module for other in configs.values() for module in other.modules_to_save or ()}
-    config.modules_to_save = sorted(saved) or None
+    saved_modules = {module for other in configs.values() for module in other.modules_to_save or ()}
+    config.modules_to_save = sorted(saved_modules) or None
     model.add_adapter(name, config)
     for layer in model.modules():
         if isinstance(layer, LoraLayer) and layer.active_adapters is not None:
@@ -80,8 +81,10 @@ def combine_adapters(model: Any, weights: Mapping[str, float], name: str, head: 
     for wrapper in wrappers:
         mean = {n: torch.zeros_like(p, dtype=torch.float64) for n, p in wrapper.original_module.state_dict().items()}
         for adapter, weight in ({head: 1.0} if head is not None else weights).items():
-            own = wrapper.modules_to_save[adapter] if adapter in wrapper.modules_to_save else wrapper.original_module
-            for key, tensor in own.state_dict().items():
+            adapter_head = (
+                wrapper.modules_to_save[adapter] if adapter in wrapper.modules_to_save else wrapper.original_module
+            )
+            for key, tensor in adapter_head.state_dict().items():
                 mean[key] += weight * tensor.double()
         wrapper.modules_to_save[name].load_state_dict(mean)
     return set_adapter(model, name)

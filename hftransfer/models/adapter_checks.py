@@ -35,35 +35,53 @@ def check_adapter_config(model: nn.Module, config: Any, head: Head) -> None:
             the head is not.
     """
     if isinstance(config, type) or not hasattr(config, "peft_type"):
-        what = f"the class {config.__name__}" if isinstance(config, type) else type(config).__name__
-        raise TypeError(f"peft_config must be a PEFT config such as LoraConfig(r=8), not {what}.")
-    kind = _task_type(config)
-    right = next((right for end, right in TASK_TYPES.items() if type(model).__name__.endswith(end)), None)
-    if kind is not None and right is not None and kind != right:
-        other = f", or give {right!r}" if right else "; PEFT has none for images"
-        raise ValueError(f"peft_config: task_type={kind!r} is not for {type(model).__name__}. Leave it out{other}.")
-    names = [name for name, _ in model.named_modules(remove_duplicate=False) if name]
+        given_type = f"the class {config.__name__}" if isinstance(config, type) else type(config).__name__
+        raise TypeError(f"peft_config must be a PEFT config such as LoraConfig(r=8), not {given_type}.")
+    task_type = _task_type(config)
+    model_task_type = next(
+        (model_task_type for end, model_task_type in TASK_TYPES.items() if type(model).__name__.endswith(end)), None
+    )
+    if task_type is not None and model_task_type is not None and task_type != model_task_type:
+        remedy = f", or give {model_task_type!r}" if model_task_type else "; PEFT has none for images"
+        raise ValueError(
+            f"peft_config: task_type={task_type!r} is not for {type(model).__name__}. Leave it out{remedy}."
+        )
+    module_names = [name for name, _ in model.named_modules(remove_duplicate=False) if name]
     saved = getattr(config, "modules_to_save", None)
-    for field, given in (("target_modules", getattr(config, "target_modules", None)), ("modules_to_save", saved)):
-        if given is None or isinstance(given, str):
+    for field, listed_names in (
+        ("target_modules", getattr(config, "target_modules", None)),
+        ("modules_to_save", saved),
+    ):
+        if listed_names is None or isinstance(listed_names, str):
             continue
-        for name in sorted(given):
-            if not any(_module_matches(module, name, field) for module in names):
-                last = [] if field == "modules_to_save" else sorted({module.rpartition(".")[2] for module in names})
+        for name in sorted(listed_names):
+            if not any(_module_matches(module, name, field) for module in module_names):
+                last_name_parts = (
+                    []
+                    if field == "modules_to_save"
+                    else sorted({module.rpartition(".")[2] for module in module_names})
+                )
                 raise ValueError(
                     f"peft_config: {field} names {name!r}, and {type(model).__name__} has no such module; its head is "
-                    f"{head.name!r}.{nearest(name, last)}"
+                    f"{head.name!r}.{nearest(name, last_name_parts)}"
                 )
     if not saved:  # open, or left empty on purpose
         return
-    own = [*saved, *HEADS_BY_TYPE.get(kind or "", ())]
-    covered = [module for module in names if any(_module_matches(module, name, "modules_to_save") for name in own)]
-    wanted = [head.name, *sorted({key.rpartition(".")[0] for key in getattr(model, "fresh_weights", ())})]
-    lacking = next((w for w in wanted if not any(f"{w}.".startswith(f"{module}.") for module in covered)), None)
-    if lacking is not None:
-        what = "the head" if lacking == head.name else "weights that the checkpoint lacks,"
+    saved_names = [*saved, *HEADS_BY_TYPE.get(task_type or "", ())]
+    covered = [
+        module
+        for module in module_names
+        if any(_module_matches(module, name, "modules_to_save") for name in saved_names)
+    ]
+    modules_to_cover = [head.name, *sorted({key.rpartition(".")[0] for key in getattr(model, "fresh_weights", ())})]
+    uncovered = next(
+        (w for w in modules_to_cover if not any(f"{w}.".startswith(f"{module}.") for module in covered)), None
+    )
+    if uncovered is not None:
+        described = "the head" if uncovered == head.name else "weights that the checkpoint lacks,"
         raise ValueError(
-            f"peft_config: modules_to_save={sorted(saved)} leaves out {what} {lacking!r}, which would be neither "
+            f"peft_config: modules_to_save={sorted(saved)} leaves out {described} {uncovered!r}, which would be "
+            "neither "
             "trained nor saved. Add it, or leave modules_to_save open; [] leaves the head as it is on purpose."
         )
 
@@ -79,22 +97,23 @@ def check_adapted_head(model: Any, head: Head, on_purpose: bool = False) -> None
     Raises:
         ValueError: the head is neither trained nor saved, or parameters are trained that no adapter saves.
     """
-    name = _plain_name(head.name)
+    name = _name_in_plain_model(head.name)
     configs = [model.peft_config[active] for active in active_adapter_names(model)]
-    kept = on_purpose or any(getattr(config, "modules_to_save", None) == [] for config in configs)
-    final = model.get_submodule(head.name)
-    trains = any(p.requires_grad for p in final.parameters())
-    if not trains and not kept:
+    head_stays_on_purpose = on_purpose or any(getattr(config, "modules_to_save", None) == [] for config in configs)
+    head_linear = model.get_submodule(head.name)
+    head_trains = any(p.requires_grad for p in head_linear.parameters())
+    if not head_trains and not head_stays_on_purpose:
         raise ValueError(
             f"The adapter leaves the head {name!r} as it is: it would be neither trained nor saved. Make the adapter "
             f"with modules_to_save=[{name!r}], or pass the plain model and `peft_config`; modules_to_save=[] leaves "
             "the head as it is on purpose."
         )
-    lost = _unsaved_parameters(model)
-    if lost:
-        module = _plain_name(lost[0].rpartition(".")[0])
+    unsaved = _unsaved_parameters(model)
+    if unsaved:
+        module = _name_in_plain_model(unsaved[0].rpartition(".")[0])
         raise ValueError(
-            f"{len(lost)} parameters would be trained and not saved with the adapter: {_plain_name(lost[0])!r} for "
+            f"{len(unsaved)} parameters would be trained and not saved with the adapter: "
+            f"{_name_in_plain_model(unsaved[0])!r} for "
             f"one. Freeze them, or make the adapter with modules_to_save=[{module!r}]."
         )
 
@@ -104,9 +123,9 @@ def adapter_on_head(model: Any) -> str | None:
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     base = model.get_base_model()
-    inside = f"{backbone_prefix(base)}."
-    named = [name for name, module in base.named_modules() if isinstance(module, BaseTunerLayer)]
-    return next((name for name in named if not name.startswith(inside)), None)
+    backbone = f"{backbone_prefix(base)}."
+    adapted_modules = [name for name, module in base.named_modules() if isinstance(module, BaseTunerLayer)]
+    return next((name for name in adapted_modules if not name.startswith(backbone)), None)
 
 
 def _unsaved_parameters(model: Any) -> list[str]:
@@ -115,16 +134,16 @@ def _unsaved_parameters(model: Any) -> list[str]:
 
     if any(config.is_prompt_learning for config in model.peft_config.values()):
         return []
-    held: set[int] = set()
+    saved_addresses: set[int] = set()
     for name in model.peft_config:
-        own = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
-        held |= {tensor.data_ptr() for tensor in own.values()}
+        adapter_weights = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
+        saved_addresses |= {tensor.data_ptr() for tensor in adapter_weights.values()}
     prefix = str(getattr(model.base_model, "prefix", "") or "\0")
-    trained = [(n, p) for n, p in model.named_parameters() if p.requires_grad and p.data_ptr()]
-    return [n for n, p in trained if p.data_ptr() not in held and prefix not in n]
+    trainable_parameters = [(n, p) for n, p in model.named_parameters() if p.requires_grad and p.data_ptr()]
+    return [n for n, p in trainable_parameters if p.data_ptr() not in saved_addresses and prefix not in n]
 
 
-def _plain_name(name: str) -> str:
+def _name_in_plain_model(name: str) -> str:
     """A module's name as the plain model has it."""
     for wrapper in (".modules_to_save", ".base_layer", ".original_module"):
         name = name.partition(wrapper)[0] if wrapper in name else name
@@ -132,8 +151,8 @@ def _plain_name(name: str) -> str:
 
 
 def _task_type(config: Any) -> str | None:
-    kind = getattr(config, "task_type", None)
-    return None if kind is None else str(getattr(kind, "value", kind))
+    task_type = getattr(config, "task_type", None)
+    return None if task_type is None else str(getattr(task_type, "value", task_type))
 
 
 def _module_matches(module: str, name: str, field: str) -> bool:

@@ -26,8 +26,8 @@ def read_adapter_config(name: str, revision: str | None = None) -> dict[str, Any
     """
     folder = Path(name).expanduser()
     if folder.is_dir():
-        found: Any = folder / ADAPTER
-        if not found.is_file() or (folder / "config.json").is_file():
+        config_file: Any = folder / ADAPTER
+        if not config_file.is_file() or (folder / "config.json").is_file():
             return None
     else:
         from transformers.utils import find_adapter_config_file
@@ -35,12 +35,12 @@ def read_adapter_config(name: str, revision: str | None = None) -> dict[str, Any
         if name.startswith((".", "/", "~")):
             return None
         try:
-            found = find_adapter_config_file(name, revision=revision, local_files_only=not hub_reachable())
+            config_file = find_adapter_config_file(name, revision=revision, local_files_only=not hub_reachable())
         except (OSError, ValueError):  # `load_model` says what is wrong with such a name
             return None
-        if found is None or (Path(found).parent / "config.json").is_file():
+        if config_file is None or (Path(config_file).parent / "config.json").is_file():
             return None
-    return json.loads(Path(found).read_text(encoding="utf-8"))
+    return json.loads(Path(config_file).read_text(encoding="utf-8"))
 
 
 def adapter_labels(name: str) -> tuple[str, ...] | None:
@@ -59,8 +59,8 @@ def write_adapter_labels(folder: Path, names: Sequence[str]) -> None:
 def processing_class_name(name: str, adapter: dict[str, Any]) -> str:
     """Where an adapter's tokenizer or image processor is: beside it, or with its base."""
     folder = Path(name).expanduser()
-    own = not folder.is_dir() or any((folder / file).is_file() for file in PROCESSOR_FILES)
-    return name if own else str(adapter["base_model_name_or_path"])
+    beside_adapter = not folder.is_dir() or any((folder / file).is_file() for file in PROCESSOR_FILES)
+    return name if beside_adapter else str(adapter["base_model_name_or_path"])
 
 
 def load_trainable_adapter(
@@ -90,12 +90,12 @@ def load_trainable_adapter(
     from peft import PeftModel
 
     base = adapter.get("base_model_name_or_path")
-    way = (
+    remedy = (
         f"Load the base yourself, put the adapter on it with `PeftModel.from_pretrained(base, {name!r}, "
         "is_trainable=True)`, and pass that with its processing_class"
     )
     if not base:
-        raise ValueError(f"{name} is an adapter that does not say of which model (base_model_name_or_path). {way}.")
+        raise ValueError(f"{name} is an adapter that does not say of which model (base_model_name_or_path). {remedy}.")
     folder = Path(name).expanduser()
     if folder.is_dir():
         check_adapter_files(folder)
@@ -103,7 +103,7 @@ def load_trainable_adapter(
         model = load_model(base, task, names, adapter.get("revision"), modality, quiet=True, **kwargs)
     except FileNotFoundError as error:
         raise FileNotFoundError(
-            f"{name} is an adapter over {base!r}, and that base is not there: {error} {way}, or correct "
+            f"{name} is an adapter over {base!r}, and that base is not there: {error} {remedy}, or correct "
             f"base_model_name_or_path in its {ADAPTER}."
         ) from error
     try:
@@ -112,10 +112,11 @@ def load_trainable_adapter(
     except RuntimeError as error:
         if "size mismatch" not in str(error):
             raise
-        known = adapter_labels(name)
-        told = f" ({', '.join(known)})" if known else ""
+        labels = adapter_labels(name)
+        listed_labels = f" ({', '.join(labels)})" if labels else ""
         raise ValueError(
-            f"{name} is an adapter that was trained for other labels{told} or over another model than {base!r}; the "
+            f"{name} is an adapter that was trained for other labels{listed_labels} or over another model than "
+            f"{base!r}; the "
             f"data have {len(names)} ({', '.join(names)}). Rename or filter the labels, or start from the base."
         ) from error
     check_finite(loaded, repr(name))

@@ -42,22 +42,24 @@ def complete_peft_config(model: nn.Module, peft_config: Any, head: Head) -> Any:
     method = config.peft_type.value
     if method in REFUSED:
         raise ValueError(f"{method} is not supported: {REFUSED[method]}. Use LoRA.")
-    saved = [part for name in head_modules(model, head) for part in _sequential_children(model, name)]
-    names = {key.rpartition(".")[0] for key in getattr(model, "fresh_weights", ())}
-    fresh = sorted(name for name in names if not f"{name}.".startswith(tuple(f"{s}." for s in saved)))
-    saved += fresh
-    if fresh and getattr(config, "exclude_modules", "") is None:
-        config.exclude_modules = fresh
+    saved_modules = [child for name in head_modules(model, head) for child in _sequential_children(model, name)]
+    fresh_modules = {key.rpartition(".")[0] for key in getattr(model, "fresh_weights", ())}
+    unsaved_fresh_modules = sorted(
+        name for name in fresh_modules if not f"{name}.".startswith(tuple(f"{s}." for s in saved_modules))
+    )
+    saved_modules += unsaved_fresh_modules
+    if unsaved_fresh_modules and getattr(config, "exclude_modules", "") is None:
+        config.exclude_modules = unsaved_fresh_modules
     open_targets = getattr(config, "target_modules", "") in (None, "all-linear")
     if open_targets:
-        config.target_modules = _targets(model, method, saved, head)
+        config.target_modules = _targets(model, method, saved_modules, head)
         if method == "IA3" and config.feedforward_modules is None:
             inner = [(name, model.get_submodule(name)) for name in config.target_modules]
             config.feedforward_modules = [
                 n for n, m in inner if isinstance(m, nn.Linear) and m.in_features > m.out_features
             ]
     if getattr(config, "modules_to_save", None) is None and hasattr(config, "modules_to_save"):
-        config.modules_to_save = saved
+        config.modules_to_save = saved_modules
     return config
 
 
@@ -165,45 +167,47 @@ def _targets(model: nn.Module, method: str, saved: Sequence[str], head: Head) ->
     Raises:
         ValueError: there is nothing.
     """
-    outside = tuple(f"{name}." for name in saved)
-    unheard = {name.rpartition(".")[0] for name in head.idle} | head.uncalled
+    saved_prefixes = tuple(f"{name}." for name in saved)
+    ineffective = {name.rpartition(".")[0] for name in head.idle} | head.uncalled
     users = Counter(id(p) for _, p in model.named_parameters(remove_duplicate=False))
-    inside = {
+    candidates = {
         name: m
         for name, m in model.named_modules()
         if name
         and name not in saved
-        and not name.startswith(outside)
-        and name not in unheard
+        and not name.startswith(saved_prefixes)
+        and name not in ineffective
         # Merging would add the adapters of all its users to a weight that several layers share.
         and all(users[id(p)] == 1 for p in m.parameters(recurse=False))
     }
     if method == NORMS:
-        targets = [name for name, m in inside.items() if "norm" in type(m).__name__.lower() and _has_weight(m)]
-        kind = "norms with weights"
+        targets = [name for name, m in candidates.items() if "norm" in type(m).__name__.lower() and _has_weight(m)]
+        missing_kind = "norms with weights"
     else:
-        targets = [n for n, m in inside.items() if isinstance(m, LINEARS) and (method != BIASES or m.bias is not None)]
-        kind = "linear layers with a bias" if method == BIASES else "linear layers"
+        targets = [
+            n for n, m in candidates.items() if isinstance(m, LINEARS) and (method != BIASES or m.bias is not None)
+        ]
+        missing_kind = "linear layers with a bias" if method == BIASES else "linear layers"
     if targets:
         return targets
     stack, _ = layer_stack(model)
     stem = tuple(f"{name}." for name in embedding_modules(model))
     convolutions = {}
     if method not in (NORMS, BIASES):
-        convolutions = {n: m for n, m in inside.items() if isinstance(m, CONVOLUTIONS) and not n.startswith(stem)}
+        convolutions = {n: m for n, m in candidates.items() if isinstance(m, CONVOLUTIONS) and not n.startswith(stem)}
     plain = [name for name, m in convolutions.items() if m.groups == 1]
     if plain:
         return plain
-    also = ""
+    grouped_note = ""
     if convolutions:
-        also = (
+        grouped_note = (
             f", and its {len(convolutions)} convolutions are grouped or depthwise: PEFT takes those only where the "
             "rank is divisible by the groups, and cannot merge them"
         )
     elif method not in (NORMS, BIASES):
-        kind = "linear layers and no convolutions"
+        missing_kind = "linear layers and no convolutions"
     raise ValueError(
-        f"{type(model).__name__} has no {kind} outside its head (its layers are in {stack!r}){also}. "
+        f"{type(model).__name__} has no {missing_kind} outside its head (its layers are in {stack!r}){grouped_note}. "
         "Name `target_modules` yourself, or say what trains by `trainable`."
     )
 

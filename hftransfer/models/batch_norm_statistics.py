@@ -54,8 +54,8 @@ def freeze_batch_norms(model: nn.Module, everywhere: bool = False) -> None:
 
 def has_frozen_parameters(module: nn.Module) -> bool:
     """Whether a batch norm has parameters of its own and none of them moves."""
-    own = list(module.parameters(recurse=False))
-    return bool(own) and not any(p.requires_grad for p in own)
+    parameters = list(module.parameters(recurse=False))
+    return bool(parameters) and not any(p.requires_grad for p in parameters)
 
 
 @contextmanager

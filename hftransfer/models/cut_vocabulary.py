@@ -54,75 +54,78 @@ def cut_vocabulary(tokenizer: Any, texts: Iterable[str | list[str]], min_count: 
             f"{type(tokenizer).__name__} is no fast tokenizer, whose vocabulary could be cut. Load it with "
             "`AutoTokenizer.from_pretrained(...)`."
         )
-    kind = type(tokenizer.backend_tokenizer.model).__name__
-    if kind not in TYPES:
+    vocabulary_type = type(tokenizer.backend_tokenizer.model).__name__
+    if vocabulary_type not in TYPES:
         raise ValueError(
-            f"{type(tokenizer).__name__} has a vocabulary of type {kind}, which cannot spell what is cut out of it; "
+            f"{type(tokenizer).__name__} has a vocabulary of type {vocabulary_type}, which cannot spell what is cut "
+            "out of it; "
             f"this needs one of {', '.join(TYPES)}."
         )
-    counts = _counts(tokenizer, texts)
-    seen = {token for token, count in counts.items() if count >= min_count}
+    counts = _token_counts(tokenizer, texts)
+    frequent_tokens = {token for token, count in counts.items() if count >= min_count}
     with TemporaryDirectory() as folder:
         tokenizer.save_pretrained(folder)
         file = Path(folder) / FILE
         spec = json.loads(file.read_text(encoding="utf-8"))
-        _cut(spec, seen | set(tokenizer.all_special_tokens))
+        _cut_specification(spec, frequent_tokens | set(tokenizer.all_special_tokens))
         file.write_text(json.dumps(spec, ensure_ascii=False), encoding="utf-8")
-        made = type(tokenizer).from_pretrained(folder)
-    made.name_or_path = ""  # it comes from nowhere yet
-    logger.info("%s of %s tokens kept.", f"{len(made):,}", f"{len(tokenizer):,}")
-    return made
+        smaller_tokenizer = type(tokenizer).from_pretrained(folder)
+    smaller_tokenizer.name_or_path = ""  # it comes from nowhere yet
+    logger.info("%s of %s tokens kept.", f"{len(smaller_tokenizer):,}", f"{len(tokenizer):,}")
+    return smaller_tokenizer
 
 
-def _counts(tokenizer: Any, texts: Iterable[str | list[str]]) -> Counter[str]:
+def _token_counts(tokenizer: Any, texts: Iterable[str | list[str]]) -> Counter[str]:
     """How often each token occurs."""
     if isinstance(texts, str) or not isinstance(texts, Iterable):
-        given = "one string" if isinstance(texts, str) else repr(texts)
-        raise TypeError(f"texts must be a list of strings, not {given}.")
+        given_type = "one string" if isinstance(texts, str) else repr(texts)
+        raise TypeError(f"texts must be a list of strings, not {given_type}.")
     counts: Counter[int] = Counter()
-    rest, first = iter(texts), 0
-    while batch := list(islice(rest, AT_ONCE)):
+    remaining_texts, first_row = iter(texts), 0
+    while batch := list(islice(remaining_texts, AT_ONCE)):
         words = not isinstance(batch[0], str)
-        for row, text in enumerate(batch, first):
-            if not (_is_words(text) if words else isinstance(text, str)):
-                wanted = "list of words" if words else "string"
-                raise TypeError(f"texts row {row} must be a {wanted} like the first, not {text!r:.80}.")
+        for row, text in enumerate(batch, first_row):
+            if not (_is_word_list(text) if words else isinstance(text, str)):
+                expected_type = "list of words" if words else "string"
+                raise TypeError(f"texts row {row} must be a {expected_type} like the first, not {text!r:.80}.")
         encoded = tokenizer(
             batch, add_special_tokens=False, truncation=False, padding=False, is_split_into_words=words, verbose=False
         )
         for ids in encoded["input_ids"]:
             counts.update(ids)
-        first += len(batch)
+        first_row += len(batch)
     if not counts:
         raise ValueError("texts has no text in it: the vocabulary is cut to what occurs in them.")
     return Counter({tokenizer.convert_ids_to_tokens(i): count for i, count in counts.items()})
 
 
-def _is_words(text: Any) -> bool:
+def _is_word_list(text: Any) -> bool:
     return isinstance(text, (list, tuple)) and all(isinstance(word, str) for word in text)
 
 
-def _cut(spec: dict[str, Any], wanted: set[str]) -> None:
+def _cut_specification(spec: dict[str, Any], needed_tokens: set[str]) -> None:
     """Cuts what `tokenizer.json` holds, in place, and numbers it anew, in the old order."""
     model = spec["model"]
     added = [entry["content"] for entry in sorted(spec["added_tokens"], key=lambda entry: entry["id"])]
     unigram = model["type"] == "Unigram"
-    old = [piece for piece, _ in model["vocab"]] if unigram else sorted(model["vocab"], key=model["vocab"].get)
-    unknown = (None if model["unk_id"] is None else old[model["unk_id"]]) if unigram else model.get("unk_token")
+    old_tokens = [piece for piece, _ in model["vocab"]] if unigram else sorted(model["vocab"], key=model["vocab"].get)
+    unknown = (None if model["unk_id"] is None else old_tokens[model["unk_id"]]) if unigram else model.get("unk_token")
     prefix, suffix = model.get("continuing_subword_prefix") or "", model.get("end_of_word_suffix") or ""
-    kept = wanted | {*added, unknown} | {token for token in old if _is_letter(token, prefix, suffix)}
+    kept_tokens = (
+        needed_tokens | {*added, unknown} | {token for token in old_tokens if _is_letter(token, prefix, suffix)}
+    )
     merges = model.get("merges", [])
     if merges:
-        kept |= _parts(kept, merges, prefix)
-        model["merges"] = [pair for pair in merges if _merged(pair, prefix) in kept]
-    tokens = [token for token in old if token in kept]
+        kept_tokens |= _merge_parts(kept_tokens, merges, prefix)
+        model["merges"] = [pair for pair in merges if _merged_token(pair, prefix) in kept_tokens]
+    tokens = [token for token in old_tokens if token in kept_tokens]
     if unigram:
-        model["vocab"] = [[piece, score] for piece, score in model["vocab"] if piece in kept]
+        model["vocab"] = [[piece, score] for piece, score in model["vocab"] if piece in kept_tokens]
         model["unk_id"] = None if unknown is None else tokens.index(unknown)
     else:
         model["vocab"] = {token: i for i, token in enumerate(tokens)}
-    inside = set(tokens)
-    ids = {token: i for i, token in enumerate([*tokens, *(token for token in added if token not in inside)])}
+    known_tokens = set(tokens)
+    ids = {token: i for i, token in enumerate([*tokens, *(token for token in added if token not in known_tokens)])}
     for entry in spec["added_tokens"]:
         entry["id"] = ids[entry["content"]]
     spec["added_tokens"].sort(key=lambda entry: entry["id"])
@@ -138,24 +141,24 @@ def _cut(spec: dict[str, Any], wanted: set[str]) -> None:
 
 def _is_letter(token: str, prefix: str, suffix: str) -> bool:
     """Whether a token stands for one character or byte, at whichever place in a word."""
-    bare = token.removeprefix(prefix).removesuffix(suffix)
-    return len(bare) == 1 or (len(bare) == 6 and bare.startswith("<0x"))
+    characters = token.removeprefix(prefix).removesuffix(suffix)
+    return len(characters) == 1 or (len(characters) == 6 and characters.startswith("<0x"))
 
 
-def _merged(pair: list[str], prefix: str) -> str:
+def _merged_token(pair: list[str], prefix: str) -> str:
     return pair[0] + pair[1].removeprefix(prefix)
 
 
-def _parts(kept: set[str], merges: list[list[str]], prefix: str) -> set[str]:
+def _merge_parts(kept_tokens: set[str], merges: list[list[str]], prefix: str) -> set[str]:
     """What kept tokens are merged from, and what that is merged from: with it, and the merges in their old order, a
     kept token is put together as it was before."""
-    found, before = set(kept), -1
-    while len(found) > before:
-        before = len(found)
+    tokens_with_parts, previous_count = set(kept_tokens), -1
+    while len(tokens_with_parts) > previous_count:
+        previous_count = len(tokens_with_parts)
         for pair in reversed(merges):  # parts are mostly learned before the whole
-            if _merged(pair, prefix) in found:
-                found.update(pair)
-    return found - kept
+            if _merged_token(pair, prefix) in tokens_with_parts:
+                tokens_with_parts.update(pair)
+    return tokens_with_parts - kept_tokens
 
 
 def _processors(post: dict[str, Any] | None) -> Iterator[dict[str, Any]]:

@@ -23,10 +23,10 @@ class DiskFullError(OSError):
 
 def free_bytes(folder: str | os.PathLike[str]) -> int:
     """What is free where a folder is or will be."""
-    there = Path(folder).absolute()
-    while not there.exists():
-        there = there.parent
-    return shutil.disk_usage(there).free
+    existing_folder = Path(folder).absolute()
+    while not existing_folder.exists():
+        existing_folder = existing_folder.parent
+    return shutil.disk_usage(existing_folder).free
 
 
 def tensor_bytes(tensors: Iterable[Any]) -> int:
@@ -36,10 +36,10 @@ def tensor_bytes(tensors: Iterable[Any]) -> int:
 
 def is_disk_full(error: BaseException) -> bool:
     """Whether an error says that a disk is full, a quota used up or a file too large."""
-    text = str(error).lower()
+    message = str(error).lower()
     return (
         (isinstance(error, OSError) and error.errno in FULL)
-        or any(word in text for word in WORDS)
+        or any(word in message for word in WORDS)
         or any(word in str(error) for word in TORCH)
         or (error.__cause__ is not None and is_disk_full(error.__cause__))
     )
@@ -95,8 +95,8 @@ def readable_size(size: int) -> str:
 def _disk_full_message(
     what: str, folder: Any, needed: int, free: int, advice: str, error: BaseException | None = None
 ) -> str:
-    said = f" ({str(error).splitlines()[0]})" if error is not None and str(error) else ""
+    reason = f" ({str(error).splitlines()[0]})" if error is not None and str(error) else ""
     return (
-        f"There is no room for {what} in {folder}{said}: it needs about {readable_size(needed)}, and "
+        f"There is no room for {what} in {folder}{reason}: it needs about {readable_size(needed)}, and "
         f"{readable_size(free)} are free. Make room, or choose an output_dir on another disk. {advice}"
     ).rstrip()

@@ -47,10 +47,10 @@ class AdapterSizes:
         return sum(self.adapters.values()) / self.backbone
 
     def __str__(self) -> str:
-        each = ", ".join(f"{n} {size / 2**20:.2f} MiB" for n, size in self.adapters.items())
+        adapter_sizes = ", ".join(f"{n} {size / 2**20:.2f} MiB" for n, size in self.adapters.items())
         heads = sum(self.heads.values()) / 2**20
         return (
-            f"{each} (heads {heads:.2f} MiB of it): {100 * self.share:.1f} % of the backbone's "
+            f"{adapter_sizes} (heads {heads:.2f} MiB of it): {100 * self.share:.1f} % of the backbone's "
             f"{self.backbone / 2**20:.1f} MiB"
         )
 
@@ -83,17 +83,17 @@ def load_adapters(
 
     paths = _adapter_paths(folders)
     _check_bases(base, paths)
-    (first, path), *others = paths.items()
+    (first_name, path), *other_paths = paths.items()
     if isinstance(base, (str, os.PathLike)):
         if not labels:
             raise ValueError("`labels` are missing: an adapter's folder does not name its labels. Give them in order.")
         base, _ = load_with_head(os.fspath(base), plain_class(path), labels)
     if is_peft(base):
         raise ValueError("The base is PEFT-wrapped already; give the plain model that the adapters were trained on.")
-    model = PeftModel.from_pretrained(base, path, adapter_name=first)
-    for name, path in others:
+    model = PeftModel.from_pretrained(base, path, adapter_name=first_name)
+    for name, path in other_paths:
         model.load_adapter(path, name)
-    return set_adapter(model, first)
+    return set_adapter(model, first_name)
 
 
 def set_adapter(model: Any, *names: str) -> Any:
@@ -141,15 +141,15 @@ def save_adapters(model: Any, folder: str | os.PathLike[str]) -> AdapterSizes:
     with new_folder(folder) as staging:
         for name in model.peft_config:
             model.save_pretrained(staging, selected_adapters=[name])
-            own = staging / name
+            adapter_folder = staging / name
             if name == "default":  # PEFT puts it above the others
-                own.mkdir()
+                adapter_folder.mkdir()
                 for file in (ADAPTER, WEIGHTS):
-                    os.replace(staging / file, own / file)
-            sizes[name] = (own / WEIGHTS).stat().st_size
-            with safe_open(str(own / WEIGHTS), "pt") as tensors:
-                whole = [tensors.get_tensor(key) for key in tensors.keys() if prefix not in key]
-            heads[name] = sum(t.numel() * t.element_size() for t in whole)
+                    os.replace(staging / file, adapter_folder / file)
+            sizes[name] = (adapter_folder / WEIGHTS).stat().st_size
+            with safe_open(str(adapter_folder / WEIGHTS), "pt") as tensors:
+                head_tensors = [tensors.get_tensor(key) for key in tensors.keys() if prefix not in key]
+            heads[name] = sum(t.numel() * t.element_size() for t in head_tensors)
         for card in staging.rglob("README.md"):  # PEFT's, which names paths of this machine
             card.unlink()
     return AdapterSizes(sizes, heads, _backbone_bytes(model))
@@ -226,15 +226,15 @@ def active_adapters_kept(model: Any):
     if not is_peft(model):
         yield
         return
-    active, first = list(model.active_adapters), model.active_adapter
-    moving = {n: p.requires_grad for n, p in model.named_parameters()}
+    active, active_adapter = list(model.active_adapters), model.active_adapter
+    requires_grad = {n: p.requires_grad for n, p in model.named_parameters()}
     try:
         yield
     finally:
         model.base_model.set_adapter(active)
-        model.active_adapter = first
+        model.active_adapter = active_adapter
         for n, p in model.named_parameters():
-            p.requires_grad_(moving[n])
+            p.requires_grad_(requires_grad[n])
 
 
 def restore_adapters(model: Any, folder: str | os.PathLike[str]) -> None:
@@ -277,19 +277,26 @@ def _adapter_paths(folders: Any) -> dict[str, str]:
 def _check_bases(base: Any, paths: Mapping[str, str]) -> None:
     """An adapter fits the weights that it was trained on, and no others."""
     configs = {name: adapter_config(path) for name, path in paths.items()}
-    (first, one), *others = configs.items()
-    for name, other in others:
-        for key, what in (("peft_type", "kinds"), ("base_model_name_or_path", "backbones")):
-            if one.get(key) != other.get(key):
+    (first_name, first_config), *other_configs = configs.items()
+    for name, other_config in other_configs:
+        for key, described in (("peft_type", "kinds"), ("base_model_name_or_path", "backbones")):
+            if first_config.get(key) != other_config.get(key):
                 raise ValueError(
-                    f"The adapters {first!r} and {name!r} are of different {what} ({one.get(key)} and "
-                    f"{other.get(key)}): they cannot share one."
+                    f"The adapters {first_name!r} and {name!r} are of different {described} ({first_config.get(key)} "
+                    "and "
+                    f"{other_config.get(key)}): they cannot share one."
                 )
-    trained = one.get("base_model_name_or_path")
-    given = os.fspath(base) if isinstance(base, (str, os.PathLike)) else getattr(base, "name_or_path", "")
-    if trained and given and trained != given and Path(trained).expanduser() != Path(given).expanduser():
+    trained_on = first_config.get("base_model_name_or_path")
+    base_name = os.fspath(base) if isinstance(base, (str, os.PathLike)) else getattr(base, "name_or_path", "")
+    if (
+        trained_on
+        and base_name
+        and trained_on != base_name
+        and Path(trained_on).expanduser() != Path(base_name).expanduser()
+    ):
         raise ValueError(
-            f"The adapters were trained on {trained}, the base is {given}: an adapter fits only the weights that it "
+            f"The adapters were trained on {trained_on}, the base is {base_name}: an adapter fits only the weights "
+            "that it "
             "was trained on. Load that base."
         )
 
@@ -299,17 +306,19 @@ def check_adapters_exist(model: Any, names: Any) -> None:
         raise ValueError(f"{type(model).__name__} has no adapters.")
     for name in names:
         if name not in model.peft_config:
-            known = list(model.peft_config)
-            raise ValueError(f"There is no adapter {name!r}; there is {', '.join(known)}.{nearest(name, known)}")
+            adapter_names = list(model.peft_config)
+            raise ValueError(
+                f"There is no adapter {name!r}; there is {', '.join(adapter_names)}.{nearest(name, adapter_names)}"
+            )
 
 
-def check_adapter_name(name: str, kind: str) -> None:
+def check_adapter_name(name: str, peft_type: str) -> None:
     """PEFT keeps adapters as modules of that name, and confuses parts of a kind's prefix ("lora_") with it."""
     from peft.mapping import PEFT_TYPE_TO_PREFIX_MAPPING
 
-    prefix = {key.value: value for key, value in PEFT_TYPE_TO_PREFIX_MAPPING.items()}.get(kind, "")
-    taken = ("default", "base_layer", "modules_to_save")
-    if name in prefix or name in taken or not re.fullmatch(r"[A-Za-z0-9][\w-]*", name):
+    prefix = {key.value: value for key, value in PEFT_TYPE_TO_PREFIX_MAPPING.items()}.get(peft_type, "")
+    reserved_names = ("default", "base_layer", "modules_to_save")
+    if name in prefix or name in reserved_names or not re.fullmatch(r"[A-Za-z0-9][\w-]*", name):
         raise ValueError(
             f"{name!r} cannot be an adapter's name: use letters, digits, '-' and '_', not 'default', and no part of "
             f"{prefix!r}."
@@ -318,25 +327,25 @@ def check_adapter_name(name: str, kind: str) -> None:
 
 def _check_stackable(model: Any, names: Sequence[str]) -> None:
     for name in names:
-        kind = model.peft_config[name].peft_type.value
-        if kind not in STACKABLE:
-            raise ValueError(f"Two {kind} adapters cannot be active at once; of {', '.join(STACKABLE)} they can.")
+        peft_type = model.peft_config[name].peft_type.value
+        if peft_type not in STACKABLE:
+            raise ValueError(f"Two {peft_type} adapters cannot be active at once; of {', '.join(STACKABLE)} they can.")
 
 
 def head_wrappers(model: Any, names: Any) -> list[Any]:
     """Wrappers of modules of which any of the adapters has a copy of its own."""
     from peft.utils import ModulesToSaveWrapper
 
-    found = [m for m in model.modules() if isinstance(m, ModulesToSaveWrapper)]
-    return [m for m in found if any(name in m.modules_to_save for name in names)]
+    wrappers = [m for m in model.modules() if isinstance(m, ModulesToSaveWrapper)]
+    return [m for m in wrappers if any(name in m.modules_to_save for name in names)]
 
 
 def _head_module_names(model: nn.Module) -> list[str]:
     """Modules outside the backbone, and those inside it that the checkpoint lacked (a pooler)."""
     prefix = backbone_prefix(model)
     head = [n for n, m in model.named_children() if n != prefix and any(True for _ in m.parameters())]
-    fresh = sorted({key.rpartition(".")[0] for key in getattr(model, "fresh_weights", ())})
-    return head + [name for name in fresh if not f"{name}.".startswith(tuple(f"{h}." for h in head))]
+    fresh_modules = sorted({key.rpartition(".")[0] for key in getattr(model, "fresh_weights", ())})
+    return head + [name for name in fresh_modules if not f"{name}.".startswith(tuple(f"{h}." for h in head))]
 
 
 def _backbone_bytes(model: Any) -> int:
@@ -345,6 +354,6 @@ def _backbone_bytes(model: Any) -> int:
 
     size = sum(p.numel() * p.element_size() for p in model.parameters())
     for name in model.peft_config:
-        own = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
-        size -= sum(t.numel() * t.element_size() for t in own.values())
+        adapter_weights = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
+        size -= sum(t.numel() * t.element_size() for t in adapter_weights.values())
     return size

@@ -22,8 +22,8 @@ class MovedEmbedding:
     drawn: int
 
     def __str__(self) -> str:
-        parts = {"kept": self.kept, "mean of old sub-words": self.averaged, "drawn": self.drawn}
-        return ", ".join(f"{count:,} {what}" for what, count in parts.items() if count)
+        counts = {"kept": self.kept, "mean of old sub-words": self.averaged, "drawn": self.drawn}
+        return ", ".join(f"{count:,} {origin}" for origin, count in counts.items() if count)
 
 
 @torch.no_grad()
@@ -47,61 +47,76 @@ def move_embedding(
         (rows, d) and the counts.
     """
     table = old.detach().double()
-    mean, spread = table.mean(0), table.std(0)
-    weight = mean + spread * torch.randn(rows, table.shape[1], dtype=torch.float64)
-    known = _matching_tokens(source, target, len(table))
+    mean, deviation = table.mean(0), table.std(0)
+    weight = mean + deviation * torch.randn(rows, table.shape[1], dtype=torch.float64)
+    kept_ids = _matching_tokens(source, target, len(table))
     vocabulary = target.get_vocab()
-    new = {token: i for token, i in vocabulary.items() if i not in known and i < rows}
-    for i, j in known.items():
+    new_token_ids = {token: i for token, i in vocabulary.items() if i not in kept_ids and i < rows}
+    for i, j in kept_ids.items():
         weight[i] = table[j]
     averaged = 0
-    if new_tokens == "subwords" and new:
-        texts = {i: _token_text(target, token) for token, i in new.items() if token not in target.all_special_tokens}
+    if new_tokens == "subwords" and new_token_ids:
+        texts = {
+            i: _token_text(target, token)
+            for token, i in new_token_ids.items()
+            if token not in target.all_special_tokens
+        }
         texts = {i: text for i, text in texts.items() if text}
-        pieces = source(list(texts.values()), add_special_tokens=False)["input_ids"] if texts else []
-        for i, ids in zip(texts, pieces, strict=True):
+        subword_ids = source(list(texts.values()), add_special_tokens=False)["input_ids"] if texts else []
+        for i, ids in zip(texts, subword_ids, strict=True):
             ids = [j for j in ids if j != source.unk_token_id and j < len(table)]
             if ids:
                 weight[i] = table[ids].mean(0)
                 averaged += 1
-    return MovedEmbedding(weight.to(old.dtype), len(known), averaged, rows - len(known) - averaged)
+    return MovedEmbedding(weight.to(old.dtype), len(kept_ids), averaged, rows - len(kept_ids) - averaged)
 
 
 def _matching_tokens(source: Any, target: Any, limit: int) -> dict[int, int]:
     """New id to old id, for tokens of the same role or the same text at the same place in a word."""
     roles: dict[int, int] = {}
     for role in ROLES:
-        ours, theirs = getattr(target, f"{role}_token_id", None), getattr(source, f"{role}_token_id", None)
-        if ours is not None and theirs is not None:
-            roles.setdefault(ours, theirs)
-    for first, second in (("cls", "bos"), ("bos", "cls"), ("sep", "eos"), ("eos", "sep")):
-        ours, theirs = getattr(target, f"{first}_token_id", None), getattr(source, f"{second}_token_id", None)
-        if ours is not None and theirs is not None:
-            roles.setdefault(ours, theirs)
-    old, new = _word_marker(source), _word_marker(target)
-    alike = old == new or target.get_vocab().keys() <= source.get_vocab().keys()  # a cut one may have lost its marks
-    read: tuple[Callable, Callable] = (str, str) if alike else (_token_reader(old), _token_reader(new))
+        target_id, source_id = getattr(target, f"{role}_token_id", None), getattr(source, f"{role}_token_id", None)
+        if target_id is not None and source_id is not None:
+            roles.setdefault(target_id, source_id)
+    for target_role, source_role in (("cls", "bos"), ("bos", "cls"), ("sep", "eos"), ("eos", "sep")):
+        target_id, source_id = (
+            getattr(target, f"{target_role}_token_id", None),
+            getattr(source, f"{source_role}_token_id", None),
+        )
+        if target_id is not None and source_id is not None:
+            roles.setdefault(target_id, source_id)
+    source_marker, target_marker = _word_marker(source), _word_marker(target)
+    same_marker = (
+        source_marker == target_marker or target.get_vocab().keys() <= source.get_vocab().keys()
+    )  # a cut one may have lost its marks
+    readers: tuple[Callable, Callable] = (
+        (str, str) if same_marker else (_token_reader(source_marker), _token_reader(target_marker))
+    )
     special = {*source.all_special_ids}
-    there = {read[0](token): i for token, i in source.get_vocab().items() if i not in special}
-    found = {i: there[read[1](token)] for token, i in target.get_vocab().items() if read[1](token) in there}
-    return {i: j for i, j in {**found, **roles}.items() if j < limit}
+    source_ids = {readers[0](token): i for token, i in source.get_vocab().items() if i not in special}
+    same_text = {
+        i: source_ids[readers[1](token)] for token, i in target.get_vocab().items() if readers[1](token) in source_ids
+    }
+    return {i: j for i, j in {**same_text, **roles}.items() if j < limit}
 
 
 def _word_marker(tokenizer: Any) -> str:
     """How a vocabulary marks where words begin or go on."""
     vocabulary = tokenizer.get_vocab()
-    for mark in ("##", "Ġ", "▁"):
-        if any(token.startswith(mark) and len(token) > len(mark) for token in vocabulary):
-            return mark
+    for marker in ("##", "Ġ", "▁"):
+        if any(token.startswith(marker) and len(token) > len(marker) for token in vocabulary):
+            return marker
     return ""
 
 
-def _token_reader(mark: str) -> Callable[[str], tuple[bool, str]]:
+def _token_reader(marker: str) -> Callable[[str], tuple[bool, str]]:
     """Token to (goes on a word, text), whatever the mark."""
 
     def read(token: str) -> tuple[bool, str]:
-        goes_on = token.startswith(mark) == (mark == "##") if mark else False  # without marks, all are words
-        return goes_on, token.removeprefix(mark)
+        continues_word = (
+            token.startswith(marker) == (marker == "##") if marker else False
+        )  # without marks, all are words
+        return continues_word, token.removeprefix(marker)
 
     return read
 

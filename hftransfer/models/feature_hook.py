@@ -52,13 +52,13 @@ def find_head(model: nn.Module, batch: dict[str, Any]) -> Head:
         >>> find_head(model, batch).name
         'classifier'
     """
-    seen: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
-    ran: set[nn.Module] = set()
+    linear_calls: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+    called_modules: set[nn.Module] = set()
 
-    def keep(module: nn.Module, args: Any, out: Any, name: str) -> None:
-        ran.add(module)
+    def keep(module: nn.Module, args: Any, output: Any, name: str) -> None:
+        called_modules.add(module)
         if isinstance(module, nn.Linear):
-            seen[name] = (args[0], out)
+            linear_calls[name] = (args[0], output)
 
     hooks = [m.register_forward_hook(partial(keep, name=name)) for name, m in model.named_modules()]
     frozen = [p for p in model.parameters() if not p.requires_grad and p.is_floating_point()]
@@ -70,17 +70,17 @@ def find_head(model: nn.Module, batch: dict[str, Any]) -> Head:
         with module_mode(model), torch.enable_grad(), torch.random.fork_rng(devices=[]):
             inputs = {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
             logits = model(**inputs).logits
-            idle, uncalled = _idle_and_uncalled(model, logits, ran)
+            idle, uncalled = _idle_and_uncalled(model, logits, called_modules)
     finally:
         for hook in hooks:
             hook.remove()
         for parameter in frozen:
             parameter.requires_grad_(False)
 
-    for name, (x, out) in seen.items():
+    for name, (x, out) in linear_calls.items():
         if out is logits and _reproduces(model, name, x, out):
             return Head(name, x.shape[-1], idle=idle, uncalled=uncalled)
-    for name, (x, out) in seen.items():
+    for name, (x, out) in linear_calls.items():
         if out.ndim == 3 and logits.ndim == 2 and out.shape[-1] == logits.shape[-1]:
             token = scored_token(model, inputs, out.shape[1])
             scored = out[torch.arange(len(out), device=out.device), token]
@@ -93,7 +93,7 @@ def find_head(model: nn.Module, batch: dict[str, Any]) -> Head:
 
 
 def _idle_and_uncalled(
-    model: nn.Module, logits: torch.Tensor, ran: set[nn.Module]
+    model: nn.Module, logits: torch.Tensor, called_modules: set[nn.Module]
 ) -> tuple[frozenset[str], frozenset[str]]:
     """`Head.idle` and `Head.uncalled`, by what the graph of the logits leads to and which modules ran.
 
@@ -102,22 +102,24 @@ def _idle_and_uncalled(
     if logits.grad_fn is None:
         return frozenset(), frozenset()
     reached: set[int] = set()
-    nodes, left = {logits.grad_fn}, [logits.grad_fn]
-    while left:
-        node: Any = left.pop()
+    nodes, unvisited = {logits.grad_fn}, [logits.grad_fn]
+    while unvisited:
+        node: Any = unvisited.pop()
         if hasattr(node, "variable"):
             reached.add(id(node.variable))
-        new = {after for after, _ in node.next_functions if after is not None} - nodes
-        nodes |= new
-        left += new
-    lent = {module.out_proj for module in ran if isinstance(module, nn.MultiheadAttention)}  # read, not called
+        next_nodes = {following for following, _ in node.next_functions if following is not None} - nodes
+        nodes |= next_nodes
+        unvisited += next_nodes
+    read_modules = {
+        module.out_proj for module in called_modules if isinstance(module, nn.MultiheadAttention)
+    }  # read, not called
     idle, uncalled = set(), set()
     for name, module in model.named_modules():
-        for own, parameter in module.named_parameters(recurse=False):
-            if id(parameter) in reached and module not in ran:
+        for parameter_name, parameter in module.named_parameters(recurse=False):
+            if id(parameter) in reached and module not in called_modules:
                 uncalled.add(name)
-            elif id(parameter) not in reached and module in ran | lent and parameter.requires_grad:
-                idle.add(f"{name}.{own}" if name else own)
+            elif id(parameter) not in reached and module in called_modules | read_modules and parameter.requires_grad:
+                idle.add(f"{name}.{parameter_name}" if name else parameter_name)
     return frozenset(idle), frozenset(uncalled)
 
 

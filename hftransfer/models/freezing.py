@@ -76,25 +76,32 @@ def set_trainable(
         check_something_trains(model)
     blocks = split_into_blocks(model, head)
     candidates = set().union(*(parameters_of(model, item, blocks) for item in chosen))
-    names = candidates.difference(*(parameters_of(model, item, blocks) for item in frozen))
-    if not names:
-        both = f"trainable={trainable!r} and freeze={freeze!r} leave" if frozen else f"trainable={trainable!r} leaves"
-        raise ValueError(f"{both} nothing to train. Take what is to train out of freeze, or name more in trainable.")
-    fresh = {name for name, _ in model.named_parameters() if name in getattr(model, "fresh_weights", ())}
-    if fresh - names:
-        notes.append(f"{_module_names(fresh - names)}: new weights, which the checkpoint lacked, always train.")
-    names |= fresh
-    tied = _tied_to_frozen(model, names)
+    trainable_names = candidates.difference(*(parameters_of(model, item, blocks) for item in frozen))
+    if not trainable_names:
+        settings = (
+            f"trainable={trainable!r} and freeze={freeze!r} leave" if frozen else f"trainable={trainable!r} leaves"
+        )
+        raise ValueError(
+            f"{settings} nothing to train. Take what is to train out of freeze, or name more in trainable."
+        )
+    fresh_weights = {name for name, _ in model.named_parameters() if name in getattr(model, "fresh_weights", ())}
+    if fresh_weights - trainable_names:
+        notes.append(
+            f"{_module_names(fresh_weights - trainable_names)}: new weights, which the checkpoint lacked, always "
+            "train."
+        )
+    trainable_names |= fresh_weights
+    tied = _tied_to_frozen(model, trainable_names)
     notes += [f"{name} and {other} are one tensor, which stays as it is." for name, other in tied.items()]
-    names -= set(tied)
-    if not names:
+    trainable_names -= set(tied)
+    if not trainable_names:
         raise ValueError(f"Nothing is left to train with {describe_choice(trainable, freeze)}. " + " ".join(notes))
     for name, parameter in model.named_parameters(remove_duplicate=False):
-        parameter.requires_grad_(name in names)
+        parameter.requires_grad_(name in trainable_names)
     of_head = {name for block in blocks if block.head for name in block.parameters}
-    if not of_head & names:
-        way = "freeze names it" if of_head & candidates else 'trainable=["head", …] trains it too'
-        notes.append(f"The head stays as it is; {way}.")
+    if not of_head & trainable_names:
+        remedy = "freeze names it" if of_head & candidates else 'trainable=["head", …] trains it too'
+        notes.append(f"The head stays as it is; {remedy}.")
     return report_trainable(model, " without ".join([label, *filter(None, [" + ".join(map(str, frozen))])]), notes)
 
 
@@ -118,21 +125,21 @@ def choose_by_rows(model: nn.Module, labelled_rows: int | None) -> tuple[Paramet
     if labelled_rows is None:
         raise ValueError("trainable='auto' counts labelled rows, and a stream says of none: name what trains.")
     depth = num_layers(model)
-    inside = {n for block in split_into_blocks(model) if 1 <= block.depth <= depth for n in block.parameters}
-    millions = sum(p.numel() for n, p in model.named_parameters() if n in inside) / 1e6
+    layer_parameters = {n for block in split_into_blocks(model) if 1 <= block.depth <= depth for n in block.parameters}
+    millions = sum(p.numel() for n, p in model.named_parameters() if n in layer_parameters) / 1e6
     if not millions:
         raise ValueError(f"trainable='auto': {type(model).__name__} has no stack of layers; name what trains.")
     rows = labelled_rows / millions
     if rows < FEW:
-        kind, argument, why = "head", None, f"fewer than {FEW}, so only the head trains"
+        set_kind, argument, reason = "head", None, f"fewer than {FEW}, so only the head trains"
     elif rows < SOME:
-        kind, argument = "last", (depth + 1) // 2
-        why = f"fewer than {SOME}, so the head and the upper half of the layers train"
+        set_kind, argument = "last", (depth + 1) // 2
+        reason = f"fewer than {SOME}, so the head and the upper half of the layers train"
     else:
-        kind, argument, why = "all", None, f"at least {SOME}, so everything trains"
-    return ParameterSet("trainable", kind, argument), (
+        set_kind, argument, reason = "all", None, f"at least {SOME}, so everything trains"
+    return ParameterSet("trainable", set_kind, argument), (
         f"{labelled_rows:,} labelled rows for {millions:.3g} million parameters in the layers are {rows:.3g} a "
-        f"million: {why}."
+        f"million: {reason}."
     )
 
 
@@ -147,9 +154,9 @@ def check_something_trains(model: nn.Module) -> None:
     if is_peft(model):
         adapters = ", ".join(active_adapter_names(model))
         raise ValueError(
-            f"Nothing of the model would train: its adapter ({adapters}) is frozen, as PEFT loads it for inference. Load "
-            "it with `PeftModel.from_pretrained(base, folder, is_trainable=True)`, or pass the adapter's folder as "
-            "`model`."
+            f"Nothing of the model would train: its adapter ({adapters}) is frozen, as PEFT loads it for inference. "
+            "Load it with `PeftModel.from_pretrained(base, folder, is_trainable=True)`, or pass the adapter's folder "
+            "as `model`."
         )
     raise ValueError(
         f"Nothing of the model would train: every parameter of this {type(model).__name__} has requires_grad=False. "
@@ -188,13 +195,13 @@ def frozen_modules(model: nn.Module) -> list[nn.Module]:
 def _frozen_inside(module: nn.Module) -> tuple[bool, bool, list[nn.Module]]:
     """Whether a module holds parameters, whether one of them trains, and the frozen modules in it."""
     parameters = [p for p in module._parameters.values() if p is not None]
-    holds, trains = bool(parameters), any(p.requires_grad for p in parameters)
+    has_parameters, trains = bool(parameters), any(p.requires_grad for p in parameters)
     frozen: list[nn.Module] = []
     for child in module.children():
-        child_holds, child_trains, inside = _frozen_inside(child)
-        holds, trains = holds or child_holds, trains or child_trains
-        frozen += inside
-    return (True, False, [module]) if holds and not trains else (holds, trains, frozen)
+        child_has_parameters, child_trains, child_frozen = _frozen_inside(child)
+        has_parameters, trains = has_parameters or child_has_parameters, trains or child_trains
+        frozen += child_frozen
+    return (True, False, [module]) if has_parameters and not trains else (has_parameters, trains, frozen)
 
 
 def _tied_to_frozen(model: nn.Module, trainable: set[str]) -> dict[str, str]:

@@ -17,7 +17,7 @@ EXAMPLE = '{"model_type": "resnet", "hidden_sizes": [16, 32, 64], "depths": [1, 
 
 
 def processing_class_from_scratch(
-    settings: Mapping[str, Any], modality: str, given: Any, image_size: int | None
+    settings: Mapping[str, Any], modality: str, processing_class: Any, image_size: int | None
 ) -> Any:
     """The processing class of a model from scratch: the one given, or for images one that makes squares of
     `image_size` pixels with values in -1 … 1.
@@ -25,8 +25,8 @@ def processing_class_from_scratch(
     Raises:
         ValueError: text without a tokenizer, images without a size.
     """
-    if given is not None:
-        return given
+    if processing_class is not None:
+        return processing_class
     if modality == "text":
         raise ValueError(
             "A text model from scratch has no tokenizer of its own: pass one as processing_class; in the recipe, "
@@ -63,34 +63,34 @@ def model_from_scratch(
             refuses; a kind of model that has no such head.
     """
     settings = dict(settings)
-    kind = settings.pop("model_type", None)
-    if not isinstance(kind, str) or kind not in CONFIG_MAPPING_NAMES:
+    model_type = settings.pop("model_type", None)
+    if not isinstance(model_type, str) or model_type not in CONFIG_MAPPING_NAMES:
         raise ValueError(
-            f"model_config: model_type={shown(kind)} is no kind of model that transformers has."
-            f"{nearest(kind, CONFIG_MAPPING_NAMES)} An example: {EXAMPLE}."
+            f"model_config: model_type={shown(model_type)} is no kind of model that transformers has."
+            f"{nearest(model_type, CONFIG_MAPPING_NAMES)} An example: {EXAMPLE}."
         )
-    cls = CONFIG_MAPPING[kind]
-    known = set(cls().to_dict()) | set(cls.attribute_map)
+    cls = CONFIG_MAPPING[model_type]
+    config_keys = set(cls().to_dict()) | set(cls.attribute_map)
     labels = label_settings(task, names)
     for key in settings:
         if key in labels:
             raise ValueError(f"model_config: {key!r} follows from the data. Leave it out.")
-        if key not in known:
-            raise ValueError(f"model_config: {cls.__name__} has no setting {key!r}.{nearest(key, known)}")
+        if key not in config_keys:
+            raise ValueError(f"model_config: {cls.__name__} has no setting {key!r}.{nearest(key, config_keys)}")
     if modality == "image":
         check_channels(settings.get("num_channels", 3))
-        if image_size is not None and "image_size" in known:
+        if image_size is not None and "image_size" in config_keys:
             settings.setdefault("image_size", image_size)
     else:
         settings.setdefault("vocab_size", len(processing_class))
         settings.setdefault("pad_token_id", processing_class.pad_token_id)
     try:
-        config = AutoConfig.for_model(kind, **settings, **labels)
+        config = AutoConfig.for_model(model_type, **settings, **labels)
         return head_class(task, modality).from_config(config)
     except Exception as error:  # configs check themselves, each in its own way
         if isinstance(error, ValueError):
-            plain = missing_head_error(error, f"model_config: {kind!r}", task, modality)
+            plain = missing_head_error(error, f"model_config: {model_type!r}", task, modality)
             if plain is not error:
                 raise plain from error
         reason = " ".join(str(error).split())
-        raise ValueError(f"model_config: {kind!r} cannot be built of these settings: {reason}") from error
+        raise ValueError(f"model_config: {model_type!r} cannot be built of these settings: {reason}") from error

@@ -61,16 +61,17 @@ def plain_class(path: str) -> type:
     if is_adapter_folder(path):
         config = adapter_config(path)
         mapped = (config.get("auto_mapping") or {}).get("base_model_class")
-        names = [name for name in (mapped, TASK_TYPES.get(str(config.get("task_type")))) if name]
+        class_names = [name for name in (mapped, TASK_TYPES.get(str(config.get("task_type")))) if name]
     else:
-        names = load_quietly(AutoConfig, path).architectures or []
-    found = getattr(transformers, names[0], None) if names else None
-    if found is None or not names[0].endswith("Classification"):
+        class_names = load_quietly(AutoConfig, path).architectures or []
+    model_class = getattr(transformers, class_names[0], None) if class_names else None
+    if model_class is None or not class_names[0].endswith("Classification"):
         raise ValueError(
-            f"{path}: {names[0] if names else 'a config that names no class'} is no classifier of transformers. Give "
+            f"{path}: {class_names[0] if class_names else 'a config that names no class'} is no classifier of "
+            "transformers. Give "
             "folders that training has saved."
         )
-    return found
+    return model_class
 
 
 def is_adapter_folder(path: str) -> bool:
@@ -87,8 +88,8 @@ def load_with_head(path: str, cls: type, names: Sequence[str], dtype: str | None
         "trust_remote_code": False,
         "dtype": dtype or "auto",
     }
-    model, found = load_quietly(cls, path, **options)
-    return model, {*found["missing_keys"], *(key for key, *_ in found["mismatched_keys"])}
+    model, loading_info = load_quietly(cls, path, **options)
+    return model, {*loading_info["missing_keys"], *(key for key, *_ in loading_info["mismatched_keys"])}
 
 
 def load_ingredient(
@@ -111,19 +112,23 @@ def load_ingredient(
         FileNotFoundError: as `load_model`.
     """
     adapter = is_adapter_folder(path)
-    model, fresh = load_with_head(_base_name(path) if adapter else path, cls, names, dtype)
+    model, missing_weights = load_with_head(_base_name(path) if adapter else path, cls, names, dtype)
     if adapter:
         from peft import PeftModel
 
         model = PeftModel.from_pretrained(model, path)
-        own = [name for name, module in model.get_base_model().named_modules() if hasattr(module, "modules_to_save")]
-        fresh = {key for key in fresh if not key.startswith(tuple(f"{name}." for name in own))}
+        saved_modules = [
+            name for name, module in model.get_base_model().named_modules() if hasattr(module, "modules_to_save")
+        ]
+        missing_weights = {
+            key for key in missing_weights if not key.startswith(tuple(f"{name}." for name in saved_modules))
+        }
         model = model.merge_and_unload().requires_grad_(True)  # PEFT froze it; it is a model like any other now
-    if strict and fresh:
+    if strict and missing_weights:
         raise ValueError(
-            f"{path} lacks weights of {cls.__name__} for {len(names)} labels: {', '.join(sorted(fresh))}."
+            f"{path} lacks weights of {cls.__name__} for {len(names)} labels: {', '.join(sorted(missing_weights))}."
         )
-    return model.eval(), frozenset(fresh)
+    return model.eval(), frozenset(missing_weights)
 
 
 def write_ingredient(name: str, model: nn.Module, folder: Path, fresh: frozenset[str] = frozenset()) -> Ingredient:
@@ -140,7 +145,7 @@ def saved_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
     return dict(model.named_parameters()) | {n: b for n, b in model.named_buffers() if n in saved}
 
 
-def check_same_architecture(first: Any, other: Any, where: str, against: str) -> None:
+def check_same_architecture(first: Any, other: Any, other_path: str, first_path: str) -> None:
     """Makes sure that two models compute the same function of their weights.
 
     Raises:
@@ -148,37 +153,45 @@ def check_same_architecture(first: Any, other: Any, where: str, against: str) ->
     """
     if type(first) is not type(other):
         raise ValueError(
-            f"{where} is a {type(other).__name__}, {against} a {type(first).__name__}: only models of one "
+            f"{other_path} is a {type(other).__name__}, {first_path} a {type(first).__name__}: only models of one "
             "architecture can be averaged."
         )
-    mine, theirs = first.config.to_dict(), other.config.to_dict()
-    for key in sorted(set(mine) & set(theirs) - HARMLESS):
-        if mine[key] != theirs[key] and "drop" not in key and not key.endswith("token_id"):
+    first_config, other_config = first.config.to_dict(), other.config.to_dict()
+    for key in sorted(set(first_config) & set(other_config) - HARMLESS):
+        if first_config[key] != other_config[key] and "drop" not in key and not key.endswith("token_id"):
             raise ValueError(
-                f"{where} and {against} differ in {key} ({theirs[key]!r} and {mine[key]!r}): only models of one "
+                f"{other_path} and {first_path} differ in {key} ({other_config[key]!r} and {first_config[key]!r}): "
+                "only models of one "
                 "architecture can be averaged."
             )
-    a, b = saved_tensors(first), saved_tensors(other)
-    for key in sorted(set(a) | set(b)):
-        if key not in a or key not in b or a[key].shape != b[key].shape:
-            shapes = [tuple(x[key].shape) if key in x else "missing" for x in (b, a)]
-            raise ValueError(f"{where} and {against} differ in {key}: {shapes[0]} and {shapes[1]}.")
-        if a[key].dtype != b[key].dtype:
+    first_tensors, other_tensors = saved_tensors(first), saved_tensors(other)
+    for key in sorted(set(first_tensors) | set(other_tensors)):
+        if (
+            key not in first_tensors
+            or key not in other_tensors
+            or first_tensors[key].shape != other_tensors[key].shape
+        ):
+            shapes = [tuple(x[key].shape) if key in x else "missing" for x in (other_tensors, first_tensors)]
+            raise ValueError(f"{other_path} and {first_path} differ in {key}: {shapes[0]} and {shapes[1]}.")
+        if first_tensors[key].dtype != other_tensors[key].dtype:
             raise ValueError(
-                f"{where} holds {b[key].dtype} weights, {against} {a[key].dtype}: say in which they are averaged, "
+                f"{other_path} holds {other_tensors[key].dtype} weights, {first_path} {first_tensors[key].dtype}: "
+                "say in which they are averaged, "
                 'with `dtype="float32"` for instance.'
             )
 
 
-def check_same_labels(names: Sequence[str], other: Sequence[str] | None, where: str, against: str) -> None:
+def check_same_labels(
+    names: Sequence[str], other_names: Sequence[str] | None, other_path: str, first_path: str
+) -> None:
     """Raises `ValueError` unless two heads have the same labels in the same order."""
-    if other is None or tuple(other) == tuple(names):
+    if other_names is None or tuple(other_names) == tuple(names):
         return
-    same = set(other) == set(names)
+    same_names = set(other_names) == set(names)
     raise ValueError(
-        f"{where} and {against} have {'the same labels in another order' if same else 'other labels'}: "
-        f"{', '.join(other)}; {', '.join(names)}. "
-        + ("Train them with one order of labels." if same else "Only models of the same labels can be averaged.")
+        f"{other_path} and {first_path} have {'the same labels in another order' if same_names else 'other labels'}: "
+        f"{', '.join(other_names)}; {', '.join(names)}. "
+        + ("Train them with one order of labels." if same_names else "Only models of the same labels can be averaged.")
     )
 
 
@@ -189,7 +202,7 @@ def folder_labels(path: str) -> tuple[str, ...] | None:
     return label_names(load_quietly(AutoConfig, path))
 
 
-def other_labels_head(start: str, model: Any, names: Sequence[str], against: str) -> frozenset[str]:
+def other_labels_head(start: str, model: Any, names: Sequence[str], first_path: str) -> frozenset[str]:
     """Names of a start's head weights, if the head is for other labels than ours.
 
     Raises:
@@ -199,35 +212,38 @@ def other_labels_head(start: str, model: Any, names: Sequence[str], against: str
         "Classification"
     ):
         return frozenset()
-    theirs = folder_labels(start)
-    stock = theirs is None or all(name == f"LABEL_{i}" for i, name in enumerate(theirs))
-    if theirs is None or stock or tuple(theirs) == tuple(names):
+    start_labels = folder_labels(start)
+    stock = start_labels is None or all(name == f"LABEL_{i}" for i, name in enumerate(start_labels))
+    if start_labels is None or stock or tuple(start_labels) == tuple(names):
         return frozenset()
-    if set(theirs) == set(names):
-        check_same_labels(names, theirs, start, against)
-    inside = f"{backbone_prefix(model)}."
-    return frozenset(name for name, _ in model.named_parameters() if not name.startswith(inside))
+    if set(start_labels) == set(names):
+        check_same_labels(names, start_labels, start, first_path)
+    backbone = f"{backbone_prefix(model)}."
+    return frozenset(name for name, _ in model.named_parameters() if not name.startswith(backbone))
 
 
 def load_processor(path: str, model: Any) -> Any | None:
     """The tokenizer or image processor that stands in a folder; `None` when there is none."""
-    text = model.main_input_name == "input_ids"
+    is_text = model.main_input_name == "input_ids"
     folder = Path(path).expanduser()
-    marks = ("tokenizer_config.json", "tokenizer.json", "vocab.txt") if text else ("preprocessor_config.json",)
-    if folder.is_dir() and not any((folder / mark).is_file() for mark in marks):
+    processor_files = (
+        ("tokenizer_config.json", "tokenizer.json", "vocab.txt") if is_text else ("preprocessor_config.json",)
+    )
+    if folder.is_dir() and not any((folder / file).is_file() for file in processor_files):
         return None
-    return load_processing(path, modality="text" if text else "image")
+    return load_processing(path, modality="text" if is_text else "image")
 
 
-def check_same_processing(first: Any, other: Any, where: str, against: str) -> None:
+def check_same_processing(first: Any, other: Any, other_path: str, first_path: str) -> None:
     """Raises `ValueError` when two folders turn the same input into different numbers."""
     if first is None or other is None:
         return
-    text = hasattr(first, "get_vocab")
-    same = first.get_vocab() == other.get_vocab() if text else _settings(first) == _settings(other)
-    if not same:
+    is_text = hasattr(first, "get_vocab")
+    is_same = first.get_vocab() == other.get_vocab() if is_text else _settings(first) == _settings(other)
+    if not is_same:
         raise ValueError(
-            f"The {'tokenizers' if text else 'image processors'} of {where} and {against} differ: the same input is "
+            f"The {'tokenizers' if is_text else 'image processors'} of {other_path} and {first_path} differ: the "
+            "same input is "
             "not the same to both models, and their average would fit neither."
         )
 

@@ -61,8 +61,8 @@ class Point:
     scores: Mapping[str, float] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        soup = " + ".join(f"{share:.3g} {name}" for name, share in self.shares.items() if share)
-        return soup if self.alpha == 1 else f"{1 - self.alpha:.3g} start + {self.alpha:.3g} ({soup})"
+        listed_shares = " + ".join(f"{share:.3g} {name}" for name, share in self.shares.items() if share)
+        return listed_shares if self.alpha == 1 else f"{1 - self.alpha:.3g} start + {self.alpha:.3g} ({listed_shares})"
 
 
 class Mixture:
@@ -142,15 +142,15 @@ class Mixture:
         self.place = Point("fine-tuned", 1.0, {first: 1.0})
 
     def _admit(
-        self, name: str, path: str, against: str, names: tuple[str, ...], dtype: Any, is_start: bool = False
+        self, name: str, path: str, first_path: str, names: tuple[str, ...], dtype: Any, is_start: bool = False
     ) -> Ingredient:
         """Loads a model, compares it with the live one, writes its tensors down and lets go of it."""
         cls = type(self.model) if is_start or is_adapter_folder(path) else plain_class(path)
-        model, fresh = load_ingredient(path, cls, names, dtype, strict=not is_start)
-        check_same_architecture(self.model, model, path, against)
-        check_same_processing(self.processor, load_processor(path, model), path, against)
-        fresh |= other_labels_head(path, model, names, against) if is_start else frozenset()
-        return write_ingredient(name, model, Path(self._scratch.name), fresh)
+        model, missing_weights = load_ingredient(path, cls, names, dtype, strict=not is_start)
+        check_same_architecture(self.model, model, path, first_path)
+        check_same_processing(self.processor, load_processor(path, model), path, first_path)
+        missing_weights |= other_labels_head(path, model, names, first_path) if is_start else frozenset()
+        return write_ingredient(name, model, Path(self._scratch.name), missing_weights)
 
     # ---- places
 
@@ -178,20 +178,20 @@ class Mixture:
             raise ValueError(f"alpha={alpha:g} must be between 0, the start, and 1, the fine-tuned model.")
         if alpha != 1 and self.start is None:
             raise ValueError(f"alpha={alpha:g} needs a start to interpolate from.")
-        soup = [(self.members[name], share) for name, share in shares.items() if share]
-        full = [(member, alpha * share) for member, share in soup if alpha]
-        full += [(self.start, 1 - alpha)] if self.start is not None and alpha != 1 else []
+        weighted_models = [(self.members[name], share) for name, share in shares.items() if share]
+        weighted_ingredients = [(member, alpha * share) for member, share in weighted_models if alpha]
+        weighted_ingredients += [(self.start, 1 - alpha)] if self.start is not None and alpha != 1 else []
         statistics = {f"{name}.{end}" for name in self.norms for end in STATISTICS}
         for name, tensor in saved_tensors(self.model).items():
-            used = soup if self.start is not None and name in self.start.fresh else full
+            averaged = weighted_models if self.start is not None and name in self.start.fresh else weighted_ingredients
             if not tensor.is_floating_point() or name in statistics:
-                tensor.copy_(max(used, key=lambda item: item[1])[0].read(name))
+                tensor.copy_(max(averaged, key=lambda item: item[1])[0].read(name))
                 continue
             total = torch.zeros(tensor.shape, dtype=torch.float64)
-            for member, weight in used:
+            for member, weight in averaged:
                 total += weight * member.read(name).double()
             tensor.copy_(total)
-        if len(full) > 1 and self.norms and self.batches is not None:
+        if len(weighted_ingredients) > 1 and self.norms and self.batches is not None:
             adapt_batch_norm(self.model, self.batches())
         self.place = Point("", alpha, shares)
         return self.model.eval()
@@ -235,7 +235,7 @@ class Mixture:
             raise ValueError(
                 f"by={by!r} reads target labels, which must not choose weights. Choose by a source score."
             )
-        tried: list[Point] = []
+        tried_points: list[Point] = []
 
         def visit(name: str, shares: Mapping[str, float], alpha: float = 1.0) -> Point:
             scores = dict(score(self.set(shares, alpha)))
@@ -243,29 +243,29 @@ class Mixture:
                 raise ValueError(f"by={by!r} is not scored; there is {', '.join(scores)}.{nearest(by, scores)}")
             if not math.isfinite(scores[by]):
                 raise ValueError(f"{by} is {scores[by]} at {name}: nothing can be chosen by it.")
-            tried.append(Point(name, alpha, dict(shares), scores))
-            return tried[-1]
+            tried_points.append(Point(name, alpha, dict(shares), scores))
+            return tried_points[-1]
 
         def value(point: Point) -> float:
             return point.scores[by] if greater_is_better else -point.scores[by]
 
         best = Point("fine-tuned", 1.0, dict.fromkeys(self.members, 1 / len(self.members)))
         if len(self.members) > 1:
-            single = [visit(name, {name: 1.0}) for name in self.members]
+            single_models = [visit(name, {name: 1.0}) for name in self.members]
             if soup == "uniform":
                 best = visit("uniform soup", best.shares)
             else:
-                best, *rest = sorted(single, key=value, reverse=True)
-                for other in rest:
+                best, *worse_models = sorted(single_models, key=value, reverse=True)
+                for other in worse_models:
                     names = [*best.shares, *other.shares]
-                    trial = visit(f"soup of {', '.join(names)}", dict.fromkeys(names, 1 / len(names)))
-                    best = trial if value(trial) >= value(best) else best
+                    larger_soup = visit(f"soup of {', '.join(names)}", dict.fromkeys(names, 1 / len(names)))
+                    best = larger_soup if value(larger_soup) >= value(best) else best
         if self.start is not None:
             points = [visit(f"alpha {alpha:g}", best.shares, alpha) for alpha in alphas]
             best = max(reversed(points), key=value)
         self.set(best.shares, best.alpha)
         self.place = best
-        return tried
+        return tried_points
 
     # ---- keeping
 
@@ -317,11 +317,11 @@ def _paths_by_name(models: Any) -> dict[str, str]:
         models = [models]
     if not isinstance(models, Mapping):
         paths = [os.fspath(path) for path in models]
-        short = [Path(path).name for path in paths]
-        models = dict(zip(short if len(set(short)) == len(short) else paths, paths, strict=True))
+        folder_names = [Path(path).name for path in paths]
+        models = dict(zip(folder_names if len(set(folder_names)) == len(folder_names) else paths, paths, strict=True))
         if len(models) < len(paths):
-            twice = next(path for path in paths if paths.count(path) > 1)
-            raise ValueError(f"{twice} is named twice; each model counts once.")
+            repeated = next(path for path in paths if paths.count(path) > 1)
+            raise ValueError(f"{repeated} is named twice; each model counts once.")
     if not models:
         raise ValueError("There is no fine-tuned model: name one or more folders.")
     return {str(name): os.fspath(path) for name, path in models.items()}

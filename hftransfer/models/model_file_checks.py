@@ -39,21 +39,29 @@ def check_model_files(folder: Path, trusted: bool = False) -> None:
         ValueError: a config that is no JSON or of an unknown kind of model; weights in another format.
     """
     config = _read_config(folder)
-    kind, mapped = config.get("model_type"), config.get("auto_map")
-    if kind not in CONFIG_MAPPING_NAMES and not (trusted and mapped):
-        code = ""
-        if mapped:
-            code = " It comes with code of its own: read that, and run it with `trust_remote_code` if you trust it."
-        says = "has no model_type" if kind is None else f"says model_type={shown(kind)}, no kind that transformers has"
-        raise ValueError(f"{folder / CONFIG} {says}.{nearest(kind, CONFIG_MAPPING_NAMES) if kind else ''}{code}")
+    model_type, custom_code = config.get("model_type"), config.get("auto_map")
+    if model_type not in CONFIG_MAPPING_NAMES and not (trusted and custom_code):
+        code_note = ""
+        if custom_code:
+            code_note = (
+                " It comes with code of its own: read that, and run it with `trust_remote_code` if you trust it."
+            )
+        problem = (
+            "has no model_type"
+            if model_type is None
+            else f"says model_type={shown(model_type)}, no kind that transformers has"
+        )
+        raise ValueError(
+            f"{folder / CONFIG} {problem}.{nearest(model_type, CONFIG_MAPPING_NAMES) if model_type else ''}{code_note}"
+        )
     if (folder / WEIGHTS).is_file():
         _check_file(folder / WEIGHTS)
     elif (folder / INDEX).is_file():
         _check_shards(folder)
     else:
-        other = next((name for name in OTHERS if (folder / name).is_file()), None)
-        if other is not None:
-            raise ValueError(f"{str(folder)!r} holds its weights in {other}, {OTHERS[other]}. {CONVERT}")
+        foreign_file = next((name for name in OTHERS if (folder / name).is_file()), None)
+        if foreign_file is not None:
+            raise ValueError(f"{str(folder)!r} holds its weights in {foreign_file}, {OTHERS[foreign_file]}. {CONVERT}")
         raise FileNotFoundError(
             f"{str(folder)!r} has a config.json and no weights ({WEIGHTS}). Copy them into it; a model from scratch "
             "is a dict of settings (in the recipe, `model_config`)."
@@ -93,8 +101,8 @@ def _read_config(folder: Path) -> dict[str, Any]:
 
 def _check_file(path: Path) -> None:
     with open(path, "rb") as file:
-        start = file.read(len(POINTER))
-    if start == POINTER:
+        first_bytes = file.read(len(POINTER))
+    if first_bytes == POINTER:
         raise FileNotFoundError(
             f"{path} is a Git LFS pointer, not the weights: run `git lfs pull` in the folder, or download it with "
             "`hf download`."
@@ -103,13 +111,14 @@ def _check_file(path: Path) -> None:
 
 def _check_shards(folder: Path) -> None:
     try:
-        names = sorted(set(json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values()))
+        shard_files = sorted(set(json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values()))
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise ValueError(f"{folder / INDEX} is no index of weights ({error}). Copy it anew.") from error
-    lacking = [name for name in names if not (folder / name).is_file()]
-    if lacking:
+    missing_files = [name for name in shard_files if not (folder / name).is_file()]
+    if missing_files:
         raise FileNotFoundError(
-            f"{str(folder)!r} lacks {lacking[0]}, one of the {len(names)} files of its weights. Copy or download it."
+            f"{str(folder)!r} lacks {missing_files[0]}, one of the {len(shard_files)} files of its weights. Copy or "
+            "download it."
         )
-    for name in names:
+    for name in shard_files:
         _check_file(folder / name)

@@ -18,12 +18,16 @@ def layer_stack(model: nn.Module) -> tuple[str, nn.ModuleList]:
     Raises:
         ValueError: the model has no such stack.
     """
-    found = [(name, m) for name, m in model.named_modules() if isinstance(m, nn.ModuleList) and len(m)]
-    if not found:
+    module_lists = [(name, m) for name, m in model.named_modules() if isinstance(m, nn.ModuleList) and len(m)]
+    if not module_lists:
         raise ValueError(f"{type(model).__name__} has no stack of layers (`nn.ModuleList`).")
     # The stack holds the most parameters; ALBERT's shared group is a list of one and still the only one.
-    depth = min(name.count(".") for name, _ in found)
-    outer = [(n, m) for n, m in found if n.count(".") == depth or not any(n.startswith(o + ".") for o, _ in found)]
+    depth = min(name.count(".") for name, _ in module_lists)
+    outer = [
+        (n, m)
+        for n, m in module_lists
+        if n.count(".") == depth or not any(n.startswith(o + ".") for o, _ in module_lists)
+    ]
     return max(outer, key=lambda item: sum(p.numel() for p in item[1].parameters()))
 
 
@@ -49,26 +53,26 @@ def embedding_modules(model: nn.Module) -> list[str]:
     A convolutional network has none; there it is the stem: whatever stands before the layers in the backbone.
     """
     stack, _ = layer_stack(model)
-    found: list[str] = []
+    embeddings: list[str] = []
     for name, module in model.named_modules():
         if name and not f"{name}.".startswith(f"{stack}.") and not f"{stack}.".startswith(f"{name}."):
             if name.split(".")[-1].endswith(
                 ("embeddings", "embed_tokens", "wte", "wpe", "word_embedding")
             ) or isinstance(module, nn.Embedding):
-                if not any(name.startswith(outer + ".") for outer in found):
-                    found.append(name)
-    return found or _modules_before_layers(model, stack)
+                if not any(name.startswith(outer + ".") for outer in embeddings):
+                    embeddings.append(name)
+    return embeddings or _modules_before_layers(model, stack)
 
 
 def _modules_before_layers(model: nn.Module, stack: str) -> list[str]:
     """Modules with parameters that stand before the layers, inside the backbone."""
-    found: list[str] = []
+    modules: list[str] = []
     parent, *path = stack.split(".")
     for child in path:
         for name, module in model.get_submodule(parent).named_children():
             if name == child:
                 break
             if any(True for _ in module.parameters()):
-                found.append(f"{parent}.{name}")
+                modules.append(f"{parent}.{name}")
         parent = f"{parent}.{child}"
-    return found
+    return modules

@@ -38,23 +38,26 @@ def split_into_blocks(model: nn.Module, head: Head | None = None) -> list[Block]
         head: from `find_head`; without it, nothing but weights that the checkpoint lacked counts as head.
     """
     inner, prefix = _model_inside_adapter(model)
-    stack, depth_of_layers, after = _stack(inner)
-    tops = [f"{name}." for name in _head_names(inner, prefix, head)]
-    fresh = set(getattr(inner, "fresh_weights", ()))
-    found: dict[tuple[int, bool, str], list[str]] = {}
+    stack, depth_of_layers, after_layers = _stack(inner)
+    head_prefixes = [f"{name}." for name in _head_names(inner, prefix, head)]
+    fresh_weights = set(getattr(inner, "fresh_weights", ()))
+    parameters_by_block: dict[tuple[int, bool, str], list[str]] = {}
     for name, _ in model.named_parameters(remove_duplicate=False):
-        own = name.removeprefix(prefix)
-        unit = _block_module(own, stack)
-        if own.startswith(tuple(tops)) or _name_without_adapter(own) in fresh:
-            place = (0, True, unit)
-        elif unit.startswith(f"{stack}."):
-            place = (depth_of_layers - int(unit.rpartition(".")[2]), False, unit)
-        elif f"{unit}.".startswith(after):
-            place = (0, False, unit)
+        plain_name = name.removeprefix(prefix)
+        module_name = _block_module(plain_name, stack)
+        if plain_name.startswith(tuple(head_prefixes)) or _name_without_adapter(plain_name) in fresh_weights:
+            block_key = (0, True, module_name)
+        elif module_name.startswith(f"{stack}."):
+            block_key = (depth_of_layers - int(module_name.rpartition(".")[2]), False, module_name)
+        elif f"{module_name}.".startswith(after_layers):
+            block_key = (0, False, module_name)
         else:
-            place = (depth_of_layers + 1, False, unit)
-        found.setdefault(place, []).append(name)
-    blocks = [Block(unit, depth, top, tuple(names)) for (depth, top, unit), names in found.items()]
+            block_key = (depth_of_layers + 1, False, module_name)
+        parameters_by_block.setdefault(block_key, []).append(name)
+    blocks = [
+        Block(module_name, depth, top, tuple(parameters))
+        for (depth, top, module_name), parameters in parameters_by_block.items()
+    ]
     return sorted(blocks, key=lambda block: (-block.depth, block.head))  # stable: as registered within a depth
 
 
@@ -71,8 +74,8 @@ def layer_name(model: nn.Module, index: int) -> str:
 
 def unwrapped_name(name: str) -> str:
     """A parameter's name without what FSDP, compilation and activation checkpointing put into it."""
-    for part in ("_fsdp_wrapped_module.", "_checkpoint_wrapped_module.", "_orig_mod."):
-        name = name.replace(part, "")
+    for wrapper in ("_fsdp_wrapped_module.", "_checkpoint_wrapped_module.", "_orig_mod."):
+        name = name.replace(wrapper, "")
     return name
 
 
@@ -95,19 +98,19 @@ def _stack(model: nn.Module) -> tuple[str, int, tuple[str, ...]]:
 
 def _name_without_adapter(name: str) -> str:
     """A parameter's name before an adapter was put on the model."""
-    for part in ("original_module.", "modules_to_save.default.", "base_layer."):
-        name = name.replace(part, "")
+    for wrapper in ("original_module.", "modules_to_save.default.", "base_layer."):
+        name = name.replace(wrapper, "")
     return unwrapped_name(name)
 
 
 def _head_names(inner: nn.Module, prefix: str, head: Head | None) -> list[str]:
     if head is None:
         return []
-    own = replace(head, name=head.name.removeprefix(prefix))
+    head_in_plain_model = replace(head, name=head.name.removeprefix(prefix))
     try:
-        return head_modules(inner, own)
+        return head_modules(inner, head_in_plain_model)
     except ValueError:  # no layers to tell the backbone by
-        return [own.name.split(".")[0]]
+        return [head_in_plain_model.name.split(".")[0]]
 
 
 def _block_module(name: str, stack: str) -> str:
@@ -127,12 +130,12 @@ def _modules_after_layers(model: nn.Module, stack: str) -> list[str]:
 
     Relative positions stand there too in some models, but serve all layers: from an embedding on, nothing is counted.
     """
-    before = set(embedding_modules(model))
-    parent, _, last = stack.rpartition(".")
-    out: list[str] = []
+    embeddings = set(embedding_modules(model))
+    parent, _, child = stack.rpartition(".")
+    prefixes: list[str] = []
     while parent:
-        names = [n for n, _ in model.get_submodule(parent).named_children()]
-        after = [f"{parent}.{n}" for n in names[names.index(last) + 1 :]]
-        out += [f"{n}." for n in takewhile(lambda n: n not in before, after)]
-        parent, _, last = parent.rpartition(".")
-    return out
+        children = [n for n, _ in model.get_submodule(parent).named_children()]
+        later_modules = [f"{parent}.{n}" for n in children[children.index(child) + 1 :]]
+        prefixes += [f"{n}." for n in takewhile(lambda n: n not in embeddings, later_modules)]
+        parent, _, child = parent.rpartition(".")
+    return prefixes

@@ -106,10 +106,10 @@ def parameters_of(model: nn.Module, item: ParameterSet, blocks: list[Block]) -> 
     Raises:
         ValueError: the model has no such layers, module or parameters.
     """
-    named = dict(model.named_parameters(remove_duplicate=False))
+    parameters_by_name = dict(model.named_parameters(remove_duplicate=False))
     head = {name for block in blocks if block.head for name in block.parameters}
     if item.kind == "all":
-        return {name for name, parameter in named.items() if parameter.requires_grad}
+        return {name for name, parameter in parameters_by_name.items() if parameter.requires_grad}
     if item.kind == "head":
         return head
     if item.kind in ("last", "first"):
@@ -118,16 +118,16 @@ def parameters_of(model: nn.Module, item: ParameterSet, blocks: list[Block]) -> 
         modules = embedding_modules(model)
         if not modules:
             raise ValueError(f"{item.shown}: {type(model).__name__} has no embeddings.")
-        return {name for name in named if name.startswith(tuple(f"{module}." for module in modules))}
+        return {name for name in parameters_by_name if name.startswith(tuple(f"{module}." for module in modules))}
     if item.kind in ("norms", "biases"):
-        names = norm_parameters(model) if item.kind == "norms" else bias_parameters(named)
+        names = norm_parameters(model) if item.kind == "norms" else bias_parameters(parameters_by_name)
         if not names - head:
             raise ValueError(f"{item.shown}: {type(model).__name__} has no {item.kind} outside its head.")
         return names | head
     return (
-        _module_parameters(model, item, set(named))
+        _module_parameters(model, item, set(parameters_by_name))
         if item.kind == "block"
-        else _matching_parameters(item, blocks, set(named))
+        else _matching_parameters(item, blocks, set(parameters_by_name))
     )
 
 
@@ -175,9 +175,9 @@ def _parse_setting(setting: str, value: Any, whole: Any) -> Iterable[ParameterSe
         elif value.strip() in WORDS[setting]:
             yield ParameterSet(setting, value.strip())
         else:
-            raise _unknown_value_message(setting, value)
+            raise _unknown_value_error(setting, value)
     else:
-        raise _unknown_value_message(setting, whole)
+        raise _unknown_value_error(setting, whole)
 
 
 def _parameter_set(setting: str, kind: str, argument: Any, whole: Any) -> ParameterSet:
@@ -185,7 +185,7 @@ def _parameter_set(setting: str, kind: str, argument: Any, whole: Any) -> Parame
         if isinstance(argument, bool) or not isinstance(argument, int):
             raise ValueError(f"{setting}={whole!r}: {kind} needs a number of layers, not {argument!r}.")
     elif kind not in NAMED:
-        raise _unknown_value_message(setting, kind)
+        raise _unknown_value_error(setting, kind)
     elif isinstance(argument, bool) or not isinstance(argument, (str, int) if kind == "block" else str):
         raise ValueError(f"{setting}={whole!r}: {kind} needs a name, not {argument!r}.")
     if kind == "regex":
@@ -196,7 +196,7 @@ def _parameter_set(setting: str, kind: str, argument: Any, whole: Any) -> Parame
     return ParameterSet(setting, kind, argument)
 
 
-def _unknown_value_message(setting: str, value: Any) -> ValueError:
+def _unknown_value_error(setting: str, value: Any) -> ValueError:
     word = value.strip() if isinstance(value, str) else ""
     if (setting, word) in (("trainable", "none"), ("freeze", "all")):
         return ValueError(f"{setting}={value!r} leaves nothing to train; trainable='head' trains the head alone.")
@@ -211,8 +211,8 @@ def _unknown_value_message(setting: str, value: Any) -> ValueError:
 
 
 def _known_values(setting: str) -> str:
-    named = ("block:<name>", "pattern:<glob>", "regex:<expression>")
-    return ", ".join([*WORDS[setting], f"{LAYERS[setting]}_<k>", *named])
+    value_forms = ("block:<name>", "pattern:<glob>", "regex:<expression>")
+    return ", ".join([*WORDS[setting], f"{LAYERS[setting]}_<k>", *value_forms])
 
 
 # ---- choosing
@@ -223,37 +223,43 @@ def _outer_layers(model: nn.Module, item: ParameterSet, blocks: list[Block]) -> 
     depth, count = num_layers(model), item.argument
     if not 1 <= count <= depth:
         raise ValueError(f"{item.shown}: {type(model).__name__} has {depth} layer{'s' * (depth != 1)}.")
-    last = item.kind == "last"
-    inside = [block for block in blocks if (block.depth <= count if last else block.depth > depth - count)]
-    return {name for block in inside for name in block.parameters}
+    from_the_end = item.kind == "last"
+    chosen_blocks = [
+        block for block in blocks if (block.depth <= count if from_the_end else block.depth > depth - count)
+    ]
+    return {name for block in chosen_blocks for name in block.parameters}
 
 
-def _module_parameters(model: nn.Module, item: ParameterSet, names: set[str]) -> set[str]:
+def _module_parameters(model: nn.Module, item: ParameterSet, parameter_names: set[str]) -> set[str]:
     """Parameters of one module: by its full name, by the end of it if only one ends so, or by a layer's number."""
-    wanted = item.argument
-    if re.fullmatch(r"-?\d+", str(wanted)):
-        index, depth = int(wanted), num_layers(model)
+    module_name = item.argument
+    if re.fullmatch(r"-?\d+", str(module_name)):
+        index, depth = int(module_name), num_layers(model)
         if not -depth <= index < depth:
             raise ValueError(
                 f"{item.shown}: {type(model).__name__} has {depth} layers, 0 to {depth - 1} (or -1 for the last)."
             )
-        wanted = layer_name(model, index)
+        module_name = layer_name(model, index)
     modules = [name for name, module in model.named_modules() if name and any(True for _ in module.parameters())]
-    known = [*modules, *sorted(names)]
-    exact = [name for name in known if name == wanted]
-    ends = exact or [name for name in known if name.endswith(f".{wanted}")]
-    if not ends:
-        short = [".".join(parts[i:]) for name in modules for parts in [name.split(".")] for i in range(len(parts))]
+    all_names = [*modules, *sorted(parameter_names)]
+    exact_matches = [name for name in all_names if name == module_name]
+    matches = exact_matches or [name for name in all_names if name.endswith(f".{module_name}")]
+    if not matches:
+        name_endings = [
+            ".".join(parts[i:]) for name in modules for parts in [name.split(".")] for i in range(len(parts))
+        ]
         raise ValueError(
-            f"{item.shown}: {type(model).__name__} has no such module.{nearest(wanted, short)} "
+            f"{item.shown}: {type(model).__name__} has no such module.{nearest(module_name, name_endings)} "
             "`print_policy(model)` lists its blocks."
         )
-    if len(ends) > 1:
-        raise ValueError(f"{item.shown} could be {', '.join(ends[:3])}{' …' * (len(ends) > 3)}. Say more of its name.")
-    return {name for name in names if f"{name}.".startswith(f"{ends[0]}.")}
+    if len(matches) > 1:
+        raise ValueError(
+            f"{item.shown} could be {', '.join(matches[:3])}{' …' * (len(matches) > 3)}. Say more of its name."
+        )
+    return {name for name in parameter_names if f"{name}.".startswith(f"{matches[0]}.")}
 
 
-def _matching_parameters(item: ParameterSet, blocks: list[Block], names: set[str]) -> set[str]:
+def _matching_parameters(item: ParameterSet, blocks: list[Block], parameter_names: set[str]) -> set[str]:
     """Parameters that match by their own name or by that of a module that holds them."""
 
     def matches(name: str) -> bool:
@@ -262,11 +268,15 @@ def _matching_parameters(item: ParameterSet, blocks: list[Block], names: set[str
         parts = name.split(".")
         return any(fnmatchcase(".".join(parts[:end]), item.argument) for end in range(1, len(parts) + 1))
 
-    matching = {name for name in names if matches(name)}
+    matching = {name for name in parameter_names if matches(name)}
     if not matching:
         word = item.argument.strip("*.^$")
-        known = [*sorted(names), *(block.name for block in blocks), *(p for n in sorted(names) for p in n.split("."))]
+        all_names = [
+            *sorted(parameter_names),
+            *(block.name for block in blocks),
+            *(p for n in sorted(parameter_names) for p in n.split(".")),
+        ]
         raise ValueError(
-            f"{item.shown} matches no parameter.{nearest(word, known)} `print_policy(model)` lists the blocks."
+            f"{item.shown} matches no parameter.{nearest(word, all_names)} `print_policy(model)` lists the blocks."
         )
     return matching

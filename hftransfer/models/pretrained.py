@@ -95,40 +95,42 @@ def load_model(
     """
     kwargs.setdefault("trust_remote_code", False)
     kwargs.setdefault("use_safetensors", True)
-    ours = {"ignore_mismatched_sizes": True, "output_loading_info": True, **label_settings(task, names)}
+    derived_settings = {"ignore_mismatched_sizes": True, "output_loading_info": True, **label_settings(task, names)}
     for key in kwargs:
-        if key in ours:
+        if key in derived_settings:
             raise ValueError(f"model_kwargs: {key!r} follows from the data. Leave it out.")
     folder = Path(name_or_path).expanduser()
     if (folder / CONFIG).is_file() and kwargs["use_safetensors"] and not ELSEWHERE & set(kwargs):
         check_model_files(folder, kwargs["trust_remote_code"])
     try:
         load = _quietly(head_class(task, modality).from_pretrained)
-        model, found = _from_pretrained(load, name_or_path, revision, **ours, **kwargs)
+        model, loading_info = _from_pretrained(load, name_or_path, revision, **derived_settings, **kwargs)
     except FileNotFoundError:
         raise
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # configs check themselves, each in its own way
         if isinstance(error, ValueError):
-            plain = missing_head_error(error, repr(name_or_path), task, modality)
-            if plain is not error:
-                raise plain from error
-        own = sorted(set(kwargs) - {"trust_remote_code", "use_safetensors"})
-        given = f" and model_kwargs ({', '.join(own)})" if own else ""
+            missing_head = missing_head_error(error, repr(name_or_path), task, modality)
+            if missing_head is not error:
+                raise missing_head from error
+        user_settings = sorted(set(kwargs) - {"trust_remote_code", "use_safetensors"})
+        overridden = f" and model_kwargs ({', '.join(user_settings)})" if user_settings else ""
         raise ValueError(
-            f"Could not load {name_or_path!r}: {_first_sentence(error)} Look at its {CONFIG}{given}, or give "
+            f"Could not load {name_or_path!r}: {_first_sentence(error)} Look at its {CONFIG}{overridden}, or give "
             "another folder or Hub id."
         ) from error
     if not folder.is_dir():  # it may have come from a copy: cards and adapters say the Hub id
         model.name_or_path = model.config.name_or_path = name_or_path
-    changed = [key for key in kwargs if key not in LOADING and hasattr(model.config, key)]
+    changed_settings = [key for key in kwargs if key not in LOADING and hasattr(model.config, key)]
     # An adapter has to save new weights whole: elsewhere they would be drawn anew.
-    new = model.fresh_weights = check_only_head_is_new(model, found, repr(name_or_path), changed)
+    new_weights = model.fresh_weights = check_only_head_is_new(
+        model, loading_info, repr(name_or_path), changed_settings
+    )
     check_finite(model, repr(name_or_path))
     drop_remote_code(model, repr(name_or_path), kwargs["trust_remote_code"])
-    if new and not quiet:
-        logger.warning("%s: a new head, trained from scratch: %s.", name_or_path, modules_of_weights(new))
+    if new_weights and not quiet:
+        logger.warning("%s: a new head, trained from scratch: %s.", name_or_path, modules_of_weights(new_weights))
     return model
 
 
@@ -237,16 +239,16 @@ def check_head(model: Any, task: str, names: Sequence[str], modality: str = "tex
             outputs.
     """
     architecture = type(plain_model(model)).__name__
-    wanted = head_class(task, modality).__name__.removeprefix("AutoModel")
-    fits = wanted in architecture if modality == "image" else architecture.endswith(wanted)
+    head_name = head_class(task, modality).__name__.removeprefix("AutoModel")
+    fits = head_name in architecture if modality == "image" else architecture.endswith(head_name)
     if modality == "text" and task != "token-classification":  # GPT-2 and others call it as they like
-        others = ("ForTokenClassification", "ForImageClassification")
-        fits = architecture.endswith("Classification") and not architecture.endswith(others)
+        other_heads = ("ForTokenClassification", "ForImageClassification")
+        fits = architecture.endswith("Classification") and not architecture.endswith(other_heads)
     if not fits:
         inputs = " of images" if modality == "image" else ""
         raise ValueError(
             f"{architecture} has no head for {task}{inputs}. Pass the checkpoint's name instead of a model, or load "
-            f"it with `AutoModel{wanted}`."
+            f"it with `AutoModel{head_name}`."
         )
     if model.config.num_labels != len(names):
         raise ValueError(
@@ -268,15 +270,15 @@ def _first_sentence(error: Exception) -> str:
 def _quietly(load: Callable[..., Any]) -> Callable[..., Any]:
     """Without the stock report of missing head weights, which a new head always sets off."""
 
-    def run(*args: Any, **kwargs: Any) -> Any:
-        before = transformers_logging.get_verbosity()
+    def load_silently(*args: Any, **kwargs: Any) -> Any:
+        verbosity = transformers_logging.get_verbosity()
         transformers_logging.set_verbosity_error()
         try:
             return load(*args, **kwargs)
         finally:
-            transformers_logging.set_verbosity(before)
+            transformers_logging.set_verbosity(verbosity)
 
-    return run
+    return load_silently
 
 
 def _from_pretrained(load: Callable[..., Any], name: str, revision: str | None, **kwargs: Any) -> Any:
@@ -320,15 +322,16 @@ def _from_pretrained(load: Callable[..., Any], name: str, revision: str | None, 
         ) from error
 
 
-def missing_head_error(error: ValueError, what: str, task: str, modality: str) -> ValueError:
+def missing_head_error(error: ValueError, model_name: str, task: str, modality: str) -> ValueError:
     """In place of a list of all configurations that there are."""
-    found = re.search(r"configuration class <class '[\w.]*\.(\w+?)(Config)?'>", str(error))
-    if found is None:
+    config_class = re.search(r"configuration class <class '[\w.]*\.(\w+?)(Config)?'>", str(error))
+    if config_class is None:
         return error
-    kind = {"image": "images", "text": "text"}[modality]
+    inputs = {"image": "images", "text": "text"}[modality]
     return ValueError(
-        f"{what} is a {found[1]} model, for which transformers has no {task} head on {kind}, and the data is {kind}. "
-        f"Name a model of {kind}; `image_column` and `text_column` say what the data is."
+        f"{model_name} is a {config_class[1]} model, for which transformers has no {task} head on {inputs}, and the "
+        f"data is {inputs}. "
+        f"Name a model of {inputs}; `image_column` and `text_column` say what the data is."
     )
 
 

@@ -71,7 +71,7 @@ def resized_processor(processor: Any, image_size: int) -> Any:
     return type(processor)(**settings)
 
 
-def max_input_length(processing: Any, model: Any, modality: str, wanted: int | None) -> int | None:
+def max_input_length(processing: Any, model: Any, modality: str, max_length: int | None) -> int | None:
     """How many tokens a text may have: what the user says, or the shortest of what tokenizer, config and positions
     allow; `None` when nobody says, and for images.
 
@@ -81,15 +81,16 @@ def max_input_length(processing: Any, model: Any, modality: str, wanted: int | N
     if modality != "text":
         return None
     positions = _position_count(model)
-    if wanted is not None:
-        if positions is not None and wanted > positions:
+    if max_length is not None:
+        if positions is not None and max_length > positions:
             raise ValueError(
-                f"max_length={wanted}, but {type(model).__name__} has only {positions} positions. Leave it out to cut "
+                f"max_length={max_length}, but {type(model).__name__} has only {positions} positions. Leave it out "
+                "to cut "
                 "at the model's own limit."
             )
-        return wanted
-    known = [processing.model_max_length, getattr(model.config, "max_position_embeddings", None), positions]
-    return min((n for n in known if isinstance(n, int) and 0 < n < 1_000_000), default=None)
+        return max_length
+    limits = [processing.model_max_length, getattr(model.config, "max_position_embeddings", None), positions]
+    return min((n for n in limits if isinstance(n, int) and 0 < n < 1_000_000), default=None)
 
 
 def _position_count(model: torch.nn.Module) -> int | None:

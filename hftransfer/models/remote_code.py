@@ -28,7 +28,12 @@ def drop_remote_code(loaded: Any, name: str, trusted: bool = False) -> None:
     inner = plain_model(loaded)
     if trusted or type(inner).__module__.startswith(DYNAMIC):
         return
-    dropped = {pointer for holder in _holders(inner) for pointer in POINTERS if holder.pop(pointer, None) is not None}
+    dropped = {
+        pointer
+        for holder in _settings_dictionaries(inner)
+        for pointer in POINTERS
+        if holder.pop(pointer, None) is not None
+    }
     if dropped:
         logger.warning(
             "%s points to code of its own (%s), which was not run and is left out of what is saved.",
@@ -37,13 +42,15 @@ def drop_remote_code(loaded: Any, name: str, trusted: bool = False) -> None:
         )
 
 
-def _holders(loaded: Any) -> list[dict[str, Any]]:
+def _settings_dictionaries(loaded: Any) -> list[dict[str, Any]]:
     """The dictionaries in which settings are kept until they are saved."""
     config = loaded if isinstance(loaded, PreTrainedConfig) else getattr(loaded, "config", None)
     if isinstance(config, PreTrainedConfig):
         nested = [value for value in vars(config).values() if isinstance(value, PreTrainedConfig)]
-        return [vars(config), *(holder for inner in nested for holder in _holders(inner))]
+        return [vars(config), *(holder for inner in nested for holder in _settings_dictionaries(inner))]
     settings = getattr(loaded, "init_kwargs", None)  # a tokenizer's
-    parts = [getattr(loaded, part, None) for part in ("tokenizer", "image_processor")]
-    held = [vars(loaded), *([settings] if isinstance(settings, dict) else [])]
-    return held + [holder for part in parts if part is not None for holder in _holders(part)]
+    nested_processors = [getattr(loaded, name, None) for name in ("tokenizer", "image_processor")]
+    dictionaries = [vars(loaded), *([settings] if isinstance(settings, dict) else [])]
+    return dictionaries + [
+        holder for name in nested_processors if name is not None for holder in _settings_dictionaries(name)
+    ]

@@ -34,22 +34,22 @@ def convert_tensorflow_conventions(model: nn.Module, momentum: float | None = No
     Returns:
         What was mended, one entry a value.
     """
-    mended: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     for norm in batch_norms(model).values():
         if momentum is not None:
             norm.momentum = momentum
         elif norm.momentum is not None and norm.momentum > FASTEST:
-            mended[f"batch norm of momentum {norm.momentum:g} -> {USUAL:g}"] += 1
+            counts[f"batch norm of momentum {norm.momentum:g} -> {USUAL:g}"] += 1
             norm.momentum = USUAL
     for module in model.modules():
         if isinstance(module, nn.modules.dropout._DropoutNd) and DENSEST <= module.p < 1:
-            mended[f"dropout of {module.p:g} -> {1 - module.p:.4g}"] += 1
+            counts[f"dropout of {module.p:g} -> {1 - module.p:.4g}"] += 1
             module.p = round(1 - module.p, 6)
-    found = [f"{count} x {what}" for what, count in mended.items()]
-    if found:
+    changes = [f"{count} x {change}" for change, count in counts.items()]
+    if changes:
         logger.warning(
             "%s has TensorFlow's conventions where torch has their complement; mended: %s.",
             type(model).__name__,
-            ", ".join(found),
+            ", ".join(changes),
         )
-    return found
+    return changes

@@ -30,31 +30,35 @@ def check_vocabulary(tokenizer: Any, name: str, folder: str | None) -> None:
     Raises:
         FileNotFoundError: there are no files of a vocabulary.
     """
-    wanted = getattr(tokenizer, "vocab_files_names", None) or {}
-    if folder is not None and wanted and not (Path(folder) / WHOLE).is_file():
-        files = [file for key, file in wanted.items() if key != "tokenizer_file" and isinstance(file, str)]
-        there = [file for file in files if (Path(folder) / file).is_file()]
-        merges = wanted.get("merges_file")
-        if not there or (isinstance(merges, str) and merges in files and merges not in there):
-            raise missing_tokenizer_error(name, type(tokenizer).__name__, files, there)
+    file_names = getattr(tokenizer, "vocab_files_names", None) or {}
+    if folder is not None and file_names and not (Path(folder) / WHOLE).is_file():
+        files = [file for key, file in file_names.items() if key != "tokenizer_file" and isinstance(file, str)]
+        existing_files = [file for file in files if (Path(folder) / file).is_file()]
+        merges = file_names.get("merges_file")
+        if not existing_files or (isinstance(merges, str) and merges in files and merges not in existing_files):
+            raise missing_tokenizer_error(name, type(tokenizer).__name__, files, existing_files)
     special = {*tokenizer.all_special_tokens, *tokenizer.added_tokens_encoder}
     if len(tokenizer) < 500 and sum(token not in special for token in tokenizer.get_vocab()) <= 1:
         raise missing_tokenizer_error(
-            name, type(tokenizer).__name__, [f for f in wanted.values() if isinstance(f, str)], []
+            name, type(tokenizer).__name__, [f for f in file_names.values() if isinstance(f, str)], []
         )
 
 
-def missing_tokenizer_error(name: str, kind: str, files: list[str], there: list[str]) -> FileNotFoundError:
+def missing_tokenizer_error(
+    name: str, tokenizer_class: str, files: list[str], existing_files: list[str]
+) -> FileNotFoundError:
     """What to say of a folder without a tokenizer.
 
     Args:
         name: of the folder.
-        kind: which tokenizer was wanted.
+        tokenizer_class: which tokenizer was wanted.
         files: what such a tokenizer is made of, beside `tokenizer.json`.
-        there: those of them that the folder has.
+        existing_files: those of them that the folder has.
     """
-    looked = ", ".join(dict.fromkeys([WHOLE, *(file for file in files if file not in there)]))
-    return FileNotFoundError(f"{name!r} has no vocabulary for a tokenizer ({kind} looks for {looked}). {REMEDY}")
+    missing_files = ", ".join(dict.fromkeys([WHOLE, *(file for file in files if file not in existing_files)]))
+    return FileNotFoundError(
+        f"{name!r} has no vocabulary for a tokenizer ({tokenizer_class} looks for {missing_files}). {REMEDY}"
+    )
 
 
 def check_tokenizer(tokenizer: Any, model: PreTrainedModel) -> None:
@@ -84,16 +88,17 @@ def _check_ids(tokenizer: Any, model: Any) -> None:
     if rows is None:
         return
     vocabulary = tokenizer.get_vocab()
-    own = {getattr(tokenizer, f"{kind}_token", None) for kind in ADDED_BY_ITSELF}
+    added_ids = {getattr(tokenizer, f"{token_kind}_token", None) for token_kind in ADDED_BY_ITSELF}
     # Some models come with tokens for pictures beyond their embedding, which no text holds.
-    rare = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special} - own
-    beyond = {token: number for token, number in vocabulary.items() if number >= rows}
-    made = {token: number for token, number in beyond.items() if token not in rare}
-    if made:
-        token = max(made, key=lambda word: made[word])
+    rare = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special} - added_ids
+    unembedded = {token: number for token, number in vocabulary.items() if number >= rows}
+    examples = {token: number for token, number in unembedded.items() if token not in rare}
+    if examples:
+        token = max(examples, key=lambda word: examples[word])
         raise ValueError(
-            f"The tokenizer makes ids up to {made[token]} ({shown(token)}), and the embedding of this "
-            f"{type(model).__name__} has {rows} rows: {len(made)} of the {len(tokenizer)} tokens have none. Pass the "
+            f"The tokenizer makes ids up to {examples[token]} ({shown(token)}), and the embedding of this "
+            f"{type(model).__name__} has {rows} rows: {len(examples)} of the {len(tokenizer)} tokens have none. Pass "
+            "the "
             "model's own tokenizer as processing_class (in the recipe, --processor), or, if tokens were added, "
             "`model.resize_token_embeddings(len(tokenizer))`; from scratch, leave vocab_size out."
         )

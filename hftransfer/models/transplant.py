@@ -89,8 +89,8 @@ def transplant(
     for part in take:
         if part not in PARTS:
             raise ValueError(f"take: there is no part {part!r}; there is {', '.join(PARTS)}.{nearest(part, PARTS)}")
-    old = _load_source(source, labels, task)
-    plan = _Plan(old, copy.deepcopy(old.config))
+    source_model = _load_source(source, labels, task)
+    plan = _Plan(source_model, copy.deepcopy(source_model.config))
     plan.override(config or {})
     if layers is not None:
         plan.choose_layers(layers, pick)
@@ -104,14 +104,16 @@ def transplant(
         plan.resize(image_size)
     if num_channels is not None:
         plan.rechannel(num_channels)
-    new = type(old)(_without_stages(plan.config))
-    new.to(next(old.parameters()).dtype)
-    result = Transplant(new.eval(), notes=plan.notes)
+    new_model = type(source_model)(_without_stages(plan.config))
+    new_model.to(next(source_model.parameters()).dtype)
+    result = Transplant(new_model.eval(), notes=plan.notes)
     with torch.no_grad():
-        plan.fill(new, result, take, tokenizer, new_tokens)
-    own = dict(new.named_parameters())
-    new.fresh_weights = tuple(name for name in result.fresh if name in own)
-    new.name_or_path = new.config.name_or_path = "" if tokenizer is not None else old.config.name_or_path
+        plan.fill(new_model, result, take, tokenizer, new_tokens)
+    parameters = dict(new_model.named_parameters())
+    new_model.fresh_weights = tuple(name for name in result.fresh if name in parameters)
+    new_model.name_or_path = new_model.config.name_or_path = (
+        "" if tokenizer is not None else source_model.config.name_or_path
+    )
     return result
 
 
@@ -129,15 +131,15 @@ class _Plan:
         self.image = getattr(config, "vision_config", config)  # CLIP keeps the settings of its image side apart
 
     def override(self, changes: Mapping[str, Any]) -> None:
-        known = self.config.to_dict()
+        config_keys = self.config.to_dict()
         for key, value in changes.items():
             if key in ("num_labels", "id2label", "label2id"):
                 raise ValueError(f"config: {key!r} belongs to `labels`, which match the head's rows by name.")
-            if key not in known:
-                raise ValueError(f"config: {type(self.config).__name__} has no {key!r}.{nearest(key, known)}")
+            if key not in config_keys:
+                raise ValueError(f"config: {type(self.config).__name__} has no {key!r}.{nearest(key, config_keys)}")
             setattr(self.config, key, value)
 
-    def choose_layers(self, wanted: int | Sequence[int], pick: str) -> None:
+    def choose_layers(self, layers: int | Sequence[int], pick: str) -> None:
         name = type(self.old).__name__
         self.stack, stack = layer_stack(self.old)
         self.depth = len(stack)
@@ -147,13 +149,13 @@ class _Plan:
                 "shared groups). Change its depth by `config`, as in {'depths': [1, 1, 1, 1]} or "
                 "{'num_hidden_layers': 6}."
             )
-        if isinstance(wanted, int):
-            if not 1 <= wanted <= self.depth:
-                raise ValueError(f"layers={wanted}: {name} has {self.depth} layers; keep between 1 and {self.depth}.")
-            spread = [i * self.depth // wanted for i in range(wanted)]
-            picks = {"even": spread, "first": list(range(wanted))}.get(pick, [*range(self.depth)][-wanted:])
+        if isinstance(layers, int):
+            if not 1 <= layers <= self.depth:
+                raise ValueError(f"layers={layers}: {name} has {self.depth} layers; keep between 1 and {self.depth}.")
+            evenly_spaced = [i * self.depth // layers for i in range(layers)]
+            picks = {"even": evenly_spaced, "first": list(range(layers))}.get(pick, [*range(self.depth)][-layers:])
         else:
-            picks = list(wanted)
+            picks = list(layers)
             if not picks or any(not 0 <= i < self.depth for i in picks):
                 raise ValueError(f"layers={picks}: {name} has layers 0 to {self.depth - 1}.")
         self.picks = picks
@@ -167,13 +169,13 @@ class _Plan:
         if len(names) < 1 or len(set(names)) < len(names):
             raise ValueError(f"labels must be names, each once, not {', '.join(names) or 'none'}.")
         self.final = find_head(self.old, _smallest_input(self.old)).name
-        before = {str(name): int(i) for i, name in self.config.id2label.items()}
-        self.rows = {i: before[name] for i, name in enumerate(names) if name in before}
+        old_labels = {str(name): int(i) for i, name in self.config.id2label.items()}
+        self.rows = {i: old_labels[name] for i, name in enumerate(names) if name in old_labels}
         for key, labels_by in label_maps(names).items():
             setattr(self.config, key, labels_by)
-        gone = [name for name in before if name not in names]
-        if gone and self.rows:
-            self.notes.append(f"Labels that were left out: {', '.join(gone)}.")
+        dropped_labels = [name for name in old_labels if name not in names]
+        if dropped_labels and self.rows:
+            self.notes.append(f"Labels that were left out: {', '.join(dropped_labels)}.")
 
     def revocabulary(self, tokenizer: Any, source_tokenizer: Any) -> None:
         if self.old.main_input_name != "input_ids":
@@ -218,78 +220,88 @@ class _Plan:
 
     # ---- weights
 
-    def fill(self, new: Any, result: Transplant, take: Sequence[str], tokenizer: Any, new_tokens: str) -> None:
+    def fill(self, new_model: Any, result: Transplant, take: Sequence[str], tokenizer: Any, new_tokens: str) -> None:
         """Copies what fits, and writes down how."""
-        there = saved_tensors(self.old)
-        before_fresh = set(getattr(self.old, "fresh_weights", ()))
-        inputs = new.get_input_embeddings() if tokenizer is not None else None
-        outside = set(embedding_modules(new))
-        prefix = backbone_prefix(new)
-        parameters = {name for name, _ in new.named_parameters()}
-        used = set()
-        for name, tensor in saved_tensors(new).items():
-            part, label = self._part(name, prefix, outside)
+        source_tensors = saved_tensors(self.old)
+        source_fresh = set(getattr(self.old, "fresh_weights", ()))
+        inputs = new_model.get_input_embeddings() if tokenizer is not None else None
+        embeddings = set(embedding_modules(new_model))
+        prefix = backbone_prefix(new_model)
+        parameters = {name for name, _ in new_model.named_parameters()}
+        used_names = set()
+        for name, tensor in saved_tensors(new_model).items():
+            part, label = self._part(name, prefix, embeddings)
             source = self._source_name(name)
-            old = there.get(source)
-            used.add(source)
+            source_tensor = source_tensors.get(source)
+            used_names.add(source)
             taken, how = 0, NONE
             if part not in take:
                 how = f"{NONE}: not asked for"
-            elif old is None:
+            elif source_tensor is None:
                 how = f"{NONE}: the source has no such weights"
-            elif source in before_fresh:
+            elif source in source_fresh:
                 how = f"{NONE}: new in the source too"
             elif self.final is not None and name.rpartition(".")[0] == self.final:
                 for i, j in self.rows.items():
-                    tensor[i] = old[j]
+                    tensor[i] = source_tensor[j]
                 taken = len(self.rows) * (tensor.numel() // len(tensor))
-                kept = [str(self.config.id2label[i]) for i in self.rows]
-                how = f"rows of {', '.join(kept)}" if kept else f"{NONE}: no label has the name of an old one"
+                kept_labels = [str(self.config.id2label[i]) for i in self.rows]
+                how = (
+                    f"rows of {', '.join(kept_labels)}"
+                    if kept_labels
+                    else f"{NONE}: no label has the name of an old one"
+                )
             elif inputs is not None and tensor is inputs.weight:
-                rows = move_embedding(old, self.source_tokenizer, tokenizer, len(tensor), new_tokens)
+                rows = move_embedding(source_tensor, self.source_tokenizer, tokenizer, len(tensor), new_tokens)
                 tensor.copy_(rows.weight)
                 taken = (rows.kept + rows.averaged) * tensor.shape[1]
                 how = f"rows: {rows}"
-            elif tensor.shape == old.shape:
-                tensor.copy_(old)
+            elif tensor.shape == source_tensor.shape:
+                tensor.copy_(source_tensor)
                 taken, how = tensor.numel(), ALL if name == source else f"{ALL}, from layer {self._layer(source)}"
             else:
-                taken, how = self._reshape(new, name, tensor, old)
+                taken, how = self._reshape(new_model, name, tensor, source_tensor)
             if name in parameters:
                 result.tensors.append(TransferredTensor(name, label, tensor.numel(), taken, how))
-        self._note_left(set(dict(self.old.named_parameters())) - used)
+        self._note_left(set(dict(self.old.named_parameters())) - used_names)
 
     def _note_left(self, names: set[str]) -> None:
         """What the new model has no place for: whole layers, and others one by one."""
         if self.picks is not None:
-            out = [i for i in range(self.depth) if i not in self.picks]
-            names = {n for n in names if not n.startswith(tuple(f"{self.stack}.{i}." for i in out))}
-            if out:
-                self.notes.append(f"Layers that were left out: {', '.join(map(str, out))} of {self.stack}.")
+            dropped_layers = [i for i in range(self.depth) if i not in self.picks]
+            names = {n for n in names if not n.startswith(tuple(f"{self.stack}.{i}." for i in dropped_layers))}
+            if dropped_layers:
+                self.notes.append(f"Layers that were left out: {', '.join(map(str, dropped_layers))} of {self.stack}.")
         if names:
             self.notes.append(f"Weights that were left out: {', '.join(sorted(names))}.")
 
-    def _reshape(self, new: Any, name: str, tensor: torch.Tensor, old: torch.Tensor) -> tuple[int, str]:
-        module = new.get_submodule(name.rpartition(".")[0])
+    def _reshape(
+        self, new_model: Any, name: str, tensor: torch.Tensor, source_tensor: torch.Tensor
+    ) -> tuple[int, str]:
+        module = new_model.get_submodule(name.rpartition(".")[0])
         if _is_position_table(name.rpartition(".")[0], module) and self.old.main_input_name == "input_ids":
             offset = _position_offset(module)
-            count = len(old) - offset
+            count = len(source_tensor) - offset
             index = torch.arange(len(tensor))
             index[offset:] = offset + (index[offset:] - offset) % count
-            tensor.copy_(old[index])
+            tensor.copy_(source_tensor[index])
             return tensor.numel(), f"{min(count, len(tensor) - offset):,} positions" + (
-                ", then over again" if len(tensor) > len(old) else ""
+                ", then over again" if len(tensor) > len(source_tensor) else ""
             )
-        if "position_embedding" in name and tensor.shape[-1] == old.shape[-1]:
-            tensor.copy_(_interpolated_positions(old, tensor.shape).view_as(tensor))
+        if "position_embedding" in name and tensor.shape[-1] == source_tensor.shape[-1]:
+            tensor.copy_(_interpolated_positions(source_tensor, tensor.shape).view_as(tensor))
             return tensor.numel(), "interpolated over the grid of patches"
-        if isinstance(module, nn.Conv2d) and tensor.ndim == 4 and tensor.shape[0] == old.shape[0]:
-            if tensor.shape[2:] == old.shape[2:] and module.groups == 1:
-                c, was = tensor.shape[1], old.shape[1]
-                mixed = old.sum(1, keepdim=True) if c == 1 else old[:, torch.arange(c) % was] * (was / c)
+        if isinstance(module, nn.Conv2d) and tensor.ndim == 4 and tensor.shape[0] == source_tensor.shape[0]:
+            if tensor.shape[2:] == source_tensor.shape[2:] and module.groups == 1:
+                channels, old_channels = tensor.shape[1], source_tensor.shape[1]
+                mixed = (
+                    source_tensor.sum(1, keepdim=True)
+                    if channels == 1
+                    else source_tensor[:, torch.arange(channels) % old_channels] * (old_channels / channels)
+                )
                 tensor.copy_(mixed)
-                return tensor.numel(), f"{was} input channels made {c}"
-        shapes = " x ".join(map(str, old.shape)), " x ".join(map(str, tensor.shape))
+                return tensor.numel(), f"{old_channels} input channels made {channels}"
+        shapes = " x ".join(map(str, source_tensor.shape)), " x ".join(map(str, tensor.shape))
         return 0, f"{NONE}: {shapes[0]} does not fit {shapes[1]}"
 
     def _source_name(self, name: str) -> str:
@@ -327,11 +339,11 @@ def _load_source(source: Any, labels: Sequence[str] | None, task: str) -> Any:
     if not isinstance(source, (str, os.PathLike)):
         raise TypeError(f"source must be a model, a Hub id or a folder, not {type(source).__name__}.")
     path = os.fspath(source)
-    named = (load_quietly(AutoConfig, path).architectures or [""])[0]
-    if named.endswith("Classification"):
+    architecture = (load_quietly(AutoConfig, path).architectures or [""])[0]
+    if architecture.endswith("Classification"):
         return load_quietly(plain_class(path), path, trust_remote_code=False).eval()
     if labels is None:
-        raise ValueError(f"{path} is a bare backbone ({named}): name the `labels` of the head it is to get.")
+        raise ValueError(f"{path} is a bare backbone ({architecture}): name the `labels` of the head it is to get.")
     return load_model(path, task, list(labels)).eval()
 
 
@@ -380,14 +392,14 @@ def _position_offset(table: nn.Embedding) -> int:
 def _interpolated_positions(old: torch.Tensor, shape: torch.Size) -> torch.Tensor:
     """Positions of a square grid of patches, behind those of class tokens, for another grid."""
     width = old.shape[-1]
-    rows, wanted = old.reshape(-1, width), shape.numel() // width
-    before = int(len(rows) ** 0.5)
-    first = len(rows) - before**2
-    after = round((wanted - first) ** 0.5)
-    if after**2 + first != wanted:
+    rows, new_count = old.reshape(-1, width), shape.numel() // width
+    old_side = int(len(rows) ** 0.5)
+    class_tokens = len(rows) - old_side**2
+    new_side = round((new_count - class_tokens) ** 0.5)
+    if new_side**2 + class_tokens != new_count:
         raise ValueError(
-            f"{wanted} positions are no square grid behind {first} class tokens; give a square image_size."
+            f"{new_count} positions are no square grid behind {class_tokens} class tokens; give a square image_size."
         )
-    grid = rows[first:].T.reshape(1, width, before, before).float()
-    grid = F.interpolate(grid, size=(after, after), mode="bicubic", align_corners=False)
-    return torch.cat([rows[:first], grid.reshape(width, -1).T.to(old.dtype)])
+    grid = rows[class_tokens:].T.reshape(1, width, old_side, old_side).float()
+    grid = F.interpolate(grid, size=(new_side, new_side), mode="bicubic", align_corners=False)
+    return torch.cat([rows[:class_tokens], grid.reshape(width, -1).T.to(old.dtype)])

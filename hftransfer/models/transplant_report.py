@@ -32,12 +32,15 @@ class Transplant:
 
     def rows(self) -> list[dict[str, str]]:
         """The report's lines: neighbours that were treated alike stand together."""
-        out: list[dict[str, Any]] = []
+        merged_rows: list[dict[str, Any]] = []
         for t in self.tensors:
-            if out and (out[-1]["part"], out[-1]["taken over"]) == (t.part, t.how):
-                out[-1]["size"], out[-1]["came"] = out[-1]["size"] + t.size, out[-1]["came"] + t.taken
+            if merged_rows and (merged_rows[-1]["part"], merged_rows[-1]["taken over"]) == (t.part, t.how):
+                merged_rows[-1]["size"], merged_rows[-1]["came"] = (
+                    merged_rows[-1]["size"] + t.size,
+                    merged_rows[-1]["came"] + t.taken,
+                )
             else:
-                out.append({"part": t.part, "size": t.size, "came": t.taken, "taken over": t.how})
+                merged_rows.append({"part": t.part, "size": t.size, "came": t.taken, "taken over": t.how})
         return [
             {
                 "part": row["part"],
@@ -45,18 +48,20 @@ class Transplant:
                 "share": f"{100 * row['came'] / max(1, row['size']):.0f} %",
                 "taken over": row["taken over"],
             }
-            for row in out
+            for row in merged_rows
         ]
 
     def __str__(self) -> str:
         lines = self.rows()
-        heads = {name: name for name in ("part", "parameters", "share", "taken over")}
-        widths = {name: max(len(line[name]) for line in [heads, *lines]) for name in heads}
-        left = ("part", "taken over")
-        shown = [
-            "  ".join(line[n].ljust(w) if n in left else line[n].rjust(w) for n, w in widths.items()).rstrip()
-            for line in [heads, *lines]
+        header = {name: name for name in ("part", "parameters", "share", "taken over")}
+        widths = {name: max(len(line[name]) for line in [header, *lines]) for name in header}
+        left_aligned = ("part", "taken over")
+        printed_lines = [
+            "  ".join(line[n].ljust(w) if n in left_aligned else line[n].rjust(w) for n, w in widths.items()).rstrip()
+            for line in [header, *lines]
         ]
-        total, came = sum(t.size for t in self.tensors), sum(t.taken for t in self.tensors)
-        shown.append(f"{came:,} of {total:,} parameters were taken over ({100 * came / max(1, total):.1f} %).")
-        return "\n".join([*shown, *self.notes])
+        total, taken = sum(t.size for t in self.tensors), sum(t.taken for t in self.tensors)
+        printed_lines.append(
+            f"{taken:,} of {total:,} parameters were taken over ({100 * taken / max(1, total):.1f} %)."
+        )
+        return "\n".join([*printed_lines, *self.notes])

@@ -263,7 +263,9 @@ def test_targets_are_what_the_model_is_made_of(family):
 def test_a_model_that_reads_what_the_wrapper_hides_is_refused(family):
     """TensorFlow's padding reads the convolution's stride; without it, LoRA works."""
     model = families.build_vision(family)
-    with pytest.raises(ValueError, match=r"PEFT cannot put LORA on MobileNetV\dFor.*no attribute 'stride'.*or `trainable`"):
+    with pytest.raises(
+        ValueError, match=r"PEFT cannot put LORA on MobileNetV\dFor.*no attribute 'stride'.*or `trainable`"
+    ):
         attach_adapter(model, LoraConfig(r=2), find_head(model, BATCH), BATCH)
     model, batch = families.build_vision(family, tf_padding=False).double(), {k: x.double() for k, x in BATCH.items()}
     wrapped = attach_adapter(model, LoraConfig(r=2, init_lora_weights=False), find_head(model, batch), batch).eval()
