@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import sys
 from pathlib import Path
@@ -70,3 +71,10 @@ def test_the_test_files_that_make_names_exist():
     names = re.findall(r"tests/\S+\.py", (ROOT / "Makefile").read_text(encoding="utf-8"))
     assert names
     assert [name for name in names if not (ROOT / name).is_file()] == []
+
+
+def test_what_make_imports_exists():
+    names = re.findall(r"from (hftransfer\S*) import (\w+)", (ROOT / "Makefile").read_text(encoding="utf-8"))
+    assert names
+    for module, name in names:
+        assert hasattr(importlib.import_module(module), name), f"{module}.{name}"
