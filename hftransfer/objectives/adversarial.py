@@ -67,8 +67,8 @@ class Discriminator(nn.Sequential):
         blocks: list[nn.Module] = []
         for i in range(depth):
             blocks += [linear(width if i == 0 else hidden, hidden), nn.ReLU()]
-        last = linear(hidden if depth else width, outputs)
-        super().__init__(*blocks, last, nn.Flatten(1 if groups or outputs > 1 else 0))
+        output_layer = linear(hidden if depth else width, outputs)
+        super().__init__(*blocks, output_layer, nn.Flatten(1 if groups or outputs > 1 else 0))
 
     def input_gradient(self, x: torch.Tensor) -> torch.Tensor:
         """(rows, width) -> (rows, width), each row's gradient of its one output.
@@ -76,12 +76,12 @@ class Discriminator(nn.Sequential):
         Written out layer by layer, so that a loss on it needs one backward pass and no second derivative: the ReLUs'
         on-off pattern is all that depends on x, and it is constant almost everywhere.
         """
-        *hidden, last = (layer for layer in self if isinstance(layer, nn.Linear))
+        *hidden, output_layer = (layer for layer in self if isinstance(layer, nn.Linear))
         patterns = []
         for layer in hidden:
             x = layer(x).relu()
             patterns.append(x > 0)
-        gradient = last.weight.expand(len(x), -1)
+        gradient = output_layer.weight.expand(len(x), -1)
         for layer, pattern in zip(reversed(hidden), reversed(patterns), strict=True):
             gradient = (gradient * pattern) @ layer.weight
         return gradient

@@ -53,17 +53,17 @@ def mlls(probabilities: torch.Tensor, source_priors: torch.Tensor) -> torch.Tens
     Neural Computation 2002; Alexandari, Kundaje and Shrikumar, ICML 2020.
     """
     p, prior = probabilities.double(), source_priors.double()
-    seen = prior > 0
-    ratio = torch.where(seen, p / prior.clamp_min(1e-12), 0.0)
+    occurs = prior > 0
+    ratio = torch.where(occurs, p / prior.clamp_min(1e-12), 0.0)
     pi = prior
     for _ in range(EM_STEPS):
         joint = ratio * pi
-        new = (joint / joint.sum(1, keepdim=True).clamp_min(1e-300)).mean(0)
-        done = (new - pi).abs().amax() < EM_TOLERANCE
-        pi = new
+        updated = (joint / joint.sum(1, keepdim=True).clamp_min(1e-300)).mean(0)
+        done = (updated - pi).abs().amax() < EM_TOLERANCE
+        pi = updated
         if done:
             break
-    return torch.where(seen, pi / prior.clamp_min(1e-12), 1.0)
+    return torch.where(occurs, pi / prior.clamp_min(1e-12), 1.0)
 
 
 class LabelShift(nn.Module):
@@ -130,9 +130,9 @@ class LabelShift(nn.Module):
         self.confusion += source_logits.to(onehot.dtype).softmax(-1).T @ onehot
         self.counts += onehot.sum(0)
         filled = self.filled.value
-        new = target_logits.to(onehot.dtype).softmax(-1)[: self.rows - filled]
-        self.predicted[filled : filled + len(new)] = new
-        self.filled.advance(len(new))
+        batch = target_logits.to(onehot.dtype).softmax(-1)[: self.rows - filled]
+        self.predicted[filled : filled + len(batch)] = batch
+        self.filled.advance(len(batch))
         if self.filled.value >= self.rows:
             self._estimate()
             for sums in (self.confusion, self.counts, self.predicted):
@@ -143,15 +143,17 @@ class LabelShift(nn.Module):
         total = self.counts.sum().clamp_min(1)
         prior, mean = self.counts / total, self.predicted.mean(0)
         if self.estimator == "mlls":
-            already = self.weights if self.weighs_task else torch.ones_like(prior)
-            said = self.confusion @ already  # how often the model predicts each class on the source it is trained on
-            new = already * mlls(self.predicted, said / said.sum().clamp_min(1e-12))
+            task_weights = self.weights if self.weighs_task else torch.ones_like(prior)
+            # How often the model predicts each class on the source it is trained on.
+            source_predicted = self.confusion @ task_weights
+            source_predicted = source_predicted / source_predicted.sum().clamp_min(1e-12)
+            estimate = task_weights * mlls(self.predicted, source_predicted)
         elif self.estimator == "bbse":
-            new = bbse(self.confusion / total, mean)
+            estimate = bbse(self.confusion / total, mean)
         else:
-            new = mean * len(mean)
-        new = self._bounded(new.to(self.weights.dtype), prior)
-        mixed = (1 - self.smoothing) * self.weights + self.smoothing * new
+            estimate = mean * len(mean)
+        estimate = self._bounded(estimate.to(self.weights.dtype), prior)
+        mixed = (1 - self.smoothing) * self.weights + self.smoothing * estimate
         # A new tensor: this step's backward pass still holds the old one.
         self.weights = mixed / (prior * mixed).sum().clamp_min(1e-6)
 

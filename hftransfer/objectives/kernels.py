@@ -23,8 +23,8 @@ SEARCH: dict[str, Range | tuple[Any, ...]] = {
 def check_estimator(estimator: Any, choices: tuple[str, ...] = ("unbiased", "biased")) -> None:
     """Raises a `ValueError` unless it is one of the choices."""
     if estimator not in choices:
-        *first, last = map(repr, choices)
-        raise ValueError(f"estimator={estimator!r} must be {', '.join(first)} or {last}.")
+        *all_but_last, last = map(repr, choices)
+        raise ValueError(f"estimator={estimator!r} must be {', '.join(all_but_last)} or {last}.")
 
 
 def check_bandwidth(bandwidth: Any, name: str = "bandwidth") -> None:
@@ -75,8 +75,8 @@ def kernel_widths(c: CentredDomains, bandwidth: Bandwidth, kernels: int) -> torc
     """
     if isinstance(bandwidth, str):
         mass = c.mass + len(c.y)
-        spread = c.weights @ c.x2 + c.y2.sum()  # the squared distances of all pairs sum to 2 mass times this
-        width = 2 * spread / (mass - 1).clamp_min(1)
+        total_norm = c.weights @ c.x2 + c.y2.sum()  # the squared distances of all pairs sum to 2 mass times this
+        width = 2 * total_norm / (mass - 1).clamp_min(1)
         if bandwidth == "median":
             every = max(1, -(-(len(c.x) + len(c.y)) // MEDIAN_ROWS))
             median = torch.pdist(torch.cat([c.x, c.y]).detach()[::every]).square().median()

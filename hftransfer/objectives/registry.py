@@ -146,8 +146,8 @@ def check_objective_class(cls: Any) -> None:
 
 def registered_kind(cls: Any) -> str:
     """The name in the registry of a class that a specification holds; one that has none goes by its module's."""
-    for name, known in REGISTRY.items():
-        if known is cls:
+    for name, registered in REGISTRY.items():
+        if registered is cls:
             return name
     check_objective_class(cls)
     name = f"{cls.__module__}:{cls.__qualname__}"

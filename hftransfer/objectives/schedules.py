@@ -50,10 +50,10 @@ def get_schedule(spec: str | Mapping[str, Any]) -> Schedule:
     name = settings.pop("name", None)
     if not isinstance(name, str) or name not in SCHEDULES:
         raise ValueError(f"schedule {name!r} is not one of {', '.join(SCHEDULES)}.{nearest(name, SCHEDULES)}")
-    known = ("gamma",) if name == "warm_start" else ()
+    names = ("gamma",) if name == "warm_start" else ()
     for key, value in settings.items():
-        if key not in known:
-            raise ValueError(no_such(f"schedule {name!r} has no setting", key, known, FORMER))
+        if key not in names:
+            raise ValueError(no_such(f"schedule {name!r} has no setting", key, names, FORMER))
         if not is_positive(value):
             raise ValueError(f"{key}={value!r} of schedule {name!r} must be a positive number.")
     return partial(SCHEDULES[name], **settings)

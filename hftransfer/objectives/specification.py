@@ -78,9 +78,9 @@ def parse_objectives(objectives: Mapping[str, Any] | str | None) -> list[Objecti
     objectives = read_setting("objectives", objectives)
     if isinstance(objectives, str) or (isinstance(objectives, list) and all(isinstance(o, str) for o in objectives)):
         names = [objectives] if isinstance(objectives, str) else objectives
-        twice = [name for name in names if names.count(name) > 1]
-        if twice:
-            raise ValueError(f"objectives names {twice[0]!r} twice. Give it a weight: {{{twice[0]!r}: 0.2}}.")
+        repeated = [name for name in names if names.count(name) > 1]
+        if repeated:
+            raise ValueError(f"objectives names {repeated[0]!r} twice. Give it a weight: {{{repeated[0]!r}: 0.2}}.")
         objectives = {name: {} for name in names}
     if objectives is None:
         return []
@@ -111,17 +111,18 @@ def _parse_one(name: str, value: Any) -> ObjectiveSpec:
     weight = settings.pop("weight", cls.default_weight)
     if not is_weight(weight):
         raise ValueError(f"The weight of objective {name!r} must be a number of at least 0, not {weight!r}.")
-    broken = _first_not_finite({"schedule": schedule, **settings}, "")
-    if broken:
-        raise ValueError(f"Objective {name!r}: {broken} must be a finite number.")
+    not_finite = _first_not_finite({"schedule": schedule, **settings}, "")
+    if not_finite:
+        raise ValueError(f"Objective {name!r}: {not_finite} must be a finite number.")
     get_schedule(schedule)
     features = settings.pop("features", "head")
     _check_features(name, cls, features)
     for key in settings:
         if key not in cls.settings():
-            known = [*cls.settings(), "weight", "schedule", "features", "kind"]
+            known_settings = [*cls.settings(), "weight", "schedule", "features", "kind"]
             raise ValueError(
-                f"Objective {name!r} has no setting {key!r}; it has {', '.join(known)}.{nearest(key, known)}"
+                f"Objective {name!r} has no setting {key!r}; it has "
+                f"{', '.join(known_settings)}.{nearest(key, known_settings)}"
             )
     return ObjectiveSpec(name, kind, float(weight), schedule, settings, features)
 
@@ -130,7 +131,7 @@ def _unknown_kind_message(name: str, kind: Any, settings: Mapping[str, Any]) -> 
     if kind != "distill":
         return f"There is no objective {kind!r}; there is {', '.join(REGISTRY)}.{nearest(kind, REGISTRY)}"
     of = settings.get("of", "logits")
-    kinds = [known for known in REGISTRY if known.startswith("distill_")]
+    kinds = [registered for registered in REGISTRY if registered.startswith("distill_")]
     write = f"Write 'distill_{of}', without 'of'." if f"distill_{of}" in kinds else "Write one of them."
     return f"Objective {name!r}: 'distill' has become {', '.join(kinds)}. {write}"
 
@@ -162,13 +163,13 @@ def without_classes(objectives: Any) -> Any:
     """The same specification with the name of each class in its place: text, as files and other processes keep it."""
     if not isinstance(objectives, Mapping):
         return objectives
-    out = {}
+    plain = {}
     for name, value in objectives.items():
         value = {"kind": value} if inspect.isclass(value) else value
         if isinstance(value, Mapping) and inspect.isclass(value.get("kind")):
             value = {**value, "kind": registered_kind(value["kind"])}
-        out[name] = value
-    return out
+        plain[name] = value
+    return plain
 
 
 def refuse_imports(objectives: Mapping[str, Any] | str | None) -> None:
@@ -182,21 +183,21 @@ def refuse_imports(objectives: Mapping[str, Any] | str | None) -> None:
         Traceback (most recent call last):
         ValueError: Objective 'constraint': function='rules:at_least_one' imports code that a config file or a ...
     """
-    read = read_setting("objectives", objectives)
-    for name, value in read.items() if isinstance(read, Mapping) else ():
+    objectives_map = read_setting("objectives", objectives)
+    for name, value in objectives_map.items() if isinstance(objectives_map, Mapping) else ():
         kind = value.get("kind") if isinstance(value, Mapping) else None
         if isinstance(kind, str) and ":" in kind:  # before it is imported
             raise ValueError(_untrusted_import_message(str(name), "kind", kind, "class"))
-    for spec in parse_objectives(read):
+    for spec in parse_objectives(objectives_map):
         for key in spec.cls.imports:
             if isinstance(spec.settings.get(key), str):
                 raise ValueError(_untrusted_import_message(spec.name, key, spec.settings[key], "function"))
 
 
-def _untrusted_import_message(name: str, key: str, value: str, what: str) -> str:
+def _untrusted_import_message(name: str, key: str, value: str, imported: str) -> str:
     return (
         f"Objective {name!r}: {key}={value!r} imports code that a config file or a command line names. If you have "
-        f"read it and trust it, say so with --trust_config_code; from Python, pass the {what} itself."
+        f"read it and trust it, say so with --trust_config_code; from Python, pass the {imported} itself."
     )
 
 
@@ -207,8 +208,8 @@ def _check_features(name: str, cls: type[Objective], features: Any) -> None:
             "layer, averaged over tokens) or 'hidden:<layer>', such as 'hidden:-3' for the last layer but two."
         )
     if features != "head" and (cls.at_head or not any(need.endswith("features") for need in cls.needs())):
-        why = "it puts a head on them" if cls.at_head else "it reads none"
-        raise ValueError(f"Objective {name!r}: leave features at 'head'; {features!r} has no effect, {why}.")
+        reason = "it puts a head on them" if cls.at_head else "it reads none"
+        raise ValueError(f"Objective {name!r}: leave features at 'head'; {features!r} has no effect, {reason}.")
 
 
 def _parsed_numbers(value: Any) -> Any:
@@ -224,15 +225,15 @@ def _parsed_numbers(value: Any) -> Any:
     return value
 
 
-def _first_not_finite(value: Any, where: str) -> str | None:
+def _first_not_finite(value: Any, path: str) -> str | None:
     """Where in the settings there is a number that is none, such as `bandwidth`."""
     if isinstance(value, Mapping):
-        found = (_first_not_finite(item, f"{where}{': ' * bool(where)}{key}") for key, item in value.items())
+        paths = (_first_not_finite(item, f"{path}{': ' * bool(path)}{key}") for key, item in value.items())
     elif isinstance(value, (list, tuple)):
-        found = (_first_not_finite(item, where) for item in value)
+        paths = (_first_not_finite(item, path) for item in value)
     else:
-        return where if isinstance(value, float) and not math.isfinite(value) else None
-    return next((place for place in found if place), None)
+        return path if isinstance(value, float) and not math.isfinite(value) else None
+    return next((inner for inner in paths if inner), None)
 
 
 def build_objectives(
@@ -263,12 +264,12 @@ def build_objectives(
             continue
         cls: Any = spec.cls
         width = feature_dim if isinstance(feature_dim, int) else feature_dim[spec.features]
-        given: dict[str, Any] = {"feature_dim": width, "num_classes": num_classes, "num_sources": num_sources}
-        given |= {"class_names": class_names or tuple(map(str, range(num_classes))), "task": task}
-        given["teachers"] = teachers(spec.features)
-        wanted = inspect.signature(cls.__init__).parameters
+        filled_in: dict[str, Any] = {"feature_dim": width, "num_classes": num_classes, "num_sources": num_sources}
+        filled_in |= {"class_names": class_names or tuple(map(str, range(num_classes))), "task": task}
+        filled_in["teachers"] = teachers(spec.features)
+        parameters = inspect.signature(cls.__init__).parameters
         try:
-            modules[spec.name] = cls(**{k: v for k, v in given.items() if k in wanted}, **spec.settings)
+            modules[spec.name] = cls(**{k: v for k, v in filled_in.items() if k in parameters}, **spec.settings)
         except (TypeError, ValueError) as error:
             raise ValueError(f"Objective {spec.name!r}: {error}") from error
         modules[spec.name].inputs = spec.reads()  # type: ignore[assignment]

@@ -54,8 +54,8 @@ class CDANN(Objective):
         strength: torch.Tensor | float = 1.0,
     ) -> torch.Tensor:
         source_weights = row_weights(source_features, source_weights)
-        both = torch.cat([source_features, target_features])
-        logits = self.discriminators(reverse_gradient(both, strength))
+        features = torch.cat([source_features, target_features])
+        logits = self.discriminators(reverse_gradient(features, strength))
         source, target = logits.split([len(source_features), len(target_features)])
         of_class = class_membership(source_labels, target_logits.shape[1]) * source_weights.unsqueeze(1)
         return domain_loss(source, target, normalized_weights(of_class), normalized_weights(target_logits.softmax(-1)))

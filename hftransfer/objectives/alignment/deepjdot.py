@@ -77,8 +77,8 @@ class DeepJDOT(Objective):
         x, y = centred(source_features, target_features)
         distances = squared_distances(x, y, squared_norms(x), squared_norms(y))
         surprise = -target_logits.log_softmax(-1).T[source_labels.clamp_min(0)]  # (n, m)
-        known = (source_labels >= 0).unsqueeze(1)
-        cost = self.alpha * distances + self.label_weight * torch.where(known, surprise, 0.0)
+        is_labelled = (source_labels >= 0).unsqueeze(1)
+        cost = self.alpha * distances + self.label_weight * torch.where(is_labelled, surprise, 0.0)
         return (self._plan(cost.detach(), shares(source_weights)) * cost).sum()
 
     @torch.compiler.disable

@@ -54,10 +54,10 @@ class IWAN(Objective):
         strength: torch.Tensor | float = 1.0,
     ) -> torch.Tensor:
         source_weights = row_weights(source_features, source_weights)
-        both, rows = torch.cat([source_features, target_features]), [len(source_features), len(target_features)]
-        source, target = self.weigher(both.detach()).split(rows)
-        first = domain_loss(source, target, normalized_weights(source_weights))
+        features, rows = torch.cat([source_features, target_features]), [len(source_features), len(target_features)]
+        source, target = self.weigher(features.detach()).split(rows)
+        weigher_loss = domain_loss(source, target, normalized_weights(source_weights))
         like_target = F.logsigmoid(-source.detach())
         like_target = (like_target - like_target.amax()).exp()  # up to a factor that cancels: never 0 throughout
-        source, target = self.discriminator(reverse_gradient(both, strength)).split(rows)
-        return first + domain_loss(source, target, normalized_weights(source_weights * like_target))
+        source, target = self.discriminator(reverse_gradient(features, strength)).split(rows)
+        return weigher_loss + domain_loss(source, target, normalized_weights(source_weights * like_target))

@@ -61,11 +61,11 @@ class M3SDA(Objective):
         for _ in range(self.moments):
             powers_x, powers_y = powers_x * x, powers_y * y
             s, t, noise = share.T @ powers_x, powers_y.mean(0), rounding_error(powers_x, powers_y)
-            value = value + _average(smooth_distance(s, t, noise), present)
-            value = value + _average(smooth_distance(s[i], s[j], noise), present[i] & present[j])
+            value = value + _mean_distance(smooth_distance(s, t, noise), present)
+            value = value + _mean_distance(smooth_distance(s[i], s[j], noise), present[i] & present[j])
         return value
 
 
-def _average(distances: torch.Tensor, there: torch.Tensor) -> torch.Tensor:
+def _mean_distance(distances: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
     """Over those that are there; 0 when none is."""
-    return torch.where(there, distances, 0.0).sum() / there.sum().clamp_min(1)
+    return torch.where(present, distances, 0.0).sum() / present.sum().clamp_min(1)

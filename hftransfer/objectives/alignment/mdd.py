@@ -63,12 +63,12 @@ class MDD(Objective):
         strength: torch.Tensor | float = 1.0,
     ) -> torch.Tensor:
         source_weights = row_weights(source_features, source_weights)
-        both = torch.cat([source_features, target_features])
-        source, target = self.head(reverse_gradient(both, strength)).split(
+        features = torch.cat([source_features, target_features])
+        source, target = self.head(reverse_gradient(features, strength)).split(
             [len(source_features), len(target_features)]
         )
         agree = F.cross_entropy(source, source_logits.argmax(-1), reduction="none")
         predicted = target_logits.argmax(-1, keepdim=True)
-        others = target.scatter(1, predicted, -torch.inf).logsumexp(1, keepdim=True)
-        disagree = F.softplus(target.gather(1, predicted) - others)
+        other_classes = target.scatter(1, predicted, -torch.inf).logsumexp(1, keepdim=True)
+        disagree = F.softplus(target.gather(1, predicted) - other_classes)
         return self.margin * weighted_mean(agree, source_weights) + disagree.mean()

@@ -90,19 +90,19 @@ class MMD(Objective):
         x, y = source_features, target_features
         weights = row_weights(x, source_weights)
         if self.source_queue is not None and self.target_queue is not None:
-            old = self.source_queue.rows()[0]
+            queued = self.source_queue.rows()[0]
             self.source_queue.push(torch.cat([x, weights.unsqueeze(1)], 1))
-            x, weights = torch.cat([x, old[:, :-1]]), torch.cat([weights, old[:, -1]])
+            x, weights = torch.cat([x, queued[:, :-1]]), torch.cat([weights, queued[:, -1]])
             y = torch.cat([y, self.target_queue.rows()[0]])
             self.target_queue.push(target_features)
         c = centred_domains(x, y, weights)
         widths = kernel_widths(c, self.bandwidth, self.kernels)
         if self.estimator == "linear":
-            return _linear(c, widths)
+            return _linear_time_mmd(c, widths)
         return _GaussianMMD.apply(c.x, c.y, c, widths, self.estimator == "biased")
 
 
-def _linear(c: CentredDomains, widths: torch.Tensor) -> torch.Tensor:
+def _linear_time_mmd(c: CentredDomains, widths: torch.Tensor) -> torch.Tensor:
     """Row i and row i + h are a pair, not i and i + 1: a tagger's neighbouring rows are words of one sentence."""
     h = min(len(c.x), len(c.y)) // 2
     (s, s_), (t, t_), (w, w_) = ((rows[:h], rows[h : 2 * h]) for rows in (c.x, c.y, c.weights))
@@ -132,15 +132,15 @@ class _GaussianMMD(torch.autograd.Function):
         across = w / (-m * c.mass)
         four = -4 / len(widths) / widths[0]  # of the slope: both roles of a row, and 2 from the square
 
-        xx, slope = _block(x, x, c.x2, c.x2, w, widths, keep_diagonal=biased)
+        xx, slope = _kernel_block(x, x, c.x2, c.x2, w, widths, keep_diagonal=biased)
         slope.mul_((four * within_x).unsqueeze(1)).mul_(w)
         sums_x, gx = slope.sum(1), torch.mm(slope, x)
         del slope
-        yy, slope = _block(y, y, c.y2, c.y2, ones, widths, keep_diagonal=biased)
+        yy, slope = _kernel_block(y, y, c.y2, c.y2, ones, widths, keep_diagonal=biased)
         slope.mul_(four * within_y)
         sums_y, gy = slope.sum(1), torch.mm(slope, y)
         del slope
-        xy, slope = _block(x, y, c.x2, c.y2, ones, widths)
+        xy, slope = _kernel_block(x, y, c.x2, c.y2, ones, widths)
         slope.mul_((four * across).unsqueeze(1))
         sums_x += slope.sum(1)
         sums_y += slope.sum(0)
@@ -158,7 +158,7 @@ class _GaussianMMD(torch.autograd.Function):
         return grads[0] * gx, grads[0] * gy, None, None, None
 
 
-def _block(
+def _kernel_block(
     a: torch.Tensor,
     b: torch.Tensor,
     a2: torch.Tensor,

@@ -105,29 +105,31 @@ class Prototype(Objective):
     ) -> torch.Tensor:
         source_weights = row_weights(source_features, source_weights)
         pseudo, ones = pseudo_labels(target_logits, self.threshold), source_weights.new_ones(len(target_features))
-        s = self._moved(SOURCE, source_features, source_labels, source_weights)
-        t = self._moved(TARGET, target_features, pseudo, ones)
+        s = self._updated_centroids(SOURCE, source_features, source_labels, source_weights)
+        t = self._updated_centroids(TARGET, target_features, pseudo, ones)
         if self.distance == "cosine":  # half the squared distance of what has length 1
             s, t = (F.normalize(x, dim=1) / math.sqrt(2) for x in (s, t))
-        seen_s, seen_t = self.seen
+        source_seen, target_seen = self.seen
         if self.temperature is None:
             values = (s - t).square().sum(1)
         else:
             center = mean(torch.cat([s, t]).detach(), self.seen.flatten())
             s, t = s - center, t - center  # products of rows far from the origin lose digits
             logits = squared_distances(s, t, squared_norms(s), squared_norms(t)) / -self.temperature
-            masked = logits.masked_fill(~(seen_s.unsqueeze(1) * seen_t > 0), excluded_logit(logits))
+            masked = logits.masked_fill(~(source_seen.unsqueeze(1) * target_seen > 0), excluded_logit(logits))
             values = (masked.logsumexp(0) + masked.logsumexp(1)) / 2 - logits.diagonal()
-        both = seen_s * seen_t
-        return mean(torch.where(both > 0, values, 0), both)
+        pair_counts = source_seen * target_seen
+        return mean(torch.where(pair_counts > 0, values, 0), pair_counts)
 
-    def _moved(self, domain: int, rows: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    def _updated_centroids(
+        self, domain: int, rows: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor
+    ) -> torch.Tensor:
         """(K, d) centroids after this batch, with gradient through its share; the state moves with them."""
         of_class = class_membership(labels, self.seen.shape[1]) * weights.unsqueeze(1)
-        there = (of_class.sum(0) > 0).to(rows.dtype)
-        old, seen = self.centroids[domain], self.seen[domain]
-        share = there * (1 - self.decay * seen)
-        moved = old + share.unsqueeze(1) * (shares(of_class).T @ rows - old)
-        old.copy_(moved.detach())
-        seen.copy_(torch.maximum(seen, there))
-        return moved
+        is_present = (of_class.sum(0) > 0).to(rows.dtype)
+        centroids, was_seen = self.centroids[domain], self.seen[domain]
+        share = is_present * (1 - self.decay * was_seen)
+        updated = centroids + share.unsqueeze(1) * (shares(of_class).T @ rows - centroids)
+        centroids.copy_(updated.detach())
+        was_seen.copy_(torch.maximum(was_seen, is_present))
+        return updated

@@ -82,10 +82,10 @@ class SupCon(Objective):
         source_side = self._contrast(s, source_labels, weights, t, pseudo, ones, classes)
         candidates, labels, counts = s, source_labels, weights
         if self.queue is not None:
-            old, old_labels = self.queue.rows()
+            queued, queued_labels = self.queue.rows()
             self.queue.push(torch.cat([s, weights.unsqueeze(1)], 1), source_labels)
-            candidates, labels = torch.cat([s, old[:, :-1]]), torch.cat([labels, old_labels])
-            counts = torch.cat([weights, old[:, -1]])
+            candidates, labels = torch.cat([s, queued[:, :-1]]), torch.cat([labels, queued_labels])
+            counts = torch.cat([weights, queued[:, -1]])
         return (self._contrast(t, pseudo, ones, candidates, labels, counts, classes) + source_side) / 2
 
     def _contrast(
@@ -99,11 +99,11 @@ class SupCon(Objective):
         classes: int,
     ) -> torch.Tensor:
         """Weighted mean over anchors with a positive; 0 when there is none. Rows are masked, not dropped."""
-        own = class_membership(labels, classes).to(anchors.dtype)
+        anchor_classes = class_membership(labels, classes).to(anchors.dtype)
         of_class = class_membership(candidate_labels, classes) * counts.unsqueeze(1)
-        positives = own @ (shares(of_class).T @ candidates)  # their weighted mean
-        there = own @ (of_class.sum(0) > 0).to(anchors.dtype)
+        positives = anchor_classes @ (shares(of_class).T @ candidates)  # their weighted mean
+        has_positive = anchor_classes @ (of_class.sum(0) > 0).to(anchors.dtype)
         usable = (candidate_labels >= 0) & (counts > 0)
         offsets = torch.where(usable, counts.log(), excluded_logit(anchors))
         per_anchor = contrastive_loss(anchors, positives, candidates, self.temperature, offsets, self.chunk)
-        return mean(torch.where(there > 0, per_anchor, 0), weights * there)
+        return mean(torch.where(has_positive > 0, per_anchor, 0), weights * has_positive)

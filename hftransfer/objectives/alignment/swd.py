@@ -88,7 +88,7 @@ class _Transport(torch.autograd.Function):
             pieces: Any = 1 / n
             gap = s.sub_(t)
         else:
-            pieces, at_s, at_t = _pieces(weights[row_s], m)
+            pieces, at_s, at_t = _transport_pieces(weights[row_s], m)
             gap = s.gather(1, at_s).sub_(t.gather(1, at_t))
             row_s, row_t = row_s.gather(1, at_s), row_t.gather(1, at_t)
         value = ((gap.abs() if order == 1 else gap.square()) * pieces).sum() / lines
@@ -106,17 +106,17 @@ class _Transport(torch.autograd.Function):
         return gradient * of_s, gradient * of_t, None, None
 
 
-def _pieces(weights: torch.Tensor, m: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _transport_pieces(weights: torch.Tensor, m: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Of (L, n) weights in the sorted order of source rows, and m target rows that all count 1: the (L, n + m) lengths
     of the pieces between steps of either quantile function, and whose place among the sorted rows holds there."""
-    levels_s, levels_t = _ends(weights), _ends(weights.new_ones(1, m))
+    levels_s, levels_t = _quantile_levels(weights), _quantile_levels(weights.new_ones(1, m))
     levels = torch.cat([levels_s, levels_t.expand(len(weights), -1)], 1).sort(1).values
     at_s = torch.searchsorted(levels_s, levels).clamp_max_(weights.shape[1] - 1)
     at_t = torch.searchsorted(levels_t[0], levels).clamp_max_(m - 1)
     return levels.diff(dim=1, prepend=torch.zeros_like(levels[:, :1])), at_s, at_t
 
 
-def _ends(weights: torch.Tensor) -> torch.Tensor:
+def _quantile_levels(weights: torch.Tensor) -> torch.Tensor:
     """(L, n) weights in the rows' order -> the levels at which the rows' steps end; the last is exactly 1."""
     total = weights.cumsum(1)
     return total.div_(total[:, -1:].clamp_min(LEAST_MASS))

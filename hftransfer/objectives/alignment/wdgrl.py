@@ -62,13 +62,13 @@ class WDGRL(Objective):
         strength: torch.Tensor | float = 1.0,
     ) -> torch.Tensor:
         source_weights = row_weights(source_features, source_weights)
-        both = torch.cat([source_features, target_features])
-        source, target = self.critic(reverse_gradient(both, strength)).split(
+        features = torch.cat([source_features, target_features])
+        source, target = self.critic(reverse_gradient(features, strength)).split(
             [len(source_features), len(target_features)]
         )
         distance = weighted_mean(source, source_weights) - target.mean()
         between = self._between(source_features.detach(), target_features.detach())
-        slopes = torch.linalg.vector_norm(self.critic.input_gradient(torch.cat([both.detach(), between])), dim=1)
+        slopes = torch.linalg.vector_norm(self.critic.input_gradient(torch.cat([features.detach(), between])), dim=1)
         return self.penalty * (slopes - 1).square().mean() - distance
 
     def _between(self, source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:

@@ -71,18 +71,18 @@ class BiTuning(Objective):
         w = F.normalize(class_vectors, dim=-1)
         keys, labels = torch.cat([h, z], 1), source_labels
         if self.queue is not None:
-            old, old_labels = self.queue.rows()
+            queued, queued_labels = self.queue.rows()
             self.queue.push(keys, source_labels)
-            keys, labels = torch.cat([keys, old]), torch.cat([labels, old_labels])
-        own, all_ = class_membership(source_labels, len(w)), class_membership(labels, len(w))
-        same = own.float() @ all_.float().T > 0  # (n, keys)
-        anchors = own.to(h.dtype) @ w
-        itself = torch.zeros_like(same)
+            keys, labels = torch.cat([keys, queued]), torch.cat([labels, queued_labels])
+        row_classes, key_classes = class_membership(source_labels, len(w)), class_membership(labels, len(w))
+        same_class = row_classes.float() @ key_classes.float().T > 0  # (n, keys)
+        anchors = row_classes.to(h.dtype) @ w
+        itself = torch.zeros_like(same_class)
         itself.fill_diagonal_(True)
-        usable = (labels >= 0).expand_as(same)
-        classes = self._contrast(anchors, keys[:, : self.feature_dim], usable, same)
-        rows = self._contrast(z, keys[:, self.feature_dim :], usable & ~itself, same & ~itself)
-        return (classes.sum() + rows.sum()) / own.sum().clamp_min(1)
+        usable = (labels >= 0).expand_as(same_class)
+        classes = self._contrast(anchors, keys[:, : self.feature_dim], usable, same_class)
+        rows = self._contrast(z, keys[:, self.feature_dim :], usable & ~itself, same_class & ~itself)
+        return (classes.sum() + rows.sum()) / row_classes.sum().clamp_min(1)
 
     def _contrast(
         self, anchors: torch.Tensor, keys: torch.Tensor, usable: torch.Tensor, positives: torch.Tensor

@@ -60,18 +60,19 @@ class CoTuning(Objective):
         read_choice("relation", relation, Relation)
         self.variant = relation
         self.head = teacher_head(feature_dim, num_classes, teachers, "co_tuning")
-        old = self.head.out_features
-        self.register_buffer("relation", torch.full((num_classes, old), 1 / old))  # until it is fitted
+        teacher_classes = self.head.out_features
+        uniform = torch.full((num_classes, teacher_classes), 1 / teacher_classes)
+        self.register_buffer("relation", uniform)  # until it is fitted
 
     def fit(self, teacher_logits: torch.Tensor, labels: torch.Tensor) -> None:
         """(rows, K') and (rows,): the relation."""
-        find = direct_relation if self.variant == "direct" else calibrated_relation
-        self.relation.copy_(find(teacher_logits, labels, len(self.relation)))
+        relation_of = direct_relation if self.variant == "direct" else calibrated_relation
+        self.relation.copy_(relation_of(teacher_logits, labels, len(self.relation)))
 
     def forward(self, source_features: torch.Tensor, source_labels: torch.Tensor) -> torch.Tensor:
         of_class = class_membership(source_labels, len(self.relation)).to(source_features.dtype)
-        wanted = of_class @ self.relation.to(source_features.dtype)
-        rows = -(wanted * self.head(source_features).log_softmax(-1)).sum(1)
+        teacher_targets = of_class @ self.relation.to(source_features.dtype)
+        rows = -(teacher_targets * self.head(source_features).log_softmax(-1)).sum(1)
         return rows.sum() / of_class.sum().clamp_min(1)
 
 
@@ -79,8 +80,8 @@ def direct_relation(teacher_logits: torch.Tensor, labels: torch.Tensor, classes:
     """(rows, K'), (rows,) -> (classes, K') mean prediction of each class's rows; without any, that of all labelled."""
     p = teacher_logits.double().softmax(-1)
     of_class = class_membership(labels, classes)
-    found = shares(of_class.double()).T @ p
-    return torch.where(of_class.any(0).unsqueeze(1), found, shares((labels >= 0).double()) @ p)
+    class_means = shares(of_class.double()).T @ p
+    return torch.where(of_class.any(0).unsqueeze(1), class_means, shares((labels >= 0).double()) @ p)
 
 
 def calibrated_relation(teacher_logits: torch.Tensor, labels: torch.Tensor, classes: int) -> torch.Tensor:
@@ -91,8 +92,8 @@ def calibrated_relation(teacher_logits: torch.Tensor, labels: torch.Tensor, clas
     """
     from sklearn.linear_model import LogisticRegression
 
-    known = labels >= 0
-    p, y = teacher_logits[known].double().cpu().softmax(-1), labels[known].cpu()
+    is_labelled = labels >= 0
+    p, y = teacher_logits[is_labelled].double().cpu().softmax(-1), labels[is_labelled].cpu()
     counts = torch.bincount(y, minlength=classes)
     if int(counts.min()) < 2:
         raise ValueError(
@@ -100,20 +101,20 @@ def calibrated_relation(teacher_logits: torch.Tensor, labels: torch.Tensor, clas
             f"{int(counts.argmin())} has {int(counts.min())}. Use relation='direct'."
         )
     rank = torch.stack([(y[: i + 1] == y[i]).sum() for i in range(len(y))])  # 1, 2, … within each class
-    fit, held = rank % 2 == 1, rank % 2 == 0
+    fit, held_out = rank % 2 == 1, rank % 2 == 0
     best: tuple[float, torch.Tensor, torch.Tensor] | None = None
     for strength in STRENGTHS:
         model = LogisticRegression(C=strength, max_iter=1000).fit(p[fit].numpy(), y[fit].numpy())
         w, b = torch.from_numpy(model.coef_), torch.from_numpy(model.intercept_)
         if len(w) == 1:  # scikit-learn keeps one row for two classes
             w, b = torch.cat([torch.zeros_like(w), w]), torch.cat([torch.zeros_like(b), b])
-        loss = float(torch.nn.functional.cross_entropy(p[held] @ w.T + b, y[held]))
+        loss = float(torch.nn.functional.cross_entropy(p[held_out] @ w.T + b, y[held_out]))
         if best is None or loss < best[0]:
             best = (loss, w, b)
     assert best is not None
     _, w, b = best
-    logits = p[held] @ w.T + b
-    losses = torch.stack([torch.nn.functional.cross_entropy(logits / t, y[held]) for t in TEMPERATURES])
+    logits = p[held_out] @ w.T + b
+    losses = torch.stack([torch.nn.functional.cross_entropy(logits / t, y[held_out]) for t in TEMPERATURES])
     corners = ((w.T + b) / TEMPERATURES[losses.argmin()]).softmax(-1)  # (K', classes): p(y | z)
     joint = corners.T * p.mean(0)
     return joint / joint.sum(1, keepdim=True)

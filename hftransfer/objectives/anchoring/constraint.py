@@ -104,7 +104,7 @@ class Constraint(Objective):
         for name, bounds in (proportions or {}).items():
             self.rules.append(self._proportion(str(name), bounds))
             equal += [False, False]
-        self.function = None if function is None else _resolve(function)
+        self.function = None if function is None else _resolved_function(function)
         self.outputs = outputs
         if self.function is not None:
             self.rules.append(self._of_function)
@@ -134,8 +134,8 @@ class Constraint(Objective):
         bound = ((mu + rho * g).clamp_min(0).square() - mu.square()) / (2 * rho)
         value = torch.where(self.equal, mu * g + rho / 2 * g.square(), bound).sum()
         if self.training:
-            moved = mu + self.step * g.detach()
-            self.multipliers.copy_(torch.where(self.equal, moved, moved.clamp_min(0)))
+            updated = mu + self.step * g.detach()
+            self.multipliers.copy_(torch.where(self.equal, updated, updated.clamp_min(0)))
         return value
 
     def _implication(self, pair: Any, tolerance: float) -> Rule:
@@ -146,28 +146,31 @@ class Constraint(Objective):
 
     def _proportion(self, name: str, bounds: Any) -> Rule:
         (k,) = self._group(name)
-        given = list(bounds) if isinstance(bounds, Sequence) and not isinstance(bounds, str) else []
-        if len(given) != 2 or not all(_is_share(x) for x in given) or given[0] > given[1]:
+        limits = list(bounds) if isinstance(bounds, Sequence) and not isinstance(bounds, str) else []
+        if len(limits) != 2 or not all(_is_share(x) for x in limits) or limits[0] > limits[1]:
             raise ValueError(f"proportions: {name!r} needs [low, high] with 0 <= low <= high <= 1, not {bounds!r}.")
-        low, high = given
+        low, high = limits
         return lambda p: torch.stack([low - p[:, k].mean(), p[:, k].mean() - high])
 
     def _of_function(self, p: torch.Tensor) -> torch.Tensor:
         assert self.function is not None
-        found = self.function(p)
-        if not isinstance(found, torch.Tensor) or found.numel() != self.outputs:
-            what = f"shape {tuple(found.shape)}" if isinstance(found, torch.Tensor) else type(found).__name__
+        values = self.function(p)
+        if not isinstance(values, torch.Tensor) or values.numel() != self.outputs:
+            returned = f"shape {tuple(values.shape)}" if isinstance(values, torch.Tensor) else type(values).__name__
             raise ValueError(
-                f"constraint: the function gives {what}, where outputs={self.outputs} says {self.outputs} value(s)."
+                f"constraint: the function gives {returned}, where outputs={self.outputs} says {self.outputs} "
+                "value(s)."
             )
-        return found.reshape(self.outputs)
+        return values.reshape(self.outputs)
 
-    def _group(self, given: Any) -> list[int]:
-        names = [given] if isinstance(given, str) else list(given) if isinstance(given, Sequence) else [str(given)]
+    def _group(self, classes: Any) -> list[int]:
+        if isinstance(classes, str) or not isinstance(classes, Sequence):
+            classes = [str(classes)]
+        names = list(classes)
         for name in names:
             if name not in self.names:
-                near = nearest(str(name), self.names)
-                raise ValueError(f"constraint names class {name!r}; there is {', '.join(self.names)}.{near}")
+                suggestion = nearest(str(name), self.names)
+                raise ValueError(f"constraint names class {name!r}; there is {', '.join(self.names)}.{suggestion}")
         return [self.names.index(name) for name in names]
 
     def _either(self, p: torch.Tensor, group: list[int]) -> torch.Tensor:
@@ -180,16 +183,16 @@ def _is_share(x: Any) -> bool:
     return isinstance(x, (int, float)) and not isinstance(x, bool) and math.isfinite(x) and 0 <= x <= 1
 
 
-def _resolve(function: Any) -> Rule:
+def _resolved_function(function: Any) -> Rule:
     """Raises a `ValueError` for what is neither a callable nor the name of one."""
     if callable(function):
         return function
     if isinstance(function, str) and function.count(":") == 1:
         module, name = function.split(":")
         try:
-            found = getattr(importlib.import_module(module), name)
+            imported = getattr(importlib.import_module(module), name)
         except (ImportError, AttributeError, ValueError) as error:
             raise ValueError(f"function={function!r} cannot be imported: {error}") from error
-        if callable(found):
-            return found
+        if callable(imported):
+            return imported
     raise ValueError(f"function={function!r} must be a Python callable or 'module:name'.")

@@ -120,8 +120,8 @@ def channel_importance(x: torch.Tensor, labels: torch.Tensor, temperature: float
     optimizer.step(closure)
     with torch.no_grad():
         logits = z @ w + b
-        full = F.cross_entropy(logits, y)
-        rises = [F.cross_entropy(logits - z[:, c : c + 1] * w[c], y) - full for c in range(z.shape[1])]
+        loss_of_all = F.cross_entropy(logits, y)
+        rises = [F.cross_entropy(logits - z[:, c : c + 1] * w[c], y) - loss_of_all for c in range(z.shape[1])]
         rise = torch.stack(rises)
-        spread = rise.std(unbiased=False).clamp_min(1e-12)
-        return (len(rise) * (rise / (temperature * spread)).softmax(0)).float()
+        deviation = rise.std(unbiased=False).clamp_min(1e-12)
+        return (len(rise) * (rise / (temperature * deviation)).softmax(0)).float()

@@ -50,9 +50,9 @@ class DistillFeatures(Objective):
         return torch.stack([(project(features) - h).square().mean() for project, h in pairs]).mean()
 
 
-def _projection(width: int, wanted: int) -> nn.Linear:
-    layer = nn.Linear(width, wanted)
-    if width == wanted:
+def _projection(width: int, teacher_width: int) -> nn.Linear:
+    layer = nn.Linear(width, teacher_width)
+    if width == teacher_width:
         nn.init.eye_(layer.weight)
         nn.init.zeros_(layer.bias)
     return layer

@@ -56,12 +56,12 @@ class L2SP(Objective):
         self.alpha, self.beta, self.head = alpha, beta, head
 
     def forward(self, trained_weights: list[TrainedWeight]) -> torch.Tensor:
-        start = [w for w in trained_weights if self.head == "start" or not w.fresh]
-        rest = [w for w in trained_weights if self.head == "decay" and w.fresh]
-        distance = _total(w.squared_distance() for w in start)
-        return 0.5 * (self.alpha * distance + self.beta * _total(w.squared_norm() for w in rest))
+        kept_near_start = [w for w in trained_weights if self.head == "start" or not w.fresh]
+        drawn_to_zero = [w for w in trained_weights if self.head == "decay" and w.fresh]
+        distance = _sum(w.squared_distance() for w in kept_near_start)
+        return 0.5 * (self.alpha * distance + self.beta * _sum(w.squared_norm() for w in drawn_to_zero))
 
 
-def _total(values: Iterable[torch.Tensor]) -> Any:
-    found = list(values)
-    return torch.stack(found).sum() if found else 0.0
+def _sum(values: Iterable[torch.Tensor]) -> Any:
+    terms = list(values)
+    return torch.stack(terms).sum() if terms else 0.0

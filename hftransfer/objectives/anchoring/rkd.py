@@ -64,14 +64,14 @@ class RKD(Objective):
     def forward(self, features: torch.Tensor, teacher_features: list[torch.Tensor]) -> torch.Tensor:
         total = features.new_zeros(())
         if self.distance:
-            own = relative_distances(features)
-            gaps = [F.smooth_l1_loss(own, relative_distances(h), reduction="sum") for h in teacher_features]
+            student = relative_distances(features)
+            gaps = [F.smooth_l1_loss(student, relative_distances(h), reduction="sum") for h in teacher_features]
             pairs = max(1, len(features) * (len(features) - 1))
             total = total + self.distance * torch.stack(gaps).mean() / pairs
         if self.angle:
             rows = self._rows(teacher_features[0])
-            own = angles(features[rows])
-            gaps = [F.smooth_l1_loss(own, angles(h[rows])) for h in teacher_features]
+            student = angles(features[rows])
+            gaps = [F.smooth_l1_loss(student, angles(h[rows])) for h in teacher_features]
             total = total + self.angle * torch.stack(gaps).mean()
         return total
 

@@ -25,9 +25,9 @@ def inputs_of_rows(cls: type[Objective], settings: Mapping[str, Any], names: Ite
     """Argument -> input, for arguments such as `logits` and `teacher_logits` and the setting `rows`."""
     rows = setting_or_default(cls, settings, "rows")
     check_rows(rows)
-    part = "" if rows == "all" else f"{rows}_"
+    prefix = "" if rows == "all" else f"{rows}_"
     return {
-        name: f"teacher_{part}{name.removeprefix('teacher_')}" if name.startswith("teacher_") else f"{part}{name}"
+        name: f"teacher_{prefix}{name.removeprefix('teacher_')}" if name.startswith("teacher_") else f"{prefix}{name}"
         for name in names
     }
 
@@ -39,5 +39,5 @@ def setting_or_default(cls: type[Objective], settings: Mapping[str, Any], name: 
 
 def softened_divergence(teacher: torch.Tensor, student: torch.Tensor, temperature: float) -> torch.Tensor:
     r"""(r, K) logits twice -> (), the mean of \(\mathrm{KL}(\sigma(z^T/T) \Vert \sigma(z/T))\) over rows."""
-    wanted = (teacher / temperature).log_softmax(-1)
-    return F.kl_div((student / temperature).log_softmax(-1), wanted, reduction="batchmean", log_target=True)
+    teacher_log_p = (teacher / temperature).log_softmax(-1)
+    return F.kl_div((student / temperature).log_softmax(-1), teacher_log_p, reduction="batchmean", log_target=True)

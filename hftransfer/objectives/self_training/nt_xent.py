@@ -77,5 +77,5 @@ class NTXent(Objective):
         if self.queue is not None:
             candidates = torch.cat([z, self.queue.rows()[0]])
             self.queue.push(z[:m])
-        other = z.roll(m, 0)
-        return contrastive_loss(z, other, candidates, self.temperature, chunk=self.chunk, skip_self=True).mean()
+        other_view = z.roll(m, 0)
+        return contrastive_loss(z, other_view, candidates, self.temperature, chunk=self.chunk, skip_self=True).mean()

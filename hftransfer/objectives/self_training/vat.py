@@ -82,8 +82,8 @@ class VAT(Objective):
                 shift = (self.xi * scale * direction).requires_grad_()
                 total = divergence(log_p, perturbed_forward(shift).log_softmax(-1)).sum()
             gradient = torch.autograd.grad(total, shift)[0] * real
-            found = gradient.abs().amax((1, 2), keepdim=True) > 0
-            direction = torch.where(found, _unit(gradient), direction)
+            has_gradient = gradient.abs().amax((1, 2), keepdim=True) > 0
+            direction = torch.where(has_gradient, _unit(gradient), direction)
         return self.eps * scale * direction
 
 
