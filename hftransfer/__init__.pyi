@@ -10,7 +10,7 @@ from .cli.recipe_process import start_recipe as start_recipe
 from .data.digits_corpus import load_digits_corpus as load_digits_corpus
 from .data.domain_loading import load_shift as load_shift
 from .data.label_masking import reveal_labels as reveal_labels
-from .data.label_resolution import read_label_names as read_label_names
+from .data.label_space_resolution import read_label_names as read_label_names
 from .data.sample_corpus import load_sample_corpus as load_sample_corpus
 from .models.adapter_arithmetic import combine_adapters as combine_adapters
 from .models.batch_norm_statistics import adapt_batch_norm as adapt_batch_norm
@@ -49,7 +49,7 @@ from .trainers.setup.plan import print_plan as print_plan
 from .trainers.setup.plan import print_policy as print_policy
 from .trainers.setup.preparation import prepare as prepare
 from .trainers.source_only import train_source_only as train_source_only
-from .trainers.step.joint_forward import build_forward as build_forward
+from .trainers.step.forward_chain import build_forward as build_forward
 from .trainers.step.joint_model import JointModel as JointModel
 from .trainers.step.objective_set import ObjectiveSet as ObjectiveSet
 from .trainers.step.task_loss import TaskLoss as TaskLoss

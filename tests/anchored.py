@@ -14,8 +14,8 @@ from hftransfer.models.model_structure import layer_stack
 from hftransfer.objectives.registry import REGISTRY
 from hftransfer.objectives.specification import ObjectiveSpec
 from hftransfer.trainers.teachers.initial_weights import InitialWeights, WeightsFingerprint, frozen_copy
+from hftransfer.trainers.teachers.inputs_from_teachers import teacher_inputs, teacher_rows
 from hftransfer.trainers.teachers.teacher import Teacher, TeacherSet
-from hftransfer.trainers.teachers.teacher_inputs import teacher_inputs, teacher_rows
 
 
 def teacher_set(

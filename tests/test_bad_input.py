@@ -82,7 +82,7 @@ def test_a_checkpoint_that_was_cut_off_is_named(tmp_path, model_folder):
     ],
 )
 def test_the_config_says_what_is_wrong(tmp_path, monkeypatch, settings, culprit, remedy):
-    monkeypatch.setattr("hftransfer.trainers.setup.precision.is_torch_bf16_gpu_available", lambda: False)
+    monkeypatch.setattr("hftransfer.trainers.setup.precision_check.is_torch_bf16_gpu_available", lambda: False)
     with pytest.raises(ValueError) as found:  # noqa: PT011 (the message is looked at below)
         runs.config(tmp_path / "run", **settings)
     assert culprit in str(found.value)

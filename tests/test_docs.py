@@ -26,7 +26,7 @@ from hftransfer.cli.help import finetune_options
 from hftransfer.cli.recipe_parser import RecipeParser
 from hftransfer.cli.recipe_process import run_recipe
 from hftransfer.data.domain_loading import load_domain
-from hftransfer.data.label_resolution import resolve_label_space
+from hftransfer.data.label_space_resolution import resolve_label_space
 from hftransfer.models.pretrained import load_model
 from hftransfer.objectives.base import Range
 from hftransfer.objectives.registry import REGISTRY

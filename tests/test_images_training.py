@@ -24,7 +24,7 @@ from transformers import (
 )
 
 from hftransfer.data.pairing import PairedBatchSampler
-from hftransfer.reporting.model_card import load_lines
+from hftransfer.reporting.model_card_text import load_lines
 
 NEWS, MEDICAL = pictures.pictures(24), pictures.pictures(18, seed=1, labelled=False, dark=True)
 

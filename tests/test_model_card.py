@@ -14,7 +14,7 @@ import yaml
 from peft import LoraConfig, get_peft_model
 
 from hftransfer.models import pretrained
-from hftransfer.reporting.model_card import CardFacts, is_hub_id, load_lines, render_card
+from hftransfer.reporting.model_card_text import CardFacts, is_hub_id, load_lines, render_card
 
 FACTS = CardFacts(
     name="x",

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from .benchmark_file import KEYS
-from .option_parser import OptionParser
+from .one_line_error_parser import OptionParser
 
 
 def benchmark_parser() -> argparse.ArgumentParser:

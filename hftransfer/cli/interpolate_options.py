@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from .option_parser import OptionParser, ranged
+from .one_line_error_parser import OptionParser, ranged
 
 EXAMPLES = """\
   WiSE-FT, between what a model was and what training made of it:

@@ -15,7 +15,7 @@ import yaml
 from ..former_names import SETTINGS
 from ..messages import nearest, redacted
 from ..settings import Help
-from .option_parser import unknown_argument
+from .one_line_error_parser import unknown_argument
 
 TRUST = "trust_config_code"
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection
 from itertools import accumulate, chain, islice
 from typing import Any
 
-from .json_documents import EXPECTED, TYPE_NAMES, Columns, document_to_columns, holds_rows, rows_to_columns
+from .json_layouts import EXPECTED, TYPE_NAMES, Columns, document_to_columns, holds_rows, rows_to_columns
 from .row_origins import DataFile
 from .text_files import TextFile
 

@@ -32,13 +32,13 @@ from .alignment.wdgrl import WDGRL
 from .anchoring.bi_tuning import BiTuning
 from .anchoring.bss import BSS
 from .anchoring.co_tuning import CoTuning
-from .anchoring.constraint import Constraint
 from .anchoring.delta import Delta
 from .anchoring.distill_attention import DistillAttention
 from .anchoring.distill_features import DistillFeatures
 from .anchoring.distill_logits import DistillLogits
 from .anchoring.l2_sp import L2SP
 from .anchoring.lwf import LwF
+from .anchoring.prediction_constraint import Constraint
 from .anchoring.rkd import RKD
 from .base import FIT_INPUTS, Objective
 from .schedules import get_schedule, is_weight

@@ -17,8 +17,8 @@ from ..models.batch_norm_statistics import average_statistics
 from ..stages import stage
 from .config import AdaptationConfig
 from .evaluation import Evaluator
-from .hub.card import ModelCard
 from .hub.push import HubPublisher
+from .hub.run_card import ModelCard
 from .hyperparameter_search import HyperparameterSearch
 from .optimizer import OptimizerBuilder, without_norms
 from .progress_line import ProgressLine

@@ -22,7 +22,7 @@ from ..objectives.specification import build_objectives
 from ..reporting.benchmark_table import CONTROL, ORACLE
 from .config import AdaptationConfig
 from .metrics import metrics_for
-from .setup.metric_choice import check_evaluation, check_selection
+from .setup.metric_choice_check import check_evaluation, check_selection
 from .setup.preparation import Prepared, prepare
 from .setup.sampling import paired_sampler, planned_updates
 from .trainer import AdaptationTrainer

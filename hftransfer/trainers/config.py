@@ -16,19 +16,19 @@ from ..messages import keep_secret
 from ..models.batch_norm_statistics import BatchNorm, check_adabn
 from ..models.parameter_sets import parse_freeze, parse_trainable
 from ..models.stochastic_norm import check_stochastic_norm
-from ..objectives.class_weights import Estimator
+from ..objectives.label_shift_weights import Estimator
 from ..objectives.specification import ObjectiveSpec, check_task_weight, checked_objectives, parse_objectives
 from ..settings import Help, explain_fields, read_fields
 from .metrics import lower_is_better
 from .saving.resume_setting import read_resume
 from .setup.dependent_settings import check_dependent_settings, check_report_to
 from .setup.inherited_settings import check_accelerator, check_inherited, set_loading, set_transformers_values
+from .setup.learning_rate_check import check_rates
 from .setup.learning_rate_schedule import check_schedule_name, check_slanted, known_to_transformers
-from .setup.learning_rates import check_rates
-from .setup.precision import check_precision
+from .setup.precision_check import check_precision
 from .setup.source_weights import read_source_weights
 from .setup.unfreezing import check_phases
-from .teachers.names import read_teacher_names
+from .teachers.teacher_setting import read_teacher_names
 
 
 def _option(default: Any, group: str, text: str) -> Any:

@@ -18,7 +18,7 @@ from ..data.text_encoder import WORD_MASK
 from ..ignored_label import IGNORE
 from ..messages import nearest
 from .metrics import SOFTMAX, TaskMetrics, label_free_metrics
-from .setup.metric_choice import set_of
+from .setup.metric_choice_check import set_of
 from .user_metrics import checked_metrics
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ..models.interpolation import PAPERS, Mixture
-from ..reporting.model_card import render_card
+from ..reporting.model_card_text import render_card
 from .trainer import AdaptationTrainer
 
 

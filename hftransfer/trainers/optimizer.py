@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from ..models.layerwise_rates import LayerwiseRates, slanted_triangular
 from ..models.parameter_blocks import Block, unwrapped_name
 from ..models.parameter_sets import norm_parameters
-from .setup.learning_rates import ONE_RATE, rates_of
+from .setup.learning_rate_check import ONE_RATE, rates_of
 from .setup.optimizer_check import check_covers
 from .setup.unfreezing import Phases
 from .trainer_access import joint_model_of

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..reporting.console import print_lines
-from ..reporting.model_card import load_lines
+from ..reporting.model_card_text import load_lines
 from ..stages import stage
 from .hub.push import upload_command
 from .saving.written_files import COMPARISON, RESULTS, record_written, write_whole

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..models.batch_norm_statistics import average_statistics
-from ..reporting.model_card import CardFacts
+from ..reporting.model_card_text import CardFacts
 from ..stages import stage
 from .base_trainer import BaseTrainer
 from .hub.push import create_repo

@@ -22,11 +22,17 @@ from .config import AdaptationConfig
 from .metrics import metrics_for, zero_without_labels
 from .saving.output_folder import check_access
 from .saving_trainer import SavingTrainer
-from .setup.batch_check import check_batch, check_collator, check_untouched_batch, collator_name, count_labelled
-from .setup.batch_norm import adapt_to_target
+from .setup.batch_norm_setting import adapt_to_target
+from .setup.collated_batch_check import (
+    check_batch,
+    check_collator,
+    check_untouched_batch,
+    collator_name,
+    count_labelled,
+)
 from .setup.constructor_check import check_arguments, check_prepared, check_settings
 from .setup.label_shift import correct_bias
-from .setup.metric_choice import check_evaluation
+from .setup.metric_choice_check import check_evaluation
 from .setup.model_assembly import build_joint_model
 from .setup.model_init import initial_model
 from .setup.optimizer_check import check_passed_optimizer

@@ -24,7 +24,7 @@ from transformers import ResNetConfig, ResNetForImageClassification
 from hftransfer import JointModel, adapt_batch_norm
 from hftransfer.models.feature_hook import find_head
 from hftransfer.objectives.specification import build_objectives, parse_objectives
-from hftransfer.trainers.step.joint_forward import build_forward
+from hftransfer.trainers.step.forward_chain import build_forward
 from hftransfer.trainers.step.objective_set import ObjectiveSet
 
 ROWS, FIRST, MORE, RATE = 32, 8, 3, 2e-3

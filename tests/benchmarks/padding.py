@@ -21,13 +21,13 @@ import numpy as np
 from machine import describe, verdict
 
 from hftransfer.data.collation import AdaptationCollator
-from hftransfer.data.label_resolution import resolve_label_space
 from hftransfer.data.label_space import LabelSpace
+from hftransfer.data.label_space_resolution import resolve_label_space
 from hftransfer.data.pairing import PairedBatchSampler, PairedDataset
 from hftransfer.data.text_encoder import TextColumns, TextEncoder, encode_text
 from hftransfer.models.feature_hook import find_head
 from hftransfer.models.pretrained import load_model, load_tokenizer
-from hftransfer.trainers.step.joint_forward import build_forward
+from hftransfer.trainers.step.forward_chain import build_forward
 from hftransfer.trainers.step.joint_model import JointModel
 
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"

@@ -10,8 +10,8 @@ import tiny
 import torch
 from datasets import ClassLabel, Dataset, Features, List, Value
 
-from hftransfer.data.label_resolution import resolve_label_space
 from hftransfer.data.label_space import LabelEncoder, LabelSpace
+from hftransfer.data.label_space_resolution import resolve_label_space
 from hftransfer.data.task_inference import infer_task
 
 NAMES = ("down", "up", "flat")

@@ -9,8 +9,8 @@ from bad_labels import CASES
 from datasets import ClassLabel, Dataset, Features, List, Value
 
 from hftransfer.data.label_masking import reveal_labels
-from hftransfer.data.label_resolution import resolve_label_space
 from hftransfer.data.label_space import LabelEncoder
+from hftransfer.data.label_space_resolution import resolve_label_space
 from hftransfer.data.label_values import label_key, label_name, literal_list, recurring_separator
 from hftransfer.data.row_origins import ORIGIN
 

@@ -27,10 +27,10 @@ from hftransfer.data.collation import AdaptationCollator
 from hftransfer.data.label_space import LabelSpace
 from hftransfer.data.text_encoder import TextEncoder
 from hftransfer.models.feature_hook import find_head
-from hftransfer.objectives.class_weights import LabelShift
+from hftransfer.objectives.label_shift_weights import LabelShift
 from hftransfer.objectives.registry import REGISTRY
 from hftransfer.objectives.specification import build_objectives, parse_objectives
-from hftransfer.trainers.step.joint_forward import build_forward
+from hftransfer.trainers.step.forward_chain import build_forward
 from hftransfer.trainers.step.joint_model import JointModel
 from hftransfer.trainers.step.objective_inputs import TOKENS_PER_ROW
 from hftransfer.trainers.step.objective_set import ObjectiveSet

@@ -18,7 +18,7 @@ from peft import LoraConfig, PeftModel
 from transformers import AutoModelForSequenceClassification
 
 from hftransfer.models.adapter_folders import LABELS_FILE, adapter_labels
-from hftransfer.reporting.model_card import load_lines
+from hftransfer.reporting.model_card_text import load_lines
 
 LORA = {"r": 2, "target_modules": ["query", "value"]}
 PIPELINE = """

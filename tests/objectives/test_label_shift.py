@@ -10,7 +10,7 @@ import torch
 from cases import array
 from scipy.optimize import minimize
 
-from hftransfer.objectives.class_weights import LabelShift, bbse, mlls
+from hftransfer.objectives.label_shift_weights import LabelShift, bbse, mlls
 
 SOURCE, TARGET = np.array([0.5, 0.3, 0.2]), np.array([0.15, 0.25, 0.6])
 TRUE = TARGET / SOURCE

@@ -16,7 +16,7 @@ from hftransfer.models.batch_norm_statistics import batch_norms
 from hftransfer.models.feature_hook import FeatureHook, find_head
 from hftransfer.models.freezing import set_trainable
 from hftransfer.objectives.specification import build_objectives, parse_objectives
-from hftransfer.trainers.step.joint_forward import build_forward
+from hftransfer.trainers.step.forward_chain import build_forward
 from hftransfer.trainers.step.objective_set import ObjectiveSet
 
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from transformers import AutoModelForSequenceClassification
 
 from hftransfer import Objective
-from hftransfer.objectives.class_weights import LabelShift
+from hftransfer.objectives.label_shift_weights import LabelShift
 from hftransfer.objectives.registry import REGISTRY
 
 

@@ -13,7 +13,7 @@ import torch
 from hftransfer import JointModel, Objective
 from hftransfer.models.feature_hook import FeatureHook, find_head
 from hftransfer.objectives.schedules import constant, linear
-from hftransfer.trainers.step.joint_forward import build_forward
+from hftransfer.trainers.step.forward_chain import build_forward
 from hftransfer.trainers.step.objective_inputs import TOKENS_PER_ROW, pick_words
 from hftransfer.trainers.step.objective_set import ObjectiveSet
 from hftransfer.trainers.step.task_loss import TaskLoss

@@ -18,7 +18,7 @@ from hftransfer import AdaptationConfig, AdaptationTrainer, print_policy
 from hftransfer.cli.recipe_parser import RecipeParser
 from hftransfer.models.freezing import frozen_modules
 from hftransfer.models.parameter_sets import parse_freeze, parse_trainable
-from hftransfer.reporting.model_card import render_card
+from hftransfer.reporting.model_card_text import render_card
 from hftransfer.trainers.setup.plan import plan, policy_rows
 from hftransfer.trainers.setup.unfreezing import Unfreeze, parse_unfreeze
 

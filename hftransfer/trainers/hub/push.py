@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from ...hub_connection import hub_answers
 from ...messages import keep_secret, redacted
 from ..trainer_access import config_of
-from .card import ModelCard, configured_name, repository_name
 from .errors import HubError, explain, without_token
 from .push_options import PushOptions
+from .run_card import ModelCard, configured_name, repository_name
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitInfo, HfApi

@@ -13,7 +13,7 @@ from ..config import AdaptationConfig
 from .dependent_settings import check_sharding
 from .inherited_settings import check_for_model
 from .learning_rate_schedule import check_schedule
-from .metric_choice import check_selection
+from .metric_choice_check import check_selection
 from .metric_function_check import check_metric_functions, label_metrics
 from .preparation import Prepared
 

@@ -8,7 +8,7 @@ import torch
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from ...data.pairing import PairedDataset
-from ...objectives.class_weights import LabelShift
+from ...objectives.label_shift_weights import LabelShift
 from ..config import AdaptationConfig
 from ..step.joint_model import JointModel
 from ..step.objective_inputs import TOKENS_PER_ROW

@@ -5,14 +5,14 @@ from __future__ import annotations
 from ...objectives.specification import build_objectives
 from ..config import AdaptationConfig
 from ..step.chunked_forward import check_chunks
-from ..step.joint_forward import build_forward
+from ..step.forward_chain import build_forward
 from ..step.joint_model import JointModel
 from ..step.objective_set import ObjectiveSet
 from ..step.per_domain_forward import check_per_domain
 from ..step.perturbed_forward import check_perturbed_forward
 from ..step.task_loss import TaskLoss
 from ..teachers.build import build_teachers
-from .batch_norm import build_mix
+from .batch_norm_setting import build_mix
 from .label_shift import build_label_shift
 from .objective_check import check_task
 from .preparation import Prepared

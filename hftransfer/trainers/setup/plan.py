@@ -20,7 +20,7 @@ from ...models.parameter_sets import bias_parameters, norm_parameters
 from ...reporting.tables import PolicyRow, print_facts, print_policy_rows
 from ..config import AdaptationConfig
 from ..trainer_access import joint_model_of
-from .learning_rates import rates_of
+from .learning_rate_check import rates_of
 from .preparation import Prepared
 from .sampling import paired_sampler, planned_updates
 from .unfreezing import Phases, build_phases

@@ -23,10 +23,10 @@ from ...models.feature_hook import Head
 from ...models.freezing import TrainableReport
 from ...models.layer_hook import HEAD, layer_widths
 from ..config import AdaptationConfig
-from .batch_norm import prepare_batch_norm
+from .batch_norm_setting import prepare_batch_norm
 from .encoded_domains import encode_domains
-from .label_agreement import agree_on_labels
 from .run_domains import read_domains
+from .run_label_space import agree_on_labels
 from .run_model import check_model_argument, load_run_model
 from .trainable_part import apply_trainable
 

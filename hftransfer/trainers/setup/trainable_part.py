@@ -11,7 +11,7 @@ from ...models.feature_hook import Head, find_head
 from ...models.freezing import TrainableReport, check_something_trains, freeze_idle, report_trainable, set_trainable
 from ...models.parameter_sets import describe_choice, is_default_choice
 from ..config import AdaptationConfig
-from .adapter_setup import head_of, merges_on_save
+from .peft_model import head_of, merges_on_save
 
 logger = logging.getLogger(__name__)
 FULL_RATE = 5e-5  # TrainingArguments' own default

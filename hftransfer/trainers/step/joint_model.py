@@ -20,12 +20,12 @@ from ...models.layer_hook import HEAD
 from ..batch_rows import BatchRows, Span
 from ..teachers.teacher import TeacherOutputs, TeacherSet
 from .feature_forward import ForwardOutputs
-from .joint_forward import JointForward, build_forward
+from .forward_chain import JointForward, build_forward
 from .objective_inputs import BatchOutputs, ObjectiveInputs
 from .objective_set import ObjectiveSet
 from .perturbed_forward import PerturbedTargetForward
-from .reference_inputs import ReferenceInputs
 from .task_loss import TaskLoss
+from .ungathered_inputs import ReferenceInputs
 
 
 @dataclass

@@ -13,7 +13,7 @@ from ...objectives.base import PerturbedForward
 from ...objectives.gathered_rows import gather_rows, num_processes
 from ..batch_rows import BatchRows
 from ..teachers.teacher import TeacherOutputs
-from .reference_inputs import ReferenceInputs
+from .ungathered_inputs import ReferenceInputs
 
 TOKENS_PER_ROW = 8  # words of a sentence that take part in a tagger's objectives: the same number for every row
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ...ignored_label import IGNORE
-from ...objectives.class_weights import LabelShift
+from ...objectives.label_shift_weights import LabelShift
 
 
 class TaskLoss(nn.Module):

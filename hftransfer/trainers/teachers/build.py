@@ -22,9 +22,9 @@ from ...models.tokenizer_checks import check_tokenizer
 from ...objectives.specification import ObjectiveSpec
 from ..config import AdaptationConfig
 from .initial_weights import InitialWeights, WeightsFingerprint, frozen_copy
+from .inputs_from_teachers import teacher_fit_inputs, teacher_inputs, teacher_rows
 from .objective_fitting import probe_rows
 from .teacher import Teacher, TeacherSet, inputs_of
-from .teacher_inputs import teacher_fit_inputs, teacher_inputs, teacher_rows
 
 
 def build_teachers(args: AdaptationConfig, prepared: Any, specs: Sequence[ObjectiveSpec]) -> TeacherSet | None:

@@ -10,7 +10,7 @@ import torch
 from ...data.pairing import PairedDataset
 from ...data.text_encoder import WORD_MASK
 from ..config import AdaptationConfig
-from .layer_pairs import positions_of
+from .paired_layer_outputs import positions_of
 
 MOST_ROWS, MOST_STREAM_ROWS = 4096, 1024  # labelled rows that objectives are fitted to
 NOT_MODEL_INPUTS = ("labels", "domain", "num_source", WORD_MASK)  # of a batch: what is no model input

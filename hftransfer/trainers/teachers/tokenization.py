@@ -14,7 +14,7 @@ from ...data.text_encoder import TextEncoder
 from ...models import pretrained
 from ...models.processing_class import fit_processing_class, max_input_length
 from ..config import AdaptationConfig
-from .teacher_inputs import teacher_fit_inputs, teacher_inputs
+from .inputs_from_teachers import teacher_fit_inputs, teacher_inputs
 
 logger = logging.getLogger(__name__)
 TOKEN_BY_TOKEN = {"attention_pairs", "layer_pairs"}  # inputs that compare the model and a teacher

@@ -12,7 +12,7 @@ from torch import nn
 from ...objectives.base import LayerPair
 from ..batch_rows import BatchRows
 from ..teachers.initial_weights import MovedProduct, MovedWeight
-from ..teachers.layer_pairs import attention_pairs, layer_pairs
+from ..teachers.paired_layer_outputs import attention_pairs, layer_pairs
 from ..teachers.teacher import TeacherOutputs, TeacherSet
 from .feature_forward import ForwardOutputs
 

@@ -7,8 +7,8 @@ from typing import Any
 from torch import nn
 
 from ...data.domain_arguments import is_source_name
-from ...data.label_resolution import resolve_label_space
 from ...data.label_space import LabelSpace, column_names, require_column
+from ...data.label_space_resolution import resolve_label_space
 from ...data.label_values import has_labels
 from ...data.row_origins import visible
 from ...models import adapter_folders, pretrained

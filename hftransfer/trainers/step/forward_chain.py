@@ -13,10 +13,10 @@ from ..batch_rows import BatchRows
 from ..teachers.teacher import TeacherSet
 from .chunked_forward import ChunkedForward
 from .feature_forward import FeatureForward, Forward, ForwardOutputs
-from .mixed_norm_forward import MixedNormForward
 from .objective_set import ObjectiveSet
 from .per_domain_forward import PerDomainForward
 from .second_views_forward import SecondViewsForward
+from .stochastic_norm_forward import MixedNormForward
 
 
 @dataclass(frozen=True)

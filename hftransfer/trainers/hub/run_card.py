@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...models.adapters import is_peft, plain_model
-from ...reporting.model_card import CardFacts, render_card
+from ...reporting.model_card_text import CardFacts, render_card
 from ...reporting.tables import policy_table
 from ..saving.adapter_merge import merges_adapter
 from ..saving.written_files import CARD, is_edited_card, record_written, write_whole
