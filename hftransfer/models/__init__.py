@@ -1,1 +1,1 @@
-"""What is the model, and what of it trains?"""
+"""Models: loading a backbone with its head, what of it trains, adapters, structure transfer, weight averaging."""

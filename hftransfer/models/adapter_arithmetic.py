@@ -1,4 +1,4 @@
-"""Sums of adapters: one domain and a share of another, or one without the other."""
+"""Adapter arithmetic: weighted sums and differences of LoRA adapters."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from .domain_adapters import check_adapter_name, check_adapters_exist, head_wrap
 
 @torch.no_grad()
 def combine_adapters(model: Any, weights: Mapping[str, float], name: str, head: str | None = None) -> Any:
-    r"""Adds an adapter whose change of every weight is the weighted sum of others' changes, exactly.
+    r"""Weighted sum of LoRA adapters: a new adapter whose change of every weight is the sum of the others' changes,
+    exactly.
 
     \[\Delta W = \sum_i w_i \, \Delta W_i, \qquad \Delta W_i = c_i B_i A_i\]
 
@@ -91,7 +92,7 @@ def combine_adapters(model: Any, weights: Mapping[str, float], name: str, head: 
 
 
 def _fill_combined_factors(layer: Any, weights: Mapping[str, float], name: str) -> None:
-    """Fills one layer's new factors."""
+    """One layer's factors of the sum, filled in place."""
     for down, up in ((layer.lora_A, layer.lora_B), (layer.lora_embedding_A, layer.lora_embedding_B)):
         if name not in down:
             continue
@@ -111,13 +112,13 @@ def _fill_combined_factors(layer: Any, weights: Mapping[str, float], name: str) 
 
 
 def _factor_weight(factor: Any) -> torch.Tensor:
-    """A factor's numbers: of embeddings it is a parameter, otherwise a layer's."""
+    """A factor's tensor: of embeddings it is a parameter, otherwise a layer's weight."""
     parameter: Any = getattr(factor, "weight", factor)
     return parameter.data
 
 
 def _joint_targets(configs: Mapping[str, Any]) -> Any:
-    """What any of the adapters targets."""
+    """Union of the adapters' target modules."""
     targets = [config.target_modules for config in configs.values()]
     if all(isinstance(target, str) for target in targets):
         return "|".join(f"({target})" for target in dict.fromkeys(targets))

@@ -1,4 +1,4 @@
-"""Checks of an adapter: that its config means this model, and that the head is trained and saved with it."""
+"""Checks of an adapter: its config fits the model, and the head is trained and saved with it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HEADS_BY_TYPE = {"SEQ_CLS": ("classifier", "score"), "TOKEN_CLS": ("classifier",
 
 
 def check_adapter_config(model: nn.Module, config: Any, head: Head) -> None:
-    """Makes sure that a PEFT config means this model: its task, its modules, its head.
+    """Check of a PEFT config against its model: the task, the modules, the head.
 
     Args:
         model: plain.
@@ -87,7 +87,7 @@ def check_adapter_config(model: nn.Module, config: Any, head: Head) -> None:
 
 
 def check_adapted_head(model: Any, head: Head, on_purpose: bool = False) -> None:
-    """Makes sure that what trains of an adapted model is saved with the adapter, and that its head is among it.
+    """Check that what trains of an adapted model is saved with the adapter, the head included.
 
     Args:
         model: PEFT-wrapped.
@@ -119,7 +119,7 @@ def check_adapted_head(model: Any, head: Head, on_purpose: bool = False) -> None
 
 
 def adapter_on_head(model: Any) -> str | None:
-    """The name of a part of the head that an adapter was put on; `None` when there is none."""
+    """Name of a module of the head that carries an adapter; `None` when there is none."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     base = model.get_base_model()
@@ -151,10 +151,12 @@ def _name_in_plain_model(name: str) -> str:
 
 
 def _task_type(config: Any) -> str | None:
+    """A config's task type as text; `None` where it is left open."""
     task_type = getattr(config, "task_type", None)
     return None if task_type is None else str(getattr(task_type, "value", task_type))
 
 
 def _module_matches(module: str, name: str, field: str) -> bool:
-    """As PEFT matches: saved modules by any end of their name, targets by whole parts of it."""
+    """Whether a name means a module, as PEFT matches: saved modules by any end of their name, targets by whole
+    components of it."""
     return module.endswith(name) if field == "modules_to_save" else f".{module}".endswith(f".{name}")

@@ -1,4 +1,4 @@
-"""A PEFT adapter's folder or repository as the model to go on with: its base, the adapter, ready to train."""
+"""Folders and repositories of PEFT adapters: the adapter over its base, ready to be trained further."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PROCESSOR_FILES = ("tokenizer_config.json", "preprocessor_config.json", "process
 
 
 def read_adapter_config(name: str, revision: str | None = None) -> dict[str, Any] | None:
-    """What PEFT wrote of an adapter; `None` where there is none, or where a whole model stands beside it.
+    """An adapter's PEFT config; `None` where there is none, or where a whole model stands beside it.
 
     Args:
         name: folder or Hub id.
@@ -44,7 +44,7 @@ def read_adapter_config(name: str, revision: str | None = None) -> dict[str, Any
 
 
 def adapter_labels(name: str) -> tuple[str, ...] | None:
-    """The names of an adapter's labels in the order of its head, where its folder says them."""
+    """Label names of an adapter in the order of its head, where its folder says them."""
     file = Path(name).expanduser() / LABELS_FILE
     if not file.is_file() or not (file.parent / ADAPTER).is_file():
         return None
@@ -52,12 +52,12 @@ def adapter_labels(name: str) -> tuple[str, ...] | None:
 
 
 def write_adapter_labels(folder: Path, names: Sequence[str]) -> None:
-    """Writes the names of an adapter's labels beside it."""
+    """File of label names beside an adapter."""
     (folder / LABELS_FILE).write_text(json.dumps(list(names), ensure_ascii=False), encoding="utf-8")
 
 
 def processing_class_name(name: str, adapter: dict[str, Any]) -> str:
-    """Where an adapter's tokenizer or image processor is: beside it, or with its base."""
+    """Folder or Hub id of an adapter's tokenizer or image processor: its own, or that of its base."""
     folder = Path(name).expanduser()
     beside_adapter = not folder.is_dir() or any((folder / file).is_file() for file in PROCESSOR_FILES)
     return name if beside_adapter else str(adapter["base_model_name_or_path"])
@@ -72,7 +72,7 @@ def load_trainable_adapter(
     modality: str = "text",
     **kwargs: Any,
 ) -> Any:
-    """Loads an adapter over its base, trainable.
+    """An adapter over its base, trainable.
 
     Args:
         name: folder or Hub id.

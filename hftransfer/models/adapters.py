@@ -1,4 +1,4 @@
-"""LoRA-style partial transfer: targets and saved modules computed from the structure."""
+"""PEFT adapters (LoRA and others): targets and saved modules computed from the model's structure."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ REFUSED = {
 
 
 def complete_peft_config(model: nn.Module, peft_config: Any, head: Head) -> Any:
-    """Fills in what a PEFT config leaves open.
+    """A PEFT config with its open fields filled in from the model's structure.
 
     `target_modules` of `None` or `"all-linear"` becomes every linear of the layers and of what stands between them
     and the head (a pooler), by full name; in a model without such linears, every convolution there that is not
@@ -64,7 +64,7 @@ def complete_peft_config(model: nn.Module, peft_config: Any, head: Head) -> Any:
 
 
 def attach_adapter(model: Any, peft_config: Any, head: Head, batch: dict[str, Any] | None = None) -> Any:
-    """Wraps a model with an adapter whose open fields are completed from its structure.
+    """A model wrapped with an adapter whose open fields are completed from its structure.
 
     Args:
         model: plain; its layers are wrapped in place.
@@ -99,17 +99,17 @@ def is_peft(model: Any) -> bool:
 
 
 def plain_model(model: Any) -> Any:
-    """The model inside an adapter; a model without one as it is."""
+    """The model inside an adapter; a model without an adapter as it is."""
     return model.get_base_model() if is_peft(model) else model
 
 
 def active_adapter_names(model: Any) -> list[str]:
-    """Names of the adapters of a PEFT-wrapped model that are switched on."""
+    """Names of the active adapters of a PEFT-wrapped model."""
     return [name for name in model.active_adapters if name in model.peft_config]
 
 
 def merged_copy(model: Any) -> Any:
-    """A plain copy, on the CPU, with the adapter merged into its weights; the adapted model itself stays as it is.
+    """A plain copy on the CPU with the adapter merged into its weights. The adapted model itself stays as it is.
 
     Raises:
         ValueError: as `check_mergeable`.
@@ -126,7 +126,7 @@ def merged_copy(model: Any) -> Any:
 
 
 def merge_obstacle(model: Any) -> str | None:
-    """Why an adapter cannot become part of its model's weights; `None` when it can."""
+    """Reason why an adapter cannot be merged into its model's weights; `None` when it can."""
     if len(model.peft_config) > 1:
         return "there are several adapters."
     try:
@@ -137,7 +137,7 @@ def merge_obstacle(model: Any) -> str | None:
 
 
 def check_mergeable(model: Any) -> None:
-    """Makes sure that an adapter can become part of its model's weights.
+    """Check that an adapter can be merged into its model's weights.
 
     Raises:
         ValueError: the method adds tokens instead of changing weights, or adapts a grouped convolution.
@@ -162,7 +162,7 @@ def check_mergeable(model: Any) -> None:
 
 
 def _targets(model: nn.Module, method: str, saved: Sequence[str], head: Head) -> list[str]:
-    """Full names of what a method adapts.
+    """Full names of the modules that a method adapts.
 
     Raises:
         ValueError: there is nothing.
@@ -213,14 +213,15 @@ def _targets(model: nn.Module, method: str, saved: Sequence[str], head: Head) ->
 
 
 def _check_called(model: nn.Module, head: Head) -> None:
-    """Raises `ValueError` for an adapter around a module that the model reads without calling it."""
+    """Check that no adapter stands around a module that the model reads without calling it. Raises a `ValueError`."""
     for name, module in model.named_modules():
         if name in head.uncalled and hasattr(module, "base_layer"):
             raise ValueError(f"the model reads the weights of {name!r} without calling it, past any adapter")
 
 
 def _sequential_children(model: nn.Module, name: str) -> list[str]:
-    """The parts with parameters of a `Sequential`, which most PEFT methods cannot put back when they merge."""
+    """Children with parameters of a `Sequential`, which most PEFT methods cannot put back when they merge; any other
+    module's own name."""
     module = model.get_submodule(name)
     if not isinstance(module, nn.Sequential):
         return [name]
@@ -228,4 +229,5 @@ def _sequential_children(model: nn.Module, name: str) -> list[str]:
 
 
 def _has_weight(module: nn.Module) -> bool:
+    """Whether a module holds parameters of its own."""
     return any(True for _ in module.parameters(recurse=False))

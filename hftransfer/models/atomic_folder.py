@@ -1,4 +1,4 @@
-"""Folders that are written whole or not at all."""
+"""Atomic output folders: written whole or not at all."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .disk_space import enough_disk_space
 
 @contextmanager
 def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yields a folder to write to, beside `path`; it becomes `path` when the block ends, and is gone when it fails.
+    """A folder to write to, beside `path`. It becomes `path` when the block ends, and is removed when the block fails.
 
     Raises:
         FileExistsError: there is something at `path` already.

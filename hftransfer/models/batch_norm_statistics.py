@@ -1,4 +1,4 @@
-"""Batch norm between two domains: whose statistics are kept, how fast they move, and when they stand still."""
+"""Running statistics of batch norms: frozen, averaged over processes, or estimated on the target (AdaBN)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BatchNorm = Literal["joint", "separate", "frozen", "stochastic"]
 
 
 def check_adabn(adabn: bool, fsdp: Any) -> None:
-    """Raises a `ValueError` for AdaBN where the model is in shards.
+    """Check that AdaBN can run: a `ValueError` where the model is in shards.
 
     Args:
         adabn, fsdp: settings of the run.
@@ -29,7 +29,7 @@ def check_adabn(adabn: bool, fsdp: Any) -> None:
 
 
 def batch_norms(model: nn.Module) -> dict[str, _BatchNorm]:
-    """Every batch norm that keeps running statistics, by full name."""
+    """Batch norms that keep running statistics, by full name."""
     return {
         name: module
         for name, module in model.named_modules()
@@ -38,7 +38,7 @@ def batch_norms(model: nn.Module) -> dict[str, _BatchNorm]:
 
 
 def freeze_batch_norms(model: nn.Module, everywhere: bool = False) -> None:
-    """Puts batch norms into eval mode, where running statistics are used and do not move.
+    """Batch norms in eval mode, where running statistics are used and do not change.
 
     Call it after `model.train()`, which undoes it.
 
@@ -53,14 +53,14 @@ def freeze_batch_norms(model: nn.Module, everywhere: bool = False) -> None:
 
 
 def has_frozen_parameters(module: nn.Module) -> bool:
-    """Whether a batch norm has parameters of its own and none of them moves."""
+    """Whether a batch norm has parameters of its own and none of them trains."""
     parameters = list(module.parameters(recurse=False))
     return bool(parameters) and not any(p.requires_grad for p in parameters)
 
 
 @contextmanager
 def running_statistics_kept(model: nn.Module) -> Iterator[None]:
-    """Batch norms use a batch's statistics, as in any training, but leave their running ones as they are."""
+    """Unchanged running statistics inside a `with` block. Batch norms use a batch's statistics as in any training."""
     recording = [m for m in batch_norms(model).values() if m.training and m.track_running_stats]
     for module in recording:
         module.track_running_stats = False
@@ -73,7 +73,7 @@ def running_statistics_kept(model: nn.Module) -> Iterator[None]:
 
 @torch.no_grad()
 def average_statistics(model: nn.Module) -> None:
-    """Gives all processes the mean of their running statistics; each has seen its own rows only."""
+    """Mean of the running statistics over all processes, each of which has seen its own rows only."""
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
         return
     for module in batch_norms(model).values():
@@ -85,7 +85,7 @@ def average_statistics(model: nn.Module) -> None:
 
 @torch.no_grad()
 def adapt_batch_norm(model: Any, dataloader: Iterable[Mapping[str, Any]]) -> int:
-    """AdaBN: replaces the running statistics by those of the target, estimated on unlabelled rows.
+    """AdaBN: running statistics of the target in place of the source's, estimated on unlabelled rows.
 
     Everything but batch norm runs in eval mode, without gradients; each batch is normalised by its own statistics, as
     in training. Mean and variance are those of all rows of all processes (cumulative, every row counts the same),
@@ -150,7 +150,7 @@ class _Moments:
         self.squares = torch.zeros_like(self.mean)
 
     def add(self, x: torch.Tensor) -> None:
-        """(rows, channels, …)."""
+        """Another batch of inputs, (rows, channels, …)."""
         flat = x.detach().float().transpose(0, 1).flatten(1)
         count = flat.shape[1]
         mean = flat.mean(1)
@@ -164,7 +164,7 @@ class _Moments:
         self.count = total
 
     def write(self, name: str) -> None:
-        """Into the running statistics, after all processes have agreed."""
+        """The estimate, written to the running statistics once all processes have agreed."""
         total, mean = self.count.clone(), self.mean * self.count
         _sum_over_processes(total)
         _sum_over_processes(mean)

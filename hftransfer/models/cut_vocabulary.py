@@ -1,4 +1,4 @@
-"""A tokenizer cut down to the tokens that some texts are made of: most of a small encoder stands in its vocabulary."""
+"""Vocabulary trimming: a tokenizer cut down to the tokens that some texts are made of."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ AT_ONCE = 1000  # texts
 
 
 def cut_vocabulary(tokenizer: Any, texts: Iterable[str | list[str]], min_count: int = 1) -> Any:
-    """A tokenizer of the same class whose vocabulary is what the texts need, and what others can be spelled with.
+    """A smaller tokenizer of the same class: its vocabulary is what the texts need, and what other texts can be
+    spelled with.
 
     Kept are the tokens that occur in the texts, special and added tokens, all single characters (bytes, in byte-level
     vocabularies), and what a kept token is merged from. With `min_count=1` the texts are cut into the same tokens as
@@ -76,7 +77,7 @@ def cut_vocabulary(tokenizer: Any, texts: Iterable[str | list[str]], min_count: 
 
 
 def _token_counts(tokenizer: Any, texts: Iterable[str | list[str]]) -> Counter[str]:
-    """How often each token occurs."""
+    """Number of times that each token occurs in the texts."""
     if isinstance(texts, str) or not isinstance(texts, Iterable):
         given_type = "one string" if isinstance(texts, str) else repr(texts)
         raise TypeError(f"texts must be a list of strings, not {given_type}.")
@@ -100,11 +101,12 @@ def _token_counts(tokenizer: Any, texts: Iterable[str | list[str]]) -> Counter[s
 
 
 def _is_word_list(text: Any) -> bool:
+    """Whether a text is a list of words."""
     return isinstance(text, (list, tuple)) and all(isinstance(word, str) for word in text)
 
 
 def _cut_specification(spec: dict[str, Any], needed_tokens: set[str]) -> None:
-    """Cuts what `tokenizer.json` holds, in place, and numbers it anew, in the old order."""
+    """The content of `tokenizer.json`, cut in place and numbered anew in the old order."""
     model = spec["model"]
     added = [entry["content"] for entry in sorted(spec["added_tokens"], key=lambda entry: entry["id"])]
     unigram = model["type"] == "Unigram"
@@ -140,18 +142,19 @@ def _cut_specification(spec: dict[str, Any], needed_tokens: set[str]) -> None:
 
 
 def _is_letter(token: str, prefix: str, suffix: str) -> bool:
-    """Whether a token stands for one character or byte, at whichever place in a word."""
+    """Whether a token stands for one character or byte, at any position in a word."""
     characters = token.removeprefix(prefix).removesuffix(suffix)
     return len(characters) == 1 or (len(characters) == 6 and characters.startswith("<0x"))
 
 
 def _merged_token(pair: list[str], prefix: str) -> str:
+    """The token that a pair of tokens is merged to."""
     return pair[0] + pair[1].removeprefix(prefix)
 
 
 def _merge_parts(kept_tokens: set[str], merges: list[list[str]], prefix: str) -> set[str]:
-    """What kept tokens are merged from, and what that is merged from: with it, and the merges in their old order, a
-    kept token is put together as it was before."""
+    """Tokens that the kept ones are merged from, down to the letters. With these and the merges in their old order, a
+    kept token is put together as before."""
     tokens_with_parts, previous_count = set(kept_tokens), -1
     while len(tokens_with_parts) > previous_count:
         previous_count = len(tokens_with_parts)
@@ -162,7 +165,7 @@ def _merge_parts(kept_tokens: set[str], merges: list[list[str]], prefix: str) ->
 
 
 def _processors(post: dict[str, Any] | None) -> Iterator[dict[str, Any]]:
-    """A post-processor, and those inside it."""
+    """A post-processor and those inside it."""
     if post is not None:
         yield post
         for inner in post.get("processors", []):

@@ -1,4 +1,4 @@
-"""Disk space: what a save will need, what is free, and one message when it was not enough."""
+"""Disk space: what a save needs, what is free, and one error when it is not enough."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ SMALL = 1 << 20  # settings, states of the trainer
 
 
 class DiskFullError(OSError):
-    """There is not enough room for what is to be saved; what was there before is whole."""
+    """Error of a save that does not fit on the disk. What was there before is whole."""
 
 
 def free_bytes(folder: str | os.PathLike[str]) -> int:
-    """What is free where a folder is or will be."""
+    """Free bytes of the disk where a folder is or will be."""
     existing_folder = Path(folder).absolute()
     while not existing_folder.exists():
         existing_folder = existing_folder.parent
@@ -30,7 +30,7 @@ def free_bytes(folder: str | os.PathLike[str]) -> int:
 
 
 def tensor_bytes(tensors: Iterable[Any]) -> int:
-    """Of tensors as they are written."""
+    """Bytes of tensors as they are written."""
     return sum(t.numel() * t.element_size() for t in tensors)
 
 
@@ -49,7 +49,7 @@ def is_disk_full(error: BaseException) -> bool:
 def enough_disk_space(
     what: str, folder: str | os.PathLike[str], needed: int, advice: Callable[[], str] = str
 ) -> Iterator[None]:
-    """Refuses to begin a save that does not fit, and turns a disk that fills up meanwhile into one message.
+    """Guard of a save: it is refused where it does not fit, and a disk that fills up meanwhile becomes one message.
 
     Args:
         what: is saved, as the message calls it.
@@ -80,7 +80,7 @@ def enough_disk_space(
 
 
 def readable_size(size: int) -> str:
-    """A size for people.
+    """A size in kB, MB or GB.
 
     Example:
         >>> readable_size(93_000_000)
@@ -95,6 +95,7 @@ def readable_size(size: int) -> str:
 def _disk_full_message(
     what: str, folder: Any, needed: int, free: int, advice: str, error: BaseException | None = None
 ) -> str:
+    """Message of a full disk: what was to be saved, how much it needs and how much is free."""
     reason = f" ({str(error).splitlines()[0]})" if error is not None and str(error) else ""
     return (
         f"There is no room for {what} in {folder}{reason}: it needs about {readable_size(needed)}, and "

@@ -1,4 +1,4 @@
-"""Several adapters over one backbone: one a domain, switched and stored together; a task adapter over a domain's.
+"""Several adapters over one backbone: one a domain, switched and saved together, or a task adapter over a domain's.
 
 PEFT holds any number of adapters of one kind in a model; this module says which combinations of them are right.
 """
@@ -35,7 +35,7 @@ STACKABLE = ("LORA", "LOHA", "LOKR", "IA3", "BOFT", "VERA", "HRA", "FOURIERFT")
 
 @dataclass(frozen=True)
 class AdapterSizes:
-    """What adapters take on disk beside their backbone, in bytes; `heads` is the part of `adapters` that is heads."""
+    """Disk sizes of adapters and of their backbone, in bytes; `heads` is the share of `adapters` that is heads."""
 
     adapters: Mapping[str, int]
     heads: Mapping[str, int]
@@ -43,7 +43,7 @@ class AdapterSizes:
 
     @property
     def share(self) -> float:
-        """All adapters, heads included, over the backbone."""
+        """Size of all adapters, heads included, over that of the backbone."""
         return sum(self.adapters.values()) / self.backbone
 
     def __str__(self) -> str:
@@ -60,7 +60,7 @@ def load_adapters(
     folders: Mapping[str, str | os.PathLike[str]] | str | os.PathLike[str],
     labels: Sequence[str] | None = None,
 ) -> Any:
-    """One backbone with an adapter for each domain, the first one switched on.
+    """One backbone with an adapter for each domain, the first one active.
 
     Args:
         base: a plain model, or the Hub id or folder of the backbone (then `labels` are needed).
@@ -97,8 +97,8 @@ def load_adapters(
 
 
 def set_adapter(model: Any, *names: str) -> Any:
-    """Switches to a domain's adapter and head, frozen, in eval mode; to several at once, one over the other; or, with
-    no name, to the backbone alone.
+    """The model switched to a domain's adapter and head, frozen, in eval mode; to several at once, one over the other;
+    or, without a name, to the backbone alone.
 
     Raises:
         ValueError: an unknown name, or adapters that cannot be active together.
@@ -121,7 +121,8 @@ def set_adapter(model: Any, *names: str) -> Any:
 
 
 def save_adapters(model: Any, folder: str | os.PathLike[str]) -> AdapterSizes:
-    """Writes every adapter, each to a folder of its name, whole or not at all; the backbone is not written.
+    """A folder with every adapter, each in a folder of its name, written whole or not at all. The backbone is not
+    written.
 
     Returns:
         What they take on disk.
@@ -161,7 +162,7 @@ def save_adapters(model: Any, folder: str | os.PathLike[str]) -> AdapterSizes:
 def add_adapter(
     model: Any, peft_config: Any, name: str = "task", domain: str | None = None, freeze_domain: bool = True
 ) -> Any:
-    """Puts a new adapter over a trained one and makes both active: the domain's stays as it is, the task's learns.
+    """A new adapter over a trained one, both active: the domain's adapter stays as it is, the task's learns.
 
     The head belongs to the new adapter. Where the domain's adapter brings a head, the new one starts from it and the
     old one is let go of: one model has one head at a time.
@@ -222,7 +223,8 @@ def add_adapter(
 
 @contextmanager
 def active_adapters_kept(model: Any):
-    """Leaves active adapters, and what of them is trainable, as they were; loading weights sets both anew."""
+    """Unchanged active adapters, and what of them is trainable, inside a `with` block. Loading weights sets both
+    anew."""
     if not is_peft(model):
         yield
         return
@@ -238,7 +240,7 @@ def active_adapters_kept(model: Any):
 
 
 def restore_adapters(model: Any, folder: str | os.PathLike[str]) -> None:
-    """Reads the weights of all of a model's adapters back from a checkpoint; which are active stays.
+    """Weights of all of a model's adapters, read back from a checkpoint. Which are active stays.
 
     Raises:
         FileNotFoundError: the checkpoint lacks one of them.
@@ -275,7 +277,8 @@ def _adapter_paths(folders: Any) -> dict[str, str]:
 
 
 def _check_bases(base: Any, paths: Mapping[str, str]) -> None:
-    """An adapter fits the weights that it was trained on, and no others."""
+    """Check that adapters belong to one backbone and to this base: an adapter fits only the weights that it was
+    trained on."""
     configs = {name: adapter_config(path) for name, path in paths.items()}
     (first_name, first_config), *other_configs = configs.items()
     for name, other_config in other_configs:
@@ -302,6 +305,7 @@ def _check_bases(base: Any, paths: Mapping[str, str]) -> None:
 
 
 def check_adapters_exist(model: Any, names: Any) -> None:
+    """Check that a model has adapters of these names. Raises a `ValueError`."""
     if not is_peft(model):
         raise ValueError(f"{type(model).__name__} has no adapters.")
     for name in names:
@@ -313,7 +317,8 @@ def check_adapters_exist(model: Any, names: Any) -> None:
 
 
 def check_adapter_name(name: str, peft_type: str) -> None:
-    """PEFT keeps adapters as modules of that name, and confuses parts of a kind's prefix ("lora_") with it."""
+    """Check of an adapter's name: PEFT keeps adapters as modules of that name, and confuses substrings of a kind's
+    prefix ("lora_") with it."""
     from peft.mapping import PEFT_TYPE_TO_PREFIX_MAPPING
 
     prefix = {key.value: value for key, value in PEFT_TYPE_TO_PREFIX_MAPPING.items()}.get(peft_type, "")
@@ -326,6 +331,7 @@ def check_adapter_name(name: str, peft_type: str) -> None:
 
 
 def _check_stackable(model: Any, names: Sequence[str]) -> None:
+    """Check that two adapters of these kinds can be active at once. Raises a `ValueError`."""
     for name in names:
         peft_type = model.peft_config[name].peft_type.value
         if peft_type not in STACKABLE:
@@ -333,7 +339,7 @@ def _check_stackable(model: Any, names: Sequence[str]) -> None:
 
 
 def head_wrappers(model: Any, names: Any) -> list[Any]:
-    """Wrappers of modules of which any of the adapters has a copy of its own."""
+    """Wrappers of the modules of which an adapter holds a copy of its own: heads, mostly."""
     from peft.utils import ModulesToSaveWrapper
 
     wrappers = [m for m in model.modules() if isinstance(m, ModulesToSaveWrapper)]
@@ -341,7 +347,7 @@ def head_wrappers(model: Any, names: Any) -> list[Any]:
 
 
 def _head_module_names(model: nn.Module) -> list[str]:
-    """Modules outside the backbone, and those inside it that the checkpoint lacked (a pooler)."""
+    """Names of the modules outside the backbone, and of those inside it that the checkpoint lacked (a pooler)."""
     prefix = backbone_prefix(model)
     head = [n for n, m in model.named_children() if n != prefix and any(True for _ in m.parameters())]
     fresh_modules = sorted({key.rpartition(".")[0] for key in getattr(model, "fresh_weights", ())})
@@ -349,7 +355,7 @@ def _head_module_names(model: nn.Module) -> list[str]:
 
 
 def _backbone_bytes(model: Any) -> int:
-    """The plain model's parameters, without any adapter's."""
+    """Bytes of the plain model's parameters, without any adapter's."""
     from peft import get_peft_model_state_dict
 
     size = sum(p.numel() * p.element_size() for p in model.parameters())

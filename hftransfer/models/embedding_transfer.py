@@ -1,4 +1,4 @@
-"""From one tokenizer to another: which rows of an embedding are kept, and what new ones start as."""
+"""Embedding transfer between tokenizers: which rows are kept, and what the rows of new tokens start as."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NEW_TOKENS = ("subwords", "normal")
 
 @dataclass(frozen=True)
 class MovedEmbedding:
-    """Where the rows of a new embedding came from, in tokens."""
+    """An embedding for another tokenizer, and how many of its rows were kept, averaged or drawn."""
 
     weight: torch.Tensor
     kept: int
@@ -72,7 +72,7 @@ def move_embedding(
 
 
 def _matching_tokens(source: Any, target: Any, limit: int) -> dict[int, int]:
-    """New id to old id, for tokens of the same role or the same text at the same place in a word."""
+    """Map of new ids to old ids, for tokens of the same role or of the same text at the same position in a word."""
     roles: dict[int, int] = {}
     for role in ROLES:
         target_id, source_id = getattr(target, f"{role}_token_id", None), getattr(source, f"{role}_token_id", None)
@@ -101,7 +101,7 @@ def _matching_tokens(source: Any, target: Any, limit: int) -> dict[int, int]:
 
 
 def _word_marker(tokenizer: Any) -> str:
-    """How a vocabulary marks where words begin or go on."""
+    """Prefix by which a vocabulary marks where words begin or go on."""
     vocabulary = tokenizer.get_vocab()
     for marker in ("##", "Ġ", "▁"):
         if any(token.startswith(marker) and len(token) > len(marker) for token in vocabulary):
@@ -110,7 +110,7 @@ def _word_marker(tokenizer: Any) -> str:
 
 
 def _token_reader(marker: str) -> Callable[[str], tuple[bool, str]]:
-    """Token to (goes on a word, text), whatever the mark."""
+    """Function from a token to (continues a word, text), whatever the marker."""
 
     def read(token: str) -> tuple[bool, str]:
         continues_word = (
@@ -122,7 +122,7 @@ def _token_reader(marker: str) -> Callable[[str], tuple[bool, str]]:
 
 
 def _token_text(tokenizer: Any, token: str) -> str:
-    """What a token stands for in a text."""
+    """The text that a token stands for."""
     if token.startswith("##"):
         return token.removeprefix("##")
     return str(tokenizer.convert_tokens_to_string([token])).replace("▁", " ").strip()

@@ -1,4 +1,4 @@
-"""Feature hook: the input of the final classifier, found without a table of architectures.
+"""Features of the final layer: a hook on the input of the classifier, found without a table of architectures.
 
 The final layer is the `nn.Linear` whose output tensor *is* `outputs.logits` in one probe forward. Decoder heads
 (`score`) run over all tokens and select afterwards; there it is the linear whose rows contain the logits, and the
@@ -19,7 +19,7 @@ from .module_mode import module_mode
 
 @dataclass(frozen=True)
 class Head:
-    """Where a model ends.
+    """The final linear layer of a model.
 
     Args:
         name: full name of the final linear.
@@ -142,7 +142,7 @@ def scored_token(model: nn.Module, inputs: dict[str, Any], length: int) -> torch
 
 
 class FeatureHook:
-    """Keeps the input of the final linear at each forward, by a hook that stays on the module.
+    """Hook that keeps the input of the final linear at each forward.
 
     Example:
         >>> hook = FeatureHook(model, find_head(model, batch))
@@ -160,7 +160,7 @@ class FeatureHook:
         self._features = args[0]
 
     def take(self, inputs: dict[str, Any]) -> torch.Tensor:
-        """The features of the last forward, which ran on `inputs`; they are let go of."""
+        """Features of the last forward, which ran on `inputs`. The hook forgets them."""
         x, self._features = self._features, None
         if x is None:
             raise RuntimeError(f"{self.head.name} did not run in the last forward.")
@@ -169,7 +169,7 @@ class FeatureHook:
         return x
 
     def __getstate__(self) -> dict[str, Any]:
-        """A copy of the model, which copies its hooks, does not take along what a last forward left here."""
+        """State without the last forward's features: a copy of the model copies its hooks."""
         return {**self.__dict__, "_features": None}
 
     def remove(self) -> None:

@@ -1,4 +1,4 @@
-"""Which parameters train and which are frozen: `requires_grad`, set from `trainable` and `freeze`."""
+"""Trainable and frozen parameters: `requires_grad`, set from `trainable` and `freeze`."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ FEW, SOME = 1, 10  # labelled rows for a million parameters in the layers, see `
 
 @dataclass(frozen=True)
 class TrainableReport:
-    """What trains of a model: the choice in short, names of the parameters, the counts, and what a reader should
-    know."""
+    """Report of what trains of a model: the choice in short, names of the parameters, the counts, and notes for the
+    reader."""
 
     choice: str
     names: frozenset[str]
@@ -44,7 +44,7 @@ class TrainableReport:
 def set_trainable(
     model: nn.Module, head: Head, trainable: Any = "all", freeze: Any = None, labelled_rows: int | None = None
 ) -> TrainableReport:
-    """Sets `requires_grad` on every parameter: what `trainable` names trains, without what `freeze` names.
+    """Trainable parameters of a model, set by `requires_grad`: what `trainable` names, without what `freeze` names.
 
     Args:
         model: the plain model (an adapter is attached afterwards and does its own freezing).
@@ -106,14 +106,14 @@ def set_trainable(
 
 
 def report_trainable(model: nn.Module, choice: str, notes: Iterable[str] = ()) -> TrainableReport:
-    """Counts what trains of a model as it stands (after an adapter was attached, say)."""
+    """Report of what trains of a model as it stands (after an adapter was attached, say)."""
     sizes = {n: p.numel() for n, p in model.named_parameters() if p.requires_grad}
     total = sum(p.numel() for p in model.parameters())
     return TrainableReport(choice, frozenset(sizes), sum(sizes.values()), total, tuple(notes))
 
 
 def choose_by_rows(model: nn.Module, labelled_rows: int | None) -> tuple[ParameterSet, str]:
-    """What trains with a number of labelled rows, and why: the rule behind `auto`.
+    """Choice of what trains by the number of labelled rows, and its reason: the rule behind `auto`.
 
     Rows are counted for each million parameters of the layers; embeddings are left out, since the size of a
     vocabulary says little of what can be overfitted. Fewer than 1: only the head trains. Fewer than 10: the head and
@@ -144,7 +144,7 @@ def choose_by_rows(model: nn.Module, labelled_rows: int | None) -> tuple[Paramet
 
 
 def check_something_trains(model: nn.Module) -> None:
-    """Makes sure that a model has a parameter that trains.
+    """Check that a model has a parameter that trains.
 
     Raises:
         ValueError: it has none: a frozen adapter, or a model that was frozen as a whole.
@@ -165,7 +165,7 @@ def check_something_trains(model: nn.Module) -> None:
 
 
 def freeze_idle(model: nn.Module, head: Head) -> int:
-    """Freezes the parameters without a say in the logits, so that DDP does not wait for their gradients.
+    """Frozen idle parameters: those without effect on the logits, for whose gradients DDP would wait.
 
     Returns:
         How many of them would have trained.
@@ -205,7 +205,7 @@ def _frozen_inside(module: nn.Module) -> tuple[bool, bool, list[nn.Module]]:
 
 
 def _tied_to_frozen(model: nn.Module, trainable: set[str]) -> dict[str, str]:
-    """Names of trainable parameters that are the same tensor as one that does not train, and its name."""
+    """Names of trainable parameters that share a tensor with one that does not train, and its name."""
     by_tensor: dict[int, list[str]] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
         by_tensor.setdefault(id(parameter), []).append(name)
@@ -217,6 +217,6 @@ def _tied_to_frozen(model: nn.Module, trainable: set[str]) -> dict[str, str]:
 
 
 def _module_names(names: set[str]) -> str:
-    """Modules rather than parameters, a few of them."""
+    """Names of the modules of parameters, a few of them."""
     modules = sorted({name.rpartition(".")[0] or name for name in names})
     return ", ".join(modules[:3]) + " …" * (len(modules) > 3)

@@ -1,4 +1,4 @@
-"""A model from scratch: a config in, fresh weights and a processing class that fits out."""
+"""Models from scratch: a config in, random weights and a processing class that fits out."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ EXAMPLE = '{"model_type": "resnet", "hidden_sizes": [16, 32, 64], "depths": [1, 
 def processing_class_from_scratch(
     settings: Mapping[str, Any], modality: str, processing_class: Any, image_size: int | None
 ) -> Any:
-    """The processing class of a model from scratch: the one given, or for images one that makes squares of
-    `image_size` pixels with values in -1 … 1.
+    """Processing class of a model from scratch: the user's, or for images one that makes squares of `image_size`
+    pixels with values in -1 … 1.
 
     Raises:
         ValueError: text without a tokenizer, images without a size.
@@ -48,7 +48,7 @@ def model_from_scratch(
     processing_class: Any = None,
     image_size: int | None = None,
 ) -> PreTrainedModel:
-    """Builds a native transformers model with random weights.
+    """A native transformers model with random weights.
 
     Args:
         settings: `model_type` and whatever else its config takes.

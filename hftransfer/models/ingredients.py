@@ -1,4 +1,4 @@
-"""Trained models by folder, brought to one form: the same class, the same names of weights, readable one at a time."""
+"""Ingredients of a weight average: trained models by folder, brought to one class, with the same names of weights."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ TASK_TYPES = {"SEQ_CLS": "AutoModelForSequenceClassification", "TOKEN_CLS": "Aut
 
 @dataclass(frozen=True)
 class Ingredient:
-    """A model on disk whose tensors are read when they are asked for.
+    """A trained model on disk whose tensors are read when they are asked for.
 
     Args:
         name: how it is called in tables.
@@ -53,7 +53,7 @@ class Ingredient:
 
 
 def plain_class(path: str) -> type:
-    """The class that wrote a checkpoint, or whose adapter stands there.
+    """Class of the model that a checkpoint holds, or that its adapter belongs to.
 
     Raises:
         ValueError: the config names none that transformers has, or one without a head.
@@ -75,6 +75,7 @@ def plain_class(path: str) -> type:
 
 
 def is_adapter_folder(path: str) -> bool:
+    """Whether a folder holds a PEFT adapter."""
     return (Path(path).expanduser() / ADAPTER).is_file()
 
 
@@ -132,7 +133,7 @@ def load_ingredient(
 
 
 def write_ingredient(name: str, model: nn.Module, folder: Path, fresh: frozenset[str] = frozenset()) -> Ingredient:
-    """Writes a model's tensors under the names that the model has for them. What `save_pretrained` writes may go by
+    """A model's tensors on disk, under the names that the model has for them. What `save_pretrained` writes may go by
     older names, and a checkpoint of the bare backbone lacks a prefix; so folders are not read directly."""
     file = folder / f"{len(list(folder.iterdir()))}.safetensors"
     save_file({key: value.detach().contiguous() for key, value in saved_tensors(model).items()}, str(file))
@@ -146,7 +147,7 @@ def saved_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def check_same_architecture(first: Any, other: Any, other_path: str, first_path: str) -> None:
-    """Makes sure that two models compute the same function of their weights.
+    """Check that two models compute the same function of their weights.
 
     Raises:
         ValueError: they differ in class, in settings, or in names, shapes or dtype of their weights.
@@ -184,7 +185,7 @@ def check_same_architecture(first: Any, other: Any, other_path: str, first_path:
 def check_same_labels(
     names: Sequence[str], other_names: Sequence[str] | None, other_path: str, first_path: str
 ) -> None:
-    """Raises `ValueError` unless two heads have the same labels in the same order."""
+    """Check that two heads have the same labels in the same order. Raises a `ValueError`."""
     if other_names is None or tuple(other_names) == tuple(names):
         return
     same_names = set(other_names) == set(names)
@@ -196,14 +197,14 @@ def check_same_labels(
 
 
 def folder_labels(path: str) -> tuple[str, ...] | None:
-    """The label names of a folder; `None` for an adapter, whose folder has none."""
+    """Label names of a folder; `None` for an adapter, whose folder has none."""
     if is_adapter_folder(path):
         return None
     return label_names(load_quietly(AutoConfig, path))
 
 
 def other_labels_head(start: str, model: Any, names: Sequence[str], first_path: str) -> frozenset[str]:
-    """Names of a start's head weights, if the head is for other labels than ours.
+    """Names of the start's head weights, where that head is for other labels.
 
     Raises:
         ValueError: it is for the same labels in another order.
@@ -223,7 +224,7 @@ def other_labels_head(start: str, model: Any, names: Sequence[str], first_path: 
 
 
 def load_processor(path: str, model: Any) -> Any | None:
-    """The tokenizer or image processor that stands in a folder; `None` when there is none."""
+    """Tokenizer or image processor of a folder; `None` when there is none."""
     is_text = model.main_input_name == "input_ids"
     folder = Path(path).expanduser()
     processor_files = (
@@ -235,7 +236,7 @@ def load_processor(path: str, model: Any) -> Any | None:
 
 
 def check_same_processing(first: Any, other: Any, other_path: str, first_path: str) -> None:
-    """Raises `ValueError` when two folders turn the same input into different numbers."""
+    """Check that two folders turn the same input into the same numbers. Raises a `ValueError`."""
     if first is None or other is None:
         return
     is_text = hasattr(first, "get_vocab")
@@ -253,6 +254,7 @@ def _settings(processor: Any) -> Mapping[str, Any]:
 
 
 def _base_name(path: str) -> str:
+    """Folder or Hub id of an adapter's base."""
     base = adapter_config(path).get("base_model_name_or_path")
     if not base:
         raise ValueError(
@@ -262,5 +264,5 @@ def _base_name(path: str) -> str:
 
 
 def adapter_config(path: str) -> dict[str, Any]:
-    """What PEFT wrote of an adapter."""
+    """The config that PEFT wrote of an adapter."""
     return json.loads((Path(path).expanduser() / ADAPTER).read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-r"""Averages of weights after training: WiSE-FT and model soups.
+r"""Weight interpolation after training: WiSE-FT and model soups.
 
 \[\theta = (1 - \alpha)\,\theta_0 + \alpha \sum_i s_i \theta_i, \qquad \sum_i s_i = 1\]
 
@@ -53,7 +53,7 @@ Score = Callable[[Any], Mapping[str, float]]
 
 @dataclass(frozen=True)
 class Point:
-    """Where a mixture stands: `alpha`, the share of each fine-tuned model, and what was scored there."""
+    """A weight average and its scores: `alpha`, and the share of each fine-tuned model."""
 
     name: str
     alpha: float
@@ -66,7 +66,7 @@ class Point:
 
 
 class Mixture:
-    """One live model that is moved between trained models of its architecture.
+    """Weight average of trained models of one architecture, as one live model that can be moved between them.
 
     Of each model a copy of its tensors is written to a scratch folder (removed at the end) and read back one tensor
     at a time: no more than two models are in memory, however many are averaged. Sums are in float64.
@@ -144,7 +144,7 @@ class Mixture:
     def _admit(
         self, name: str, path: str, first_path: str, names: tuple[str, ...], dtype: Any, is_start: bool = False
     ) -> Ingredient:
-        """Loads a model, compares it with the live one, writes its tensors down and lets go of it."""
+        """Another ingredient: loaded, compared with the live model, written to the scratch folder and freed."""
         cls = type(self.model) if is_start or is_adapter_folder(path) else plain_class(path)
         model, missing_weights = load_ingredient(path, cls, names, dtype, strict=not is_start)
         check_same_architecture(self.model, model, path, first_path)
@@ -156,7 +156,7 @@ class Mixture:
 
     @torch.no_grad()
     def set(self, shares: Mapping[str, float] | None = None, alpha: float = 1.0) -> Any:
-        """Moves the live model.
+        """The live model at other shares or another alpha.
 
         Args:
             shares: of each fine-tuned model, by name; equal when `None`. They must sum to 1.
@@ -206,7 +206,7 @@ class Mixture:
         soup: str = "greedy",
         alphas: Iterable[float] | None = None,
     ) -> list[Point]:
-        """Finds the best place and leaves the live model there.
+        """Search for the best shares and alpha, at which the live model is left.
 
         Several models are first made one: `"greedy"` goes through them from the best to the worst and keeps each that
         does not make the average worse; `"uniform"` takes all in equal shares. With a start, every alpha is then
@@ -270,7 +270,7 @@ class Mixture:
     # ---- keeping
 
     def save(self, output_dir: str | os.PathLike[str], processor: Any = None, card: str | None = None) -> None:
-        """Writes the live model as a plain checkpoint, whole or not at all, with its processor and a model card.
+        """The live model as a plain checkpoint, written whole or not at all, with its processor and a model card.
 
         Args:
             output_dir: a folder that does not exist.
@@ -292,7 +292,7 @@ class Mixture:
             (folder / "README.md").write_text(card or self.card(), encoding="utf-8")
 
     def card(self) -> str:
-        """README.md in short."""
+        """Text of a short README.md."""
         papers = [PAPERS["wise"]] * (self.place.alpha != 1) + [PAPERS["soup"]] * (len(self.place.shares) > 1)
         lines = ["---", "library_name: transformers", "tags: [hftransfer, weight-interpolation]", "---", ""]
         lines += [f"Weights averaged after training: {self.place}.", "", *(f"- {paper}" for paper in papers)]
@@ -312,7 +312,7 @@ class Mixture:
 
 
 def _paths_by_name(models: Any) -> dict[str, str]:
-    """Names to paths, without two of a name and without a path twice."""
+    """Paths of the models by name, without two of a name and without a path twice."""
     if isinstance(models, (str, os.PathLike)):
         models = [models]
     if not isinstance(models, Mapping):

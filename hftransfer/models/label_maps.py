@@ -1,4 +1,4 @@
-"""Class names in a model's config, both ways."""
+"""Label maps: class names in a model's config, both ways."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ HEAD, MEAN = "head", "mean"
 
 
 class LayerHook:
-    """Keeps the output of one layer at each forward.
+    """Hook that keeps the output of one layer at each forward.
 
     Args:
         model: plain or PEFT-wrapped, with a stack of layers.
@@ -44,7 +44,7 @@ class LayerHook:
         self._output = output[0] if isinstance(output, tuple) else output
 
     def take(self, inputs: dict[str, Any], pool: bool) -> torch.Tensor:
-        """The last forward's output, which ran on `inputs`; it is let go of.
+        """Output of the hooked layer in the last forward, which ran on `inputs`. The hook forgets it.
 
         (rows, tokens, width), or with `pool` (rows, width): the mean over the tokens that are not padding, or over
         the positions of a feature map, whichever way round it is.
@@ -63,7 +63,8 @@ class LayerHook:
         return (x * weight).sum(1) / weight.sum(1).clamp_min(1)
 
     def take_map(self, inputs: dict[str, Any]) -> torch.Tensor:
-        """As `take`, without a mean: (rows, positions, width), whether positions are tokens or places in an image."""
+        """Output of the hooked layer without a mean: (rows, positions, width), whether positions are tokens or patches
+        of an image."""
         x = self.take(inputs, pool=False)
         if x.ndim == 4:
             return x.flatten(1, 2) if self._channels_last(x) else x.flatten(2).transpose(1, 2)
@@ -73,7 +74,7 @@ class LayerHook:
         return x.shape[-1] == self._width != x.shape[1]
 
     def __getstate__(self) -> dict[str, Any]:
-        """A copy of the model, which copies its hooks, does not take along what a last forward left here."""
+        """State without the last forward's output: a copy of the model copies its hooks."""
         return {**self.__dict__, "_output": None}
 
     def remove(self) -> None:
@@ -81,7 +82,7 @@ class LayerHook:
 
 
 def output_width(layer: nn.Module) -> int | None:
-    """Channels of a layer's output, as the last of its modules that has a width says."""
+    """Number of channels of a layer's output, as the last of its modules that has a width says."""
     width = None
     for module in layer.modules():
         if isinstance(module, nn.LayerNorm):

@@ -1,4 +1,4 @@
-"""How fast what moves moves: rates by depth, and a schedule that rises fast and falls slowly."""
+"""Layer-wise learning rates, and the slanted triangular schedule."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .parameter_blocks import Block
 
 @dataclass(frozen=True)
 class LayerwiseRates:
-    """Multipliers of the base learning rate.
+    """Multipliers of the base learning rate by depth.
 
     The head gets `head`; a block of the backbone gets `backbone · layer_decay^depth`, where the last layer has depth
     1, the one before it 2, and what stands before all layers one more than there are (Howard & Ruder 2018; the count
@@ -30,7 +30,8 @@ class LayerwiseRates:
 
 
 def slanted_triangular(step: int, total: int, cut_frac: float = 0.1, ratio: float = 32.0) -> float:
-    """Share of the peak rate at a step: up in a straight line over the first steps, down in one over all others.
+    """Slanted triangular learning rate: the share of the peak at a step, which rises linearly over the first steps and
+    falls linearly over all others.
 
     `cut = ⌊total · cut_frac⌋`; `p = t/cut` below the cut and `1 − (t − cut)/(total − cut)` from it on; the share is
     `(1 + p · (ratio − 1)) / ratio`, between `1/ratio` and 1 (Howard & Ruder 2018, equation 3). The paper writes

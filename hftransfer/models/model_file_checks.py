@@ -1,4 +1,4 @@
-"""Files of a model's folder: whether config and weights are there and readable, before anything is loaded."""
+"""Checks of a model's files before anything is loaded: config and weights are there and readable."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CONVERT = (
 
 
 def check_model_files(folder: Path, trusted: bool = False) -> None:
-    """Makes sure that a folder has a config that transformers knows and weights in safetensors.
+    """Check that a folder has a config that transformers knows and weights in safetensors.
 
     Args:
         folder: with a config.json.
@@ -69,7 +69,7 @@ def check_model_files(folder: Path, trusted: bool = False) -> None:
 
 
 def check_adapter_files(folder: Path) -> None:
-    """Makes sure that an adapter's folder holds its weights in safetensors.
+    """Check that an adapter's folder holds its weights in safetensors.
 
     Raises:
         FileNotFoundError: no weights, or a pointer in place of them.

@@ -1,4 +1,4 @@
-"""The parts of a model, read off its structure: layers, embeddings, head. No table of names.
+"""Structure of a model: its layers, embeddings and head, found without a table of names.
 
 A layer is an entry of the outermost list of modules. In transformers, state-space models, MobileNets and EfficientNet
 that is a block (in MobileNetV1 a convolution: depthwise and pointwise ones alternate); in Swin, ConvNeXt, ResNet and
@@ -13,7 +13,7 @@ from .feature_hook import Head
 
 
 def layer_stack(model: nn.Module) -> tuple[str, nn.ModuleList]:
-    """The outermost `nn.ModuleList` with more than one kind-equal block, by full name: the stack of layers.
+    """The stack of layers, by full name: the outermost `nn.ModuleList` with more than one block of a kind.
 
     Raises:
         ValueError: the model has no such stack.
@@ -65,7 +65,7 @@ def embedding_modules(model: nn.Module) -> list[str]:
 
 
 def _modules_before_layers(model: nn.Module, stack: str) -> list[str]:
-    """Modules with parameters that stand before the layers, inside the backbone."""
+    """Names of modules with parameters that stand before the layers, inside the backbone."""
     modules: list[str] = []
     parent, *path = stack.split(".")
     for child in path:

@@ -1,4 +1,4 @@
-"""Training and evaluation mode for a while: each module's own mode is restored."""
+"""Temporary training or evaluation mode: each module's own mode is restored."""
 
 from __future__ import annotations
 

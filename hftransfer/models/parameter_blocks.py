@@ -1,4 +1,4 @@
-"""A model as a row of blocks from input to head: what is frozen, rates decay over and tables show."""
+"""Parameter blocks from input to head: what freezing, layer-wise rates and tables go by."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .model_structure import embedding_modules, head_modules, layer_stack
 
 @dataclass(frozen=True)
 class Block:
-    """One part of a model.
+    """One block of a model's parameters: a layer, the embeddings, the head.
 
     Args:
         name: of the module.
@@ -31,7 +31,7 @@ class Block:
 
 
 def split_into_blocks(model: nn.Module, head: Head | None = None) -> list[Block]:
-    """All parameters of a model, each in one block, in the order in which inputs pass the blocks.
+    """Blocks of a model, each parameter in one of them, in the order in which inputs pass them.
 
     Args:
         model: plain or PEFT-wrapped.
@@ -62,7 +62,7 @@ def split_into_blocks(model: nn.Module, head: Head | None = None) -> list[Block]
 
 
 def num_layers(model: nn.Module) -> int:
-    """How many layers the stack has; 0 where there is none."""
+    """Number of layers in the stack; 0 where there is none."""
     return _stack(_model_inside_adapter(model)[0])[1]
 
 
@@ -73,14 +73,14 @@ def layer_name(model: nn.Module, index: int) -> str:
 
 
 def unwrapped_name(name: str) -> str:
-    """A parameter's name without what FSDP, compilation and activation checkpointing put into it."""
+    """A parameter's name without the prefixes of FSDP, compilation and activation checkpointing."""
     for wrapper in ("_fsdp_wrapped_module.", "_checkpoint_wrapped_module.", "_orig_mod."):
         name = name.replace(wrapper, "")
     return name
 
 
 def _model_inside_adapter(model: nn.Module) -> tuple[nn.Module, str]:
-    """The plain model inside an adapter, and what precedes its names; the model itself if there is no adapter."""
+    """The plain model inside an adapter, and the prefix of its names; the model itself if there is no adapter."""
     if not is_peft(model):
         return model, ""
     inner = plain_model(model)
@@ -88,7 +88,7 @@ def _model_inside_adapter(model: nn.Module) -> tuple[nn.Module, str]:
 
 
 def _stack(model: nn.Module) -> tuple[str, int, tuple[str, ...]]:
-    """Name of the stack of layers, how many there are, and what stands between them and the head."""
+    """Name of the stack of layers, their number, and prefixes of the modules between them and the head."""
     try:
         stack, blocks = layer_stack(model)
     except ValueError:
@@ -104,6 +104,7 @@ def _name_without_adapter(name: str) -> str:
 
 
 def _head_names(inner: nn.Module, prefix: str, head: Head | None) -> list[str]:
+    """Names of the head's modules in the plain model."""
     if head is None:
         return []
     head_in_plain_model = replace(head, name=head.name.removeprefix(prefix))
@@ -126,7 +127,7 @@ def _block_module(name: str, stack: str) -> str:
 
 
 def _modules_after_layers(model: nn.Module, stack: str) -> list[str]:
-    """Backbone parts after the layers (pooler, final norm).
+    """Prefixes of backbone modules after the layers (pooler, final norm).
 
     Relative positions stand there too in some models, but serve all layers: from an embedding on, nothing is counted.
     """

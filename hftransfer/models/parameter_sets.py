@@ -1,4 +1,4 @@
-"""Sets of parameters that `trainable` and `freeze` name: the head, the last layers, norms, a block, a pattern."""
+"""Parameter sets that `trainable` and `freeze` name: the head, the last layers, norms, a block, a pattern."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NORMS = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._NormBase)
 
 @dataclass(frozen=True)
 class ParameterSet:
-    """One value of a setting: its kind, and its number or name."""
+    """One value of `trainable` or `freeze`: its kind, and its number or name."""
 
     setting: str
     kind: str
@@ -37,12 +37,12 @@ class ParameterSet:
 
     @property
     def shown(self) -> str:
-        """As in `freeze='first_2'`."""
+        """The value as messages show it, such as `freeze='first_2'`."""
         return f"{self.setting}={str(self)!r}"
 
 
 def parse_trainable(value: Any) -> tuple[ParameterSet, ...]:
-    """What may train, as `AdaptationConfig.trainable` says it; `None` is `all`.
+    """Parameter sets that may train, from the setting `trainable`; `None` is `all`.
 
     Args:
         value: `all`, `head`, `last_2`, `norms`, `biases`, `block:…`, `pattern:…`, `regex:…` or `auto`; a map such as
@@ -62,7 +62,7 @@ def parse_trainable(value: Any) -> tuple[ParameterSet, ...]:
 
 
 def parse_freeze(value: Any) -> tuple[ParameterSet, ...]:
-    """What stays as it is, as `AdaptationConfig.freeze` says it; nothing for `None`.
+    """Parameter sets that stay frozen, from the setting `freeze`; nothing for `None`.
 
     Args:
         value: `embeddings`, `first_2`, `block:…`, `pattern:…` or `regex:…`; a map such as `{"first": 2}`; a list of
@@ -132,8 +132,8 @@ def parameters_of(model: nn.Module, item: ParameterSet, blocks: list[Block]) -> 
 
 
 def norm_parameters(model: nn.Module) -> set[str]:
-    """Names of the parameters of normalisation layers, whoever wrote the layer: by type, or by a class that calls
-    itself a norm and has no matrices."""
+    """Names of the parameters of normalisation layers: by type, or of a class that calls itself a norm and has no
+    matrices."""
     return {
         f"{name}.{parameter}".lstrip(".")
         for name, module in model.named_modules()
@@ -143,7 +143,7 @@ def norm_parameters(model: nn.Module) -> set[str]:
 
 
 def bias_parameters(names: Iterable[str]) -> set[str]:
-    """Those names that are of biases (a table of relative positions is none)."""
+    """Names of bias parameters (a table of relative positions is none)."""
     return {name for name in names if name.endswith("bias")}
 
 
@@ -219,7 +219,8 @@ def _known_values(setting: str) -> str:
 
 
 def _outer_layers(model: nn.Module, item: ParameterSet, blocks: list[Block]) -> set[str]:
-    """The last layers and what stands above them, or the first layers and what stands below them."""
+    """Names of the parameters of the last layers and what stands above them, or of the first layers and what stands
+    below them."""
     depth, count = num_layers(model), item.argument
     if not 1 <= count <= depth:
         raise ValueError(f"{item.shown}: {type(model).__name__} has {depth} layer{'s' * (depth != 1)}.")
@@ -231,7 +232,8 @@ def _outer_layers(model: nn.Module, item: ParameterSet, blocks: list[Block]) -> 
 
 
 def _module_parameters(model: nn.Module, item: ParameterSet, parameter_names: set[str]) -> set[str]:
-    """Parameters of one module: by its full name, by the end of it if only one ends so, or by a layer's number."""
+    """Names of the parameters of one module: by its full name, by the end of it if only one ends so, or by a layer's
+    number."""
     module_name = item.argument
     if re.fullmatch(r"-?\d+", str(module_name)):
         index, depth = int(module_name), num_layers(model)
@@ -260,7 +262,7 @@ def _module_parameters(model: nn.Module, item: ParameterSet, parameter_names: se
 
 
 def _matching_parameters(item: ParameterSet, blocks: list[Block], parameter_names: set[str]) -> set[str]:
-    """Parameters that match by their own name or by that of a module that holds them."""
+    """Names of the parameters that match by their own name or by that of a module that holds them."""
 
     def matches(name: str) -> bool:
         if item.kind == "regex":

@@ -1,4 +1,4 @@
-"""A backbone with the right head, by Hub id or path, and the tokenizer or image processor that belongs to it."""
+"""Pretrained models: a backbone with the right head, and the tokenizer or image processor that belongs to it."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ PROBLEM_TYPES: dict[str, Any] = {
 
 
 def head_class(task: str, modality: str = "text") -> Any:
-    """The `AutoModelFor…` of a task on such inputs."""
+    """The `AutoModelFor…` class of a task on such inputs."""
     if modality == "image":
         return AutoModelForImageClassification
     return AutoModelForTokenClassification if task == "token-classification" else AutoModelForSequenceClassification
 
 
 def label_settings(task: str, names: Sequence[str]) -> dict[str, Any]:
-    """What a config says of its labels."""
+    """Settings of a config that follow from the labels."""
     problem = {"problem_type": PROBLEM_TYPES[task]} if PROBLEM_TYPES[task] else {}
     return {"num_labels": len(names), **label_maps(names), **problem}
 
@@ -71,7 +71,7 @@ def load_model(
     quiet: bool = False,
     **kwargs: Any,
 ) -> PreTrainedModel:
-    """Loads `AutoModelFor…` with a head for `names`.
+    """A pretrained model, `AutoModelFor…`, with a head for `names`.
 
     A checkpoint whose head has another size gets a new head; the names are written to its config either way.
 
@@ -135,7 +135,7 @@ def load_model(
 
 
 def load_tokenizer(name_or_path: str, revision: str | None = None, words: bool = False, trusted: bool = False) -> Any:
-    """Loads the fast tokenizer that belongs to a checkpoint.
+    """The fast tokenizer that belongs to a checkpoint.
 
     Args:
         name_or_path: Hub id or folder.
@@ -170,7 +170,7 @@ def load_tokenizer(name_or_path: str, revision: str | None = None, words: bool =
 
 
 def load_image_processor(name_or_path: str, revision: str | None = None, trusted: bool = False) -> Any:
-    """Loads the image processor that belongs to a checkpoint, on Pillow (torchvision is never imported).
+    """The image processor that belongs to a checkpoint, on Pillow (torchvision is never imported).
 
     Args:
         name_or_path: Hub id or folder.
@@ -209,7 +209,8 @@ def load_processing(
 
 
 def load_quietly(cls: Any, name_or_path: str, **kwargs: Any) -> Any:
-    """`cls.from_pretrained`, quietly, with one clear message when there is nothing to load; models from safetensors.
+    """Result of `cls.from_pretrained` without its log lines, with one clear message when there is nothing to load;
+    models from safetensors.
 
     Raises:
         FileNotFoundError: as `load_model`.
@@ -226,13 +227,13 @@ def load_quietly(cls: Any, name_or_path: str, **kwargs: Any) -> Any:
 
 
 def loaded_label_names(model: Any) -> tuple[str, ...] | None:
-    """The label names a loaded model carries, or `None` when they are the stock `LABEL_0`, `LABEL_1`, …"""
+    """Label names of a loaded model, or `None` when they are the stock `LABEL_0`, `LABEL_1`, …"""
     names = label_names(model.config)
     return None if not names or all(n == f"LABEL_{i}" for i, n in enumerate(names)) else names
 
 
 def check_head(model: Any, task: str, names: Sequence[str], modality: str = "text") -> None:
-    """Makes sure that a loaded model has a head of the right size, and writes the names to its config.
+    """Check that a loaded model has a head of the right size, whose labels are then named in its config.
 
     Raises:
         ValueError: the model is a bare backbone, its head is for another kind of task, or has another number of
@@ -261,14 +262,14 @@ def check_head(model: Any, task: str, names: Sequence[str], modality: str = "tex
 
 
 def _first_sentence(error: Exception) -> str:
-    """The first sentence or so of what a library says, ending in a full stop."""
+    """First sentence or so of a library's error, ending in a full stop."""
     text = " ".join(str(error).split()) or type(error).__name__
     text = text if len(text) <= 200 else f"{text[:199]}…"
     return text if text.endswith((".", "…")) else f"{text}."
 
 
 def _quietly(load: Callable[..., Any]) -> Callable[..., Any]:
-    """Without the stock report of missing head weights, which a new head always sets off."""
+    """A loading function without the stock report of missing head weights, which a new head always sets off."""
 
     def load_silently(*args: Any, **kwargs: Any) -> Any:
         verbosity = transformers_logging.get_verbosity()
@@ -282,7 +283,7 @@ def _quietly(load: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _from_pretrained(load: Callable[..., Any], name: str, revision: str | None, **kwargs: Any) -> Any:
-    """`from_pretrained` with one clear message; without the Hub, from its cache or a packaged copy."""
+    """Result of `from_pretrained` with one clear message; without the Hub, from its cache or a packaged copy."""
     if revision is not None:
         kwargs["revision"] = revision
     path = Path(name).expanduser()
@@ -323,7 +324,7 @@ def _from_pretrained(load: Callable[..., Any], name: str, revision: str | None, 
 
 
 def missing_head_error(error: ValueError, model_name: str, task: str, modality: str) -> ValueError:
-    """In place of a list of all configurations that there are."""
+    """Error of a model without such a head, in place of a list of all configurations that there are."""
     config_class = re.search(r"configuration class <class '[\w.]*\.(\w+?)(Config)?'>", str(error))
     if config_class is None:
         return error
@@ -336,7 +337,7 @@ def missing_head_error(error: ValueError, model_name: str, task: str, modality: 
 
 
 def _offline_folder(name: str, revision: str | None) -> str | None:
-    """A folder that holds the checkpoint without the Hub: its cache, or an installed package."""
+    """Folder that holds the checkpoint without the Hub: its cache, or an installed package."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 

@@ -1,4 +1,4 @@
-"""A tokenizer or an image processor made to fit: checked against the data, given a size, told of padding."""
+"""Processing class of a run: a tokenizer or image processor checked against the data and the model, and resized."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def fit_processing_class(
 
 
 def check_channels(channels: int) -> None:
-    """Raises `ValueError` for a model that does not look at RGB."""
+    """Check that a model takes RGB images. Raises a `ValueError`."""
     if channels != 3:
         raise ValueError(
             f"num_channels={channels}, but images come as RGB here and in transformers' pipeline: use a model of 3."
@@ -72,8 +72,8 @@ def resized_processor(processor: Any, image_size: int) -> Any:
 
 
 def max_input_length(processing: Any, model: Any, modality: str, max_length: int | None) -> int | None:
-    """How many tokens a text may have: what the user says, or the shortest of what tokenizer, config and positions
-    allow; `None` when nobody says, and for images.
+    """Largest number of tokens of a text: the user's, or the least of what tokenizer, config and positions allow;
+    `None` when nothing limits it, and for images.
 
     Raises:
         ValueError: more than the model has positions for.
@@ -94,7 +94,8 @@ def max_input_length(processing: Any, model: Any, modality: str, max_length: int
 
 
 def _position_count(model: torch.nn.Module) -> int | None:
-    """How many tokens the table of absolute positions reaches, if the model has one (RoBERTa counts from pad + 1)."""
+    """Number of tokens that the table of absolute positions reaches, if the model has one (RoBERTa counts from pad +
+    1)."""
     for name, module in model.named_modules():
         if name.endswith(("position_embeddings", "wpe")) and isinstance(module, torch.nn.Embedding):
             return module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)

@@ -1,4 +1,4 @@
-"""Remote code in configs: the pointers to it are not carried over from a model that was not trusted."""
+"""Remote code in configs: pointers to it are dropped from what is saved of a model that was not trusted."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DYNAMIC = "transformers_modules"  # the package in which transformers runs such 
 
 
 def drop_remote_code(loaded: Any, name: str, trusted: bool = False) -> None:
-    """Takes the pointers to code out of what will be saved, with a line in the log.
+    """Removal of the pointers to code from what will be saved, with a line in the log.
 
     What is loaded here is a class of transformers, so its own code is all that a copy needs. With the pointers in, who
     loads the copy with `trust_remote_code=True` would run files that are not in it, of whoever made the original.

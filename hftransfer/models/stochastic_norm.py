@@ -1,4 +1,4 @@
-"""Stochastic normalisation: each channel of a batch norm trains on the batch's statistics or on those it kept."""
+"""Stochastic normalisation: each channel of a batch norm trains on the batch's statistics or on its running ones."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MIX = 0.5  # chance of a channel to use its running statistics in a step
 
 
 def check_stochastic_norm(batch_norm: BatchNorm, mix: float, recomputes_activations: bool) -> None:
-    """Refuses settings that stochastic normalisation does not go with.
+    """Check of the settings that stochastic normalisation goes with. Raises a `ValueError`.
 
     Args:
         batch_norm, mix: the settings `batch_norm` and `batch_norm_mix`.
@@ -37,7 +37,7 @@ def check_stochastic_norm(batch_norm: BatchNorm, mix: float, recomputes_activati
 
 
 class ChannelMix(nn.Module):
-    r"""Chooses, for every training forward, which channels of which batch norms use their running statistics.
+    r"""Random choice, at every training forward, of the channels whose batch norms use their running statistics.
 
     \[z_c = \gamma_c \frac{x_c - \mu_c}{\sqrt{\sigma_c^2 + \epsilon}} + \beta_c, \qquad
     (\mu_c, \sigma_c^2) = \begin{cases}\text{the running ones} & \text{with probability } p\\
@@ -69,7 +69,8 @@ class ChannelMix(nn.Module):
 
     @contextmanager
     def mixing(self, model: nn.Module) -> Iterator[None]:
-        """Inside, the batch norms of `model` that train mix their statistics; those in eval mode are left alone."""
+        """Mixed statistics inside a `with` block, for the batch norms of `model` that train. Those in eval mode are
+        left alone."""
         norms = [m for m in batch_norms(model).values() if m.training and m.track_running_stats]
         hooks = []
         for module, chosen in zip(norms, self._choose([m.num_features for m in norms]), strict=True):

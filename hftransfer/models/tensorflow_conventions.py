@@ -1,4 +1,4 @@
-"""TensorFlow's conventions in torch's places: a decay where a momentum belongs, a share kept for one dropped.
+"""TensorFlow's conventions for batch norm and dropout: momentum and dropout rate that torch reads as their complement.
 
 transformers copied these settings of MobileNets and EfficientNet as they stood. A MobileNetV1 as it comes replaces all
 its running statistics in one step of training and drops 99.9 % of its features.
@@ -21,7 +21,7 @@ DENSEST = 0.8  # a dropout from here on is the share that is kept
 
 
 def convert_tensorflow_conventions(model: nn.Module, momentum: float | None = None) -> list[str]:
-    """Sets batch norms of momentum above 0.5 to 0.1, dropouts of 0.8 or more to one minus it, with one logged line.
+    """Batch norms of momentum above 0.5 set to 0.1, dropouts of 0.8 or more to one minus it, with one logged line.
 
     running = (1 - momentum)·running + momentum·batch is torch's momentum; TensorFlow's is its complement. The
     complement itself (0.0003 for MobileNetV1) suits the millions of steps of pretraining: after a few hundred, a model

@@ -1,4 +1,4 @@
-"""Tokenizer checks: it has a vocabulary, it pads, and the model has an embedding for every token it makes."""
+"""Checks of a tokenizer: it has a vocabulary, it pads, and the model has an embedding for every token it makes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ADDED_BY_ITSELF = ("pad", "unk", "cls", "sep", "bos", "eos")
 
 
 def check_vocabulary(tokenizer: Any, name: str, folder: str | None) -> None:
-    """Makes sure that a tokenizer was loaded from files, since transformers makes one of five words without them.
+    """Check that a tokenizer was loaded from files; without them, transformers makes one of five words.
 
     Args:
         tokenizer: as loaded.
@@ -47,7 +47,7 @@ def check_vocabulary(tokenizer: Any, name: str, folder: str | None) -> None:
 def missing_tokenizer_error(
     name: str, tokenizer_class: str, files: list[str], existing_files: list[str]
 ) -> FileNotFoundError:
-    """What to say of a folder without a tokenizer.
+    """Error of a folder without a tokenizer.
 
     Args:
         name: of the folder.
@@ -62,7 +62,7 @@ def missing_tokenizer_error(
 
 
 def check_tokenizer(tokenizer: Any, model: PreTrainedModel) -> None:
-    """Makes sure that batches can be padded, and that the model has a row of its embedding for every token.
+    """Check that batches can be padded, and that the model has a row of its embedding for every token.
 
     A tokenizer without a pad token borrows its end-of-sequence token, and the model's config is told.
 
@@ -84,6 +84,7 @@ def check_tokenizer(tokenizer: Any, model: PreTrainedModel) -> None:
 
 
 def _check_ids(tokenizer: Any, model: Any) -> None:
+    """Check that the embedding has a row for every id that a text can give. Raises a `ValueError`."""
     rows = _embedding_rows(model)
     if rows is None:
         return
@@ -118,7 +119,7 @@ def _check_ids(tokenizer: Any, model: Any) -> None:
 
 
 def _embedding_rows(model: Any) -> int | None:
-    """How many ids a model takes; `None` where it has no table of them (CANINE hashes its characters)."""
+    """Number of ids that a model takes; `None` where it has no table of them (CANINE hashes its characters)."""
     try:
         table = model.get_input_embeddings()
     except (AttributeError, NotImplementedError):

@@ -1,4 +1,4 @@
-"""Structure transfer: an architecture changed, and of the weights what fits taken over, with a report of what was.
+"""Structure transfer: a changed architecture that takes over the old weights that fit, with a report.
 
 Partial transfer of a network's structure: fewer layers (the students of Sanh et al., *DistilBERT*, 2019), a re-shaped
 head, another vocabulary, longer or interpolated positions, other input channels.
@@ -118,7 +118,7 @@ def transplant(
 
 
 class _Plan:
-    """What is to change, and where each new tensor comes from."""
+    """Plan of a transplant: what is to change, and which old tensor each new one comes from."""
 
     def __init__(self, old: Any, config: Any):
         self.old, self.config = old, config
@@ -221,7 +221,7 @@ class _Plan:
     # ---- weights
 
     def fill(self, new_model: Any, result: Transplant, take: Sequence[str], tokenizer: Any, new_tokens: str) -> None:
-        """Copies what fits, and writes down how."""
+        """The new model's weights, copied where they fit, with a line of the report for each."""
         source_tensors = saved_tensors(self.old)
         source_fresh = set(getattr(self.old, "fresh_weights", ()))
         inputs = new_model.get_input_embeddings() if tokenizer is not None else None
@@ -266,7 +266,7 @@ class _Plan:
         self._note_left(set(dict(self.old.named_parameters())) - used_names)
 
     def _note_left(self, names: set[str]) -> None:
-        """What the new model has no place for: whole layers, and others one by one."""
+        """Notes on old weights that the new model has no use for: whole layers, and others one by one."""
         if self.picks is not None:
             dropped_layers = [i for i in range(self.depth) if i not in self.picks]
             names = {n for n in names if not n.startswith(tuple(f"{self.stack}.{i}." for i in dropped_layers))}
@@ -314,7 +314,7 @@ class _Plan:
         return source.removeprefix(f"{self.stack}.").partition(".")[0]
 
     def _part(self, name: str, prefix: str, embeddings: set[str]) -> tuple[str, str]:
-        """The part that a tensor belongs to, for `take`, and what the report calls it."""
+        """The section of the model that a tensor belongs to, for `take`, and its name in the report."""
         stack = self.stack or layer_stack(self.old)[0]
         if name.startswith(f"{stack}."):
             index = name.removeprefix(f"{stack}.").partition(".")[0]
@@ -385,7 +385,7 @@ def _is_position_table(name: str, module: Any) -> bool:
 
 
 def _position_offset(table: nn.Embedding) -> int:
-    """RoBERTa counts positions from its padding index on."""
+    """First position of a table: RoBERTa counts positions from its padding index on."""
     return 0 if table.padding_idx is None else table.padding_idx + 1
 
 

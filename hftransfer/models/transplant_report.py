@@ -1,4 +1,4 @@
-"""What a transplant took over: one line a part of the model."""
+"""Report of a transplant: what was taken over, one line for each section of the model."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class TransferredTensor:
 
 @dataclass
 class Transplant:
-    """A new model, and what of the old one is in it. `print` shows the report as a table."""
+    """A new model and the report of what it has of the old one. `print` shows the report as a table."""
 
     model: Any
     tensors: list[TransferredTensor] = field(default_factory=list)
@@ -27,11 +27,11 @@ class Transplant:
 
     @property
     def fresh(self) -> tuple[str, ...]:
-        """Names of the parameters that nothing was taken over into."""
+        """Names of the parameters that took nothing over."""
         return tuple(t.name for t in self.tensors if not t.taken)
 
     def rows(self) -> list[dict[str, str]]:
-        """The report's lines: neighbours that were treated alike stand together."""
+        """Rows of the report; neighbours that were treated alike stand together."""
         merged_rows: list[dict[str, Any]] = []
         for t in self.tensors:
             if merged_rows and (merged_rows[-1]["part"], merged_rows[-1]["taken over"]) == (t.part, t.how):

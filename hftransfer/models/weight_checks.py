@@ -1,4 +1,4 @@
-"""Loaded weights: of a checkpoint only the head may be new, and every number is finite.
+"""Checks of loaded weights: only the head may be new, and every number is finite.
 
 What a checkpoint lacks is drawn at random, which is right for a head and wrong for anything that was pretrained. Head
 is what stands outside the module with the layers and outside the embeddings, and inside that module a pooler: a part
@@ -32,7 +32,7 @@ BELONG = (
 def check_only_head_is_new(
     model: nn.Module, loading_info: Mapping[str, Any], name: str, changed_settings: Iterable[str] = ()
 ) -> tuple[str, ...]:
-    """Makes sure that all but the head of a model comes from its checkpoint.
+    """Check that all but the head of a model comes from its checkpoint.
 
     Args:
         model: as loaded.
@@ -88,7 +88,7 @@ def check_only_head_is_new(
 
 
 def check_finite(model: nn.Module, name: str) -> None:
-    """Makes sure that a model is there to be trained: its weights are loaded, and every one is a number.
+    """Check that a model's weights are loaded and finite.
 
     Args:
         model: plain or PEFT-wrapped; quantised weights, which are integers, are passed over.
@@ -116,7 +116,7 @@ def check_finite(model: nn.Module, name: str) -> None:
 
 
 def check_precision(model: nn.Module, name: str) -> None:
-    """Warns of weights that are to be trained in half precision, as a checkpoint that was saved so is loaded."""
+    """Warning of weights that are to be trained in half precision, as a checkpoint that was saved so is loaded."""
     trainable_parameters = [p for p in model.parameters() if p.requires_grad]
     half_precision = [p for p in trainable_parameters if p.dtype in HALVES]
     if half_precision:
@@ -131,12 +131,12 @@ def check_precision(model: nn.Module, name: str) -> None:
 
 
 def modules_of_weights(keys: Iterable[str]) -> str:
-    """The modules of new weights, for one line."""
+    """Names of the modules of weights, for one line."""
     return ", ".join(sorted({key.rpartition(".")[0] or key for key in keys}))
 
 
 def _pretrained_prefixes(model: Any) -> tuple[str, ...]:
-    """Beginnings of the names of what a checkpoint must bring."""
+    """Prefixes of the names of what a checkpoint must bring."""
     try:
         module_names = [backbone_prefix(model), *embedding_modules(model)]
     except ValueError:  # no stack of layers: the family's own word for its backbone
@@ -146,7 +146,7 @@ def _pretrained_prefixes(model: Any) -> tuple[str, ...]:
 
 
 def _pooler_prefixes(model: nn.Module, missing: set[str]) -> tuple[str, ...]:
-    """Beginnings of the names of parts behind the layers that are missing as a whole and no pretraining needs."""
+    """Prefixes of modules behind the layers that are missing as a whole and no pretraining needs."""
     try:
         stack, _ = layer_stack(model)
     except ValueError:
@@ -165,13 +165,14 @@ def _pooler_prefixes(model: nn.Module, missing: set[str]) -> tuple[str, ...]:
 
 
 def _may_be_new(module: nn.Module) -> bool:
-    """Whether a part is like a pooler: no norm, no table, no layers, no convolution."""
+    """Whether a module is like a pooler: no norm, no table, no layers, no convolution."""
     kinds = (nn.ModuleList, nn.Embedding, nn.Conv1d, nn.Conv2d, nn.Conv3d)
     return "norm" not in type(module).__name__.lower() and not any(isinstance(m, kinds) for m in module.modules())
 
 
 def _check_unused_layers(model: nn.Module, unexpected: Iterable[str], name: str, changed_settings: list[str]) -> None:
-    """Layers of the checkpoint that the model does not have, and weights of layers that it reads otherwise."""
+    """Check for layers of the checkpoint that the model does not have, and for weights of layers that it reads
+    otherwise."""
     try:
         stack, blocks = layer_stack(model)
     except ValueError:
@@ -197,7 +198,7 @@ def _check_unused_layers(model: nn.Module, unexpected: Iterable[str], name: str,
 
 
 def _layer_counts(model: nn.Module, missing_weights: list[str]) -> str:
-    """Where whole layers are missing at the end: how many there are on either side."""
+    """Numbers of layers by the config and in the file, where whole layers are missing at the end."""
     try:
         stack, blocks = layer_stack(model)
     except ValueError:
@@ -211,10 +212,12 @@ def _layer_counts(model: nn.Module, missing_weights: list[str]) -> str:
 
 
 def _listed_names(keys: list[str]) -> str:
+    """The first names of a list with the count of the others, and the verb that follows."""
     joined_names = " and ".join(map(repr, keys[:2]))
     listed_names = f"{', '.join(map(repr, keys[:2]))} and {len(keys) - 2} more" if len(keys) > 2 else joined_names
     return f"{listed_names} {'is' if len(keys) == 1 else 'are'}"
 
 
 def _shape_text(sizes: Iterable[int]) -> str:
+    """A shape as text."""
     return " x ".join(map(str, sizes)) or "one number"
