@@ -1,4 +1,4 @@
-"""What else is asked of the model?"""
+"""Objectives: extra terms of the training loss, for domain alignment, anchoring and self-training."""
 
 from .base import Objective
 from .registry import REGISTRY, register_objective

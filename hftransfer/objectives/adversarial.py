@@ -1,4 +1,4 @@
-"""What the adversarial objectives share: gradient reversal, one MLP, and losses that weigh their rows."""
+"""Adversarial objectives' shared functions: gradient reversal, the discriminator, and losses that weigh their rows."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ SEARCH: dict[str, Range | tuple[Any, ...]] = {
 
 
 class _Reverse(torch.autograd.Function):
+    """Autograd function of the gradient reversal."""
+
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, strength: torch.Tensor) -> torch.Tensor:
         ctx.save_for_backward(strength)
@@ -34,7 +36,8 @@ class _Reverse(torch.autograd.Function):
 
 
 def reverse_gradient(x: torch.Tensor, strength: torch.Tensor | float = 1.0) -> torch.Tensor:
-    """Identity forward; the gradient comes back times `-strength` (a tensor, so a compiled model stays compiled)."""
+    """Gradient reversal: identity forward; the gradient comes back times `-strength` (a tensor, so a compiled model
+    stays compiled)."""
     return _Reverse.apply(x, torch.as_tensor(strength, dtype=x.dtype, device=x.device))
 
 
@@ -53,8 +56,9 @@ class _GroupLinear(nn.Module):
 
 
 class Discriminator(nn.Sequential):
-    """A small MLP, (rows, width) -> (rows,) logits, positive for source. All adversarial objectives use it: with more
-    `outputs` as a classifier, (rows, outputs), and with `groups` as that many MLPs at once, (rows, groups).
+    """Domain discriminator: a small MLP, (rows, width) -> (rows,) logits, positive for source. All adversarial
+    objectives use it: with more `outputs` as a classifier, (rows, outputs), and with `groups` as that many MLPs at
+    once, (rows, groups).
 
     No batch norm and no dropout: the first mixes the domains' statistics and gives the answer away, the second
     makes processes differ.
@@ -71,7 +75,7 @@ class Discriminator(nn.Sequential):
         super().__init__(*blocks, output_layer, nn.Flatten(1 if groups or outputs > 1 else 0))
 
     def input_gradient(self, x: torch.Tensor) -> torch.Tensor:
-        """(rows, width) -> (rows, width), each row's gradient of its one output.
+        """Gradient of each row's one output with respect to that row, (rows, width) -> (rows, width).
 
         Written out layer by layer, so that a loss on it needs one backward pass and no second derivative: the ReLUs'
         on-off pattern is all that depends on x, and it is constant almost everywhere.
@@ -94,7 +98,7 @@ def normalized_weights(weights: torch.Tensor) -> torch.Tensor:
 
 
 def weighted_mean(values: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Σ w·v / Σ w: a weight of 2 is that row twice. 0 if nothing has weight."""
+    """Weighted mean, Σ w·v / Σ w: a weight of 2 is that row twice. 0 if nothing has weight."""
     return (normalized_weights(weights) * values).mean()
 
 
@@ -104,7 +108,8 @@ def domain_loss(
     source_weights: torch.Tensor | float = 1.0,
     target_weights: torch.Tensor | float = 1.0,
 ) -> torch.Tensor:
-    """½(BCE(source, 1) + BCE(target, 0)) on logits, each domain averaged by itself (weights sum to its rows)."""
+    """Domain classification loss on logits, ½(BCE(source, 1) + BCE(target, 0)), each domain averaged by itself
+    (weights sum to its rows)."""
     s, t = -F.logsigmoid(source), -F.logsigmoid(-target)
     return ((source_weights * s).mean() + (target_weights * t).mean()) / 2
 

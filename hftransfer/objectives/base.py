@@ -1,4 +1,4 @@
-"""What an objective is: a module whose `forward` names what it needs and returns a scalar."""
+"""Base class of objectives: a module whose `forward` names what it needs and returns a scalar."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ INPUTS = {
     # Of this process' rows, for what is a mean over rows; of the weights:
     "layer_pairs": "a list of `LayerPair`: maps of layers, the model's and the first teacher's",
     "attention_pairs": "a list of `LayerPair`: attention, the model's and each teacher's, last layers",
-    "trained_weights": "a list of `TrainedWeight`: the weights that move, each beside where it started",
+    "trained_weights": "a list of `TrainedWeight`: the weights that train, each beside its initial value",
     "class_vectors": "(classes, d) the final layer's weight",
 }
 
@@ -56,7 +56,7 @@ FIT_INPUTS = {
 
 @dataclass(frozen=True)
 class Range:
-    """Where a sweep may look for a number: between `low` and `high`, evenly or in the logarithm."""
+    """Search range of a number: between `low` and `high`, evenly or in the logarithm."""
 
     low: float
     high: float
@@ -79,20 +79,20 @@ class PerturbedForward(Protocol):
 
 
 class TrainedWeight(Protocol):
-    """A weight that moves, beside where it started."""
+    """A weight that trains, beside its initial value."""
 
-    fresh: bool  # belongs to the head, or was drawn for this run: where it started means nothing
+    fresh: bool  # belongs to the head, or was drawn for this run: its initial value means nothing
 
     def squared_distance(self) -> torch.Tensor:
-        """() from where it started."""
+        """() squared distance from the initial value."""
 
     def squared_norm(self) -> torch.Tensor:
-        """() from 0."""
+        """() squared norm."""
 
 
 @dataclass(frozen=True)
 class LayerPair:
-    """What a layer of the model and one of the teacher make of this process' rows.
+    """Outputs of a layer of the model and of one of the teacher, on this process' rows.
 
     Args:
         current: (rows, positions, channels) with gradient; of attention, (rows, positions, heads, positions).
@@ -107,11 +107,11 @@ class LayerPair:
 
 @dataclass(frozen=True)
 class TeacherFacts:
-    """What an objective is told of a teacher when it is built.
+    """Facts of a teacher that an objective is built with.
 
     Args:
         name: what messages call it.
-        feature_dim: width of its features, from the place the objective reads.
+        feature_dim: width of its features, from the layer that the objective reads.
         labels: its class names, in the order of its logits.
         same_labels: they are the run's; its logits then come in the run's order.
         head: (classes, width) weight and (classes,) bias, if any, of its final layer.
@@ -183,7 +183,7 @@ class Objective(nn.Module):
 
     @classmethod
     def reads(cls, settings: Mapping[str, Any]) -> dict[str, str]:
-        """Argument of `forward` -> the input it is given: the one it names, unless settings choose among rows."""
+        """Map from arguments of `forward` to inputs: each the one it names, unless settings choose among rows."""
         return {name: name for name in cls.needs()}
 
     @classmethod
@@ -206,7 +206,7 @@ class Objective(nn.Module):
 
 
 def check_count(name: str, value: Any, least: int = 1) -> None:
-    """Raises a `ValueError` unless a setting is a whole number of at least `least`."""
+    """Check that a setting is a whole number of at least `least`. Raises a `ValueError`."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ValueError(f"{name}={value!r} must be a whole number of at least {least}.")
 

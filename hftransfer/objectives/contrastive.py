@@ -1,4 +1,4 @@
-"""What the contrastive objectives share: a positive's share among candidates, in chunks of anchors."""
+"""Contrastive loss: a positive's share among candidates, in chunks of anchors."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch.utils.checkpoint import checkpoint
 
 
 def excluded_logit(x: torch.Tensor) -> float:
-    """The logit of a candidate that does not count. Finite, so that a row without any candidate gives no NaN."""
+    """Logit of a candidate that does not count. Finite, so that a row without any candidate gives no NaN."""
     return torch.finfo(x.dtype).min / 2
 
 
@@ -20,7 +20,8 @@ def contrastive_loss(
     chunk: int = 0,
     skip_self: bool = False,
 ) -> torch.Tensor:
-    r"""\(-\log\frac{\exp(z_i\cdot z_{p(i)}/\tau)}{\sum_a \exp(z_i\cdot z_a/\tau + o_a)}\) of each anchor i.
+    r"""Contrastive loss of each anchor i, \(-\log\frac{\exp(z_i\cdot z_{p(i)}/\tau)}{\sum_a \exp(z_i\cdot z_a/\tau +
+    o_a)}\).
 
     The mean over several positives is that of their mean vector: only the sum needs all pairs.
 
@@ -59,7 +60,7 @@ def _block(
     offsets: torch.Tensor | None,
     diagonal: int | None,
 ) -> torch.Tensor:
-    """The first anchor's own candidate is number `diagonal`."""
+    """Contrastive loss of one chunk of anchors. The first anchor's own candidate is number `diagonal`."""
     logits = anchors @ candidates.T if offsets is None else torch.addmm(offsets, anchors, candidates.T)
     logits = logits - (anchors * positives).sum(1, keepdim=True)
     if diagonal is not None:

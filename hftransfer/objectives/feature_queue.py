@@ -1,4 +1,5 @@
-"""A queue of past features: more rows for a kernel or a contrast than one batch holds. State in buffers."""
+"""Feature queue: rows of past batches, for a kernel or a contrast over more rows than one batch holds. State in
+buffers."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from .step_counter import StepCounter
 
 
 class FeatureQueue(nn.Module):
-    """First in, first out; rows are detached.
+    """Queue of past features, first in, first out. Rows are detached.
 
     Args:
         size: rows kept.
@@ -30,6 +31,7 @@ class FeatureQueue(nn.Module):
         self.pushed = StepCounter()
 
     def push(self, features: torch.Tensor, labels: torch.Tensor | None = None) -> None:
+        """Newest rows, put in the place of the oldest."""
         features = features.detach()[-self.size :].to(self.features.dtype)
         positions = (self.pushed.value + torch.arange(len(features), device=features.device)) % self.size
         self.features[positions] = features
@@ -37,5 +39,6 @@ class FeatureQueue(nn.Module):
         self.pushed.advance(len(features))
 
     def rows(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Rows of the queue, and their labels."""
         k = min(self.pushed.value, self.size)
         return self.features[:k].clone(), self.labels[:k].clone()

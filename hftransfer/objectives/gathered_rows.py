@@ -1,4 +1,4 @@
-"""Rows of all processes, with gradient."""
+"""Rows gathered from all processes, with gradient."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch.distributed as dist
 
 
 class _GatherRows(torch.autograd.Function):
-    """all_gather forward; backward sums what every process sends to a row and returns it to its owner.
+    """All-gather with gradient: backward sums what every process sends to a row and returns it to its owner.
 
     With DDP's mean over processes this is exact both when every process computes the loss of the global batch and
     when each computes only its share of a sum.
@@ -29,7 +29,8 @@ class _GatherRows(torch.autograd.Function):
 
 
 def gather_rows(rows: torch.Tensor) -> torch.Tensor:
-    """(n, …) of this process -> (processes·n, …) in rank order; every process must bring the same shape.
+    """Rows of all processes in rank order, (n, …) of this process -> (processes·n, …). Every process must bring the
+    same shape.
 
     Without a process group the tensor itself comes back.
     """
@@ -37,5 +38,5 @@ def gather_rows(rows: torch.Tensor) -> torch.Tensor:
 
 
 def num_processes() -> int:
-    """1 without a process group."""
+    """Number of processes; 1 without a process group."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1

@@ -1,4 +1,4 @@
-"""What the kernel objectives share: widths from the batch, Gaussian kernels, discrepancies of weighted rows."""
+"""Kernel functions of the MMD objectives: widths from the batch, Gaussian kernels, discrepancies of weighted rows."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ SEARCH: dict[str, Range | tuple[Any, ...]] = {
 
 
 def check_estimator(estimator: Any, choices: tuple[str, ...] = ("unbiased", "biased")) -> None:
-    """Raises a `ValueError` unless it is one of the choices."""
+    """Check that an estimator is one of the choices. Raises a `ValueError`."""
     if estimator not in choices:
         *all_but_last, last = map(repr, choices)
         raise ValueError(f"estimator={estimator!r} must be {', '.join(all_but_last)} or {last}.")
 
 
 def check_bandwidth(bandwidth: Any, name: str = "bandwidth") -> None:
-    """Raises a `ValueError` unless it is `"mean"`, `"median"` or a positive number."""
+    """Check that a bandwidth is `"mean"`, `"median"` or a positive number. Raises a `ValueError`."""
     if bandwidth not in ("mean", "median") and not is_positive(bandwidth):
         raise ValueError(f"{name}={bandwidth!r} must be 'mean', 'median' or a positive number.")
 
 
 class CentredDomains(NamedTuple):
-    """Rows of both domains around their common mean. Distances do not see a shift, but their rounding does: Gram
-    matrices lose digits far from the origin.
+    """Centred rows of both domains, around their common mean. Distances do not see a shift, but their rounding does:
+    Gram matrices lose digits far from the origin.
 
     Args:
         x, y: (n, d) source and (m, d) target rows.
@@ -55,6 +55,7 @@ class CentredDomains(NamedTuple):
 
 
 def centred_domains(x: torch.Tensor, y: torch.Tensor, weights: torch.Tensor) -> CentredDomains:
+    """Rows of both domains around their common mean, with their squared norms."""
     mass = weights.sum().clamp_min(LEAST_MASS)
     center = (weights @ x.detach() + y.detach().sum(0)) / (mass + len(y))
     x, y = x - center, y - center
@@ -63,7 +64,8 @@ def centred_domains(x: torch.Tensor, y: torch.Tensor, weights: torch.Tensor) -> 
 
 
 def kernel_widths(c: CentredDomains, bandwidth: Bandwidth, kernels: int) -> torch.Tensor:
-    """(kernels,) divisors of the squared distance, without gradient, widest first, each half the one before.
+    """Kernel widths, (kernels,) divisors of the squared distance, without gradient, widest first, each half the one
+    before.
 
     They are centred on the mean or median squared distance of the pooled rows, i ≠ j, or on a fixed number. In the
     mean a row of weight 2 is two rows; the median does not see the weights. Collapsed rows differ by rounding only:
@@ -88,11 +90,12 @@ def kernel_widths(c: CentredDomains, bandwidth: Bandwidth, kernels: int) -> torc
 
 
 def squared_norms(x: torch.Tensor) -> torch.Tensor:
+    """(n,) squared norms of rows."""
     return torch.linalg.vector_norm(x, dim=1).square()
 
 
 def squared_distances(a: torch.Tensor, b: torch.Tensor, a2: torch.Tensor, b2: torch.Tensor) -> torch.Tensor:
-    """(n, m), given the rows' squared norms."""
+    """(n, m) squared distances between rows, given the rows' squared norms."""
     return torch.addmm(b2, a, b.T, alpha=-2).add_(a2.unsqueeze(1)).clamp_(min=0)
 
 
@@ -107,13 +110,13 @@ def mean_gaussian_kernel(distances: torch.Tensor, widths: torch.Tensor) -> torch
 
 
 def gram_matrix(a: torch.Tensor, b: torch.Tensor, widths: torch.Tensor) -> torch.Tensor:
-    """(n, m) mean kernel between rows; exactly 1 on the diagonal of a matrix of rows with themselves."""
+    """Gram matrix, (n, m) mean kernel between rows; exactly 1 on the diagonal of a matrix of rows with themselves."""
     distances = squared_distances(a, b, squared_norms(a), squared_norms(b))
     return mean_gaussian_kernel(distances.fill_diagonal_(0) if a is b else distances, widths)
 
 
 def gram_matrices(c: CentredDomains, widths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """(n, n), (m, m) and (n, m)."""
+    """Gram matrices within the source, within the target and between them: (n, n), (m, m) and (n, m)."""
     return gram_matrix(c.x, c.x, widths), gram_matrix(c.y, c.y, widths), gram_matrix(c.x, c.y, widths)
 
 
@@ -127,7 +130,7 @@ def pair_mass(weights: torch.Tensor) -> torch.Tensor:
 def weighted_mmd(
     ss: torch.Tensor, tt: torch.Tensor, st: torch.Tensor, s: torch.Tensor, t: torch.Tensor, biased: bool
 ) -> torch.Tensor:
-    """(c,) squared MMD, one for each column of weights.
+    """Squared maximum mean discrepancy of weighted rows, (c,), one for each column of weights.
 
     Args:
         ss, tt, st: (n, n), (m, m) and (n, m) kernel matrices.

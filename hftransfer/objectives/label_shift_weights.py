@@ -1,4 +1,4 @@
-"""Label shift: how much commoner each class is in the target than in the source, from predictions alone."""
+"""Label shift estimation: class weights of the target over the source, from predictions alone."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EM_STEPS, EM_TOLERANCE = 500, 1e-8
 
 
 def bbse(confusion: torch.Tensor, predicted: torch.Tensor) -> torch.Tensor:
-    r"""Black-box shift estimation: the w ≥ 0 that solves \(C w = q\) best.
+    r"""Black-box shift estimation (BBSE): the w ≥ 0 that solves \(C w = q\) best.
 
     Args:
         confusion: (K, K), C_ij the mean over all source rows of "predicted i, labelled j"; sums to 1.
@@ -36,7 +36,7 @@ def bbse(confusion: torch.Tensor, predicted: torch.Tensor) -> torch.Tensor:
 
 
 def mlls(probabilities: torch.Tensor, source_priors: torch.Tensor) -> torch.Tensor:
-    r"""Maximum-likelihood label shift by expectation maximisation.
+    r"""Maximum-likelihood label shift (MLLS) by expectation maximisation.
 
     \[\pi_k \leftarrow \frac1m \sum_i \frac{\pi_k\,p_{ik}/p_S(k)}{\sum_l \pi_l\,p_{il}/p_S(l)},\qquad
       w_k = \pi_k/p_S(k)\]
@@ -67,7 +67,7 @@ def mlls(probabilities: torch.Tensor, source_priors: torch.Tensor) -> torch.Tens
 
 
 class LabelShift(nn.Module):
-    r"""Class weights \(w_k \approx p_T(k)/p_S(k)\) from the run's own predictions. State in buffers.
+    r"""Label shift weights \(w_k \approx p_T(k)/p_S(k)\) from the run's own predictions. State in buffers.
 
     They are estimated anew each time `rows` target rows have gone by.
 
@@ -125,7 +125,7 @@ class LabelShift(nn.Module):
 
     @torch.no_grad()
     def observe(self, source_logits: torch.Tensor, source_labels: torch.Tensor, target_logits: torch.Tensor) -> None:
-        """Takes (n, K), (n,) and (m, K) of one step, the rows of all processes; labels below 0 are left out."""
+        """Predictions of one step: (n, K), (n,) and (m, K), the rows of all processes; labels below 0 are left out."""
         onehot = class_membership(source_labels, len(self.weights)).to(self.confusion.dtype)
         self.confusion += source_logits.to(onehot.dtype).softmax(-1).T @ onehot
         self.counts += onehot.sum(0)
@@ -162,5 +162,5 @@ class LabelShift(nn.Module):
         return torch.where(prior > 0, weights.clamp(1 / self.bound, self.bound), 1.0)
 
     def of(self, labels: torch.Tensor) -> torch.Tensor:
-        """(n,) class ids -> (n,) weights; 1 where a row has no label."""
+        """Weights of rows by their class, (n,) class ids -> (n,); 1 where a row has no label."""
         return torch.where(labels >= 0, self.weights[labels.clamp_min(0)], 1.0)

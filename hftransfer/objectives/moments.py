@@ -16,39 +16,40 @@ def all_equal(weights: torch.Tensor) -> bool:
 
 
 def row_weights(x: torch.Tensor, weights: torch.Tensor | None = None) -> torch.Tensor:
-    """(n,) what each row of (n, …) counts: the weights that are given, or a 1 that is expanded."""
+    """Weights of rows, (n,) for rows of (n, …): the weights that are given, or a 1 that is expanded."""
     return x.new_ones(()).expand(len(x)) if weights is None else weights
 
 
 def shares(weights: torch.Tensor) -> torch.Tensor:
-    """(n,) or (n, c) weights that sum to 1 in each column; a column of zeros stays zero."""
+    """Normalised weights, (n,) or (n, c), that sum to 1 in each column; a column of zeros stays zero."""
     weights = weights.detach()
     return weights / weights.sum(0).clamp_min(LEAST_MASS)
 
 
 def class_membership(labels: torch.Tensor, classes: int) -> torch.Tensor:
-    """(n,) ids -> (n, classes) bool; none for an id below 0. `one_hot` would wait for the device to check its ids."""
+    """Class membership of rows, (n,) ids -> (n, classes) bool; none for an id below 0. `one_hot` would wait for the
+    device to check its ids."""
     return labels.unsqueeze(1) == torch.arange(classes, device=labels.device)
 
 
 def mean(x: torch.Tensor, weights: torch.Tensor | None = None) -> torch.Tensor:
-    """(n, d) -> (d,). Weight 2 is that row twice; `None` weighs all rows alike."""
+    """Weighted mean of rows, (n, d) -> (d,). Weight 2 is that row twice; `None` weighs all rows alike."""
     return x.mean(0) if weights is None or all_equal(weights) else shares(weights) @ x
 
 
 def centred(x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Both around their common mean, a constant: products of rows far from the origin lose digits."""
+    """Both domains' rows around their common mean, a constant: products of rows far from the origin lose digits."""
     center = common_mean(x, y)
     return x - center, y - center
 
 
 def common_mean(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """(n, d), (m, d) -> (d,), the mean of all rows, without gradient."""
+    """Mean of all rows of both domains, (n, d), (m, d) -> (d,), without gradient."""
     return (x.detach().sum(0) + y.detach().sum(0)) / (len(x) + len(y))
 
 
 def covariance_factor(x: torch.Tensor, weights: torch.Tensor | None = None) -> torch.Tensor:
-    r"""(n, d) -> (n, d): centred rows A whose \(A^\top A\) is the unbiased covariance.
+    r"""Factor of the covariance, (n, d) -> (n, d): centred rows A whose \(A^\top A\) is the unbiased covariance.
 
     With weights the divisor n - 1 becomes \(\sum w - \sum w^2 / \sum w\). A single row has no spread: 0.
     """
@@ -58,7 +59,8 @@ def covariance_factor(x: torch.Tensor, weights: torch.Tensor | None = None) -> t
 
 
 def covariance_distance(x: torch.Tensor, y: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    r"""\(\lVert C_x - C_y \rVert_F^2\) of the unbiased covariances of (n, d) and (m, d); `weights` are those of x.
+    r"""Squared distance of covariances, \(\lVert C_x - C_y \rVert_F^2\), unbiased, of (n, d) and (m, d); `weights` are
+    those of x.
 
     Where rows are far fewer than columns no d x d matrix is made: with the rows of both stacked as Z, signs σ, it is
     \(\sum_{ij} σ_i σ_j (Z Z^\top)_{ij}^2\). That sum cancels between like domains, so it is taken in float64, which
@@ -73,7 +75,7 @@ def covariance_distance(x: torch.Tensor, y: torch.Tensor, weights: torch.Tensor)
 
 
 def rounding_error(*xs: torch.Tensor) -> torch.Tensor:
-    """What means of these rows may differ by though the rows are alike; without gradient."""
+    """Rounding error of means: what they may differ by though the rows are alike; without gradient."""
     largest = torch.stack([x.detach().abs().amax() for x in xs]).amax()
     return ROUNDING * torch.finfo(xs[0].dtype).eps * largest
 

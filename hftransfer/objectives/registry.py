@@ -1,4 +1,4 @@
-"""Registry of objectives: one line a method."""
+"""Registry of objectives: one line for each method."""
 
 from __future__ import annotations
 
@@ -94,7 +94,8 @@ REGISTRY: dict[str, type[Objective]] = {
 
 
 def register_objective(name: str, cls: type[Objective]) -> type[Objective]:
-    """Makes an objective of your own known by a name, to `objectives`, the command line, the plan and the model card.
+    """Registration of an objective of your own under a name, for `objectives`, the command line, the plan and the
+    model card.
 
     Args:
         name: what it is called.
@@ -126,7 +127,7 @@ def register_objective(name: str, cls: type[Objective]) -> type[Objective]:
 
 
 def check_objective_class(cls: Any) -> None:
-    """Raises a `TypeError` or a `ValueError` unless a run could use the class as an objective."""
+    """Check that a run can use a class as an objective. Raises a `TypeError` or a `ValueError`."""
     if not (inspect.isclass(cls) and issubclass(cls, Objective)):
         raise TypeError(f"{getattr(cls, '__qualname__', cls)!r} is no subclass of hftransfer.Objective.")
     if cls.forward is Objective.__dict__.get("forward", nn.Module.forward):
@@ -145,7 +146,7 @@ def check_objective_class(cls: Any) -> None:
 
 
 def registered_kind(cls: Any) -> str:
-    """The name in the registry of a class that a specification holds; one that has none goes by its module's."""
+    """Registered name of a class in a specification; a class that has none goes by its module's."""
     for name, registered in REGISTRY.items():
         if registered is cls:
             return name

@@ -1,4 +1,4 @@
-"""Shapes of weight schedules: pure functions of training progress, a tensor between 0 and 1, which end at 1."""
+"""Weight schedules: pure functions of training progress, a tensor between 0 and 1, which end at 1."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ Schedule = Callable[[torch.Tensor], torch.Tensor]
 
 
 def constant(progress: torch.Tensor) -> torch.Tensor:
-    """1 throughout."""
+    """Constant schedule: 1 throughout."""
     return torch.ones_like(progress)
 
 
 def linear(progress: torch.Tensor) -> torch.Tensor:
-    """Rises from 0 to 1 in a straight line."""
+    """Linear schedule, from 0 to 1."""
     return progress
 
 
 def warm_start(progress: torch.Tensor, gamma: float = 10.0) -> torch.Tensor:
-    r"""Ganin's warm-start: \(2 / (1 + e^{-\gamma p}) - 1\); 0 at the start, 0.99 at half way with γ = 10.
+    r"""Warm start (Ganin): \(2 / (1 + e^{-\gamma p}) - 1\); 0 at the start, 0.99 at half way with γ = 10.
 
     Paper: Ganin et al., Domain-Adversarial Training of Neural Networks, JMLR 2016.
     """
@@ -60,7 +60,7 @@ def get_schedule(spec: str | Mapping[str, Any]) -> Schedule:
 
 
 def describe_schedule(spec: str | dict[str, Any]) -> str:
-    """`"warm_start, gamma 5"`."""
+    """Text of a schedule, such as `"warm_start, gamma 5"`."""
     if isinstance(spec, str):
         return spec
     return spec["name"] + "".join(f", {k} {v:g}" for k, v in spec.items() if k != "name")

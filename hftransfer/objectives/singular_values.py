@@ -1,4 +1,4 @@
-"""Sums over singular values whose gradient is finite whatever the matrix: repeated values, zeros, a single point.
+"""Sums over singular values whose gradient is finite for any matrix: repeated values, zeros, a single point.
 
 The vectors come from the smaller Gram matrix, in float64 and without gradient; the value is then written so that its
 own gradient is the right one. No derivative of a singular vector, with its differences of values to divide by, is
@@ -13,7 +13,8 @@ ROUNDING = torch.finfo(torch.float32).eps  # of what comes in
 
 
 def nuclear_norm(x: torch.Tensor, weight: float = 1.0) -> torch.Tensor:
-    """(n, d) -> (), the sum of singular values times `weight`; with x = U S Vᵀ its gradient is `weight` U Vᵀ.
+    """Nuclear norm, (n, d) -> (): the sum of singular values times `weight`; with x = U S Vᵀ its gradient is `weight`
+    U Vᵀ.
 
     Directions whose singular value is rounding (below max(n, d)·eps of the largest) are left out: of all
     subgradients of a rank-deficient matrix this is the shortest.
@@ -22,7 +23,8 @@ def nuclear_norm(x: torch.Tensor, weight: float = 1.0) -> torch.Tensor:
 
 
 def _polar(x: torch.Tensor, weight: float) -> torch.Tensor:
-    """(n, d) -> (n, d), U Vᵀ times `weight`: x times the inverse root of its smaller Gram matrix."""
+    """Polar factor, (n, d) -> (n, d): U Vᵀ times `weight`, which is x times the inverse root of its smaller Gram
+    matrix."""
     n, d = x.shape
     values, vectors = _squared_singular_values(x if n <= d else x.T)
     least = (max(n, d) * ROUNDING) ** 2 * values[-1]
@@ -33,7 +35,7 @@ def _polar(x: torch.Tensor, weight: float) -> torch.Tensor:
 
 
 def largest_squares(x: torch.Tensor, k: int) -> torch.Tensor:
-    """(n, d) -> (), the sum of the k largest squared singular values (of all, if there are fewer).
+    """Sum of the k largest squared singular values, (n, d) -> () (of all, if there are fewer).
 
     The gradient is twice the part of x that lies in their directions; among tied values the choice is free, and each
     choice is a subgradient.
@@ -44,7 +46,7 @@ def largest_squares(x: torch.Tensor, k: int) -> torch.Tensor:
 
 
 def smallest_squares(x: torch.Tensor, k: int) -> torch.Tensor:
-    """(n, d) -> (), the sum of the k smallest of the min(n, d) squared singular values (of all, if there are fewer).
+    """Sum of the k smallest of the min(n, d) squared singular values, (n, d) -> () (of all, if there are fewer).
 
     The gradient is twice the part of x that lies in their directions; see `largest_squares`.
     """
@@ -54,6 +56,7 @@ def smallest_squares(x: torch.Tensor, k: int) -> torch.Tensor:
 
 
 def _wide_matrix(x: torch.Tensor) -> torch.Tensor:
+    """A matrix with at most as many rows as columns: x or its transpose."""
     return x if x.shape[0] <= x.shape[1] else x.T
 
 
@@ -64,5 +67,6 @@ def _squared_singular_values(wide: torch.Tensor) -> tuple[torch.Tensor, torch.Te
 
 
 def _float64_gram(wide: torch.Tensor) -> torch.Tensor:
+    """Gram matrix of the rows in float64, where the device has it."""
     x = wide if wide.device.type == "mps" else wide.double()  # mps has no float64
     return x @ x.T

@@ -1,4 +1,4 @@
-"""Specification of objectives: the setting `objectives`, read, checked and built."""
+"""Specification of objectives: the setting `objectives`, parsed, checked and built."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ FEATURES = re.compile(r"head|mean|hidden:-?\d+")  # places in the model that an 
 
 @dataclass(frozen=True)
 class ObjectiveSpec:
-    """One entry of `objectives`: how the run calls it, what it is, its weight at the schedule's end, its schedule, its
-    settings, and where in the model its features come from."""
+    """One entry of `objectives`: the run's name for it, its kind, its weight at the schedule's end, its schedule, its
+    settings and the layer that its features come from."""
 
     name: str
     kind: str
@@ -36,16 +36,16 @@ class ObjectiveSpec:
 
     @property
     def cls(self) -> type[Objective]:
-        """Its class."""
+        """Class of the objective."""
         return REGISTRY[self.kind]
 
     def reads(self) -> dict[str, str]:
-        """Argument of `forward` -> the input that it is given."""
+        """Map from arguments of `forward` to the inputs that they are given."""
         return self.cls.reads(self.settings)
 
     @property
     def reads_target(self) -> bool:
-        """Whether it cannot do without target rows."""
+        """Whether the objective needs target rows."""
         return any("target" in need for need in self.reads().values())
 
     def __str__(self) -> str:
@@ -64,10 +64,10 @@ def _imported_class(name: str, kind: str) -> type[Objective]:
 
 
 def parse_objectives(objectives: Mapping[str, Any] | str | None) -> list[ObjectiveSpec]:
-    """Reads `{"mmd": 0.1}`, `{"cdan": {"weight": 0.5, "schedule": "linear", "hidden": 256}}` or the same as JSON or
-    YAML text. A number is the weight at the schedule's end; a name alone, a list of names or a map without `weight`
-    asks for the default weight. Two of a kind go under two names, each with `kind`. In place of a kind's name there
-    may be a subclass of `Objective`, or, as text, `module:Class`.
+    """Specifications from the setting `objectives`: `{"mmd": 0.1}`, `{"cdan": {"weight": 0.5, "schedule": "linear",
+    "hidden": 256}}` or the same as JSON or YAML text. A number is the weight at the schedule's end; a name alone, a
+    list of names or a map without `weight` asks for the default weight. Two of a kind go under two names, each with
+    `kind`. In place of a kind's name there may be a subclass of `Objective`, or, as text, `module:Class`.
 
     Raises:
         ValueError: an unknown objective, setting or schedule (the nearest name is offered), a weight that is negative
@@ -137,7 +137,7 @@ def _unknown_kind_message(name: str, kind: Any, settings: Mapping[str, Any]) -> 
 
 
 def checked_objectives(objectives: Any, trusted: bool) -> Any:
-    """The setting `objectives`, read once and found right, with the name of each class in its place.
+    """The setting `objectives`, parsed once and found valid, with the name of each class in its place.
 
     Args:
         objectives: as in `parse_objectives`.
@@ -154,7 +154,7 @@ def checked_objectives(objectives: Any, trusted: bool) -> Any:
 
 
 def check_task_weight(task_weight: float, specs: Sequence[ObjectiveSpec]) -> None:
-    """Raises a `ValueError` for a run whose loss would be nothing."""
+    """Check that a run's loss has at least one term. Raises a `ValueError`."""
     if not task_weight and not any(spec.weight for spec in specs):
         raise ValueError("task_weight=0 leaves nothing to train on: name an objective, or leave it at 1.")
 
@@ -173,7 +173,7 @@ def without_classes(objectives: Any) -> Any:
 
 
 def refuse_imports(objectives: Mapping[str, Any] | str | None) -> None:
-    """Refuses a specification that came from a config file or a command line and names code to import.
+    """Check that a specification from a config file or a command line names no code to import.
 
     Raises:
         ValueError: it does, or it is none.
@@ -213,7 +213,7 @@ def _check_features(name: str, cls: type[Objective], features: Any) -> None:
 
 
 def _parsed_numbers(value: Any) -> Any:
-    """Reads numbers that YAML took for text, such as 1e-3."""
+    """Settings with the numbers that YAML took for text, such as 1e-3, parsed."""
     if isinstance(value, Mapping):
         return {key: _parsed_numbers(item) for key, item in value.items()}
     if isinstance(value, str):
@@ -226,7 +226,7 @@ def _parsed_numbers(value: Any) -> Any:
 
 
 def _first_not_finite(value: Any, path: str) -> str | None:
-    """Where in the settings there is a number that is none, such as `bandwidth`."""
+    """Path of the first number in the settings that is not finite, such as `bandwidth`."""
     if isinstance(value, Mapping):
         paths = (_first_not_finite(item, f"{path}{': ' * bool(path)}{key}") for key, item in value.items())
     elif isinstance(value, (list, tuple)):
@@ -243,17 +243,17 @@ def build_objectives(
     num_sources: int = 1,
     class_names: Sequence[str] = (),
     task: str = "sequence-classification",
-    teachers: Callable[[str], Sequence[TeacherFacts]] = lambda where: (),
+    teachers: Callable[[str], Sequence[TeacherFacts]] = lambda feature_layer: (),
 ) -> tuple[nn.ModuleDict, dict[str, Schedule]]:
-    """Modules and schedules by name. An objective of weight 0 is left out: it computes nothing.
+    """Modules and schedules of objectives, by name. An objective of weight 0 is left out: it computes nothing.
 
     Args:
         specs: from `parse_objectives`.
-        feature_dim: width of the features, or widths by place (`"head"`, `"mean"`, `"hidden:-3"`).
+        feature_dim: width of the features, or widths by feature layer (`"head"`, `"mean"`, `"hidden:-3"`).
         num_classes, num_sources: of the run.
         class_names: in the order of the logits; their numbers if not given.
         task: of the run.
-        teachers: facts of the teachers, by the place that features come from.
+        teachers: facts of the teachers, by feature layer.
 
     Raises:
         ValueError: a setting that an objective refuses.

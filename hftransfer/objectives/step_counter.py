@@ -1,4 +1,4 @@
-"""A count that checkpoints keep and that the host reads without waiting for the device."""
+"""Step counter that checkpoints keep and that the host reads without waiting for the device."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import nn
 
 
 class StepCounter(nn.Module):
-    """A whole number that is held twice: in a buffer, which travels with checkpoints, and as `value` on the host.
+    """Step count that is held twice: in a buffer, which travels with checkpoints, and as `value` on the host.
 
     Example:
         >>> counter = StepCounter()

@@ -1,1 +1,1 @@
-"""Pull the domains together."""
+"""Domain alignment: objectives that draw the domains' features together."""

@@ -1,4 +1,4 @@
-"""Adversarial discriminative domain adaptation: the source's encoder stays what it is."""
+"""Adversarial discriminative domain adaptation (ADDA): the source's encoder stays what it is."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from ..moments import row_weights
 
 
 class ADDA(Objective):
-    r"""A discriminator tells source features of a frozen encoder from target features of the one that moves, and the
+    r"""Adversarial discriminative domain adaptation.
+
+    A discriminator tells source features of a frozen encoder from target features of the one that moves, and the
     latter gets its gradient reversed.
 
     \[\min_D\;\tfrac12\left(\mathrm{BCE}(D(f_0(s)), 1) + \mathrm{BCE}(D(f(t)), 0)\right),\qquad

@@ -1,4 +1,4 @@
-"""Adaptive feature norm, stepwise."""
+"""Stepwise adaptive feature norm (AFN)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from ..moments import mean, row_weights
 
 
 class AFN(Objective):
-    r"""Features of both domains grow longer, a step at a time.
+    r"""Adaptive feature norm, stepwise.
+
+    Features of both domains grow longer, a step at a time.
 
     \[\tfrac12\left(\frac{\sum_i w_i\,\ell(s_i)}{\sum_i w_i} + \frac1m\sum_j \ell(t_j)\right),\qquad
       \ell(f) = \big(\lVert f\rVert - \mathrm{sg}(\lVert f\rVert) - \Delta\big)^2\]

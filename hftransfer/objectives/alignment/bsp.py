@@ -1,4 +1,4 @@
-"""Batch spectral penalisation."""
+"""Batch spectral penalisation (BSP)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from ..singular_values import largest_squares
 
 
 class BSP(Objective):
-    r"""The largest singular values of each domain's features are held down.
+    r"""Batch spectral penalisation.
+
+    The largest singular values of each domain's features are held down.
 
     \[\sum_{i\le k} \sigma_i(F_s)^2 + \sigma_i(F_t)^2,\qquad F_s = \mathrm{diag}(\sqrt w)\,S,\; F_t = T\]
 

@@ -1,4 +1,4 @@
-"""Conditional adversarial domain adaptation."""
+"""Conditional adversarial domain adaptation (CDAN)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ MAX_PRODUCT = 4096  # above this many entries the outer product is replaced by r
 
 
 class CDAN(Objective):
-    r"""DANN whose discriminator sees features and predictions together: \(h = f \otimes g\), g = softmax(logits).
+    r"""Conditional adversarial domain adaptation.
+
+    DANN whose discriminator sees features and predictions together: \(h = f \otimes g\), g = softmax(logits).
 
     Predictions are detached: the reversed gradient flows through the features only. When d·K exceeds 4,096 the
     product becomes \(h = (R_f f) \odot (R_g g) / \sqrt{D}\) with fixed Gaussian matrices, kept in buffers.
@@ -89,7 +91,7 @@ class CDAN(Objective):
 
 
 class CDANE(CDAN):
-    """CDAN with entropy conditioning: `CDAN(entropy=True)` under its own name."""
+    """Conditional adversarial domain adaptation with entropy conditioning: `CDAN(entropy=True)` under its own name."""
 
     def __init__(self, feature_dim: int, num_classes: int, **settings):
         super().__init__(feature_dim, num_classes, **{"entropy": True, **settings})

@@ -1,4 +1,4 @@
-"""Class-conditional domain-adversarial networks: one discriminator a class."""
+"""Class-conditional domain-adversarial networks (CDANN): one discriminator a class."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from ..moments import class_membership, row_weights
 
 
 class CDANN(Objective):
-    r"""K discriminators, one a class, each telling source rows of its class from target rows of its class.
+    r"""Class-conditional domain-adversarial networks.
+
+    K discriminators, one a class, each telling source rows of its class from target rows of its class.
 
     \[\min_{D_1 \dots D_K}\;\tfrac12\left(\frac{\sum_i w_i\,\mathrm{BCE}(D_{y_i}(s_i), 1)}{\sum_i w_i}
       + \frac1m \sum_j\sum_k p_{jk}\,\mathrm{BCE}(D_k(t_j), 0)\right),\qquad \text{encoder: } -\lambda(p)\,\nabla\]

@@ -1,4 +1,4 @@
-"""Central moment discrepancy: means, variances and higher moments become alike, coordinate by coordinate."""
+"""Central moment discrepancy (CMD) of means, variances and higher moments, coordinate by coordinate."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..moments import mean, rounding_error, row_weights, smooth_distance
 
 
 class CMD(Objective):
-    r"""Distances of the first K moments of source and target features, all but the first central.
+    r"""Central moment discrepancy: distances of the first K moments of source and target, all but the first central.
 
     \[\frac{1}{|b-a|}\lVert\mu_S - \mu_T\rVert_2 + \sum_{k=2}^{K}\frac{1}{|b-a|^k}
       \lVert c_k(S) - c_k(T)\rVert_2,\qquad c_k(X) = \mathbb{E}\big[(x - \mu_X)^k\big]\text{ by coordinate}\]

@@ -1,4 +1,4 @@
-"""Correlation alignment: the domains' covariances become alike."""
+"""Correlation alignment (CORAL) of the domains' covariances."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..moments import covariance_distance, mean, row_weights
 
 
 class CORAL(Objective):
-    r"""Squared distance of the feature covariances of source and target.
+    r"""Correlation alignment: squared distance of the feature covariances of source and target.
 
     \[\frac{1}{4d^2}\lVert C_S - C_T\rVert_F^2 \;+\; \frac{\beta}{d}\lVert\mu_S - \mu_T\rVert^2\]
 

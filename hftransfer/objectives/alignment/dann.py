@@ -1,4 +1,4 @@
-"""Domain-adversarial training of neural networks."""
+"""Domain-adversarial training of neural networks (DANN)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ Sources = Literal["joint", "each"]
 
 
 class DANN(Objective):
-    r"""A discriminator tries to tell the domains apart; the encoder gets its gradient reversed.
+    r"""Domain-adversarial training of neural networks.
+
+    A discriminator tries to tell the domains apart; the encoder gets its gradient reversed.
 
     \[\min_D\;\tfrac12\left(\mathrm{BCE}(D(s), 1) + \mathrm{BCE}(D(t), 0)\right),\qquad
       \text{encoder: } -\lambda(p)\,\nabla\]

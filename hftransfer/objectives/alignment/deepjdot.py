@@ -1,4 +1,4 @@
-"""Optimal transport of features and labels together."""
+"""Joint distribution optimal transport (DeepJDOT) of features and labels."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ PIVOTS = 1_000_000  # of the exact solver; POT's own limit is reached by batches
 
 
 class DeepJDOT(Objective):
-    r"""Source rows are matched with target rows that lie near and are predicted as the source row is labelled.
+    r"""Joint distribution optimal transport of features and labels.
+
+    Source rows are matched with target rows that lie near and are predicted as the source row is labelled.
 
     \[\sum_{ij}\gamma_{ij}\,c_{ij},\qquad
       c_{ij} = \alpha\,\lVert s_i - t_j\rVert^2 - \lambda\,\log p_j(y_i),\qquad
@@ -83,7 +85,7 @@ class DeepJDOT(Objective):
 
     @torch.compiler.disable
     def _plan(self, cost: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
-        """(n, m) plan. POT works on the host, so this waits for the device."""
+        """(n, m) transport plan. POT works on the host, so this waits for the device."""
         c, a = (x.double().cpu().numpy() for x in (cost, source))
         b = np.full(c.shape[1], 1 / c.shape[1])
         # Constants added to a row or a column change no plan. Without them every row and column has a cost of 0, so

@@ -1,4 +1,4 @@
-"""Local maximum mean discrepancy: one for each class."""
+"""Local maximum mean discrepancy (DSAN): one for each class."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ..moments import class_membership, row_weights
 
 
 class DSAN(Objective):
-    r"""MMD² between source and target rows of the same class, averaged over classes.
+    r"""Local maximum mean discrepancy: MMD² between source and target rows of the same class, averaged over classes.
 
     \[\frac{1}{|C|}\sum_{c\in C}\Big\lVert \sum_i a_{ic}\,\phi(s_i) - \sum_j b_{jc}\,\phi(t_j)\Big\rVert^2,\qquad
       a_{ic} = \frac{[y_i = c]}{\sum_k [y_k = c]},\qquad b_{jc} = \frac{p_{jc}}{\sum_k p_{kc}}\]

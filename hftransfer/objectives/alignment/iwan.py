@@ -1,4 +1,4 @@
-"""Importance-weighted adversarial nets, for a target that lacks classes of the source."""
+"""Importance-weighted adversarial nets (IWAN), for a target that lacks classes of the source."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from ..moments import row_weights
 
 
 class IWAN(Objective):
-    r"""DANN in which source rows that look like no target row count little.
+    r"""Importance-weighted adversarial nets.
+
+    DANN in which source rows that look like no target row count little.
 
     A first domain classifier D, on detached features, finds them; a second one, D₀, plays against the encoder:
 

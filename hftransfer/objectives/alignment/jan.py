@@ -1,4 +1,4 @@
-"""Joint maximum mean discrepancy of features and predictions."""
+"""Joint maximum mean discrepancy (JAN) of features and predictions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from ..moments import row_weights
 
 
 class JAN(Objective):
-    r"""MMD² whose kernel asks that rows agree in their features and in their predictions.
+    r"""Joint maximum mean discrepancy: MMD² whose kernel asks that rows agree in their features and in their
+    predictions.
 
     \[k\big((f, g), (f', g')\big) = k_f(f, f')\;k_g(g, g'),\qquad
       k_g(g, g') = \exp\left(-\frac{\lVert g-g'\rVert^2}{b_g}\right),\qquad g = \mathrm{softmax}(\text{logits})\]

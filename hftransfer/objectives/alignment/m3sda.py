@@ -1,4 +1,4 @@
-"""Moment matching across several sources."""
+"""Moment matching across several sources (M3SDA)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from ..moments import class_membership, rounding_error, row_weights, shares, smo
 
 
 class M3SDA(Objective):
-    r"""The first moments of every source are drawn to those of the target and of the other sources.
+    r"""Moment matching across several sources.
+
+    The first moments of every source are drawn to those of the target and of the other sources.
 
     \[\sum_{k=1}^{K}\left(\frac1N\sum_{i}\big\lVert\mathbb{E}[S_i^k] - \mathbb{E}[T^k]\big\rVert_2
       + \binom N2^{-1}\sum_{i<j}\big\lVert\mathbb{E}[S_i^k] - \mathbb{E}[S_j^k]\big\rVert_2\right)\]
@@ -67,5 +69,5 @@ class M3SDA(Objective):
 
 
 def _mean_distance(distances: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
-    """Over those that are there; 0 when none is."""
+    """Mean distance over the sources that are present; 0 when none is."""
     return torch.where(present, distances, 0.0).sum() / present.sum().clamp_min(1)

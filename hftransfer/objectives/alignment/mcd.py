@@ -1,4 +1,4 @@
-"""Maximum classifier discrepancy, in one step."""
+"""Maximum classifier discrepancy (MCD), in one step."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from ..moments import row_weights
 
 
 class MCD(Objective):
-    r"""Two further heads learn the source's labels and, beyond that, to disagree on the target; the encoder is moved
-    to where they agree, inside the source's support.
+    r"""Maximum classifier discrepancy.
+
+    Two further heads learn the source's labels and, beyond that, to disagree on the target; the encoder is moved to
+    where they agree, inside the source's support.
 
     \[\min_{h_1, h_2}\; L(h_1) + L(h_2) - d,\qquad \text{encoder: } \lambda(p)\,\nabla\big(L(h_1) + L(h_2) + d\big)\]
 

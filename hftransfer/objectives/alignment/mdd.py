@@ -1,4 +1,4 @@
-"""Margin disparity discrepancy."""
+"""Margin disparity discrepancy (MDD)."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from ..moments import row_weights
 
 
 class MDD(Objective):
-    r"""A second head f' agrees with the model's predictions on the source and disagrees on the target, as far as it
-    can; the encoder gets its gradient reversed, so that there is nothing left to disagree about.
+    r"""Margin disparity discrepancy.
+
+    A second head f' agrees with the model's predictions on the source and disagrees on the target, as far as it can;
+    the encoder gets its gradient reversed, so that there is nothing left to disagree about.
 
     With \(h(x) = \arg\max_k z_k(x)\) of the model's own head, detached, and σ the softmax of f',
 

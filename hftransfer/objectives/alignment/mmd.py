@@ -1,4 +1,4 @@
-"""Maximum mean discrepancy with several Gaussian kernels, from Gram matrices and in one pass."""
+"""Maximum mean discrepancy (MMD) with several Gaussian kernels, from Gram matrices and in one pass."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ..moments import row_weights
 
 
 class MMD(Objective):
-    r"""Squared maximum mean discrepancy between source and target features.
+    r"""Maximum mean discrepancy, squared, between source and target features.
 
     \[\mathrm{MMD}^2 = \frac{1}{n(n-1)}\sum_{i\ne j} k(s_i, s_j) + \frac{1}{m(m-1)}\sum_{i\ne j} k(t_i, t_j)
       - \frac{2}{nm}\sum_{ij} k(s_i, t_j),\qquad
@@ -103,7 +103,8 @@ class MMD(Objective):
 
 
 def _linear_time_mmd(c: CentredDomains, widths: torch.Tensor) -> torch.Tensor:
-    """Row i and row i + h are a pair, not i and i + 1: a tagger's neighbouring rows are words of one sentence."""
+    """Linear-time estimate of MMD². Row i and row i + h are a pair, not i and i + 1: a tagger's neighbouring rows are
+    words of one sentence."""
     h = min(len(c.x), len(c.y)) // 2
     (s, s_), (t, t_), (w, w_) = ((rows[:h], rows[h : 2 * h]) for rows in (c.x, c.y, c.weights))
     distances = torch.stack([(a - b).square().sum(1) for a, b in ((s, s_), (t, t_), (s, t_), (s_, t))])
@@ -113,7 +114,7 @@ def _linear_time_mmd(c: CentredDomains, widths: torch.Tensor) -> torch.Tensor:
 
 
 class _GaussianMMD(torch.autograd.Function):
-    """Value and gradient together, block by block: two matrices are alive at a time and none is kept for backward.
+    """MMD² with its gradient, block by block: two matrices are alive at a time and none is kept for backward.
 
     The kernels' widths halve, so each kernel is the square of the one before: one exponential serves them all. With
     S the slope of a block in the squared distance, rows and columns times their weights, d/da_i of the block's sum is

@@ -12,7 +12,8 @@ from ..moments import row_weights
 
 
 class MMDRFF(Objective):
-    r"""MMD whose Gaussian kernels are replaced by random features, so that no pair of rows is ever formed.
+    r"""Maximum mean discrepancy whose Gaussian kernels are replaced by random features, so that no pair of rows is
+    ever formed.
 
     \[\mathrm{MMD}^2 \approx \lVert\bar\varphi(s) - \bar\varphi(t)\rVert^2,\qquad
       \varphi(x) = \left(\sqrt{a_j}\cos(\omega_j^\top x),\;\sqrt{a_j}\sin(\omega_j^\top x)\right)_{j=1\dots D},\qquad
@@ -85,6 +86,6 @@ class MMDRFF(Objective):
         return within - 2 * (s @ t) / (c.mass * len(c.y))
 
     def _sum(self, rows: torch.Tensor, weights: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-        """(n, d) and (n,) -> (2 D,), the weighted sum of the rows' features."""
+        """Weighted sum of the rows' random features, (n, d) and (n,) -> (2 D,)."""
         angle = (rows @ self.directions) * scale
         return torch.cat([self.amplitude * (weights @ angle.cos()), self.amplitude * (weights @ angle.sin())])

@@ -1,4 +1,4 @@
-"""Open-set domain adaptation by backpropagation, for a target with classes that the source lacks."""
+"""Open-set domain adaptation by backpropagation (OSBP), for a target with classes that the source lacks."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from ..moments import row_weights
 
 
 class OSBP(Objective):
-    r"""A further head with K + 1 classes, the last one "unknown", puts the border between known and unknown through
-    the target; the encoder moves each target row to one side of it.
+    r"""Open-set domain adaptation by backpropagation.
+
+    A further head with K + 1 classes, the last one "unknown", puts the border between known and unknown through the
+    target; the encoder moves each target row to one side of it.
 
     With q the softmax of that head,
 
@@ -67,7 +69,7 @@ class OSBP(Objective):
 
     @torch.no_grad()
     def unknown_probability(self, features: torch.Tensor) -> torch.Tensor:
-        """(rows, d) -> (rows,), how likely each row is of no known class."""
+        """Probability of each row to be of no known class, (rows, d) -> (rows,)."""
         return self._unknown(features).sigmoid()
 
     def _unknown(self, features: torch.Tensor) -> torch.Tensor:

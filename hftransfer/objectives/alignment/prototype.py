@@ -1,4 +1,4 @@
-"""Class centroids, kept over batches, are drawn together across domains."""
+"""Prototype alignment: class centroids, kept over batches, are drawn together across domains."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ Distance = Literal["squared", "cosine"]
 
 
 class Prototype(Objective):
-    r"""Source and target centroids of the same class are drawn together.
+    r"""Prototype alignment of class centroids.
+
+    Source and target centroids of the same class are drawn together.
 
     A source row belongs to its label's class, a target row to the predicted one once its largest probability is at
     least `threshold` (no gradient through predictions). A class's centroid is a moving average of its batch means
@@ -124,7 +126,7 @@ class Prototype(Objective):
     def _updated_centroids(
         self, domain: int, rows: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor
     ) -> torch.Tensor:
-        """(K, d) centroids after this batch, with gradient through its share; the state moves with them."""
+        """Centroids after this batch, (K, d), with gradient through its share; the buffers are updated with them."""
         of_class = class_membership(labels, self.seen.shape[1]) * weights.unsqueeze(1)
         is_present = (of_class.sum(0) > 0).to(rows.dtype)
         centroids, was_seen = self.centroids[domain], self.seen[domain]

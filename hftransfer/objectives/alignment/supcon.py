@@ -1,4 +1,4 @@
-"""Supervised contrast across domains with confident pseudo-labels."""
+"""Supervised contrastive learning (SupCon) across domains with confident pseudo-labels."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from ..probabilities import check_threshold, pseudo_labels
 
 
 class SupCon(Objective):
-    r"""Rows of one class are drawn together across domains and pushed from the other classes.
+    r"""Supervised contrastive learning across domains.
+
+    Rows of one class are drawn together across domains and pushed from the other classes.
 
     A target row takes part once its prediction is confident (largest probability ≥ `threshold`), with that class as
     its label. For an anchor i with candidates A(i), the labelled rows of the *other* domain, and positives
@@ -98,7 +100,8 @@ class SupCon(Objective):
         counts: torch.Tensor,
         classes: int,
     ) -> torch.Tensor:
-        """Weighted mean over anchors with a positive; 0 when there is none. Rows are masked, not dropped."""
+        """Weighted mean of the contrastive loss over anchors with a positive; 0 when there is none. Rows are masked,
+        not dropped."""
         anchor_classes = class_membership(labels, classes).to(anchors.dtype)
         of_class = class_membership(candidate_labels, classes) * counts.unsqueeze(1)
         positives = anchor_classes @ (shares(of_class).T @ candidates)  # their weighted mean

@@ -1,4 +1,4 @@
-"""Sliced Wasserstein distance: optimal transport along random lines, where it is a matter of sorting."""
+"""Sliced Wasserstein distance (SWD): optimal transport along random lines, where it is a matter of sorting."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from ..step_counter import StepCounter
 
 
 class SWD(Objective):
-    r"""Mean over random directions θ of the one-dimensional Wasserstein distance between projected features.
+    r"""Sliced Wasserstein distance: the mean over random directions θ of the one-dimensional Wasserstein distance
+    between projected features.
 
     \[\frac1L\sum_{l=1}^{L}\int_0^1 \big|F^{-1}_{\theta_l\cdot S}(u) - F^{-1}_{\theta_l\cdot T}(u)\big|^p\,du\]
 
@@ -66,7 +67,7 @@ class SWD(Objective):
 
     @torch.compiler.disable  # a counter on the host would recompile at every step
     def _directions(self, x: torch.Tensor) -> torch.Tensor:
-        """(d, L) unit columns of this step."""
+        """Random directions of this step, (d, L) unit columns."""
         generator = torch.Generator(x.device).manual_seed(self.steps.value)
         self.steps.advance()
         drawn = torch.randn(self.projections, x.shape[1], generator=generator, device=x.device, dtype=x.dtype)
@@ -74,7 +75,7 @@ class SWD(Objective):
 
 
 class _Transport(torch.autograd.Function):
-    """(L, n) and (L, m) projected rows, weights of the first -> (), the mean of the one-dimensional costs.
+    """Mean cost of one-dimensional transport: (L, n) and (L, m) projected rows, weights of the first -> ().
 
     The gradient is made with the value, while sorted rows and their places are at hand: what is kept for the backward
     pass is one number for each row and direction.
@@ -107,8 +108,8 @@ class _Transport(torch.autograd.Function):
 
 
 def _transport_pieces(weights: torch.Tensor, m: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Of (L, n) weights in the sorted order of source rows, and m target rows that all count 1: the (L, n + m) lengths
-    of the pieces between steps of either quantile function, and whose place among the sorted rows holds there."""
+    """Pieces between steps of either quantile function, of (L, n) weights in the sorted order of source rows and m
+    target rows that all count 1: their (L, n + m) lengths, and which of the sorted rows holds there."""
     levels_s, levels_t = _quantile_levels(weights), _quantile_levels(weights.new_ones(1, m))
     levels = torch.cat([levels_s, levels_t.expand(len(weights), -1)], 1).sort(1).values
     at_s = torch.searchsorted(levels_s, levels).clamp_max_(weights.shape[1] - 1)
@@ -117,6 +118,7 @@ def _transport_pieces(weights: torch.Tensor, m: int) -> tuple[torch.Tensor, torc
 
 
 def _quantile_levels(weights: torch.Tensor) -> torch.Tensor:
-    """(L, n) weights in the rows' order -> the levels at which the rows' steps end; the last is exactly 1."""
+    """Levels at which the rows' steps of the quantile function end, from (L, n) weights in the rows' order; the last
+    is exactly 1."""
     total = weights.cumsum(1)
     return total.div_(total[:, -1:].clamp_min(LEAST_MASS))

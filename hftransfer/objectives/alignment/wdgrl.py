@@ -1,4 +1,4 @@
-"""Wasserstein distance guided representation learning."""
+"""Wasserstein distance guided representation learning (WDGRL)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ GOLDEN = 2654435769  # 2³² divided by the golden ratio: its multiples modulo 2
 
 
 class WDGRL(Objective):
-    r"""A critic f with slopes near 1 whose mean differs between the domains by the Wasserstein distance, at best; the
+    r"""Wasserstein distance guided representation learning.
+
+    A critic f with slopes near 1 whose mean differs between the domains by the Wasserstein distance, at best; the
     encoder makes it smaller.
 
     \[\min_f\;\gamma\,\operatorname*{mean}_{x\in X}\big(\lVert\nabla_x f(x)\rVert - 1\big)^2 - W,\qquad
@@ -72,7 +74,7 @@ class WDGRL(Objective):
         return self.penalty * (slopes - 1).square().mean() - distance
 
     def _between(self, source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """(n, d) and (m, d) -> (max(n, m), d)."""
+        """Points between source and target rows, (n, d) and (m, d) -> (max(n, m), d)."""
         rows = torch.arange(max(len(source), len(target)), device=source.device)
         alpha = ((self.drawn + rows) * GOLDEN % 2**32).to(source.dtype).unsqueeze(1) / 2**32
         self.drawn += len(rows)

@@ -1,1 +1,1 @@
-"""What the source knew is kept."""
+"""Anchoring: objectives that keep what the source model knew."""

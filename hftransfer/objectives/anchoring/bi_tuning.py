@@ -15,7 +15,9 @@ from ..moments import class_membership
 
 
 class BiTuning(Objective):
-    r"""Labelled rows find their class among rows, twice: the head's class vectors do, and the rows themselves.
+    r"""Bi-Tuning: contrastive fine-tuning in two ways.
+
+    Labelled rows find their class among rows, twice: the head's class vectors do, and the rows themselves.
 
     For an anchor q with keys A and those of its class P ⊂ A,
 
@@ -87,7 +89,7 @@ class BiTuning(Objective):
     def _contrast(
         self, anchors: torch.Tensor, keys: torch.Tensor, usable: torch.Tensor, positives: torch.Tensor
     ) -> torch.Tensor:
-        """(n,) ℓ of each anchor; 0 for one without a positive."""
+        """Contrastive loss of each anchor, (n,); 0 for one without a positive."""
         logits = (anchors @ keys.T / self.temperature).masked_fill(~usable, excluded_logit(anchors))
         share = positives.to(logits.dtype) / positives.sum(1, keepdim=True).clamp_min(1)
         return -(share * torch.where(positives, logits.log_softmax(1), 0.0)).sum(1)

@@ -1,4 +1,4 @@
-"""Batch spectral shrinkage."""
+"""Batch spectral shrinkage (BSS)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from ..singular_values import smallest_squares
 
 
 class BSS(Objective):
-    r"""The smallest singular values of the batch's features are held down.
+    r"""Batch spectral shrinkage.
+
+    The smallest singular values of the batch's features are held down.
 
     \[\sum_{i\le k} \sigma_{-i}(F)^2\]
 

@@ -1,4 +1,4 @@
-"""Co-Tuning: the source's head goes on being trained, on what the new classes are in the source's words."""
+"""Co-Tuning: the source's head trained further, on the new classes as mixtures of the source's."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ Relation = Literal["direct", "calibrated"]
 
 
 class CoTuning(Objective):
-    r"""The teacher's head, kept beside the model's, is taught each row's label as a mixture of the teacher's classes.
+    r"""Co-Tuning: supervision of the source's head through the relation of classes.
+
+    The teacher's head, kept beside the model's, is taught each row's label as a mixture of the teacher's classes.
 
     \[-\frac1n\sum_i\sum_z p(z \mid y_i)\,\log\mathrm{softmax}\big(W_0 h_i + b_0\big)_z\]
 
@@ -65,7 +67,7 @@ class CoTuning(Objective):
         self.register_buffer("relation", uniform)  # until it is fitted
 
     def fit(self, teacher_logits: torch.Tensor, labels: torch.Tensor) -> None:
-        """(rows, K') and (rows,): the relation."""
+        """The relation of classes, fitted to (rows, K') teacher logits and (rows,) labels."""
         relation_of = direct_relation if self.variant == "direct" else calibrated_relation
         self.relation.copy_(relation_of(teacher_logits, labels, len(self.relation)))
 
@@ -77,7 +79,8 @@ class CoTuning(Objective):
 
 
 def direct_relation(teacher_logits: torch.Tensor, labels: torch.Tensor, classes: int) -> torch.Tensor:
-    """(rows, K'), (rows,) -> (classes, K') mean prediction of each class's rows; without any, that of all labelled."""
+    """Relation of classes by mean predictions, (rows, K'), (rows,) -> (classes, K'): that of each class's rows; of a
+    class without any, that of all labelled rows."""
     p = teacher_logits.double().softmax(-1)
     of_class = class_membership(labels, classes)
     class_means = shares(of_class.double()).T @ p
@@ -85,7 +88,8 @@ def direct_relation(teacher_logits: torch.Tensor, labels: torch.Tensor, classes:
 
 
 def calibrated_relation(teacher_logits: torch.Tensor, labels: torch.Tensor, classes: int) -> torch.Tensor:
-    """(rows, K'), (rows,) -> (classes, K') by Bayes' rule from a calibrated classifier of the labels.
+    """Relation of classes by Bayes' rule from a calibrated classifier of the labels, (rows, K'), (rows,) -> (classes,
+    K').
 
     Raises:
         ValueError: fewer than two labelled rows of some class, so that no half can be held out.

@@ -1,4 +1,4 @@
-"""DELTA: layers go on making of a row what they made of it at the start."""
+"""DELTA: feature maps of the layers kept near those of the initial model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RIDGE = 1e-3  # on the weights of the classifiers that tell channels' worth; fea
 
 
 class Delta(Objective):
-    r"""Distance of the layers' feature maps from the start model's, on the same rows.
+    r"""DELTA: distance of the layers' feature maps from the initial model's, on the same rows.
 
     With \(F^l_{ipc}\) layer l's output for row i at position p (token or pixel) in channel c, and \(F^{0,l}\) that of
     the start model, without gradient,
@@ -80,14 +80,14 @@ class Delta(Objective):
 
     @classmethod
     def layer_indices(cls, settings: Mapping[str, Any], total: int) -> list[int]:
-        """Evenly spaced, the last among them."""
+        """Evenly spaced layers, the last among them."""
         count = setting_or_default(cls, settings, "layers")
         check_count("layers", count, least=0)
         k = min(count or total, total)
         return [(i + 1) * total // k - 1 for i in range(k)]
 
     def fit(self, teacher_layers: list[torch.Tensor], labels: torch.Tensor) -> None:
-        """Fits the channels' weights."""
+        """Weights of the channels, fitted to the labels."""
         self.importance.copy_(torch.cat([channel_importance(x, labels, self.temperature) for x in teacher_layers]))
 
     def forward(self, layer_pairs: list[LayerPair]) -> torch.Tensor:
@@ -102,7 +102,8 @@ class Delta(Objective):
 
 
 def channel_importance(x: torch.Tensor, labels: torch.Tensor, temperature: float) -> torch.Tensor:
-    """(rows, channels), (rows,) -> (channels,) weights with mean 1; rows with a label below 0 do not count."""
+    """Importance of channels, (rows, channels), (rows,) -> (channels,) weights with mean 1; rows with a label below 0
+    do not count."""
     x, y = x[labels >= 0].double().cpu(), labels[labels >= 0].cpu()
     z = (x - x.mean(0)) / x.std(0).clamp_min(1e-12)
     classes = int(y.max()) + 1

@@ -1,4 +1,4 @@
-"""Attention distillation: where one teacher or several look."""
+"""Attention distillation from one teacher or several."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..base import LayerPair, Objective, Range
 
 
 class DistillAttention(Objective):
-    r"""The model attends as its teachers do.
+    r"""Attention distillation: the model attends as its teachers do.
 
     Over r rows and M teachers, with a the attention of the model's last layer and \(a^t\) that of teacher t's,
 
@@ -35,7 +35,7 @@ class DistillAttention(Objective):
 
 
 def attention_divergence(pair: LayerPair) -> torch.Tensor:
-    """(): KL(teacher ‖ model) over keys, averaged over heads, real queries and rows."""
+    """Divergence of attention, (): KL(teacher ‖ model) over keys, averaged over heads, real queries and rows."""
     q, p = pair.current, pair.teacher
     if q.shape[2] != p.shape[2]:
         q, p = q.mean(2, keepdim=True), p.mean(2, keepdim=True)

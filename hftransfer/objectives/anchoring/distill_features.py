@@ -1,4 +1,4 @@
-"""Feature distillation: the representation of one teacher or several, through learned projections."""
+"""Feature distillation from one teacher or several, through learned projections."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .row_selection import Rows, inputs_of_rows
 
 
 class DistillFeatures(Objective):
-    r"""The model represents rows as its teachers do.
+    r"""Feature distillation: the model represents rows as its teachers do.
 
     Over r rows and M teachers, with h the model's features and \(h^t\) those of teacher t, \(d_t\) wide,
 
@@ -51,6 +51,7 @@ class DistillFeatures(Objective):
 
 
 def _projection(width: int, teacher_width: int) -> nn.Linear:
+    """Linear projection to the teacher's width; of equal widths it starts as the identity."""
     layer = nn.Linear(width, teacher_width)
     if width == teacher_width:
         nn.init.eye_(layer.weight)

@@ -1,4 +1,4 @@
-"""Knowledge distillation: the answers of one teacher or several."""
+"""Knowledge distillation: the logits of one teacher or several."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .row_selection import Rows, inputs_of_rows, softened_divergence
 
 
 class DistillLogits(Objective):
-    r"""The model answers as its teachers do.
+    r"""Knowledge distillation: the model answers as its teachers do.
 
     Over r rows and M teachers, with z the model's logits and \(z^t\) those of teacher t,
 

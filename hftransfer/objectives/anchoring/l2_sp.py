@@ -1,4 +1,4 @@
-"""L2-SP: weights stay near where they started."""
+"""L2-SP: weights kept near their initial values."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Head = Literal["decay", "start"]
 
 
 class L2SP(Objective):
-    r"""Squared distance of the weights from the start, and of a new head from 0.
+    r"""L2-SP: squared distance of the weights from their initial values, and of a new head from 0.
 
     \[\frac\alpha2 \lVert w_S - w_S^0 \rVert^2 + \frac\beta2 \lVert w_{\bar S} \rVert^2\]
 

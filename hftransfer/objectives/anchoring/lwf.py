@@ -1,4 +1,4 @@
-"""Learning without forgetting, batch by batch."""
+"""Learning without forgetting (LwF), batch by batch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from .teacher_head import check_single_teacher, teacher_head
 
 
 class LwF(Objective):
-    r"""On the rows that are trained on, the old head answers as it did before training.
+    r"""Learning without forgetting.
+
+    On the rows that are trained on, the old head answers as it did before training.
 
     With z the old head's logits on the model's features as they are now and \(z^0\) the teacher's, without gradient,
 

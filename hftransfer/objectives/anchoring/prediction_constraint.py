@@ -1,4 +1,4 @@
-"""Constraint transfer: what is known about the predictions holds, as a penalty or by an augmented Lagrangian."""
+"""Constraint transfer: rules on the predictions, as a penalty or by an augmented Lagrangian."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ Rule = Callable[[torch.Tensor], torch.Tensor]
 
 
 class Constraint(Objective):
-    r"""Differentiable rules \(g_j(p) \le 0\), or \(= 0\), on the predicted probabilities p of a batch.
+    r"""Constraints on predictions: differentiable rules \(g_j(p) \le 0\), or \(= 0\), on the predicted probabilities p
+    of a batch.
 
     - `implies`: pairs (a, b) of classes, or of lists of classes: where a is predicted, so is b.
       \(g = \frac1r\sum_i \max(0, p_{ia} - p_{ib}) \le\) `tolerance`, Łukasiewicz' implication. A list's probability is
@@ -122,7 +123,8 @@ class Constraint(Objective):
         return inputs_of_rows(cls, settings, cls.needs())
 
     def values(self, logits: torch.Tensor) -> torch.Tensor:
-        """(rules,) g of a batch: what is above 0, or for rules that should be 0 what is not 0, breaks a rule."""
+        """Values g of the rules on a batch, (rules,): what is above 0, or for rules that should be 0 what is not 0,
+        breaks a rule."""
         p = logits.sigmoid() if self.several else logits.softmax(-1)
         return torch.cat([rule(p) for rule in self.rules])
 
@@ -174,7 +176,7 @@ class Constraint(Objective):
         return [self.names.index(name) for name in names]
 
     def _either(self, p: torch.Tensor, group: list[int]) -> torch.Tensor:
-        """(r,) probability that a row is of one of the classes."""
+        """Probability that a row is of one of the classes, (r,)."""
         chosen = p[:, group]
         return 1 - (1 - chosen).prod(1) if self.several else chosen.sum(1)
 
@@ -184,7 +186,8 @@ def _is_share(x: Any) -> bool:
 
 
 def _resolved_function(function: Any) -> Rule:
-    """Raises a `ValueError` for what is neither a callable nor the name of one."""
+    """The user's function, imported if it is a name. Raises a `ValueError` for what is neither a callable nor the name
+    of one."""
     if callable(function):
         return function
     if isinstance(function, str) and function.count(":") == 1:

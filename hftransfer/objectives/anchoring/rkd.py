@@ -1,4 +1,4 @@
-"""Relational knowledge distillation: distances and angles between rows, not rows themselves."""
+"""Relational knowledge distillation (RKD): distances and angles between rows, not rows themselves."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from .row_selection import Rows, check_rows, inputs_of_rows
 
 
 class RKD(Objective):
-    r"""Rows lie to each other as they do in the teacher's features, whatever the widths.
+    r"""Relational knowledge distillation: rows lie to each other as they do in the teacher's features, whatever the
+    widths.
 
     \[\lambda_D\operatorname{mean}_{i\ne j} \ell\big(\psi^D_{ij}, \psi^{D,T}_{ij}\big)
       + \lambda_A\operatorname{mean}_{ijk} \ell\big(\psi^A_{ijk}, \psi^{A,T}_{ijk}\big)\]
@@ -76,15 +77,15 @@ class RKD(Objective):
         return total
 
     def _rows(self, teacher: torch.Tensor) -> torch.Tensor:
-        """(k,) indices of the rows whose angles are taken."""
+        """Indices of the rows whose angles are taken, (k,)."""
         k = min(self.angle_rows, len(teacher))
         spaced = torch.arange(k, device=teacher.device) * len(teacher) // k
         return teacher[:, 0].argsort(stable=True)[spaced]
 
 
 def relative_distances(x: torch.Tensor) -> torch.Tensor:
-    """(r, d) -> (r, r) distances in units of their mean over i ≠ j. Rows that coincide have distance 0, and no
-    gradient: it would have no direction."""
+    """Relative distances between rows, (r, d) -> (r, r), in units of their mean over i ≠ j. Rows that coincide have
+    distance 0, and no gradient: it would have no direction."""
     x = x - x.detach().mean(0)
     n2 = squared_norms(x)
     squared = squared_distances(x, x, n2, n2).fill_diagonal_(0)
@@ -95,7 +96,7 @@ def relative_distances(x: torch.Tensor) -> torch.Tensor:
 
 
 def angles(x: torch.Tensor) -> torch.Tensor:
-    """(r, d) -> (r, r, r) cosines of the angle at j between i and k, by [j, i, k]; 0 where two rows coincide."""
+    """Cosines of the angles at j between rows i and k, (r, d) -> (r, r, r) by [j, i, k]; 0 where two rows coincide."""
     difference = x.unsqueeze(0) - x.unsqueeze(1)
     squared = difference.square().sum(-1, keepdim=True)
     apart = squared > torch.finfo(x.dtype).tiny

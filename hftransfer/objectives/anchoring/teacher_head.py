@@ -1,4 +1,4 @@
-"""The teacher's head, kept beside the model's and trained with it, on the model's features."""
+"""The teacher's head beside the model's: trained with it, on the model's features."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def teacher_head(feature_dim: int, num_classes: int, teachers: Sequence[TeacherF
 
 
 def check_single_teacher(teachers: Sequence[TeacherFacts], objective: str) -> None:
-    """Raises a `ValueError` if there are several teachers."""
+    """Check that there is at most one teacher. Raises a `ValueError`."""
     if len(teachers) > 1:
         names = ", ".join(teacher.name for teacher in teachers)
         raise ValueError(

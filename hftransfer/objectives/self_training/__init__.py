@@ -1,1 +1,1 @@
-"""Learn from the target alone."""
+"""Self-training: objectives that learn from the target alone."""

@@ -1,4 +1,4 @@
-"""Batch nuclear-norm maximisation."""
+"""Batch nuclear-norm maximisation (BNM)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from ..singular_values import nuclear_norm
 
 
 class BNM(Objective):
-    r"""The matrix of target predictions gets the largest nuclear norm: rows certain, and different from each other.
+    r"""Batch nuclear-norm maximisation.
+
+    The matrix of target predictions gets the largest nuclear norm: rows certain, and different from each other.
 
     \[-\frac1m \lVert \mathrm{softmax}(Z_t) \rVert_*\]
 

@@ -11,7 +11,7 @@ from ..probabilities import entropy
 
 
 class Entropy(Objective):
-    r"""Predictions on target rows are made certain.
+    r"""Entropy minimisation: predictions on target rows are made certain.
 
     \[\frac1m\sum_i H(p_i),\qquad H(p) = -\sum_k p_k \log p_k\]
 

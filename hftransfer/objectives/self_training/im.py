@@ -1,4 +1,4 @@
-"""Information maximisation."""
+"""Information maximisation (IM)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..probabilities import entropy, log_mean
 
 
 class InformationMaximization(Objective):
-    r"""Each target row is predicted with certainty, and all rows together use all classes.
+    r"""Information maximisation: each target row is predicted with certainty, and all rows together use all classes.
 
     \[\frac1m\sum_i H(p_i) - \beta\, H\left(\frac1m\sum_i p_i\right)\]
 

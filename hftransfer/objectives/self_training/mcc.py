@@ -1,4 +1,4 @@
-"""Minimum class confusion."""
+"""Minimum class confusion (MCC)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..probabilities import entropy
 
 
 class MCC(Objective):
-    r"""Classes should not be confused with each other in target predictions.
+    r"""Minimum class confusion: classes should not be confused with each other in target predictions.
 
     With \(Y = \mathrm{softmax}(Z_t/T)\) and rows weighed by their certainty,
 

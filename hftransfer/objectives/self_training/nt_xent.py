@@ -1,4 +1,4 @@
-"""Normalised temperature-scaled cross-entropy between two views of the target."""
+"""Normalised temperature-scaled cross-entropy (NT-Xent) between two views of the target."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from ..feature_queue import FeatureQueue
 
 
 class NTXent(Objective):
-    r"""Two views of a target row recognise each other among all other rows.
+    r"""Normalised temperature-scaled cross-entropy: two views of a target row recognise each other among all other
+    rows.
 
     The second view is the same row under another dropout mask (text), run in the same joint forward. With 2m
     normalised projections z, row i and its other view j(i):

@@ -1,4 +1,4 @@
-"""Virtual adversarial training on a model's inputs."""
+"""Virtual adversarial training (VAT) on a model's inputs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ STEP = 40503  # odd, near CYCLE divided by the golden ratio
 
 
 class VAT(Objective):
-    r"""Predictions on target rows stay as they are when inputs move a little in the worst direction.
+    r"""Virtual adversarial training: predictions on target rows stay as they are when inputs move a little in the
+    worst direction.
 
     With p the prediction of a row whose inputs are v (the embeddings of its tokens, or what the model is given if that
     is real numbers already), and s the root mean square of their entries,
@@ -72,7 +73,7 @@ class VAT(Objective):
         return divergence(log_p, perturbed_target_forward(shift).log_softmax(-1)).mean()
 
     def _worst_shift(self, perturbed_forward: PerturbedForward, log_p: torch.Tensor) -> torch.Tensor:
-        """(m, positions, e), without gradient."""
+        """Shift of the inputs in the worst direction, (m, positions, e), without gradient."""
         v, real = perturbed_forward.inputs, perturbed_forward.mask.to(perturbed_forward.inputs.dtype).unsqueeze(-1)
         entries = (real.sum((1, 2), keepdim=True) * v.shape[-1]).clamp_min(1)
         scale = ((v * real).square().sum((1, 2), keepdim=True) / entries).sqrt()
@@ -90,8 +91,9 @@ class VAT(Objective):
 def start_direction(
     inputs: torch.Tensor, mask: torch.Tensor, scale: torch.Tensor, number: torch.Tensor
 ) -> torch.Tensor:
-    """(m, positions, e) between -1 and 1. Looks random, and changes with inputs no faster than they do, so that
-    rounding stays rounding. Positions count real tokens: padding, on either side, moves none."""
+    """Start of the search for the worst direction, (m, positions, e) between -1 and 1. It looks random, and changes
+    with inputs no faster than they do, so that rounding stays rounding. Positions count real tokens: padding, on
+    either side, moves none."""
     position = mask.long().cumsum(1).unsqueeze(-1)
     column = torch.arange(1, inputs.shape[-1] + 1, device=inputs.device)
     phase = position * column * ((2 * number + 1) * STEP % CYCLE) % CYCLE
@@ -100,8 +102,8 @@ def start_direction(
 
 
 def _unit(x: torch.Tensor) -> torch.Tensor:
-    """Rows of length 1 over positions and columns, or of length 0; divided by their largest entry first, as squares of
-    small gradients are 0."""
+    """Unit rows, of length 1 over positions and columns, or of length 0; divided by their largest entry first, as
+    squares of small gradients are 0."""
     tiny = torch.finfo(x.dtype).tiny
     x = x / x.abs().amax((1, 2), keepdim=True).clamp_min(tiny)
     return x / x.square().sum((1, 2), keepdim=True).sqrt().clamp_min(tiny)
