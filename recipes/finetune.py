@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from hftransfer import run_recipe, stage, start_recipe
 
-TITLE = "Results on the test splits; oracle columns read target labels and chose nothing"
+TITLE = "Results on the test splits; oracle columns use target labels and were not used to select a model"
 
 
 def main(argv: list[str]) -> int:
@@ -24,13 +24,13 @@ def finetune(argv: list[str]) -> int:
     from hftransfer import AdaptationConfig, FinetuneArguments, RecipeParser, lock_output_dir
 
     # 1. Read the options, and check what can be checked before anything is loaded.
-    script, config = RecipeParser((FinetuneArguments, AdaptationConfig)).parse_args_and_config(argv)
-    script.check_domains()
-    with lock_output_dir(config, script.dry_run):
-        return run(script, config)
+    options, config = RecipeParser((FinetuneArguments, AdaptationConfig)).parse_args_and_config(argv)
+    options.check_domains()
+    with lock_output_dir(config, options.dry_run):
+        return run(options, config)
 
 
-def run(script, config) -> int:
+def run(options, config) -> int:
     from hftransfer import (
         AdaptationTrainer,
         create_repo,
@@ -46,20 +46,20 @@ def run(script, config) -> int:
     )
 
     # 2. Load the domains.
-    data = load_domains(script, config)
+    data = load_domains(options, config)
     settings = {
-        "model": script.backbone(),
+        "model": options.backbone(),
         "args": config,
         "train_dataset": data.train,
         "target_dataset": data.target,
         "eval_dataset": data.validation or None,
-        "processing_class": script.processor,
-        "peft_config": script.peft_config(),
-        "model_kwargs": script.model_kwargs(),
+        "processing_class": options.processor,
+        "peft_config": options.peft_config(),
+        "model_kwargs": options.model_kwargs(),
     }
 
     # 3. Show the plan. Whatever is wrong with the data or the Hub comes to light before anything is trained.
-    if script.dry_run:
+    if options.dry_run:
         with stage("loading the model and encoding the data"):
             prepared = prepare(**settings)
             prepared.encode_test_splits(data.test)
@@ -71,12 +71,12 @@ def run(script, config) -> int:
         trainer = AdaptationTrainer(**settings)
         trainer.check_output_folder(config.resume_from_checkpoint)
         test_splits = trainer.prepared.encode_test_splits(data.test)
-    trainer.dataset_names = script.dataset_names
+    trainer.dataset_names = options.dataset_names
     print_plan(trainer, summaries=data.summaries)
 
     # 4. Train on the source alone, then with the target, from the same seed.
     results = {}
-    if script.source_only_baseline and config.adapts:
+    if options.source_only_baseline and config.adapts:
         print_lines("", "Training on the source alone, for comparison:")
         results["source-only"] = train_source_only(trainer, test_splits)
     print_lines("", "Training with the target:" if config.adapts else "Training on the source:")
@@ -97,20 +97,20 @@ def run(script, config) -> int:
     return 0
 
 
-def load_domains(script, config):
+def load_domains(options, config):
     """Sources and target as datasets; replace it by your own to train on data that are loaded in another way."""
     from hftransfer import load_shift
 
     with config.main_process_first(desc="loading"):
         return load_shift(
-            script.sources,
-            script.target,
-            script.validation_fraction,
+            options.sources,
+            options.target,
+            options.validation_fraction,
             config.seed,
             image_column=config.image_column,
-            encoding=script.encoding,
+            encoding=options.encoding,
             label_column=config.label_column,
-            used=(config.text_column, config.text_pair_column, config.tokens_column),
+            text_columns=(config.text_column, config.text_pair_column, config.tokens_column),
         )
 
 

@@ -108,7 +108,7 @@ def load_domains(args, sources):
         image_column=args.image_column or "image",
         encoding=args.encoding,
         label_column=args.label_column or "label",
-        used=(args.text_column, args.text_pair_column, args.tokens_column),
+        text_columns=(args.text_column, args.text_pair_column, args.tokens_column),
     )
     for name, spec in sources.items():
         if name not in data.validation:

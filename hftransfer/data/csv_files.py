@@ -33,7 +33,7 @@ class CsvTable:
 
 
 def read_csv_file(
-    text_file: TextFile, data_file: DataFile, suffix: str, label_column: str, used: Collection[str]
+    text_file: TextFile, data_file: DataFile, suffix: str, label_column: str, content_columns: Collection[str]
 ) -> tuple[dict[str, Any], list[int], list[str]]:
     """Columns of a csv or tsv file, read strictly.
 
@@ -42,7 +42,7 @@ def read_csv_file(
         data_file: the file, for messages.
         suffix: `.csv`, or `.tsv`, which is read without quoting.
         label_column: what its fields hold is what a line swallowed by a stray quote would end in.
-        used: other columns that are looked for, which tell a header from a row.
+        content_columns: other columns that are looked for, which tell a header from a row.
 
     Returns:
         columns by name, as Arrow arrays of strings, empty fields as nulls; the first line of each row; notes.
@@ -52,7 +52,7 @@ def read_csv_file(
     """
     import pyarrow as pa
 
-    used_columns = {label_column, *used}
+    used_columns = {label_column, *content_columns}
     table = _read_with_best_separator(text_file, data_file, suffix, used_columns)
     _refuse_rows_within_quotes(table, data_file, label_column)
     kept_columns = _named_columns(table, data_file)

@@ -53,7 +53,7 @@ def load_shift(
     image_column: str = "image",
     encoding: str | None = None,
     label_column: str = "label",
-    used: Collection[str | None] = (),
+    text_columns: Collection[str | None] = (),
 ) -> LoadedDomains:
     """Sources and target of a run, loaded by their names: a Hub id, a folder, a file, a pattern, or a sample.
 
@@ -69,7 +69,7 @@ def load_shift(
         image_column: where images are; paths in it start at the folder of their file.
         encoding: of csv, tsv, json and jsonl files, where it is not UTF-8.
         label_column: where labels are; classes of image folders come in a column of this name.
-        used: other columns that matter, such as one with the text that is not called `text`.
+        text_columns: columns with texts or words that are not called `text` or `tokens`.
 
     Returns:
         `train`, `validation` and `test`, datasets by name; `target`; and `summaries`, what was read of each. Tests are
@@ -86,7 +86,7 @@ def load_shift(
         (871, 870, ['source', 'target'])
     """
     validation_fraction = read_number("validation_fraction", validation_fraction)
-    options = read_options(image_column, label_column, encoding, used)
+    options = read_options(image_column, label_column, encoding, text_columns)
     locations = {name: locate_domain(spec, "source") for name, spec in sources.items()}
     if target:
         locations["target"] = locate_domain(target, "target")
@@ -104,7 +104,7 @@ def load_shift(
                 raise ValueError(f"source {location.spec!r}: {error}") from error
             summaries[name] = with_held_out(domain.summary, splits[name])
     if target:
-        notes = (*summaries["target"].notes, *note_source_rows_in_target(splits, options.used))
+        notes = (*summaries["target"].notes, *note_source_rows_in_target(splits, options.content_columns))
         summaries["target"] = replace(summaries["target"], notes=notes)
     tests = {name: datasets.get("test", datasets.get("validation")) for name, datasets in splits.items()}
     for name, spec in (test or {}).items():
@@ -127,7 +127,7 @@ def load_domain(
     image_column: str = "image",
     encoding: str | None = None,
     label_column: str = "label",
-    used: Collection[str | None] = (),
+    text_columns: Collection[str | None] = (),
 ) -> dict[str, Any]:
     """Datasets of a domain by split, train, validation and test.
 
@@ -142,7 +142,7 @@ def load_domain(
             come in a column of this name.
         encoding: of csv, tsv, json and jsonl files, where it is not UTF-8.
         label_column: where labels are; classes of image folders come in a column of this name.
-        used: other columns that matter.
+        text_columns: as in `load_shift`.
 
     Raises:
         FileNotFoundError: there is no such file or folder, or the Hub is out of reach.
@@ -150,7 +150,7 @@ def load_domain(
             read strictly.
     """
     splits = _read_domain(
-        locate_domain(spec, role), role, read_options(image_column, label_column, encoding, used)
+        locate_domain(spec, role), role, read_options(image_column, label_column, encoding, text_columns)
     ).splits
     refuse_rows_of_other_splits(splits["train"], f"{role} {spec!r}")
     return splits
@@ -207,7 +207,7 @@ def _read_tables(
         tables = []
         for file in files:
             path = folder / file if folder else file
-            table = read_table(path, role, options.encoding, options.label_column, options.used)
+            table = read_table(path, role, options.encoding, options.label_column, options.content_columns)
             tables.append((file, with_absolute_paths(table.dataset, options.image_column, path.parent)))
             for note in table.notes:
                 files_by_note.setdefault(note, []).append(file.name)
@@ -236,7 +236,7 @@ def _read_folder(location: DomainLocation, role: str, options: ReadOptions, is_t
         raise ValueError(f"{unreadable_folder(name, content)}{' ' * bool(remedy)}{remedy}")
     metadata, tables = split_metadata(files) if files.images else ([], list(files.tables))
     metadata_tables = {
-        path: read_table(folder / path, role, options.encoding, options.label_column, options.used)
+        path: read_table(folder / path, role, options.encoding, options.label_column, options.content_columns)
         for path in metadata
     }
     unlinked_tables = [path for path, table in metadata_tables.items() if FILE_NAME not in table.columns]

@@ -13,12 +13,12 @@ from .column_arrays import arrow_column
 BETWEEN = "\x1f"  # of the texts of one row
 
 
-def count_duplicate_rows(one: Any, other: Any, used: Collection[str]) -> int:
+def count_duplicate_rows(one: Any, other: Any, text_columns: Collection[str]) -> int:
     """Number of rows of `other` that have the texts of a row of `one`.
 
     Args:
         one, other: datasets; streams, and those that share no column of texts, count 0.
-        used: columns that may hold texts.
+        text_columns: columns that may hold texts.
 
     Example:
         >>> news, more = Dataset.from_dict({"text": ["a", "b"]}), Dataset.from_dict({"text": ["b", "c", "b"]})
@@ -27,17 +27,17 @@ def count_duplicate_rows(one: Any, other: Any, used: Collection[str]) -> int:
     """
     if not (hasattr(one, "__len__") and hasattr(other, "__len__")):
         return 0
-    columns = [name for name in used if _is_text(one, name) and _is_text(other, name)]
+    columns = [name for name in text_columns if _is_text(one, name) and _is_text(other, name)]
     if not columns:
         return 0
     texts, other_texts = (_texts(dataset, columns) for dataset in (one, other))
     return pc.sum(pc.is_in(other_texts, value_set=texts.drop_null()).cast(pa.int64())).as_py() or 0
 
 
-def note_duplicates(splits: Mapping[str, Any], used: Collection[str]) -> list[str]:
+def note_duplicates(splits: Mapping[str, Any], text_columns: Collection[str]) -> list[str]:
     """Notes on rows of evaluation splits that are in train too."""
     counts = {
-        split: count_duplicate_rows(splits["train"], dataset, used)
+        split: count_duplicate_rows(splits["train"], dataset, text_columns)
         for split, dataset in splits.items()
         if "train" in splits and split != "train"
     }
@@ -48,18 +48,18 @@ def note_duplicates(splits: Mapping[str, Any], used: Collection[str]) -> list[st
     ]
 
 
-def note_source_rows_in_target(splits: Mapping[str, Mapping[str, Any]], used: Collection[str]) -> list[str]:
+def note_source_rows_in_target(splits: Mapping[str, Mapping[str, Any]], text_columns: Collection[str]) -> list[str]:
     """Notes on splits of the target of which half the rows or more are rows of a source.
 
     Args:
         splits: datasets by domain and split, the target's under `"target"`.
-        used: columns that may hold texts.
+        text_columns: columns that may hold texts.
     """
     notes = []
     for name, source_splits in splits.items():
         for split, rows in splits["target"].items() if name != "target" else ():
             count = sum(
-                count_duplicate_rows(source_splits[split_name], rows, used)
+                count_duplicate_rows(source_splits[split_name], rows, text_columns)
                 for split_name in ("train", "validation")
                 if split_name in source_splits
             )

@@ -16,7 +16,7 @@ EXACT = 2**53  # whole numbers up to here are exact among fractions
 
 
 def read_json_file(
-    text_file: TextFile, data_file: DataFile, suffix: str, label_column: str, used: Collection[str]
+    text_file: TextFile, data_file: DataFile, suffix: str, label_column: str, content_columns: Collection[str]
 ) -> tuple[dict[str, Any], list[int] | None, list[str]]:
     """Columns of a json or jsonl file: JSON lines, or a document in a layout that `document_to_columns` knows.
 
@@ -28,7 +28,7 @@ def read_json_file(
         data_file: the file, for messages.
         suffix: `.json` or `.jsonl`; either may hold what the other is named for.
         label_column: a dict there, or a list among plain values, is an error.
-        used: other columns where dicts or lists among plain values are.
+        content_columns: other columns where dicts or lists among plain values are.
 
     Returns:
         columns by name, as Arrow arrays, missing values as nulls; the line of each row, if rows are lines; notes.
@@ -37,7 +37,7 @@ def read_json_file(
         ValueError: it is not JSON, a line is no object, the document is in another shape, or a column that is used
             mixes what cannot be text.
     """
-    used_columns = (label_column, *used)
+    used_columns = (label_column, *content_columns)
     columns, lines, notes = _parsed(text_file, data_file, suffix, used_columns, _strict_decoder())
 
     def values_as_written(name: str) -> list:

@@ -19,7 +19,7 @@ class ReadOptions:
     image_column: str = "image"
     label_column: str = "label"
     encoding: str | None = None
-    used: tuple[str, ...] = USUAL
+    content_columns: tuple[str, ...] = USUAL
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,10 @@ class LoadedDomain:
 
 
 def read_options(
-    image_column: str, label_column: str, encoding: str | None, used: Collection[str | None]
+    image_column: str, label_column: str, encoding: str | None, text_columns: Collection[str | None]
 ) -> ReadOptions:
     """Options of reading files, with all columns that matter."""
-    columns = dict.fromkeys([*USUAL, image_column, *(column for column in used if column)])
+    columns = dict.fromkeys([*USUAL, image_column, *(column for column in text_columns if column)])
     return ReadOptions(image_column, label_column, encoding, tuple(columns))
 
 
@@ -49,7 +49,7 @@ def loaded_domain(
 ) -> LoadedDomain:
     """Domain with its splits in order and a summary of what was read."""
     splits = {split: splits[split] for split in SPLITS if split in splits}
-    all_notes = [*notes, *note_duplicates(splits, options.used)]
+    all_notes = [*notes, *note_duplicates(splits, options.content_columns)]
     if role == "source":
         all_notes += note_unlabelled(splits, options.label_column)
     return LoadedDomain(splits, summarize_domain(spec, splits, files, tuple(all_notes), tuple(left_aside)))

@@ -110,10 +110,10 @@ class PairedBatchSampler(torch.utils.data.Sampler[list[int]]):
         self.lengths = dataset.lengths if group_by_length else None
         self.stride = len(dataset) if dataset.draws else 0
         if self.balanced:
-            passes = max(dataset.source_sizes) * len(dataset.source_sizes)
+            rows_per_epoch = max(dataset.source_sizes) * len(dataset.source_sizes)
         else:
-            passes = dataset.num_source
-        updates = passes / (batch_size * chunks)
+            rows_per_epoch = dataset.num_source
+        updates = rows_per_epoch / (batch_size * chunks)
         if read_choice("epoch_by", epoch_by, EpochBy) == "longest" and dataset.num_target:
             updates = max(updates, dataset.num_target / (self.target_rows * chunks))
         self.updates = max(1, math.floor(updates) if drop_last else math.ceil(updates))

@@ -51,7 +51,7 @@ def read_table(
     role: str,
     encoding: str | None = None,
     label_column: str = "label",
-    used: Collection[str] = USUAL,
+    content_columns: Collection[str] = USUAL,
 ) -> TableRead:
     """Dataset of one table file, read strictly: what it holds comes out, or an error names the file and the line.
 
@@ -60,7 +60,8 @@ def read_table(
         role: of the file, for messages, such as `"source"`.
         encoding: of a text file, where it is neither UTF-8 nor marked by a byte order mark.
         label_column: where labels are: what is a known label helps to find stray quotes.
-        used: other columns that matter: there, a dict or a list among plain values is an error; elsewhere it is text.
+        content_columns: other columns that are read for examples: there, a dict or a list among plain values is an
+            error; elsewhere it is text.
 
     Returns:
         The rows in order. csv and tsv columns are all text, and an empty field is `None`; json columns have the
@@ -89,20 +90,20 @@ def read_table(
     columns: Mapping[str, Any]
     lines: Sequence[int] | None
     if suffix == ".parquet":
-        return _read_parquet(data_file, {label_column, *used})
+        return _read_parquet(data_file, {label_column, *content_columns})
     text_file = read_text_file(data_file, suffix, encoding)
     if suffix in (".csv", ".tsv"):
         from .csv_files import read_csv_file
 
-        columns, lines, notes = read_csv_file(text_file, data_file, suffix, label_column, used)
+        columns, lines, notes = read_csv_file(text_file, data_file, suffix, label_column, content_columns)
     else:
         from .json_files import read_json_file
 
-        columns, lines, notes = read_json_file(text_file, data_file, suffix, label_column, used)
+        columns, lines, notes = read_json_file(text_file, data_file, suffix, label_column, content_columns)
     import pyarrow as pa
     from datasets.fingerprint import Hasher
 
-    settings = repr((data_file, suffix, encoding, label_column, sorted(used)))
+    settings = repr((data_file, suffix, encoding, label_column, sorted(content_columns)))
     fingerprint = Hasher.hash_bytes([text_file.content, settings.encode()])
     return _table_with_origins(pa.table(dict(columns)), data_file, lines, (*text_file.notes, *notes), fingerprint)
 

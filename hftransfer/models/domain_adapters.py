@@ -189,35 +189,35 @@ def add_adapter(
     """
     if not is_peft(model):
         raise ValueError(f"{type(model).__name__} has no adapter to stack on. Train the domain's adapter first.")
-    below = domain if domain is not None else model.active_adapters[0]
-    check_adapters_exist(model, [below])
+    domain_adapter = domain if domain is not None else model.active_adapters[0]
+    check_adapters_exist(model, [domain_adapter])
     check_adapter_name(name, peft_config.peft_type.value)
     if name in model.peft_config:
         raise ValueError(f"There is an adapter {name!r} already; name the new one otherwise.")
-    under = model.peft_config[below]
+    domain_adapter_config = model.peft_config[domain_adapter]
     config = copy.deepcopy(peft_config)
-    kinds = [config.peft_type.value, under.peft_type.value]
+    kinds = [config.peft_type.value, domain_adapter_config.peft_type.value]
     if kinds[0] != kinds[1]:
         raise ValueError(f"The new adapter is {kinds[0]} and the domain's {kinds[1]}; both must be of one kind.")
-    _check_stackable(model, [below])
+    _check_stackable(model, [domain_adapter])
     if getattr(config, "target_modules", "") in (None, "all-linear"):
-        config.target_modules = copy.copy(under.target_modules)
+        config.target_modules = copy.copy(domain_adapter_config.target_modules)
         if kinds[0] == "IA3" and config.feedforward_modules is None:
-            config.feedforward_modules = copy.copy(under.feedforward_modules)
+            config.feedforward_modules = copy.copy(domain_adapter_config.feedforward_modules)
     if getattr(config, "exclude_modules", "") is None:
-        config.exclude_modules = copy.copy(under.exclude_modules)
+        config.exclude_modules = copy.copy(domain_adapter_config.exclude_modules)
     if getattr(config, "modules_to_save", "") is None:
-        config.modules_to_save = under.modules_to_save or _head_module_names(model.get_base_model())
+        config.modules_to_save = domain_adapter_config.modules_to_save or _head_module_names(model.get_base_model())
     model.add_adapter(name, config)
-    for wrapper in head_wrappers(model, [below]):
+    for wrapper in head_wrappers(model, [domain_adapter]):
         if name in wrapper.modules_to_save:
-            wrapper.modules_to_save[name].load_state_dict(wrapper.modules_to_save[below].state_dict())
-        wrapper.delete_adapter(below, new_active_adapters=[])
-    under.modules_to_save = None
-    model.base_model.set_adapter([below, name])
+            wrapper.modules_to_save[name].load_state_dict(wrapper.modules_to_save[domain_adapter].state_dict())
+        wrapper.delete_adapter(domain_adapter, new_active_adapters=[])
+    domain_adapter_config.modules_to_save = None
+    model.base_model.set_adapter([domain_adapter, name])
     model.active_adapter = name
     if freeze_domain:
-        model.base_model.set_requires_grad([below], False)
+        model.base_model.set_requires_grad([domain_adapter], False)
     return model
 
 

@@ -101,7 +101,7 @@ def parameters_of(model: nn.Module, item: ParameterSet, blocks: list[Block]) -> 
     Args:
         model: plain.
         item: any kind but `auto`.
-        blocks: of the model, from `split`.
+        blocks: of the model, from `split_into_blocks`.
 
     Raises:
         ValueError: the model has no such layers, module or parameters.

@@ -13,7 +13,7 @@ from torch import nn
 
 from ..former_names import OBJECTIVE_INPUTS, no_such
 
-# What the wrapper can hand to an objective, by argument name. Rows are those of all processes, in fp32:
+# What `JointModel` can hand to an objective, by argument name. Rows are those of all processes, in fp32:
 INPUTS = {
     "source_features": "(n, d) what the final classifier sees, source rows",
     "target_features": "(m, d) the same, target rows",

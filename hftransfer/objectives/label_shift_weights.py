@@ -1,4 +1,8 @@
-"""Label shift estimation: class weights of the target over the source, from predictions alone."""
+"""Label shift estimation: class weights of the target over the source, from predictions alone.
+
+For training: in torch, on the run's own predictions. `selection/class_frequencies.py` has `mlls` and `bbse` in NumPy,
+for a trained model.
+"""
 
 from __future__ import annotations
 

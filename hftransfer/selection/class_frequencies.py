@@ -1,4 +1,7 @@
-"""Label shift after training: an estimate of the target's class frequencies, and a test of whether to believe it."""
+"""Label shift after training: an estimate of the target's class frequencies, and a test of whether to believe it.
+
+In NumPy, for a trained model. `objectives/label_shift_weights.py` has `mlls` and `bbse` in torch, for training.
+"""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ class AdaptationConfig(TrainingArguments):
     trust_config_code: bool = _option(
         False,
         "Adaptation",
-        "Import what objectives name as module:name in a config file or on a command line (a constraint's function).",
+        "Allow objectives in a config file or on the command line to import Python code (module:name).",
     )
     task_weight: float = _option(
         1.0, "Adaptation", "What the task's own loss counts; 0 trains on the objectives alone."
@@ -72,8 +72,8 @@ class AdaptationConfig(TrainingArguments):
     teacher: list | str | None = _option(
         None,
         "Adaptation",
-        "Whose knowledge the anchoring objectives keep or hand on: a Hub id or folder, or a list of several as JSON "
-        "or YAML. When absent, the model itself as it is before training.",
+        "Model that anchoring objectives compare with or distil from: a Hub id or folder, or a list of several as "
+        "JSON or YAML. When absent, the model itself as it is before training.",
     )
     source_weights: dict | str | None = _option(
         None,
@@ -94,8 +94,8 @@ class AdaptationConfig(TrainingArguments):
     freeze: dict | str | list | None = _option(
         None,
         "Policy",
-        "What does not train: embeddings, first_2 (the embeddings and the first two layers), block:layer.3, "
-        "pattern:*.attention.* or regex:…; or a list. What trains is trainable without it.",
+        "Removed from what `trainable` selects: embeddings, first_2 (the embeddings and the first two layers), "
+        "block:layer.3, pattern:*.attention.* or regex:…; or a list.",
     )
     unfreeze: dict | str | None = _option(
         None,
@@ -103,9 +103,13 @@ class AdaptationConfig(TrainingArguments):
         'Start with the head and add one layer at a time, from the top: {"by": "epoch", "every": 1}, or by step; JSON '
         "or YAML.",
     )
-    lp_epochs: float = _option(0.0, "Policy", "Train the head alone for so many epochs first, then everything.")
+    lp_epochs: float = _option(
+        0.0, "Policy", "Linear probing: train the head alone for so many epochs first, then everything."
+    )
     layer_decay: float = _option(
-        1.0, "Policy", "Each layer's learning rate, times this for every layer between it and the head."
+        1.0,
+        "Policy",
+        "Factor on the learning rate per step away from the head: the last layer gets it once, the one before twice.",
     )
     head_lr_multiplier: float = _option(1.0, "Policy", "Learning rate of the head, times the base rate.")
     backbone_lr_multiplier: float = _option(1.0, "Policy", "Learning rate of the backbone, times the base rate.")
@@ -115,7 +119,7 @@ class AdaptationConfig(TrainingArguments):
     forward_rows: int | None = _option(
         None,
         "Adaptation",
-        "Run the model on so many rows at a time and once more for the gradient: huge batches on little memory.",
+        "Run the model on so many rows at a time; activations are recomputed in the backward pass, to save memory.",
     )
     forward_by_domain: bool = _option(
         False,
@@ -126,9 +130,9 @@ class AdaptationConfig(TrainingArguments):
     batch_norm: BatchNorm = _option(
         "joint",
         "Adaptation",
-        "Batch norm sees source and target together, or each by itself (two forwards; the running statistics are the "
-        "target's), or uses its running statistics as they are (frozen), or channel by channel at random those of "
-        "the batch or the running ones (stochastic).",
+        "Statistics of batch norm in training. joint: those of source and target together; separate: those of each "
+        "domain in a forward of its own, and the running statistics are the target's; frozen: the running statistics, "
+        "as they are; stochastic: channel by channel at random, those of the batch or the running ones.",
     )
     batch_norm_mix: float = _option(
         0.5,
@@ -173,7 +177,9 @@ class AdaptationConfig(TrainingArguments):
     image_column: str = _option("image", "Data", "Column with the image: a path, bytes, a PIL image or an array.")
     label_column: str = _option("label", "Data", "Column with the label.")
     label_separator: str | None = _option(
-        None, "Data", 'What stands between the labels of one text, as in "up,new": each is one of several then.'
+        None,
+        "Data",
+        'Separator of the labels of one text, as in "up,new". Setting it makes the task multi-label classification.',
     )
     merge_label_case: bool = _option(False, "Data", "Labels that differ by case alone (up, Up) are one class.")
     max_length: int | None = _option(None, "Data", "Longest input in tokens; the model's own limit when absent.")

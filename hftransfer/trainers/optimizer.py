@@ -35,7 +35,7 @@ class OptimizerBuilder:
 
     Args:
         trainer: an `AdaptationTrainer`.
-        blocks: of the model, from `split`.
+        blocks: of the model, from `split_into_blocks`.
         phases: what moves from when on, if not everything does all the time.
     """
 
@@ -74,8 +74,8 @@ class OptimizerBuilder:
     def slanted_schedule(self, steps: int, optimizer: Optimizer | None) -> LambdaLR:
         """The schedule `slanted_triangular`, which transformers does not know."""
         settings: Any = self.trainer.args.lr_scheduler_kwargs or {}
-        driven: Any = self.trainer.optimizer if optimizer is None else optimizer
-        return LambdaLR(driven, partial(slanted_triangular, total=steps, **settings))
+        scheduled_optimizer: Any = self.trainer.optimizer if optimizer is None else optimizer
+        return LambdaLR(scheduled_optimizer, partial(slanted_triangular, total=steps, **settings))
 
     def keep_rates(self) -> None:
         """Rates of the last step, kept for the log."""

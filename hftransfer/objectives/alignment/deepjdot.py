@@ -78,9 +78,9 @@ class DeepJDOT(Objective):
         source_weights = row_weights(source_features, source_weights)
         x, y = centred(source_features, target_features)
         distances = squared_distances(x, y, squared_norms(x), squared_norms(y))
-        surprise = -target_logits.log_softmax(-1).T[source_labels.clamp_min(0)]  # (n, m)
+        label_cost = -target_logits.log_softmax(-1).T[source_labels.clamp_min(0)]  # (n, m)
         is_labelled = (source_labels >= 0).unsqueeze(1)
-        cost = self.alpha * distances + self.label_weight * torch.where(is_labelled, surprise, 0.0)
+        cost = self.alpha * distances + self.label_weight * torch.where(is_labelled, label_cost, 0.0)
         return (self._plan(cost.detach(), shares(source_weights)) * cost).sum()
 
     @torch.compiler.disable

@@ -131,18 +131,18 @@ class _GaussianMMD(torch.autograd.Function):
         within_x = w / (c.mass.square() if biased else w.dot(c.mass - w).clamp_min(LEAST_MASS))
         within_y = 1 / (m * m if biased else max(1, m * (m - 1)))
         across = w / (-m * c.mass)
-        four = -4 / len(widths) / widths[0]  # of the slope: both roles of a row, and 2 from the square
+        slope_scale = -4 / len(widths) / widths[0]  # of the slope: both roles of a row, and 2 from the square
 
         xx, slope = _kernel_block(x, x, c.x2, c.x2, w, widths, keep_diagonal=biased)
-        slope.mul_((four * within_x).unsqueeze(1)).mul_(w)
+        slope.mul_((slope_scale * within_x).unsqueeze(1)).mul_(w)
         sums_x, gx = slope.sum(1), torch.mm(slope, x)
         del slope
         yy, slope = _kernel_block(y, y, c.y2, c.y2, ones, widths, keep_diagonal=biased)
-        slope.mul_(four * within_y)
+        slope.mul_(slope_scale * within_y)
         sums_y, gy = slope.sum(1), torch.mm(slope, y)
         del slope
         xy, slope = _kernel_block(x, y, c.x2, c.y2, ones, widths)
-        slope.mul_((four * across).unsqueeze(1))
+        slope.mul_((slope_scale * across).unsqueeze(1))
         sums_x += slope.sum(1)
         sums_y += slope.sum(0)
         gx.addmm_(slope, y)

@@ -65,5 +65,5 @@ class LwF(Objective):
     def forward(
         self, features: torch.Tensor, logits: torch.Tensor, teacher_logits: list[torch.Tensor]
     ) -> torch.Tensor:
-        now = logits if self.head is None else self.head(features)
-        return self.temperature**2 * softened_divergence(teacher_logits[0], now, self.temperature)
+        student_logits = logits if self.head is None else self.head(features)
+        return self.temperature**2 * softened_divergence(teacher_logits[0], student_logits, self.temperature)

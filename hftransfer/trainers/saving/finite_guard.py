@@ -63,7 +63,7 @@ class FiniteGuard:
         self.unproven: Path | None = None
         self.proven: Path | None = None
         self._resumed_unproven = self.resumed_from  # until a finite loss has followed it
-        self._forwards_before = 0  # the unproven checkpoint, since the last log
+        self._forwards_before_checkpoint = 0  # since the last log, before the unproven checkpoint
 
     @property
     def _model(self) -> Any:
@@ -150,7 +150,9 @@ class FiniteGuard:
         last = last_good_checkpoint(folder)
         if last is None:
             return "There is no checkpoint to go back to."
-        is_followed = first_broken_forward >= self._forwards_before + self.trainer.args.gradient_accumulation_steps
+        is_followed = (
+            first_broken_forward >= self._forwards_before_checkpoint + self.trainer.args.gradient_accumulation_steps
+        )
         unproven = self.unproven or self._resumed_unproven
         if is_followed or unproven is None or unproven.absolute() != Path(last).absolute():
             return _go_on(last)
@@ -171,15 +173,15 @@ class FiniteGuard:
     def add_checkpoint(self, checkpoint: Path) -> None:
         """New checkpoint, which no loss has followed yet."""
         self._resumed_unproven = None
-        self.unproven, self._forwards_before = checkpoint, self.loss_log.count
+        self.unproven, self._forwards_before_checkpoint = checkpoint, self.loss_log.count
 
     def proves_checkpoint(self) -> bool:
         """Whether the finite parts that were just read prove the last checkpoint: a forward came after it."""
         self._resumed_unproven = None
         if self.unproven is None:
             return False
-        follows = self.loss_log.count > self._forwards_before
-        self._forwards_before = 0  # the parts are cleared next
+        follows = self.loss_log.count > self._forwards_before_checkpoint
+        self._forwards_before_checkpoint = 0  # the parts are cleared next
         if follows:
             self.proven, self.unproven = self.unproven, None
         return follows

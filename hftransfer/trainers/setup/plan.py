@@ -233,7 +233,7 @@ def _method(model: Any, names: Sequence[str], trained: Sequence[str], norms: Col
 def _joined(rows: Sequence[PolicyRow]) -> list[PolicyRow]:
     """Runs of layers that differ in their number alone, each as one row with the sums."""
     joined: list[PolicyRow] = []
-    ends: list[tuple[PolicyRow, int]] = []  # the last layer in each row of `out`, and how many are in it
+    ends: list[tuple[PolicyRow, int]] = []  # the last layer in each row of `joined`, and how many are in it
     for row in rows:
         last, count = ends[-1] if ends else (None, 0)
         if last is not None and _follows(last, row):

@@ -140,7 +140,7 @@ def build_phases(
     Args:
         args: a config.
         model: the user's, after `set_trainable`, plain or PEFT-wrapped.
-        blocks: of the model, from `split`.
+        blocks: of the model, from `split_into_blocks`.
         trainable: names of the parameters that train by the end.
         counts_epochs: whether the training data have a length.
 

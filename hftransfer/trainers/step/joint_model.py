@@ -50,7 +50,8 @@ class JointModel(nn.Module):
     """The user's model and the objectives in one module; source and target rows go through the model once.
 
     Without `domain` it is the plain model: evaluation, prediction and everything else pass straight through, and
-    attributes that it lacks are the model's.
+    attributes that it lacks are the model's. The callback `Clock` sets `progress`, the share of the training that is
+    done, before each update; objectives' schedules read it.
 
     Args:
         model: plain or PEFT-wrapped, with a linear head.
@@ -176,7 +177,7 @@ class JointModel(nn.Module):
                 objective_inputs = ObjectiveInputs(
                     batch if word_mask is None else batch.words(word_mask),
                     self.task_loss.row_weights,
-                    partial(self._perturbed_target_forward, model_inputs, rows, word_mask, precision),
+                    partial(self._build_perturbed_forward, model_inputs, rows, word_mask, precision),
                     self._reference_inputs(model_inputs, rows, outputs, teacher_outputs),
                 )
                 for _, value, weight in self.objectives.evaluate(objective_inputs, self.progress):
@@ -196,7 +197,7 @@ class JointModel(nn.Module):
         mask = {k: v[: rows.total] for k, v in inputs.items() if k == "attention_mask"}
         return ReferenceInputs(self.model, self.head_name, self.teachers, outputs, teacher_outputs, rows, mask)
 
-    def _perturbed_target_forward(
+    def _build_perturbed_forward(
         self, inputs: dict[str, Any], rows: BatchRows, word_mask: torch.Tensor | None, precision: torch.dtype | None
     ) -> PerturbedTargetForward:
         target = rows.pick(inputs, "target")
