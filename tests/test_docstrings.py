@@ -8,6 +8,7 @@ the folders of `given_folders`.
 from __future__ import annotations
 
 import contextlib
+import copy
 import doctest
 import importlib
 import io
@@ -100,7 +101,8 @@ def test_examples_run(name, given_folders, tmp_path, monkeypatch):
     said = io.StringIO()
     try:
         for example in examples:
-            example.globs = given | example.globs
+            unchanged = {name: copy.deepcopy(given[name]) for name in ("base",) if name in given}  # adapters change it
+            example.globs = given | unchanged | example.globs
             with contextlib.redirect_stdout(io.StringIO()):
                 runner.run(example, out=said.write)
     finally:

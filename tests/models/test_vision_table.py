@@ -59,5 +59,5 @@ def test_the_methods_are_those_that_are_tested():
     section = PAGE.split("## PEFT's other methods")[1].split("\n## ")[0]
     named = re.sub(r"\s+", " ", section.split("\n\n")[2]).rstrip(".").split(", ")
     assert named == list(METHODS)
-    on_convolutions = re.search(r"On convolutions \(ResNet\) PEFT knows (.*?);", section.replace("\n", " "))[1]
+    on_convolutions = re.search(r"On convolutions \(ResNet\), PEFT supports (.*?)\.", section.replace("\n", " "))[1]
     assert re.split(", | and ", on_convolutions) == [name for name in METHODS if name not in REFUSALS]

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
-from accelerate import Accelerator
+
+if TYPE_CHECKING:
+    from accelerate.accelerator import Accelerator
 
 
 class LossLog:
