@@ -13,8 +13,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback
 
+from hftransfer.trainers.saving.checkpoint_choice import last_good_checkpoint
 from hftransfer.trainers.saving.checkpoint_files import by_age, write_list
-from hftransfer.trainers.saving.output_folder import last_good_checkpoint, resume_hint
+from hftransfer.trainers.saving.output_folder import resume_hint
 
 SAVING = {"objectives": {"dann": 0.1}, "save_strategy": "steps", "save_steps": 2, "max_steps": 4}
 

@@ -13,14 +13,10 @@ from safetensors.torch import load_file
 from transformers import TrainerCallback
 
 from hftransfer.trainers.saving import folder_replacement
+from hftransfer.trainers.saving.checkpoint_choice import find_checkpoint, last_good_checkpoint
 from hftransfer.trainers.saving.checkpoint_files import checkpoints
 from hftransfer.trainers.saving.folder_lock import hold, locked
-from hftransfer.trainers.saving.output_folder import (
-    check_output_dir,
-    find_checkpoint,
-    last_good_checkpoint,
-    resume_hint,
-)
+from hftransfer.trainers.saving.output_folder import check_output_dir, resume_hint
 from hftransfer.trainers.saving.written_files import recorded_files
 
 SAVING = {"save_strategy": "steps", "save_steps": 2, "max_steps": 4}

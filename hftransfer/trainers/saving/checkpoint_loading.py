@@ -14,10 +14,10 @@ import safetensors.torch
 
 from ...models.adapters import is_peft
 from ...models.domain_adapters import restore_adapters
+from .checkpoint_choice import not_resumable
 from .checkpoint_files import STATE_FILE, TRAINER_STATE
 from .finite_guard import FiniteGuard
 from .finite_weights import first_broken, is_finite_state
-from .output_folder import not_resumable
 from .process_agreement import raise_together
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ import torch
 from ...data.text_encoder import WORD_MASK, without_other_tokenizations
 from ...models.module_mode import module_mode
 from ..trainer_access import joint_model_of
+from .checkpoint_choice import last_good_checkpoint
 from .checkpoint_files import checkpoints
 from .finite_weights import buffer_flags, first_broken, is_finite_state
-from .output_folder import last_good_checkpoint
 from .process_agreement import raise_together
 from .run_folder import RunFolder
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from ...stages import stage
 from ..config import AdaptationConfig
+from .checkpoint_choice import find_checkpoint
 from .folder_lock import hold, release
-from .output_folder import check_output_dir, check_resumed_dir, find_checkpoint, resume_hint
+from .output_folder import check_output_dir, check_resumed_dir, resume_hint
 from .process_agreement import raise_together
 from .resume_setting import read_resume
 from .written_files import RECIPE_FILES, RUN_FILES

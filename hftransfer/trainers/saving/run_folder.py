@@ -13,8 +13,9 @@ from ...models.adapter_folders import LABELS_FILE
 from ...models.adapters import is_peft
 from ..trainer_access import config_of, joint_model_of
 from .adapter_merge import merges_adapter
+from .checkpoint_choice import find_checkpoint
 from .folder_lock import STAGING, hold, release
-from .output_folder import check_output_dir, check_resumed_dir, find_checkpoint, keeps_old_run
+from .output_folder import check_output_dir, check_resumed_dir, keeps_old_run
 from .process_agreement import raise_together
 from .resume_setting import read_resume
 from .run_settings import check_same_run
