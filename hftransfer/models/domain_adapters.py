@@ -181,7 +181,7 @@ def add_adapter(
         ValueError: the model has no adapter, the kinds differ, or two of the kind cannot be active at once.
 
     Example:
-        >>> model = load_adapters(base, {"medical": "runs/medical"})
+        >>> model = load_adapters("runs/teacher", {"medical": "runs/medical"}, labels=["down", "up", "flat"])
         >>> add_adapter(model, LoraConfig(r=2)).active_adapters
         ['medical', 'task']
 
