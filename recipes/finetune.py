@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from hftransfer import run_recipe, stage, start_recipe
 
-TITLE = "Results on the test splits; oracle columns use target labels and were not used to select a model"
+TITLE = "Results on the test splits; oracle columns are computed with target labels"
 
 
 def main(argv: list[str]) -> int:

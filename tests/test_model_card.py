@@ -113,6 +113,14 @@ def test_results_are_a_table_with_oracle_marked():
     assert "| source-only | 0.900 | 0.500 |\n| adapted | 0.800 | - |\n" in card
 
 
+def test_a_checkpoint_that_target_labels_chose_is_said_to_be():
+    assert "these were not used for any choice" in render_card(FACTS)
+    card = render_card(facts(oracle_selection=True))
+    assert "which also chose the checkpoint (`allow_oracle_selection`)" in card
+    assert "not used for any choice" not in card
+    assert "| source-only | 0.900 |" in card
+
+
 def test_no_results_no_table():
     assert "## Results" not in render_card(facts(results={"evaluation": {}}))
 

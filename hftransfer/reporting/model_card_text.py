@@ -44,6 +44,7 @@ class CardFacts:
     modality: str = "text"
     task_name: str = ""  # how people call the task; `task` when empty
     blocks: Sequence[Sequence[str]] = ()  # what trained: a header and rows, as text
+    oracle_selection: bool = False  # target labels chose the checkpoint
 
     @property
     def pipeline(self) -> str:

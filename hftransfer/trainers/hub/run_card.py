@@ -95,6 +95,7 @@ class ModelCard:
             results=self.results or {"evaluation": _last_evaluation(trainer.state.log_history)},
             adapter=is_peft(model) and not merges_adapter(trainer, prepared),
             blocks=policy_table(policy_rows(trainer)),
+            oracle_selection=args.allow_oracle_selection and args.load_best_model_at_end,
         )
 
 

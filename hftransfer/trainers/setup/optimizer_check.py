@@ -130,8 +130,8 @@ def _check_scheduler(scheduler: Any, optimizer: Any) -> None:
             "optimizers=(None, scheduler): the scheduler drives an optimizer of its own, not the one that the trainer "
             "makes. Pass both, or choose the schedule with `lr_scheduler_type`."
         )
-    driven = getattr(scheduler, "optimizer", optimizer)
-    if driven is not optimizer:
+    scheduled = getattr(scheduler, "optimizer", optimizer)
+    if scheduled is not optimizer:
         raise ValueError(
             "The scheduler that was passed drives another optimizer than the one beside it, whose rates would never "
             "change. Make it of optimizers[0]."
