@@ -77,7 +77,7 @@ def run(args) -> int:
         )
         results = {point.name: dict(point.scores) for point in points}
         print_results(results, TITLE)
-        print_lines(f"Chosen by {chooser.removeprefix('eval_')}: {mixture.place}.")
+        print_lines(f"Chosen by {chooser.removeprefix('eval_')}: {mixture.point}.")
         card = interpolation_card(mixture, trainer, args.output_dir, results, args.start)
         mixture.save(args.output_dir, trainer.processing_class, card)
     print_lines(f"The model is in {args.output_dir}; it loads like any other.")

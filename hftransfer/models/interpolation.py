@@ -110,7 +110,7 @@ class Mixture:
             labels = labels() if all(map(is_adapter_folder, paths.values())) else None
         names, cls = _shared_head(paths, labels)
         self.model: Any = None
-        self.members: dict[str, Ingredient] = {}
+        self.ingredients: dict[str, Ingredient] = {}
         self.start: Ingredient | None = None
         self._scratch = tempfile.TemporaryDirectory(prefix="hftransfer-")
         try:
@@ -123,9 +123,9 @@ class Mixture:
         (first, path), *others = paths.items()
         self.model, _ = load_ingredient(path, cls, names, dtype)
         self.processor = load_processor(path, self.model)
-        self.members[first] = write_ingredient(first, self.model, Path(self._scratch.name))
+        self.ingredients[first] = write_ingredient(first, self.model, Path(self._scratch.name))
         for name, other in others:
-            self.members[name] = self._admit(name, other, path, names, dtype)
+            self.ingredients[name] = self._admit(name, other, path, names, dtype)
         if start is not None:
             self.start = self._admit("start", start, path, names, dtype, is_start=True)
             if self.start.fresh:
@@ -139,7 +139,7 @@ class Mixture:
                 f"{type(self.model).__name__} has batch norm ({self.norms[0]}, …): the average of running statistics "
                 "is not that of the averaged model. Give `batches`, label-free inputs to estimate them from."
             )
-        self.place = Point("fine-tuned", 1.0, {first: 1.0})
+        self.point = Point("fine-tuned", 1.0, {first: 1.0})
 
     def _admit(
         self, name: str, path: str, first_path: str, names: tuple[str, ...], dtype: Any, is_start: bool = False
@@ -152,7 +152,7 @@ class Mixture:
         missing_weights |= other_labels_head(path, model, names, first_path) if is_start else frozenset()
         return write_ingredient(name, model, Path(self._scratch.name), missing_weights)
 
-    # ---- places
+    # ---- points
 
     @torch.no_grad()
     def set(self, shares: Mapping[str, float] | None = None, alpha: float = 1.0) -> Any:
@@ -168,18 +168,18 @@ class Mixture:
         Raises:
             ValueError: an unknown name, shares that do not sum to 1, or an alpha below 1 without a start.
         """
-        shares = dict(shares) if shares is not None else dict.fromkeys(self.members, 1 / len(self.members))
+        shares = dict(shares) if shares is not None else dict.fromkeys(self.ingredients, 1 / len(self.ingredients))
         for name in shares:
-            if name not in self.members:
-                raise ValueError(f"There is no model {name!r}; there is {', '.join(self.members)}.")
+            if name not in self.ingredients:
+                raise ValueError(f"There is no model {name!r}; there is {', '.join(self.ingredients)}.")
         if not math.isclose(sum(shares.values()), 1.0, abs_tol=1e-9):
             raise ValueError(f"shares must sum to 1, not to {sum(shares.values()):g}.")
         if not 0 <= alpha <= 1:
             raise ValueError(f"alpha={alpha:g} must be between 0, the start, and 1, the fine-tuned model.")
         if alpha != 1 and self.start is None:
             raise ValueError(f"alpha={alpha:g} needs a start to interpolate from.")
-        weighted_models = [(self.members[name], share) for name, share in shares.items() if share]
-        weighted_ingredients = [(member, alpha * share) for member, share in weighted_models if alpha]
+        weighted_models = [(self.ingredients[name], share) for name, share in shares.items() if share]
+        weighted_ingredients = [(ingredient, alpha * share) for ingredient, share in weighted_models if alpha]
         weighted_ingredients += [(self.start, 1 - alpha)] if self.start is not None and alpha != 1 else []
         statistics = {f"{name}.{end}" for name in self.norms for end in STATISTICS}
         for name, tensor in saved_tensors(self.model).items():
@@ -188,12 +188,12 @@ class Mixture:
                 tensor.copy_(max(averaged, key=lambda item: item[1])[0].read(name))
                 continue
             total = torch.zeros(tensor.shape, dtype=torch.float64)
-            for member, weight in averaged:
-                total += weight * member.read(name).double()
+            for ingredient, weight in averaged:
+                total += weight * ingredient.read(name).double()
             tensor.copy_(total)
         if len(weighted_ingredients) > 1 and self.norms and self.batches is not None:
             adapt_batch_norm(self.model, self.batches())
-        self.place = Point("", alpha, shares)
+        self.point = Point("", alpha, shares)
         return self.model.eval()
 
     # ---- choosing
@@ -213,7 +213,7 @@ class Mixture:
         tried; of equal ones the largest is chosen.
 
         Args:
-            score: the measures of a model, by name. Called at each place.
+            score: the measures of a model, by name. Called at each point.
             by: which of them chooses: of labelled source validation rows, or label-free. It must not read target
                 labels.
             greater_is_better: or less.
@@ -221,7 +221,7 @@ class Mixture:
             alphas: to try; 0, 0.1 … 1 when `None`.
 
         Returns:
-            Every place with its scores, in the order in which they were tried. The chosen one is `self.place`.
+            Every point with its scores, in the order in which they were tried. The chosen one is `self.point`.
 
         Raises:
             ValueError: `by` reads target labels, or is not among the scores, or is not finite there.
@@ -249,9 +249,9 @@ class Mixture:
         def value(point: Point) -> float:
             return point.scores[by] if greater_is_better else -point.scores[by]
 
-        best = Point("fine-tuned", 1.0, dict.fromkeys(self.members, 1 / len(self.members)))
-        if len(self.members) > 1:
-            single_models = [visit(name, {name: 1.0}) for name in self.members]
+        best = Point("fine-tuned", 1.0, dict.fromkeys(self.ingredients, 1 / len(self.ingredients)))
+        if len(self.ingredients) > 1:
+            single_models = [visit(name, {name: 1.0}) for name in self.ingredients]
             if soup == "uniform":
                 best = visit("uniform soup", best.shares)
             else:
@@ -264,7 +264,7 @@ class Mixture:
             points = [visit(f"alpha {alpha:g}", best.shares, alpha) for alpha in alphas]
             best = max(reversed(points), key=value)
         self.set(best.shares, best.alpha)
-        self.place = best
+        self.point = best
         return tried_points
 
     # ---- keeping
@@ -283,7 +283,7 @@ class Mixture:
         processor = processor if processor is not None else self.processor
         self.model.config.hftransfer = {
             **(getattr(self.model.config, "hftransfer", None) or {}),
-            "interpolation": {"alpha": self.place.alpha, "shares": dict(self.place.shares)},
+            "interpolation": {"alpha": self.point.alpha, "shares": dict(self.point.shares)},
         }
         with new_folder(output_dir) as folder:
             self.model.save_pretrained(folder)
@@ -293,9 +293,9 @@ class Mixture:
 
     def card(self) -> str:
         """Text of a short README.md."""
-        papers = [PAPERS["wise"]] * (self.place.alpha != 1) + [PAPERS["soup"]] * (len(self.place.shares) > 1)
+        papers = [PAPERS["wise"]] * (self.point.alpha != 1) + [PAPERS["soup"]] * (len(self.point.shares) > 1)
         lines = ["---", "library_name: transformers", "tags: [hftransfer, weight-interpolation]", "---", ""]
-        lines += [f"Weights averaged after training: {self.place}.", "", *(f"- {paper}" for paper in papers)]
+        lines += [f"Weights averaged after training: {self.point}.", "", *(f"- {paper}" for paper in papers)]
         return "\n".join(lines).rstrip() + "\n"
 
     def close(self) -> None:

@@ -41,7 +41,7 @@ def interpolation_card(
         objectives={name: f"{spec['weight']:g} x {spec['kind']}" for name, spec in objectives.items()},
         papers=[PAPERS["wise"]] * bool(start) + [PAPERS["soup"]] * (len(mixture.paths) > 1),
         trained="nothing: weights were averaged after training",
-        settings={"weights": str(mixture.place), "chosen by": chosen_by},
+        settings={"weights": str(mixture.point), "chosen by": chosen_by},
         results=results,
     )
     return render_card(facts, ["weight-interpolation"])

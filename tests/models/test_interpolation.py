@@ -223,7 +223,7 @@ def test_a_greedy_soup_keeps_what_does_not_make_it_worse(planted):
     with Mixture([planted / n for n in "abc"]) as mixture:
         tried = mixture.search(by_table(table), by="source_accuracy")
         assert [point.name for point in tried] == ["a", "b", "c", "soup of b, c", "soup of b, a"]
-        assert mixture.place.shares == {"b": 0.5, "a": 0.5}
+        assert mixture.point.shares == {"b": 0.5, "a": 0.5}
         assert mixture.model.classifier.bias[0].item() == 1.5
 
 
@@ -231,11 +231,11 @@ def test_less_may_be_better_and_a_uniform_soup_takes_all(planted):
     table = {1.0: 0.6, 2.0: 0.8, 4.0: 0.7, 2.5: 0.65, 1.5: 0.7, 2.33: 0.1}
     with Mixture([planted / n for n in "abc"]) as mixture:
         mixture.search(by_table(table), by="source_accuracy", greater_is_better=False)
-        assert mixture.place.shares == {"a": 1.0}  # neither b nor c makes less of it
+        assert mixture.point.shares == {"a": 1.0}  # neither b nor c makes less of it
     with Mixture([planted / n for n in "abc"]) as mixture:
         tried = mixture.search(by_table(table), by="source_accuracy", soup="uniform")
         assert tried[-1].name == "uniform soup"
-        assert mixture.place.shares == pytest.approx(dict.fromkeys("abc", 1 / 3))
+        assert mixture.point.shares == pytest.approx(dict.fromkeys("abc", 1 / 3))
 
 
 def test_alpha_is_chosen_and_of_equal_ones_the_nearest_to_the_fine_tuned_model(planted):
@@ -243,9 +243,9 @@ def test_alpha_is_chosen_and_of_equal_ones_the_nearest_to_the_fine_tuned_model(p
     with Mixture([planted / "c"], start=planted / "start") as mixture:
         tried = mixture.search(by_table(table), by="source_accuracy", alphas=[1, 0, 0.5, 0.25])
         assert [point.alpha for point in tried] == [0, 0.25, 0.5, 1]
-        assert mixture.place.alpha == 0.5
+        assert mixture.point.alpha == 0.5
         assert mixture.model.classifier.bias[0].item() == 2.0
-        assert str(mixture.place) == "0.5 start + 0.5 (1 c)"
+        assert str(mixture.point) == "0.5 start + 0.5 (1 c)"
 
 
 @pytest.mark.parametrize(
