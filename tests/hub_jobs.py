@@ -131,11 +131,21 @@ class _Absent:
             raise ModuleNotFoundError(f"No module named {name!r}")
 
 
+def counted_waits() -> list[float]:
+    """Seconds that the client would sleep between its retries, counted and not waited for."""
+    from types import SimpleNamespace
+
+    from huggingface_hub.utils import _http
+
+    waits: list[float] = []
+    _http.time = SimpleNamespace(sleep=waits.append)
+    return waits
+
+
 def fail(folder: Path) -> dict:
     """Pushes to a Hub that fails in every way, and again when it is well."""
     import logging
     import os
-    from types import SimpleNamespace
 
     from hub_server import TOKEN, LoopbackHub
 
@@ -144,10 +154,8 @@ def fail(folder: Path) -> dict:
     os.environ["HF_ENDPOINT"] = hub.url
     import runs
     from huggingface_hub import constants
-    from huggingface_hub.utils import _http
 
-    waits: list[float] = []
-    _http.time = SimpleNamespace(sleep=waits.append)  # counted, not waited for
+    waits = counted_waits()
     trainer = runs.trainer(folder / "run", hub_token=TOKEN)
     trainer.train()
     out: dict = {"logits": logits(trainer.model.model, trainer.processing_class)}
@@ -228,6 +236,7 @@ def recipe(folder: Path) -> dict:
 
     import hftransfer.trainers.trainer  # noqa: F401
 
+    counted_waits()
     script = Path(__file__).parents[1] / "recipes" / "finetune.py"
     out: dict = {}
     for line in sys.stdin:
