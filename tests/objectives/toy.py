@@ -86,7 +86,7 @@ def fit(
     groups = [{"params": list(module.model.parameters()), "lr": 3e-3}]
     if own := list(module.objectives.parameters()):
         groups.append({"params": own, "lr": 9e-3})
-    optimizer, parts = torch.optim.AdamW(groups), []
+    optimizer, parts = torch.optim.AdamW(groups, fused=True), []
     for step in range(steps):
         module.progress.fill_(step / steps)
         s, t = torch.randint(0, 600, (2, rows), generator=g)
