@@ -10,7 +10,7 @@ import torch
 from cases import array, batch, call, domains, make
 from kernel_cases import Largest
 from moment_cases import covariance, gradients, moment, weighted
-from test_adaptation import FULL, SEEDS, source_only
+from test_adaptation import FULL, source_only
 from toy import fit, train
 
 from hftransfer.objectives.moments import covariance_distance, covariance_factor, shares
@@ -85,7 +85,7 @@ def test_weights_have_no_gradient_and_one_heavy_row_no_spread():
     assert shares(torch.zeros(3)).tolist() == [0, 0, 0]
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("seed", [0, 1, 2])
 def test_covariances_come_together_and_the_target_gains(seed):
     """The paper's form leaves the means where they are, so a classifier may still tell the domains apart."""
 
