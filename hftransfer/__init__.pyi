@@ -30,6 +30,7 @@ from .reporting.tables import print_results as print_results
 from .selection.calibration import fit_temperature as fit_temperature
 from .selection.class_frequencies import estimate_label_shift as estimate_label_shift
 from .selection.model_predictions import Predictions as Predictions
+from .selection.rule import SelectionRule as SelectionRule
 from .selection.validators import Validator as Validator
 from .selection.validators import get_validator as get_validator
 from .stages import stage as stage
