@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import torch
 
 from ..ignored_label import IGNORE
 from .encoder import Encoder
 from .label_space import LabelSpace
 from .pairing import DRAW, TARGET
+from .soft_labels import SOFT_LABELS
 from .text_encoder import WORD_MASK, pad_row
 
 NUM_SOURCE, SPANS = "num_source", "spans"
@@ -45,6 +47,7 @@ class AdaptationCollator:
         labelled = any("labels" in row for row in rows)
         labels = [row.pop("labels", None) for row in rows]
         word_masks = [row.pop(WORD_MASK, None) for row in rows]
+        soft_labels = [row.pop(SOFT_LABELS, None) for row in rows]
         domain = [row.pop("domain", None) for row in rows]
         row_draws = [row.pop(DRAW, None) for row in rows]
         draws = [
@@ -67,6 +70,8 @@ class AdaptationCollator:
             missing = self.space.missing
             values = [missing if y is None or y is math.nan else y for y in labels]
             batch["labels"] = torch.tensor(values, dtype=torch.float32 if self.space.is_float else torch.long)
+        if training and any(soft is not None for soft in soft_labels):
+            batch[SOFT_LABELS] = self._stacked_soft_labels(soft_labels, batch)
         if training:
             batch["domain"] = torch.tensor(domain)
             batch[NUM_SOURCE] = num_source = sum(domain_of_row != TARGET for domain_of_row in domain)
@@ -76,6 +81,19 @@ class AdaptationCollator:
                     for mask in (batch["attention_mask"][:num_source], batch["attention_mask"][num_source:])
                 ]
         return batch
+
+    def _stacked_soft_labels(self, soft_labels: list[Any], batch: dict[str, Any]) -> torch.Tensor:
+        """(rows, K), in tagging (rows, tokens, K); 0 where a row has none."""
+        num_classes = len(self.space.names)
+        if self.space.task != "token-classification":
+            none = np.zeros(num_classes, dtype=np.float32)
+            return torch.from_numpy(np.stack([none if soft is None else soft for soft in soft_labels]))
+        width, pads_left = batch["input_ids"].shape[1], self.encoder.processing_class.padding_side == "left"
+        stacked = np.zeros((len(soft_labels), width, num_classes), dtype=np.float32)
+        for row, soft in zip(stacked, soft_labels, strict=True):
+            if soft is not None:
+                row[width - len(soft) if pads_left else 0 :][: len(soft)] = soft
+        return torch.from_numpy(stacked)
 
 
 def _span(mask: torch.Tensor) -> tuple[int, int]:

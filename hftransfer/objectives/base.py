@@ -19,6 +19,7 @@ INPUTS = {
     "target_features": "(m, d) the same, target rows",
     "source_logits": "(n, classes)",
     "target_logits": "(m, classes)",
+    "target_soft_labels": "(m, classes) distributions from a column of the target; see `add_soft_labels`",
     "source_labels": "(n,) class ids; -100 where a row has none",
     "source_weights": "(n,) what each source row counts: by its class, by its source; a 1 expanded where all count 1",
     "source_domains": "(n,) which source each row is of, from 0",

@@ -47,6 +47,7 @@ from .self_training.entropy import Entropy
 from .self_training.im import InformationMaximization
 from .self_training.mcc import MCC
 from .self_training.nt_xent import NTXent
+from .self_training.soft_labels import SoftLabels
 from .self_training.vat import VAT
 
 REGISTRY: dict[str, type[Objective]] = {
@@ -79,6 +80,7 @@ REGISTRY: dict[str, type[Objective]] = {
     "afn": AFN,
     "bsp": BSP,
     "vat": VAT,
+    "soft_labels": SoftLabels,
     "l2_sp": L2SP,
     "lwf": LwF,
     "distill_logits": DistillLogits,

@@ -26,7 +26,7 @@ from .setup.inherited_settings import check_accelerator, check_inherited, set_lo
 from .setup.learning_rate_check import check_rates
 from .setup.learning_rate_schedule import check_schedule_name, check_slanted, known_to_transformers
 from .setup.precision_check import check_precision
-from .setup.source_weights import read_source_weights
+from .setup.row_weights import read_row_weights
 from .setup.unfreezing import check_phases
 from .teachers.teacher_setting import read_teacher_names
 
@@ -80,6 +80,12 @@ class AdaptationConfig(TrainingArguments):
         "Adaptation",
         'What a row of each source counts, in the task and in the objectives: a map of names to weights, {"papers": '
         "2.0}; JSON or YAML. Sources that are not named count 1.",
+    )
+    class_weights: dict | str | None = _option(
+        None,
+        "Adaptation",
+        'What a source row of each class counts, in the task and in the objectives: a map of class names to weights, '
+        '{"up": 2.0}; JSON or YAML. Classes that are not named count 1.',
     )
     reveal_target_labels: int = _option(
         0, "Adaptation", "Few-shot: how many labelled target rows of each class training may read."
@@ -251,7 +257,8 @@ class AdaptationConfig(TrainingArguments):
         check_accelerator(self.accelerator_config)
         self.objectives = checked_objectives(self.objectives, self.trust_config_code)
         check_task_weight(self.task_weight, self.objective_specs())
-        read_source_weights(self.source_weights)
+        read_row_weights("source_weights", self.source_weights)
+        read_row_weights("class_weights", self.class_weights)
         read_teacher_names(self.teacher)
         check_label_separator(self.label_separator)
         check_stochastic_norm(self.batch_norm, self.batch_norm_mix, self.recomputes_activations)
@@ -308,4 +315,12 @@ class AdaptationConfig(TrainingArguments):
         Raises:
             ValueError: no map, or a weight that is negative or not finite.
         """
-        return read_source_weights(self.source_weights)
+        return read_row_weights("source_weights", self.source_weights)
+
+    def class_weight_map(self) -> dict[str, float]:
+        """Weights of source rows by the name of their class.
+
+        Raises:
+            ValueError: no map, or a weight that is negative or not finite.
+        """
+        return read_row_weights("class_weights", self.class_weights)

@@ -12,6 +12,7 @@ from ...data.encoder import Encoder, encode_target, make_encoder
 from ...data.label_masking import mask_target_labels, reveal_labels
 from ...data.label_space import LabelSpace
 from ...data.pairing import PairedDataset
+from ...data.soft_labels import SoftlyLabelled, read_soft_labels
 from ...data.streaming import PairedStream
 from ...data.text_encoder import WORD_MASK, TextEncoder, without_other_tokenizations
 from ...models.processing_class import max_input_length
@@ -74,7 +75,7 @@ def encode_domains(
         name: training.encode(source, source_label(name), args.label_column)
         for name, source in domains.sources.items()
     }
-    target = _encoded_target(domains.target, training, args)
+    target = _encoded_target(domains.target, training, args, len(label_space.names))
 
     train: PairedDataset | PairedStream
     labelled_rows = None
@@ -91,13 +92,16 @@ def encode_domains(
     )
 
 
-def _encoded_target(target: Any, encoder: Encoder, args: AdaptationConfig) -> Any:
-    """Target rows without labels, or with those few that the user reveals."""
+def _encoded_target(target: Any, encoder: Encoder, args: AdaptationConfig, num_classes: int) -> Any:
+    """Target rows without labels, or with those few that the user reveals; with soft labels where they are read."""
     if target is None:
         return None
     if args.reveal_target_labels:
         target = reveal_labels(target, args.reveal_target_labels, label_column=args.label_column, seed=args.seed)
-    return encode_target(encoder, mask_target_labels(target, args.label_column), "target_dataset")
+    reads_soft_labels = any("target_soft_labels" in spec.cls.needs() for spec in args.objective_specs() if spec.weight)
+    soft_labels = read_soft_labels(target, num_classes) if reads_soft_labels else None
+    encoded = encode_target(encoder, mask_target_labels(target, args.label_column), "target_dataset")
+    return encoded if soft_labels is None else SoftlyLabelled(encoded, soft_labels)
 
 
 def _probe_inputs(sources: Mapping[str, Any], collator: AdaptationCollator) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from .batch_norm_setting import build_mix
 from .label_shift import build_label_shift
 from .objective_check import check_task
 from .preparation import Prepared
-from .source_weights import weights_in_order
+from .row_weights import weights_in_order
 
 
 def build_joint_model(args: AdaptationConfig, prepared: Prepared) -> JointModel:
@@ -49,7 +49,8 @@ def build_joint_model(args: AdaptationConfig, prepared: Prepared) -> JointModel:
         prepared.label_space.task,
         label_smoothing=args.label_smoothing_factor,
         weight=args.task_weight,
-        source_weights=weights_in_order(args.source_weight_map(), prepared.source_names),
+        source_weights=weights_in_order("source_weights", args.source_weight_map(), prepared.source_names),
+        class_weights=_class_weights(args, prepared),
         label_shift=build_label_shift(args, prepared),
         weighs_classes=args.label_shift_task == "weights",
     )
@@ -64,3 +65,16 @@ def build_joint_model(args: AdaptationConfig, prepared: Prepared) -> JointModel:
         per_domain=args.forward_by_domain,
     )
     return JointModel(model, prepared.head, task_loss, objectives, forward=forward, teachers=teachers)
+
+
+def _class_weights(args: AdaptationConfig, prepared: Prepared) -> list[float]:
+    """Weights by class; nothing if all count 1."""
+    weights, space = args.class_weight_map(), prepared.label_space
+    if weights and space.is_float:
+        raise ValueError(f"class_weights needs one class a row; {space.task} has none.")
+    if weights and args.label_shift != "none" and args.label_shift_task == "weights":
+        raise ValueError(
+            f"class_weights and label_shift={args.label_shift!r} both say what a class counts: leave one out, or set "
+            "label_shift_task to 'bias' or 'none'."
+        )
+    return weights_in_order("class_weights", weights, space.names)

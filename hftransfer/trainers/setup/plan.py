@@ -83,6 +83,8 @@ def plan(
         rows["label shift"] = f"{args.label_shift}; the task: {args.label_shift_task}"
     if args.source_weights:
         rows["source weights"] = ", ".join(f"{k} {v:g}" for k, v in args.source_weight_map().items())
+    if args.class_weights:
+        rows["class weights"] = ", ".join(f"{k} {v:.3g}" for k, v in args.class_weight_map().items())
     rows["runs on"] = describe_device(args.device.type, args.world_size, torch.get_num_threads(), cores())
     rows["saved to"] = str(args.output_dir)
     return rows

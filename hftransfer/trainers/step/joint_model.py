@@ -134,6 +134,7 @@ class JointModel(nn.Module):
         word_mask: torch.Tensor | None = None,
         num_items: torch.Tensor | None = None,
         spans: Sequence[Span] | None = None,
+        soft_labels: torch.Tensor | None = None,
         **inputs: Any,
     ) -> Any:
         """Joint forward when `domain` is given; otherwise the plain model's.
@@ -145,6 +146,7 @@ class JointModel(nn.Module):
             word_mask: (rows, tokens), tagging only: 1 on first sub-words.
             num_items: labelled items that the task loss is divided by; the batch's own count when `None`.
             spans: which positions of source rows, and of the others, are not padding; for the per-domain forward.
+            soft_labels: (rows, K) or (rows, tokens, K) distributions of target rows, for the objective of that name.
             **inputs: model inputs of all rows; the target's second views may follow them.
         """
         if domain is None:
@@ -173,6 +175,7 @@ class JointModel(nn.Module):
                     domain,
                     teacher_outputs,
                     "all" if self.teachers is None else self.teachers.domains or "all",
+                    soft_labels,
                 )
                 objective_inputs = ObjectiveInputs(
                     batch if word_mask is None else batch.words(word_mask),

@@ -28,6 +28,7 @@ class BatchOutputs:
         logits, labels, domain: of all rows, second views included in `logits` only.
         teachers: each teacher's outputs on the rows of `teacher_domains`.
         teacher_domains: `"all"`, `"source"` or `"target"`.
+        soft_labels: (rows, K), 0 on source rows; `None` where the target has none.
     """
 
     rows: BatchRows
@@ -37,6 +38,7 @@ class BatchOutputs:
     domain: torch.Tensor
     teachers: Sequence[TeacherOutputs] = ()
     teacher_domains: str = "all"
+    soft_labels: torch.Tensor | None = None
 
     def words(self, word_mask: torch.Tensor) -> BatchOutputs:
         """Outputs with words as rows, for tagging."""
@@ -52,6 +54,7 @@ class BatchOutputs:
             labels=pick(self.labels),
             domain=self.domain.unsqueeze(1).expand(-1, TOKENS_PER_ROW).flatten(),
             teachers=[t.words(partial(pick_own, own_mask=t.word_mask)) for t in self.teachers],
+            soft_labels=None if self.soft_labels is None else pick(self.soft_labels),
         )
 
 
@@ -104,6 +107,7 @@ class ObjectiveInputs:
             "target_view_features": lambda: batch.features[feature_layer][rows.views].float(),
             "source_logits": lambda: batch.logits[rows.source].float(),
             "target_logits": lambda: batch.logits[rows.target].float(),
+            "target_soft_labels": lambda: _present(batch.soft_labels)[rows.target].float(),
             "source_labels": lambda: batch.labels[rows.source],
             "source_domains": lambda: batch.domain[rows.source],
             "features": lambda: batch.features[feature_layer][rows.of("all")].float(),
@@ -118,6 +122,15 @@ class ObjectiveInputs:
         chosen = slice(None) if domains == batch.teacher_domains else batch.rows.of(domains)
         outputs = [t.features[feature_layer] if name.endswith("features") else t.logits for t in batch.teachers]
         return [x[chosen] for x in outputs]
+
+
+def _present(soft_labels: torch.Tensor | None) -> torch.Tensor:
+    if soft_labels is None:
+        raise ValueError(
+            "The objective soft_labels needs 'soft_labels' in training batches. If a data_collator of yours makes "
+            "them, leave what `trainer.prepared.collator(rows)` returns under that name in them."
+        )
+    return soft_labels
 
 
 def pick_words(x: torch.Tensor, word_mask: torch.Tensor, own_mask: torch.Tensor | None = None) -> torch.Tensor:

@@ -20,6 +20,7 @@ class TaskLoss(nn.Module):
         label_smoothing: of the cross-entropy.
         weight: what the task loss counts beside the objectives.
         source_weights: what a row of each source counts; nothing if all count 1.
+        class_weights: what a source row of each class counts; nothing if all count 1.
         label_shift: estimates class weights, which the objectives are given as `source_weights`.
         weighs_classes: the rows of the task loss count by these class weights, too.
 
@@ -30,6 +31,7 @@ class TaskLoss(nn.Module):
     """
 
     source_weights: torch.Tensor
+    class_weights: torch.Tensor
 
     def __init__(
         self,
@@ -37,6 +39,7 @@ class TaskLoss(nn.Module):
         label_smoothing: float = 0.0,
         weight: float = 1.0,
         source_weights: Sequence[float] = (),
+        class_weights: Sequence[float] = (),
         label_shift: LabelShift | None = None,
         weighs_classes: bool = False,
     ):
@@ -44,6 +47,7 @@ class TaskLoss(nn.Module):
         self.task, self.label_smoothing, self.weight = task, label_smoothing, weight
         self.label_shift, self.weighs_classes = label_shift, weighs_classes
         self.register_buffer("source_weights", torch.tensor(list(source_weights)), persistent=False)
+        self.register_buffer("class_weights", torch.tensor(list(class_weights)), persistent=False)
 
     def forward(
         self,
@@ -66,11 +70,14 @@ class TaskLoss(nn.Module):
         return total / (count.clamp_min(1) if num_items is None else num_items)
 
     def row_weights(self, labels: torch.Tensor, domain: torch.Tensor, classes: bool = True) -> torch.Tensor | None:
-        """Weights of rows, in the shape of `domain`: by source and, with `classes`, by class.
+        """Weights of rows, in the shape of `domain`: by source, by class and, with `classes`, by label shift.
 
         Target rows count 1. `None` if all rows do.
         """
         weights = self.source_weights[domain] if len(self.source_weights) else None
+        if len(self.class_weights):
+            by_class = self.class_weights[labels.clamp_min(0)]
+            weights = by_class if weights is None else weights * by_class
         if classes and self.label_shift is not None:
             class_weights = self.label_shift.of(labels)
             weights = class_weights if weights is None else weights * class_weights
