@@ -10,7 +10,7 @@ from .model_predictions import softmax
 COLDEST, WARMEST = 0.05, 20.0
 
 
-def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
+def fit_temperature(logits: ArrayLike, labels: ArrayLike, weights: ArrayLike | None = None) -> float:
     r"""Temperature scaling: the T whose softmax(z / T) makes the labels likeliest.
 
     Above 1 the model was too sure of itself. Accuracy stays as it is.
@@ -18,6 +18,7 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
     Args:
         logits: (n, K), of rows that were not trained on.
         labels: (n,) class ids.
+        weights: (n,) of the rows; alike when absent.
 
     Returns:
         T, between 0.05 and 20. Where every row is right the likelihood has no maximum, and T would be the coldest:
@@ -34,12 +35,13 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
     z, y = np.asarray(logits, dtype=np.float64), np.asarray(labels)
     if (z.argmax(1) == y).all():
         return 1.0
+    row_weights = None if weights is None else np.asarray(weights, dtype=np.float64)
     z = z - z.max(1, keepdims=True)
     own = z[np.arange(len(y)), y]
 
     def negative_log_likelihood(log_temperature: float) -> float:
         scale = np.exp(-log_temperature)
-        return float((np.log(np.exp(z * scale).sum(1)) - own * scale).mean())
+        return float(np.average(np.log(np.exp(z * scale).sum(1)) - own * scale, weights=row_weights))
 
     bounds = np.log(COLDEST), np.log(WARMEST)
     return float(np.exp(minimize_scalar(negative_log_likelihood, bounds=bounds, method="bounded").x))

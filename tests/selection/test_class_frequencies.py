@@ -131,6 +131,9 @@ def test_temperature_is_that_of_the_labels():
     assert fit_temperature(3 * z, labels) == pytest.approx(3, rel=0.05)
     assert fit_temperature(z / 2, labels) == pytest.approx(0.5, rel=0.05)
     assert fit_temperature([[3.0, 0.0], [0.0, 1.0]], [0, 1]) == 1.0
+    first, second = (3 * z[:500], labels[:500]), (z[500:1000], labels[500:1000])
+    both = [np.concatenate(pair) for pair in zip(first, second, strict=True)]
+    assert fit_temperature(*both, weights=np.repeat([2.0, 0.0], 500)) == pytest.approx(fit_temperature(*first))
     assert calibration_error(calibrated(z, 1.0), labels) < 0.02 < calibration_error(calibrated(3 * z, 1.0), labels)
 
 

@@ -1,0 +1,115 @@
+"""Estimates of the accuracy on the target: each by an independent computation, and what they do on made shifts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from hftransfer import Predictions, estimate_accuracy, get_validator
+from hftransfer.selection.calibration import fit_temperature
+from hftransfer.selection.target_accuracy import AccuracyEstimate, TargetAccuracy
+
+CENTRES = 2.0 * np.eye(3)
+
+
+def rows(frequencies, n, seed, centres=CENTRES):
+    """Labels, and logits of the best classifier of three Gaussians where classes are equally frequent."""
+    draw = np.random.default_rng(seed)
+    labels = draw.choice(3, n, p=frequencies)
+    x = centres[labels] + draw.normal(size=(n, 3))
+    return labels, x @ CENTRES.T
+
+
+def predictions(frequencies, n=600, seed=0, **more):
+    labels, source = rows([1 / 3] * 3, n, seed)
+    target_labels, target = rows(frequencies, n, seed + 1000, **more)
+    return Predictions(source, labels, target), float((target.argmax(1) == target_labels).mean())
+
+
+def test_without_weights_single_estimates_are_those_of_the_validators():
+    p, _ = predictions([0.5, 0.3, 0.2])
+    temperature = fit_temperature(p.source_logits, p.source_labels)
+    cool = Predictions(p.source_logits / temperature, p.source_labels, p.target_logits / temperature)
+    single = TargetAccuracy(p)()
+    right = (p.source_logits.argmax(1) == p.source_labels).mean()
+    confidence, source_confidence = (q.max(1).mean() for q in (cool.target_probabilities, cool.source_probabilities))
+    assert single["calibrated confidence"] == pytest.approx(confidence)
+    assert single["difference of confidences"] == pytest.approx(right + confidence - source_confidence)
+    assert single["thresholded confidence"] == pytest.approx(get_validator("atc").score(cool))
+    pytest.importorskip("ot")
+    assert single["transported confidence"] == pytest.approx(get_validator("cot").score(cool), abs=1e-3)
+
+
+def test_weights_of_a_class_are_rows_that_are_there_more_often():
+    """Source rows of class 0 twice, or its weight 2: the same estimates."""
+    p, _ = predictions([0.5, 0.3, 0.2], n=200)
+    often = np.concatenate([np.arange(200), np.flatnonzero(p.source_labels == 0)])
+    repeated = Predictions(p.source_logits[often], p.source_labels[often], p.target_logits)
+    weighted = TargetAccuracy(p, weights=np.array([2.0, 1.0, 1.0]))()
+    assert weighted == pytest.approx(TargetAccuracy(repeated)(), abs=2e-3)
+    assert weighted != pytest.approx(TargetAccuracy(p)(), abs=2e-3)
+
+
+def test_counts_are_rows_that_are_there_more_often():
+    p, _ = predictions([0.5, 0.3, 0.2], n=400)
+    draw = np.random.default_rng(0)
+    source, target = draw.integers(400, size=400), draw.integers(400, size=400)
+    counted = TargetAccuracy(p)(np.bincount(source, minlength=400), np.bincount(target, minlength=400))
+    drawn = TargetAccuracy(Predictions(p.source_logits[source], p.source_labels[source], p.target_logits[target]))()
+    assert counted == pytest.approx(drawn, abs=1e-2)  # one step of Newton's for the temperature
+
+
+def test_the_interval_holds_the_truth_where_only_class_frequencies_differ():
+    inside, errors = [], []
+    for seed in range(12):
+        frequencies = np.array([0.7, 0.2, 0.1])
+        p, truth = predictions(frequencies, n=300, seed=seed)
+        estimate = estimate_accuracy(p, weights=3 * frequencies, resamples=50, seed=seed)
+        inside.append(estimate.low <= truth <= estimate.high)
+        errors.append(estimate.value - truth)
+        assert estimate.known
+        assert not estimate.reason
+    assert np.mean(inside) > 0.6
+    assert np.abs(errors).mean() < 0.04
+
+
+def test_members_that_disagree_lower_the_estimate():
+    p, _ = predictions([1 / 3] * 3)
+    alone = estimate_accuracy(p, resamples=0)
+    same = estimate_accuracy(p, members=[p.target_probabilities] * 2, resamples=0)
+    other = estimate_accuracy(p, members=[p.target_probabilities, np.roll(p.target_probabilities, 1, 1)], resamples=0)
+    assert other.value < alone.value - 0.03
+    assert other.low < same.low
+
+
+def test_the_same_seed_gives_the_same_interval_and_more_rows_a_narrower_one():
+    p, _ = predictions([1 / 3] * 3, n=200)
+    many, _ = predictions([1 / 3] * 3, n=3000)
+    a, b = estimate_accuracy(p, seed=1), estimate_accuracy(p, seed=1)
+    assert a == b
+    c = estimate_accuracy(many, resamples=50)
+    assert c.high - c.low < a.high - a.low
+
+
+def test_what_is_printed():
+    assert str(AccuracyEstimate(0.781, 0.742, 0.823, True, "")) == "0.78 (0.74 to 0.82)"
+    assert str(AccuracyEstimate(0.5, 0.1, 0.9, False, "too wide.")) == "cannot tell: too wide."
+
+
+def test_what_does_not_fit_is_refused():
+    p, _ = predictions([1 / 3] * 3, n=50)
+    for weights in ([1.0, 1.0], [1.0, -1.0, 1.0], [np.nan, 1.0, 1.0]):
+        with pytest.raises(ValueError, match="weights must be 3 finite numbers"):
+            estimate_accuracy(p, weights=np.array(weights))
+    with pytest.raises(ValueError, match="weights are 0"):
+        estimate_accuracy(p, weights=np.zeros(3))
+    with pytest.raises(ValueError, match="A member has shape"):
+        estimate_accuracy(p, members=[p.target_probabilities[:10]])
+
+
+@pytest.mark.parametrize(("n", "m"), [(1, 1), (5, 3), (3, 200)])
+def test_very_few_rows_give_a_number(n, m):
+    draw = np.random.default_rng(0)
+    p = Predictions(draw.normal(size=(n, 3)), draw.integers(3, size=n), draw.normal(size=(m, 3)))
+    estimate = estimate_accuracy(p, weights=np.array([0.1, 1.0, 10.0]), resamples=30)
+    assert 0 <= estimate.low <= estimate.value <= estimate.high <= 1
