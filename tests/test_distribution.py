@@ -40,7 +40,9 @@ def test_the_wheel_holds_the_package_under_the_distributions_name(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     sources = {str(p.relative_to(ROOT)) for p in (ROOT / "hftransfer").rglob("*.py*") if "__pycache__" not in p.parts}
     assert sources <= set(names)
-    for name in ("reporting/model_card.md.jinja", "data/corpus/news_train.jsonl", "recipes/finetune.py", "py.typed"):
+    for name in ("model_card.md.jinja", "adaptation_report.html.jinja", "adaptation_report.css"):
+        assert f"hftransfer/reporting/{name}" in names
+    for name in ("data/corpus/news_train.jsonl", "recipes/finetune.py", "py.typed"):
         assert f"hftransfer/{name}" in names
     assert not [name for name in names if name.startswith(("tests", "docs", "recipes"))]
 
