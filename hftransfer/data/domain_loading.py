@@ -14,7 +14,7 @@ from .dataset_card import list_card_files
 from .digits_corpus import load_digits_corpus
 from .domain_locations import DIGITS, REMEDIES, SAMPLE, DomainLocation, locate_domain
 from .domain_summary import DomainSummary, with_held_out
-from .duplicate_rows import note_source_rows_in_target
+from .duplicate_rows import find_rows_without_copies, note_source_rows_in_target
 from .file_listing import FolderFiles, SplitFiles, list_files, list_pattern, list_tables, listed, require_train
 from .hold_out import hold_out
 from .image_folders import FILE_NAME, label_images, list_images, read_images, read_metadata, split_metadata
@@ -62,7 +62,8 @@ def load_shift(
             images by class, or one saved with `save_to_disk`; a csv, tsv, json, jsonl or parquet file; a pattern such
             as `news_{split}.csv`; `sample`, or `sample:digits`.
         target: the unlabelled one, given the same way.
-        validation_fraction: of a source's train split, held out when it has no validation split.
+        validation_fraction: of a source's train split, held out when it has no validation split; rows that stand there
+            twice, or in another domain's train split, stay in train.
         seed: of that cut.
         test: test sets that stand elsewhere, by name; of such a file or folder its test split, else its validation
             split, else all of it.
@@ -97,12 +98,16 @@ def load_shift(
         domain = _read_domain(location, role, options)
         refuse_rows_of_other_splits(domain.splits["train"], f"{role} {location.spec!r}")
         splits[name], summaries[name] = domain.splits, domain.summary
-        if name != "target":
-            try:
-                splits[name] = hold_out(domain.splits, validation_fraction, seed, label_column)
-            except ValueError as error:
-                raise ValueError(f"source {location.spec!r}: {error}") from error
-            summaries[name] = with_held_out(domain.summary, splits[name])
+    train_splits = {name: datasets["train"] for name, datasets in splits.items()}
+    for name, spec in sources.items():
+        if "validation" in splits[name] or not validation_fraction:
+            continue
+        free_rows = find_rows_without_copies(train_splits, name, options.content_columns, image_column)
+        try:
+            splits[name] = hold_out(splits[name], validation_fraction, seed, label_column, free_rows)
+        except ValueError as error:
+            raise ValueError(f"source {spec!r}: {error}") from error
+        summaries[name] = with_held_out(summaries[name], splits[name])
     if target:
         notes = (*summaries["target"].notes, *note_source_rows_in_target(splits, options.content_columns))
         summaries["target"] = replace(summaries["target"], notes=notes)

@@ -17,7 +17,13 @@ from .row_origins import ORIGIN
 FEW = 20  # so many rows or fewer may have a class each; where more have, it is a column of ids or texts
 
 
-def hold_out(splits: dict[str, Any], fraction: float, seed: int, label_column: str = "label") -> dict[str, Any]:
+def hold_out(
+    splits: dict[str, Any],
+    fraction: float,
+    seed: int,
+    label_column: str = "label",
+    free_rows: np.ndarray | None = None,
+) -> dict[str, Any]:
     """Splits of a domain, with a validation split cut from train where there is none.
 
     Where rows carry one label each, every class gives its share and keeps at least one row in train. Scores (numbers
@@ -29,6 +35,8 @@ def hold_out(splits: dict[str, Any], fraction: float, seed: int, label_column: s
         fraction: of the train split.
         seed: of the cut; the same seed, the same cut.
         label_column: where labels are.
+        free_rows: row numbers of train that may be held out, sorted, such as those without copies in train; all when
+            absent, and where they are too few.
 
     Raises:
         ValueError: `fraction` is not between 0 and 1, train is too small to cut, or each row has a label of its own.
@@ -44,12 +52,17 @@ def hold_out(splits: dict[str, Any], fraction: float, seed: int, label_column: s
             f"A train split of {len(train)} row(s) cannot be cut for validation; set validation_fraction to 0."
         )
     class_numbers = _class_numbers(train, label_column)
-    held_out = choose_rows(
-        np.zeros(len(train), int) if class_numbers is None else class_numbers,
+    if free_rows is None or len(free_rows) <= held_out_size:
+        free_rows = np.arange(len(train))
+    chosen = choose_rows(
+        np.zeros(len(free_rows), int)
+        if class_numbers is None
+        else np.unique(class_numbers[free_rows], return_inverse=True)[1],
         held_out_size,
         seed,
         class_numbers is not None,
     )
+    held_out = free_rows[chosen]
     if class_numbers is None and label_column in train.column_names:
         held_out = _without_last_of_a_label(held_out, arrow_column(train, label_column))
     if not len(held_out):

@@ -164,3 +164,14 @@ def test_each_label_of_a_list_stays_in_train(kind):
 def test_rows_that_are_the_only_ones_of_their_label_are_not_held_out(labels):
     with pytest.raises(ValueError, match="each has a label in 'label' that no other row has. Add rows, or set"):
         hold_out(table(labels), 0.3, 1)
+
+
+def test_rows_that_are_not_free_stay_in_train():
+    data = table(["up", "down"] * 20 + ["flat"] * 4)
+    for seed in range(20):
+        free = np.array([*range(0, 30), 41])
+        cut = hold_out(data, 0.2, seed, free_rows=free)
+        assert {int(text[1:]) for text in cut["validation"]["text"]} <= set(free.tolist()) - {41}
+        assert len(cut["validation"]) == 9
+    few = np.arange(5)
+    assert hold_out(data, 0.2, 1, free_rows=few)["validation"]["text"] == hold_out(data, 0.2, 1)["validation"]["text"]
