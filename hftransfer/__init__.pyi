@@ -2,11 +2,11 @@ from .cli.benchmark_file import read_benchmark as read_benchmark
 from .cli.benchmark_options import benchmark_parser as benchmark_parser
 from .cli.benchmark_runner import BenchmarkRunner as BenchmarkRunner
 from .cli.finetune_options import FinetuneArguments as FinetuneArguments
-from .cli.finetune_options import sources_by_name as sources_by_name
 from .cli.interpolate_options import interpolate_parser as interpolate_parser
 from .cli.recipe_parser import RecipeParser as RecipeParser
 from .cli.recipe_process import run_recipe as run_recipe
 from .cli.recipe_process import start_recipe as start_recipe
+from .cli.run_options import sources_by_name as sources_by_name
 from .data.digits_corpus import load_digits_corpus as load_digits_corpus
 from .data.domain_loading import load_shift as load_shift
 from .data.label_masking import reveal_labels as reveal_labels

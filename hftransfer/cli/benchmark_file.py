@@ -13,8 +13,9 @@ from typing import Any
 
 from ..messages import nearest
 from ..setting_ranges import RANGES, read_number
-from .finetune_options import MODEL_OPTIONS, FinetuneArguments
-from .recipe_parser import TRUST, RecipeParser, read_yaml
+from ..yaml_files import read_yaml
+from .recipe_parser import TRUST, RecipeParser
+from .run_options import MODEL_OPTIONS, RunArguments
 
 KEYS = {
     **MODEL_OPTIONS,
@@ -207,7 +208,7 @@ def _named(path: Path, options: Mapping[str, Any], key: str) -> Iterable[tuple[s
 
 def _model(path: Path, options: Mapping[str, Any]) -> dict[str, Any]:
     """Model that all cells start from, read as in the finetune recipe."""
-    chosen = FinetuneArguments(**options)
+    chosen = RunArguments(**options)
     try:
         model = {"model": chosen.backbone(), "model_kwargs": chosen.model_kwargs()}
     except ValueError as error:

@@ -26,7 +26,8 @@ hftransfer itself takes --accelerate_config: one_process, multi_gpu, fsdp2 or a 
 
 def finetune_options() -> list[Option]:
     """Options of the recipe `finetune`, by group."""
-    recipe = read_options(module_path("hftransfer.cli.finetune_options"), "FinetuneArguments", "Domains")
+    shared = read_options(module_path("hftransfer.cli.run_options"), "RunArguments", "Domains")
+    recipe = [*shared, *read_options(module_path("hftransfer.cli.finetune_options"), "FinetuneArguments", "Domains")]
     config = read_options(module_path("hftransfer.trainers.config"), "AdaptationConfig", "Training")
     base = read_options(module_path("transformers.training_args"), "TrainingArguments", "Training")
     overridden = {o.name for o in config}

@@ -56,7 +56,7 @@ def _option(node: ast.AnnAssign, group: str) -> Option:
     assert isinstance(node.target, ast.Name)
     name, value = node.target.id, node.value
     default, text = "", ""
-    if isinstance(value, ast.Call) and getattr(value.func, "id", "") == "_option":
+    if isinstance(value, ast.Call) and getattr(value.func, "id", "") in ("_option", "option"):
         default, group, text = ast.unparse(value.args[0]), str(_literal(value.args[1])), str(_literal(value.args[2]))
     elif isinstance(value, ast.Call):
         for keyword in value.keywords:

@@ -5,16 +5,14 @@ from __future__ import annotations
 import argparse
 import copy
 import os
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-import yaml
-
 from ..former_names import SETTINGS
 from ..messages import nearest, redacted
 from ..settings import Help
+from ..yaml_files import read_yaml
 from .one_line_error_parser import unknown_argument
 
 TRUST = "trust_config_code"
@@ -84,25 +82,6 @@ class RecipeParser:
     def make_parser(self) -> argparse.ArgumentParser:
         """Argument parser, an `HfArgumentParser`, with a group of options for each group of fields."""
         return _make_parser(self.dataclasses, self.prog)
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Options of a YAML file, which maps names to values.
-
-    Raises:
-        ValueError: it is not there, is not YAML, or is no map.
-    """
-    if not path.is_file():
-        raise ValueError(f"there is no config file {path}.")
-    try:
-        options = yaml.load(path.read_text(encoding="utf-8"), _Loader) or {}
-    except yaml.YAMLError as error:
-        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or "it cannot be read"
-        line = f" (line {mark.line + 1})" if mark is not None else ""  # the line itself may hold a secret
-        raise ValueError(f"{path} is not valid YAML: {redacted(problem)}{line}.") from None
-    if not isinstance(options, dict):
-        raise ValueError(f"{path} must map option names to values.")
-    return options
 
 
 def _fill(parser: argparse.ArgumentParser, words: list[str], dataclasses: Sequence[Any]) -> tuple[Any, ...]:
@@ -204,12 +183,3 @@ def _words(
         else:
             words.append(f"--{key}={value}")
     return words
-
-
-class _Loader(yaml.SafeLoader):
-    """Loader of YAML that reads 1e-3, without a dot, as a number; YAML 1.1 takes it for text."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
-)

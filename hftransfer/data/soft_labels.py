@@ -53,7 +53,9 @@ def read_soft_labels(dataset: Any, num_classes: int) -> list[np.ndarray]:
         ValueError: a stream, no such column, or another number of classes.
     """
     if not hasattr(dataset, "__len__"):
-        raise ValueError("The objective soft_labels needs a target with row numbers: load it map-style, not streaming.")
+        raise ValueError(
+            "The objective soft_labels needs a target with row numbers: load it map-style, not streaming."
+        )
     if SOFT_LABELS not in column_names(dataset):
         raise ValueError(
             f"The objective soft_labels needs a column {SOFT_LABELS!r} in target_dataset: "

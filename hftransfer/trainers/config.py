@@ -84,7 +84,7 @@ class AdaptationConfig(TrainingArguments):
     class_weights: dict | str | None = _option(
         None,
         "Adaptation",
-        'What a source row of each class counts, in the task and in the objectives: a map of class names to weights, '
+        "What a source row of each class counts, in the task and in the objectives: a map of class names to weights, "
         '{"up": 2.0}; JSON or YAML. Classes that are not named count 1.',
     )
     reveal_target_labels: int = _option(

@@ -10,7 +10,7 @@ import tiny
 from bad_listing import FILES, FOLDERS
 from datasets import Dataset, DatasetDict
 
-from hftransfer.cli.finetune_options import sources_by_name
+from hftransfer.cli.run_options import sources_by_name
 from hftransfer.data.domain_loading import load_domain, load_shift
 from hftransfer.data.split_names import choose_splits, split_of, split_words
 

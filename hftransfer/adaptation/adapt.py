@@ -1,0 +1,281 @@
+"""`adapt`: one better model for the target, chosen without its labels, handed over with the reasons."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from accelerate import PartialState
+
+from ..data.domain_loading import LoadedDomains, hold_out, load_shift
+from ..reporting.adaptation_card_section import card_section
+from ..reporting.adaptation_facts import AdaptationFacts, CostFacts
+from ..reporting.adaptation_report import write_report
+from ..selection.rule import SelectionRule
+from ..selection.target_accuracy import AccuracyEstimate
+from ..stages import stage
+from ..trainers.config import AdaptationConfig
+from ..trainers.saving.folder_lock import locked
+from ..trainers.saving.output_folder import check_output_dir
+from ..trainers.saving.written_files import read_json, record_written, write_whole
+from .candidate_list import CandidateRecipe, candidate_list, read_candidates
+from .candidate_maker import CandidateMaker
+from .candidate_run import CandidateRunner
+from .corrections import Correction
+from .hand_over import hand_over, has_bias
+from .judging import Verdicts, judge
+from .report_facts import report_facts
+from .run_inputs import RunInputs
+from .training_defaults import training_defaults
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
+
+CANDIDATES = "_candidates"  # the underscore keeps it from being uploaded
+RUN, RESULT, REPORT = "run.json", "adaptation.json", "report.html"
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """Result of `adapt`.
+
+    Args:
+        verdict: `"adapted"`, `"corrected"` (source-only with free corrections) or `"source-only"` (do not adapt).
+        chosen: name of the candidate that was handed over.
+        model: folder of the plain model.
+        reasons: plain sentences.
+        estimated_accuracy: on the target, with an 80 % interval; computed without its labels.
+        verdicts: scores, ranks, gates and estimates behind it.
+        report: the HTML page beside the model.
+    """
+
+    verdict: str
+    chosen: str
+    model: Path
+    reasons: list[str]
+    estimated_accuracy: AccuracyEstimate | None
+    verdicts: Verdicts
+    report: Path
+
+    def __str__(self) -> str:
+        return f"{self.verdict}: {self.chosen}; estimated accuracy on the target {self.estimated_accuracy}"
+
+
+def adapt(
+    model: Any,
+    source: Any,
+    target: Any,
+    output_dir: str | Path | None = None,
+    *,
+    effort: str = "standard",
+    validation: Any = None,
+    test: Mapping[str, Any] | None = None,
+    validation_fraction: float = 0.1,
+    candidates: str | Path | Mapping[str, Any] | None = None,
+    rule: SelectionRule | None = None,
+    args: AdaptationConfig | None = None,
+    processing_class: Any = None,
+    peft_config: PeftConfig | None = None,
+    model_kwargs: Mapping[str, Any] | None = None,
+    dataset_names: Mapping[str, str] | None = None,
+) -> Adaptation:
+    """One plain model for an unlabelled target, chosen among candidates without target labels.
+
+    Candidates are trained one after the other in `output_dir/_candidates`, each at most once: a second call goes on
+    where the first was stopped, and a larger effort keeps what a smaller one made. Plain source-only always competes.
+
+    Args:
+        model: Hub id or folder of the backbone, or settings of one from scratch.
+        source: labelled rows: a data set, a dict of several by name, or names to load as in `load_shift`.
+        target: unlabelled rows, given the same way. Its labels, if any, are never read.
+        output_dir: for the model and its report; `args.output_dir` when `None`.
+        effort: `"quick"` (one source-only run and free corrections), `"standard"` (three runs, their mean, a student
+            of it) or `"thorough"`.
+        validation: labelled source rows that nothing is trained on; a dict by name for several sources. Held out of
+            `source` when `None`.
+        test: test splits by name, the target's under `"target"`, which only the report reads.
+        validation_fraction: of the source, held out where there is no `validation`.
+        candidates: a YAML file or a map of recipes instead of the effort's list; see `read_candidates`.
+        rule: decides; `SelectionRule()` when `None`.
+        args: settings of the training runs. When `None`, the learning rate follows the model's width.
+        processing_class, peft_config, model_kwargs: as in `AdaptationTrainer`.
+        dataset_names: what card and report call the domains.
+
+    Returns:
+        The verdict with its reasons; the model is in `output_dir`.
+
+    Raises:
+        ValueError, TypeError, FileNotFoundError: whatever is wrong with data, model or settings, before training.
+        FileExistsError: the output folder holds another run.
+
+    Example:
+        >>> result = adapt("runs/teacher", news, medical, "news-to-medical", effort="quick")
+        >>> result.verdict in ("adapted", "corrected", "source-only")
+        True
+    """
+    started = time.monotonic()
+    data = load_domains(source, target, validation, test, validation_fraction, args)
+    if args is None:
+        args = default_config(model, output_dir, data, peft_config, model_kwargs)
+    folder = Path(str(output_dir if output_dir is not None else args.output_dir))
+    inputs = RunInputs(
+        model,
+        args,
+        data.train,
+        {name: data.validation[name] for name in data.train if name in data.validation},
+        data.target,
+        data.test,
+        processing_class,
+        peft_config,
+        model_kwargs,
+        dataset_names,
+    )
+    modality = inputs.modality
+    recipes = candidate_list(effort, modality) if candidates is None else read_candidates(candidates)
+    with locked(folder) if args.process_index == 0 else nullcontext():
+        looks: list[str] = []
+        runner = CandidateRunner(inputs, folder / CANDIDATES, _target_rows(inputs, recipes))
+        start_run(folder, runner.key, args)
+        outcomes = CandidateMaker(runner, recipes).make_all()
+        with stage("judging the candidates"):
+            judging_started = time.monotonic()
+            first = next(outcome for outcome in outcomes if outcome.recipe.base and outcome.recipe.seed == 0)
+            assert first.model is not None
+            verdicts = judge(outcomes, rule or SelectionRule(), first.model.class_names, has_bias(first))
+            judged_seconds = time.monotonic() - judging_started
+        with stage("handing over the model"):
+            cost = CostFacts(time.monotonic() - started, judged_seconds)
+            effort_shown = effort if candidates is None else "a list of its own"
+            facts = report_facts(inputs, outcomes, verdicts, looks, effort_shown, cost)
+            if PartialState().is_main_process:
+                write_results(folder, verdicts, facts)
+            PartialState().wait_for_everyone()
+    chosen = verdicts.chosen
+    return Adaptation(
+        chosen.verdict, chosen.name, folder, list(facts.reasons), verdicts.accuracy, verdicts, folder / REPORT
+    )
+
+
+def load_domains(
+    source: Any,
+    target: Any,
+    validation: Any,
+    test: Mapping[str, Any] | None,
+    validation_fraction: float,
+    args: AdaptationConfig | None,
+) -> LoadedDomains:
+    """Domains as data sets: loaded where they are named, with validation rows held out where there are none.
+
+    Raises:
+        ValueError, TypeError, FileNotFoundError: as `load_shift`; some domains named and others given as rows.
+    """
+    if isinstance(source, LoadedDomains):
+        return source
+    sources = (
+        dict(source) if isinstance(source, Mapping) and not hasattr(source, "column_names") else {"source": source}
+    )
+    seed, label = (42, "label") if args is None else (args.seed, args.label_column)
+    named = [isinstance(rows, (str, Path)) for rows in (*sources.values(), target)]
+    if all(named):
+        if validation is not None:
+            raise ValueError("validation is for data sets; a named source has a validation split, or is cut for one.")
+        columns = (
+            {}
+            if args is None
+            else {
+                "image_column": args.image_column,
+                "label_column": label,
+                "text_columns": (args.text_column, args.text_pair_column, args.tokens_column),
+            }
+        )
+        specs = {name: str(spec) for name, spec in sources.items()}
+        return load_shift(specs, str(target), validation_fraction, seed, test, **columns)
+    if any(named):
+        raise TypeError("source and target are names to load, or data sets: both of the same kind.")
+    validations = validation if isinstance(validation, Mapping) or validation is None else {"source": validation}
+    cut = {}
+    for name, rows in sources.items():
+        splits = {"train": rows}
+        if validations is not None and name in validations:
+            splits["validation"] = validations[name]
+        cut[name] = hold_out(splits, validation_fraction, seed, label)
+    return LoadedDomains(
+        train={name: splits["train"] for name, splits in cut.items()},
+        target=target,
+        validation={name: splits["validation"] for name, splits in cut.items() if "validation" in splits},
+        test=dict(test or {}),
+    )
+
+
+def default_config(
+    model: Any,
+    output_dir: str | Path | None,
+    data: LoadedDomains,
+    peft_config: Any = None,
+    model_kwargs: Mapping[str, Any] | None = None,
+) -> AdaptationConfig:
+    """Settings where the user gives none: see `training_defaults`."""
+    args = AdaptationConfig(output_dir=str(output_dir or "adapted"), disable_tqdm=True, report_to="none")
+    modality = RunInputs(model, args, data.train, {}, data.target).modality
+    options = {k: v for k, v in (model_kwargs or {}).items() if k in ("revision", "trust_remote_code")}
+    defaults = training_defaults(model, modality, peft_config is not None, **options)
+    return dataclasses.replace(args, **defaults)
+
+
+def start_run(folder: Path, key: str, args: AdaptationConfig) -> None:
+    """Output folder of this run: a new one, or one that the same run is in already.
+
+    Raises:
+        FileExistsError: it holds another run, and `overwrite_output_dir` is off.
+    """
+    if args.process_index:
+        return
+    record = folder / CANDIDATES / RUN
+    earlier = read_json(record).get("key")
+    if earlier is None:
+        check_output_dir(folder, args.overwrite_output_dir, (RESULT, REPORT))
+    elif earlier != key and not args.overwrite_output_dir:
+        raise FileExistsError(
+            f"{folder} holds an adaptation with other data or settings. Choose another output_dir, or "
+            "overwrite_output_dir=True to replace it."
+        )
+    record.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(record, json.dumps({"made_by": "hftransfer", "key": key}))
+
+
+def write_results(folder: Path, verdicts: Verdicts, facts: AdaptationFacts) -> None:
+    """Model, card, report and `adaptation.json` in the output folder."""
+    chosen = verdicts.chosen
+    can_correct = chosen.outcome.folder is not None and not (chosen.outcome.folder / "adapter_config.json").is_file()
+    hand_over(chosen.outcome, chosen.correction if can_correct else Correction(), folder, card_section(facts))
+    write_report(facts, folder / REPORT)
+    estimate = verdicts.accuracy
+    result = {
+        "verdict": chosen.verdict,
+        "chosen": chosen.name,
+        "reasons": list(facts.reasons),
+        "estimated_accuracy": None
+        if estimate is None or not estimate.known
+        else [estimate.value, estimate.low, estimate.high],
+        "scores": verdicts.judgement.scores,
+        "ranks": verdicts.judgement.ranks,
+        "refused": verdicts.judgement.refused,
+        "oracle": {candidate.name: dict(candidate.oracle) for candidate in facts.candidates if candidate.oracle},
+        "source_test_accuracy": {c.name: c.source_accuracy for c in facts.candidates if c.source_accuracy is not None},
+        "seconds": {c.name: c.seconds for c in facts.candidates if c.seconds is not None},
+    }
+    write_whole(folder / RESULT, json.dumps(result, indent=2))
+    record_written(folder, [RESULT, REPORT])
+
+
+def _target_rows(inputs: RunInputs, recipes: list[CandidateRecipe]) -> int:
+    """Target rows to predict: those that judge and, where a student learns, all that it sees."""
+    if not any(recipe.student_of for recipe in recipes):
+        return inputs.judged_rows
+    return min(len(inputs.target), max(inputs.judged_rows, round(inputs.rows_trained)))

@@ -1,0 +1,173 @@
+"""Candidates of `adapt`: named recipes in YAML, one list for each effort and kind of input."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from ..messages import nearest
+from ..settings import read_choice
+from ..yaml_files import read_yaml
+
+Effort = Literal["quick", "standard", "thorough"]
+LISTS = Path(__file__).parent / "candidates"
+MADE_OF = ("mean_of", "average_of", "student_of", "adabn_of")  # other candidates that one is made of
+KEYS = {
+    "about": "what it is, in one line for the report",
+    "seed": "what is added to the run's seed",
+    "training": "settings of AdaptationConfig beside the run's own",
+    "mean_of": "the mean of these candidates' predictions; shown and learnt from, never handed over",
+    "average_of": "these candidates' weights, averaged into one model",
+    "student_of": "a model trained from the start on the soft labels that this candidate gives the target",
+    "adabn_of": "this candidate with batch norm's statistics of the target",
+}
+NOT_HERE = {
+    "seed": "write it beside `training`; it is added to the run's seed",
+    "output_dir": "every candidate has a folder of its own",
+    "overwrite_output_dir": "it belongs to the whole run",
+    "resume_from_checkpoint": "a run goes on by itself",
+    "push_to_hub": "only what is handed over is pushed",
+    "allow_oracle_selection": "nothing is chosen by target labels here",
+    "trust_config_code": "it stands on the command line alone",
+}
+
+
+@dataclass(frozen=True)
+class CandidateRecipe:
+    """One candidate: what it is made of, and how it is trained.
+
+    Args:
+        name: of the candidate and of its folder.
+        about: what it is, in one line.
+        seed: added to the run's seed.
+        training: settings of `AdaptationConfig` beside the run's own.
+        mean_of, average_of: names of other candidates.
+        student_of, adabn_of: name of another candidate.
+    """
+
+    name: str
+    about: str = ""
+    seed: int = 0
+    training: dict[str, Any] = field(default_factory=dict)
+    mean_of: tuple[str, ...] = ()
+    average_of: tuple[str, ...] = ()
+    student_of: str = ""
+    adabn_of: str = ""
+
+    @property
+    def trains(self) -> bool:
+        """Whether it takes a training run of its own."""
+        return not (self.mean_of or self.average_of or self.adabn_of)
+
+    @property
+    def base(self) -> bool:
+        """Whether it is a plain source-only run."""
+        return self.trains and not self.student_of and not self.training
+
+    @property
+    def reads_target(self) -> bool:
+        """Whether its training run reads rows of the target."""
+        return self.trains and not self.base
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Names of the candidates that it is made of."""
+        return (*self.mean_of, *self.average_of, *(name for name in (self.student_of, self.adabn_of) if name))
+
+    @property
+    def cost(self) -> float:
+        """Cost of the run beside a source-only one, roughly: rows of a step."""
+        return (2.0 if self.reads_target else 1.0) if self.trains else 0.0
+
+
+def candidate_list(effort: str = "standard", modality: str = "text") -> list[CandidateRecipe]:
+    """Candidates that an effort asks for.
+
+    Args:
+        effort: `"quick"`, `"standard"` or `"thorough"`.
+        modality: `"text"` or `"image"`.
+
+    Raises:
+        ValueError: no such effort.
+
+    Example:
+        >>> [candidate.name for candidate in candidate_list("quick")]
+        ['source-only']
+    """
+    read_choice("effort", effort, Effort)
+    return read_candidates(LISTS / f"{effort}_{modality}.yaml")
+
+
+def read_candidates(source: str | Path | Mapping[str, Any]) -> list[CandidateRecipe]:
+    """Candidates from a YAML file, or from the map that such a file holds, checked.
+
+    Args:
+        source: a path; or names to recipes, in the order in which they are made. Their keys are those of `KEYS`.
+
+    Raises:
+        ValueError: something in it that cannot be, with one message.
+
+    Example:
+        >>> candidates = read_candidates({"source-only": {}, "im": {"training": {"objectives": {"im": 0.1}}}})
+        >>> [candidate.cost for candidate in candidates]
+        [1.0, 2.0]
+    """
+    if isinstance(source, Mapping):
+        title, entries = "candidates", source
+    else:
+        title, entries = str(source), read_yaml(Path(source))
+    candidates: dict[str, CandidateRecipe] = {}
+    for name, value in entries.items():
+        candidates[str(name)] = _read(f"{title}: {name}", str(name), value, candidates)
+    if not any(candidate.base and candidate.seed == 0 for candidate in candidates.values()):
+        raise ValueError(
+            f"{title}: there is no plain source-only run, which always competes: add `source-only: {{}}`."
+        )
+    return list(candidates.values())
+
+
+def _read(title: str, name: str, value: Any, before: Mapping[str, CandidateRecipe]) -> CandidateRecipe:
+    from ..trainers.config import AdaptationConfig
+
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9 _.-]*", name):
+        raise ValueError(f"{title}: a name is letters, digits, '-', '_', '.' and spaces; it names a folder, too.")
+    value = {} if value is None else value
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{title} must be a map of {', '.join(KEYS)}, not {value!r}.")
+    for key in value:
+        if key not in KEYS:
+            raise ValueError(f"{title}: unknown key {key!r}; there is {', '.join(KEYS)}.{nearest(str(key), KEYS)}")
+    settings = dict(value.get("training") or {})
+    known = {f.name for f in fields(AdaptationConfig) if f.init}
+    for key in settings:
+        if key in NOT_HERE:
+            raise ValueError(f"{title}: training: {key!r} cannot stand here: {NOT_HERE[key]}.")
+        if key not in known:
+            raise ValueError(f"{title}: training: there is no setting {key!r}.{nearest(key, known)}")
+    made_of = [key for key in MADE_OF if value.get(key)]
+    if len(made_of) > 1 or (made_of and made_of[0] != "student_of" and (settings or value.get("seed"))):
+        raise ValueError(f"{title}: {made_of[0]} stands alone; other candidates are listed under names of their own.")
+    parts = {key: value[key] for key in made_of}
+    for key, names in parts.items():
+        parts[key] = _part_names(f"{title}: {key}", names, before, key in ("mean_of", "average_of"))
+    seed = value.get("seed", 0)
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise ValueError(f"{title}: seed={seed!r} must be a whole number of at least 0.")
+    return CandidateRecipe(name, str(value.get("about", "")), seed, settings, **parts)
+
+
+def _part_names(title: str, names: Any, before: Mapping[str, CandidateRecipe], several: bool) -> Any:
+    listed = [names] if isinstance(names, str) else list(names)
+    if several and len(listed) < 2:
+        raise ValueError(f"{title} needs the names of at least two candidates.")
+    if not several and len(listed) != 1:
+        raise ValueError(f"{title} takes the name of one candidate.")
+    for name in listed:
+        if name not in before:
+            raise ValueError(f"{title}: there is no candidate {name!r} before it.{nearest(str(name), before)}")
+        if before[name].mean_of and title.endswith(("average_of", "adabn_of")):
+            raise ValueError(f"{title}: {name} is a mean of predictions, of which there is no model.")
+    return tuple(listed) if several else listed[0]

@@ -1,0 +1,130 @@
+"""Candidates made in order: trained or put together from others, each at most once, with what is left to do shown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from ..reporting.console import print_lines
+from .candidate_list import CandidateRecipe
+from .candidate_run import CandidateOutcome, CandidateRunner, SoftLabels
+from .combined_models import save_average, save_with_target_statistics
+from .corrections import Correction, calibration, soft_probabilities, training_weights
+from .judging import estimate_shift
+from .stored_predictions import StoredPredictions
+
+
+class CandidateMaker:
+    """Maker of a list of candidates.
+
+    Args:
+        runner: trains and predicts.
+        recipes: in the order in which they are made.
+    """
+
+    def __init__(self, runner: CandidateRunner, recipes: Sequence[CandidateRecipe]):
+        self.runner, self.recipes = runner, list(recipes)
+        self.outcomes: dict[str, CandidateOutcome] = {}
+
+    def make_all(self) -> list[CandidateOutcome]:
+        """Outcomes of all candidates; one that breaks is noted, and the rest goes on.
+
+        Raises:
+            Exception: what broke the plain source-only run, without which there is nothing to compare with.
+        """
+        for number, recipe in enumerate(self.recipes):
+            missing = [name for name in recipe.parts if self.outcomes[name].predictions is None]
+            if missing:
+                self._keep(CandidateOutcome(recipe, failure=f"It is made of {missing[0]}, which failed."))
+                continue
+            try:
+                self._keep(self._make(recipe, number))
+            except Exception as error:
+                if (recipe.base and recipe.seed == 0) or self.runner.inputs.args.world_size > 1:
+                    raise
+                reason = " ".join(str(error).split()) or type(error).__name__
+                print_lines(f"{recipe.name} failed and is left out: {reason}")
+                self._keep(CandidateOutcome(recipe, failure=reason))
+        return list(self.outcomes.values())
+
+    def _keep(self, outcome: CandidateOutcome) -> None:
+        self.outcomes[outcome.name] = outcome
+
+    def _make(self, recipe: CandidateRecipe, number: int) -> CandidateOutcome:
+        if recipe.mean_of:
+            return self._mean(recipe)
+        soft_labels = self._soft_labels(recipe) if recipe.student_of else None
+        stored = self.runner.stored(recipe, soft_labels)
+        title = f"[{number + 1} of {len(self.recipes)}] {recipe.name}"
+        if stored is not None:
+            print_lines(f"{title}: made before, {_duration(stored.seconds)} then.")
+            return stored
+        print_lines("", f"{title}: {recipe.about or 'training'}{self._time_left(number)}")
+        outcome = self.runner.run(recipe, soft_labels) if recipe.trains else self._put_together(recipe)
+        print_lines(f"{recipe.name} took {_duration(outcome.seconds)}.")
+        return outcome
+
+    def _time_left(self, number: int) -> str:
+        """What all that is left will take, from the pace of what was trained in this run or before."""
+        trained = [o for o in self.outcomes.values() if o.recipe.cost and o.seconds]
+        if not trained:
+            return ""
+        pace = sum(o.seconds for o in trained) / sum(o.recipe.cost for o in trained)
+        return f" (about {_duration(pace * sum(recipe.cost for recipe in self.recipes[number:]))} left in all)"
+
+    # ---- what is made of others
+
+    def _mean(self, recipe: CandidateRecipe) -> CandidateOutcome:
+        parts = [self._predictions(name) for name in recipe.mean_of]
+        calibrated = [
+            part.map_logits(self._correction(name)) for name, part in zip(recipe.mean_of, parts, strict=True)
+        ]
+        first = self.outcomes[recipe.mean_of[0]]
+        return CandidateOutcome(recipe, predictions=StoredPredictions.mean(parts, calibrated), model=first.model)
+
+    def _correction(self, name: str) -> Correction:
+        outcome = self.outcomes[name]
+        weights = None
+        if outcome.class_weights and outcome.model is not None:
+            weights = np.array([outcome.class_weights.get(label, 1.0) for label in outcome.model.class_names])
+        return calibration(self._predictions(name), weights)
+
+    def _soft_labels(self, recipe: CandidateRecipe) -> SoftLabels:
+        """Soft labels that a student learns from: calibrated, and corrected where a label shift is believed."""
+        teacher = self.outcomes[recipe.student_of]
+        assert teacher.predictions is not None
+        assert teacher.model is not None
+        predictions = teacher.predictions
+        shift = estimate_shift(predictions)
+        correction = Correction(shift.temperature, shift.weights if shift.believed else None)
+        probabilities: Any = soft_probabilities(predictions, correction)
+        weights = training_weights(shift, np.array(teacher.model.class_counts))
+        rows = predictions.target_rows
+        if teacher.model.task == "token-classification":
+            rows, starts = np.unique(rows, return_index=True)
+            probabilities = np.split(probabilities, starts[1:])
+        named = {} if weights is None else dict(zip(teacher.model.class_names, map(float, weights), strict=True))
+        return SoftLabels(rows, probabilities, named)
+
+    def _predictions(self, name: str) -> StoredPredictions:
+        predictions = self.outcomes[name].predictions
+        assert predictions is not None
+        return predictions
+
+    def _put_together(self, recipe: CandidateRecipe) -> CandidateOutcome:
+        """Outcome of a model that takes no training run, saved in a folder of its own and predicted from there."""
+        parts = [self.outcomes[name] for name in recipe.parts]
+        if recipe.average_of:
+            return self.runner.run_untrained(recipe, parts[0], lambda folder: save_average(parts, folder))
+        trainer = self.runner.trainer_of(replace(recipe, training={"adabn": True}), parts[0].folder)
+        return self.runner.run_untrained(recipe, parts[0], lambda folder: save_with_target_statistics(trainer, folder))
+
+
+def _duration(seconds: float) -> str:
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds} s"
+    return f"{seconds // 60} min {seconds % 60} s" if seconds < 600 else f"{round(seconds / 60)} min"

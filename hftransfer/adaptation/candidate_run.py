@@ -1,0 +1,353 @@
+"""Run of one candidate: trained in a folder of its own, its predictions stored, never done twice."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from accelerate import PartialState
+
+from ..data.soft_labels import add_soft_labels
+from ..stages import stage
+from ..trainers.prediction_pass import predict_mixed, predict_rows
+from ..trainers.saving.checkpoint_choice import last_good_checkpoint
+from ..trainers.saving.written_files import read_json, write_whole
+from ..trainers.trainer import AdaptationTrainer
+from .candidate_list import CandidateRecipe
+from .content_hash import settings_hash
+from .run_inputs import RunInputs
+from .stored_predictions import StoredPredictions
+
+logger = logging.getLogger(__name__)
+DONE, PREDICTIONS = "candidate.json", "predictions.npz"
+MIXED_PAIRS = 300
+JUDGE_SEED = 19  # of the rows that judge: the same for all candidates
+
+
+@dataclass(frozen=True)
+class SoftLabels:
+    """Soft labels of target rows for a student, with the class weights of its source rows.
+
+    Args:
+        rows: (m,) numbers in the target data set.
+        probabilities: (m, K); in tagging a list of (words, K).
+        class_weights: class name -> what a source row of it counts; empty where all count 1.
+    """
+
+    rows: np.ndarray
+    probabilities: Any
+    class_weights: Mapping[str, float]
+
+    @property
+    def hash(self) -> str:
+        arrays = np.concatenate([np.ravel(row) for row in self.probabilities]).astype(np.float32)
+        return settings_hash(rows=self.rows, probabilities=arrays, weights=dict(self.class_weights))
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """Facts of a candidate's saved model.
+
+    Args:
+        class_names: in the order of its logits.
+        class_counts: labelled source rows (words in tagging) of each that were trained on.
+        head: name of the final layer in the plain model.
+        task: sequence-classification or token-classification.
+        modality: text or image.
+    """
+
+    class_names: list[str]
+    class_counts: list[int]
+    head: str
+    task: str
+    modality: str
+
+
+@dataclass(frozen=True)
+class CandidateOutcome:
+    """What came of a candidate.
+
+    Args:
+        recipe: what it was made from.
+        folder: of its plain model; `None` of a mean, of which there is none, and of one that failed.
+        predictions: `None` of one that failed.
+        seconds: what it took, at the time it was made.
+        failure: why there is no model, in one sentence.
+        findings: what was wrong in training, in plain sentences.
+        class_weights: class name -> what its source rows counted, where a label shift was believed.
+        model: facts of the model that was saved; `None` of one that failed.
+    """
+
+    recipe: CandidateRecipe
+    folder: Path | None = None
+    predictions: StoredPredictions | None = None
+    seconds: float = 0.0
+    failure: str = ""
+    findings: tuple[str, ...] = ()
+    class_weights: Mapping[str, float] | None = None
+    model: ModelFacts | None = None
+
+    @property
+    def name(self) -> str:
+        return self.recipe.name
+
+
+class CandidateRunner:
+    """Runs of candidates that share domains, backbone and settings.
+
+    Args:
+        inputs: what they share.
+        folder: that each gets a folder in.
+        target_rows: how many target rows are predicted; the judged ones are among them.
+    """
+
+    def __init__(self, inputs: RunInputs, folder: Path, target_rows: int):
+        self.inputs, self.folder = inputs, folder
+        self.key = inputs.key()
+        self.target_rows = max(target_rows, inputs.judged_rows)
+
+    def stored(self, recipe: CandidateRecipe, soft_labels: SoftLabels | None = None) -> CandidateOutcome | None:
+        """Outcome of an earlier run with the same settings and data; `None` if there is none."""
+        folder = self.folder / recipe.name
+        record = read_json(folder / DONE)
+        if record.get("key") != self._key(recipe, soft_labels) or not (folder / PREDICTIONS).is_file():
+            return None
+        try:
+            predictions = StoredPredictions.load(folder / PREDICTIONS)
+        except ValueError as error:
+            logger.warning("%s It is made again.", error)
+            return None
+        if self._lacks_target_rows(predictions):
+            return None
+        return self._outcome(recipe, predictions, record)
+
+    def run(self, recipe: CandidateRecipe, soft_labels: SoftLabels | None = None) -> CandidateOutcome:
+        """Candidate, trained from its last whole checkpoint or from the start, predicted and saved.
+
+        Args:
+            recipe: one that trains.
+            soft_labels: of a student.
+
+        Raises:
+            Exception: whatever stops the training run.
+        """
+        started, folder = time.monotonic(), self.folder / recipe.name
+        main = self.inputs.args.process_index == 0
+        key = self._key(recipe, soft_labels)
+        trained = read_json(folder / DONE).get("key") == key  # and only predictions are missing
+        record = read_json(folder / DONE) if trained else {"seconds": 0.0, "findings": []}
+        if not trained:
+            checkpoint = self._checkpoint(folder, key, main)
+        trainer = self._trainer(recipe, soft_labels, folder if trained else None)
+        if not trained:
+            with stage(f"training the candidate {recipe.name}", if_stopped=self._advice):
+                trainer.train(resume_from_checkpoint=checkpoint or False)
+                trainer.dataset_names = dict(self.inputs.dataset_names or {}) or None
+                trainer.save_model(_internal_call=True)
+                trainer.create_model_card(model_name=Path(str(self.inputs.args.output_dir)).name)
+            record["model"] = dataclasses.asdict(_model_facts(trainer, self.inputs.modality))
+            record["findings"] = [str(finding) for finding in getattr(trainer, "findings", ())]
+        with stage(f"predicting with the candidate {recipe.name}", if_stopped=self._advice):
+            predictions = self._predict(trainer)
+        record |= {"key": key, "seconds": record["seconds"] + time.monotonic() - started}
+        record["class_weights"] = dict(soft_labels.class_weights) if soft_labels is not None else None
+        self._keep(folder, predictions, record)
+        return self._outcome(recipe, predictions, record)
+
+    def run_untrained(
+        self, recipe: CandidateRecipe, first: CandidateOutcome, save: Callable[[Path], None]
+    ) -> CandidateOutcome:
+        """Candidate that takes no training run: saved, then predicted from its folder.
+
+        Args:
+            recipe: an average of weights, or one with the target's batch norm statistics.
+            first: the first candidate that it is made of.
+            save: writes its model to a folder that does not exist. All processes call it for batch norm.
+        """
+        started, folder = time.monotonic(), self.folder / recipe.name
+        state = PartialState()
+        if state.is_main_process:
+            shutil.rmtree(folder, ignore_errors=True)
+        state.wait_for_everyone()
+        if state.is_main_process or recipe.adabn_of:
+            save(folder)
+        state.wait_for_everyone()
+        predictions = self._predict(self.trainer_of(recipe, folder))
+        assert first.model is not None
+        record = {
+            "key": self._key(recipe, None),
+            "seconds": time.monotonic() - started,
+            "findings": [],
+            "model": dataclasses.asdict(first.model),
+        }
+        self._keep(folder, predictions, record)
+        return self._outcome(recipe, predictions, record)
+
+    def trainer_of(self, recipe: CandidateRecipe, folder: Path | None) -> Any:
+        """Trainer of a saved model."""
+        return self._trainer(recipe, None, folder)
+
+    # ---- a run
+
+    def _trainer(self, recipe: CandidateRecipe, soft_labels: SoftLabels | None, saved: Path | None) -> Any:
+        inputs, target = self.inputs, self.inputs.target
+        if soft_labels is not None:
+            target = add_soft_labels(target.select(soft_labels.rows), soft_labels.probabilities)
+        return AdaptationTrainer(
+            str(saved) if saved is not None else inputs.model,
+            self.config(recipe, soft_labels),
+            dict(inputs.train),
+            target if recipe.reads_target else None,
+            {source_set(name): rows for name, rows in inputs.validation.items()},
+            processing_class=inputs.processing_class,
+            peft_config=inputs.peft_config if saved is None else None,
+            model_kwargs=dict(inputs.model_kwargs or {}) or None,
+        )
+
+    def config(self, recipe: CandidateRecipe, soft_labels: SoftLabels | None = None) -> Any:
+        """Settings of a candidate's training run."""
+        args = self.inputs.args
+        settings: dict[str, Any] = dict(recipe.training)
+        if recipe.student_of:
+            # Half of a batch's rows are the target's, so that a batch has as many as a source-only run's.
+            half = max(1, args.per_device_train_batch_size // 2)
+            settings = {"per_device_train_batch_size": half, "objectives": {"soft_labels": 1.0}} | settings
+            if soft_labels is not None and soft_labels.class_weights:
+                settings["class_weights"] = dict(soft_labels.class_weights)
+        elif not recipe.reads_target:
+            settings |= {"objectives": None, "label_shift": "none", "adabn": False, "reveal_target_labels": 0}
+        settings |= {
+            "output_dir": str(self.folder / recipe.name),
+            "seed": args.seed + recipe.seed,
+            "overwrite_output_dir": True,
+            "resume_from_checkpoint": None,
+            "push_to_hub": False,
+            "hub_model_id": args.hub_model_id or Path(str(args.output_dir)).absolute().name,  # as the card has it
+            "save_total_limit": 1,
+            "report_to": args.report_to or "none",
+        }
+        if args.save_strategy == "steps" and args.save_steps == 500:  # transformers' default: an epoch may be shorter
+            settings["save_strategy"] = "epoch"
+        return dataclasses.replace(args, **settings)
+
+    def _predict(self, trainer: Any) -> StoredPredictions:
+        inputs = self.inputs
+        # All at full width but for the features, which are projected alike for every candidate.
+        sources = [predict_rows(trainer, rows) for rows in inputs.validation.values()]
+        source = {name: np.concatenate([getattr(part, name) for part in sources]) for name in ("logits", "labels")}
+        features = _joined([part.features for part in sources])
+        target = predict_rows(trainer, inputs.target, self._predicted_rows(), JUDGE_SEED)
+        judged_rows = _drawn(np.unique(target.rows), inputs.judged_rows)
+        judged = np.flatnonzero(np.isin(target.rows, judged_rows))
+        mixed: dict[str, Any] = {}
+        if trainer.prepared.label_space.task == "sequence-classification" and len(judged) > 1:
+            draw = np.random.default_rng(JUDGE_SEED)
+            first, second = draw.integers(len(judged), size=(2, min(MIXED_PAIRS, 2 * len(judged))))
+            first, second = first[first != second], second[first != second]
+            rows = target.rows[judged]
+            mixed = {"mixed_logits": predict_mixed(trainer, inputs.target, rows[first], rows[second])}
+            mixed |= {"mixed_first": first, "mixed_second": second}
+        tests = {name: predict_rows(trainer, rows, features=None) for name, rows in inputs.test.items()}
+        source_tests = [part for name, part in tests.items() if name != "target" and part.labels is not None]
+        if source_tests:
+            mixed["source_test_logits"] = np.concatenate([part.logits for part in source_tests])
+            mixed["source_test_labels"] = _joined([part.labels for part in source_tests])
+        if "target" in tests:
+            mixed["target_test_logits"] = tests["target"].logits
+            mixed["target_test_labels_oracle"] = tests["target"].labels
+        return StoredPredictions(
+            source_validation_logits=source["logits"],
+            source_validation_labels=source["labels"],
+            target_logits=target.logits,
+            target_rows=target.rows,
+            judged=judged,
+            source_validation_features=features,
+            target_features=target.features,
+            **mixed,
+        )
+
+    def _predicted_rows(self) -> int | None:
+        return self.target_rows if self.target_rows < len(self.inputs.target) else None
+
+    def _lacks_target_rows(self, predictions: StoredPredictions) -> bool:
+        """Whether an earlier run, of a smaller effort, predicted fewer target rows than this one needs."""
+        return len(np.unique(predictions.target_rows)) < min(self.target_rows, len(self.inputs.target))
+
+    # ---- its folder
+
+    def _keep(self, folder: Path, predictions: StoredPredictions, record: Mapping[str, Any]) -> None:
+        """Predictions and record of a finished candidate; its checkpoints are of no more use."""
+        state = PartialState()
+        state.wait_for_everyone()
+        if state.is_main_process:
+            predictions.save(folder / PREDICTIONS)
+            write_whole(folder / DONE, json.dumps(record, indent=1))
+            for checkpoint in folder.glob("checkpoint-*"):
+                shutil.rmtree(checkpoint, ignore_errors=True)
+        state.wait_for_everyone()
+
+    def _checkpoint(self, folder: Path, key: str, main: bool) -> str | None:
+        """Checkpoint to go on from; a folder of other settings is emptied."""
+        started = folder / "started.json"
+        if read_json(started).get("key") == key:
+            return last_good_checkpoint(folder, digests=True)
+        if main:
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            write_whole(started, json.dumps({"key": key}))
+        return None
+
+    def _key(self, recipe: CandidateRecipe, soft_labels: SoftLabels | None) -> str:
+        settings = {"seed": recipe.seed, "training": recipe.training, "student": bool(recipe.student_of)}
+        soft = soft_labels.hash if soft_labels is not None else ""
+        return settings_hash(run=self.key, recipe=settings, soft_labels=soft, reads_target=recipe.reads_target)[:16]
+
+    def _outcome(
+        self, recipe: CandidateRecipe, predictions: StoredPredictions, record: Mapping[str, Any]
+    ) -> CandidateOutcome:
+        return CandidateOutcome(
+            recipe,
+            self.folder / recipe.name,
+            predictions,
+            float(record.get("seconds", 0.0)),
+            findings=tuple(record.get("findings", ())),
+            class_weights=record.get("class_weights"),
+            model=ModelFacts(**record["model"]),
+        )
+
+    def _advice(self) -> str:
+        return (
+            f"What is finished is kept in {self.inputs.args.output_dir}; the same command goes on from the last "
+            "checkpoint."
+        )
+
+
+def _model_facts(trainer: Any, modality: str) -> ModelFacts:
+    prepared = trainer.prepared
+    names, train = list(prepared.label_space.names), prepared.train
+    labels = [label for rows in train.domain_rows[: len(train.source_sizes)] for label in rows["labels"]]
+    flat = np.concatenate([np.ravel(label) for label in labels]) if labels else np.zeros(0, int)
+    counts = np.bincount(flat[flat >= 0].astype(int), minlength=len(names))
+    head = prepared.head.name.removeprefix("base_model.model.").removesuffix(".modules_to_save.default")
+    return ModelFacts(names, [int(count) for count in counts], head, prepared.label_space.task, modality)
+
+
+def source_set(name: str) -> str:
+    """Name of a source's evaluation set, by which its metrics are known as the source's."""
+    return name if name.startswith("source") else f"source_{name}"
+
+
+def _drawn(rows: np.ndarray, count: int) -> np.ndarray:
+    return np.random.default_rng(JUDGE_SEED).permutation(rows)[:count]
+
+
+def _joined(arrays: list[Any]) -> Any:
+    return None if any(array is None for array in arrays) else np.concatenate(arrays)

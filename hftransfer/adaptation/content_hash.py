@@ -1,0 +1,89 @@
+"""Content hash of data sets and settings: the key by which a candidate is known again and not trained twice."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import fields
+from enum import Enum
+from typing import Any
+
+import numpy as np
+
+BATCH = 1000
+# Settings that change where a run writes, what it shows and how fast it is, not what it computes.
+IRRELEVANT = {
+    "output_dir",
+    "overwrite_output_dir",
+    "resume_from_checkpoint",
+    "run_name",
+    "project",
+    "trackio_space_id",
+    "report_to",
+    "disable_tqdm",
+    "local_rank",
+    "debug",
+    "per_device_eval_batch_size",
+    "trust_config_code",
+}
+IRRELEVANT_STARTS = ("logging_", "log_", "hub_", "push_", "save_", "dataloader_", "eval_", "include_")
+
+
+def dataset_hash(dataset: Any, columns: Collection[str] | None = None) -> str:
+    """Hash of a data set's rows, the same in every process and on every day; of a stream, of its name alone.
+
+    Args:
+        dataset: a `datasets.Dataset`, or `None`.
+        columns: that are read; all when `None`.
+    """
+    state = hashlib.sha256()
+    if dataset is None:
+        return "none"
+    names = [name for name in dataset.column_names if columns is None or name in columns]
+    table = dataset.select_columns(names).with_format("arrow")
+    state.update(json.dumps([str(table.features[name]) for name in names]).encode())
+    for start in range(0, len(dataset), BATCH):
+        batch = table[start : start + BATCH]
+        for name in names:
+            for value in batch.column(name).to_pylist():
+                _add(state, value)
+    return state.hexdigest()
+
+
+def settings_hash(**settings: Any) -> str:
+    """Hash of settings that JSON can hold, with objects by their name and arrays by their content."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True, default=_plain).encode()).hexdigest()
+
+
+def training_settings(config: Any) -> dict[str, Any]:
+    """Settings of a config that decide what a training run computes."""
+    return {
+        field.name: getattr(config, field.name)
+        for field in fields(config)
+        if field.init and field.name not in IRRELEVANT and not field.name.startswith(IRRELEVANT_STARTS)
+    }
+
+
+def _add(state: Any, value: Any) -> None:
+    if isinstance(value, bytes):
+        state.update(b"b%d:" % len(value) + value)
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            _add(state, key)
+            _add(state, item)
+    else:
+        text = repr(value).encode()
+        state.update(b"%d:" % len(text) + text)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()
+    if isinstance(value, Enum):
+        return value.value
+    if hasattr(value, "to_dict"):
+        return value.to_dict()
+    if isinstance(value, (set, frozenset)):
+        return sorted(value, key=str)
+    return getattr(value, "__qualname__", type(value).__qualname__)

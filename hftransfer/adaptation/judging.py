@@ -1,0 +1,158 @@
+"""Judging: trained candidates and their free corrections compared by the selection rule, without a target label."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from ..selection.class_frequencies import LabelShiftEstimate, estimate_label_shift
+from ..selection.model_predictions import Predictions
+from ..selection.rule import Contender, Judgement, SelectionRule
+from ..selection.target_accuracy import AccuracyEstimate, estimate_accuracy
+from .candidate_run import JUDGE_SEED, CandidateOutcome
+from .corrections import Correction, calibration
+from .stored_predictions import StoredPredictions
+
+Verdict = Literal["adapted", "corrected", "source-only"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A candidate as it would be handed over.
+
+    Args:
+        name: the candidate's, with `", corrected"` where its class frequencies are.
+        outcome: the candidate.
+        correction: what is laid over its logits.
+        predictions: with the correction.
+        weights: (K,) of the label shift that it was corrected for or trained with.
+    """
+
+    name: str
+    outcome: CandidateOutcome
+    correction: Correction
+    predictions: StoredPredictions
+    weights: np.ndarray | None = None
+
+    @property
+    def verdict(self) -> Verdict:
+        if not self.outcome.recipe.base:
+            return "adapted"
+        return "corrected" if self.correction.weights is not None else "source-only"
+
+    @property
+    def reference(self) -> bool:
+        """Whether it is a mean of predictions, of which there is no one model."""
+        return bool(self.outcome.recipe.mean_of)
+
+    def seen(self) -> Predictions:
+        """Its predictions as validators read them."""
+        return self.predictions.predictions(JUDGE_SEED)
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """What judging came to.
+
+    Args:
+        chosen: the entry to hand over.
+        base: the plain source-only run that it is compared with.
+        entries: all that were judged.
+        judgement: scores, ranks, gates and reasons.
+        shift: estimate of the target's class frequencies from the best predictions that there are.
+        shifts: the same by candidate.
+        accuracy, base_accuracy: estimates for the target, of the chosen one and of plain source-only.
+    """
+
+    chosen: Entry
+    base: Entry
+    entries: list[Entry]
+    judgement: Judgement
+    shift: LabelShiftEstimate
+    shifts: dict[str, LabelShiftEstimate] = field(default_factory=dict)
+    accuracy: AccuracyEstimate | None = None
+    base_accuracy: AccuracyEstimate | None = None
+
+
+def estimate_shift(predictions: StoredPredictions) -> LabelShiftEstimate:
+    """Label shift estimate of a candidate's predictions, with its test."""
+    return estimate_label_shift(predictions.predictions(JUDGE_SEED), seed=JUDGE_SEED)
+
+
+def judge(
+    outcomes: Sequence[CandidateOutcome],
+    rule: SelectionRule,
+    class_names: Sequence[str],
+    can_correct: bool = True,
+) -> Verdicts:
+    """Choice among candidates and their corrections.
+
+    A candidate that was not trained for other class frequencies is corrected for its own estimate of them where the
+    test believes it. Source-only runs of further seeds are parts of a mean; they do not compete.
+
+    Args:
+        outcomes: in the order of the list; those without predictions are left out.
+        rule: decides.
+        class_names: of the run.
+        can_correct: the final layer has a bias that a correction can be written to.
+    """
+    sound = [outcome for outcome in outcomes if outcome.predictions is not None]
+    bases = [outcome for outcome in sound if outcome.recipe.base]
+    base_outcome = next(outcome for outcome in bases if outcome.recipe.seed == 0)
+    entries: list[Entry] = []
+    shifts: dict[str, LabelShiftEstimate] = {}
+    for outcome in sound:
+        assert outcome.predictions is not None
+        if outcome.recipe.base and outcome is not base_outcome:
+            continue
+        trained = _trained_weights(outcome, class_names)
+        plain = calibration(outcome.predictions, trained)
+        entries.append(Entry(outcome.name, outcome, plain, outcome.predictions.map_logits(plain), trained))
+        if trained is not None or outcome.recipe.training.get("label_shift"):
+            continue
+        shifts[outcome.name] = shift = estimate_shift(outcome.predictions)
+        if shift.believed and (can_correct or outcome.recipe.mean_of):
+            correction = Correction(shift.temperature, shift.weights)
+            corrected = outcome.predictions.map_logits(correction)
+            if outcome.recipe.mean_of:  # as soft labels were: the plain mean has no use
+                entries.pop()
+            entries.append(Entry(f"{outcome.name}, corrected", outcome, correction, corrected, shift.weights))
+    base = next(entry for entry in entries if entry.name == base_outcome.name)
+    means = [outcome.name for outcome in sound if outcome.recipe.mean_of]
+    shift = shifts[means[0]] if means else shifts[base.name]
+    judgement = rule.judge([_contender(entry, entry is base) for entry in entries], shift)
+    chosen = next(entry for entry in entries if entry.name == judgement.chosen)
+    members = [_member(outcome, shift) for outcome in bases] if len(bases) > 1 else None
+    return Verdicts(
+        chosen,
+        base,
+        entries,
+        judgement,
+        shift,
+        shifts,
+        estimate_accuracy(chosen.seen(), chosen.weights, members),
+        estimate_accuracy(base.seen(), None, None),
+    )
+
+
+def _contender(entry: Entry, base: bool) -> Contender:
+    return Contender(entry.name, entry.seen(), base, entry.weights, entry.reference)
+
+
+def _trained_weights(outcome: CandidateOutcome, class_names: Sequence[str]) -> np.ndarray | None:
+    """(K,) class weights that a student's source rows had."""
+    if not outcome.class_weights:
+        return None
+    return np.array([outcome.class_weights.get(name, 1.0) for name in class_names])
+
+
+def _member(outcome: CandidateOutcome, shift: LabelShiftEstimate) -> np.ndarray:
+    """(j, K) target probabilities of an independent run, corrected as the shift is believed."""
+    assert outcome.predictions is not None
+    correction = calibration(outcome.predictions)
+    if shift.believed:
+        correction = Correction(correction.temperature, shift.weights)
+    return np.exp(correction(outcome.predictions.target_logits[outcome.predictions.judged]))
