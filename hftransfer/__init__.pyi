@@ -1,3 +1,5 @@
+from .adaptation.adapt import Adaptation as Adaptation
+from .adaptation.adapt import adapt as adapt
 from .cli.benchmark_file import read_benchmark as read_benchmark
 from .cli.benchmark_options import benchmark_parser as benchmark_parser
 from .cli.benchmark_runner import BenchmarkRunner as BenchmarkRunner
@@ -12,6 +14,7 @@ from .data.domain_loading import load_shift as load_shift
 from .data.label_masking import reveal_labels as reveal_labels
 from .data.label_space_resolution import read_label_names as read_label_names
 from .data.sample_corpus import load_sample_corpus as load_sample_corpus
+from .data.soft_labels import add_soft_labels as add_soft_labels
 from .models.adapter_arithmetic import combine_adapters as combine_adapters
 from .models.batch_norm_statistics import adapt_batch_norm as adapt_batch_norm
 from .models.cut_vocabulary import cut_vocabulary as cut_vocabulary

@@ -16,7 +16,17 @@ PACKAGE = Path(hftransfer.__file__).parent
 RECIPES = PACKAGE.parent / "recipes"
 
 # What each room may import of ours; what is shared is for everybody.
-SHARED = {"extras", "former_names", "ignored_label", "messages", "stages", "settings", "setting_ranges", "_version"}
+SHARED = {
+    "extras",
+    "former_names",
+    "ignored_label",
+    "messages",
+    "stages",
+    "settings",
+    "setting_ranges",
+    "yaml_files",
+    "_version",
+}
 ROOMS = {
     "data": {"hub_connection"},
     "models": {"hub_connection"},
@@ -55,6 +65,7 @@ FILES = {
     for name in ("_version", "extras", "ignored_label", "messages", "stages", "hub_connection", "cpu_threads")
 } | {
     "__init__": {"_version"},
+    "yaml_files": {"messages"},
     "former_names": {"messages", "settings"},
     "setting_ranges": {"messages"},
     "settings": {"messages", "setting_ranges"},

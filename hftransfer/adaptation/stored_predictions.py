@@ -1,4 +1,4 @@
-"""Stored predictions of a candidate: one npz file from which everything is judged, so that nothing is trained twice."""
+"""Stored predictions of a candidate: one npz file from which all is judged, so that nothing is trained twice."""
 
 from __future__ import annotations
 
