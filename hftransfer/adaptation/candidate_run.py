@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from accelerate import PartialState
 
-from ..data.soft_labels import add_soft_labels
+from ..data.soft_label_column import add_soft_labels
 from ..stages import stage
 from ..trainers.prediction_pass import predict_mixed, predict_rows
 from ..trainers.saving.checkpoint_choice import last_good_checkpoint

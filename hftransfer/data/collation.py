@@ -12,7 +12,7 @@ from ..ignored_label import IGNORE
 from .encoder import Encoder
 from .label_space import LabelSpace
 from .pairing import DRAW, TARGET
-from .soft_labels import SOFT_LABELS
+from .soft_label_column import SOFT_LABELS
 from .text_encoder import WORD_MASK, pad_row
 
 NUM_SOURCE, SPANS = "num_source", "spans"

@@ -12,7 +12,7 @@ from ...data.encoder import Encoder, encode_target, make_encoder
 from ...data.label_masking import mask_target_labels, reveal_labels
 from ...data.label_space import LabelSpace
 from ...data.pairing import PairedDataset
-from ...data.soft_labels import SoftlyLabelled, read_soft_labels
+from ...data.soft_label_column import SoftlyLabelled, read_soft_labels
 from ...data.streaming import PairedStream
 from ...data.text_encoder import WORD_MASK, TextEncoder, without_other_tokenizations
 from ...models.processing_class import max_input_length
