@@ -1,0 +1,170 @@
+"""Bank of candidates' predictions on real shifts, made by `adapt`: rules are studied on it without training.
+
+    python tests/benchmarks/bank.py --data DIR --shifts press-pubmed sample --seeds 1 2 3
+    python tests/benchmarks/bank.py --data DIR --table
+
+Each case is one call of `adapt`, which goes on where it was stopped and trains nothing twice. Models are thrown away
+when a case is done; predictions stay in OUTPUT/SHIFT.SEED/_candidates/NAME/predictions.npz, scores and verdict in
+adaptation.json. Target labels stand in arrays called oracle; only the table reads them. Texts: MiniLM, 2 epochs at
+2e-4, batches of 16, at most 80 tokens. Digits: a ResNet of three blocks from scratch. Office: MobileNet V1 0.25.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from images import DIGITS, SMALLEST
+from images import load as load_images
+
+TEXT = {"num_train_epochs": 2.0, "learning_rate": 2e-4, "per_device_train_batch_size": 16, "max_length": 80}
+DIGIT_SETTINGS = {"num_train_epochs": 2.0, "learning_rate": 2e-3, "per_device_train_batch_size": 32, "image_size": 32}
+OFFICE_SETTINGS = {
+    "num_train_epochs": 10.0,
+    "learning_rate": 1e-4,
+    "head_lr_multiplier": 10.0,
+    "per_device_train_batch_size": 32,
+    "augment_flip": True,
+}
+REVIEWS = ("books", "dvd", "electronics", "kitchen")
+SHIFTS = {
+    "press-pubmed": TEXT,
+    "sample": TEXT | {"num_train_epochs": 2.5, "max_length": 64},
+    "kitchen-books": TEXT,
+    "books-kitchen": TEXT,
+    "news-biomed": TEXT | {"learning_rate": 1e-4, "label_column": "label"},
+    "mnist-usps": DIGIT_SETTINGS,
+    "usps-mnist": DIGIT_SETTINGS,
+    "amazon-webcam": OFFICE_SETTINGS,
+    "webcam-amazon": OFFICE_SETTINGS,
+    "amazon-dslr": OFFICE_SETTINGS,
+}
+CANDIDATES = {  # beside the list of the effort
+    "mmd": {"about": "mmd, classes weighted", "training": {"objectives": {"mmd": 0.1}, "label_shift": "mlls"}},
+    "im": {"about": "information maximisation", "training": {"objectives": {"im": 0.1}}},
+    "spoiled": {"about": "a huge weight", "training": {"objectives": {"mmd": {"weight": 1000.0}}}},
+}
+
+
+def splits_of(data: Path, shift: str) -> dict[str, dict[str, Any]]:
+    """Data sets of source and target by split."""
+    from datasets import load_dataset
+
+    from hftransfer import load_sample_corpus, load_shift
+
+    source, _, target = shift.partition("-")
+    if shift == "sample":
+        corpus = load_sample_corpus()
+        halves = {"source": "news", "target": "medical"}
+        return {
+            role: {name.split("_")[1]: rows for name, rows in corpus.items() if name.startswith(half)}
+            for role, half in halves.items()
+        }
+    folder = {"press": "press_pubmed_causal", "news": "news_biomed_pos"}.get(source, "amazon_reviews")
+    if source in ("press", *REVIEWS):
+        loaded = load_shift(
+            {"source": str(data / folder / f"{source}_{{split}}.csv")}, str(data / folder / f"{target}_{{split}}.csv")
+        )
+        return {
+            "source": {"train": loaded.train["source"], "validation": loaded.validation["source"]}
+            | {"test": loaded.test["source"]},
+            "target": {"train": loaded.target, "test": loaded.test["target"]},
+        }
+    domains: dict[str, dict[str, Any]] = {"source": {}, "target": {}}
+    for role, domain in (("source", source), ("target", target)):
+        for split in ("train", "validation", "test"):
+            if source == "news":
+                files = str(data / folder / f"{domain}_{split}.parquet")
+                rows = load_dataset("parquet", data_files=files, split="train")
+                domains[role][split] = rows.rename_column("pos", "label").select_columns(["tokens", "label"])
+            else:
+                domains[role][split] = load_images(data, domain, split)
+    return domains
+
+
+def run_case(data: Path, models: Path, output: Path, shift: str, seed: int, effort: str, more: list[str]) -> None:
+    from hftransfer import AdaptationConfig, adapt
+    from hftransfer.adaptation.candidate_list import candidate_list
+
+    settings = SHIFTS[shift]
+    modality = "image" if settings in (DIGIT_SETTINGS, OFFICE_SETTINGS) else "text"
+    model: Any = "sentence-transformers/all-MiniLM-L6-v2"
+    if modality == "image":
+        model = DIGITS if settings is DIGIT_SETTINGS else str(models / SMALLEST)
+    args = AdaptationConfig(
+        str(output / f"{shift}.{seed}"), seed=seed, use_cpu=True, report_to="none", disable_tqdm=True,
+        logging_steps=100, save_strategy="no", **settings,
+    )  # fmt: skip
+    domains = splits_of(data, shift)
+    recipes = {
+        recipe.name: {
+            key: list(value) if isinstance(value, tuple) else value
+            for key in ("about", "seed", "training", "mean_of", "average_of", "student_of", "adabn_of")
+            if (value := getattr(recipe, key))
+        }
+        for recipe in candidate_list(effort, modality)
+    }
+    recipes |= {name: CANDIDATES[name] for name in more}
+    result = adapt(
+        model,
+        domains["source"]["train"],
+        domains["target"]["train"],
+        validation=domains["source"]["validation"],
+        test={role: splits["test"] for role, splits in domains.items() if "test" in splits},
+        candidates=recipes,
+        args=args,
+    )
+    print(result)
+    for weights in (output / f"{shift}.{seed}").glob("_candidates/*/*.safetensors"):
+        weights.unlink()
+
+
+def table(output: Path) -> str:
+    """Markdown: oracle accuracy of source-only, of what was handed over and of the best, and the estimate."""
+    lines = ["| shift | seed | verdict | chosen | source-only | handed over | best | estimate | source test |"]
+    lines.append("|" + "---|" * 9)
+    for path in sorted(output.glob("*/adaptation.json")):
+        result = json.loads(path.read_text())
+        oracle = {name: 100 * scores["accuracy"] for name, scores in result["oracle"].items()}
+        source = {name: 100 * value for name, value in result["source_test_accuracy"].items()}
+        if not oracle:
+            continue
+        estimate = result["estimated_accuracy"]
+        shown = "cannot tell" if estimate is None else "{:.1f} ({:.1f} to {:.1f})".format(*(100 * x for x in estimate))
+        shift, _, seed = path.parent.name.rpartition(".")
+        chosen, best = result["chosen"], max(oracle, key=oracle.__getitem__)
+        lines.append(
+            f"| {shift} | {seed} | {result['verdict']} | {chosen} | {oracle['source-only']:.1f} "
+            f"| {oracle[chosen]:.1f} | {best}: {oracle[best]:.1f} | {shown} | {source['source-only']:.1f} to {source[chosen]:.1f} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--models", type=Path, default=Path("../shared/models"))
+    parser.add_argument("--output", type=Path, default=Path("runs/bank"))
+    parser.add_argument("--shifts", nargs="+", choices=SHIFTS, default=list(SHIFTS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
+    parser.add_argument("--effort", default="standard")
+    parser.add_argument("--more", nargs="*", choices=CANDIDATES, default=[])
+    parser.add_argument("--again", action="store_true", help="train a case anew")
+    parser.add_argument("--table", action="store_true", help="print the table of what is there")
+    args = parser.parse_args()
+    if not args.table:
+        for shift in args.shifts:
+            for seed in args.seeds:
+                case = args.output / f"{shift}.{seed}"
+                if args.again:
+                    shutil.rmtree(case, ignore_errors=True)
+                if not (case / "adaptation.json").is_file():
+                    run_case(args.data, args.models, args.output, shift, seed, args.effort, args.more)
+    print(table(args.output))
+
+
+if __name__ == "__main__":
+    main()
