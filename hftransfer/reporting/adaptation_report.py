@@ -11,7 +11,11 @@ from markupsafe import Markup
 from . import report_text
 from .adaptation_facts import VERDICTS, AdaptationFacts
 from .candidate_table import candidate_columns
+from .changed_rows import shown_rows
+from .class_table import frequency_table, recall_table
 from .report_estimates import estimate_tracks
+from .report_pictures import draw_pictures
+from .shift_pictures import MOST_CLASSES
 
 PACKAGE = "hftransfer.reporting"
 
@@ -60,6 +64,12 @@ def render_report(facts: AdaptationFacts) -> str:
             columns=columns,
             cells=cells,
             best=best,
+            pictures=draw_pictures(facts),
+            frequencies=frequency_table(facts.label_shift) if facts.label_shift is not None else None,
+            most_classes=MOST_CLASSES,
+            recalls=recall_table(facts),
+            changed=shown_rows(facts.changed_rows),
+            slowest=max((c.seconds or 0 for c in facts.candidates), default=0) or 1,
             style=Markup(_file("adaptation_report.css")),
         )
     )
