@@ -63,7 +63,7 @@ def _candidates(facts: AdaptationFacts) -> list[str]:
     lines = [table_row(head), table_rule(len(head))]
     for candidate, values in zip(rows, cells, strict=True):
         name = escaped(candidate.name)
-        notes = ["chosen"] * candidate.chosen + ["refused"] * bool(candidate.refused)
+        notes = ["chosen"] * candidate.chosen + ["not eligible"] * bool(candidate.refused)
         name = Markup(f"**{name}**" if candidate.chosen else name) + "".join(f" ({note})" for note in notes)
         lines.append(table_row([Markup(name), *values]))
     sentence = "Candidates were compared without target labels."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -33,7 +33,7 @@ class CandidateFacts:
         summary: what it is, in one line.
         scores: by validator, larger is better; what is not finite is shown as absent.
         rank: by which candidates were compared, 1 is best; `None` where it was not ranked.
-        refused: why a gate refused it, or why it did not finish; empty where it was admitted.
+        refused: why it is not eligible: a gate refused it, it did not finish, it is no plain model; empty where it is.
         chosen: whether it is handed over.
         reference: whether it is the source-only model that the others are compared with.
         oracle: metrics that were computed with target labels, such as `{"accuracy": 0.77}`.
@@ -101,7 +101,8 @@ class FeatureFacts:
     Args:
         classes: names, in the order of class ids.
         source_before, target_before: (n, d) and (m, d), source-only's.
-        source_after, target_after: (n, e) and (m, e), the chosen model's; `None` where it is the same model.
+        source_after, target_after: (n, e) and (m, e), the chosen model's; `None` where it is the same model, or has
+            the same features and other answers.
         source_classes: (n,) ids, of the labels.
         target_classes_before, target_classes_after: (m,) ids that each model predicts.
     """
@@ -290,6 +291,13 @@ class AdaptationFacts:
                 for value in (row.oracle_share, row.oracle_recall_before, row.oracle_recall_after)
             )
         )
+
+
+def changes(before: Any, after: Any) -> bool:
+    """Whether figures of the chosen model are there and differ from source-only's."""
+    if before is None or after is None:
+        return after is not None
+    return not np.array_equal(np.asarray(before, dtype=float), np.asarray(after, dtype=float), equal_nan=True)
 
 
 def is_number(value: float | None) -> bool:

@@ -7,19 +7,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .adaptation_facts import AdaptationFacts, ClassFacts, LabelShiftFacts
+from .adaptation_facts import AdaptationFacts, LabelShiftFacts, changes
 from .report_text import ABSENT, number, percent
 
-RECALL_COLUMNS = (
-    ("source recall, source-only", "source_recall_before", ""),
-    ("source recall, handed over", "source_recall_after", ""),
-    ("share of answers, source-only", "predicted_share_before", ""),
-    ("share of answers, handed over", "predicted_share_after", ""),
-    ("share, estimated", "estimated_share", ""),
-    ("share (oracle)", "oracle_share", "oracle"),
-    ("target recall, source-only (oracle)", "oracle_recall_before", "oracle"),
-    ("target recall, handed over (oracle)", "oracle_recall_after", "oracle"),
+# Heading, kind and attributes of `ClassFacts`: of source-only and of the chosen model where there are two.
+RECALL_COLUMNS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
+    ("source recall", "", ("source_recall_before", "source_recall_after")),
+    ("share of answers", "", ("predicted_share_before", "predicted_share_after")),
+    ("share, estimated", "", ("estimated_share",)),
+    ("share (oracle)", "oracle", ("oracle_share",)),
+    ("target recall (oracle)", "oracle", ("oracle_recall_before", "oracle_recall_after")),
 )
+MODELS = ("source-only", "handed over")
 
 
 @dataclass(frozen=True)
@@ -37,18 +36,23 @@ class ClassTable:
 
 
 def recall_table(facts: AdaptationFacts) -> ClassTable | None:
-    """Table of recalls and shares, without columns that no class has a value for; `None` where nothing is left."""
-    columns = [
-        column for column in RECALL_COLUMNS if any(getattr(row, column[1]) is not None for row in facts.classes)
-    ]
+    """Table of recalls and shares, without columns that no class has a value for; `None` where nothing is left.
+
+    Where the chosen model's figures are source-only's, one column stands for both.
+    """
+    columns: list[tuple[str, str, list[float | None]]] = []
+    for heading, kind, attributes in RECALL_COLUMNS:
+        values = [[getattr(row, attribute) for row in facts.classes] for attribute in attributes]
+        present = [any(value is not None for value in column) for column in values]
+        if len(values) == 2 and all(present) and changes(*values):
+            columns += [(f"{heading}, {model}", kind, column) for model, column in zip(MODELS, values, strict=True)]
+        elif any(present):
+            columns.append((heading, kind, values[present.index(True)]))
     if not columns:
         return None
-
-    def cells(row: ClassFacts) -> list[str]:
-        return [percent(getattr(row, name)) for _, name, _ in columns]
-
-    headings, _, kinds = zip(*columns, strict=True)
-    return ClassTable([row.name for row in facts.classes], headings, kinds, [cells(row) for row in facts.classes])
+    headings, kinds, cells = zip(*columns, strict=True)
+    rows = [[percent(value) for value in row] for row in zip(*cells, strict=True)]
+    return ClassTable([row.name for row in facts.classes], headings, kinds, rows)
 
 
 def frequency_table(facts: LabelShiftFacts) -> ClassTable:
@@ -67,8 +71,11 @@ def frequency_table(facts: LabelShiftFacts) -> ClassTable:
         columns.append(("interval", "", [f"{a:.1f} to {b:.1f}" for a, b in zip(low, high, strict=True)]))
     if facts.weights is not None:
         columns.append(("weight", "", [number(value) for value in np.asarray(facts.weights, dtype=float)]))
-    add("answers, source-only", facts.predicted_before)
-    add("answers, handed over", facts.predicted_after)
+    if changes(facts.predicted_before, facts.predicted_after):
+        add("answers, source-only", facts.predicted_before)
+        add("answers, handed over", facts.predicted_after)
+    else:
+        add("answers", facts.predicted_before)
     add("target labels (oracle)", facts.oracle_frequencies, "oracle")
     headings, kinds, cells = zip(*columns, strict=True)
     rows = [[column[i] if i < len(column) else ABSENT for column in cells] for i in range(size)]

@@ -68,9 +68,12 @@ def draw_features(facts: FeatureFacts, project: Projection, name: str) -> list[F
     source_rows, target_rows = (
         np.sort(draw.permutation(len(features))[:MOST_ROWS]) for features in (facts.source_before, facts.target_before)
     )
-    models = [("source-only", facts.source_before, facts.target_before, facts.target_classes_before)]
+    before, after = facts.target_classes_before, facts.target_classes_after
+    models = [("source-only", facts.source_before, facts.target_before, before)]
     if facts.source_after is not None and facts.target_after is not None:
-        models.append(("handed over", facts.source_after, facts.target_after, facts.target_classes_after))
+        models.append(("handed over", facts.source_after, facts.target_after, after))
+    elif before is not None and after is not None and not np.array_equal(before, after):
+        models.append(("handed over: the same features", facts.source_before, facts.target_before, after))
     pictures = []
     for heading, source, target, answers in models:
         points = project(np.concatenate([np.asarray(source)[source_rows], np.asarray(target)[target_rows]]))
@@ -80,8 +83,7 @@ def draw_features(facts: FeatureFacts, project: Projection, name: str) -> list[F
             ("source, by label", points[: len(source_rows)], source_classes),
             ("target" if answers is None else "target, by answer", points[len(source_rows) :], target_classes),
         ]
-        word = heading.split("-")[0].split()[0]
-        svg = _scatter(domains, len(facts.classes), f"{name}-{word}", f"Features of {heading} by {name}")
+        svg = _scatter(domains, len(facts.classes), f"{name}-{len(pictures)}", f"Features by {name}, {heading}")
         pictures.append(FeaturePicture(heading, svg))
     return pictures
 
@@ -148,8 +150,8 @@ def _projected(features: np.ndarray, project: Projection) -> np.ndarray:
     features = np.asarray(features, dtype=np.float64)
     finite = np.isfinite(features).all(1)
     points = np.full((len(features), 2), np.nan)
-    if finite.sum() >= 2:
+    points[finite] = 0
+    if finite.any() and np.ptp(features[finite], axis=0).any():  # rows that are all alike have no directions
         projected = project(features[finite])
-        points[finite] = 0
         points[finite, : projected.shape[1]] = projected
     return points

@@ -15,7 +15,7 @@ PAGE_INKS = {INK: "currentColor", DIM: "var(--dim)", PAPER: "var(--page)"}
 # Okabe and Ito's colours that stand out on white and on black.
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"
 WIDTH = 4.6  # inches: about a phone's width at the size of letters below
-STYLE = {
+STYLE: Any = {
     "svg.fonttype": "none",
     "text.parse_math": False,
     "font.family": "sans-serif",

@@ -48,10 +48,11 @@ def draw_pictures(facts: AdaptationFacts) -> ReportPictures:
             return draw()
         except ImportError as error:
             if (error.name or "").partition(".")[0] != package:
-                return failed(name, error)
-            pictures.notes[name] = f"`{install_hint(extra)}` adds this picture."
+                failed(name, error)
+            else:
+                pictures.notes[name] = Markup("<code>{}</code> adds this picture.").format(install_hint(extra))
         except Exception as error:  # the page is worth more than one picture of it
-            return failed(name, error)
+            failed(name, error)
         return None
 
     def failed(name: str, error: Exception) -> None:

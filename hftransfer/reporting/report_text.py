@@ -95,7 +95,7 @@ def rank(value: float | None) -> str:
 
 def metric_value(name: str, value: float | None) -> str:
     """Metric as a percentage where its name says that it is a share, else as a number."""
-    return percent(value) if name.endswith(AS_PERCENT) else number(value)
+    return percent(value) if name.lower().endswith(AS_PERCENT) else number(value)
 
 
 def metric_heading(name: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from .adaptation_facts import CalibrationFacts, ConfidenceFacts, LabelShiftFacts, ReliabilityBins
+from .adaptation_facts import CalibrationFacts, ConfidenceFacts, LabelShiftFacts, ReliabilityBins, changes
 from .inline_svg import BLUE, DIM, INK, PAPER, VERMILION, inline_svg
 from .report_text import percent, shortened
 
@@ -23,15 +23,17 @@ def draw_frequencies(facts: LabelShiftFacts) -> Markup:
     source = np.asarray(facts.source_frequencies, dtype=float)
     shown = frequency_rows(facts)
     rows = np.arange(len(shown))[::-1]
-    series = [
+    after = facts.predicted_after if changes(facts.predicted_before, facts.predicted_after) else None
+    before = "answers" if after is None else "answers, source-only"
+    series: list[tuple[str, Any, float, dict[str, Any]]] = [
         ("source labels", source, 0.13, {"marker": "o", "mfc": PAPER, "mec": DIM, "mew": 1.4}),
         (
-            "answers, source-only",
+            before,
             facts.predicted_before,
             -0.13,
             {"marker": "v", "mfc": PAPER, "mec": BLUE, "mew": 1.4},
         ),
-        ("answers, handed over", facts.predicted_after, -0.13, {"marker": "v", "color": BLUE}),
+        ("answers, handed over", after, -0.13, {"marker": "v", "color": BLUE}),
         ("target, estimated", facts.target_frequencies, 0.13, {"marker": "D", "color": VERMILION, "ms": 6}),
         ("target labels (oracle)", facts.oracle_frequencies, 0, {"marker": "|", "color": INK, "ms": 17, "mew": 1.6}),
     ]
@@ -71,11 +73,9 @@ def frequency_rows(facts: LabelShiftFacts) -> np.ndarray:
 
 def draw_confidences(facts: ConfidenceFacts) -> Markup:
     """Histograms of the largest probability: source rows, target rows before and after."""
-    arrays = {
-        "source validation rows": facts.source,
-        "target rows, source-only": facts.target_before,
-        "target rows, handed over": facts.target_after,
-    }
+    after = facts.target_after if changes(facts.target_before, facts.target_after) else None
+    before = "target rows" if after is None else "target rows, source-only"
+    arrays = {"source validation rows": facts.source, before: facts.target_before, "target rows, handed over": after}
     finite = {label: np.asarray(a, dtype=float)[np.isfinite(a)] for label, a in arrays.items() if a is not None}
     finite = {label: array for label, array in finite.items() if len(array)}
     low = np.floor(10 * min(array.min() for array in finite.values())) / 10
@@ -85,7 +85,7 @@ def draw_confidences(facts: ConfidenceFacts) -> Markup:
         plot = figure.subplots()
         styles = {
             "source validation rows": {"color": DIM, "alpha": 0.3, "fill": True, "linewidth": 0},
-            "target rows, source-only": {"color": VERMILION, "linewidth": 1.8, "linestyle": (0, (3, 1.5))},
+            before: {"color": VERMILION, "linewidth": 1.8, "linestyle": (0, (3, 1.5))},
             "target rows, handed over": {"color": BLUE, "linewidth": 2.2},
         }
         for label, array in finite.items():
