@@ -163,12 +163,12 @@ def find_rows_without_copies(
     if not hasattr(rows, "__len__"):
         return None
     comparable = {other: data for other, data in train_splits.items() if hasattr(data, "__len__")}
-    columns = [column for column in text_columns if _is_text(rows, column)]
+    columns = [column for column in text_columns if _is_text(rows, column) or _is_words(rows, column)]
     if columns:
         keys = {
             other: text_keys(data, columns)
             for other, data in comparable.items()
-            if all(_is_text(data, column) for column in columns)
+            if all(_is_text(data, column) or _is_words(data, column) for column in columns)
         }
     elif image_column in rows.column_names:
         keys = image_keys({n: d for n, d in comparable.items() if image_column in d.column_names}, image_column)
@@ -180,6 +180,11 @@ def find_rows_without_copies(
 def _is_text(dataset: Any, column: str) -> bool:
     kind = (dataset.features or {}).get(column)
     return getattr(kind, "dtype", None) in ("string", "large_string")
+
+
+def _is_words(dataset: Any, column: str) -> bool:
+    kind = (dataset.features or {}).get(column)
+    return getattr(getattr(kind, "feature", None), "dtype", None) in ("string", "large_string")
 
 
 def _joined(words: Any) -> Any:

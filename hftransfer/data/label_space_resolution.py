@@ -106,7 +106,7 @@ def resolve_label_space(
         return LabelSpace(resolved_task, ("score",))
 
     space = LabelSpace(resolved_task, (), separator=separator, merge_case=merge_case)
-    source_labels = [_with_lists(labels, space) if resolved_task in LISTS else labels for labels in source_labels]
+    source_labels = [with_lists(labels, space) if resolved_task in LISTS else labels for labels in source_labels]
     for labels in source_labels:
         _check_rows(labels, label_column, resolved_task)
     space = replace(space, vectors=resolved_task == "multi-label-classification" and _are_vectors(source_labels))
@@ -114,7 +114,7 @@ def resolve_label_space(
         read_dataset_labels(name, dataset, label_column) for name, dataset in (evaluation or {}).items()
     ]
     evaluation_labels = [
-        _with_lists(labels, space) if resolved_task in LISTS else labels for labels in evaluation_labels
+        with_lists(labels, space) if resolved_task in LISTS else labels for labels in evaluation_labels
     ]
     space = _agreed_space(space, source_labels, evaluation_labels, model_names, label_column)
     if resolved_task == "sequence-classification":
@@ -127,7 +127,7 @@ def resolve_label_space(
     return space
 
 
-def _with_lists(labels: DatasetLabels, space: LabelSpace) -> DatasetLabels:
+def with_lists(labels: DatasetLabels, space: LabelSpace) -> DatasetLabels:
     """Labels of a dataset whose texts are read as lists."""
     column = labels.column
     if column is None or column.widths is not None:

@@ -29,19 +29,37 @@ def cross_fitted_ratio(source: np.ndarray, target: np.ndarray, seed: int = 0, fo
     Paper: Bickel, Brückner and Scheffer, Discriminative Learning for Differing Training and Test Distributions,
     ICML 2007.
     """
+    if min(folds, len(source), len(target)) < 2:
+        raise ValueError("A density ratio needs at least two rows of each domain.")
+    log_odds = cross_fitted_log_odds(source, target, seed, folds)
+    return len(source) / len(target) * np.exp(np.clip(log_odds[: len(source)], -30, 30))
+
+
+def cross_fitted_log_odds(
+    source: np.ndarray, target: np.ndarray, seed: int = 0, folds: int = FOLDS, balanced: bool = False
+) -> np.ndarray:
+    """Log-odds of target against source, each row by a logistic regression that did not see it.
+
+    Args:
+        source, target: (n, d) and (m, d) features; they are standardised.
+        seed: of the folds.
+        folds: how many; fewer where a domain has fewer rows, of which there are two at least.
+        balanced: both domains weigh the same, whatever their sizes.
+
+    Returns:
+        (n + m,) log-odds, the source's rows first.
+    """
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedKFold
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    folds = min(folds, len(source), len(target))
-    if folds < 2:
-        raise ValueError("A density ratio needs at least two rows of each domain.")
     x = np.concatenate([source, target])
     domain = np.repeat([0, 1], [len(source), len(target)])
     log_odds = np.zeros(len(x))
-    splits = StratifiedKFold(folds, shuffle=True, random_state=seed).split(x, domain)
-    for train, held_out in splits:
-        classifier = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000))
+    folds = min(folds, len(source), len(target))
+    for train, held_out in StratifiedKFold(folds, shuffle=True, random_state=seed).split(x, domain):
+        regression = LogisticRegression(C=0.1, max_iter=1000, class_weight="balanced" if balanced else None)
+        classifier = make_pipeline(StandardScaler(), regression)
         log_odds[held_out] = classifier.fit(x[train], domain[train]).decision_function(x[held_out])
-    return len(source) / len(target) * np.exp(np.clip(log_odds[: len(source)], -30, 30))
+    return log_odds

@@ -9,6 +9,7 @@ from datasets import Dataset
 from hftransfer.data.domain_loading import load_shift
 from hftransfer.data.duplicate_rows import (
     count_duplicate_rows,
+    find_rows_without_copies,
     matching_rows,
     repeated_rows,
     rows_without_copies,
@@ -95,3 +96,11 @@ def test_where_all_rows_have_copies_some_are_held_out(tmp_path):
     texts = [f"w{i}" for i in range(20)]
     data = load_shift({"source": write(tmp_path / "s.csv", texts * 2)}, None, 0.2, 1)
     assert len(data.validation["source"]) == 8
+
+
+def test_sentences_with_copies_are_not_held_out():
+    rows = Dataset.from_dict({"tokens": [["a", "b"], ["a", "b"], ["c"], ["d"]]})
+    target = Dataset.from_dict({"tokens": [["d"]]})
+    free = find_rows_without_copies({"source": rows, "target": target}, "source", ["text", "tokens"], "image")
+    assert free.tolist() == [2]
+    assert find_rows_without_copies({"source": rows}, "source", ["text"], "image") is None
