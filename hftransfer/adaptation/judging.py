@@ -59,7 +59,7 @@ class Verdicts:
 
     Args:
         chosen: the entry to hand over.
-        base: the plain source-only run that it is compared with.
+        base: the plain source-only run.
         entries: all that were judged.
         judgement: scores, ranks, gates and reasons.
         shift: estimate of the target's class frequencies from the best predictions that there are.
@@ -91,7 +91,7 @@ def judge(
     """Choice among candidates and their corrections.
 
     A candidate that was not trained for other class frequencies is corrected for its own estimate of them where the
-    test believes it. Source-only runs of further seeds are parts of a mean; they do not compete.
+    test believes it; the correction then takes its place, source-only's too. Source-only runs of further seeds are parts of a mean; they do not compete.
 
     Args:
         outcomes: in the order of the list; those without predictions are left out.
@@ -121,9 +121,12 @@ def judge(
                 entries.pop()
             entries.append(Entry(f"{outcome.name}, corrected", outcome, correction, corrected, shift.weights))
     base = next(entry for entry in entries if entry.name == base_outcome.name)
+    incumbent = [entry for entry in entries if entry.outcome is base_outcome][-1]
     means = [outcome.name for outcome in sound if outcome.recipe.mean_of]
     shift = shifts[means[0]] if means else shifts[base.name]
-    judgement = rule.judge([_contender(entry, entry is base) for entry in entries], shift)
+    last = {entry.outcome.name: entry for entry in entries}
+    contenders = [_contender(e, e is incumbent, e is not last[e.outcome.name]) for e in entries]
+    judgement = rule.judge(contenders, shift)
     chosen = next(entry for entry in entries if entry.name == judgement.chosen)
     members = [_member(outcome, shift) for outcome in bases] if len(bases) > 1 else None
     return Verdicts(
@@ -138,8 +141,8 @@ def judge(
     )
 
 
-def _contender(entry: Entry, base: bool) -> Contender:
-    return Contender(entry.name, entry.seen(), base, entry.weights, entry.reference)
+def _contender(entry: Entry, base: bool, superseded: bool) -> Contender:
+    return Contender(entry.name, entry.seen(), base, entry.weights, entry.reference, superseded)
 
 
 def _trained_weights(outcome: CandidateOutcome, class_names: Sequence[str]) -> np.ndarray | None:

@@ -28,6 +28,8 @@ class Contender:
         weights: (K,) target over source class frequencies that it was corrected or trained with, where they are
             believed.
         reference: an ensemble: shown, and taken as the mean of all, but never handed over.
+        superseded: shown, but never handed over and no part of the mean: its correction, which a test of its own
+            believes, takes its place.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Contender:
     base: bool = False
     weights: np.ndarray | None = None
     reference: bool = False
+    superseded: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,8 +66,8 @@ class SelectionRule:
     Args:
         scores: names of validators, each of which counts as much as another.
         source_accuracy_within: how far accuracy on source validation rows may lie below the best, between 0 and 1.
-            Rows are weighted by the class weights that a contender is corrected for: a right correction costs accuracy on
-            the source's own class frequencies.
+            Rows are weighted by the class weights that a contender is corrected for: a right correction costs
+            accuracy on the source's own class frequencies.
         class_share: share of target rows from which on a class that source-only predicts may not be lost.
         nearly_absent: a class may be lost where the believed estimate gives it less than this part of an even share.
         diversity: smallest diversity of the predictions, as part of source-only's.
@@ -94,7 +97,7 @@ class SelectionRule:
         sound = [c for c in contenders if self._broken(c) is None]
         passed = [c for c in sound if c.name not in refused]
         scores = self._scores(sound, passed, shift)
-        eligible = [c.name for c in passed if not c.reference]
+        eligible = [c.name for c in passed if not c.reference and not c.superseded]
         ranks = self._ranks(eligible, scores)
         best = min(eligible, key=lambda name: (ranks[name], name != base.name))
         if best == base.name:
@@ -112,7 +115,7 @@ class SelectionRule:
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"Two contenders are called {name!r}: give each a name of its own.")
-        sound = [c for c in contenders if c.base and not c.reference and self._broken(c) is None]
+        sound = [c for c in contenders if c.base and not (c.reference or c.superseded or self._broken(c))]
         if not sound:
             raise ValueError("No source-only run with finite predictions is among the contenders: pass one as base.")
         base = sound[0]
@@ -158,7 +161,7 @@ class SelectionRule:
         self, sound: Sequence[Contender], passed: Sequence[Contender], shift: LabelShiftEstimate | None
     ) -> dict[str, dict[str, float]]:
         calibrated = {c.name: _calibrated(c) for c in sound}
-        references = [c for c in passed if c.reference] or list(passed)
+        references = [c for c in passed if c.reference] or [c for c in passed if not c.superseded]
         mean = np.mean([calibrated[c.name].target_probabilities for c in references], axis=0)
         scores: dict[str, dict[str, float]] = {}
         for c in sound:

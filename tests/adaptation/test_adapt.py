@@ -1,0 +1,184 @@
+"""`adapt` end to end on a tiny shift: what is handed over, what is kept, and that nothing is trained twice."""
+
+import hashlib
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_shift
+from transformers import pipeline
+
+from hftransfer import AdaptationTrainer
+from hftransfer.adaptation.stored_predictions import StoredPredictions
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return tiny_shift.save_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def shifted(model, tmp_path_factory):
+    """A standard run where class frequencies differ, and its folder."""
+    folder = tmp_path_factory.mktemp("runs") / "mine"
+    return tiny_shift.run(model, folder), folder
+
+
+def weights_of(folder: Path) -> str:
+    return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+
+
+def training_runs(monkeypatch) -> list[str]:
+    """Names of the candidates that train from now on."""
+    names, train = [], AdaptationTrainer.train
+
+    def counted(trainer, *args, **kwargs):
+        names.append(Path(trainer.args.output_dir).name)
+        return train(trainer, *args, **kwargs)
+
+    monkeypatch.setattr(AdaptationTrainer, "train", counted)
+    return names
+
+
+def test_a_label_shift_is_seen_and_its_correction_is_better(shifted):
+    result, _ = shifted
+    assert result.verdicts.shift.believed
+    np.testing.assert_allclose(result.verdicts.shift.target_frequencies, tiny_shift.FREQUENCIES, atol=0.12)
+    assert result.verdict in ("corrected", "adapted")
+    oracle = {entry.name: entry.predictions for entry in result.verdicts.entries}
+    accuracy = {
+        name: (p.target_test_logits.argmax(1) == p.target_test_labels_oracle).mean() for name, p in oracle.items()
+    }
+    assert accuracy[result.chosen] >= accuracy["source-only"] - 0.005
+
+
+def test_without_a_shift_nothing_is_corrected(model, tmp_path):
+    result = tiny_shift.run(model, tmp_path / "out", (1 / 3, 1 / 3, 1 / 3), effort="quick")
+    assert (result.verdict, result.chosen) == ("source-only", "source-only")
+    assert "not believed" in " ".join(result.reasons)
+
+
+def test_the_saved_model_is_plain_and_answers_as_it_was_judged(shifted):
+    result, folder = shifted
+    entry = next(e for e in result.verdicts.entries if e.name == result.chosen)
+    texts = tiny_shift.domain(120, 4, tiny_shift.FREQUENCIES)["text"][:16]
+    answers = pipeline("text-classification", str(folder), top_k=None)(list(texts), batch_size=16)
+    by_name = [{item["label"]: item["score"] for item in row} for row in answers]
+    predicted = np.array([[row[name] for name in ("down", "up", "flat")] for row in by_name])
+    judged = np.exp(entry.predictions.target_test_logits[:16])
+    np.testing.assert_allclose(predicted, judged, atol=1e-4)
+
+
+def test_what_is_in_the_folder(shifted):
+    result, folder = shifted
+    names = {path.name for path in folder.iterdir()}
+    assert {"config.json", "model.safetensors", "tokenizer.json", "README.md", "report.html", "adaptation.json"} <= names
+    assert result.model == folder
+    assert result.report.is_file()
+    card = (folder / "README.md").read_text()
+    assert card.startswith("---")
+    assert result.chosen.split(",")[0] in card
+    assert not re.search(r"_candidates|/tmp/", card)
+    kept = tiny_shift.result_of(folder)
+    assert kept["verdict"] == result.verdict
+    assert set(kept["oracle"]) >= {"source-only", "mean, corrected", "student"}
+    assert not list(folder.glob("_candidates/*/checkpoint-*"))
+
+
+def test_a_second_call_trains_nothing_and_decides_the_same(model, shifted, monkeypatch):
+    result, folder = shifted
+    before, kept = weights_of(folder), tiny_shift.result_of(folder)
+    trained = training_runs(monkeypatch)
+    again = tiny_shift.run(model, folder)
+    assert trained == []
+    assert (again.chosen, again.verdict) == (result.chosen, result.verdict)
+    assert weights_of(folder) == before
+    assert tiny_shift.result_of(folder) == kept
+
+
+def test_a_larger_effort_keeps_what_a_smaller_one_made(model, tmp_path, monkeypatch):
+    trained = training_runs(monkeypatch)
+    tiny_shift.run(model, tmp_path / "out", effort="quick", num_train_epochs=1)
+    tiny_shift.run(model, tmp_path / "out", effort="standard", num_train_epochs=1)
+    assert trained == ["source-only", "source-only-2", "source-only-3", "student"]
+
+
+@pytest.mark.parametrize("change", [{"learning_rate": 1e-3}, {"source_rows": 299}, {"seed": 7}])
+def test_another_run_is_not_overwritten_unless_asked(model, tmp_path, change):
+    tiny_shift.run(model, tmp_path / "out", effort="quick", num_train_epochs=1)
+    kept = tiny_shift.result_of(tmp_path / "out")
+    with pytest.raises(FileExistsError, match="other data or settings"):
+        tiny_shift.run(model, tmp_path / "out", effort="quick", **{"num_train_epochs": 1} | change)
+    assert tiny_shift.result_of(tmp_path / "out") == kept
+    tiny_shift.run(
+        model, tmp_path / "out", effort="quick", **{"num_train_epochs": 1, "overwrite_output_dir": True} | change
+    )
+    assert tiny_shift.result_of(tmp_path / "out") != kept
+
+
+def test_somebody_elses_files_are_left_alone(model, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "README.md").write_text("mine")
+    with pytest.raises(FileExistsError, match="README.md"):
+        tiny_shift.run(model, tmp_path / "out", effort="quick")
+    assert (tmp_path / "out" / "README.md").read_text() == "mine"
+
+
+def test_a_candidate_that_crashes_is_named_and_the_rest_goes_on(model, tmp_path, capsys):
+    candidates = {
+        "source-only": {},
+        "broken": {"training": {"objectives": {"mmd": 0.1}, "learning_rate": 1e30}},
+        "student of it": {"student_of": "broken"},
+        "im": {"training": {"objectives": {"im": 0.1}}},
+    }
+    result = tiny_shift.run(model, tmp_path / "out", candidates=candidates, num_train_epochs=1)
+    assert {entry.outcome.name for entry in result.verdicts.entries} == {"source-only", "im"}
+    assert "broken failed and is left out" in capsys.readouterr().out
+    assert "broken" in result.report.read_text()
+
+
+def test_source_only_that_crashes_ends_the_run(model, tmp_path):
+    with pytest.raises(FloatingPointError):
+        tiny_shift.run(model, tmp_path / "out", effort="quick", learning_rate=1e30, num_train_epochs=1)
+    assert not (tmp_path / "out" / "config.json").exists()
+
+
+@pytest.mark.parametrize("step", [1, 20, 45, 77, 101])
+def test_a_run_that_was_stopped_goes_on_to_the_same_end(model, tmp_path, monkeypatch, step):
+    """One unbroken run, one stopped in its n-th step: the same verdict, the same weights."""
+    how = {"source_rows": 120, "num_train_epochs": 2}  # 14 steps of source-only, thrice, and 30 of the student
+    whole = tiny_shift.run(model, tmp_path / "whole" / "mine", **how)
+    steps, compute_loss = [], AdaptationTrainer.compute_loss
+
+    def stopped(trainer, model, inputs, *args, **kwargs):
+        steps.extend([1] * ("domain" in inputs))
+        if len(steps) == step:
+            raise KeyboardInterrupt
+        return compute_loss(trainer, model, inputs, *args, **kwargs)
+
+    broken = tmp_path / "broken" / "mine"
+    monkeypatch.setattr(AdaptationTrainer, "compute_loss", stopped)
+    if step <= 70:
+        with pytest.raises(KeyboardInterrupt):
+            tiny_shift.run(model, broken, **how)
+        assert not (broken / "config.json").exists()
+    again = tiny_shift.run(model, broken, **how)
+    assert again.chosen == whole.chosen
+    assert weights_of(broken) == weights_of(tmp_path / "whole" / "mine")
+    assert tiny_shift.result_of(broken) == tiny_shift.result_of(tmp_path / "whole" / "mine")
+
+
+def test_stored_predictions_read_back(tmp_path):
+    draw = np.random.default_rng(0)
+    stored = StoredPredictions(
+        draw.normal(size=(5, 2)), np.array([0, 1, 0, 1, 1]), draw.normal(size=(6, 2)), np.arange(6), np.array([0, 2])
+    )
+    stored.save(tmp_path / "p.npz")
+    read = StoredPredictions.load(tmp_path / "p.npz")
+    np.testing.assert_array_equal(read.target_logits, stored.target_logits)
+    assert read.mixed_logits is None
+    assert read.predictions().target_logits.shape == (2, 2)
+    (tmp_path / "p.npz").write_bytes(b"no archive")
+    with pytest.raises(ValueError, match="cannot be read as stored predictions"):
+        StoredPredictions.load(tmp_path / "p.npz")
