@@ -17,6 +17,7 @@ from ..data.domain_loading import LoadedDomains, hold_out, load_shift
 from ..reporting.adaptation_card_section import card_section
 from ..reporting.adaptation_facts import AdaptationFacts, CostFacts
 from ..reporting.adaptation_report import write_report
+from ..reporting.console import print_lines
 from ..selection.rule import SelectionRule
 from ..selection.target_accuracy import AccuracyEstimate
 from ..stages import stage
@@ -27,9 +28,11 @@ from ..trainers.saving.written_files import read_json, record_written, write_who
 from .candidate_list import CandidateRecipe, candidate_list, read_candidates
 from .candidate_maker import CandidateMaker
 from .candidate_run import CandidateRunner
+from .changed_answers import changed_rows
 from .corrections import Correction
 from .hand_over import hand_over, has_bias
 from .judging import Verdicts, judge
+from .look import look_at
 from .report_facts import report_facts
 from .run_inputs import RunInputs
 from .training_defaults import training_defaults
@@ -139,7 +142,8 @@ def adapt(
     modality = inputs.modality
     recipes = candidate_list(effort, modality) if candidates is None else read_candidates(candidates)
     with locked(folder) if args.process_index == 0 else nullcontext():
-        looks: list[str] = []
+        looks = look_at(data, args).lines
+        print_lines(*looks)
         runner = CandidateRunner(inputs, folder / CANDIDATES, _target_rows(inputs, recipes))
         start_run(folder, runner.key, args)
         outcomes = CandidateMaker(runner, recipes).make_all()
@@ -154,7 +158,7 @@ def adapt(
             effort_shown = effort if candidates is None else "a list of its own"
             facts = report_facts(inputs, outcomes, verdicts, looks, effort_shown, cost)
             if PartialState().is_main_process:
-                write_results(folder, verdicts, facts)
+                write_results(folder, verdicts, facts, inputs)
             PartialState().wait_for_everyone()
     chosen = verdicts.chosen
     return Adaptation(
@@ -249,12 +253,13 @@ def start_run(folder: Path, key: str, args: AdaptationConfig) -> None:
     write_whole(record, json.dumps({"made_by": "hftransfer", "key": key}))
 
 
-def write_results(folder: Path, verdicts: Verdicts, facts: AdaptationFacts) -> None:
+def write_results(folder: Path, verdicts: Verdicts, facts: AdaptationFacts, inputs: RunInputs) -> None:
     """Model, card, report and `adaptation.json` in the output folder."""
     chosen = verdicts.chosen
     can_correct = chosen.outcome.folder is not None and not (chosen.outcome.folder / "adapter_config.json").is_file()
     hand_over(chosen.outcome, chosen.correction if can_correct else Correction(), folder, card_section(facts))
-    write_report(facts, folder / REPORT)
+    rows = changed_rows(inputs, verdicts, folder) if chosen is not verdicts.base else []
+    write_report(dataclasses.replace(facts, changed_rows=rows), folder / REPORT)
     estimate = verdicts.accuracy
     result = {
         "verdict": chosen.verdict,

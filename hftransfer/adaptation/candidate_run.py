@@ -16,6 +16,7 @@ import numpy as np
 from accelerate import PartialState
 
 from ..data.soft_label_column import add_soft_labels
+from ..selection.domain_distance import proxy_a_distance
 from ..stages import stage
 from ..trainers.prediction_pass import predict_mixed, predict_rows
 from ..trainers.saving.checkpoint_choice import last_good_checkpoint
@@ -29,6 +30,7 @@ from .stored_predictions import StoredPredictions
 logger = logging.getLogger(__name__)
 DONE, PREDICTIONS = "candidate.json", "predictions.npz"
 MIXED_PAIRS = 300
+LOOKED_AT = 150  # rows of each domain that the proxy A-distance is computed from
 JUDGE_SEED = 19  # of the rows that judge: the same for all candidates
 
 
@@ -84,6 +86,7 @@ class CandidateOutcome:
         findings: what was wrong in training, in plain sentences.
         class_weights: class name -> what its source rows counted, where a label shift was believed.
         model: facts of the model that was saved; `None` of one that failed.
+        proxy_a_distance: of the domains on the pretrained backbone's features; of the first source-only run.
     """
 
     recipe: CandidateRecipe
@@ -94,6 +97,7 @@ class CandidateOutcome:
     findings: tuple[str, ...] = ()
     class_weights: Mapping[str, float] | None = None
     model: ModelFacts | None = None
+    proxy_a_distance: float | None = None
 
     @property
     def name(self) -> str:
@@ -148,6 +152,8 @@ class CandidateRunner:
             checkpoint = self._checkpoint(folder, key, main)
         trainer = self._trainer(recipe, soft_labels, folder if trained else None)
         if not trained:
+            if recipe.base and recipe.seed == 0:  # before it trains, its features are the pretrained ones
+                record["proxy_a_distance"] = self._domain_distance(trainer)
             with stage(f"training the candidate {recipe.name}", if_stopped=self._advice):
                 trainer.train(resume_from_checkpoint=checkpoint or False)
                 trainer.dataset_names = dict(self.inputs.dataset_names or {}) or None
@@ -274,6 +280,12 @@ class CandidateRunner:
             **mixed,
         )
 
+    def _domain_distance(self, trainer: Any) -> float:
+        """Proxy A-distance of source and target on the backbone's features, from a few rows of each."""
+        first = next(iter(self.inputs.train.values()))
+        domains = [predict_rows(trainer, rows, LOOKED_AT, JUDGE_SEED) for rows in (first, self.inputs.target)]
+        return proxy_a_distance(domains[0].features, domains[1].features, JUDGE_SEED)
+
     def _predicted_rows(self) -> int | None:
         return self.target_rows if self.target_rows < len(self.inputs.target) else None
 
@@ -321,6 +333,7 @@ class CandidateRunner:
             findings=tuple(record.get("findings", ())),
             class_weights=record.get("class_weights"),
             model=ModelFacts(**record["model"]),
+            proxy_a_distance=record.get("proxy_a_distance"),
         )
 
     def _advice(self) -> str:

@@ -91,7 +91,8 @@ def judge(
     """Choice among candidates and their corrections.
 
     A candidate that was not trained for other class frequencies is corrected for its own estimate of them where the
-    test believes it; the correction then takes its place, source-only's too. Source-only runs of further seeds are parts of a mean; they do not compete.
+    test believes it; the correction then takes its place, source-only's too. Source-only runs of further seeds are
+    parts of a mean; they do not compete.
 
     Args:
         outcomes: in the order of the list; those without predictions are left out.
