@@ -95,7 +95,7 @@ class BaseTrainer(Trainer):
             True
         """
         dataset, prefix = self.evaluator.data_and_prefix(eval_dataset, metric_key_prefix)
-        with self.evaluator.hidden_from_early_stopping(prefix):
+        with self.evaluator.hidden_from_early_stopping(prefix), self.evaluator.scoring_selection(dataset):
             return super().evaluate(dataset, ignore_keys, prefix)
 
     def predict(

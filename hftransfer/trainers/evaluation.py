@@ -17,7 +17,8 @@ from ..data.domain_arguments import is_source_name
 from ..data.text_encoder import WORD_MASK
 from ..ignored_label import IGNORE
 from ..messages import nearest
-from .metrics import SOFTMAX, TaskMetrics, label_free_metrics
+from .metrics import SOFTMAX, TaskMetrics, label_free_metrics, selection_metric
+from .selection_metrics import SelectionMetrics
 from .setup.metric_choice_check import set_of
 from .user_metrics import checked_metrics
 
@@ -39,6 +40,8 @@ class Evaluator:
 
     def __init__(self, trainer: Trainer, prepared: Prepared):
         self.trainer, self.prepared = trainer, prepared
+        self.selection_metrics = SelectionMetrics(trainer, prepared)
+        self._scores_selection = False  # with the metrics of the evaluation that runs
 
     # ---- data
 
@@ -105,12 +108,16 @@ class Evaluator:
         if not is_source_name(name, self.prepared.source_names):
             metrics = {_oracle(key, prefix): value for key, value in metrics.items()}
         metrics |= {f"{prefix}_{metric}": value for metric, value in self._label_free(output.predictions).items()}
+        if self._scores_selection:
+            scores = self.selection_metrics.compute()
+            metrics |= {f"{prefix.removesuffix(f'_{name}')}_{metric}": value for metric, value in scores.items()}
         return EvalLoopOutput(output.predictions, output.label_ids, metrics, output.num_samples)
 
     @contextmanager
     def hidden_from_early_stopping(self, prefix: str) -> Iterator[None]:
         """Evaluation hidden from early stopping, which waits for one metric, unless it is of that metric's set."""
-        watched = set_of(self.trainer.args.metric_for_best_model, self.sets)
+        metric = self.trainer.args.metric_for_best_model
+        watched = set_of(metric, self.sets) if selection_metric(metric) is None else self.selection_metrics.beside
         handler = self.trainer.callback_handler
         callbacks = handler.callbacks
         if watched is not None and prefix not in ("eval", f"eval_{watched}"):
@@ -119,6 +126,17 @@ class Evaluator:
             yield
         finally:
             handler.callbacks = callbacks
+
+    @contextmanager
+    def scoring_selection(self, eval_dataset: Any) -> Iterator[None]:
+        """Evaluation that is scored for selection, too, if it is of the set that these scores stand beside."""
+        former = self._scores_selection
+        is_due = isinstance(eval_dataset, str) and eval_dataset == self.selection_metrics.beside
+        self._scores_selection = is_due and self.selection_metrics.wanted is not None
+        try:
+            yield
+        finally:
+            self._scores_selection = former
 
     def check_ignored(self, ignore_keys: list[str] | None, prediction_loss_only: bool | None) -> None:
         """Check that `ignore_keys` leaves the predictions; raises `ValueError`."""

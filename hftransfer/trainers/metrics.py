@@ -12,6 +12,7 @@ from ..ignored_label import IGNORE
 
 SOFTMAX = ("sequence-classification", "token-classification")  # tasks whose logits are of one class of several
 LABEL_FREE = ("entropy", "diversity", "information")
+SELECTION_SCORE, VALIDATOR = "selection_score", "validator_"  # metrics of a source and the target together
 LOWER_IS_BETTER = ("loss", "entropy", "mse", "mae")  # ends of metrics; of all others, more is better
 
 
@@ -22,7 +23,20 @@ def lower_is_better(metric: str | None) -> bool:
         >>> lower_is_better("eval_source_mse"), lower_is_better("eval_source_accuracy")
         (True, False)
     """
-    return str(metric).endswith(LOWER_IS_BETTER)
+    return str(metric).endswith(LOWER_IS_BETTER) and selection_metric(metric) is None
+
+
+def selection_metric(metric: str | None) -> str | None:
+    """Selection score or validator that a metric's name stands for, without `eval_`; `None` for any other metric.
+
+    Of each of them, more is better.
+
+    Example:
+        >>> selection_metric("eval_selection_score"), selection_metric("validator_snd"), selection_metric("eval_loss")
+        ('selection_score', 'validator_snd', None)
+    """
+    name = str(metric).removeprefix("eval_")
+    return name if name == SELECTION_SCORE or name.startswith(VALIDATOR) else None
 
 
 def classification_metrics(

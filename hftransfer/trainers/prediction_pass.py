@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
 from accelerate.utils import gather_object, send_to_device
 from torch import nn
 
+from ..data.column_arrays import number_column
 from ..data.label_space import column_names
 from ..data.text_encoder import LENGTH, WORD_MASK, without_other_tokenizations
 from ..ignored_label import IGNORE
@@ -27,10 +28,22 @@ from .step.perturbed_forward import perturbable_input
 from .trainer_access import joint_model_of
 
 if TYPE_CHECKING:
-    from .base_trainer import BaseTrainer
+    from .config import AdaptationConfig
+    from .setup.preparation import Prepared
 
 PROJECTION = 20  # seed of the projection, which is the same for all models of one width
 LARGEST = float(np.finfo(np.float16).max)
+
+
+class PredictingTrainer(Protocol):
+    """What a pass asks of an `AdaptationTrainer`, which evaluates by it, so that it cannot be imported here."""
+
+    prepared: Prepared
+    args: AdaptationConfig
+    accelerator: Any
+    model: Any
+    optimizer: Any
+    data_collator: Any
 
 
 @dataclass(frozen=True)
@@ -53,7 +66,7 @@ class DomainPredictions:
 
 
 def predict_rows(
-    trainer: BaseTrainer,
+    trainer: PredictingTrainer,
     dataset: Any,
     rows: int | None = None,
     seed: int = 0,
@@ -117,7 +130,7 @@ def predict_rows(
 
 
 def predict_mixed(
-    trainer: BaseTrainer, dataset: Any, first: Sequence[int], second: Sequence[int], lam: float = SHARE
+    trainer: PredictingTrainer, dataset: Any, first: Sequence[int], second: Sequence[int], lam: float = SHARE
 ) -> np.ndarray:
     """Logits on mixtures of two rows each, for `MixVal`: of pixels, or of token embeddings.
 
@@ -134,8 +147,8 @@ def predict_mixed(
         (p, K).
 
     Raises:
-        ValueError: another task than the classification of whole rows, a model without token embeddings, a stream,
-            row numbers that do not pair up, or λ outside 0 to 1.
+        ValueError: another task than the classification of whole rows, a model without token embeddings, row numbers
+            that do not pair up, or λ outside 0 to 1.
 
     Paper: Hu et al., Mixed Samples as Probes for Unsupervised Model Selection in Domain Adaptation, NeurIPS 2023.
 
@@ -151,8 +164,8 @@ def predict_mixed(
     if len(first) != len(second) or not len(first):
         raise ValueError(f"first and second must pair up; they have {len(first)} and {len(second)} rows.")
     encoded = trainer.prepared.encode_evaluation(dataset, "dataset")
-    _, row_of = _chosen_rows(encoded, None, 0)
     first, second = ([int(row) for row in rows] for rows in (first, second))
+    _, row_of = _chosen_rows(encoded, None if hasattr(encoded, "__len__") else 1 + max(first + second), 0)
 
     def predict(model: nn.Module, pairs: Sequence[int]) -> list[tuple[Any, ...]]:
         both = [row_of(rows[pair]) for rows in (first, second) for pair in pairs]
@@ -172,7 +185,7 @@ def predict_mixed(
     return np.concatenate([logits for _, logits in parts])[order]
 
 
-def _check_task(trainer: BaseTrainer) -> None:
+def _check_task(trainer: PredictingTrainer) -> None:
     task = trainer.prepared.label_space.task
     if task not in SOFTMAX:
         raise ValueError(f"Scores without target labels read predictions of one class of several; this is {task}.")
@@ -195,10 +208,10 @@ def _lengths(dataset: Any, rows: Sequence[int]) -> np.ndarray | None:
     """Lengths in tokens of some rows; `None` where all are alike, or where they are not known."""
     if not hasattr(dataset, "__len__") or LENGTH not in column_names(dataset):
         return None
-    return np.asarray(dataset[LENGTH])[list(rows)]
+    return number_column(dataset, LENGTH)[list(rows)]
 
 
-def _inputs(trainer: BaseTrainer, rows: list[dict[str, Any]]) -> dict[str, Any]:
+def _inputs(trainer: PredictingTrainer, rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Batch of encoded rows on the run's device, as in evaluation."""
     batch = trainer.data_collator([without_other_tokenizations(row) for row in rows])
     inputs: dict[str, Any] = send_to_device(without_other_tokenizations(batch), trainer.args.device)
@@ -206,7 +219,7 @@ def _inputs(trainer: BaseTrainer, rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _in_batches(
-    trainer: BaseTrainer,
+    trainer: PredictingTrainer,
     items: Sequence[int],
     lengths: np.ndarray | None,
     predict: Callable[[nn.Module, Sequence[int]], list[tuple[Any, ...]]],
@@ -230,24 +243,37 @@ def _in_batches(
 
 
 @contextmanager
-def _undisturbed(trainer: BaseTrainer) -> Iterator[nn.Module]:
-    """The model in evaluation mode, without gradients; random states and running statistics are kept."""
-    model: nn.Module = trainer.model
-    optimizer: Any = trainer.optimizer
-    if callable(getattr(optimizer, "eval", None)):  # schedule-free: as in evaluation
-        optimizer.eval()
-    statistics = {
-        buffer: buffer.clone() for module in batch_norms(model).values() for buffer in module.buffers(recurse=False)
-    }
+def random_states_kept(device: torch.device) -> Iterator[None]:
+    """Random states of Python, NumPy and torch, as they were before a `with` block.
+
+    What a module draws while it is imported would make a resumed run another one.
+
+    Args:
+        device: of the run.
+    """
     python_state, numpy_state = random.getstate(), np.random.get_state()
-    devices = [trainer.args.device] if trainer.args.device.type == "cuda" else []
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=devices), module_mode(model):
-            average_statistics(model)
-            yield model
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            yield
     finally:
         random.setstate(python_state)
         np.random.set_state(numpy_state)
+
+
+@contextmanager
+def _undisturbed(trainer: PredictingTrainer) -> Iterator[nn.Module]:
+    """The model in evaluation mode, without gradients; random states and running statistics are kept."""
+    model: nn.Module = trainer.model
+    if callable(getattr(trainer.optimizer, "eval", None)):  # schedule-free: as in evaluation
+        trainer.optimizer.eval()
+    statistics = {
+        buffer: buffer.clone() for module in batch_norms(model).values() for buffer in module.buffers(recurse=False)
+    }
+    try:
+        with torch.no_grad(), random_states_kept(trainer.args.device), module_mode(model):
+            average_statistics(model)
+            yield model
+    finally:
         for buffer, value in statistics.items():
             buffer.copy_(value)
 

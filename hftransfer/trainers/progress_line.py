@@ -15,6 +15,7 @@ from transformers.trainer_utils import has_length
 
 from ..messages import printable, redacted
 from ..reporting.console import print_lines, stdout_console
+from .metrics import selection_metric
 
 SHOWN_METRICS = ("loss", "accuracy", "macro_f1", "mse", "pearson", "entropy")
 RECENT_STEPS = 50  # steps whose mean says how fast the run is
@@ -232,6 +233,8 @@ def describe(logs: dict[str, Any]) -> str:
         'loss 0.910 (task 0.900, mmd 0.020), learning rate 5e-05'
         >>> describe({"eval_target_oracle_accuracy": 0.5, "eval_target_entropy": 0.7})
         'target: oracle accuracy 0.500, entropy 0.700'
+        >>> describe({"eval_target_oracle_accuracy": 0.5, "eval_target_entropy": 0.7, "eval_selection_score": 0.61})
+        'target: oracle accuracy 0.500, entropy 0.700; selection score 0.610'
     """
     if "loss" in logs:
         losses = [f"{k.removesuffix('_loss')} {v:.3f}" for k, v in logs.items() if k.endswith("_loss")]
@@ -243,12 +246,16 @@ def describe(logs: dict[str, Any]) -> str:
     if "train_runtime" in logs:
         return f"trained in {describe_seconds(logs['train_runtime'])}"
     metrics = {k: v for k, v in logs.items() if isinstance(v, (int, float)) and k not in ("epoch", "total_flos")}
+    scores = {k: metrics.pop(k) for k in list(metrics) if selection_metric(k)}
+    scored = "".join(f"; {k.removeprefix('eval_').replace('_', ' ')} {v:.3f}" for k, v in scores.items())
+    if scores:  # what the score is the mean of
+        metrics = {k: v for k, v in metrics.items() if not k.startswith("eval_selection_")}
     shown_metrics = {k: v for k, v in metrics.items() if k.endswith(SHOWN_METRICS)} or metrics
     shared = _shared_words(list(shown_metrics)) if len(shown_metrics) > 1 else ""  # such as eval_target
     name = shared.partition("_")[2] or "evaluation"
     prefix = f"{shared}_" if shared else ""
     description = ", ".join(f"{k.removeprefix(prefix).replace('_', ' ')} {v:.3f}" for k, v in shown_metrics.items())
-    return f"{name}: {description}" if shared else description
+    return f"{name}: {description}{scored}" if shared else f"{description}{scored}"
 
 
 def _shared_words(names: list[str]) -> str:

@@ -16,6 +16,7 @@ from .learning_rate_schedule import check_schedule
 from .metric_choice_check import check_selection
 from .metric_function_check import check_metric_functions, label_metrics
 from .preparation import Prepared
+from .selection_metric_check import check_selection_metric, selection_metrics
 
 FUNCTIONS = ("compute_metrics", "preprocess_logits_for_metrics", "data_collator", "model_init")
 
@@ -56,8 +57,10 @@ def check_prepared(
     label_space = prepared.label_space
     check_for_model(args, label_space.task, prepared.model)
     label_free = check_metric_functions(args, label_space, compute_metrics, preprocess_logits)
-    measures = label_metrics(args, label_space, compute_metrics)
-    check_selection(args, label_space, prepared.evaluation, prepared.source_names, measures, label_free)
+    if check_selection_metric(args, prepared):
+        return
+    measures, others = label_metrics(args, label_space, compute_metrics), selection_metrics(args, prepared)
+    check_selection(args, label_space, prepared.evaluation, prepared.source_names, measures, label_free, others)
 
 
 def check_arguments(cls: type, arguments: Mapping[str, Any]) -> None:

@@ -60,6 +60,7 @@ def check_selection(
     source_names: tuple[str, ...],
     measures: Sequence[str] | None,
     label_free: Sequence[str] = LABEL_FREE,
+    others: Sequence[str] = (),
 ) -> None:
     """Check of the metric that chooses a checkpoint: it will be there, and it reads no target labels.
 
@@ -72,6 +73,7 @@ def check_selection(
         source_names: of the run.
         measures: those that read labels; `None` where the user's own function makes them.
         label_free: those that read predictions alone, as far as there will be any.
+        others: those of no single set, which messages offer.
 
     Raises:
         ValueError: `metric_for_best_model` names no evaluation set, reads target labels while
@@ -87,7 +89,7 @@ def check_selection(
         measure for measure in label_free if label_space.task not in ("regression", "multi-label-classification")
     ]
     allowed = [f"{name}_{measure}" for name in sources for measure in ("loss", *(measures or ()))]
-    allowed += [f"{name}_{measure}" for name in names for measure in label_free_here]
+    allowed += [f"{name}_{measure}" for name in names for measure in label_free_here] + list(others)
     if metric == "loss" and len(names) > 1:
         raise ValueError(
             f'metric_for_best_model="loss" does not say of which set; write e.g. "eval_{(sources or names)[0]}_loss".'
@@ -127,7 +129,7 @@ def check_selection(
         raise ValueError(
             f"metric_for_best_model={args.metric_for_best_model!r}: {label_space.task} has no metric {chosen!r}; it "
             f"has {', '.join(listed)}.{not_kept * (measure in LABEL_FREE and not label_free)}"
-            f"{nearest(chosen, metric_names)}"
+            f"{nearest(chosen, [*metric_names, *others])}"
         )
 
 
