@@ -34,6 +34,7 @@ from .selection.calibration import fit_temperature as fit_temperature
 from .selection.class_frequencies import estimate_label_shift as estimate_label_shift
 from .selection.model_predictions import Predictions as Predictions
 from .selection.rule import SelectionRule as SelectionRule
+from .selection.shift_kind import describe_shift as describe_shift
 from .selection.target_accuracy import AccuracyEstimate as AccuracyEstimate
 from .selection.target_accuracy import estimate_accuracy as estimate_accuracy
 from .selection.validators import Validator as Validator

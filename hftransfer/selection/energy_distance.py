@@ -39,11 +39,14 @@ class EnergyDistance:
         signed = np.concatenate([weights / weights.sum(), np.full(self.m, -1 / self.m)])
         return float(-signed @ self.distances @ signed)
 
-    def by_chance(self, draws: int = 500, seed: int = 0, quantile: float = 0.95) -> float:
+    def by_chance(
+        self, draws: int = 500, seed: int = 0, quantile: float = 0.95, weights: np.ndarray | None = None
+    ) -> float:
         """What the distance of two sets of these sizes is where they come from one distribution: a quantile over
-        random divisions of all rows."""
+        random divisions of all rows, of which the first set is weighted by (n,) weights."""
         draw = np.random.default_rng(seed)
-        signed = np.concatenate([np.full(self.n, 1 / self.n), np.full(self.m, -1 / self.m)])
+        weights = np.ones(self.n) if weights is None else np.asarray(weights, dtype=np.float64)
+        signed = np.concatenate([weights / weights.sum(), np.full(self.m, -1 / self.m)])
         divisions = np.stack([draw.permutation(signed) for _ in range(draws)])
         distances = -np.einsum("di,di->d", divisions @ self.distances, divisions)
         return float(np.quantile(distances, quantile))

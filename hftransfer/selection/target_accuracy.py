@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .calibration import calibrated, fit_temperature
+from .energy_distance import EnergyDistance
 from .model_predictions import Predictions
 from .validators.prediction_entropy import entropies
 
@@ -16,6 +17,7 @@ WIDEST = 0.25  # an interval that is wider tells nothing
 SMOOTHING = 0.01  # of the transport's dual, in units of probability
 STEP = 0.05  # of log temperature, for derivatives
 FARTHEST = 0.5  # that a resample moves the log temperature
+MOST_ROWS, DRAWS = 1000, 100  # of each domain, and divisions of them, for the gap between predictions
 
 
 @dataclass(frozen=True)
@@ -24,8 +26,8 @@ class AccuracyEstimate:
 
     Args:
         value: between 0 and 1.
-        low, high: the middle 80 % of what resampled rows and the single estimates give.
-        known: False where these differ too much to tell.
+        low, high: 80 % interval.
+        known: False where it is too wide to tell.
         reason: why not, in one sentence; empty where known.
 
     Example:
@@ -108,6 +110,7 @@ class TargetAccuracy:
         self.confidence_slope = (warmer.max(1) - cooler.max(1)) / (2 * STEP)
         self.certainty = -entropies(source)
         self.order = np.argsort(self.certainty)
+        self.source_probabilities, self.target_probabilities = source, target
         self.target_certainty = -entropies(target)
         self.prices = transport_potentials(target, self.frequencies(self.row_weights))
         self.transported = (target - self.prices).max(1)
@@ -118,6 +121,24 @@ class TargetAccuracy:
                 if np.shape(member) != target.shape:
                     raise ValueError(f"A member has shape {np.shape(member)} where the target has {target.shape}.")
             self.agreement = np.mean([np.asarray(p)[np.arange(len(chosen)), chosen] for p in members], axis=0)
+
+    def unexplained_gap(self, seed: int = 0) -> float:
+        r"""Gap between predictions that class weights do not explain, as a share of rows.
+
+        \[\sqrt{\max(0,\ D_w - D_0)}\]
+
+        with \(D_w\) the energy distance of calibrated predictions, source rows weighted, and \(D_0\) what chance
+        shows. Moving a share s of the rows from one certain prediction to another makes a distance near s².
+        """
+        draw = np.random.default_rng(seed)
+        rows, target_rows = (
+            draw.permutation(len(p))[:MOST_ROWS] for p in (self.source_probabilities, self.target_probabilities)
+        )
+        weights = self.row_weights[rows]
+        if not weights.sum() > 0:
+            return 0.0
+        gap = EnergyDistance(self.source_probabilities[rows], self.target_probabilities[target_rows])
+        return float(np.sqrt(max(0.0, gap(weights) - gap.by_chance(DRAWS, seed, weights=weights))))
 
     def frequencies(self, source_weights: np.ndarray) -> np.ndarray:
         """(K,) class frequencies of weighted source rows."""
@@ -157,20 +178,25 @@ def estimate_accuracy(
     resamples: int = 200,
     seed: int = 0,
 ) -> AccuracyEstimate:
-    """Accuracy on the target without its labels, with an interval: the average of several estimates.
+    """Accuracy on the target without its labels, with an 80 % interval.
 
-    They are the confidence of calibrated predictions; the source's accuracy and the difference of confidences
-    (Guillory et al. 2021); average thresholded confidence (`ATC`); confidence optimal transport (`COT`); and, with
-    members, how probable other runs hold what the model predicts, a soft form of their agreement (Jiang et al. 2022).
-    The interval is the middle 80 % of all of them over resampled source and target rows, so that it also carries how
-    far they differ. All assume that rows of equal predictions are right equally often in both domains. A shift of
-    labels given inputs breaks this, and cannot be seen without labels.
+    The average of several estimates: the confidence of calibrated predictions; the source's accuracy and the
+    difference of confidences (Guillory et al. 2021); average thresholded confidence (`ATC`); confidence optimal
+    transport (`COT`); and, with members, how probable other runs hold what the model predicts, a soft form of their
+    agreement (Jiang et al. 2022). The interval is the middle 80 % of all of them over resampled rows, so that it also
+    carries how far they differ.
+
+    All assume that rows of equal predictions are right equally often in both domains, and are too high where inputs
+    differ. So where predictions on the domains differ by more than chance and class weights explain
+    (`TargetAccuracy.unexplained_gap`, s), the interval reaches lower by s, and the value is lower by half of it. An
+    interval of more than 25 points says "cannot tell". A shift of labels given inputs that leaves predictions as they
+    are cannot be seen without labels, nor can one that looks like other class frequencies.
 
     Args:
         predictions: of the model whose accuracy is asked for; source validation and target rows that nothing was
             fitted to.
-        weights: (K,), target over source class frequencies of a label shift that is believed. Source rows count by
-            the weight of their class.
+        weights: (K,), target over source class frequencies of a label shift that is believed, whether the model was
+            corrected for it or not. Source rows count by the weight of their class.
         members: (m, K) calibrated probabilities of independent runs on the same target rows, corrected where the model
             is.
         resamples: how often rows are drawn anew; 0 leaves the interval at the spread of the estimates.
@@ -191,20 +217,24 @@ def estimate_accuracy(
         True
     """
     accuracy = TargetAccuracy(predictions, weights, members)
-    single = list(accuracy().values())
+    gap = accuracy.unexplained_gap(seed)
+    single = np.array(list(accuracy().values()))
     draw = np.random.default_rng(seed)
     n, m = len(predictions.source_logits), len(predictions.target_logits)
-    drawn = [
-        list(
-            accuracy(
-                np.bincount(draw.integers(n, size=n), minlength=n), np.bincount(draw.integers(m, size=m), minlength=m)
-            ).values()
-        )
-        for _ in range(resamples)
-    ] or [single]
-    value = float(np.mean(single))
-    low, high = (float(x) for x in np.quantile(drawn, MIDDLE))
+    drawn = np.array([single])
+    if resamples:
+        counts = ([np.bincount(draw.integers(r, size=r), minlength=r) for r in (n, m)] for _ in range(resamples))
+        drawn = np.array([list(accuracy(*rows).values()) for rows in counts])
+        drawn = draw.binomial(m, drawn) / m  # whether a row is right is drawn too
+    low, high = np.quantile(drawn, MIDDLE)
+    value = float(np.clip(single.mean() - gap / 2, 0, 1))
+    low, high = float(np.clip(min(low - gap, value), 0, 1)), float(max(high, value))
     reason = ""
     if high - low > WIDEST:
-        reason = f"estimates of the target accuracy reach from {low:.2f} to {high:.2f}."
-    return AccuracyEstimate(value, min(low, value), max(high, value), not reason, reason)
+        why = (
+            "predictions on the target differ from those on the source in a way that class frequencies do not explain"
+            if gap > high - low - gap
+            else "the single estimates and resampled rows differ"
+        )
+        reason = f"{why}, and the accuracy may be anything from {low:.2f} to {high:.2f}."
+    return AccuracyEstimate(value, low, high, not reason, reason)

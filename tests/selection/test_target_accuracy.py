@@ -113,3 +113,47 @@ def test_very_few_rows_give_a_number(n, m):
     p = Predictions(draw.normal(size=(n, 3)), draw.integers(3, size=n), draw.normal(size=(m, 3)))
     estimate = estimate_accuracy(p, weights=np.array([0.1, 1.0, 10.0]), resamples=30)
     assert 0 <= estimate.low <= estimate.value <= estimate.high <= 1
+
+
+def blurred(strength, seed=0):
+    """A target whose inputs are noisier and moved: more is wrong there than the classifier thinks."""
+    labels, source = rows([1 / 3] * 3, 600, seed)
+    draw = np.random.default_rng(seed + 1000)
+    target_labels = draw.integers(3, size=600)
+    target = (
+        CENTRES[target_labels] + strength * draw.normal(size=(600, 3)) + (strength - 1) * np.eye(3)[0]
+    ) @ CENTRES.T
+    return Predictions(source, labels, target), float((target.argmax(1) == target_labels).mean())
+
+
+def test_a_gap_that_class_weights_explain_is_none_and_another_lowers_the_estimate():
+    frequencies = np.array([0.7, 0.2, 0.1])
+    shifted, _ = predictions(frequencies, seed=1)
+    assert TargetAccuracy(shifted, 3 * frequencies).unexplained_gap() < 0.05
+    assert TargetAccuracy(shifted).unexplained_gap() > 0.15
+    moved, truth = blurred(2.0)
+    accuracy = TargetAccuracy(moved)
+    gap, average = accuracy.unexplained_gap(), np.mean(list(accuracy().values()))
+    estimate = estimate_accuracy(moved, resamples=30)
+    assert gap > 0.1
+    assert estimate.value == pytest.approx(average - gap / 2)
+    assert estimate.low <= truth < average
+    assert abs(estimate.value - truth) < abs(average - truth)
+
+
+def test_the_unexplained_gap_is_about_the_share_of_rows_that_moved():
+    """Certain predictions of which a share of the target's rows have the other class."""
+    labels = np.repeat([0, 1], 500)
+    for share in (0.1, 0.3):
+        target = np.where(np.arange(1000) < 1000 * (0.5 + share), 0, 1)
+        p = Predictions(20 * np.eye(2)[labels], labels, 20 * np.eye(2)[target])
+        assert TargetAccuracy(p).unexplained_gap() == pytest.approx(np.sqrt(2 * np.sqrt(2)) * share, abs=0.06)
+
+
+def test_it_says_cannot_tell_where_predictions_are_of_another_world():
+    moved, _ = blurred(8.0)
+    estimate = estimate_accuracy(moved, resamples=30)
+    assert not estimate.known
+    assert "in a way that class frequencies do not explain" in str(estimate)
+    few = Predictions([[1.0, 0.0], [0.0, 0.3], [0.1, 0.0]], [0, 1, 1], [[1.0, 0.0], [0.0, 1.0]])
+    assert "the single estimates and resampled rows differ" in str(estimate_accuracy(few))
