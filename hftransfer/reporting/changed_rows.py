@@ -19,6 +19,7 @@ MOST_TOKENS = 160
 PIXELS = 192  # longest side of a picture
 MOST_BYTES = 60_000  # of a picture that cannot be made smaller
 LEVELS = (0.15, 0.4, 0.7)  # of a row's largest attribution
+CLOSING = ",.;:!?)]}%…"  # signs that follow a word without a space
 KINDS = {b"\x89PNG\r\n\x1a\n": "png", b"\xff\xd8\xff": "jpeg", b"GIF8": "gif"}
 
 
@@ -77,7 +78,8 @@ def token_pieces(tokens: Sequence[tuple[str, float]]) -> list[TokenPiece]:
         strength = abs(value) / largest if is_number(value) else 0.0
         level = sum(strength >= step for step in LEVELS)
         speaks = ("for" if value > 0 else "against") if level else ""
-        pieces.append(TokenPiece(text, begins and i > 0, level, speaks))
+        closes = bool(text) and all(character in CLOSING for character in text)
+        pieces.append(TokenPiece(text, begins and i > 0 and not closes, level, speaks))
     return pieces
 
 

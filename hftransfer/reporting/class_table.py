@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .adaptation_facts import AdaptationFacts, LabelShiftFacts, changes
-from .report_text import ABSENT, number, percent
+from .report_text import ABSENT, percent
 
 # Heading, kind and attributes of `ClassFacts`: of source-only and of the chosen model where there are two.
 RECALL_COLUMNS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
@@ -70,7 +70,7 @@ def frequency_table(facts: LabelShiftFacts) -> ClassTable:
         low, high = 100 * np.asarray(facts.intervals, dtype=float).T
         columns.append(("interval", "", [f"{a:.1f} to {b:.1f}" for a, b in zip(low, high, strict=True)]))
     if facts.weights is not None:
-        columns.append(("weight", "", [number(value) for value in np.asarray(facts.weights, dtype=float)]))
+        columns.append(("weight", "", [f"{value:.2f}" for value in np.asarray(facts.weights, dtype=float)]))
     if changes(facts.predicted_before, facts.predicted_after):
         add("answers, source-only", facts.predicted_before)
         add("answers, handed over", facts.predicted_after)

@@ -74,7 +74,7 @@ def draw_features(facts: FeatureFacts, project: Projection, name: str) -> list[F
         models.append(("handed over", facts.source_after, facts.target_after, after))
     elif before is not None and after is not None and not np.array_equal(before, after):
         models.append(("handed over: the same features", facts.source_before, facts.target_before, after))
-    pictures = []
+    pictures: list[FeaturePicture] = []
     for heading, source, target, answers in models:
         points = project(np.concatenate([np.asarray(source)[source_rows], np.asarray(target)[target_rows]]))
         source_classes = np.asarray(facts.source_classes)[source_rows]

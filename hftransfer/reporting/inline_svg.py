@@ -11,9 +11,15 @@ from markupsafe import Markup, escape
 
 # Inks that the page replaces by its own, so that a picture is readable on a dark page too.
 INK, DIM, PAPER = "#010203", "#040506", "#fefdfc"
-PAGE_INKS = {INK: "currentColor", DIM: "var(--dim)", PAPER: "var(--page)"}
 # Okabe and Ito's colours that stand out on white and on black.
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"
+PAGE_INKS = {
+    INK: "currentColor",
+    DIM: "var(--dim)",
+    PAPER: "var(--page)",
+    BLUE: "var(--series-blue)",
+    VERMILION: "var(--series-red)",
+}
 WIDTH = 4.6  # inches: about a phone's width at the size of letters below
 STYLE: Any = {
     "svg.fonttype": "none",

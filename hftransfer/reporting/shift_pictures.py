@@ -56,7 +56,9 @@ def draw_frequencies(facts: LabelShiftFacts) -> Markup:
         plot.spines["left"].set_visible(False)
         plot.grid(axis="x")
         plot.set_xlabel("share of rows, %")
-        figure.legend(loc="outside upper left", ncols=2, handletextpad=0.3, columnspacing=1.2)
+        legend = figure.legend(loc="outside upper left", ncols=2, handletextpad=0.3, columnspacing=1.2)
+        for handle in legend.legend_handles:
+            handle.set_markersize(min(handle.get_markersize(), 10))  # that of target labels is as tall as two rows
 
     description = "Frequencies of the classes in the source and in the target; the table has the numbers."
     return inline_svg(draw, "frequencies", description, 1.25 + 0.52 * len(shown))
@@ -120,7 +122,7 @@ def draw_reliability(facts: CalibrationFacts) -> Markup:
             accuracy = np.asarray(bins.accuracy, dtype=float)[filled]
             low = min([low, *confidence, *accuracy])
             error = "" if bins.error is None else f", error {percent(bins.error)}"
-            plot.plot(confidence, accuracy, label=label + error, linewidth=1.8, mew=1.6, **style)
+            plot.plot(confidence, accuracy, label=label + error, linewidth=1.8, mew=1.6, clip_on=False, **style)
         low = np.floor(10 * max(low, 0)) / 10
         plot.plot([low, 1], [low, 1], color=DIM, linewidth=1, linestyle=":", zorder=1)
         plot.set_xlim(low, 1.02)

@@ -15,6 +15,7 @@ from hftransfer.extras import install_hint
 from hftransfer.reporting import report_pictures
 from hftransfer.reporting.adaptation_facts import AdaptationFacts, CandidateFacts, ChangedRow, LabelShiftFacts
 from hftransfer.reporting.adaptation_report import render_report, write_report
+from hftransfer.reporting.changed_rows import token_pieces
 from hftransfer.reporting.report_pictures import draw_pictures
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
@@ -259,6 +260,33 @@ def test_odd_sizes_are_drawn():
     page = Page(render_report(dataclasses.replace(facts, label_shift=many)))
     assert "those that move most" in page.words
     assert sum(cells[0] == "class 50" for _, cells in page.rows) == 1
+
+
+def test_models_with_one_set_of_figures_have_one_column():
+    """Where source-only is handed over, before and after are the same."""
+    facts = full_facts()
+    shares = facts.label_shift.predicted_before
+    shift = dataclasses.replace(facts.label_shift, predicted_after=shares)
+    classes = [dataclasses.replace(row, source_recall_after=row.source_recall_before) for row in facts.classes]
+    page = Page(render_report(dataclasses.replace(facts, label_shift=shift, classes=classes)))
+    heads = [cells for _, cells in page.rows if cells[0] == "class"]
+    assert "answers" in heads[0]
+    assert not any("handed over" in heading for heading in heads[0])
+    assert [heading for heading in heads[1] if "recall" in heading and "oracle" not in heading] == ["source recall"]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "text"),
+    [
+        (["un", "##like", "it", ",", "no"], "unlike it, no"),
+        (["Ġun", "like", "Ġit", "!"], "unlike it!"),
+        (["▁un", "like", "▁it"], "unlike it"),
+    ],
+)
+def test_tokens_are_joined_to_words(tokens, text):
+    pieces = token_pieces([(token, float("nan") if i else 1.0) for i, token in enumerate(tokens)])
+    assert "".join(" " * piece.space + piece.text for piece in pieces) == text
+    assert [piece.speaks for piece in pieces] == ["for"] + [""] * (len(pieces) - 1)
 
 
 def test_broken_pictures_are_said():
