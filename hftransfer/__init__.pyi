@@ -1,5 +1,9 @@
 from .adaptation.adapt import Adaptation as Adaptation
 from .adaptation.adapt import adapt as adapt
+from .adaptation.adaptation_plan import print_adaptation_plan as print_adaptation_plan
+from .adaptation.printed_result import print_adaptation as print_adaptation
+from .adaptation.training_defaults import with_training_defaults as with_training_defaults
+from .cli.adapt_options import AdaptArguments as AdaptArguments
 from .cli.benchmark_file import read_benchmark as read_benchmark
 from .cli.benchmark_options import benchmark_parser as benchmark_parser
 from .cli.benchmark_runner import BenchmarkRunner as BenchmarkRunner
@@ -43,6 +47,7 @@ from .stages import stage as stage
 from .trainers.config import AdaptationConfig as AdaptationConfig
 from .trainers.hub.errors import HubError as HubError
 from .trainers.hub.push import create_repo as create_repo
+from .trainers.hub.push import push_folder as push_folder
 from .trainers.interpolated_card import interpolation_card as interpolation_card
 from .trainers.objective_trainers import AdversarialTrainer as AdversarialTrainer
 from .trainers.objective_trainers import ContrastiveTrainer as ContrastiveTrainer

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import time
 from collections.abc import Mapping
@@ -33,9 +32,10 @@ from .corrections import Correction
 from .hand_over import hand_over, has_bias
 from .judging import Verdicts, judge
 from .look import look_at
+from .refused_settings import check_run_settings
 from .report_facts import report_facts
 from .run_inputs import RunInputs
-from .training_defaults import training_defaults
+from .training_defaults import with_training_defaults
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -56,6 +56,7 @@ class Adaptation:
         estimated_accuracy: on the target, with an 80 % interval; computed without its labels.
         verdicts: scores, ranks, gates and estimates behind it.
         report: the HTML page beside the model.
+        facts: all that the page shows.
     """
 
     verdict: str
@@ -65,6 +66,7 @@ class Adaptation:
     estimated_accuracy: AccuracyEstimate | None
     verdicts: Verdicts
     report: Path
+    facts: AdaptationFacts
 
     def __str__(self) -> str:
         return f"{self.verdict}: {self.chosen}; estimated accuracy on the target {self.estimated_accuracy}"
@@ -126,6 +128,7 @@ def adapt(
     data = load_domains(source, target, validation, test, validation_fraction, args)
     if args is None:
         args = default_config(model, output_dir, data, peft_config, model_kwargs)
+    check_run_settings(args)
     folder = Path(str(output_dir if output_dir is not None else args.output_dir))
     inputs = RunInputs(
         model,
@@ -162,7 +165,7 @@ def adapt(
             PartialState().wait_for_everyone()
     chosen = verdicts.chosen
     return Adaptation(
-        chosen.verdict, chosen.name, folder, list(facts.reasons), verdicts.accuracy, verdicts, folder / REPORT
+        chosen.verdict, chosen.name, folder, list(facts.reasons), verdicts.accuracy, verdicts, folder / REPORT, facts
     )
 
 
@@ -226,10 +229,7 @@ def default_config(
 ) -> AdaptationConfig:
     """Settings where the user gives none: see `training_defaults`."""
     args = AdaptationConfig(output_dir=str(output_dir or "adapted"), disable_tqdm=True, report_to="none")
-    modality = RunInputs(model, args, data.train, {}, data.target).modality
-    options = {k: v for k, v in (model_kwargs or {}).items() if k in ("revision", "trust_remote_code")}
-    defaults = training_defaults(model, modality, peft_config is not None, **options)
-    return dataclasses.replace(args, **defaults)
+    return with_training_defaults(args, (), model, data, peft_config, model_kwargs)
 
 
 def start_run(folder: Path, key: str, args: AdaptationConfig) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,6 @@ def report_facts(
     model = chosen.outcome.model
     assert model is not None
     classes = model.class_names
-    pipeline = "image-classification" if model.modality == "image" else _pipeline(model.task)
     estimates = [_estimate(e) for e in (verdicts.accuracy, verdicts.base_accuracy)]
     return AdaptationFacts(
         verdict=chosen.verdict,
@@ -64,7 +64,7 @@ def report_facts(
         reasons=[*verdicts.judgement.reasons, _sentence(str(verdicts.shift))],
         estimated_accuracy=estimates[0],
         estimated_accuracy_source_only=estimates[1],
-        load_lines=["from transformers import pipeline", "", f'model = pipeline("{pipeline}", "{folder}")'],
+        load_lines=load_lines(chosen.outcome, folder),
         output_folder=folder,
         backbone=inputs.model if isinstance(inputs.model, str) else "from scratch",
         effort=effort,
@@ -102,8 +102,19 @@ def _sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:]}{'' if text.endswith('.') else '.'}"
 
 
-def _pipeline(task: str) -> str:
-    return "token-classification" if task == "token-classification" else "text-classification"
+def load_lines(outcome: CandidateOutcome, folder: str) -> list[str]:
+    """Lines of Python that load a candidate's plain model without hftransfer.
+
+    Args:
+        outcome: the candidate.
+        folder: where its model is.
+    """
+    model = outcome.model
+    assert model is not None
+    words = model.task == "token-classification"
+    kind = "image" if model.modality == "image" else "token" if words else "text"
+    location = json.dumps(folder, ensure_ascii=False)
+    return ["from transformers import pipeline", "", f'model = pipeline("{kind}-classification", {location})']
 
 
 def _estimate(estimate: AccuracyEstimate | None) -> tuple[float, float, float] | str | None:

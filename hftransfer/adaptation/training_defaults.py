@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+import dataclasses
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any
+
+from ..data.encoder import find_modality
+from ..trainers.setup.run_domains import input_columns
+
+if TYPE_CHECKING:
+    from ..data.domain_loading import LoadedDomains
+    from ..trainers.config import AdaptationConfig
 
 BASE_RATE, BASE_WIDTH = 2e-4, 384  # of MiniLM
 SMALLEST_RATE = 1e-5
@@ -38,6 +47,36 @@ def training_defaults(model: Any, modality: str = "text", adapter: bool = False,
     width = _hidden_size(model, options)
     rate = BASE_RATE if width is None else min(BASE_RATE, max(SMALLEST_RATE, BASE_RATE * (BASE_WIDTH / width) ** 2))
     return {"learning_rate": float(f"{rate:.2g}"), "num_train_epochs": epochs}
+
+
+def with_training_defaults(
+    args: AdaptationConfig,
+    given: Collection[str],
+    model: Any,
+    data: LoadedDomains,
+    peft_config: Any = None,
+    model_kwargs: Any = None,
+) -> AdaptationConfig:
+    """Settings of a run with `training_defaults` for what the user did not name.
+
+    Args:
+        args: the settings.
+        given: names of those that the user gave, such as `RecipeParser.given`.
+        model, peft_config, model_kwargs: as in `adapt`.
+        data: the domains.
+
+    Example:
+        >>> data = load_shift({"source": "sample"}, "sample")
+        >>> args = AdaptationConfig("out", num_train_epochs=1)
+        >>> args = with_training_defaults(args, {"num_train_epochs"}, {"hidden_size": 768}, data)
+        >>> args.learning_rate, args.num_train_epochs
+        (5e-05, 1)
+    """
+    modality = find_modality({**data.train, "target": data.target}, input_columns(args))
+    options = {k: v for k, v in (model_kwargs or {}).items() if k in ("revision", "trust_remote_code")}
+    defaults = training_defaults(model, modality, peft_config is not None, **options)
+    changed: dict[str, Any] = {name: value for name, value in defaults.items() if name not in given}
+    return dataclasses.replace(args, **changed)
 
 
 def _hidden_size(model: Any, options: dict[str, Any]) -> int | None:

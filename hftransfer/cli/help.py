@@ -6,50 +6,80 @@ import os
 import shutil
 import sys
 import textwrap
+from dataclasses import replace
 
 from .benchmark_options import benchmark_parser
 from .interpolate_options import interpolate_parser
 from .option_listing import Option, module_path, read_options
 
-INTRO = """\
+INTRO = {
+    "adapt": """\
+One better model for an unlabelled target: candidates are trained, judged without its labels, and one is handed over.
+
+  hftransfer adapt --source news.csv --target medical.csv --output_dir runs/mine
+  hftransfer adapt --source sample --target sample --effort quick --output_dir runs/demo --dry_run
+  accelerate launch recipes/adapt.py --config recipes/configs/adapt_sample.yaml
+
+Learning rate and number of epochs fit the model where you name none; --dry_run prints them. A run that was stopped
+goes on with the same command.
+""",
+    "finetune": """\
 Take a model from the domain with labels to the domain without.
 
   hftransfer finetune --source sample --target sample --objectives mmd --output_dir runs/demo
   hftransfer finetune --config news_to_medical.yaml --num_train_epochs 5
   accelerate launch recipes/finetune.py --config recipes/configs/news_to_medical.yaml --dry_run
-
+""",
+}
+COMMON = """\
 Options may stand in a YAML file (--config); the command line wins over the file, the file over defaults.
 hftransfer itself takes --accelerate_config: one_process, multi_gpu, fsdp2 or a file.
 --debug, by itself, shows the trace of what breaks (or HFTRANSFER_DEBUG=1).
 """
+FITTED = ("learning_rate", "num_train_epochs")  # by `adapt`, where the user names none
+ARGUMENTS = {"adapt": "AdaptArguments", "finetune": "FinetuneArguments"}
+
+
+def recipe_options(recipe: str) -> list[Option]:
+    """Options of a recipe that trains, by group.
+
+    Args:
+        recipe: `"adapt"` or `"finetune"`.
+    """
+    shared = read_options(module_path("hftransfer.cli.run_options"), "RunArguments", "Domains")
+    own = read_options(module_path(f"hftransfer.cli.{recipe}_options"), ARGUMENTS[recipe], "Domains")
+    config = read_options(module_path("hftransfer.trainers.config"), "AdaptationConfig", "Training")
+    base = read_options(module_path("transformers.training_args"), "TrainingArguments", "Training")
+    overridden = {o.name for o in config}
+    merged = [*shared, *own, *config, *(o for o in base if o.name not in overridden)]
+    if recipe == "adapt":
+        merged = [
+            replace(o, default="", help=f"{o.help} Fits the model when absent.") if o.name in FITTED else o
+            for o in merged
+        ]
+    groups = [*dict.fromkeys(o.group for o in merged if o.group != "Training"), "Training"]
+    return sorted(merged, key=lambda o: groups.index(o.group))
 
 
 def finetune_options() -> list[Option]:
     """Options of the recipe `finetune`, by group."""
-    shared = read_options(module_path("hftransfer.cli.run_options"), "RunArguments", "Domains")
-    recipe = [*shared, *read_options(module_path("hftransfer.cli.finetune_options"), "FinetuneArguments", "Domains")]
-    config = read_options(module_path("hftransfer.trainers.config"), "AdaptationConfig", "Training")
-    base = read_options(module_path("transformers.training_args"), "TrainingArguments", "Training")
-    overridden = {o.name for o in config}
-    merged = [*recipe, *config, *(o for o in base if o.name not in overridden)]
-    groups = [*dict.fromkeys(o.group for o in merged if o.group != "Training"), "Training"]
-    return sorted(merged, key=lambda o: groups.index(o.group))
+    return recipe_options("finetune")
 
 
 def print_help(recipe: str = "finetune") -> None:
     """Help of a recipe, printed: every option with its text; a reader that closes early (`| head`) is no error."""
     parsers = {"benchmark": benchmark_parser, "interpolate": interpolate_parser}
     try:
-        print(parsers[recipe]().format_help() if recipe in parsers else help_text(), flush=True)
+        print(parsers[recipe]().format_help() if recipe in parsers else help_text(recipe), flush=True)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains as it exits
 
 
-def help_text() -> str:
-    """Help of the recipe `finetune`: every option with its default and its text."""
+def help_text(recipe: str) -> str:
+    """Help of a recipe that trains: every option with its default and its text."""
     width = min(110, shutil.get_terminal_size((100, 20)).columns)
-    lines, group = [INTRO], ""
-    for option in finetune_options():
+    lines, group = [INTRO[recipe], COMMON], ""
+    for option in recipe_options(recipe):
         if option.group != group:
             group = option.group
             lines.append(f"\n{group}{' (transformers.TrainingArguments)' if group == 'Training' else ''}:")

@@ -15,9 +15,10 @@ hftransfer takes a Hugging Face model from the domain with labels to the domain 
 usage: hftransfer <recipe> [--accelerate_config one_process|multi_gpu|fsdp2|FILE] [options]
 
 recipes:
-  finetune    train on labelled sources and an unlabelled target   (hftransfer finetune --help)
-  benchmark   compare methods over shifts and seeds                (hftransfer benchmark --help)
-  interpolate average trained weights: WiSE-FT, soups; no training (hftransfer interpolate --help)
+  adapt       one better model for the target, chosen without its labels (hftransfer adapt --help)
+  finetune    train on labelled sources and an unlabelled target         (hftransfer finetune --help)
+  benchmark   compare methods over shifts and seeds                      (hftransfer benchmark --help)
+  interpolate average trained weights: WiSE-FT, soups; no training       (hftransfer interpolate --help)
 
 other:
   --version   print the version

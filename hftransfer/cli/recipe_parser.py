@@ -28,15 +28,22 @@ class RecipeParser:
             names the group of its option.
         prog: what messages begin with.
 
+    Attributes:
+        given: names of the fields that the command line or the file named, when it was last parsed; all others have
+            their defaults.
+
     Example:
         >>> parser = RecipeParser((FinetuneArguments, AdaptationConfig))
         >>> script, config = parser.parse_args_and_config(["--source", "news.csv", "--output_dir", "out"])
         >>> script.source, config.output_dir
         (['news.csv'], 'out')
+        >>> sorted(parser.given)
+        ['output_dir', 'source']
     """
 
     def __init__(self, dataclasses: Sequence[Any], prog: str = "hftransfer finetune"):
         self.dataclasses, self.prog = tuple(dataclasses), prog
+        self.given: frozenset[str] = frozenset()
 
     def parse_args_and_config(self, argv: Sequence[str]) -> tuple[Any, ...]:
         """Dataclass instances, one of each, from a command line.
@@ -49,6 +56,7 @@ class RecipeParser:
         """
         parser = self.make_parser()
         config, rest = _split_config(list(argv), parser)
+        options: dict[str, Any] = {}
         if config is not None:
             try:
                 options = read_yaml(config)
@@ -59,7 +67,7 @@ class RecipeParser:
                     f"{config}: {TRUST} stands on the command line alone: a file cannot say that it is trusted."
                 )
             rest = [*_words(options, str(config), rest, parser), *rest]
-        return _fill(parser, rest, self.dataclasses)
+        return self._fill(parser, rest, options)
 
     def parse_dict(self, options: Mapping[str, Any], name: str) -> tuple[Any, ...]:
         """Dataclass instances, one of each, from a map whose values are read and checked as those of a file.
@@ -77,11 +85,25 @@ class RecipeParser:
             raise ValueError(f"{name}: {message.removeprefix(f'{name}: ')}")
 
         parser.error = refuse  # type: ignore[method-assign]
-        return _fill(parser, _words(options, name, [], parser), self.dataclasses)
+        return self._fill(parser, _words(options, name, [], parser), options)
 
     def make_parser(self) -> argparse.ArgumentParser:
         """Argument parser, an `HfArgumentParser`, with a group of options for each group of fields."""
         return _make_parser(self.dataclasses, self.prog)
+
+    def _fill(self, parser: argparse.ArgumentParser, words: list[str], options: Mapping[str, Any]) -> tuple[Any, ...]:
+        """Instances, with what was given noted: words of either origin, and the file's maps and lists."""
+        instances = _fill(parser, words, self.dataclasses)
+        self.given = _named(parser, words) | {name for name, value in options.items() if value is not None}
+        return instances
+
+
+def _named(parser: argparse.ArgumentParser, words: list[str]) -> frozenset[str]:
+    """Fields that words name: those that a second reading without defaults finds. The parser has none afterwards."""
+    parser._defaults.clear()
+    for action in parser._actions:
+        action.default = argparse.SUPPRESS
+    return frozenset(vars(parser.parse_known_args(words)[0]))
 
 
 def _fill(parser: argparse.ArgumentParser, words: list[str], dataclasses: Sequence[Any]) -> tuple[Any, ...]:

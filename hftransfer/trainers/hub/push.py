@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import shlex
+from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -86,36 +87,14 @@ class HubPublisher:
     def _upload(self, options: PushOptions) -> CommitInfo:
         """Upload of what is on disk."""
         trainer, args = self.trainer, config_of(self.trainer)
-        folder = str(args.output_dir)
-        revision = options.revision or args.hub_revision
-        token = options.token if options.token is not None else args.hub_token
-        keep_secret(token)
-        try:
-            name_before = repository_name(trainer)
-            repo_id = _make_repository(args, token, options.private)
+        name_before = repository_name(trainer)
+
+        def name_card(repo_id: str) -> None:
             trainer.hub_model_id = repo_id  # type: ignore[assignment]  # annotated as None
             if repo_id != name_before:  # the Hub put the user's name in front
                 trainer.create_model_card(**options.card)
-            if revision and revision != "main" and not revision.startswith("refs/"):
-                _api().create_branch(repo_id, branch=revision, token=token, exist_ok=True)
-            return _api().upload_folder(
-                repo_id=repo_id,
-                folder_path=folder,
-                commit_message=options.commit_message,
-                token=token,
-                revision=revision,
-                ignore_patterns=list(PRIVATE),
-                delete_patterns=list(MODEL_FILES),
-                **options.upload,
-            )
-        except Exception as error:
-            name, (reason, passing) = repository_name(trainer), explain(error)
-            message = f"Pushing to {name!r} failed: {reason}\nThe trained model is safe in {folder}."
-            if not isinstance(error, HubError):
-                command = upload_command(name, folder, revision, options.private or args.hub_private_repo)
-                command += " --create-pr" if options.upload.get("create_pr") else ""
-                message += f" Push it again with trainer.push_to_hub(), or from a shell:\n  {command}"
-            raise HubError(message, passing) from without_token(error)
+
+        return _upload_folder(args, str(args.output_dir), options, name_before, name_card, "trainer.push_to_hub()")
 
     def push_checkpoint(self, checkpoint: Path) -> None:
         """Background push of a checkpoint as `args.hub_strategy` says; a failure is a warning.
@@ -189,6 +168,79 @@ def create_repo(args: AdaptationConfig, token: str | None = None, private: bool 
             raise HubError(message) from without_token(error)
         logger.warning("%s The run goes on, and tries again when it pushes.", redacted(message))
         return None
+
+
+def push_folder(args: AdaptationConfig, folder: str | Path, commit_message: str | None = None) -> CommitInfo | None:
+    """Push of a folder that holds a plain model with its card, such as `adapt` hands over.
+
+    What begins with an underscore stays here, and so do checkpoints and pickles; of what is there, a model is replaced
+    as a whole. Of several processes, the first pushes.
+
+    Args:
+        args: an `AdaptationConfig`, whose `hub_` settings say where to.
+        folder: the model's.
+        commit_message: of the commit.
+
+    Returns:
+        The `CommitInfo`; `None` on all processes but the first.
+
+    Raises:
+        HubError: with the reason, where the model is, and how to push again.
+
+    Example:
+        >>> push_folder(AdaptationConfig("news-to-medical"), "news-to-medical")  # doctest: +SKIP
+    """
+    if args.process_index:
+        return None
+    return _upload_folder(args, str(folder), PushOptions(commit_message, None, {}, {}), configured_name(args))
+
+
+def _upload_folder(
+    args: AdaptationConfig,
+    folder: str,
+    options: PushOptions,
+    name: str,
+    on_repository: Callable[[str], None] | None = None,
+    remedy: str = "",
+) -> CommitInfo:
+    """Upload of a folder, into a repository that is made unless it exists.
+
+    Args:
+        args: say where to and with which token.
+        folder: that is uploaded.
+        options: of the push.
+        name: of the repository, before the Hub says its full id.
+        on_repository: called with the full id, before the upload.
+        remedy: what pushes again from Python.
+    """
+    revision = options.revision or args.hub_revision
+    token = options.token if options.token is not None else args.hub_token
+    keep_secret(token)
+    try:
+        name = _make_repository(args, token, options.private)
+        if on_repository is not None:
+            on_repository(name)
+        if revision and revision != "main" and not revision.startswith("refs/"):
+            _api().create_branch(name, branch=revision, token=token, exist_ok=True)
+        return _api().upload_folder(
+            repo_id=name,
+            folder_path=folder,
+            commit_message=options.commit_message,
+            token=token,
+            revision=revision,
+            ignore_patterns=list(PRIVATE),
+            delete_patterns=list(MODEL_FILES),
+            **options.upload,
+        )
+    except Exception as error:
+        reason, passing = explain(error)
+        message = f"Pushing to {name!r} failed: {reason}\nThe trained model is safe in {folder}."
+        if not isinstance(error, HubError):
+            command = upload_command(name, folder, revision, options.private or args.hub_private_repo)
+            command += " --create-pr" if options.upload.get("create_pr") else ""
+            again = f"with {remedy}, or from a shell" if remedy else "from a shell"
+            message += f" Push it again {again}:\n  {command}"
+        raise HubError(message, passing) from without_token(error)
 
 
 def upload_command(repo_id: str, folder: str, revision: str | None = None, private: bool | None = None) -> str:
