@@ -65,7 +65,7 @@ def run(options, config, given) -> int:
 
     # 4. Make the candidates, judge them, hand one over. What an earlier call has made is not made again.
     result = adapt(**settings)
-    print_adaptation(result)
+    print_adaptation(result, push_hint=not config.push_to_hub)
     if config.push_to_hub:
         with stage("pushing to the Hub"):
             push_folder(config, result.model)

@@ -7,9 +7,9 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..data.domain_arguments import as_domain
 from ..data.domain_loading import LoadedDomains
 from ..reporting.adaptation_console import print_planned_candidates
+from ..reporting.console import print_lines
 from ..reporting.report_text import times
 from ..reporting.tables import print_facts
 from ..trainers.config import AdaptationConfig
@@ -17,6 +17,7 @@ from ..trainers.setup.plan import plan
 from ..trainers.setup.preparation import Prepared, prepare
 from .candidate_list import CandidateRecipe, candidate_list, read_candidates
 from .candidate_run import source_set
+from .look import look_at
 from .refused_settings import check_run_settings
 
 KEPT = ("what trains", "what trains when", "features", "teacher", "source weights", "class weights", "runs on")
@@ -54,38 +55,35 @@ def print_adaptation_plan(
     check_run_settings(args)
     if candidates is not None:
         recipes = read_candidates(candidates)
-    args = dataclasses.replace(args)  # preparing may note things in it
+    args = dataclasses.replace(args, epoch_by="source")  # as a source-only run counts
     prepared = prepare(
         model,
         args,
         source.train,
-        None,
+        target,
         {source_set(name): rows for name, rows in source.validation.items() if name in source.train} or None,
         processing_class,
         peft_config,
         model_kwargs,
     )
-    columns = prepared.columns
-    rows_of_target = as_domain(target, "target_dataset", columns.text.label, columns.names)
-    prepared.encoder.encode(rows_of_target, "target_dataset", None)
     prepared.encode_test_splits(source.test)
     if candidates is None:
         recipes = candidate_list(effort, prepared.encoder.modality)
-    print_facts(plan_rows(args, prepared, source, len(rows_of_target), given, peft_config is not None), "Plan")
-    title = (
-        f"effort {effort}" if candidates is None else str(candidates) if isinstance(candidates, (str, Path)) else ""
-    )
+    print_facts(plan_rows(args, prepared, source, given, peft_config is not None), "Plan")
+    print_lines("The data:", *(f"- {line}" for line in look_at(source, args, prepared).lines))
+    origin = f"effort {effort}" if candidates is None else "a list of its own"
     print_planned_candidates(
         [(recipe.name, recipe.about, times(recipe.cost) if recipe.cost else "little") for recipe in recipes],
-        f"Candidates{title and f' ({title})'}: about {total_cost(recipes):g} times one training on the source alone",
+        f"Candidates, {origin}",
     )
+    cost = total_cost(recipes)
+    print_lines(f"In all about {f'{cost:g} times ' * (cost > 1)}what one training on the source alone takes.")
 
 
 def plan_rows(
     args: AdaptationConfig,
     prepared: Prepared,
     data: LoadedDomains,
-    target_rows: int,
     given: Collection[str],
     adapter: bool,
 ) -> dict[str, Any]:
@@ -93,20 +91,17 @@ def plan_rows(
 
     Args:
         args: the run's settings.
-        prepared: of a source-only run.
+        prepared: of source and target.
         data: the domains.
-        target_rows: number of rows of the target.
         given: names of the settings that the user gave.
         adapter: LoRA-style partial transfer.
     """
     shown = plan(args, prepared, data.summaries)
     rows = {name: shown.pop(name) for name in ("task", "labels")}
     steps = shown.pop("steps")
-    lines = str(shown.pop("target", "")).splitlines()
     for name in list(shown):
-        if name.startswith(("source ", "test of ")) or name == "source":
+        if name.startswith(("source", "target", "test of ")) and name != "source weights":
             rows[name] = shown.pop(name)
-    rows["target"] = "\n".join([f"{target_rows:,} unlabelled rows", *lines[1:]])
     rows |= {name: value for name, value in shown.items() if name.startswith("evaluation ") or name in KEPT}
     rows["a source-only run"] = steps
     rows["training"] = "\n".join(training_lines(args, prepared.encoder.modality, given, adapter))

@@ -13,11 +13,12 @@ if TYPE_CHECKING:
     from .adapt import Adaptation
 
 
-def print_adaptation(result: Adaptation) -> None:
+def print_adaptation(result: Adaptation, push_hint: bool = True) -> None:
     """Result of `adapt`, printed.
 
     Args:
         result: what `adapt` returned.
+        push_hint: show the command that pushes the model.
 
     Example:
         >>> print_adaptation(adapt("runs/teacher", news, medical, "news-to-medical", effort="quick"))
@@ -27,4 +28,5 @@ def print_adaptation(result: Adaptation) -> None:
     print_lines("", f"The model is in {folder}, the report in {result.report}.")
     print_lines("Load it anywhere, without hftransfer:", "")
     print_lines(*(f"  {line}".rstrip() for line in load_lines(result.verdicts.chosen.outcome, folder)), "")
-    print_lines("Push it:", "", f"  {upload_command(f'your-name/{result.model.absolute().name}', folder)}", "")
+    if push_hint:
+        print_lines("Push it:", "", f"  {upload_command(f'your-name/{result.model.absolute().name}', folder)}", "")
