@@ -57,7 +57,7 @@ def run(options, config, given) -> int:
 
     # 3. Show the plan. Whatever is wrong with the data or the Hub comes to light before anything is trained.
     with stage("loading the model and encoding the data"):
-        print_adaptation_plan(**settings, given=given)
+        print_adaptation_plan(**settings, given=given, look=options.dry_run)
     if options.dry_run:
         return 0
     if config.push_to_hub:

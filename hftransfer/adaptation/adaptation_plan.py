@@ -36,11 +36,13 @@ def print_adaptation_plan(
     peft_config: Any = None,
     model_kwargs: Mapping[str, Any] | None = None,
     dataset_names: Mapping[str, str] | None = None,
+    look: bool = True,
 ) -> None:
     """Plan of an adaptation, printed; the model is loaded and all rows are encoded, nothing is trained or written.
 
     Args:
         source: the domains, from `load_shift`.
+        look: print the look at the data too, which `adapt` prints by itself.
         given: names of the settings that the user gave, such as `RecipeParser.given`: others are said to be defaults.
         model, target, args, effort, candidates, processing_class, peft_config, model_kwargs, dataset_names: as in
             `adapt`.
@@ -70,7 +72,8 @@ def print_adaptation_plan(
     if candidates is None:
         recipes = candidate_list(effort, prepared.encoder.modality)
     print_facts(plan_rows(args, prepared, source, given, peft_config is not None), "Plan")
-    print_lines("The data:", *(f"- {line}" for line in look_at(source, args, prepared).lines))
+    if look:
+        print_lines("The data:", *(f"- {line}" for line in look_at(source, args, prepared).lines))
     origin = f"effort {effort}" if candidates is None else "a list of its own"
     print_planned_candidates(
         [(recipe.name, recipe.about, times(recipe.cost) if recipe.cost else "little") for recipe in recipes],
@@ -93,6 +96,7 @@ def plan_rows(
         args: the run's settings.
         prepared: of source and target.
         data: the domains.
+        look: print the look at the data too, which `adapt` prints by itself.
         given: names of the settings that the user gave.
         adapter: LoRA-style partial transfer.
     """
@@ -117,7 +121,10 @@ def training_lines(args: AdaptationConfig, modality: str, given: Collection[str]
         ["learning rate 0.0002 by the model's width; --learning_rate sets another", '3 epochs']
     """
     origin = "for an adapter" if adapter else "for images" if modality == "image" else "by the model's width"
-    rate, epochs = f"learning rate {args.learning_rate:g}", f"{args.num_train_epochs:g} epochs"
+    rate, epochs = (
+        f"learning rate {args.learning_rate:g}",
+        f"{args.num_train_epochs:g} epoch{'s' * (args.num_train_epochs != 1)}",
+    )
     lines = [rate if "learning_rate" in given else f"{rate} {origin}; --learning_rate sets another"]
     if args.max_steps <= 0:
         lines.append(epochs if "num_train_epochs" in given else f"{epochs}; --num_train_epochs sets another number")
