@@ -18,7 +18,9 @@ from ..reporting.adaptation_card_section import card_section
 from ..reporting.adaptation_facts import AdaptationFacts, CostFacts
 from ..reporting.adaptation_report import write_report
 from ..reporting.console import print_lines
+from ..selection.domain_distance import explain_domain_distance
 from ..selection.rule import SelectionRule
+from ..selection.shift_kind import describe_shift
 from ..selection.target_accuracy import AccuracyEstimate
 from ..stages import stage
 from ..trainers.config import AdaptationConfig
@@ -157,10 +159,12 @@ def adapt(
             assert first.model is not None
             verdicts = judge(outcomes, rule or SelectionRule(), first.model.class_names, has_bias(first))
             judged_seconds = time.monotonic() - judging_started
+            shift_lines = domain_lines(verdicts, first.proxy_a_distance)
+            print_lines("", *shift_lines)
         with stage("handing over the model"):
             cost = CostFacts(time.monotonic() - started, judged_seconds)
             effort_shown = effort if candidates is None else "a list of its own"
-            facts = report_facts(inputs, outcomes, verdicts, looks, effort_shown, cost)
+            facts = report_facts(inputs, outcomes, verdicts, [*looks, *shift_lines], effort_shown, cost)
             if PartialState().is_main_process:
                 write_results(folder, verdicts, facts, inputs)
             PartialState().wait_for_everyone()
@@ -252,6 +256,13 @@ def start_run(folder: Path, key: str, args: AdaptationConfig) -> None:
         )
     record.parent.mkdir(parents=True, exist_ok=True)
     write_whole(record, json.dumps({"made_by": "hftransfer", "key": key}))
+
+
+def domain_lines(verdicts: Verdicts, distance: float | None) -> list[str]:
+    """Lines on how the domains differ, as the pretrained features and source-only's predictions tell."""
+    kind = describe_shift(verdicts.base.plain(), verdicts.shift, distance)
+    lines = [] if distance is None else [explain_domain_distance(distance)]
+    return [*lines, *kind.sentences]
 
 
 def write_results(folder: Path, verdicts: Verdicts, facts: AdaptationFacts, inputs: RunInputs) -> None:

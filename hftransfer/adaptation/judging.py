@@ -48,6 +48,11 @@ class Entry:
         """Whether it is a mean of predictions, of which there is no one model."""
         return bool(self.outcome.recipe.mean_of)
 
+    def plain(self) -> Predictions:
+        """The candidate's predictions without the correction."""
+        assert self.outcome.predictions is not None
+        return self.outcome.predictions.predictions(JUDGE_SEED)
+
     def seen(self) -> Predictions:
         """Its predictions as validators read them."""
         return self.predictions.predictions(JUDGE_SEED)
