@@ -21,7 +21,8 @@ KEYS = {
     "training": "settings of AdaptationConfig beside the run's own",
     "mean_of": "the mean of these candidates' predictions; shown and learnt from, never handed over",
     "average_of": "these candidates' weights, averaged into one model",
-    "student_of": "a model trained from the start on the soft labels that this candidate gives the target",
+    "student_of": "a model trained on the source, and on the soft labels that this candidate gives the target",
+    "start": "the trained candidate whose weights it starts from; the backbone itself when absent",
     "adabn_of": "this candidate with batch norm's statistics of the target",
 }
 NOT_HERE = {
@@ -46,6 +47,7 @@ class CandidateRecipe:
         training: settings of `AdaptationConfig` beside the run's own.
         mean_of, average_of: names of other candidates.
         student_of, adabn_of: name of another candidate.
+        start: the candidate whose weights its run starts from. It then goes on for half as long at half the rate.
     """
 
     name: str
@@ -56,6 +58,7 @@ class CandidateRecipe:
     average_of: tuple[str, ...] = ()
     student_of: str = ""
     adabn_of: str = ""
+    start: str = ""
 
     @property
     def trains(self) -> bool:
@@ -65,7 +68,7 @@ class CandidateRecipe:
     @property
     def base(self) -> bool:
         """Whether it is a plain source-only run."""
-        return self.trains and not self.student_of and not self.training
+        return self.trains and not (self.student_of or self.start or self.training)
 
     @property
     def reads_target(self) -> bool:
@@ -75,12 +78,17 @@ class CandidateRecipe:
     @property
     def parts(self) -> tuple[str, ...]:
         """Names of the candidates that it is made of."""
-        return (*self.mean_of, *self.average_of, *(name for name in (self.student_of, self.adabn_of) if name))
+        return (
+            *self.mean_of,
+            *self.average_of,
+            *(name for name in (self.student_of, self.adabn_of, self.start) if name),
+        )
 
     @property
     def cost(self) -> float:
         """Cost of the run beside a source-only one, roughly: rows of a step."""
-        return (2.0 if self.reads_target else 1.0) if self.trains else 0.0
+        rows = (2.0 if self.reads_target and not self.student_of else 1.0) if self.trains else 0.0
+        return rows * (2.0 if self.student_of and not self.start else 1.0)
 
 
 def candidate_list(effort: str = "standard", modality: str = "text") -> list[CandidateRecipe]:
@@ -153,6 +161,10 @@ def _read(title: str, name: str, value: Any, before: Mapping[str, CandidateRecip
     parts = {key: value[key] for key in made_of}
     for key, names in parts.items():
         parts[key] = _part_names(f"{title}: {key}", names, before, key in ("mean_of", "average_of"))
+    if value.get("start"):
+        if any(key != "student_of" for key in made_of):
+            raise ValueError(f"{title}: only a candidate that trains has a start.")
+        parts["start"] = _part_names(f"{title}: start", value["start"], before, False)
     seed = value.get("seed", 0)
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise ValueError(f"{title}: seed={seed!r} must be a whole number of at least 0.")
@@ -168,6 +180,6 @@ def _part_names(title: str, names: Any, before: Mapping[str, CandidateRecipe], s
     for name in listed:
         if name not in before:
             raise ValueError(f"{title}: there is no candidate {name!r} before it.{nearest(str(name), before)}")
-        if before[name].mean_of and title.endswith(("average_of", "adabn_of")):
+        if before[name].mean_of and title.endswith(("average_of", "adabn_of", "start")):
             raise ValueError(f"{title}: {name} is a mean of predictions, of which there is no model.")
     return tuple(listed) if several else listed[0]

@@ -158,7 +158,10 @@ class CandidateRunner:
                 trainer.train(resume_from_checkpoint=checkpoint or False)
                 trainer.dataset_names = dict(self.inputs.dataset_names or {}) or None
                 trainer.save_model(_internal_call=True)
-                trainer.create_model_card(model_name=Path(str(self.inputs.args.output_dir)).name)
+                backbone = self.inputs.model if isinstance(self.inputs.model, str) else None
+                trainer.create_model_card(
+                    model_name=Path(str(self.inputs.args.output_dir)).name, finetuned_from=backbone
+                )
             record["model"] = dataclasses.asdict(_model_facts(trainer, self.inputs.modality))
             record["findings"] = [str(finding) for finding in getattr(trainer, "findings", ())]
         with stage(f"predicting with the candidate {recipe.name}", if_stopped=self._advice):
@@ -207,6 +210,8 @@ class CandidateRunner:
         inputs, target = self.inputs, self.inputs.target
         if soft_labels is not None:
             target = add_soft_labels(target.select(soft_labels.rows), soft_labels.probabilities)
+        if saved is None and recipe.start:
+            saved = self.folder / recipe.start
         return AdaptationTrainer(
             str(saved) if saved is not None else inputs.model,
             self.config(recipe, soft_labels),
@@ -214,7 +219,7 @@ class CandidateRunner:
             target if recipe.reads_target else None,
             {source_set(name): rows for name, rows in inputs.validation.items()},
             processing_class=inputs.processing_class,
-            peft_config=inputs.peft_config if saved is None else None,
+            peft_config=inputs.peft_config if saved is None or saved.name == recipe.start else None,
             model_kwargs=dict(inputs.model_kwargs or {}) or None,
         )
 
@@ -223,12 +228,18 @@ class CandidateRunner:
         args = self.inputs.args
         settings: dict[str, Any] = dict(recipe.training)
         if recipe.student_of:
-            # Half of a batch's rows are the target's, so that a batch has as many as a source-only run's.
+            # Half of a batch's rows are the target's, so that it has as many in all as a source-only run's.
             half = max(1, args.per_device_train_batch_size // 2)
             settings = {"per_device_train_batch_size": half, "objectives": {"soft_labels": 1.0}} | settings
             if soft_labels is not None and soft_labels.class_weights:
                 settings["class_weights"] = dict(soft_labels.class_weights)
-        elif not recipe.reads_target:
+        if recipe.start:
+            settings = {
+                "learning_rate": args.learning_rate / 2,
+                "num_train_epochs": args.num_train_epochs / 2,
+                "max_steps": max(1, args.max_steps // 2) if args.max_steps > 0 else args.max_steps,
+            } | settings
+        if not recipe.reads_target:
             settings |= {"objectives": None, "label_shift": "none", "adabn": False, "reveal_target_labels": 0}
         settings |= {
             "output_dir": str(self.folder / recipe.name),
@@ -320,6 +331,8 @@ class CandidateRunner:
     def _key(self, recipe: CandidateRecipe, soft_labels: SoftLabels | None) -> str:
         settings = {"seed": recipe.seed, "training": recipe.training, "student": bool(recipe.student_of)}
         soft = soft_labels.hash if soft_labels is not None else ""
+        if recipe.start:  # its key says what that candidate was made from
+            settings["start"] = read_json(self.folder / recipe.start / DONE).get("key")
         return settings_hash(run=self.key, recipe=settings, soft_labels=soft, reads_target=recipe.reads_target)[:16]
 
     def _outcome(

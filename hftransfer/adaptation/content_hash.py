@@ -57,11 +57,15 @@ def settings_hash(**settings: Any) -> str:
 
 
 def training_settings(config: Any) -> dict[str, Any]:
-    """Settings of a config that decide what a training run computes."""
+    """Settings of a config that decide what a training run computes, as far as they are not the defaults."""
+    default = type(config)(output_dir=str(config.output_dir), use_cpu=config.use_cpu, report_to="none")
     return {
-        field.name: getattr(config, field.name)
+        field.name: value
         for field in fields(config)
-        if field.init and field.name not in IRRELEVANT and not field.name.startswith(IRRELEVANT_STARTS)
+        if field.init
+        and field.name not in IRRELEVANT
+        and not field.name.startswith(IRRELEVANT_STARTS)
+        and (value := getattr(config, field.name)) != getattr(default, field.name)
     }
 
 

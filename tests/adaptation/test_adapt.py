@@ -73,7 +73,14 @@ def test_the_saved_model_is_plain_and_answers_as_it_was_judged(shifted):
 def test_what_is_in_the_folder(shifted):
     result, folder = shifted
     names = {path.name for path in folder.iterdir()}
-    assert {"config.json", "model.safetensors", "tokenizer.json", "README.md", "report.html", "adaptation.json"} <= names
+    assert {
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "README.md",
+        "report.html",
+        "adaptation.json",
+    } <= names
     assert result.model == folder
     assert result.report.is_file()
     card = (folder / "README.md").read_text()
@@ -111,9 +118,7 @@ def test_another_run_is_not_overwritten_unless_asked(model, tmp_path, change):
     with pytest.raises(FileExistsError, match="other data or settings"):
         tiny_shift.run(model, tmp_path / "out", effort="quick", **change)
     assert tiny_shift.result_of(tmp_path / "out") == kept
-    tiny_shift.run(
-        model, tmp_path / "out", effort="quick", **{"overwrite_output_dir": True} | change
-    )
+    tiny_shift.run(model, tmp_path / "out", effort="quick", **{"overwrite_output_dir": True} | change)
     assert tiny_shift.result_of(tmp_path / "out") != kept
 
 

@@ -70,4 +70,4 @@ def test_what_cannot_be_is_refused_with_its_name(entries, said):
 
 
 def test_the_keys_that_messages_list_are_those_that_are_read():
-    assert set(KEYS) == {"about", "seed", "training", "mean_of", "average_of", "student_of", "adabn_of"}
+    assert set(KEYS) == {"about", "seed", "training", "mean_of", "average_of", "student_of", "start", "adabn_of"}
