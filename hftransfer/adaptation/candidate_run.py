@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from accelerate import PartialState
 
+from ..data.label_masking import mask_target_labels
 from ..data.soft_label_column import add_soft_labels
 from ..selection.domain_distance import proxy_a_distance
 from ..stages import stage
@@ -29,7 +30,7 @@ from .stored_predictions import StoredPredictions
 
 logger = logging.getLogger(__name__)
 DONE, PREDICTIONS = "candidate.json", "predictions.npz"
-MIXED_PAIRS = 300
+MIXED_PAIRS = 150
 LOOKED_AT = 150  # rows of each domain that the proxy A-distance is computed from
 JUDGE_SEED = 19  # of the rows that judge: the same for all candidates
 
@@ -257,20 +258,21 @@ class CandidateRunner:
 
     def _predict(self, trainer: Any) -> StoredPredictions:
         inputs = self.inputs
-        # All at full width but for the features, which are projected alike for every candidate.
         sources = [predict_rows(trainer, rows) for rows in inputs.validation.values()]
         source = {name: np.concatenate([getattr(part, name) for part in sources]) for name in ("logits", "labels")}
         features = _joined([part.features for part in sources])
-        target = predict_rows(trainer, inputs.target, self._predicted_rows(), JUDGE_SEED)
+        chosen = np.sort(_drawn(np.arange(len(inputs.target)), self.target_rows))
+        encoded = self._encoded_target(trainer, chosen)
+        target = predict_rows(trainer, encoded)
         judged_rows = _drawn(np.unique(target.rows), inputs.judged_rows)
         judged = np.flatnonzero(np.isin(target.rows, judged_rows))
         mixed: dict[str, Any] = {}
         if trainer.prepared.label_space.task == "sequence-classification" and len(judged) > 1:
             draw = np.random.default_rng(JUDGE_SEED)
-            first, second = draw.integers(len(judged), size=(2, min(MIXED_PAIRS, 2 * len(judged))))
+            first, second = draw.integers(len(judged), size=(2, min(MIXED_PAIRS, len(judged))))
             first, second = first[first != second], second[first != second]
             rows = target.rows[judged]
-            mixed = {"mixed_logits": predict_mixed(trainer, inputs.target, rows[first], rows[second])}
+            mixed = {"mixed_logits": predict_mixed(trainer, encoded, rows[first], rows[second])}
             mixed |= {"mixed_first": first, "mixed_second": second}
         tests = {name: predict_rows(trainer, rows, features=None) for name, rows in inputs.test.items()}
         source_tests = [part for name, part in tests.items() if name != "target" and part.labels is not None]
@@ -284,7 +286,7 @@ class CandidateRunner:
             source_validation_logits=source["logits"],
             source_validation_labels=source["labels"],
             target_logits=target.logits,
-            target_rows=target.rows,
+            target_rows=chosen[target.rows],
             judged=judged,
             source_validation_features=features,
             target_features=target.features,
@@ -293,12 +295,16 @@ class CandidateRunner:
 
     def _domain_distance(self, trainer: Any) -> float:
         """Proxy A-distance of source and target on the backbone's features, from a few rows of each."""
-        first = next(iter(self.inputs.train.values()))
-        domains = [predict_rows(trainer, rows, LOOKED_AT, JUDGE_SEED) for rows in (first, self.inputs.target)]
-        return proxy_a_distance(domains[0].features, domains[1].features, JUDGE_SEED)
+        source = next(iter(self.inputs.train.values()))
+        rows = [np.sort(_drawn(np.arange(len(domain)), LOOKED_AT)) for domain in (source, self.inputs.target)]
+        domains = [source.select(rows[0]), self._encoded_target(trainer, rows[1])]
+        features = [predict_rows(trainer, domain).features for domain in domains]
+        return proxy_a_distance(features[0], features[1], JUDGE_SEED)  # type: ignore[arg-type]
 
-    def _predicted_rows(self) -> int | None:
-        return self.target_rows if self.target_rows < len(self.inputs.target) else None
+    def _encoded_target(self, trainer: Any, rows: np.ndarray) -> Any:
+        """Target rows as the model reads them, without labels."""
+        target = mask_target_labels(self.inputs.target.select(rows), self.inputs.args.label_column)
+        return trainer.prepared.encode_evaluation(target, "target_dataset")
 
     def _lacks_target_rows(self, predictions: StoredPredictions) -> bool:
         """Whether an earlier run, of a smaller effort, predicted fewer target rows than this one needs."""

@@ -1,5 +1,7 @@
 """Lists of candidates: what ships, and what is refused with the culprit and the remedy."""
 
+from itertools import pairwise
+
 import pytest
 
 from hftransfer.adaptation.candidate_list import KEYS, candidate_list, read_candidates
@@ -23,7 +25,7 @@ def test_a_larger_effort_keeps_what_a_smaller_one_made():
             {r.name: (r.seed, r.training, r.parts) for r in candidate_list(effort, modality)}
             for effort in ("quick", "standard", "thorough")
         ]
-        for smaller, larger in zip(lists, lists[1:], strict=False):
+        for smaller, larger in pairwise(lists):
             assert smaller.items() <= larger.items()
 
 
