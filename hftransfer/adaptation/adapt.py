@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from accelerate import PartialState
+from accelerate.state import PartialState
 
 from ..data.domain_loading import LoadedDomains, hold_out, load_shift
 from ..reporting.adaptation_card_section import card_section
@@ -197,7 +197,7 @@ def load_domains(
     if all(named):
         if validation is not None:
             raise ValueError("validation is for data sets; a named source has a validation split, or is cut for one.")
-        columns = (
+        columns: dict[str, Any] = (
             {}
             if args is None
             else {

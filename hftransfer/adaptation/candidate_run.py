@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from accelerate import PartialState
+from accelerate.state import PartialState
 
 from ..data.label_masking import mask_target_labels
 from ..data.soft_label_column import add_soft_labels
@@ -148,7 +148,7 @@ class CandidateRunner:
         main = self.inputs.args.process_index == 0
         key = self._key(recipe, soft_labels)
         trained = read_json(folder / DONE).get("key") == key  # and only predictions are missing
-        record = read_json(folder / DONE) if trained else {"seconds": 0.0, "findings": []}
+        record: dict[str, Any] = read_json(folder / DONE) if trained else {"seconds": 0.0, "findings": []}
         if not trained:
             checkpoint = self._checkpoint(folder, key, main)
         trainer = self._trainer(recipe, soft_labels, folder if trained else None)

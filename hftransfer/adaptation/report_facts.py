@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from .._version import __version__
 from ..reporting.adaptation_facts import (
     AdaptationFacts,
     CalibrationFacts,
@@ -133,7 +134,7 @@ def _rows(inputs: RunInputs) -> dict[str, int | str]:
 def _versions() -> dict[str, str]:
     from importlib.metadata import version
 
-    return {name: version(name) for name in ("hftransfer", "transformers", "torch")}
+    return {"hftransfer": __version__} | {name: version(name) for name in ("transformers", "torch")}
 
 
 def accuracy_of(logits: np.ndarray | None, labels: np.ndarray | None) -> float | None:
