@@ -143,7 +143,7 @@ def judge(
         shift,
         shifts,
         estimate_accuracy(chosen.seen(), chosen.weights, members),
-        estimate_accuracy(base.seen(), None, None),
+        estimate_accuracy(base.seen(), shift.weights if shift.believed else None),
     )
 
 
