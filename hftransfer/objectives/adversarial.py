@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..ignored_label import IGNORE
-from .base import Range, check_count
+from .base import Objective, Range, check_count
 from .kernels import LEAST_MASS
 
 SEARCH: dict[str, Range | tuple[Any, ...]] = {
@@ -112,6 +112,34 @@ def domain_loss(
     (weights sum to its rows)."""
     s, t = -F.logsigmoid(source), -F.logsigmoid(-target)
     return ((source_weights * s).mean() + (target_weights * t).mean()) / 2
+
+
+@torch.no_grad()
+def domain_accuracy(
+    source: torch.Tensor,
+    target: torch.Tensor,
+    source_weights: torch.Tensor | float = 1.0,
+    target_weights: torch.Tensor | float = 1.0,
+) -> torch.Tensor:
+    """Domain classification accuracy on logits, ½(share of source above 0 + share of target not above 0), with the
+    weights of `domain_loss`; ½ is chance."""
+    s, t = (source > 0).float(), (target <= 0).float()
+    return ((source_weights * s).mean() + (target_weights * t).mean()) / 2
+
+
+class DomainGame(Objective):
+    """Objective whose discriminator plays against the encoder; it keeps the discriminator's accuracy for the log."""
+
+    def domain_loss(
+        self,
+        source: torch.Tensor,
+        target: torch.Tensor,
+        source_weights: torch.Tensor | float = 1.0,
+        target_weights: torch.Tensor | float = 1.0,
+    ) -> torch.Tensor:
+        """As the function `domain_loss`; the accuracy on these rows is `domain_accuracy` until the next call."""
+        self.domain_accuracy = domain_accuracy(source, target, source_weights, target_weights)
+        return domain_loss(source, target, source_weights, target_weights)
 
 
 def weighted_cross_entropy(logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:

@@ -161,6 +161,8 @@ class Objective(nn.Module):
     at_head: ClassVar[bool] = False  # features from anywhere but the head would be meaningless
 
     forward: Callable[..., torch.Tensor]
+    # () of the last forward, where a discriminator plays: share of rows whose domain it tells, mean of both domains
+    domain_accuracy: torch.Tensor | None = None
     inputs: Mapping[str, str] | None = None  # what `reads` says for this one's settings, once it is built by name
 
     @classmethod

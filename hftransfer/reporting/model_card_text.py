@@ -44,6 +44,7 @@ class CardFacts:
     modality: str = "text"
     task_name: str = ""  # how people call the task; `task` when empty
     blocks: Sequence[Sequence[str]] = ()  # what trained: a header and rows, as text
+    findings: Sequence[str] = ()  # what went wrong in training, a sentence or two each
     oracle_selection: bool = False  # target labels chose the checkpoint
 
     @property

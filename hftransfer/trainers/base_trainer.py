@@ -22,6 +22,7 @@ from .hub.run_card import ModelCard
 from .hyperparameter_search import HyperparameterSearch
 from .optimizer import OptimizerBuilder, without_norms
 from .progress_line import ProgressLine
+from .run_watch import RunWatch
 from .saving.checkpoint_loading import CheckpointReader
 from .saving.checkpoint_writing import CheckpointWriter
 from .saving.finite_guard import FiniteGuard
@@ -47,6 +48,7 @@ class BaseTrainer(Trainer):
         constructor_arguments: what the trainer was made with, by name.
         pair_sampler: of the training batches, once their loader is made; a stream has none.
         loss_log: task loss and objectives since the last log.
+        run_watch: what went wrong in training, as it began.
         run_folder, finite_guard, checkpoint_reader, checkpoint_writer, evaluator, optimizer_builder, model_card,
             hub_publisher: the collaborators.
     """
@@ -69,6 +71,7 @@ class BaseTrainer(Trainer):
         self.optimizer_builder = OptimizerBuilder(self, blocks, phases)
         self.model_card = ModelCard(self, self.prepared)
         self.hub_publisher = HubPublisher(self, self.model_card)
+        self.run_watch = RunWatch(self)
         self.progress_line = ProgressLine(live=not self.args.disable_tqdm)
 
     # ---- evaluation

@@ -165,6 +165,12 @@ class AdaptationConfig(TrainingArguments):
         "Adaptation",
         "What the task makes of label_shift: weigh its rows, correct the saved head's bias at the end, or nothing.",
     )
+    stop_when_refused: bool = _option(
+        False,
+        "Adaptation",
+        "Stop early when the run can only end in a model that no rule would take: predictions on the target have "
+        "collapsed and stay so, or accuracy on a source's evaluation set is far below its best.",
+    )
     allow_oracle_selection: bool = _option(
         False, "Adaptation", "Let a metric that reads target labels choose the best checkpoint (not honest)."
     )

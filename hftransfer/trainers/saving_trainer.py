@@ -54,6 +54,7 @@ class SavingTrainer(BaseTrainer):
         """As in `Trainer`, aside first; a run that broke since the last log stops here instead of saving."""
         self.finite_guard.check_losses()
         self.finite_guard.check_norm()
+        self.run_watch.read()
         average_statistics(self.model)
         with stage("saving a checkpoint"):
             self.run_folder.pin()
@@ -70,6 +71,8 @@ class SavingTrainer(BaseTrainer):
     def _save(self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None) -> None:
         folder = Path(str(output_dir or self.args.output_dir))
         self.checkpoint_writer.write_files(folder, state_dict, super()._save)
+        if self.checkpoint_writer.staging is not None and self.args.should_save:
+            self.run_watch.write(folder)
 
     def _finalize_training(self, *args: Any, **kwargs: Any) -> Any:
         with self.checkpoint_writer.finishing():

@@ -181,6 +181,7 @@ class AdaptationTrainer(SavingTrainer):
 
     def _add_callbacks(self) -> None:
         self.add_callback(Clock(self))
+        self.add_callback(self.run_watch)
         if self.phases is not None:
             check_wrapping(self)
             self.add_callback(Unfreezing(self, self.phases))
@@ -235,6 +236,7 @@ class AdaptationTrainer(SavingTrainer):
             return (loss, outputs) if return_outputs else loss
         outputs = model(**inputs, num_items=num_items_in_batch)  # see JointModel.forward
         self.loss_log.add(outputs["losses"], outputs["largest_values"])
+        self.run_watch.add(outputs["logits"], inputs)
         if self.args.save_total_limit:  # the last checkpoint is tried on these before an older one is removed
             self.finite_guard.last_inputs = inputs
         return (outputs["loss"], outputs) if return_outputs else outputs["loss"]
@@ -285,6 +287,7 @@ class AdaptationTrainer(SavingTrainer):
         resume = self.args.resume_from_checkpoint if resume_from_checkpoint is None else resume_from_checkpoint
         with self.run_folder.training(resume) as checkpoint:
             self.finite_guard.start(checkpoint)
+            self.run_watch.start(checkpoint)
             if checkpoint is None:  # what was learned then is in the checkpoint
                 fit_objectives(joint_model_of(self), self.prepared, self.args)
             training = stage(lambda: f"training, step {self.state.global_step + 1}")
@@ -301,8 +304,8 @@ class AdaptationTrainer(SavingTrainer):
         return output
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
-        """As in `Trainer`, which takes one step too many when a run that had reached its last one is resumed."""
-        if self.state.global_step >= self.state.max_steps:
+        """As in `Trainer`, which takes one step too many when a run that had ended is resumed."""
+        if self.state.global_step >= self.state.max_steps or self.control.should_training_stop:
             self.control.should_training_stop = True
             return
         super()._run_epoch(*args, **kwargs)

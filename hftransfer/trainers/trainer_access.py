@@ -36,3 +36,8 @@ def passed_optimizer_of(trainer: Trainer) -> str | None:
     """The class of the optimizer that the user passed to an `AdaptationTrainer`; `None` if it makes its own."""
     name: str | None = trainer.passed_optimizer  # type: ignore[attr-defined]
     return name
+
+
+def findings_of(trainer: Trainer) -> list[str]:
+    """What went wrong in training so far, a sentence or two each."""
+    return [finding.text for finding in trainer.run_watch.findings]  # type: ignore[attr-defined]

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 import torch
 
-from ..adversarial import SEARCH, Discriminator, domain_loss, normalized_weights, reverse_gradient
+from ..adversarial import SEARCH, Discriminator, DomainGame, normalized_weights, reverse_gradient
 from ..anchoring.teacher_head import check_single_teacher
-from ..base import Objective, TeacherFacts
+from ..base import TeacherFacts
 from ..moments import row_weights
 
 
-class ADDA(Objective):
+class ADDA(DomainGame):
     r"""Adversarial discriminative domain adaptation.
 
     A discriminator tells source features of a frozen encoder from target features of the one that moves, and the
@@ -65,4 +65,4 @@ class ADDA(Objective):
         source_weights = row_weights(teacher_source_features[0], source_weights)
         source = self.discriminator(teacher_source_features[0])
         target = self.discriminator(reverse_gradient(target_features, strength))
-        return domain_loss(source, target, normalized_weights(source_weights))
+        return self.domain_loss(source, target, normalized_weights(source_weights))

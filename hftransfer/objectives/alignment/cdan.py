@@ -6,14 +6,14 @@ import math
 
 import torch
 
-from ..adversarial import SEARCH, Discriminator, domain_loss, normalized_weights, reverse_gradient
-from ..base import Objective, check_count
+from ..adversarial import SEARCH, Discriminator, DomainGame, normalized_weights, reverse_gradient
+from ..base import check_count
 from ..moments import row_weights
 
 MAX_PRODUCT = 4096  # above this many entries the outer product is replaced by random projections (the paper's rule)
 
 
-class CDAN(Objective):
+class CDAN(DomainGame):
     r"""Conditional adversarial domain adaptation.
 
     DANN whose discriminator sees features and predictions together: \(h = f \otimes g\), g = softmax(logits).
@@ -79,10 +79,10 @@ class CDAN(Objective):
         f = reverse_gradient(torch.cat([source_features, target_features]), strength)
         source, target = self.discriminator(self._joint(f, g)).split([n, m])
         if not self.entropy:
-            return domain_loss(source, target, normalized_weights(source_weights))
+            return self.domain_loss(source, target, normalized_weights(source_weights))
         certainty = 1 + torch.exp(torch.special.entr(g).sum(-1).neg())
         s, t = certainty.split([n, m])
-        return domain_loss(source, target, normalized_weights(source_weights * s), normalized_weights(t))
+        return self.domain_loss(source, target, normalized_weights(source_weights * s), normalized_weights(t))
 
     def _joint(self, f: torch.Tensor, g: torch.Tensor) -> torch.Tensor:
         if self.randomized:

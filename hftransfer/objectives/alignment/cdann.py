@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import torch
 
-from ..adversarial import SEARCH, Discriminator, domain_loss, normalized_weights, reverse_gradient
-from ..base import Objective
+from ..adversarial import SEARCH, Discriminator, DomainGame, normalized_weights, reverse_gradient
 from ..moments import class_membership, row_weights
 
 
-class CDANN(Objective):
+class CDANN(DomainGame):
     r"""Class-conditional domain-adversarial networks.
 
     K discriminators, one a class, each telling source rows of its class from target rows of its class.
@@ -60,4 +59,5 @@ class CDANN(Objective):
         logits = self.discriminators(reverse_gradient(features, strength))
         source, target = logits.split([len(source_features), len(target_features)])
         of_class = class_membership(source_labels, target_logits.shape[1]) * source_weights.unsqueeze(1)
-        return domain_loss(source, target, normalized_weights(of_class), normalized_weights(target_logits.softmax(-1)))
+        target_weights = normalized_weights(target_logits.softmax(-1))
+        return self.domain_loss(source, target, normalized_weights(of_class), target_weights)

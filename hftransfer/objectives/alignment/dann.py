@@ -8,14 +8,13 @@ import torch
 import torch.nn.functional as F
 
 from ...settings import read_choice
-from ..adversarial import SEARCH, Discriminator, domain_loss, normalized_weights, reverse_gradient
-from ..base import Objective
+from ..adversarial import SEARCH, Discriminator, DomainGame, domain_accuracy, normalized_weights, reverse_gradient
 from ..moments import class_membership, row_weights, shares
 
 Sources = Literal["joint", "each"]
 
 
-class DANN(Objective):
+class DANN(DomainGame):
     r"""Domain-adversarial training of neural networks.
 
     A discriminator tries to tell the domains apart; the encoder gets its gradient reversed.
@@ -77,9 +76,12 @@ class DANN(Objective):
         logits = self.discriminator(reverse_gradient(torch.cat([source_features, target_features]), strength))
         if self.sources == "joint":
             source, target = logits.split([n, m])
-            return domain_loss(source, target, normalized_weights(source_weights))
+            return self.domain_loss(source, target, normalized_weights(source_weights))
         if source_domains is None:
             raise ValueError(f"dann with sources={self.sources!r} needs source_domains: which source each row is of.")
+        from_source = logits.detach()[:, :-1].logsumexp(1) - logits.detach()[:, -1]  # log-odds of any source
+        source, target = from_source.split([n, m])
+        self.domain_accuracy = domain_accuracy(source, target, normalized_weights(source_weights))
         domains = torch.cat([source_domains, source_domains.new_full((m,), self.num_sources)])
         weights = torch.cat([source_weights, source_weights.new_ones(m)])
         share = shares(

@@ -5,12 +5,11 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from ..adversarial import SEARCH, Discriminator, domain_loss, normalized_weights, reverse_gradient
-from ..base import Objective
+from ..adversarial import SEARCH, Discriminator, DomainGame, domain_loss, normalized_weights, reverse_gradient
 from ..moments import row_weights
 
 
-class IWAN(Objective):
+class IWAN(DomainGame):
     r"""Importance-weighted adversarial nets.
 
     DANN in which source rows that look like no target row count little.
@@ -62,4 +61,4 @@ class IWAN(Objective):
         like_target = F.logsigmoid(-source.detach())
         like_target = (like_target - like_target.amax()).exp()  # up to a factor that cancels: never 0 throughout
         source, target = self.discriminator(reverse_gradient(features, strength)).split(rows)
-        return weigher_loss + domain_loss(source, target, normalized_weights(source_weights * like_target))
+        return weigher_loss + self.domain_loss(source, target, normalized_weights(source_weights * like_target))

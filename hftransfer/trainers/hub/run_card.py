@@ -13,7 +13,7 @@ from ...reporting.tables import policy_table
 from ..saving.adapter_merge import merges_adapter
 from ..saving.written_files import CARD, is_edited_card, record_written, write_whole
 from ..setup.plan import policy_rows
-from ..trainer_access import config_of, joint_model_of
+from ..trainer_access import config_of, findings_of, joint_model_of
 
 if TYPE_CHECKING:
     from transformers import Trainer
@@ -95,6 +95,7 @@ class ModelCard:
             results=self.results or {"evaluation": _last_evaluation(trainer.state.log_history)},
             adapter=is_peft(model) and not merges_adapter(trainer, prepared),
             blocks=policy_table(policy_rows(trainer)),
+            findings=findings_of(trainer),
             oracle_selection=args.allow_oracle_selection and args.load_best_model_at_end,
         )
 
