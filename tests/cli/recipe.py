@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import importlib.util
 import json
 import os
@@ -26,6 +27,14 @@ OPTIONS = {
     "disable_tqdm": "true",
     "use_cpu": "true",
 }
+
+LOAD = """
+import json, sys
+sys.modules["hftransfer"] = None  # as on a machine that has never heard of it
+from transformers import pipeline
+model = pipeline("text-classification", sys.argv[1])
+print(json.dumps([row["label"] for row in model(json.loads(sys.argv[2]))]))
+"""
 
 
 def write_domain(folder: Path, name: str, seed: int, sizes: dict[str, int], unlabelled: tuple[str, ...] = ()) -> str:
@@ -75,3 +84,12 @@ def start(command: list[str], cwd: Path) -> subprocess.CompletedProcess:
     """A command in a fresh process, offline, on one thread and a wide terminal."""
     env = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "COLUMNS": "200", "CUDA_VISIBLE_DEVICES": ""}
     return subprocess.run([sys.executable, *command], cwd=cwd, env=env, capture_output=True, text=True, timeout=300)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))

@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import shutil
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import recipe
 import tiny
 from safetensors.torch import load_file
-
-LOAD = """
-import json, sys
-sys.modules["hftransfer"] = None  # as on a machine that has never heard of it
-from transformers import pipeline
-model = pipeline("text-classification", sys.argv[1])
-print(json.dumps([row["label"] for row in model(json.loads(sys.argv[2]))]))
-"""
 
 
 @pytest.fixture(scope="module")
@@ -40,15 +30,6 @@ def finished(world):
     return SimpleNamespace(
         output=output, stdout=done.stdout, results=json.loads((output / "results.json").read_text())
     )
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
-
-
-def rows_of(path: Path) -> list[dict[str, str]]:
-    with open(path, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 # ---- a run
@@ -88,9 +69,9 @@ def test_columns_that_read_target_labels_are_called_oracle(finished):
 
 
 def test_what_is_saved_loads_without_hftransfer_and_predicts_what_the_table_says(world, finished):
-    rows = rows_of(world.folder / "medical_test.csv")
+    rows = recipe.rows_of(world.folder / "medical_test.csv")
     texts = json.dumps([row["text"] for row in rows])
-    done = recipe.start(["-c", LOAD, str(finished.output), texts], world.folder)
+    done = recipe.start(["-c", recipe.LOAD, str(finished.output), texts], world.folder)
     assert done.returncode == 0, done.stderr
     predicted = json.loads(done.stdout.splitlines()[-1])
     hits = sum(p == row["label"] for p, row in zip(predicted, rows, strict=True))
@@ -108,14 +89,14 @@ def test_what_is_saved_is_a_plain_model_with_its_card(finished):
 
 
 def test_a_second_run_is_refused_and_touches_nothing(world, finished, capsys):
-    before = contents(finished.output)
+    before = recipe.contents(finished.output)
     assert recipe.run(recipe.words(**world.data, output_dir=str(finished.output))) == 1
     message = capsys.readouterr().err
     assert f"{finished.output} already holds a run" in message
     assert "Choose another output_dir" in message
     assert "checkpoint-6" in message
     assert "overwrite_output_dir" in message
-    assert contents(finished.output) == before
+    assert recipe.contents(finished.output) == before
 
 
 def test_a_run_that_was_cut_off_resumes_to_the_same_model(world, finished, tmp_path):
