@@ -23,6 +23,7 @@ from ..trainers.prediction_pass import predict_mixed, predict_rows
 from ..trainers.saving.checkpoint_choice import last_good_checkpoint
 from ..trainers.saving.written_files import read_json, write_whole
 from ..trainers.trainer import AdaptationTrainer
+from ..trainers.trainer_access import findings_of
 from .candidate_list import CandidateRecipe
 from .content_hash import settings_hash
 from .run_inputs import RunInputs
@@ -164,7 +165,7 @@ class CandidateRunner:
                     model_name=Path(str(self.inputs.args.output_dir)).name, finetuned_from=backbone
                 )
             record["model"] = dataclasses.asdict(_model_facts(trainer, self.inputs.modality))
-            record["findings"] = [str(finding) for finding in getattr(trainer, "findings", ())]
+            record["findings"] = findings_of(trainer)
         with stage(f"predicting with the candidate {recipe.name}", if_stopped=self._advice):
             predictions = self._predict(trainer)
         record |= {"key": key, "seconds": record["seconds"] + time.monotonic() - started}
@@ -250,6 +251,7 @@ class CandidateRunner:
             "push_to_hub": False,
             "hub_model_id": args.hub_model_id or Path(str(args.output_dir)).absolute().name,  # as the card has it
             "save_total_limit": 1,
+            "stop_when_refused": not recipe.base,
             "report_to": args.report_to or "none",
         }
         if args.save_strategy == "steps" and args.save_steps == 500:  # transformers' default: an epoch may be shorter
