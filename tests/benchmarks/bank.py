@@ -32,7 +32,7 @@ OFFICE_SETTINGS = {
 REVIEWS = ("books", "dvd", "electronics", "kitchen")
 SHIFTS = {
     "press-pubmed": TEXT,
-    "sample": TEXT | {"num_train_epochs": 2.5, "max_length": 64},
+    "sample": TEXT | {"max_length": 64},
     "kitchen-books": TEXT,
     "books-kitchen": TEXT,
     "news-biomed": TEXT | {"learning_rate": 1e-4, "label_column": "label"},
