@@ -55,7 +55,7 @@ class CandidateMaker:
 
     def _make(self, recipe: CandidateRecipe, number: int) -> CandidateOutcome:
         if recipe.mean_of:
-            return self._mean(recipe)
+            return self.mean(recipe)
         soft_labels = self._soft_labels(recipe) if recipe.student_of else None
         stored = self.runner.stored(recipe, soft_labels)
         title = f"[{number + 1} of {len(self.recipes)}] {recipe.name}"
@@ -77,7 +77,8 @@ class CandidateMaker:
 
     # ---- what is made of others
 
-    def _mean(self, recipe: CandidateRecipe) -> CandidateOutcome:
+    def mean(self, recipe: CandidateRecipe) -> CandidateOutcome:
+        """Mean of the calibrated predictions of candidates that are made."""
         parts = [self._predictions(name) for name in recipe.mean_of]
         calibrated = [
             part.map_logits(self._correction(name)) for name, part in zip(recipe.mean_of, parts, strict=True)

@@ -1,11 +1,11 @@
 """Bank of candidates' predictions on real shifts, made by `adapt`: rules are studied on it without training.
 
     python tests/benchmarks/bank.py --data DIR --shifts press-pubmed sample --seeds 1 2 3
-    python tests/benchmarks/bank.py --data DIR --table
+    python tests/benchmarks/bank.py --table docs/results/adapt.jsonl
 
 Each case is one call of `adapt`, which goes on where it was stopped and trains nothing twice. Models are thrown away
-when a case is done; predictions stay in OUTPUT/SHIFT.SEED/_candidates/NAME/predictions.npz, scores and verdict in
-adaptation.json. Target labels stand in arrays called oracle; only the table reads them. Texts: MiniLM, 2 epochs at
+when a case is done; predictions stay in OUTPUT/SHIFT.SEED/_candidates/NAME/predictions.npz, and lines and table are
+what the present rule makes of them. Target labels stand in arrays called oracle; only the table reads them. Texts: MiniLM, 2 epochs at
 2e-4, batches of 16, at most 80 tokens. Digits: a ResNet of three blocks from scratch. Office: MobileNet V1 0.25.
 """
 
@@ -108,6 +108,7 @@ def run_case(data: Path, models: Path, output: Path, shift: str, seed: int, effo
         for recipe in candidate_list(effort, modality)
     }
     recipes |= {name: CANDIDATES[name] for name in more}
+    case = output / f"{shift}.{seed}"
     result = adapt(
         model,
         domains["source"]["train"],
@@ -118,29 +119,90 @@ def run_case(data: Path, models: Path, output: Path, shift: str, seed: int, effo
         args=args,
     )
     print(result)
-    for weights in (output / f"{shift}.{seed}").glob("_candidates/*/*.safetensors"):
+    (case / "candidates.json").write_text(json.dumps(recipes))
+    for weights in case.glob("_candidates/*/*.safetensors"):
         weights.unlink()
 
 
-def table(output: Path) -> str:
-    """Markdown: oracle accuracy of source-only, of what was handed over and of the best, and the estimate."""
-    lines = ["| shift | seed | verdict | chosen | source-only | handed over | best | estimate | source test |"]
-    lines.append("|" + "---|" * 9)
-    for path in sorted(output.glob("*/adaptation.json")):
-        result = json.loads(path.read_text())
-        oracle = {name: 100 * scores["accuracy"] for name, scores in result["oracle"].items()}
-        source = {name: 100 * value for name, value in result["source_test_accuracy"].items()}
-        if not oracle:
+def stored_outcomes(case: Path) -> list[Any]:
+    """Candidates of a finished case, from its stored predictions."""
+    from hftransfer.adaptation.candidate_list import read_candidates
+    from hftransfer.adaptation.candidate_maker import CandidateMaker
+    from hftransfer.adaptation.candidate_run import CandidateOutcome, ModelFacts
+    from hftransfer.adaptation.stored_predictions import StoredPredictions
+
+    recipes = read_candidates(json.loads((case / "candidates.json").read_text()))
+    maker = CandidateMaker(None, recipes)  # type: ignore[arg-type]  # it makes means only, for which nothing is run
+    for recipe in recipes:
+        if recipe.mean_of:
+            maker.outcomes[recipe.name] = maker.mean(recipe)
             continue
-        estimate = result["estimated_accuracy"]
-        shown = "cannot tell" if estimate is None else "{:.1f} ({:.1f} to {:.1f})".format(*(100 * x for x in estimate))
-        shift, _, seed = path.parent.name.rpartition(".")
-        chosen, best = result["chosen"], max(oracle, key=oracle.__getitem__)
-        lines.append(
-            f"| {shift} | {seed} | {result['verdict']} | {chosen} | {oracle['source-only']:.1f} "
-            f"| {oracle[chosen]:.1f} | {best}: {oracle[best]:.1f} | {shown} | {source['source-only']:.1f} to {source[chosen]:.1f} |"
+        folder = case / "_candidates" / recipe.name
+        record = json.loads((folder / "candidate.json").read_text())
+        maker.outcomes[recipe.name] = CandidateOutcome(
+            recipe,
+            folder,
+            StoredPredictions.load(folder / "predictions.npz"),
+            record["seconds"],
+            class_weights=record.get("class_weights"),
+            model=ModelFacts(**record["model"]),
         )
-    return "\n".join(lines)
+    return list(maker.outcomes.values())
+
+
+def collect(output: Path) -> list[dict[str, Any]]:
+    """What the present rule makes of each finished case."""
+    from hftransfer.adaptation.judging import judge
+    from hftransfer.adaptation.report_facts import accuracy_of, oracle_metrics
+    from hftransfer.selection.rule import SelectionRule
+
+    lines = []
+    for case in sorted(path.parent for path in output.glob("*/adaptation.json")):
+        shift, _, seed = case.name.rpartition(".")
+        outcomes = stored_outcomes(case)
+        verdicts = judge(outcomes, SelectionRule(), outcomes[0].model.class_names)
+        judged = {entry.name: entry.predictions for entry in verdicts.entries}
+        judged |= {outcome.name: outcome.predictions for outcome in outcomes if outcome.recipe.base}
+        estimate = verdicts.accuracy
+        lines.append(
+            {
+                "shift": shift,
+                "seed": int(seed),
+                "verdict": verdicts.chosen.verdict,
+                "chosen": verdicts.chosen.name,
+                "estimated_accuracy": [estimate.value, estimate.low, estimate.high]
+                if estimate is not None and estimate.known
+                else None,
+                "refused": verdicts.judgement.refused,
+                "oracle": {
+                    name: oracle_metrics(p.target_test_logits, p.target_test_labels_oracle)
+                    for name, p in judged.items()
+                },
+                "source_test_accuracy": {
+                    name: accuracy_of(p.source_test_logits, p.source_test_labels) for name, p in judged.items()
+                },
+                "seconds": {o.name: o.seconds for o in outcomes if o.seconds},
+            }
+        )
+    return lines
+
+
+def table(lines: list[dict[str, Any]]) -> str:
+    """Markdown: oracle accuracy of source-only, of what was handed over and of the best model, and the estimate."""
+    rows = ["| shift | seed | handed over | source-only | handed over | best | estimate | on the source |"]
+    rows.append("|" + "---|" * 8)
+    for line in lines:
+        oracle = {name: 100 * scores["accuracy"] for name, scores in line["oracle"].items()}
+        source = {name: 100 * value for name, value in line["source_test_accuracy"].items()}
+        estimate, chosen = line["estimated_accuracy"], line["chosen"]
+        shown = "cannot tell" if estimate is None else "{:.1f} ({:.1f} to {:.1f})".format(*(100 * x for x in estimate))
+        models = [name for name in oracle if not name.startswith("mean")]
+        best = max(models, key=oracle.__getitem__)
+        rows.append(
+            f"| {line['shift']} | {line['seed']} | {chosen} | {oracle['source-only']:.1f} | {oracle[chosen]:.1f} | "
+            f"{oracle[best]:.1f}: {best} | {shown} | {source['source-only']:.1f}, {source[chosen]:.1f} |"
+        )
+    return "\n".join(rows)
 
 
 def main() -> None:
@@ -153,9 +215,10 @@ def main() -> None:
     parser.add_argument("--effort", default="standard")
     parser.add_argument("--more", nargs="*", choices=CANDIDATES, default=[])
     parser.add_argument("--again", action="store_true", help="train a case anew")
-    parser.add_argument("--table", action="store_true", help="print the table of what is there")
+    parser.add_argument("--lines", type=Path, help="write a line of each finished case to this file")
+    parser.add_argument("--table", type=Path, help="print the table of such a file, and stop")
     args = parser.parse_args()
-    if not args.table:
+    if args.table is None:
         for shift in args.shifts:
             for seed in args.seeds:
                 case = args.output / f"{shift}.{seed}"
@@ -163,7 +226,12 @@ def main() -> None:
                     shutil.rmtree(case, ignore_errors=True)
                 if not (case / "adaptation.json").is_file():
                     run_case(args.data, args.models, args.output, shift, seed, args.effort, args.more)
-    print(table(args.output))
+    lines = (
+        collect(args.output) if args.table is None else [json.loads(x) for x in args.table.read_text().splitlines()]
+    )
+    if args.lines is not None:
+        args.lines.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    print(table(lines))
 
 
 if __name__ == "__main__":
