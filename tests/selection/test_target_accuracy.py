@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from hftransfer import Predictions, estimate_accuracy, get_validator
 from hftransfer.selection.calibration import fit_temperature
+from hftransfer.selection.energy_distance import EnergyDistance
 from hftransfer.selection.target_accuracy import AccuracyEstimate, TargetAccuracy
 
+BANK = Path(__file__).parents[3] / "shared" / "bank"
 CENTRES = 2.0 * np.eye(3)
 
 
@@ -157,3 +161,25 @@ def test_it_says_cannot_tell_where_predictions_are_of_another_world():
     assert "in a way that class frequencies do not explain" in str(estimate)
     few = Predictions([[1.0, 0.0], [0.0, 0.3], [0.1, 0.0]], [0, 1, 1], [[1.0, 0.0], [0.0, 1.0]])
     assert "the single estimates and resampled rows differ" in str(estimate_accuracy(few))
+
+
+def test_chance_shows_more_where_weights_leave_fewer_rows():
+    draw = np.random.default_rng(0)
+    distance = EnergyDistance(draw.normal(size=(60, 2)), draw.normal(size=(60, 2)))
+    few = np.repeat([1.0, 0.01], [6, 54])
+    assert distance.by_chance(weights=np.ones(60)) == pytest.approx(distance.by_chance())
+    assert distance.by_chance(weights=few) > 2 * distance.by_chance()
+
+
+@pytest.mark.skipif(not BANK.is_dir(), reason="stored predictions are not here")
+def test_stored_predictions_of_reviews():
+    """Reviews have no label shift; kitchen to books loses six to nine points."""
+    for path in sorted(BANK.glob("*-kitchen.source-only*.npz")) + sorted(BANK.glob("kitchen-*.source-only*.npz")):
+        with np.load(path) as file:
+            p = Predictions(
+                file["source_validation_logits"], file["source_validation_labels"], file["target_train_logits"]
+            )
+            truth = (file["target_test_logits"].argmax(1) == file["target_test_labels_oracle"]).mean()
+        estimate = estimate_accuracy(p, resamples=50)
+        assert estimate.low <= truth <= estimate.high
+        assert estimate.value == pytest.approx(truth, abs=0.05)
