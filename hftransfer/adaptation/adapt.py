@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import time
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from accelerate.state import PartialState
 
 from ..data.domain_loading import LoadedDomains, hold_out, load_shift
 from ..reporting.adaptation_card_section import card_section
@@ -24,17 +23,19 @@ from ..selection.shift_kind import describe_shift
 from ..selection.target_accuracy import AccuracyEstimate
 from ..stages import stage
 from ..trainers.config import AdaptationConfig
-from ..trainers.saving.folder_lock import locked
-from ..trainers.saving.output_folder import check_output_dir
-from ..trainers.saving.written_files import read_json, record_written, write_whole
+from ..trainers.saving.folder_lock import hold, release
+from ..trainers.saving.output_folder import check_output_dir, check_resumed_dir
+from ..trainers.saving.process_agreement import decided_by_first
+from ..trainers.saving.written_files import RUN_FILES, read_json, write_whole
 from .candidate_list import CandidateRecipe, candidate_list, read_candidates
 from .candidate_maker import CandidateMaker
-from .candidate_run import CandidateRunner
+from .candidate_run import DONE, CandidateRunner
 from .changed_answers import changed_rows
-from .corrections import Correction
-from .hand_over import hand_over, has_bias
+from .data_requirements import check_target
+from .hand_over import correction_obstacle, write_model
 from .judging import Verdicts, judge
 from .look import look_at
+from .output_exchange import replacing
 from .refused_settings import check_run_settings
 from .report_facts import report_facts
 from .run_inputs import RunInputs
@@ -133,6 +134,7 @@ def adapt(
         args = default_config(model, output_dir, data, peft_config, model_kwargs)
     check_run_settings(args)
     folder = Path(str(output_dir if output_dir is not None else args.output_dir))
+    args = dataclasses.replace(args, output_dir=str(folder))
     inputs = RunInputs(
         model,
         args,
@@ -147,17 +149,19 @@ def adapt(
     )
     modality = inputs.modality
     recipes = candidate_list(effort, modality) if candidates is None else read_candidates(candidates)
-    with locked(folder) if args.process_index == 0 else nullcontext():
+    with working_in(folder, args):
         looks = look_at(data, args).lines
         print_lines(*looks)
         runner = CandidateRunner(inputs, folder / CANDIDATES, _target_rows(inputs, recipes))
-        start_run(folder, runner.key, args)
-        outcomes = CandidateMaker(runner, recipes).make_all()
+        maker = CandidateMaker(runner, recipes)
+        maker.check()
+        decided_by_first(lambda: start_run(folder, runner.key, args), args.world_size)
+        outcomes = maker.make_all()
         with stage("judging the candidates"):
             judging_started = time.monotonic()
             first = next(outcome for outcome in outcomes if outcome.recipe.base and outcome.recipe.seed == 0)
             assert first.model is not None
-            verdicts = judge(outcomes, rule or SelectionRule(), first.model.class_names, has_bias(first))
+            verdicts = judge(outcomes, rule or SelectionRule(), first.model.class_names, correction_obstacle(first))
             judged_seconds = time.monotonic() - judging_started
             shift_lines = domain_lines(verdicts, first.proxy_a_distance)
             print_lines("", *shift_lines)
@@ -165,9 +169,7 @@ def adapt(
             cost = CostFacts(time.monotonic() - started, judged_seconds)
             effort_shown = effort if candidates is None else "a list of its own"
             facts = report_facts(inputs, outcomes, verdicts, [*looks, *shift_lines], effort_shown, cost)
-            if PartialState().is_main_process:
-                write_results(folder, verdicts, facts, inputs)
-            PartialState().wait_for_everyone()
+            decided_by_first(lambda: write_results(folder, verdicts, facts, inputs), args.world_size)
     chosen = verdicts.chosen
     return Adaptation(
         chosen.verdict, chosen.name, folder, list(facts.reasons), verdicts.accuracy, verdicts, folder / REPORT, facts
@@ -188,7 +190,9 @@ def load_domains(
         ValueError, TypeError, FileNotFoundError: as `load_shift`; some domains named and others given as rows.
     """
     if isinstance(source, LoadedDomains):
+        check_target(source.target)
         return source
+    check_target(target)
     sources = (
         dict(source) if isinstance(source, Mapping) and not hasattr(source, "column_names") else {"source": source}
     )
@@ -237,24 +241,57 @@ def default_config(
     return with_training_defaults(args, (), model, data, peft_config, model_kwargs)
 
 
+@contextmanager
+def working_in(folder: Path, args: AdaptationConfig) -> Iterator[None]:
+    """Output folder, locked; a run that ends before it has made anything leaves nothing there.
+
+    Raises:
+        FolderInUse: another run writes to it.
+        FileExistsError, PermissionError: there can be no folder, or none that can be written to.
+    """
+    decided_by_first(lambda: hold(folder), args.world_size)
+    try:
+        yield
+    finally:
+        if args.process_index == 0:
+            candidates = folder / CANDIDATES
+            if not holds_work(candidates) and (candidates / RUN).is_file():
+                shutil.rmtree(candidates, ignore_errors=True)
+            release(folder)
+
+
+def holds_work(candidates: Path) -> bool:
+    """Whether a folder of candidates holds one that is finished, or a checkpoint of one."""
+    return any(candidates.glob(f"*/{DONE}")) or any(candidates.glob("*/checkpoint-*"))
+
+
 def start_run(folder: Path, key: str, args: AdaptationConfig) -> None:
     """Output folder of this run: a new one, or one that the same run is in already.
 
     Raises:
-        FileExistsError: it holds another run, and `overwrite_output_dir` is off.
+        FileExistsError: it holds another run, and `overwrite_output_dir` is off; or files of somebody else's under
+            names of what will be written.
     """
-    if args.process_index:
-        return
-    record = folder / CANDIDATES / RUN
+    candidates = folder / CANDIDATES
+    record = candidates / RUN
     earlier = read_json(record).get("key")
-    if earlier is None:
-        check_output_dir(folder, args.overwrite_output_dir, (RESULT, REPORT))
-    elif earlier != key and not args.overwrite_output_dir:
+    names = (*RUN_FILES, RESULT, REPORT)
+    others = [path for path in candidates.iterdir() if not path.name.startswith(RUN)] if candidates.is_dir() else []
+    if earlier is None and others:
+        raise FileExistsError(
+            f"{candidates} was not made by `adapt`, which keeps candidates under that name. Move it elsewhere, or "
+            "choose another output_dir."
+        )
+    if earlier == key:
+        check_resumed_dir(folder, names)
+    elif earlier is not None and not args.overwrite_output_dir and (holds_work(candidates) or _is_done(folder)):
         raise FileExistsError(
             f"{folder} holds an adaptation with other data or settings. Choose another output_dir, or "
             "overwrite_output_dir=True to replace it."
         )
-    record.parent.mkdir(parents=True, exist_ok=True)
+    else:
+        check_output_dir(folder, args.overwrite_output_dir, names)
+    candidates.mkdir(parents=True, exist_ok=True)
     write_whole(record, json.dumps({"made_by": "hftransfer", "key": key}))
 
 
@@ -266,12 +303,13 @@ def domain_lines(verdicts: Verdicts, distance: float | None) -> list[str]:
 
 
 def write_results(folder: Path, verdicts: Verdicts, facts: AdaptationFacts, inputs: RunInputs) -> None:
-    """Model, card, report and `adaptation.json` in the output folder."""
+    """Model, card, report and `adaptation.json` in the output folder, in exchange for what was there.
+
+    Raises:
+        FileExistsError: files of somebody else's are in the way.
+        DiskFullError: there is not enough room; what was there stays.
+    """
     chosen = verdicts.chosen
-    can_correct = chosen.outcome.folder is not None and not (chosen.outcome.folder / "adapter_config.json").is_file()
-    hand_over(chosen.outcome, chosen.correction if can_correct else Correction(), folder, card_section(facts))
-    rows = changed_rows(inputs, verdicts, folder) if chosen is not verdicts.base else []
-    write_report(dataclasses.replace(facts, changed_rows=rows), folder / REPORT)
     estimate = verdicts.accuracy
     result = {
         "verdict": chosen.verdict,
@@ -287,8 +325,15 @@ def write_results(folder: Path, verdicts: Verdicts, facts: AdaptationFacts, inpu
         "source_test_accuracy": {c.name: c.source_accuracy for c in facts.candidates if c.source_accuracy is not None},
         "seconds": {c.name: c.seconds for c in facts.candidates if c.seconds is not None},
     }
-    write_whole(folder / RESULT, json.dumps(result, indent=2))
-    record_written(folder, [RESULT, REPORT])
+    with replacing(folder) as staging:
+        write_model(chosen.outcome, chosen.correction, staging, card_section(facts))
+        rows = changed_rows(inputs, verdicts, staging) if chosen is not verdicts.base else []
+        write_report(dataclasses.replace(facts, changed_rows=rows), staging / REPORT)
+        (staging / RESULT).write_text(json.dumps(result, indent=2), encoding="utf-8")
+
+
+def _is_done(folder: Path) -> bool:
+    return (folder / RESULT).is_file()
 
 
 def _target_rows(inputs: RunInputs, recipes: list[CandidateRecipe]) -> int:

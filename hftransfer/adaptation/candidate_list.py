@@ -125,6 +125,8 @@ def read_candidates(source: str | Path | Mapping[str, Any]) -> list[CandidateRec
     """
     if isinstance(source, Mapping):
         title, entries = "candidates", source
+    elif not isinstance(source, (str, Path)):
+        raise TypeError(f"candidates={source!r} must be the path of a YAML file, or a map of recipes by name.")
     else:
         title, entries = str(source), read_yaml(Path(source))
     candidates: dict[str, CandidateRecipe] = {}
@@ -148,7 +150,10 @@ def _read(title: str, name: str, value: Any, before: Mapping[str, CandidateRecip
     for key in value:
         if key not in KEYS:
             raise ValueError(f"{title}: unknown key {key!r}; there is {', '.join(KEYS)}.{nearest(str(key), KEYS)}")
-    settings = dict(value.get("training") or {})
+    training = value.get("training") or {}
+    if not isinstance(training, Mapping):
+        raise ValueError(f"{title}: training must be a map of settings to values, not {training!r}.")
+    settings = dict(training)
     known = {f.name for f in fields(AdaptationConfig) if f.init}
     for key in settings:
         if key in NOT_HERE:
@@ -172,7 +177,9 @@ def _read(title: str, name: str, value: Any, before: Mapping[str, CandidateRecip
 
 
 def _part_names(title: str, names: Any, before: Mapping[str, CandidateRecipe], several: bool) -> Any:
-    listed = [names] if isinstance(names, str) else list(names)
+    listed = [names] if isinstance(names, str) else names
+    if not isinstance(listed, (list, tuple)):
+        raise ValueError(f"{title} takes names of candidates, not {names!r}.")
     if several and len(listed) < 2:
         raise ValueError(f"{title} needs the names of at least two candidates.")
     if not several and len(listed) != 1:

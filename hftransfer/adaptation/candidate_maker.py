@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..reporting.console import print_lines
+from ..trainers.saving.process_agreement import failed_everywhere
 from .candidate_list import CandidateRecipe
 from .candidate_run import CandidateOutcome, CandidateRunner, SoftLabels
 from .combined_models import save_average, save_with_target_statistics
@@ -29,11 +30,24 @@ class CandidateMaker:
         self.runner, self.recipes = runner, list(recipes)
         self.outcomes: dict[str, CandidateOutcome] = {}
 
+    def check(self) -> None:
+        """Check of the candidates' settings, before anything is trained.
+
+        Raises:
+            ValueError, TypeError: settings that cannot be, with the candidate.
+        """
+        for recipe in self.recipes:
+            try:
+                _ = self.runner.config(recipe) if recipe.trains else None
+            except (ValueError, TypeError) as error:
+                raise type(error)(f"Candidate {recipe.name!r}: {error}") from error
+
     def make_all(self) -> list[CandidateOutcome]:
         """Outcomes of all candidates; one that breaks is noted, and the rest goes on.
 
         Raises:
-            Exception: what broke the plain source-only run, without which there is nothing to compare with.
+            Exception: what broke the plain source-only run, without which there is nothing to compare with, or what
+                broke on some processes and not on others.
         """
         for number, recipe in enumerate(self.recipes):
             missing = [name for name in recipe.parts if self.outcomes[name].predictions is None]
@@ -43,7 +57,9 @@ class CandidateMaker:
             try:
                 self._keep(self._make(recipe, number))
             except Exception as error:
-                if (recipe.base and recipe.seed == 0) or self.runner.inputs.args.world_size > 1:
+                if recipe.base and recipe.seed == 0:
+                    raise
+                if not failed_everywhere(self.runner.inputs.args.world_size):
                     raise
                 reason = " ".join(str(error).split()) or type(error).__name__
                 print_lines(f"{recipe.name} failed and is left out: {reason}")

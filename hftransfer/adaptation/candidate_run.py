@@ -15,25 +15,22 @@ from typing import Any
 import numpy as np
 from accelerate.state import PartialState
 
-from ..data.label_masking import mask_target_labels
 from ..data.soft_label_column import add_soft_labels
-from ..selection.domain_distance import proxy_a_distance
 from ..stages import stage
-from ..trainers.prediction_pass import predict_mixed, predict_rows
 from ..trainers.saving.checkpoint_choice import last_good_checkpoint
+from ..trainers.saving.process_agreement import decided_by_first
 from ..trainers.saving.written_files import read_json, write_whole
 from ..trainers.trainer import AdaptationTrainer
 from ..trainers.trainer_access import findings_of
 from .candidate_list import CandidateRecipe
+from .candidate_predictions import CandidatePredictor
 from .content_hash import settings_hash
 from .run_inputs import RunInputs
 from .stored_predictions import StoredPredictions
 
 logger = logging.getLogger(__name__)
-DONE, PREDICTIONS = "candidate.json", "predictions.npz"
-MIXED_PAIRS = 150
-LOOKED_AT = 150  # rows of each domain that the proxy A-distance is computed from
-JUDGE_SEED = 19  # of the rows that judge: the same for all candidates
+STARTED, DONE, PREDICTIONS = "started.json", "candidate.json", "predictions.npz"
+WEIGHTS = ("model*.safetensors*", "adapter_model*.safetensors")
 
 
 @dataclass(frozen=True)
@@ -118,20 +115,33 @@ class CandidateRunner:
     def __init__(self, inputs: RunInputs, folder: Path, target_rows: int):
         self.inputs, self.folder = inputs, folder
         self.key = inputs.key()
-        self.target_rows = max(target_rows, inputs.judged_rows)
+        self.predictor = CandidatePredictor(inputs, target_rows)
 
     def stored(self, recipe: CandidateRecipe, soft_labels: SoftLabels | None = None) -> CandidateOutcome | None:
-        """Outcome of an earlier run with the same settings and data; `None` if there is none."""
+        """Outcome of an earlier run with the same settings and data; `None` if a process finds none."""
+        outcome = self._stored(recipe, soft_labels)
+        is_stored = [outcome is not None]
+        if self.inputs.args.world_size > 1:
+            from accelerate.utils import gather_object
+
+            is_stored = gather_object(is_stored)
+        return outcome if all(is_stored) else None
+
+    def _stored(self, recipe: CandidateRecipe, soft_labels: SoftLabels | None) -> CandidateOutcome | None:
         folder = self.folder / recipe.name
-        record = read_json(folder / DONE)
-        if record.get("key") != self._key(recipe, soft_labels) or not (folder / PREDICTIONS).is_file():
+        if not self._is_saved(folder, self._key(recipe, soft_labels)) or not (folder / PREDICTIONS).is_file():
             return None
         try:
             predictions = StoredPredictions.load(folder / PREDICTIONS)
         except ValueError as error:
-            logger.warning("%s It is made again.", error)
+            logger.warning("%s They are made again.", error)
             return None
-        if self._lacks_target_rows(predictions):
+        record = read_json(folder / DONE)
+        rows, judged = self.predictor.rows_to_predict, self.predictor.judged_rows
+        if record.get("target_rows", len(np.unique(predictions.target_rows))) < len(rows):
+            return None  # a smaller effort predicted fewer
+        predictions = predictions.of_rows(rows)
+        if set(predictions.target_rows[predictions.judged]) != set(judged) & set(predictions.target_rows):
             return None
         return self._outcome(recipe, predictions, record)
 
@@ -146,16 +156,17 @@ class CandidateRunner:
             Exception: whatever stops the training run.
         """
         started, folder = time.monotonic(), self.folder / recipe.name
-        main = self.inputs.args.process_index == 0
+        processes = self.inputs.args.world_size
         key = self._key(recipe, soft_labels)
-        trained = read_json(folder / DONE).get("key") == key  # and only predictions are missing
+        trained = decided_by_first(lambda: self._is_saved(folder, key), processes)  # and only predictions are missing
         record: dict[str, Any] = read_json(folder / DONE) if trained else {"seconds": 0.0, "findings": []}
-        if not trained:
-            checkpoint = self._checkpoint(folder, key, main)
         trainer = self._trainer(recipe, soft_labels, folder if trained else None)
+        self.predictor.check_rows(trainer)
         if not trained:
+            checkpoint = decided_by_first(lambda: self._checkpoint(folder, key), processes)
+            checkpoint = self._usable(trainer, checkpoint)
             if recipe.base and recipe.seed == 0:  # before it trains, its features are the pretrained ones
-                record["proxy_a_distance"] = self._domain_distance(trainer)
+                record["proxy_a_distance"] = self.predictor.domain_distance(trainer)
             with stage(f"training the candidate {recipe.name}", if_stopped=self._advice):
                 trainer.train(resume_from_checkpoint=checkpoint or False)
                 trainer.dataset_names = dict(self.inputs.dataset_names or {}) or None
@@ -167,7 +178,7 @@ class CandidateRunner:
             record["model"] = dataclasses.asdict(_model_facts(trainer, self.inputs.modality))
             record["findings"] = findings_of(trainer)
         with stage(f"predicting with the candidate {recipe.name}", if_stopped=self._advice):
-            predictions = self._predict(trainer)
+            predictions = self.predictor.predict(trainer)
         record |= {"key": key, "seconds": record["seconds"] + time.monotonic() - started}
         record["class_weights"] = dict(soft_labels.class_weights) if soft_labels is not None else None
         self._keep(folder, predictions, record)
@@ -184,14 +195,14 @@ class CandidateRunner:
             save: writes its model to a folder that does not exist. All processes call it for batch norm.
         """
         started, folder = time.monotonic(), self.folder / recipe.name
-        state = PartialState()
-        if state.is_main_process:
-            shutil.rmtree(folder, ignore_errors=True)
-        state.wait_for_everyone()
-        if state.is_main_process or recipe.adabn_of:
+        state, processes = PartialState(), self.inputs.args.world_size
+        decided_by_first(lambda: _remove(folder), processes)
+        if recipe.adabn_of:
             save(folder)
+        else:
+            decided_by_first(lambda: save(folder), processes)
         state.wait_for_everyone()
-        predictions = self._predict(self.trainer_of(recipe, folder))
+        predictions = self.predictor.predict(self.trainer_of(recipe, folder))
         assert first.model is not None
         record = {
             "key": self._key(recipe, None),
@@ -258,90 +269,58 @@ class CandidateRunner:
             settings["save_strategy"] = "epoch"
         return dataclasses.replace(args, **settings)
 
-    def _predict(self, trainer: Any) -> StoredPredictions:
-        inputs = self.inputs
-        sources = [predict_rows(trainer, rows) for rows in inputs.validation.values()]
-        source = {name: np.concatenate([getattr(part, name) for part in sources]) for name in ("logits", "labels")}
-        features = _joined([part.features for part in sources])
-        chosen = np.sort(_drawn(np.arange(len(inputs.target)), self.target_rows))
-        encoded = self._encoded_target(trainer, chosen)
-        target = predict_rows(trainer, encoded)
-        judged_rows = _drawn(np.unique(target.rows), inputs.judged_rows)
-        judged = np.flatnonzero(np.isin(target.rows, judged_rows))
-        mixed: dict[str, Any] = {}
-        if trainer.prepared.label_space.task == "sequence-classification" and len(judged) > 1:
-            draw = np.random.default_rng(JUDGE_SEED)
-            first, second = draw.integers(len(judged), size=(2, min(MIXED_PAIRS, len(judged))))
-            first, second = first[first != second], second[first != second]
-            rows = target.rows[judged]
-            mixed = {"mixed_logits": predict_mixed(trainer, encoded, rows[first], rows[second])}
-            mixed |= {"mixed_first": first, "mixed_second": second}
-        tests = {name: predict_rows(trainer, rows, features=None) for name, rows in inputs.test.items()}
-        source_tests = [part for name, part in tests.items() if name != "target" and part.labels is not None]
-        if source_tests:
-            mixed["source_test_logits"] = np.concatenate([part.logits for part in source_tests])
-            mixed["source_test_labels"] = _joined([part.labels for part in source_tests])
-        if "target" in tests:
-            mixed["target_test_logits"] = tests["target"].logits
-            mixed["target_test_labels_oracle"] = tests["target"].labels
-        return StoredPredictions(
-            source_validation_logits=source["logits"],
-            source_validation_labels=source["labels"],
-            target_logits=target.logits,
-            target_rows=chosen[target.rows],
-            judged=judged,
-            source_validation_features=features,
-            target_features=target.features,
-            **mixed,
-        )
-
-    def _domain_distance(self, trainer: Any) -> float:
-        """Proxy A-distance of source and target on the backbone's features, from a few rows of each."""
-        source = next(iter(self.inputs.train.values()))
-        rows = [np.sort(_drawn(np.arange(len(domain)), LOOKED_AT)) for domain in (source, self.inputs.target)]
-        domains = [source.select(rows[0]), self._encoded_target(trainer, rows[1])]
-        features = [predict_rows(trainer, domain).features for domain in domains]
-        return proxy_a_distance(features[0], features[1], JUDGE_SEED)  # type: ignore[arg-type]
-
-    def _encoded_target(self, trainer: Any, rows: np.ndarray) -> Any:
-        """Target rows as the model reads them, without labels."""
-        target = mask_target_labels(self.inputs.target.select(rows), self.inputs.args.label_column)
-        return trainer.prepared.encode_evaluation(target, "target_dataset")
-
-    def _lacks_target_rows(self, predictions: StoredPredictions) -> bool:
-        """Whether an earlier run, of a smaller effort, predicted fewer target rows than this one needs."""
-        return len(np.unique(predictions.target_rows)) < min(self.target_rows, len(self.inputs.target))
-
     # ---- its folder
 
     def _keep(self, folder: Path, predictions: StoredPredictions, record: Mapping[str, Any]) -> None:
         """Predictions and record of a finished candidate; its checkpoints are of no more use."""
-        state = PartialState()
-        state.wait_for_everyone()
-        if state.is_main_process:
+        PartialState().wait_for_everyone()
+
+        def write() -> None:
             predictions.save(folder / PREDICTIONS)
-            write_whole(folder / DONE, json.dumps(record, indent=1))
+            done = dict(record) | {"target_rows": len(self.predictor.rows_to_predict)}
+            write_whole(folder / DONE, json.dumps(done, indent=1))
             for checkpoint in folder.glob("checkpoint-*"):
                 shutil.rmtree(checkpoint, ignore_errors=True)
-        state.wait_for_everyone()
 
-    def _checkpoint(self, folder: Path, key: str, main: bool) -> str | None:
+        decided_by_first(write, self.inputs.args.world_size)
+
+    def _is_saved(self, folder: Path, key: str) -> bool:
+        """Whether a folder holds the model of a candidate that was trained to the end."""
+        record = read_json(folder / DONE)
+        has_weights = any(path.is_file() for pattern in WEIGHTS for path in folder.glob(pattern))
+        return record.get("key") == key and isinstance(record.get("model"), dict) and has_weights
+
+    def _checkpoint(self, folder: Path, key: str) -> str | None:
         """Checkpoint to go on from; a folder of other settings is emptied."""
-        started = folder / "started.json"
-        if read_json(started).get("key") == key:
+        if read_json(folder / STARTED).get("key") == key:
             return last_good_checkpoint(folder, digests=True)
-        if main:
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)
-            write_whole(started, json.dumps({"key": key}))
+        _remove(folder)
+        folder.mkdir(parents=True)
+        write_whole(folder / STARTED, json.dumps({"key": key}))
         return None
+
+    def _usable(self, trainer: Any, checkpoint: str | None) -> str | None:
+        """Checkpoint, if the trainer can go on from it; one of an older version is left."""
+        if checkpoint is None:
+            return None
+        try:
+            trainer.check_output_folder(checkpoint)
+        except ValueError as error:
+            logger.warning("%s It is trained from the start.", error)
+            return None
+        return checkpoint
 
     def _key(self, recipe: CandidateRecipe, soft_labels: SoftLabels | None) -> str:
         settings = {"seed": recipe.seed, "training": recipe.training, "student": bool(recipe.student_of)}
         soft = soft_labels.hash if soft_labels is not None else ""
+        parts: dict[str, Any] = {}
+        if recipe.average_of or recipe.adabn_of:  # what a student learned from is in its soft labels
+            parts["parts"] = [read_json(self.folder / name / DONE).get("key") for name in recipe.parts]
         if recipe.start:  # its key says what that candidate was made from
             settings["start"] = read_json(self.folder / recipe.start / DONE).get("key")
-        return settings_hash(run=self.key, recipe=settings, soft_labels=soft, reads_target=recipe.reads_target)[:16]
+        return settings_hash(
+            run=self.key, recipe=settings, soft_labels=soft, reads_target=recipe.reads_target, **parts
+        )[:16]
 
     def _outcome(
         self, recipe: CandidateRecipe, predictions: StoredPredictions, record: Mapping[str, Any]
@@ -379,9 +358,7 @@ def source_set(name: str) -> str:
     return name if name.startswith("source") else f"source_{name}"
 
 
-def _drawn(rows: np.ndarray, count: int) -> np.ndarray:
-    return np.random.default_rng(JUDGE_SEED).permutation(rows)[:count]
-
-
-def _joined(arrays: list[Any]) -> Any:
-    return None if any(array is None for array in arrays) else np.concatenate(arrays)
+def _remove(folder: Path) -> None:
+    """Removal of a candidate; first of the record by which it is known as whole."""
+    (folder / DONE).unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)

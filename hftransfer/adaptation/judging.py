@@ -12,7 +12,8 @@ from ..selection.class_frequencies import LabelShiftEstimate, estimate_label_shi
 from ..selection.model_predictions import Predictions
 from ..selection.rule import Contender, Judgement, SelectionRule
 from ..selection.target_accuracy import AccuracyEstimate, estimate_accuracy
-from .candidate_run import JUDGE_SEED, CandidateOutcome
+from .candidate_predictions import JUDGE_SEED
+from .candidate_run import CandidateOutcome
 from .corrections import Correction, calibration
 from .stored_predictions import StoredPredictions
 
@@ -91,7 +92,7 @@ def judge(
     outcomes: Sequence[CandidateOutcome],
     rule: SelectionRule,
     class_names: Sequence[str],
-    can_correct: bool = True,
+    obstacle: str = "",
 ) -> Verdicts:
     """Choice among candidates and their corrections.
 
@@ -103,7 +104,7 @@ def judge(
         outcomes: in the order of the list; those without predictions are left out.
         rule: decides.
         class_names: of the run.
-        can_correct: the final layer has a bias that a correction can be written to.
+        obstacle: why a correction cannot be written into a saved model; empty where it can.
     """
     sound = [outcome for outcome in outcomes if outcome.predictions is not None]
     bases = [outcome for outcome in sound if outcome.recipe.base]
@@ -120,7 +121,7 @@ def judge(
         if trained is not None or outcome.recipe.training.get("label_shift"):
             continue
         shifts[outcome.name] = shift = estimate_shift(outcome.predictions)
-        if shift.believed and (can_correct or outcome.recipe.mean_of):
+        if shift.believed and (not obstacle or outcome.recipe.mean_of):
             correction = Correction(shift.temperature, shift.weights)
             corrected = outcome.predictions.map_logits(correction)
             if outcome.recipe.mean_of:  # as soft labels were: the plain mean has no use
@@ -133,6 +134,8 @@ def judge(
     last = {entry.outcome.name: entry for entry in entries}
     contenders = [_contender(e, e is incumbent, e is not last[e.outcome.name]) for e in entries]
     judgement = rule.judge(contenders, shift)
+    if shift.believed and obstacle:
+        judgement.reasons.append(f"No model is corrected for class frequencies: {obstacle}")
     chosen = next(entry for entry in entries if entry.name == judgement.chosen)
     members = [_member(outcome, shift) for outcome in bases] if len(bases) > 1 else None
     return Verdicts(

@@ -64,7 +64,8 @@ class RunInputs:
     @property
     def rows_trained(self) -> float:
         """Source rows that a source-only run goes through, all epochs together."""
-        steps = self.args.max_steps * self.args.train_batch_size * self.args.gradient_accumulation_steps
+        rows_of_step = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+        steps = self.args.max_steps * rows_of_step
         return steps if self.args.max_steps > 0 else self.num_source * self.args.num_train_epochs
 
     @property

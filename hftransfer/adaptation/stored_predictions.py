@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..models.disk_space import enough_disk_space
 from ..selection.model_predictions import MixedPairs, Predictions, softmax
 
 
@@ -58,13 +61,44 @@ class StoredPredictions:
             seed=seed,
         )
 
+    def of_rows(self, rows: np.ndarray) -> StoredPredictions:
+        """Predictions on fewer target rows.
+
+        Args:
+            rows: numbers in the target data set, those that judge among them.
+        """
+        kept = np.isin(self.target_rows, rows)
+        if kept.all():
+            return self
+        return replace(
+            self,
+            target_logits=self.target_logits[kept],
+            target_rows=self.target_rows[kept],
+            judged=(np.cumsum(kept) - 1)[self.judged],
+            target_features=None if self.target_features is None else self.target_features[kept],
+        )
+
+    def not_finite(self) -> str:
+        """Name of an array with values that are not finite; empty without."""
+        arrays = {f.name: getattr(self, f.name) for f in fields(self)}
+        names = (name for name, array in arrays.items() if array is not None and not np.isfinite(array).all())
+        return next(names, "").replace("_", " ")
+
     def save(self, path: Path) -> None:
-        """Written whole or not at all."""
+        """Written whole or not at all.
+
+        Raises:
+            DiskFullError: there is not enough room.
+        """
         arrays = {f.name: getattr(self, f.name) for f in fields(self)}
         partial = path.with_name(f".{path.name}.part")
-        with partial.open("wb") as file:
-            np.savez_compressed(file, **{name: array for name, array in arrays.items() if array is not None})
-        partial.replace(path)
+        try:
+            with enough_disk_space("predictions", path.parent, 0), partial.open("wb") as file:
+                np.savez_compressed(file, **{name: array for name, array in arrays.items() if array is not None})
+            partial.replace(path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
 
     @classmethod
     def load(cls, path: Path) -> StoredPredictions:
@@ -77,7 +111,7 @@ class StoredPredictions:
             with np.load(path, allow_pickle=False) as file:
                 arrays: Mapping[str, Any] = {name: file[name] for name in file.files}
             return cls(**arrays)
-        except (OSError, ValueError, EOFError, TypeError, KeyError) as error:
+        except (OSError, ValueError, EOFError, TypeError, KeyError, zipfile.BadZipFile, zlib.error) as error:
             raise ValueError(f"{path} cannot be read as stored predictions: {error}") from error
 
     @classmethod

@@ -52,7 +52,7 @@ def of_safetensors(*args, **kwargs):
         (torch, "save", of_torch),
         (safetensors.torch, "save_file", of_safetensors),
         (sys.modules["hftransfer.trainers.saving.checkpoint_writing"], "write_list", full),
-        (sys.modules["hftransfer.trainers.saving.checkpoint_writing"], "_sync", full),
+        (sys.modules["hftransfer.trainers.saving.checkpoint_writing"], "flush_files", full),
     ],
 )
 def test_a_disk_that_fills_up_is_one_message(tmp_path, monkeypatch, module, name, error):

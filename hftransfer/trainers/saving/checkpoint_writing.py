@@ -25,7 +25,7 @@ from .checkpoint_files import STATE_FILE, by_age, checkpoints, is_ours, write_li
 from .checkpoint_loading import user_model_in
 from .finite_guard import FiniteGuard
 from .folder_lock import STAGING, clear
-from .folder_replacement import replace_items
+from .folder_replacement import flush_files, replace_items
 from .process_agreement import raise_together
 from .run_folder import RunFolder
 from .run_settings import write_settings
@@ -99,7 +99,7 @@ class CheckpointWriter:
             if args.should_save:
                 trainer.state.save_to_json(str(staging / name / "trainer_state.json"))
                 write_list(staging / name, resumable=not args.save_only_model)
-                _sync(staging / name)
+                flush_files(staging / name)
                 self._put(run_dir, [(name, name)], [name] if (run_dir / name).exists() else [])
             self.guard.add_checkpoint(run_dir / name)
             self.rotate(run_dir)
@@ -204,7 +204,7 @@ class CheckpointWriter:
         if is_run or (final / RECORD).is_file():
             record_written(final, names, staging, anew=is_run and self.folder.keeps_old_run)
             names.insert(0, RECORD)
-        _sync(staging)
+        flush_files(staging)
         stale = [name for name in stale if not foreign_names(final, [name])]  # labels of somebody else's may stay
         folders = [name for name in names if (final / name).is_dir()]  # an adapter of its own, where there are several
         self._put(final, [(f"{staging.name}/{name}", name) for name in names], [*stale, *folders])
@@ -326,11 +326,3 @@ def _drop(unwanted: Iterable[Path]) -> None:
         staging.mkdir(exist_ok=True)
         os.rename(checkpoint, staging / checkpoint.name)
         shutil.rmtree(staging / checkpoint.name, ignore_errors=True)
-
-
-def _sync(folder: Path) -> None:
-    """Flush of a folder's files, so that a rename does not reach the disk before their content."""
-    for path in folder.rglob("*"):
-        if path.is_file():
-            with open(path, "rb") as file:
-                os.fsync(file.fileno())

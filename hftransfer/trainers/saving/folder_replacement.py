@@ -30,6 +30,14 @@ def replace_items(folder: Path, staging: Path, old: Sequence[str], new: Sequence
     finish_replacement(folder, staging)
 
 
+def flush_files(folder: Path) -> None:
+    """Flush of a folder's files, so that a rename does not reach the disk before their content."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with open(path, "rb") as file:
+                os.fsync(file.fileno())
+
+
 def finish_replacement(folder: Path, staging: Path) -> None:
     """Rest of a replacement that was begun; nothing without one."""
     journal = staging / JOURNAL

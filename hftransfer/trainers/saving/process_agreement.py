@@ -1,11 +1,15 @@
-"""Agreement of processes on an error: if one raises, all do, so that none waits for another."""
+"""Agreement of processes: on an error, which all raise so that none waits for another, and on what is decided."""
 
 from __future__ import annotations
 
+import itertools
+import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+PATIENCE = 30.0  # seconds that a process which failed waits for the others to fail, too
+_failures = itertools.count()
 
 
 def raise_together(act: Callable[[], T], processes: int) -> T:
@@ -38,6 +42,61 @@ def raise_together(act: Callable[[], T], processes: int) -> T:
     if failed is not None:
         raise failed
     return result
+
+
+def decided_by_first(act: Callable[[], T], processes: int) -> T:
+    """Result of a call on the first process alone, on every process; if it fails, all raise.
+
+    Args:
+        act: called once, on the first process; its result must be picklable.
+        processes: how many take part; each must call this function.
+
+    Raises:
+        Exception: what `act` raised there.
+
+    Example:
+        >>> decided_by_first(lambda: "read on the first process", processes=1)
+        'read on the first process'
+    """
+    from accelerate import PartialState
+
+    first = processes == 1 or PartialState().is_main_process
+    result: Any = raise_together(lambda: act() if first else None, processes)
+    if processes > 1:
+        from accelerate.utils import broadcast_object_list
+
+        result = broadcast_object_list([result])[0]
+    return result
+
+
+def failed_everywhere(processes: int, patience: float = PATIENCE) -> bool:
+    """Whether all processes have failed, and so can go on together with something else.
+
+    A process calls it when it has caught an error. One that did not fail may wait for this one in an operation of
+    theirs, so nothing is gathered: they count in the store that the group was made with.
+
+    Args:
+        processes: how many there are.
+        patience: seconds to wait for the others.
+
+    Example:
+        >>> failed_everywhere(processes=1)
+        True
+    """
+    if processes == 1:
+        return True
+    from torch import distributed
+
+    if not distributed.is_initialized():
+        return False
+    store, name = distributed.distributed_c10d._get_default_store(), f"hftransfer/failure/{next(_failures)}"
+    store.add(name, 1)
+    deadline = time.monotonic() + patience
+    while store.add(name, 0) < processes:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
 
 
 def _rebuilt_error(kind: type[Exception], message: str) -> Exception:
