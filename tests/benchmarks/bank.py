@@ -5,8 +5,9 @@
 
 Each case is one call of `adapt`, which goes on where it was stopped and trains nothing twice. Models are thrown away
 when a case is done; predictions stay in OUTPUT/SHIFT.SEED/_candidates/NAME/predictions.npz, and lines and table are
-what the present rule makes of them. Target labels stand in arrays called oracle; only the table reads them. Texts: MiniLM, 2 epochs at
-2e-4, batches of 16, at most 80 tokens. Digits: a ResNet of three blocks from scratch. Office: MobileNet V1 0.25.
+what the present rule makes of them. Target labels stand in arrays called oracle; only the table reads them. Texts:
+MiniLM, 2 epochs at 2e-4, batches of 16, at most 80 tokens. Digits: a ResNet of three blocks from scratch. Office:
+MobileNet V1 0.25.
 """
 
 from __future__ import annotations
