@@ -42,13 +42,14 @@ def run(options, config, given) -> int:
     # 2. Load the domains, and settle what the user left open.
     data = load_domains(options, config)
     model, peft_config, model_kwargs = options.backbone(), options.peft_config(), options.model_kwargs()
+    config = with_training_defaults(config, given, model, data, peft_config, model_kwargs)
     settings = {
         "model": model,
         "source": data,
         "target": data.target,
         "effort": options.effort or "standard",
         "candidates": options.candidates,
-        "args": with_training_defaults(config, given, model, data, peft_config, model_kwargs),
+        "args": config,
         "processing_class": options.processor,
         "peft_config": peft_config,
         "model_kwargs": model_kwargs,
@@ -61,15 +62,14 @@ def run(options, config, given) -> int:
     if options.dry_run:
         return 0
     if config.push_to_hub:
-        create_repo(config)
+        config.hub_model_id = create_repo(config) or config.hub_model_id
 
     # 4. Make the candidates, judge them, hand one over. What an earlier call has made is not made again.
     result = adapt(**settings)
     print_adaptation(result, push_hint=not config.push_to_hub)
     if config.push_to_hub:
         with stage("pushing to the Hub"):
-            push_folder(config, result.model)
-        print_lines("Pushed to the Hub.")
+            print_lines(f"Pushed to {push_folder(config, result.model)}.")
     return 0
 
 

@@ -39,6 +39,8 @@ def push(folder: Path) -> dict:
     from hub_server import TOKEN
     from peft import LoraConfig
 
+    from hftransfer import push_folder
+
     evaluation = {"source": tiny.domain(seed=2), "target": tiny.domain(seed=3)}
     full = runs.trainer(
         folder / "full",
@@ -78,6 +80,8 @@ def push(folder: Path) -> dict:
     )
     full.args.hub_model_id = "me/full"  # not private, so a private push must not land there
 
+    full.args.hub_model_id, full.args.hub_token = "handed", TOKEN
+    handed = push_folder(full.args, folder / "full", "handed over")
     adapter = runs.trainer(
         folder / "lora", model="me/base", peft_config=LoraConfig(r=2), hub_model_id="lora", merge_adapter=False
     )
@@ -92,6 +96,7 @@ def push(folder: Path) -> dict:
         "lora": logits(adapter.model.model, tokenizer),
         "refused": refused,
         "pull_request": pull.pr_url,
+        "handed": handed,
     }
 
 
@@ -154,6 +159,8 @@ def fail(folder: Path) -> dict:
     os.environ["HF_ENDPOINT"] = hub.url
     import runs
     from huggingface_hub import constants
+
+    from hftransfer import HubError, push_folder
 
     waits = counted_waits()
     trainer = runs.trainer(folder / "run", hub_token=TOKEN)
@@ -220,6 +227,14 @@ def fail(folder: Path) -> dict:
     out["background"] = {"step": background.state.global_step, "said": said}
     hub.faults.clear()
 
+    trainer.args.hub_model_id = "me/folder"
+    hub.fail("POST", "/commit/", status=500)
+    try:
+        push_folder(trainer.args, folder / "background")
+    except HubError as error:
+        out["folder"] = str(error)
+    hub.faults.clear()
+
     hub.stop()
     attempt("no_network")
     hub.start()
@@ -229,18 +244,18 @@ def fail(folder: Path) -> dict:
 
 
 def recipe(folder: Path) -> dict:
-    """Runs of the recipe, each in a process forked from this one, which has imported what takes long. A line of
-    standard input is a list of a name and the command's words; a line is printed when its run has ended."""
+    """Runs of recipes, each in a process forked from this one, which has imported what takes long. A line of standard
+    input is a list of a name, the recipe's and the command's words; a line is printed when its run has ended."""
     import os
     import runpy
 
     import hftransfer.trainers.trainer  # noqa: F401
 
     counted_waits()
-    script = Path(__file__).parents[1] / "recipes" / "finetune.py"
     out: dict = {}
     for line in sys.stdin:
-        name, *words = json.loads(line)
+        name, recipe, *words = json.loads(line)
+        script = Path(__file__).parents[1] / "recipes" / f"{recipe}.py"
         files = [folder / f"{name}.{stream}" for stream in ("out", "err")]
         child = os.fork()
         if child == 0:

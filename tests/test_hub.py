@@ -148,6 +148,7 @@ def test_a_repository_is_private_when_asked(pushed, hub):
     assert {name: repo.private for name, repo in hub.repos.items() if name != "me/base"} == {
         "me/full": False,
         "me/elsewhere": False,
+        "me/handed": False,
         "me/hidden": True,
         "me/lora": False,
         "me/both": False,
@@ -180,6 +181,13 @@ def test_what_a_push_does_not_know_is_refused_before_anything_is_pushed(pushed, 
     assert "create_pr='yes' must be true or false" in refused["no wish"]
     assert not [repo for repo in hub.repos if "typo" in repo]
     assert "creat_pr" not in card(hub, "me/full")[0]
+
+
+def test_a_folder_is_pushed_without_what_is_a_runs_own(pushed, hub):
+    """By its full id, with the message that was given; the card names the repository that it went to."""
+    assert pushed["handed"] == "me/handed"
+    assert hub.repos["me/handed"].messages[-1] == "handed over"
+    assert set(hub.repos["me/handed"].files()) == ALWAYS | MODEL
 
 
 def test_a_push_to_a_revision_makes_the_branch(pushed, hub):
@@ -322,6 +330,14 @@ def test_private_is_not_pushed_to_a_public_repository(failed):
     assert found["commits"] == 0
 
 
+def test_a_folder_that_was_not_pushed_is_named(failed, work):
+    """There is no trainer to push again with."""
+    message = failed["folder"]
+    assert message.startswith("Pushing to 'me/folder' failed: 500")
+    folder = work / "fail" / "background"
+    assert f"The trained model is safe in {folder}. Push it again from a shell:\n  hf upload me/folder" in message
+
+
 def test_a_failed_push_in_between_does_not_stop_training(failed):
     assert failed["background"]["step"] == 2
     assert "checkpoint-1 was not pushed: 500" in failed["background"]["said"][0]
@@ -330,9 +346,9 @@ def test_a_failed_push_in_between_does_not_stop_training(failed):
 # ---- the recipe
 
 
-def recipe_words(work: Path, base: Path, name: str, token: str) -> list[str]:
-    """Two steps, then a push to me/x."""
-    options = {
+def recipe_words(work: Path, base: Path, name: str, token: str, **more: str | None) -> list[str]:
+    """Two steps, then a push to me/x; `more` instead or besides, `None` leaves one out."""
+    options: dict = {
         "model": base,
         "source": work / "source.jsonl",
         "target": work / "target.jsonl",
@@ -345,8 +361,9 @@ def recipe_words(work: Path, base: Path, name: str, token: str) -> list[str]:
         "push_to_hub": "true",
         "hub_model_id": "me/x",
         "hub_token": token,
+        **more,
     }
-    return [str(word) for key, value in options.items() for word in (f"--{key}", value)]
+    return [str(word) for key, value in options.items() if value is not None for word in (f"--{key}", value)]
 
 
 @pytest.fixture(scope="module")
@@ -359,8 +376,8 @@ def recipes(base, gone, work) -> dict:
     command, env = [sys.executable, HERE / "hub_jobs.py", "recipe", folder], environment(folder, HF_ENDPOINT=gone.url)
     process = start(command, env, stdin=subprocess.PIPE)
 
-    def finish(name: str, token: str) -> None:
-        process.stdin.write(json.dumps([name, *recipe_words(work, base, name, token)]) + "\n")
+    def finish(name: str, token: str, recipe: str = "finetune", **more: str | None) -> None:
+        process.stdin.write(json.dumps([name, recipe, *recipe_words(work, base, name, token, **more)]) + "\n")
         process.stdin.flush()
         assert process.stdout.readline().strip() == name
 
@@ -368,10 +385,14 @@ def recipes(base, gone, work) -> dict:
         gone.fail("POST", "/preupload/", status=500)
         finish("broken", TOKEN)
         finish("refused", "hf_wrong")
+        gone.faults.clear()
+        own = {"objectives": None, "source_only_baseline": None, "hub_model_id": "given", "effort": "quick"}
+        finish("adapted", TOKEN, "adapt", **own)
+        handed_over = dict(gone.repos["me/given"].files())
     finish("unreachable", TOKEN)
     gone.faults.clear()
     gone.repos.clear()
-    return result(process, folder, "recipe")
+    return result(process, folder, "recipe") | {"handed over": handed_over}
 
 
 @pytest.mark.parametrize(("name", "reason"), [("broken", "500"), ("unreachable", "the Hub is out of reach")])
@@ -398,6 +419,16 @@ def test_recipe_stops_before_training_when_the_hub_refuses(recipes, work):
     assert "Traceback" not in found["err"]
     assert "train_runtime" not in found["out"]
     assert "hf_wrong" not in found["out"] + found["err"]
+
+
+def test_adapt_pushes_what_it_hands_over(recipes, work):
+    """The plain model with card and report; neither candidates nor predictions."""
+    assert recipes["adapted"]["rc"] == 0, recipes["adapted"]["err"]
+    assert "Pushed to me/given." in recipes["adapted"]["out"]
+    files = recipes["handed over"]
+    assert set(files) == (ALWAYS | MODEL | {"adaptation.json", "report.html"}) - {"training_args.json"}
+    assert b'pipeline("text-classification", "me/given")' in files["README.md"]
+    assert (work / "recipe" / "adapted" / "_candidates").is_dir()
 
 
 def test_recipe_waits_less_than_a_minute(recipes):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...hub_connection import hub_answers
 from ...messages import keep_secret, redacted
+from ..saving.written_files import CARD, is_edited_card, record_written, write_whole
 from ..trainer_access import config_of
 from .errors import HubError, explain, without_token
 from .push_options import PushOptions
@@ -170,11 +171,11 @@ def create_repo(args: AdaptationConfig, token: str | None = None, private: bool 
         return None
 
 
-def push_folder(args: AdaptationConfig, folder: str | Path, commit_message: str | None = None) -> CommitInfo | None:
+def push_folder(args: AdaptationConfig, folder: str | Path, commit_message: str | None = None) -> str | None:
     """Push of a folder that holds a plain model with its card, such as `adapt` hands over.
 
     What begins with an underscore stays here, and so do checkpoints and pickles; of what is there, a model is replaced
-    as a whole. Of several processes, the first pushes.
+    as a whole. A card that names no owner yet gets the repository's full id. Of several processes, the first pushes.
 
     Args:
         args: an `AdaptationConfig`, whose `hub_` settings say where to.
@@ -182,7 +183,7 @@ def push_folder(args: AdaptationConfig, folder: str | Path, commit_message: str 
         commit_message: of the commit.
 
     Returns:
-        The `CommitInfo`; `None` on all processes but the first.
+        The repository's full id; `None` on all processes but the first.
 
     Raises:
         HubError: with the reason, where the model is, and how to push again.
@@ -192,7 +193,18 @@ def push_folder(args: AdaptationConfig, folder: str | Path, commit_message: str 
     """
     if args.process_index:
         return None
-    return _upload_folder(args, str(folder), PushOptions(commit_message, None, {}, {}), configured_name(args))
+    full_ids: list[str] = []
+
+    def name_card(repo_id: str) -> None:
+        full_ids.append(repo_id)
+        card = Path(folder) / CARD
+        if card.is_file() and not is_edited_card(Path(folder)):
+            text = card.read_text(encoding="utf-8")
+            write_whole(card, text.replace(f'"your-name/{repo_id.rpartition("/")[2]}"', f'"{repo_id}"'))
+            record_written(Path(folder), [CARD])
+
+    _upload_folder(args, str(folder), PushOptions(commit_message, None, {}, {}), configured_name(args), name_card)
+    return full_ids[0]
 
 
 def _upload_folder(
