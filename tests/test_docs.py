@@ -16,11 +16,13 @@ import pytest
 import runs
 import tiny
 import torch
+import yaml
 from datasets import Dataset
 from peft import LoraConfig
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertModel
 
 from hftransfer import AdaptationConfig, AdaptationTrainer, Objective, reveal_labels
+from hftransfer.adaptation.candidate_list import KEYS, candidate_list, read_candidates
 from hftransfer.cli.finetune_options import FinetuneArguments
 from hftransfer.cli.help import finetune_options
 from hftransfer.cli.recipe_parser import RecipeParser
@@ -31,6 +33,7 @@ from hftransfer.models.pretrained import load_model
 from hftransfer.objectives.base import Range
 from hftransfer.objectives.registry import REGISTRY
 from hftransfer.objectives.specification import parse_objectives
+from hftransfer.reporting.adaptation_facts import VERDICTS
 from hftransfer.stages import stage
 from hftransfer.trainers.progress_line import Pace, describe
 from hftransfer.trainers.saving.folder_lock import FolderInUse, hold
@@ -137,6 +140,26 @@ def test_a_page_says_what_the_weight_is(name):
     (meaning,) = (row[2] for row in rows(table) if row[0] == "`weight`")
     assert ("throughout" if cls.default_schedule == "constant" else "at the schedule's end") in meaning
     assert ("fully" in meaning) == ("strength" in cls.needs())
+
+
+# ---- adapt
+
+
+def test_the_page_of_adapt_has_every_key_verdict_and_cost():
+    """Keys of a list of candidates, and what each effort costs, are those of the code."""
+    text = (DOCS / "adapt.md").read_text()
+    table_rows = {row[0].strip("`"): row for row in rows(text)}
+    assert [key for key in table_rows if key in KEYS] == list(KEYS)
+    assert set(VERDICTS) <= set(table_rows)
+    for effort in ("quick", "standard", "thorough"):
+        (row,) = (row for name, row in table_rows.items() if name.startswith(effort))
+        costs = [sum(recipe.cost for recipe in candidate_list(effort, kind)) for kind in ("text", "image")]
+        assert {f"{cost:g}" for cost in costs} == {row[2]}, effort
+
+
+def test_the_list_of_candidates_on_the_page_is_one():
+    (text,) = blocks(DOCS / "adapt.md", "yaml")
+    assert [recipe.name for recipe in read_candidates(yaml.safe_load(text))][:2] == ["source-only", "source-only-2"]
 
 
 # ---- options

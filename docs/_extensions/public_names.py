@@ -11,6 +11,7 @@ from typing import Any
 from docstrings import escape_stars
 
 PAGES = {  # the room that a name comes from -> page and title
+    "adaptation": ("adaptation", "Adaptation"),
     "trainers": ("trainers", "Trainers"),
     "objectives": ("objectives", "Objectives"),
     "models": ("models", "Models"),
