@@ -10,12 +10,12 @@ from ..data.encoder_fingerprint import fingerprint_of
 from ..data.label_masking import mask_target_labels
 from ..selection.domain_distance import proxy_a_distance
 from ..trainers.prediction_pass import predict_mixed, predict_rows
-from .run_inputs import RunInputs
+from .run_inputs import MOST_JUDGED, RunInputs
 from .stored_predictions import StoredPredictions
 
-MIXED_PAIRS = 150
+MIXED_PAIRS = 100
 TEST = "the test split of "
-LOOKED_AT = 150  # rows of each domain that the proxy A-distance is computed from
+LOOKED_AT = 75  # rows of each domain that the proxy A-distance is computed from
 JUDGE_SEED = 19  # of the rows that judge: the same for all candidates
 
 
@@ -24,7 +24,7 @@ class CandidatePredictor:
 
     Args:
         inputs: what the candidates share.
-        target_rows: how many target rows are predicted; the judged ones are among them.
+        target_rows: how many target rows are predicted; all of them judge, up to `MOST_JUDGED`.
     """
 
     def __init__(self, inputs: RunInputs, target_rows: int):
@@ -39,7 +39,7 @@ class CandidatePredictor:
     @property
     def judged_rows(self) -> np.ndarray:
         """Numbers of the target rows that judge: the first of the same draw, whatever else is predicted."""
-        return _drawn(len(self.inputs.target), self.inputs.judged_rows)
+        return _drawn(len(self.inputs.target), min(MOST_JUDGED, self.target_rows))
 
     def check_rows(self, trainer: Any) -> None:
         """Check that all rows that will be predicted can be; raises what `encode_evaluation` does, by their names."""
