@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..data.domain_loading import LoadedDomains, hold_out, load_shift
 from ..reporting.adaptation_card_section import card_section
 from ..reporting.adaptation_facts import AdaptationFacts, CostFacts
 from ..reporting.adaptation_report import write_report
@@ -31,7 +30,7 @@ from .candidate_list import CandidateRecipe, candidate_list, read_candidates
 from .candidate_maker import CandidateMaker
 from .candidate_run import DONE, CandidateRunner
 from .changed_answers import changed_rows
-from .data_requirements import check_target
+from .given_domains import load_domains
 from .hand_over import correction_obstacle, write_model
 from .judging import Verdicts, judge
 from .look import look_at
@@ -124,14 +123,19 @@ def adapt(
         FileExistsError: the output folder holds another run.
 
     Example:
-        >>> result = adapt("runs/teacher", news, medical, "news-to-medical", effort="quick")
+        >>> result = adapt(
+        ...     "runs/teacher", news, medical, "news-to-medical", effort="quick", validation=news_validation
+        ... )
         >>> result.verdict in ("adapted", "corrected", "source-only")
         True
     """
     started = time.monotonic()
-    data = load_domains(source, target, validation, test, validation_fraction, args)
+    names_settings = args is not None
     if args is None:
-        args = default_config(model, output_dir, data, peft_config, model_kwargs)
+        args = AdaptationConfig(output_dir=str(output_dir or "adapted"), disable_tqdm=True, report_to="none")
+    data = load_domains(source, target, validation, test, validation_fraction, args)
+    if not names_settings:
+        args = with_training_defaults(args, (), model, data, peft_config, model_kwargs)
     check_run_settings(args)
     folder = Path(str(output_dir if output_dir is not None else args.output_dir))
     args = dataclasses.replace(args, output_dir=str(folder))
@@ -174,71 +178,6 @@ def adapt(
     return Adaptation(
         chosen.verdict, chosen.name, folder, list(facts.reasons), verdicts.accuracy, verdicts, folder / REPORT, facts
     )
-
-
-def load_domains(
-    source: Any,
-    target: Any,
-    validation: Any,
-    test: Mapping[str, Any] | None,
-    validation_fraction: float,
-    args: AdaptationConfig | None,
-) -> LoadedDomains:
-    """Domains as data sets: loaded where they are named, with validation rows held out where there are none.
-
-    Raises:
-        ValueError, TypeError, FileNotFoundError: as `load_shift`; some domains named and others given as rows.
-    """
-    if isinstance(source, LoadedDomains):
-        check_target(source.target)
-        return source
-    check_target(target)
-    sources = (
-        dict(source) if isinstance(source, Mapping) and not hasattr(source, "column_names") else {"source": source}
-    )
-    seed, label = (42, "label") if args is None else (args.seed, args.label_column)
-    named = [isinstance(rows, (str, Path)) for rows in (*sources.values(), target)]
-    if all(named):
-        if validation is not None:
-            raise ValueError("validation is for data sets; a named source has a validation split, or is cut for one.")
-        columns: dict[str, Any] = (
-            {}
-            if args is None
-            else {
-                "image_column": args.image_column,
-                "label_column": label,
-                "text_columns": (args.text_column, args.text_pair_column, args.tokens_column),
-            }
-        )
-        specs = {name: str(spec) for name, spec in sources.items()}
-        return load_shift(specs, str(target), validation_fraction, seed, test, **columns)
-    if any(named):
-        raise TypeError("source and target are names to load, or data sets: both of the same kind.")
-    validations = validation if isinstance(validation, Mapping) or validation is None else {"source": validation}
-    cut = {}
-    for name, rows in sources.items():
-        splits = {"train": rows}
-        if validations is not None and name in validations:
-            splits["validation"] = validations[name]
-        cut[name] = hold_out(splits, validation_fraction, seed, label)
-    return LoadedDomains(
-        train={name: splits["train"] for name, splits in cut.items()},
-        target=target,
-        validation={name: splits["validation"] for name, splits in cut.items() if "validation" in splits},
-        test=dict(test or {}),
-    )
-
-
-def default_config(
-    model: Any,
-    output_dir: str | Path | None,
-    data: LoadedDomains,
-    peft_config: Any = None,
-    model_kwargs: Mapping[str, Any] | None = None,
-) -> AdaptationConfig:
-    """Settings where the user gives none: see `training_defaults`."""
-    args = AdaptationConfig(output_dir=str(output_dir or "adapted"), disable_tqdm=True, report_to="none")
-    return with_training_defaults(args, (), model, data, peft_config, model_kwargs)
 
 
 @contextmanager

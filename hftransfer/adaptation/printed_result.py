@@ -21,7 +21,7 @@ def print_adaptation(result: Adaptation, push_hint: bool = True) -> None:
         push_hint: show the command that pushes the model.
 
     Example:
-        >>> print_adaptation(adapt("runs/teacher", news, medical, "news-to-medical", effort="quick"))
+        >>> print_adaptation(adapt("runs/teacher", news, medical, effort="quick", validation_fraction=0.2))
     """
     folder = str(result.model)
     print_outcome(result.facts)
