@@ -15,7 +15,7 @@ OLDEST_IMAGE_TESTS := tests/data/test_image_encoder.py tests/test_images_trainin
 
 demo: $(STAMP)  # accelerate's launcher gives a process one thread unless it is told
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-$$($(BIN)/python -c "from hftransfer.cpu_threads import cores; print(cores())")} \
-	$(BIN)/accelerate launch --config_file recipes/accelerate/one_process.yaml recipes/finetune.py --config recipes/configs/news_to_medical.yaml
+	$(BIN)/accelerate launch --config_file recipes/accelerate/one_process.yaml recipes/adapt.py --config recipes/configs/adapt_sample.yaml
 
 test: $(STAMP)  # two files at a time, in the order of tests/conftest.py: module fixtures stay with their file
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
