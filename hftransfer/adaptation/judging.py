@@ -96,9 +96,9 @@ def judge(
 ) -> Verdicts:
     """Choice among candidates and their corrections.
 
-    A candidate that was not trained for other class frequencies is corrected for its own estimate of them where the
-    test believes it; the correction then takes its place, source-only's too. Source-only runs of further seeds are
-    parts of a mean; they do not compete.
+    A candidate that saw the source alone is corrected for its own estimate of the target's class frequencies, where
+    the test believes it. What target rows did to a model's predictions would be taken for a shift: one that was
+    trained with them is left as it is. Source-only runs of further seeds are parts of a mean; they do not compete.
 
     Args:
         outcomes: in the order of the list; those without predictions are left out.
@@ -118,7 +118,7 @@ def judge(
         trained = _trained_weights(outcome, class_names)
         plain = calibration(outcome.predictions, trained)
         entries.append(Entry(outcome.name, outcome, plain, outcome.predictions.map_logits(plain), trained))
-        if trained is not None or outcome.recipe.training.get("label_shift"):
+        if not _predicts_as_the_source_taught(outcome, sound):
             continue
         shifts[outcome.name] = shift = estimate_shift(outcome.predictions)
         if shift.believed and (not obstacle or outcome.recipe.mean_of):
@@ -128,12 +128,9 @@ def judge(
                 entries.pop()
             entries.append(Entry(f"{outcome.name}, corrected", outcome, correction, corrected, shift.weights))
     base = next(entry for entry in entries if entry.name == base_outcome.name)
-    incumbent = [entry for entry in entries if entry.outcome is base_outcome][-1]
-    means = [outcome.name for outcome in sound if outcome.recipe.mean_of]
+    means = [outcome.name for outcome in sound if outcome.recipe.mean_of and outcome.name in shifts]
     shift = shifts[means[0]] if means else shifts[base.name]
-    last = {entry.outcome.name: entry for entry in entries}
-    contenders = [_contender(e, e is incumbent, e is not last[e.outcome.name]) for e in entries]
-    judgement = rule.judge(contenders, shift)
+    judgement = rule.judge([_contender(entry, entry is base) for entry in entries], shift)
     if shift.believed and obstacle:
         judgement.reasons.append(f"No model is corrected for class frequencies: {obstacle}")
     chosen = next(entry for entry in entries if entry.name == judgement.chosen)
@@ -150,8 +147,17 @@ def judge(
     )
 
 
-def _contender(entry: Entry, base: bool, superseded: bool) -> Contender:
-    return Contender(entry.name, entry.seen(), base, entry.weights, entry.reference, superseded)
+def _contender(entry: Entry, base: bool) -> Contender:
+    return Contender(entry.name, entry.seen(), base, entry.weights, entry.reference)
+
+
+def _predicts_as_the_source_taught(outcome: CandidateOutcome, outcomes: Sequence[CandidateOutcome]) -> bool:
+    """Whether no target row had a part in a candidate: a source-only run, or a mean or average of such."""
+    by_name = {other.name: other for other in outcomes}
+    parts = outcome.recipe.parts
+    if parts and not (outcome.recipe.student_of or outcome.recipe.adabn_of):
+        return all(_predicts_as_the_source_taught(by_name[name], outcomes) for name in parts)
+    return outcome.recipe.base
 
 
 def _trained_weights(outcome: CandidateOutcome, class_names: Sequence[str]) -> np.ndarray | None:

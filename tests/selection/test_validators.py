@@ -89,6 +89,7 @@ def by_hand(p: Predictions) -> dict[str, float]:
             k == row.index(max(row)) for k, row in zip(predicted, p.reference_probabilities.tolist(), strict=True)
         )
         / M,
+        "ensemble_confidence": sum(p.reference_probabilities[i, k] for i, k in enumerate(predicted)) / M,
         "atc": sum(-entropy(row) >= threshold for row in probabilities) / M,
         "cot": transported(probabilities, np.bincount(p.source_labels, minlength=K) / N),
     }

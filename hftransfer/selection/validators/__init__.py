@@ -5,7 +5,7 @@ from __future__ import annotations
 from ...messages import nearest
 from .accuracy_estimates import ATC, COT
 from .class_ami import ClassAMI
-from .ensemble_agreement import EnsembleAgreement
+from .ensemble_agreement import EnsembleAgreement, EnsembleConfidence
 from .importance import DEV, DEVN, ImportanceWeightedRisk
 from .information import Information
 from .mixval import MixValInter, MixValIntra
@@ -30,6 +30,7 @@ VALIDATORS: dict[str, type[Validator]] = {
         MixValIntra,
         SourceAccuracy,
         EnsembleAgreement,
+        EnsembleConfidence,
         ATC,
         COT,
     )
