@@ -150,7 +150,7 @@ class SelectionRule:
             "Gates: finite predictions; accuracy on source validation rows at most "
             f"{100 * self.source_accuracy_within:g} points and {plural(self.source_errors, 'standard error')} below "
             f"the best; no class lost that source-only predicts on {100 * self.class_share:g} % of target rows or "
-            f"more; diversity at least {self.diversity:g} of source-only's; a believed label shift excuses the last two. "
+            f"more; diversity at least {self.diversity:g} of source-only's; a believed shift excuses the last two. "
             f"Then the best mean rank over {listed(self.scores)}. It replaces source-only when it is better by "
             f"{plural(self.clear, 'standard error')} in at least {plural(self.more_scores, 'score')} more than it is "
             "worse in."
