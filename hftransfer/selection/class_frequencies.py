@@ -11,11 +11,10 @@ import numpy as np
 
 from .calibration import calibrated, fit_temperature
 from .energy_distance import EnergyDistance
+from .explained_gap import MOST_ROWS, ExplainedGap
 from .model_predictions import Predictions
 
 EM_STEPS, EM_TOLERANCE = 2000, 1e-9
-EXPLAINED, ABOVE_CHANCE, LEFT = 0.5, 1.75, 2.0  # the last two in gaps that chance shows
-MOST_ROWS = 2000  # of each domain that the test looks at
 BOUND = 10.0  # largest class weight, and the inverse of the smallest
 METHODS = ("mlls", "bbse")
 
@@ -85,17 +84,15 @@ def bbse(
     return frequencies / total if total > 0 else prior
 
 
-@dataclass(frozen=True)
-class LabelShiftEstimate:
+@dataclass(frozen=True, kw_only=True)
+class LabelShiftEstimate(ExplainedGap):
     """An estimate of class frequencies, and the evidence for it.
 
     Args:
         source_frequencies, target_frequencies: (K,), of the source's validation rows and as estimated for the target.
         intervals: (K, 2), the middle 80 % of the estimates from resampled rows.
         temperature: that the predictions were calibrated with.
-        gap: energy distance of calibrated predictions, source validation and target.
-        gap_left: the same, source rows weighted by the estimate.
-        gap_by_chance: what two sets of these sizes show where nothing differs.
+        gap, gap_left, gap_by_chance: as in `ExplainedGap`, source rows weighted by the estimate.
         weights: (K,), what a class's probability is multiplied by: target over source frequency.
     """
 
@@ -103,24 +100,7 @@ class LabelShiftEstimate:
     target_frequencies: np.ndarray
     intervals: np.ndarray
     temperature: float
-    gap: float
-    gap_left: float
-    gap_by_chance: float
     weights: np.ndarray
-
-    @property
-    def explained(self) -> float:
-        """Share of the gap that the estimate explains, between 0 and 1."""
-        return float(np.clip(1 - self.gap_left / self.gap, 0, 1)) if self.gap > 0 else 0.0
-
-    @property
-    def believed(self) -> bool:
-        """Whether the gap is clearly above chance, the estimate explains most of it, and what is left is near chance.
-
-        The last tells a shift of inputs towards one class, which reweighting explains in large part but not to the
-        end."""
-        above = self.gap >= ABOVE_CHANCE * self.gap_by_chance
-        return above and self.explained >= EXPLAINED and self.gap_left <= LEFT * self.gap_by_chance
 
     def corrected(self, logits: np.ndarray) -> np.ndarray:
         """(…, K) logits -> (…, K) probabilities, calibrated and corrected for the estimate."""
@@ -130,13 +110,6 @@ class LabelShiftEstimate:
     def bias(self) -> np.ndarray:
         """(K,), what to add to the calibrated head's bias: log of the weights."""
         return np.log(self.weights)
-
-    def __str__(self) -> str:
-        verdict = "believed" if self.believed else "not believed"
-        return (
-            f"label shift {verdict}: it explains {100 * self.explained:.0f} % of a gap that is "
-            f"{self.gap / max(self.gap_by_chance, 1e-12):.1f} times what chance shows"
-        )
 
 
 def estimate_label_shift(

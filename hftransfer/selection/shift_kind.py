@@ -8,7 +8,8 @@ from typing import Literal
 import numpy as np
 
 from .calibration import calibrated
-from .class_frequencies import ABOVE_CHANCE, LabelShiftEstimate
+from .class_frequencies import LabelShiftEstimate
+from .explained_gap import ABOVE_CHANCE
 from .model_predictions import Predictions
 
 DISTINCT = 0.25  # of the proxy A-distance, beyond what class frequencies explain: 56 % of rows told right

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from ..data.pairing import PairedBatchSampler
     from ..models.parameter_blocks import Block
     from .argument_types import Domains, Rows
+    from .label_shift_verdict import LabelShiftVerdict
     from .setup.unfreezing import Phases
 
 
@@ -49,6 +50,7 @@ class BaseTrainer(Trainer):
         pair_sampler: of the training batches, once their loader is made; a stream has none.
         loss_log: task loss and objectives since the last log.
         run_watch: what went wrong in training, as it began.
+        label_shift_verdict: after training with `label_shift`, whether its class weights are to be trusted.
         run_folder, finite_guard, checkpoint_reader, checkpoint_writer, evaluator, optimizer_builder, model_card,
             hub_publisher: the collaborators.
     """
@@ -59,6 +61,7 @@ class BaseTrainer(Trainer):
     prepared: Prepared
     constructor_arguments: dict[str, Any]
     pair_sampler: PairedBatchSampler | None = None
+    label_shift_verdict: LabelShiftVerdict | None = None
 
     def _add_collaborators(self, blocks: list[Block], phases: Phases | None) -> None:
         """Collaborators of the trainer, made once `Trainer` itself is."""

@@ -13,6 +13,7 @@ from ..stages import stage
 from .hub.push import upload_command
 from .saving.written_files import COMPARISON, RESULTS, record_written, write_whole
 from .trainer import AdaptationTrainer
+from .trainer_access import findings_of
 
 METRICS = ("accuracy", "macro_f1", "mse", "pearson")  # ends of those that are worth a column
 
@@ -66,7 +67,7 @@ def save_model_and_card(trainer: AdaptationTrainer, results: dict[str, dict[str,
 
 @stage("saving the model")
 def save_results(trainer: AdaptationTrainer, results: dict[str, dict[str, float]]) -> None:
-    """Final scores, written to the model card and to `results.json` in the output folder.
+    """Final scores, written to the model card and, with notes on the run, to `results.json` in the output folder.
 
     Args:
         trainer: its model is saved already.
@@ -82,7 +83,14 @@ def save_results(trainer: AdaptationTrainer, results: dict[str, dict[str, float]
     trainer.results = results
     trainer.create_model_card()
     if trainer.is_world_process_zero():
-        write_scores(trainer.args.output_dir, RESULTS, results)
+        write_scores(trainer.args.output_dir, RESULTS, {**results, **_notes(trainer)})
+
+
+def _notes(trainer: AdaptationTrainer) -> dict[str, list[str]]:
+    """What went wrong in training, and whether class weights are to be trusted; nothing if there is nothing to say."""
+    verdict = trainer.label_shift_verdict
+    notes = [*findings_of(trainer), *([verdict.text] if verdict else [])]
+    return {"notes": notes} if notes else {}
 
 
 def print_saved_model(trainer: AdaptationTrainer) -> None:

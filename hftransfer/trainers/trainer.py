@@ -19,6 +19,7 @@ from ..models.parameter_blocks import split_into_blocks
 from ..stages import stage
 from .callbacks import Clock, Unfreezing
 from .config import AdaptationConfig
+from .label_shift_verdict import judge_label_shift
 from .metrics import metrics_for, zero_without_labels
 from .saving.output_folder import check_access
 from .saving_trainer import SavingTrainer
@@ -295,6 +296,7 @@ class AdaptationTrainer(SavingTrainer):
                 output = super().train(checkpoint, trial, ignore_keys_for_eval)
         for name in self.loss_log.always_zero if self.is_world_process_zero() else ():
             logger.warning("%s was 0 in every step and asked nothing of the model. Lower its threshold, if any.", name)
+        self.label_shift_verdict = judge_label_shift(self)
         if self.args.label_shift_task == "bias":
             correct_bias(joint_model_of(self))
         if self.args.adabn:

@@ -41,3 +41,11 @@ def passed_optimizer_of(trainer: Trainer) -> str | None:
 def findings_of(trainer: Trainer) -> list[str]:
     """What went wrong in training so far, a sentence or two each."""
     return [finding.text for finding in trainer.run_watch.findings]  # type: ignore[attr-defined]
+
+
+def label_shift_of(trainer: Trainer) -> str:
+    """Estimator of a run's class weights and whether they are to be trusted, in one sentence; empty without."""
+    name, verdict = config_of(trainer).label_shift, trainer.label_shift_verdict  # type: ignore[attr-defined]
+    if name == "none" or verdict is None:
+        return "" if name == "none" else name
+    return f"{name}: {verdict.text[0].lower()}{verdict.text[1:].rstrip('.')}"

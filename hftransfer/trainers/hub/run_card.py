@@ -13,7 +13,7 @@ from ...reporting.tables import policy_table
 from ..saving.adapter_merge import merges_adapter
 from ..saving.written_files import CARD, is_edited_card, record_written, write_whole
 from ..setup.plan import policy_rows
-from ..trainer_access import config_of, findings_of, joint_model_of
+from ..trainer_access import config_of, findings_of, joint_model_of, label_shift_of
 
 if TYPE_CHECKING:
     from transformers import Trainer
@@ -91,7 +91,7 @@ class ModelCard:
             objectives={s.name: str(s) for s in args.objective_specs()},
             papers=[type(o).paper for o in joint.objectives.values()],  # type: ignore[attr-defined]
             trained=str(prepared.trainable),
-            settings=_settings(args, trainer.state.max_steps),
+            settings=_settings(args, trainer.state.max_steps, label_shift_of(trainer)),
             results=self.results or {"evaluation": _last_evaluation(trainer.state.log_history)},
             adapter=is_peft(model) and not merges_adapter(trainer, prepared),
             blocks=policy_table(policy_rows(trainer)),
@@ -111,7 +111,7 @@ def configured_name(args: AdaptationConfig) -> str:
     return args.hub_model_id or Path(str(args.output_dir)).absolute().name
 
 
-def _settings(args: AdaptationConfig, max_steps: int) -> dict[str, str]:
+def _settings(args: AdaptationConfig, max_steps: int, label_shift: str) -> dict[str, str]:
     rows = args.per_device_train_batch_size * args.world_size * args.gradient_accumulation_steps
     return {
         "learning rate": f"{args.learning_rate:g}",
@@ -120,7 +120,7 @@ def _settings(args: AdaptationConfig, max_steps: int) -> dict[str, str]:
         "batch": f"{rows} source rows ({args.per_device_train_batch_size} a device, {args.world_size} "
         f"process(es), {args.gradient_accumulation_steps} accumulated)",
         "target rows per source row": f"{args.target_ratio:g}",
-        "label shift": args.label_shift if args.label_shift != "none" else "",
+        "label shift": label_shift,
         "precision": "bf16" if args.bf16 else "fp16" if args.fp16 else "fp32",
         "seed": str(args.seed),
     }
