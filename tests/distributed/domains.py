@@ -5,13 +5,17 @@ from __future__ import annotations
 import random
 from typing import Any
 
+import numpy as np
 import tiny
 from datasets import ClassLabel, Dataset, Sequence
 
 
 def encoded(task: str, rows: int, seed: int, labelled: bool = True) -> list[dict[str, Any]]:
-    """Encoded training rows of one domain, of different lengths, as a `PairedDataset` hands them to the collator."""
-    draw = random.Random(seed)
+    """Encoded training rows of one domain, of different lengths, as a `PairedDataset` hands them to the collator.
+
+    Rows of the target have soft labels, which only the objective of that name reads.
+    """
+    draw, soft_draw = random.Random(seed), np.random.default_rng(seed)
     out = []
     for _ in range(rows):
         words = draw.randint(1, 11)
@@ -22,6 +26,9 @@ def encoded(task: str, rows: int, seed: int, labelled: bool = True) -> list[dict
             row |= {"labels": [-100, *known, -100], "word_mask": [0, *[1] * words, 0]}
         else:
             row |= {"labels": known[0]}
+        if not labelled:
+            soft = soft_draw.dirichlet([1.0] * 3, size=len(ids)).astype(np.float32)
+            row["soft_labels"] = soft * np.array(row["word_mask"])[:, None] if task == "token" else soft[0]
         out.append(row)
     return out
 
