@@ -78,6 +78,11 @@ NUMBERS = {
         "Objective 'cmd': interval",
         "finite number",
     ),
+    "a class that counts less than nothing": (
+        {"class_weights": {"a": -1}},
+        "class_weights: 'a'",
+        "must be a number of",
+    ),
     "a source that counts NaN": ({"source_weights": {"a": NAN}}, "source_weights: 'a'", "must be a number of at"),
 }
 WORDS = {

@@ -230,7 +230,7 @@ def fail(folder: Path) -> dict:
     trainer.args.hub_model_id = "me/folder"
     hub.fail("POST", "/commit/", status=500)
     try:
-        push_folder(trainer.args, folder / "background")
+        push_folder(trainer.args, folder / "public")
     except HubError as error:
         out["folder"] = str(error)
     hub.faults.clear()

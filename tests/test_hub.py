@@ -334,7 +334,7 @@ def test_a_folder_that_was_not_pushed_is_named(failed, work):
     """There is no trainer to push again with."""
     message = failed["folder"]
     assert message.startswith("Pushing to 'me/folder' failed: 500")
-    folder = work / "fail" / "background"
+    folder = work / "fail" / "public"
     assert f"The trained model is safe in {folder}. Push it again from a shell:\n  hf upload me/folder" in message
 
 

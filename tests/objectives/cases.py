@@ -66,6 +66,7 @@ def batch(
         "perturbed_target_forward": FakePerturbedForward(m, width, classes, seed, dtype),
         "strength": torch.tensor(0.8, dtype=dtype),
         **anchors(n, m, width, classes, g, dtype),
+        "target_soft_labels": draw(m, classes).detach().softmax(-1),
     }
 
 

@@ -239,7 +239,9 @@ class Witness(Objective):
 def training_batch():
     g = torch.Generator().manual_seed(0)
     (x, y), (target, _) = draw(6, False, g), draw(6, True, g)
-    return joint(x, y, target)
+    soft = torch.randn(12, CLASSES, generator=g).softmax(-1)
+    soft[:6] = 0  # as the collator leaves source rows
+    return joint(x, y, target) | {"soft_labels": soft}
 
 
 def half_precision(module, how: str):
@@ -285,6 +287,7 @@ def test_bf16_features_give_the_objective_of_those_features_in_fp32(kind):
             "source_domains": torch.zeros(6, dtype=torch.long),
             "strength": torch.tensor(0.5),
             "class_vectors": module.model.head.weight.detach().float(),
+            "target_soft_labels": training_batch()["soft_labels"][6:],
         }
         assert seen[0].dtype == torch.bfloat16, how
         torch.testing.assert_close(out.losses[1], call(objective, given).detach())

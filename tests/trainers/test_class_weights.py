@@ -176,6 +176,81 @@ def test_two_estimators_agree_with_a_module_fed_by_hand(tmp_path):
     torch.testing.assert_close(adapter.task_loss.label_shift.weights, by_hand.weights)
 
 
+# ---- classes that count what the settings say
+
+
+def test_classes_count_what_they_are_told(tmp_path, witness):
+    """In the objectives and in the task, by the class's name, whatever its place in the model."""
+    weights = {"flat": 0.25, "down": 3}
+    run = runs.trainer(tmp_path, objectives={"witness": 1.0}, class_weights=weights)
+    adapter, inputs = run.model.eval(), batch(run)
+    out, n = adapter(**inputs), inputs["num_source"]
+    labels, seen = adapter.objectives["witness"].seen
+    by_class = np.array([weights.get(name, 1.0) for name in run.prepared.label_space.names])[labels.numpy()]
+    np.testing.assert_allclose(seen.numpy(), by_class)
+    logits = out.logits[:n].detach().double().numpy()
+    log_p = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    errors = -log_p[np.arange(n), labels.numpy()]
+    assert out.losses[0].item() == pytest.approx((by_class * errors).sum() / n, rel=1e-5)
+
+
+def test_words_count_what_their_class_counts(tmp_path):
+    run = runs.trainer(
+        tmp_path,
+        model=tiny.bert(tiny.TAGS, tagging=True),
+        train_dataset=tiny.tagged(seed=2),
+        target_dataset=tiny.tagged(seed=1, labelled=False),
+        class_weights='{"split": 0}',
+    )
+    adapter, inputs = run.model.eval(), batch(run)
+    out = adapter(**inputs)
+    kept = inputs["labels"] == run.prepared.label_space.names.index("whole")
+    error = F.cross_entropy(out.logits[kept], inputs["labels"][kept], reduction="sum")
+    torch.testing.assert_close(out.losses[0], (error / (inputs["labels"] != -100).sum()).detach())
+
+
+def test_weights_of_classes_and_of_sources_multiply(tmp_path, witness):
+    settings = {"source_weights": {"broadcast": 3}, "class_weights": {"up": 0.5}, "objectives": {"witness": 1.0}}
+    run = runs.trainer(tmp_path, train_dataset=TWO, **settings)
+    adapter, inputs = run.model.eval(), batch(run)
+    adapter(**inputs)
+    labels, seen = adapter.objectives["witness"].seen
+    of_source = torch.tensor([1.0, 3.0])[inputs["domain"][: inputs["num_source"]]]
+    of_class = torch.where(labels == run.prepared.label_space.names.index("up"), 0.5, 1.0)
+    assert torch.equal(seen, of_source * of_class)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"class_weights": {"dwon": 2.0}}, "class_weights names 'dwon'; the classes are .* Did you mean 'down'"),
+        ({"class_weights": dict.fromkeys(tiny.LABELS, 0)}, "class_weights leaves no class that counts"),
+        ({"class_weights": {"up": 2}, "label_shift": "mlls"}, "both say what a class counts: leave one out"),
+        ({"class_weights": {"up": float("nan")}}, "class_weights: 'up' must be a number of at least 0"),
+    ],
+)
+def test_weights_of_classes_that_are_refused(tmp_path, settings, message):
+    with pytest.raises(ValueError, match=message):
+        runs.trainer(tmp_path, **settings)
+
+
+def test_class_weights_beside_an_estimate_that_leaves_the_task_alone(tmp_path, witness):
+    """The objectives are given both."""
+    settings = {"label_shift": "mlls", "label_shift_task": "none", "class_weights": {"up": 2.0}}
+    run = runs.trainer(tmp_path, objectives={"witness": 1.0}, **settings)
+    adapter = fixed(run).eval()
+    adapter(**batch(run))
+    labels, seen = adapter.objectives["witness"].seen
+    of_class = torch.where(labels == run.prepared.label_space.names.index("up"), 2.0, 1.0)
+    assert torch.equal(seen, of_class * torch.tensor([0.5, 1.0, 2.0])[labels])
+
+
+def test_numbers_have_no_classes_to_weigh(tmp_path):
+    data = tiny.domain(12, labelled=False).add_column("label", [i + 0.5 for i in range(12)])
+    with pytest.raises(ValueError, match="class_weights needs one class a row; regression has none"):
+        runs.trainer(tmp_path, model=tiny.bert(("score",)), train_dataset=data, class_weights={"score": 2})
+
+
 # ---- sources that count more
 
 
