@@ -43,7 +43,16 @@ autodoc_member_order = "bysource"
 napoleon_google_docstring, napoleon_numpy_docstring = True, False
 napoleon_use_rtype = False
 # Headings of settings, which docstrings of dataclasses are composed under; see hftransfer.settings.explain_fields.
-SETTINGS = ("Domains", "Model", "Adaptation", "Policy", "Data", "Output", "Training defaults that differ")
+SETTINGS = (
+    "Domains",
+    "Model",
+    "Candidates",
+    "Adaptation",
+    "Policy",
+    "Data",
+    "Output",
+    "Training defaults that differ",
+)
 napoleon_custom_sections = [(heading, "params_style") for heading in SETTINGS]
 
 # Names of neighbouring libraries that docstrings link to; the inventories are kept here, as plain text.

@@ -42,7 +42,8 @@ def test_the_wheel_holds_the_package_under_the_distributions_name(wheel):
     assert sources <= set(names)
     for name in ("model_card.md.jinja", "adaptation_report.html.jinja", "adaptation_report.css"):
         assert f"hftransfer/reporting/{name}" in names
-    for name in ("data/corpus/news_train.jsonl", "recipes/finetune.py", "py.typed"):
+    candidates = "adaptation/candidates/standard_text.yaml"
+    for name in ("data/corpus/news_train.jsonl", candidates, "recipes/adapt.py", "recipes/finetune.py", "py.typed"):
         assert f"hftransfer/{name}" in names
     assert not [name for name in names if name.startswith(("tests", "docs", "recipes"))]
 

@@ -126,3 +126,17 @@ def test_an_example_runs(page, i):
     if "trainer" in scope:
         assert scope["trainer"].state.global_step == 2
         assert (Path(scope["trainer"].args.output_dir) / "model.safetensors").is_file()
+
+
+def test_the_page_of_adapt_runs(folder):
+    """Its commands up to the plan; its example to the end, with the shortest list of candidates."""
+    page = ROOT / "docs/adapt.md"
+    own = [words for words in commands(page) if "recipes/configs" not in " ".join(words)]
+    assert [stem for stem, *_ in own] == ["adapt"]
+    for stem, *argv in own:
+        assert recipe(stem).main([*argv, "--dry_run", "--use_cpu"]) == 0
+    scope: dict = {}
+    (code,) = blocks(page, "python")
+    exec(code.replace('"runs/mine")', '"runs/mine", effort="quick")'), scope)
+    assert (Path("runs/mine") / "model.safetensors").is_file()
+    assert scope["result"].verdict in ("corrected", "source-only")

@@ -12,7 +12,6 @@ import json
 import os
 from unittest import mock
 
-import numpy as np
 import pytest
 import tiny
 import torch
@@ -26,7 +25,6 @@ from torch.nn.parallel import DistributedDataParallel
 
 from hftransfer.data.collation import AdaptationCollator
 from hftransfer.data.label_space import LabelSpace
-from hftransfer.data.soft_label_column import SOFT_LABELS
 from hftransfer.data.text_encoder import TextEncoder
 from hftransfer.models.feature_hook import find_head
 from hftransfer.objectives.label_shift_weights import LabelShift
@@ -111,10 +109,6 @@ def batches(task: str, step: int) -> tuple[dict, list[dict]]:
     space = LabelSpace(TASKS[task], tiny.LABELS)
     collate = AdaptationCollator(TextEncoder(tiny.tokenizer(), space), space, by_domain=True)
     source, target = (encoded(task, WORLD * ROWS, seed=10 * step + k, labelled=k == 0) for k in (0, 1))
-    draw = np.random.default_rng(step)
-    for row in target:  # in tagging, a distribution a token, of which those of words are read
-        words = (len(row["input_ids"]),) if task == "token" else ()
-        row[SOFT_LABELS] = draw.dirichlet(np.ones(CLASSES), words).astype(np.float32)
     union = collate([*source, *target])
     shares = [collate([*source[r : r + ROWS], *target[r : r + ROWS]]) for r in range(0, WORLD * ROWS, ROWS)]
     return union, shares
