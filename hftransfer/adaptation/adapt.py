@@ -60,6 +60,11 @@ class Adaptation:
         verdicts: scores, ranks, gates and estimates behind it.
         report: the HTML page beside the model.
         facts: all that the page shows.
+
+    Example:
+        >>> result = adapt("runs/teacher", news, medical, "out", effort="quick", validation=news_validation)
+        >>> result.report.name, (result.model / "model.safetensors").is_file()
+        ('report.html', True)
     """
 
     verdict: str

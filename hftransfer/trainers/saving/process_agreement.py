@@ -58,7 +58,7 @@ def decided_by_first(act: Callable[[], T], processes: int) -> T:
         >>> decided_by_first(lambda: "read on the first process", processes=1)
         'read on the first process'
     """
-    from accelerate import PartialState
+    from accelerate.state import PartialState
 
     first = processes == 1 or PartialState().is_main_process
     result: Any = raise_together(lambda: act() if first else None, processes)
