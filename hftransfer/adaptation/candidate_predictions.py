@@ -8,6 +8,7 @@ import numpy as np
 
 from ..data.encoder_fingerprint import fingerprint_of
 from ..data.label_masking import mask_target_labels
+from ..data.row_origins import ORIGIN
 from ..selection.domain_distance import proxy_a_distance
 from ..trainers.prediction_pass import predict_mixed, predict_rows
 from .run_inputs import MOST_JUDGED, RunInputs
@@ -106,8 +107,7 @@ class CandidatePredictor:
         if fingerprint_of(self._encoded.get(name)) != encoder_fingerprint:
             inputs = self.inputs
             if name == "target":
-                rows = mask_target_labels(inputs.target.select(self.rows_to_predict), inputs.args.label_column)
-                title = name
+                rows, title = _selected(inputs.target, self.rows_to_predict, inputs.args.label_column), name
             elif name.startswith(TEST):
                 rows, title = inputs.test[name.removeprefix(TEST)], name
             else:
@@ -118,6 +118,13 @@ class CandidatePredictor:
 
 def _drawn(rows: int, count: int) -> np.ndarray:
     return np.random.default_rng(JUDGE_SEED).permutation(rows)[:count]
+
+
+def _selected(target: Any, rows: np.ndarray, label_column: str) -> Any:
+    """Target rows without labels; in messages they keep their numbers."""
+    if ORIGIN not in target.column_names and len(rows) < len(target):
+        target = target.add_column(ORIGIN, [str(row) for row in range(len(target))])
+    return mask_target_labels(target.select(rows), label_column)
 
 
 def _joined(arrays: list[Any]) -> Any:

@@ -69,6 +69,7 @@ SAME = {
     **dict.fromkeys(("distill_logits", "distill the target's logits"), ("logits",)),
     "co_tuning": ("classes",),
     "constraint": ("logits",),
+    "soft_labels": ("logits",),
     "constraint implications": ("logits", "swapped"),
 }
 
