@@ -62,14 +62,9 @@ class Adaptation:
         facts: all that the page shows.
 
     Example:
-<<<<<<< HEAD
         >>> result = adapt("runs/teacher", news, medical, "out", effort="quick", validation=news_validation)
         >>> result.report.name, (result.model / "model.safetensors").is_file()
         ('report.html', True)
-=======
-        >>> str(adapt("runs/teacher", news, medical, "news-to-medical", effort="quick")).split(":")[0] != ""
-        True
->>>>>>> ae181bf (Tests: soft labels among the objectives' cases; syncs of the run watch once a log)
     """
 
     verdict: str

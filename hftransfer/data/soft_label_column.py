@@ -30,7 +30,7 @@ def add_soft_labels(dataset: Any, probabilities: Any) -> Any:
         ValueError: a stream, another number of rows, or rows that are no distributions.
 
     Example:
-        >>> medical = load_sample_corpus()["medical"].select(range(2))
+        >>> medical = load_sample_corpus()["medical_train"].select(range(2))
         >>> add_soft_labels(medical, [[0.7, 0.2, 0.1], [0.0, 0.5, 0.5]])["soft_labels"][1]
         [0.0, 0.5, 0.5]
     """
