@@ -6,6 +6,7 @@ import math
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import runs
 import tiny
@@ -16,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import TrainerCallback
 
 import hftransfer
-from hftransfer import Objective
+from hftransfer import Objective, add_soft_labels
 from hftransfer.objectives.registry import REGISTRY
 
 CONSTANT = {"schedule": "constant"}
@@ -150,6 +151,11 @@ def test_an_objective_that_never_acts_is_named(tmp_path, caplog, threshold, said
 def test_the_device_is_waited_for_once_a_log_not_once_a_step(kind, tagging, tmp_path, monkeypatch):
     data = {"train_dataset": tiny.tagged(), "target_dataset": tiny.tagged(seed=1, labelled=False)} if tagging else {}
     labels = tiny.TAGS if tagging else tiny.LABELS
+    if kind == "soft_labels":
+        target = data.get("target_dataset", tiny.domain(seed=1, labelled=False))
+        even = np.full(len(labels), 1 / len(labels))
+        soft = [np.tile(even, (len(row["tokens"]), 1)) if tagging else even for row in target]
+        data["target_dataset"] = add_soft_labels(target, soft)
     run = runs.trainer(
         tmp_path,
         tiny.bert(labels, tagging=tagging, **({"attention_probs_dropout_prob": 0.0} if "attention" in kind else {})),
@@ -160,10 +166,13 @@ def test_the_device_is_waited_for_once_a_log_not_once_a_step(kind, tagging, tmp_
     )
     with Syncs().watch(monkeypatch) as syncs:
         run.train()
-    assert [s for s in syncs.ours if s not in ("take", "_judge_discriminator")] == [
-        *["mean"] * 2,
-        "broken_tensors",
-    ]  # the weights are looked at once, at the end
+    assert without_watch(syncs) == [*["mean"] * 2, "broken_tensors"]  # the weights are looked at once, at the end
+    assert syncs.ours.count("take") == 2 * 2  # the run watch: one transfer a log, `.cpu()` and `.numpy()`
+
+
+def without_watch(syncs: Syncs) -> list[str]:
+    """Without the run watch, which reads its counts once a log and judges them on the CPU."""
+    return [name for name in syncs.ours if name not in ("take", "_judge_discriminator")]
 
 
 def test_the_watch_sees_a_sync(tmp_path, monkeypatch):
@@ -172,10 +181,7 @@ def test_the_watch_sees_a_sync(tmp_path, monkeypatch):
     run = runs.trainer(tmp_path, objectives={"mmd": 0.1}, max_steps=4, logging_steps=4)
     with Syncs().watch(monkeypatch) as syncs:
         run.train()
-    assert [s for s in syncs.ours if s not in ("take", "_judge_discriminator")] == ["evaluate"] * 4 + [
-        "mean",
-        "broken_tensors",
-    ]
+    assert without_watch(syncs) == ["evaluate"] * 4 + ["mean", "broken_tensors"]
 
 
 def _waiting(self, source_features, target_features):
