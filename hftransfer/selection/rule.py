@@ -121,7 +121,7 @@ class SelectionRule:
 
         reasons = []
         if shift is not None and shift.believed:
-            reasons.append(f"Scores are for the class frequencies of the estimate; {shift}.")
+            reasons.append("Scores are for the class frequencies of the estimate.")
         elif believed is not None:
             reasons.append("Scores are for the class frequencies that corrected models were corrected for.")
         above = sorted((name for name in ranks if ranks[name] < ranks[base.name]), key=ranks.__getitem__)
