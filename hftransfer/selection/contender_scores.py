@@ -106,7 +106,9 @@ class ContenderScores:
         source, target = np.arange(len(p.source_logits)), np.arange(len(p.target_logits))
         groups = min(GROUPS, len(source), len(target))
         parts = [
-            self(replace(contender, predictions=rows_of(p, source[source % groups != g], target[target % groups != g])))
+            self(
+                replace(contender, predictions=rows_of(p, source[source % groups != g], target[target % groups != g]))
+            )
             for g in range(groups if groups > 1 else 0)
         ]
         scores = self(contender)

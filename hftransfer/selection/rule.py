@@ -13,13 +13,7 @@ from .contenders import Contender, believed_weights, first_base, mean_probabilit
 
 __all__ = ["Contender", "Judgement", "SelectionRule"]
 
-SCORES = (
-    "mixval_inter",
-    "nuclear_norm",
-    "information",
-    "source_accuracy",
-    "ensemble_confidence",
-)
+SCORES = ("mixval_inter", "nuclear_norm", "information", "ensemble_confidence")  # the source's accuracy is a gate
 
 
 @dataclass(frozen=True)
@@ -28,7 +22,8 @@ class Judgement:
 
     Args:
         chosen: name of the contender to hand over.
-        scores: contender -> name of a score -> value; without those that could not be computed.
+        scores: contender -> name of a score -> value, accuracy on source validation rows among them; without those
+            that could not be computed.
         wins: contender -> in how many comparisons it is clearly better, less those in which it is clearly worse; a
             comparison is of one score with one other contender that passed the gates.
         ranks: contender -> place by wins, 1 the best, of those that passed the gates.
@@ -123,9 +118,13 @@ class SelectionRule:
         scoring = ContenderScores(self.scores, labels, classes, believed)
         competing = [contender.name for contender in passed if not contender.reference]
         samples = {name: scoring.sample(seen[name]) for name in competing}
-        scores = {name: samples[name].scores if name in samples else scoring(seen[name]) for name in seen}
+        gate = ContenderScores(("source_accuracy",), labels, classes, believed)
+        scores = {
+            name: gate(contender) | (samples[name].scores if name in samples else scoring(contender))
+            for name, contender in seen.items()
+        }
         wins = self._wins(samples)
-        means = mean_ranks(competing, scores)
+        means = mean_ranks(competing, {name: sample.scores for name, sample in samples.items()})
         order = sorted(competing, key=lambda name: (-wins[name], means[name]))
         ranks = {name: place for place, name in enumerate(order, 1)}
 
@@ -138,10 +137,11 @@ class SelectionRule:
         for name in above:
             better, worse = samples[name].clear_differences(samples[base.name], self.clear)
             evidence = f"clearly better in {listed(better)} and clearly worse in {listed(worse)}"
-            if len(better) - len(worse) >= min(self.more_scores, len(scores[name])):
+            if len(better) - len(worse) >= min(self.more_scores, len(samples[name].scores)):
                 reasons.append(
-                    f"{name} ranks {ranks[name]} of {len(order)}, {base.name} {ranks[base.name]}: compared in pairs by "
-                    f"each score, {name} is clearly better {plural(wins[name], 'time')} more than it is clearly worse."
+                    f"{name} ranks {ranks[name]} of {len(order)}, {base.name} {ranks[base.name]}: compared in "
+                    f"pairs by each score, {name} is clearly better {plural(wins[name], 'time')} more than it is "
+                    "clearly worse."
                 )
                 reasons.append(f"Beside {base.name} it is {evidence}.")
                 return Judgement(name, scores, wins, ranks, refused, reasons)
@@ -169,8 +169,8 @@ class SelectionRule:
             f"{100 * self.source_accuracy_within:g} points and {plural(self.source_errors, 'standard error')} below "
             f"the best; no class lost that source-only predicts on {100 * self.class_share:g} % of target rows or "
             f"more; diversity at least {self.diversity:g} of source-only's; a believed shift excuses the last two. "
-            f"Then comparisons in pairs by {listed(self.scores)}, each won by {plural(self.clear, 'standard error')} or "
-            f"more; most wins rank first. It replaces source-only when it wins at least "
+            f"Then comparisons in pairs by {listed(self.scores)}, each won by {plural(self.clear, 'standard error')} "
+            "or more; most wins rank first. It replaces source-only when it wins at least "
             f"{plural(self.more_scores, 'score')} more against it than it loses."
         )
 

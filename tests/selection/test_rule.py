@@ -160,7 +160,7 @@ def test_scores_equal_the_validators_of_calibrated_predictions():
     from hftransfer.selection.validators.information import Information
 
     base, other = model(), model(noise=1)
-    judgement = judge(Contender("other", other))
+    judgement = judge(Contender("other", other), scores=("information", "source_accuracy", "ensemble_confidence"))
     calibrated = [Contender("", p).calibrated() for p in (base, other)]
     mean = np.mean([p.target_probabilities for p in calibrated], axis=0)
     frequencies = np.bincount(base.source_labels, minlength=K) / N
@@ -268,7 +268,8 @@ def test_it_can_be_changed_and_printed():
     rule = SelectionRule(scores=("information",), source_accuracy_within=0.5)
     assert "at most 50 points" in str(rule)
     assert "in pairs by information, each" in str(rule)
-    assert rule.judge([Contender("source-only", model(), base=True)]).scores["source-only"].keys() == {"information"}
+    shown = rule.judge([Contender("source-only", model(), base=True)]).scores["source-only"]
+    assert shown.keys() == {"source_accuracy", "information"}
     better = Contender("better", model(target=3.0, noise=1))
     assert judge(better, scores=("information",)).chosen == "better"
     assert judge(better, clear=1000.0).chosen == "source-only"
