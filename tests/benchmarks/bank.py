@@ -4,7 +4,7 @@
     python tests/benchmarks/bank.py --table docs/results/adapt.jsonl
     python tests/benchmarks/bank.py --study [--output runs/bank]
 
-`--study` sets the rule beside each validator alone and beside always handing over the last model, on the finished cases.
+`--study` sets the rule beside each validator alone and beside always the last model, on the finished cases.
 Each case is one call of `adapt`, which goes on where it was stopped and trains nothing twice. Models are thrown away
 when a case is done; predictions stay in OUTPUT/SHIFT.SEED/_candidates/NAME/predictions.npz, and lines and table are
 what the present rule makes of them. Target labels stand in arrays called oracle; only the table reads them. Texts:
