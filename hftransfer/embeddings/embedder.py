@@ -16,8 +16,8 @@ from .input_rows import input_rows
 class Embedder(TransformerMixin, BaseEstimator):
     """Frozen features of a pretrained model, as a scikit-learn transformer with a cache.
 
-    It learns nothing: `fit` only checks the settings. Pipelines, `GridSearchCV` and `cross_val_score` work, and compute
-    the features of a row once.
+    It learns nothing: `fit` only checks the settings. Pipelines, `GridSearchCV` and `cross_val_score` work, and the
+    features of a row are computed once.
 
     Args:
         model: Hub id, folder, or a loaded transformers model.
@@ -105,7 +105,8 @@ class Embedder(TransformerMixin, BaseEstimator):
         shared = self.__dict__.setdefault("_shared", {})
         if shared.get("settings") != settings:
             shared |= {"settings": settings, "extractor": FeatureExtractor(**settings)}
-        return shared["extractor"]  # type: ignore[no-any-return]
+        extractor: FeatureExtractor = shared["extractor"]
+        return extractor
 
     def __sklearn_clone__(self) -> Embedder:
         """Copy with the same settings, which shares the loaded model: it is never changed."""
