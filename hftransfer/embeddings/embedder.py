@@ -71,7 +71,7 @@ class Embedder(TransformerMixin, BaseEstimator):
         Raises:
             TypeError, ValueError: a setting that cannot be used.
         """
-        self._extractor()
+        self.extractor()
         return self
 
     def transform(self, rows: Any, column: str | None = None) -> np.ndarray:
@@ -92,11 +92,11 @@ class Embedder(TransformerMixin, BaseEstimator):
 
     def embed(self, rows: Any, column: str | None = None) -> Embeddings:
         """Features of rows, with what their columns and rows are; see `transform`."""
-        extractor = self._extractor()
+        extractor = self.extractor()
         inputs = input_rows(rows, column or self.column, extractor.modality)
         return embed_rows(extractor, inputs, self.batch_size, self.cache_dir, self.cache_size, self.progress)
 
-    def _extractor(self) -> FeatureExtractor:
+    def extractor(self) -> FeatureExtractor:
         """Extractor of the present settings, with the model that was loaded last where it is still the one."""
         settings = {
             name: getattr(self, name)

@@ -157,7 +157,7 @@ class FeatureExtractor:
     def _make(self, kind: str) -> FrozenBackbone:
         autocast = None
         if isinstance(self.model, str):
-            model = load_backbone(self.model, self._commit_or_revision(), kind, self.poolings, self.compute_dtype)
+            model = load_backbone(self.model, self.commit_or_revision, kind, self.poolings, self.compute_dtype)
             model = model.to(self.device)
         else:
             model = self.model
@@ -167,7 +167,8 @@ class FeatureExtractor:
         processing = self.processing(kind)
         return FrozenBackbone(model, processing, kind, self.poolings, self.layers, self.max_length, autocast)
 
-    def _commit_or_revision(self) -> str | None:
+    @property
+    def commit_or_revision(self) -> str | None:
         """Commit that the features are kept under, so that it is that which is loaded."""
         return self._identity().get("commit", self.revision)
 

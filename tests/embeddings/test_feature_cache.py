@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +14,8 @@ import pytest
 import tiny
 import torch
 from datasets import Dataset, IterableDataset
-from frozen import CHUNK, small_chunks, work
-from processes import KILLED, PATHS, forked, together
+from frozen import CHUNK, work
+from processes import KILLED, forked, together
 
 from hftransfer import embed
 from hftransfer.embeddings import input_rows
@@ -237,11 +236,9 @@ def test_two_processes_make_the_store_of_one(tmp_path):
 def test_two_runs_at_once_share_the_work(tmp_path):
     a_model(tmp_path)
     rows = 12 * CHUNK
-    code = f"from frozen import work; work({str(tmp_path)!r}, {rows}, None)"
-    env = os.environ | PATHS | {"OMP_NUM_THREADS": "1"}
-    env["PYTHONPATH"] += os.pathsep + str(Path(__file__).parent)
-    runs = [subprocess.Popen([sys.executable, "-c", code], env=env) for _ in range(2)]
-    assert [run.wait(timeout=120) for run in runs] == [0, 0]
+    with ThreadPoolExecutor(2) as runs:
+        ends = [runs.submit(forked, work, str(tmp_path), rows, None, log=tmp_path / f"log{i}") for i in range(2)]
+    assert [end.result() for end in ends] == [0, 0]
     assert sum(fact["computed"] for fact in facts(tmp_path)) == rows
     first, second = (np.load(path) for path in tmp_path.glob("features*.npy"))
     np.testing.assert_array_equal(first, second)
@@ -348,10 +345,10 @@ def test_no_size_is_refused(monkeypatch):
         cache_size()
 
 
-def test_memory_does_not_grow_with_a_stream(tmp_path):
-    """What is held of a stream of four times as many rows is as much, but for 16 bytes a row and its text."""
-    small_chunks()
-    model = tiny.bert(num_hidden_layers=1, hidden_size=64, num_attention_heads=1)
+def test_memory_does_not_grow_with_a_stream(tmp_path, monkeypatch):
+    """A stream of four times as many rows takes as much but for the index of its rows, and not their features."""
+    monkeypatch.setitem(input_rows.CHUNK_ROWS, "text", 128)
+    model = tiny.bert(num_hidden_layers=1, hidden_size=256, num_attention_heads=1)
 
     def peak(rows: int) -> int:
         stream = IterableDataset.from_generator(
@@ -359,12 +356,12 @@ def test_memory_does_not_grow_with_a_stream(tmp_path):
         )
         tracemalloc.start()
         features = made(tmp_path / str(rows), stream, model, progress=False).features
-        assert features.shape == (rows, 64)
+        assert features.shape == (rows, 256)
         highest = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return highest
 
-    peak(CHUNK)  # what is imported and made once
-    short, long = peak(20 * CHUNK), peak(80 * CHUNK)
-    features = 60 * CHUNK * 64 * 4
+    peak(128)  # what is imported and made once
+    short, long = peak(512), peak(2048)
+    features = 1536 * 256 * 4
     assert long - short < features / 4
