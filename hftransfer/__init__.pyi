@@ -4,6 +4,7 @@ from .adaptation.adaptation_plan import print_adaptation_plan as print_adaptatio
 from .adaptation.printed_result import print_adaptation as print_adaptation
 from .adaptation.training_defaults import with_training_defaults as with_training_defaults
 from .cli.adapt_options import AdaptArguments as AdaptArguments
+from .cli.align_options import align_parser as align_parser
 from .cli.benchmark_file import read_benchmark as read_benchmark
 from .cli.benchmark_options import benchmark_parser as benchmark_parser
 from .cli.benchmark_runner import BenchmarkRunner as BenchmarkRunner
@@ -22,6 +23,11 @@ from .data.soft_label_column import add_soft_labels as add_soft_labels
 from .embeddings.embed import Embeddings as Embeddings
 from .embeddings.embed import embed as embed
 from .embeddings.embedder import Embedder as Embedder
+from .embeddings.image_text.align import ImageTextAlignment as ImageTextAlignment
+from .embeddings.image_text.align import align_image_text as align_image_text
+from .embeddings.image_text.captioned_images import captioned_images as captioned_images
+from .embeddings.image_text.projection_training import ProjectionSettings as ProjectionSettings
+from .embeddings.image_text.zero_shot_report import zero_shot_report as zero_shot_report
 from .embeddings.nearest_prototype import NearestPrototype as NearestPrototype
 from .embeddings.probe_export import export_probe as export_probe
 from .models.adapter_arithmetic import combine_adapters as combine_adapters
@@ -37,6 +43,7 @@ from .models.pretrained import load_model as load_model
 from .models.transplant import transplant as transplant
 from .objectives.base import Objective as Objective
 from .objectives.registry import register_objective as register_objective
+from .reporting.alignment_card import alignment_card as alignment_card
 from .reporting.console import print_lines as print_lines
 from .reporting.tables import print_results as print_results
 from .selection.calibration import fit_temperature as fit_temperature

@@ -31,7 +31,7 @@ ROOMS = {
     "data": {"hub_connection"},
     "models": {"hub_connection"},
     "objectives": set(),
-    "embeddings": {"data", "models"},
+    "embeddings": {"data", "models", "objectives"},
     "selection": {"embeddings"},
     "reporting": set(),
     "trainers": {

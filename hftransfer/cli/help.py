@@ -8,6 +8,7 @@ import sys
 import textwrap
 from dataclasses import replace
 
+from .align_options import align_parser
 from .benchmark_options import benchmark_parser
 from .interpolate_options import interpolate_parser
 from .option_listing import Option, module_path, read_options
@@ -68,7 +69,7 @@ def finetune_options() -> list[Option]:
 
 def print_help(recipe: str = "finetune") -> None:
     """Help of a recipe, printed: every option with its text; a reader that closes early (`| head`) is no error."""
-    parsers = {"benchmark": benchmark_parser, "interpolate": interpolate_parser}
+    parsers = {"align_image_text": align_parser, "benchmark": benchmark_parser, "interpolate": interpolate_parser}
     try:
         print(parsers[recipe]().format_help() if recipe in parsers else help_text(recipe), flush=True)
     except BrokenPipeError:

@@ -19,6 +19,7 @@ recipes:
   finetune    train on labelled sources and an unlabelled target         (hftransfer finetune --help)
   benchmark   compare methods over shifts and seeds                      (hftransfer benchmark --help)
   interpolate average trained weights: WiSE-FT, soups; no training       (hftransfer interpolate --help)
+  align-image-text  words for images: two frozen encoders, joined        (hftransfer align-image-text --help)
 
 other:
   cache       list or clear the cache of frozen features                 (hftransfer cache --help)
@@ -40,7 +41,7 @@ def main() -> None:
 
         print(__version__)
         return
-    recipe, rest = argv[0], argv[1:]
+    recipe, rest = argv[0].replace("-", "_"), argv[1:]
     if recipe == "cache":
         from .cache_command import main as cache
 

@@ -78,7 +78,8 @@ def embed(
         model: Hub id, folder, or a loaded transformers model.
         pooling: one or several of `"mean"` (over tokens or patches, padding aside), `"cls"` (the first token),
             `"max"`, `"last"` (the last token that is no padding: decoders), `"token"` (the first sub-word of each
-            word; for lists of words), `"head"` (what the last layer of the model's own classifier reads).
+            word; for lists of words), `"head"` (what the last layer of the model's own classifier reads), `"pooler"`
+            (the model's own pooled output, which a dual encoder reads).
         layer: one or several: -1 the last hidden state, after the final norm; 0 the embeddings, 1 the first layer, -2
             the last layer but one, as in `hidden_states`.
         max_length: in tokens; the model's own limit when `None`.

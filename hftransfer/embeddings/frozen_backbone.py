@@ -146,6 +146,9 @@ class FrozenBackbone:
                     assert self._hook is not None
                     pooled.append(self._hook.take(inputs).float())
                     continue
+                if pooling == "pooler":
+                    pooled.append(pooler_output(outputs, type(self.backbone).__name__).float().flatten(1))
+                    continue
                 hidden = self._hidden(outputs, layer)
                 if pooling == "token":
                     width = hidden.shape[1]
@@ -216,10 +219,33 @@ def load_backbone(name: str, revision: str | None, kind: str, poolings: Sequence
         ValueError: it cannot be read, or it lacks weights that the features depend on.
     """
     if "head" not in poolings:
-        return load_quietly(AutoModel, name, revision, dtype=dtype)
+        model, report = load_quietly(AutoModel, name, revision, dtype=dtype, output_loading_info=True)
+        fresh = set(report["missing_keys"])
+        if "pooler" in poolings and fresh:
+            raise ValueError(
+                f'pooling="pooler": the checkpoint lacks {modules_of_weights(fresh)}, which would be drawn at random. '
+                "Take another pooling, or a checkpoint that has it."
+            )
+        return model
     modality = "image" if kind == "image" else "text"
     model = load_model(name, "sequence-classification", ("a", "b"), revision, modality, quiet=True, dtype=dtype)
     return model
+
+
+def pooler_output(outputs: Any, name: str) -> torch.Tensor:
+    """Pooled output that a model itself gives.
+
+    Args:
+        outputs: of the model.
+        name: of the model, for the message.
+
+    Raises:
+        ValueError: it gives none.
+    """
+    pooled = getattr(outputs, "pooler_output", None)
+    if pooled is None:
+        raise ValueError(f"{name} has no pooled output of its own (`pooler_output`): take another model or pooling.")
+    return pooled  # type: ignore[no-any-return]
 
 
 @contextmanager

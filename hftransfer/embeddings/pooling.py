@@ -8,7 +8,7 @@ import torch
 
 from ..messages import nearest
 
-Pooling = Literal["mean", "cls", "max", "last", "token", "head"]
+Pooling = Literal["mean", "cls", "max", "last", "token", "head", "pooler"]
 POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
 
 
@@ -20,7 +20,8 @@ def check_poolings(poolings: Any, layers: Any) -> tuple[tuple[Pooling, ...], tup
         layers: a number or several.
 
     Raises:
-        ValueError: an unknown pooling, one twice, `"token"` beside another, `"head"` of an inner layer.
+        ValueError: an unknown pooling, one twice, `"token"` beside another, `"head"` or `"pooler"` of an
+            inner layer.
         TypeError: a layer that is no integer.
     """
     names = (poolings,) if isinstance(poolings, str) else tuple(poolings)
@@ -35,8 +36,9 @@ def check_poolings(poolings: Any, layers: Any) -> tuple[tuple[Pooling, ...], tup
         raise ValueError(f"pooling={poolings!r} and layer={layers!r} must each name one or several, none twice.")
     if "token" in names and len(names) > 1:
         raise ValueError('pooling="token" gives a vector a word, and others one a row: ask for it alone.')
-    if "head" in names and numbers != (-1,):
-        raise ValueError('pooling="head" is what the model\'s last layer reads: leave `layer` out.')
+    for name, what in (("head", "what the model's last layer reads"), ("pooler", "the model's own pooled output")):
+        if name in names and numbers != (-1,):
+            raise ValueError(f'pooling="{name}" is {what}: leave `layer` out.')
     return names, numbers
 
 

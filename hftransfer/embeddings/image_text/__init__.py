@@ -1,0 +1,1 @@
+"""Image encoders and text encoders joined by projections."""
