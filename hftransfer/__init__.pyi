@@ -26,6 +26,7 @@ from .embeddings.embedder import Embedder as Embedder
 from .embeddings.image_text.align import ImageTextAlignment as ImageTextAlignment
 from .embeddings.image_text.align import align_image_text as align_image_text
 from .embeddings.image_text.captioned_images import captioned_images as captioned_images
+from .embeddings.image_text.cross_modal_probe import names_as_shots as names_as_shots
 from .embeddings.image_text.projection_training import ProjectionSettings as ProjectionSettings
 from .embeddings.image_text.zero_shot_report import zero_shot_report as zero_shot_report
 from .embeddings.nearest_prototype import NearestPrototype as NearestPrototype

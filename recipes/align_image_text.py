@@ -1,7 +1,7 @@
 # /// script
 # dependencies = ["hftransfer"]
 # ///
-"""Words for images: a frozen image encoder and a frozen text encoder, joined by projections trained on cached features.
+"""Words for images: a frozen image encoder and a frozen text encoder, joined by projections of cached features.
 
     python recipes/align_image_text.py --image_encoder google/mobilenet_v2_1.0_224 --source photos.parquet \
         --new_classes cat dog --output_dir runs/dual
@@ -113,7 +113,9 @@ def load_images(args):
         text_columns=(args.caption_column,),
     )
     if "source" not in data.validation:
-        raise ValueError("The source has no validation split and --validation_fraction is 0: nothing chooses the step.")
+        raise ValueError(
+            "The source has no validation split and --validation_fraction is 0: nothing chooses the step."
+        )
     splits = {"train": data.train["source"], "validation": data.validation["source"]}
     splits["test"] = data.test.get("source", splits["validation"])
     column = args.caption_column or args.label_column
@@ -123,7 +125,9 @@ def load_images(args):
     }
     unknown = [name for name in args.new_classes if name not in captioned["train"][1]]
     if unknown:
-        raise ValueError(f"--new_classes {unknown[0]} is no class of the source: {sorted(set(captioned['train'][1]))}.")
+        raise ValueError(
+            f"--new_classes {unknown[0]} is no class of the source: {sorted(set(captioned['train'][1]))}."
+        )
     return captioned
 
 

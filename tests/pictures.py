@@ -10,7 +10,7 @@ import tiny
 import torch
 from datasets import ClassLabel, Dataset, Features, Image
 from PIL import Image as Pillow
-from transformers import ResNetConfig, ResNetForImageClassification
+from transformers import ResNetConfig, ResNetForImageClassification, ViTConfig, ViTModel
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
 SIDE = 12  # of the pictures
@@ -28,6 +28,13 @@ def resnet(labels=tiny.LABELS, seed: int = 0, **config) -> ResNetForImageClassif
     names = dict(enumerate(labels))
     settings = SIZES | {"id2label": names, "label2id": {v: k for k, v in names.items()}} | config
     return ResNetForImageClassification(ResNetConfig(**settings))
+
+
+def vit(seed: int = 0, **config) -> ViTModel:
+    """One layer of width 24, with a pooler and without a head."""
+    torch.manual_seed(seed)
+    settings = {"hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24}
+    return ViTModel(ViTConfig(**settings | {"image_size": 16, "patch_size": 8} | config))
 
 
 def picture(label: int, rng: np.random.Generator, dark: bool = False) -> Pillow.Image:

@@ -51,6 +51,8 @@ def given_folders(tmp_path_factory) -> Path:
     for i, name in enumerate(("sentence-transformers/all-MiniLM-L6-v2", "runs/teacher", "runs/a", "runs/b")):
         tiny.bert(seed=i, num_hidden_layers=6).save_pretrained(root / name)
         tiny.tokenizer().save_pretrained(root / name)
+    pictures.vit().save_pretrained(root / "runs/image-encoder")
+    pictures.processor().save_pretrained(root / "runs/image-encoder")
     lora = LoraConfig(r=2, target_modules=["query"], modules_to_save=["classifier"])
     for name in ("medical", "law"):
         base = AutoModelForSequenceClassification.from_pretrained(root / "runs/teacher")

@@ -48,8 +48,8 @@ def clip_loss(
     all_images, all_texts = gather_rows(images), gather_rows(texts)
     own_texts, own_images = texts, images
     if groups is not None:
-        _, number = torch.unique(gather_rows(groups), return_inverse=True)
-        own = torch.unique(gather_rows(groups)).searchsorted(groups)
+        values, number = torch.unique(gather_rows(groups), return_inverse=True)
+        own = torch.searchsorted(values, groups)
         own_texts, own_images = _means(all_texts, number)[own], _means(all_images, number)[own]
     of_images = contrastive_loss(images * scale, own_texts, all_texts, 1.0, chunk=chunk)
     of_texts = contrastive_loss(texts * scale, own_images, all_images, 1.0, chunk=chunk)

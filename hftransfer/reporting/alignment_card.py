@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from .markdown import markdown_table
+from .markdown import joined, table_row, table_rule
 
+MOST_NAMES = 50  # that are listed
 LOADING = """\
 ```python
 from transformers import pipeline
@@ -42,13 +43,13 @@ def alignment_card(
         >>> card.splitlines()[2]
         'pipeline_tag: zero-shot-image-classification'
     """
-    shown = ", ".join(trained) if len(trained) <= 50 else f"{len(trained)} captions"
+    shown = joined(trained) if len(trained) <= MOST_NAMES else f"{len(trained)} captions"
     parts = [
         "---\nlibrary_name: transformers\npipeline_tag: zero-shot-image-classification\n"
         "tags:\n- hftransfer\n- vision-text-dual-encoder\n---",
         f"# {name}",
-        f"Two frozen encoders, `{image_encoder}` for images and `{text_encoder}` for text, joined by linear projections "
-        "that [hftransfer](https://pypi.org/project/hf-domain-adaptation/) trained.",
+        f"Two frozen encoders, {joined([image_encoder])} for images and {joined([text_encoder])} for text, joined by "
+        "linear projections that hftransfer trained on their features.",
         LOADING.format(name=name),
         f"Trained on: {shown}.",
     ]
@@ -60,9 +61,8 @@ def alignment_card(
     parts.append("Settings: " + ", ".join(f"{key} {value}" for key, value in settings.items()) + ".")
     if scores:
         columns = list(dict.fromkeys(key for row in scores.values() for key in row))
-        header = ["", *(column.replace("_", " ") for column in columns)]
-        rows = [
-            [method, *(f"{100 * row[c]:.1f} %" if c in row else "-" for c in columns)] for method, row in scores.items()
-        ]
-        parts.append(markdown_table(header, rows))
+        lines = [table_row(["", *(column.replace("_", " ") for column in columns)]), table_rule(len(columns) + 1)]
+        for method, row in scores.items():
+            lines.append(table_row([method, *(f"{100 * row[c]:.1f} %" if c in row else "-" for c in columns)]))
+        parts.append("\n".join(lines))
     return "\n\n".join(parts) + "\n"

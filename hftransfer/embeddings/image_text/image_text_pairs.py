@@ -37,7 +37,9 @@ class ImageTextPairs:
             ("texts", self.texts, self.text_groups),
         ):
             if rows.ndim != 2 or groups.shape != (len(rows),) or not len(rows):
-                raise ValueError(f"{name} must be (rows, width) with one group a row, not {rows.shape}, {groups.shape}.")
+                raise ValueError(
+                    f"{name} must be (rows, width) with one group a row, not {rows.shape}, {groups.shape}."
+                )
             if not np.isfinite(rows).all():
                 raise ValueError(f"{name}: the features are not all finite.")
         lacking = np.setdiff1d(self.image_groups, self.text_groups)

@@ -67,7 +67,9 @@ class ProjectionSettings:
 
     def __post_init__(self) -> None:
         if self.loss not in LOSSES:
-            raise ValueError(f"loss={self.loss!r} must be one of {', '.join(LOSSES)}.{nearest(str(self.loss), LOSSES)}")
+            raise ValueError(
+                f"loss={self.loss!r} must be one of {', '.join(LOSSES)}.{nearest(str(self.loss), LOSSES)}"
+            )
         for name, low in COUNTS.items():
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < low:
@@ -220,7 +222,7 @@ class _Run:
         try:
             with safe_open(path, "pt") as file:
                 facts = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, no dict
+                tensors = {name: file.get_tensor(name) for name in file.keys()}
         except SafetensorError as error:
             raise ValueError(f"{path} cannot be read ({error}): remove it to start anew.") from error
         if facts.get("identity") != identity:

@@ -10,8 +10,8 @@ from torch.nn.functional import normalize
 
 from .image_text_pairs import ImageTextPairs
 
+BIAS = -10.0  # SigLIP's start: with SCALE, what belongs together begins at a cosine of 0.5
 SCALE, LARGEST_SCALE = 20.0, 100.0  # inverse temperature at the start, and at most (CLIP's limit)
-BIAS = -10.0  # SigLIP's start
 
 
 class Projections(torch.nn.Module):

@@ -13,6 +13,7 @@ from .known_classes import known_classes
 from .prompts import TEMPLATES, prompts
 from .zero_shot import cka_scores, class_accuracy, conse_scores, ensemble, retrieval_recall
 
+DEPTHS = (1, 10)  # of retrieval
 ANCHORS = 100  # classes of which the local CKA is computed at most: its cost grows with their square
 
 
@@ -62,7 +63,9 @@ def zero_shot_report(
     means = texts.reshape(len(names), count, -1).mean(1)
     if templates is not None:
         if anchors is not None:
-            report["local CKA, nothing trained"] = _scores(_cka(alignment, anchors, features, names, means), labels, new)
+            report["local CKA, nothing trained"] = _scores(
+                _cka(alignment, anchors, features, names, means), labels, new
+            )
         known = known_classes(alignment.image_embedder.extractor())
         if known is not None:
             known_names, weight, bias = known
@@ -84,8 +87,9 @@ def _scores(scores: np.ndarray, labels: np.ndarray, new: list[int], classes: boo
         if not is_new.all():
             found["trained_accuracy"] = class_accuracy(scores[~is_new], labels[~is_new])
     present, numbers = np.unique(labels), np.arange(scores.shape[1])
-    for k in (1, 10):
+    for k in DEPTHS:
         found[f"image_to_text_R@{k}_recall"] = retrieval_recall(scores, labels, numbers, k)
+    for k in DEPTHS:
         found[f"text_to_image_R@{k}_recall"] = retrieval_recall(scores.T[present], present, labels, k)
     return found
 
@@ -99,8 +103,9 @@ def _chance(labels: np.ndarray, new: list[int], count: int, classes: bool) -> di
         if not np.isin(labels, new).all():
             found["trained_accuracy"] = 1 / count
     counts = np.unique(labels, return_counts=True)[1]
-    for k in (1, 10):
+    for k in DEPTHS:
         found[f"image_to_text_R@{k}_recall"] = min(1.0, k / count)
+    for k in DEPTHS:
         found[f"text_to_image_R@{k}_recall"] = float(np.mean([_hit(len(labels), c, k) for c in counts]))
     return found
 
