@@ -41,22 +41,24 @@ def main() -> None:
 
         print(__version__)
         return
-    recipe, rest = argv[0].replace("-", "_"), argv[1:]
+    recipe, rest = argv[0], argv[1:]
     if recipe == "cache":
         from .cache_command import main as cache
 
         cache(rest)
-    names = [*sorted(p.stem for p in recipes_folder().glob("*.py") if not p.stem.startswith("_")), "cache"]
+    stems = (p.stem for p in recipes_folder().glob("*.py") if not p.stem.startswith("_"))
+    names = [*sorted(stem.replace("_", "-") for stem in stems), "cache"]
     if recipe not in names:
         near = nearest(recipe, names)
         sys.exit(f"hftransfer: there is no recipe {redacted(repr(recipe))}; there is {', '.join(names)}.{near}")
+    stem = recipe.replace("-", "_")
     if "-h" in rest or "--help" in rest:
         from .help import print_help
 
-        print_help(recipe)
+        print_help(stem)
         return
     try:
-        launch(recipes_folder() / f"{recipe}.py", rest)
+        launch(recipes_folder() / f"{stem}.py", rest)
     except KeyboardInterrupt:
         sys.exit(130)
 

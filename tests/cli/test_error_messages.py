@@ -154,7 +154,7 @@ def test_of_two_processes_one_says_it_and_both_end(tmp_path, words):
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("name", ["finetune", "benchmark", "interpolate"])
+@pytest.mark.parametrize("name", ["align_image_text", "finetune", "benchmark", "interpolate"])
 def test_no_recipe_shows_a_traceback(monkeypatch, capsys, tmp_path, name):
     """Whatever breaks, wherever: here in what each asks for first."""
     module = recipe.load(name)
@@ -165,6 +165,7 @@ def test_no_recipe_shows_a_traceback(monkeypatch, capsys, tmp_path, name):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(module, "run", broken)
     argv = {
+        "align_image_text": ["--image_encoder", "a", "--source", "x.csv", "--output_dir", "out"],
         "finetune": ["--source", "x.csv", "--output_dir", "run", "--use_cpu"],
         "benchmark": ["--config", "x.yaml"],
         "interpolate": ["--models", "a", "--source", "x.csv", "--output_dir", "out"],

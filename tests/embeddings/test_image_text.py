@@ -25,7 +25,14 @@ from transformers import (
     ViTForImageClassification,
 )
 
-from hftransfer import Embedder, ProjectionSettings, align_image_text, captioned_images, zero_shot_report
+from hftransfer import (
+    Embedder,
+    ProjectionSettings,
+    align_image_text,
+    captioned_images,
+    names_as_shots,
+    zero_shot_report,
+)
 from hftransfer.embeddings.image_text.known_classes import known_classes
 
 QUICK = ProjectionSettings(steps=30, learning_rate=5e-3, ridge=0.01, evaluation_steps=10, batch_size=32)
@@ -306,3 +313,15 @@ def test_class_labels_are_read_by_name():
     images, captions = captioned_images(pictures.pictures(4))
     assert captions == ["down", "up", "flat", "down"]
     assert images.column_names == ["image"]
+
+
+def test_names_are_shots_of_a_probe(alignment):
+    images, names = rows(2)
+    found, labels = names_as_shots(alignment, images, names, [*NAMES, "w7"], TEMPLATES)
+    assert labels.tolist() == [*names, *NAMES, "w7"]
+    np.testing.assert_allclose(found[:2], alignment.embed_images(images), atol=1e-6)
+    np.testing.assert_allclose(found[2:], alignment.embed_names([*NAMES, "w7"], TEMPLATES), atol=1e-6)
+    with pytest.raises(ValueError, match="'up' is not among the names"):
+        names_as_shots(alignment, images, names, ["down"])
+    with pytest.raises(ValueError, match="there are 1 for 2 images"):
+        names_as_shots(alignment, images, ["down"])

@@ -160,6 +160,8 @@ def align_image_text(
     settings = settings or ProjectionSettings()
     if not np.isfinite(known_class_weight) or known_class_weight <= 0:
         raise ValueError(f"known_class_weight={known_class_weight!r} must be a positive number.")
+    if templates is not None:
+        prompts(["name"], templates)  # refuses what is none before anything is computed
     options: dict[str, Any] = {"pooling": "pooler", "dtype": "float32", "device": device, "batch_size": batch_size}
     options |= {"cache_dir": cache_dir, "progress": progress}
     image_embedder, text_embedder = Embedder(image_encoder, **options), Embedder(text_encoder, **options)

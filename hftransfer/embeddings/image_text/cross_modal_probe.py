@@ -35,7 +35,8 @@ def names_as_shots(
     Raises:
         ValueError: not one label an image, or a label that is not among the names.
 
-    Paper: Lin et al., Multimodality Helps Unimodality: Cross-Modal Few-Shot Learning with Multimodal Models, CVPR 2023.
+    Paper: Lin et al., Multimodality Helps Unimodality: Cross-Modal Few-Shot Learning with Multimodal Models, CVPR
+    2023.
 
     Example:
         >>> pictures = [np.full((8, 8, 3), 40 * i, dtype=np.uint8) for i in range(4)]

@@ -126,7 +126,7 @@ def train_projections(
     identity = _identity(pairs, settings)
     if state is not None:
         run.resume(state, identity)
-    images, texts = torch.from_numpy(pairs.images).float(), torch.from_numpy(pairs.texts).float()
+    images, texts = torch.tensor(pairs.images).float(), torch.tensor(pairs.texts).float()
     groups = torch.from_numpy(pairs.image_groups.astype(np.int64))
     while True:
         if score is not None and (run.step % settings.evaluation_steps == 0 or run.step == settings.steps):
