@@ -215,6 +215,9 @@ def test_settings_that_a_run_of_candidates_cannot_follow(world, tmp_path, monkey
             "there is no setting 'objective'.*Did you mean 'objectives'",
         ),
         ("source-only: {}\nim: {training: {output_dir: x}}", "'output_dir' cannot stand here: every candidate has"),
+        ("source-only: {}\nim: {seed: 1}\nim: {seed: 2}", r"the key 'im' stands twice \(line 3\)"),
+        ("- source-only", "must map names of candidates to recipes"),
+        ("source-only: {}\n../im: {seed: 1}", "a name is up to 100 letters"),
     ],
 )
 def test_a_list_of_candidates_that_cannot_be(world, tmp_path, monkeypatch, capsys, text, message):
@@ -226,6 +229,44 @@ def test_a_list_of_candidates_that_cannot_be(world, tmp_path, monkeypatch, capsy
     assert "mine.yaml" in said
     assert re.search(message, said), said
     assert not Path("run").exists()
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "message"),
+    [
+        (
+            {"news_train": 40, "medical_train": 40},
+            {"validation_fraction": "0"},
+            "has no validation rows.*Leave validat",
+        ),
+        ({"news_train": 40, "medical_train": 5}, {}, "target holds 5 rows.*Give more unlabelled rows"),
+        ({"news_train": 40, "medical_train": 0}, {}, "target.*medical_train.csv.*(empty|no rows)"),
+        (
+            {"news_train": 40, "medical_train": 40},
+            {"label_column": "lable"},
+            "no column 'lable'.*Did you mean 'label'",
+        ),
+        (
+            {"news_train": 40, "medical_train": 40},
+            {"target": "news_{split}.csv"},
+            "is a source too.*nothing to adapt to",
+        ),
+        ({"news_train": 40, "medical_train": 40}, {"model": "gone/"}, "no folder 'gone/'.*Give an existing folder"),
+        ({"news_train": 40, "medical_train": 40}, {"output_dir": "news_train.csv"}, "is a file; output_dir must be"),
+    ],
+)
+def test_domains_that_cannot_be(world, tmp_path, monkeypatch, capsys, rows, options, message):
+    monkeypatch.chdir(tmp_path)
+    for seed, (name, count) in enumerate(rows.items()):
+        domain, split = name.split("_")
+        recipe.write_domain(tmp_path, domain, 70 + 10 * seed, {split: count})
+    before = recipe.contents(tmp_path)
+    data = {"source": "news_{split}.csv", "target": "medical_{split}.csv", "output_dir": "run"}
+    assert adapt(world, **data | options) == 1
+    said = capsys.readouterr().err.strip()
+    assert "\n" not in said
+    assert re.search(message, said), said
+    assert recipe.contents(tmp_path) == before
 
 
 # ---- options

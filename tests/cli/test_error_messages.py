@@ -187,6 +187,20 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path, model_folder):
     assert process.wait() in (0, 141)
 
 
+def test_a_run_of_several_says_itself_how_it_goes_on(capsys):
+    """What a part of it advises is not the whole's: of two advices the inner one counts, unless another takes over."""
+    outer, inner = "The same call goes on from there.", "resume_from_checkpoint='run/checkpoint-6' goes on with it."
+
+    def job(argv):
+        takes_over = argv == ["whole"]
+        with stage("adapting", if_stopped=outer, takes_over=takes_over), stage("training, step 7", if_stopped=inner):
+            raise KeyboardInterrupt
+
+    for argv, advice in ((["whole"], outer), ([], inner)):
+        assert run_recipe(job, argv) == 130
+        assert capsys.readouterr().err == f"\nhftransfer: stopped while training, step 7. {advice}\n"
+
+
 def test_a_disk_that_is_full_elsewhere_is_said_with_what_is_saved(capsys):
     """Whatever was being written: a save of the trainer's own has its own words."""
     hint = "The last checkpoint is run/checkpoint-6; resume_from_checkpoint='run/checkpoint-6' goes on with it."

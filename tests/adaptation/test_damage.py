@@ -1,0 +1,310 @@
+"""What breaks while candidates are made or handed over: damaged files, a full disk, a candidate that crashes."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import recipe
+import safetensors.torch
+import tiny_shift
+
+from hftransfer import AdaptationTrainer
+from hftransfer.adaptation import candidate_folder, changed_answers
+from hftransfer.adaptation.candidate_list import CandidateRecipe
+from hftransfer.adaptation.candidate_maker import CandidateMaker
+from hftransfer.adaptation.candidate_run import CandidateOutcome, ModelFacts
+from hftransfer.adaptation.stored_predictions import StoredPredictions
+from hftransfer.cli.recipe_process import run_recipe
+from hftransfer.models.disk_space import DiskFullError
+
+CANDIDATES = {"source-only": {}, "im": {"training": {"objectives": {"im": 0.1}}}}
+SMALL = {"candidates": CANDIDATES, "max_steps": 3, "source_rows": 60}
+
+
+def run(model: str, folder: Path, **how):
+    sets = {"target": tiny_shift.domain(60, 1, labelled=False), "validation": tiny_shift.domain(60, 2)}
+    return tiny_shift.run(model, folder, **sets | SMALL | how)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return tiny_shift.save_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def finished(model, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finished") / "mine"
+    run(model, folder)
+    return folder
+
+
+@pytest.fixture
+def mine(finished, tmp_path):
+    """A copy of the finished run, to be damaged."""
+    return Path(shutil.copytree(finished, tmp_path / "mine"))
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """Names of the candidates that train from now on."""
+    names, train = [], AdaptationTrainer.train
+
+    def counted(trainer, *args, **kwargs):
+        names.append(Path(trainer.args.output_dir).name)
+        return train(trainer, *args, **kwargs)
+
+    monkeypatch.setattr(AdaptationTrainer, "train", counted)
+    return names
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def changed(path: Path) -> None:
+    """A file of the same size with other content."""
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(bytes(content))
+
+
+def swapped(path: Path) -> None:
+    """The whole file of the other candidate."""
+    shutil.copyfile(path.parents[1] / "source-only" / path.name, path)
+
+
+def of_another_kind(path: Path) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"model": {"head": 3}}))
+
+
+# What happens to which file of a finished candidate, and what is said of a record that can no longer be used.
+DAMAGE = {
+    "predictions that were cut off": (cut, "predictions.npz", None),
+    "predictions of another candidate": (swapped, "predictions.npz", None),
+    "predictions that are gone": (Path.unlink, "predictions.npz", None),
+    "a record that was cut off": (cut, "candidate.json", "is damaged"),
+    "a record of another kind": (of_another_kind, "candidate.json", "is damaged"),
+    "a record that is gone": (Path.unlink, "candidate.json", ""),
+    "weights that are gone": (Path.unlink, "model.safetensors", "is missing"),
+    "weights that were cut off": (cut, "model.safetensors", "is damaged"),
+    "weights with a flipped bit": (changed, "model.safetensors", "is damaged"),
+    "weights of another candidate": (swapped, "model.safetensors", "is damaged"),
+    "a config that is gone": (Path.unlink, "config.json", "is missing"),
+    "a tokenizer that is gone": (Path.unlink, "tokenizer.json", "is missing"),
+}
+
+
+@pytest.mark.parametrize(("damage", "name", "said"), DAMAGE.values(), ids=DAMAGE.keys())
+def test_what_is_damaged_is_known(mine, damage, name, said):
+    folder = mine / "_candidates" / "im"
+    key = json.loads((folder / "candidate.json").read_text())["key"]
+    assert candidate_folder.read_record(folder, key)[1] == ""
+    damage(folder / name)
+    record, fault = candidate_folder.read_record(folder, key)
+    assert bool(record) == (said is None)
+    assert fault.startswith(f"{folder / name} {said}" if said else "")
+    assert bool(fault) == bool(said)
+    if said is None:
+        with pytest.raises(ValueError, match=r"predictions\.npz is (damaged|missing)"):
+            candidate_folder.read_predictions(folder, record)
+
+
+def test_damage_is_mended_by_the_next_call(model, finished, mine, trained):
+    cut(mine / "_candidates" / "im" / "model.safetensors")
+    swapped(mine / "_candidates" / "im" / "predictions.npz")
+    (mine / "_candidates" / "source-only" / "predictions.npz").write_bytes(b"no archive")
+    (mine / "_candidates" / "source-only" / "checkpoint-3").mkdir()
+    run(model, mine)
+    assert trained == ["im"]
+    assert tiny_shift.result_of(mine) == tiny_shift.result_of(finished)
+    for name in ("model.safetensors", *(f"_candidates/{c}/model.safetensors" for c in CANDIDATES)):
+        assert (mine / name).read_bytes() == (finished / name).read_bytes()
+    assert not list(mine.glob("_candidates/*/checkpoint-*"))
+
+
+def test_other_test_rows_are_predicted_anew(model, finished, mine, trained):
+    result = run(model, mine, test={"target": tiny_shift.domain(50, 8)})
+    assert trained == []
+    assert len(result.verdicts.base.predictions.target_test_logits) == 50
+    assert tiny_shift.result_of(mine)["oracle"] != tiny_shift.result_of(finished)["oracle"]
+
+
+def test_another_model_of_the_same_name_is_another_run(model, mine, tmp_path):
+    other = Path(shutil.copytree(model, tmp_path / "model"))
+    run(str(other), tmp_path / "out", candidates={"source-only": {}})
+    changed(other / "model.safetensors")
+    with pytest.raises(FileExistsError, match="holds an adaptation with other data or settings"):
+        run(str(other), tmp_path / "out", candidates={"source-only": {}})
+
+
+def test_a_record_of_the_run_that_is_gone_loses_nothing(model, mine, trained):
+    (mine / "_candidates" / "run.json").write_text("{")
+    with pytest.raises(FileExistsError, match="overwrite_output_dir=True"):
+        run(model, mine)
+    run(model, mine, overwrite_output_dir=True)
+    assert trained == []
+
+
+# ---- a full disk
+
+
+def full(*args, **kwargs):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+FULL = {
+    "a model": (safetensors.torch, "save_file", "im"),
+    "predictions": (np, "savez_compressed", "im"),
+    "a record": (candidate_folder, "write_whole", "im"),
+}
+
+
+@pytest.mark.parametrize(("module", "name", "candidate"), FULL.values(), ids=FULL.keys())
+def test_a_disk_that_fills_up_ends_the_run_and_loses_nothing(
+    model, finished, tmp_path, monkeypatch, trained, module, name, candidate
+):
+    folder, train = tmp_path / "mine", AdaptationTrainer.train
+    with monkeypatch.context() as patch:
+
+        def filling(trainer, *args, **kwargs):
+            if Path(trainer.args.output_dir).name == candidate:
+                patch.setattr(module, name, full)
+            return train(trainer, *args, **kwargs)
+
+        patch.setattr(AdaptationTrainer, "train", filling)
+        with pytest.raises(DiskFullError) as found:
+            run(model, folder)
+    said = str(found.value)
+    for word in (
+        "There is no room for",
+        "Make room",
+        f"Kept in {folder / '_candidates'}: source-only",
+        "The same call",
+    ):
+        assert word in said
+    assert "resume_from_checkpoint" not in said
+    assert not [path for path in folder.rglob("*") if path.name.endswith(".part") or path.name == "_writing"]
+    assert not (folder / "config.json").exists()
+    del trained[:]
+    run(model, folder)
+    assert trained == ["im"]
+    assert tiny_shift.result_of(folder) == tiny_shift.result_of(finished)
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [(safetensors.torch, "save_file"), (changed_answers, "changed_rows"), (shutil, "copy2")],
+    ids=["the model", "the report", "the tokenizer"],
+)
+def test_a_disk_that_fills_up_while_a_model_is_handed_over_leaves_the_earlier_one(
+    model, mine, monkeypatch, module, name
+):
+    before = recipe.contents(mine)
+    with monkeypatch.context() as patch:
+        for place in (module, __import__("hftransfer.adaptation.adapt", fromlist=["adapt"])):
+            if hasattr(place, name):
+                patch.setattr(place, name, full)
+        patch.setattr("transformers.modeling_utils.safe_save_file", full, raising=module is safetensors.torch)
+        with pytest.raises(DiskFullError, match="All candidates are kept"):
+            run(model, mine)
+    assert recipe.contents(mine) == before
+
+
+def test_a_folder_that_cannot_be_written_to_is_said_before_training(model, tmp_path, monkeypatch, trained):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(PermissionError, match="cannot be written to. Choose another output_dir"):
+        run(model, tmp_path / "mine")
+    assert trained == []
+
+
+# ---- a candidate that crashes, one that is of another kind
+
+
+def test_a_candidate_that_crashes_is_noted_and_tried_again(model, tmp_path, monkeypatch, trained, capsys):
+    candidates = CANDIDATES | {"mcc": {"training": {"objectives": {"mcc": 0.1}}}}
+    compute_loss = AdaptationTrainer.compute_loss
+
+    def crashing(trainer, *args, **kwargs):
+        if Path(trainer.args.output_dir).name == "im" and trainer.state.global_step == 1:
+            raise RuntimeError("the device\nis gone")
+        return compute_loss(trainer, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(AdaptationTrainer, "compute_loss", crashing)
+        result = run(model, tmp_path / "mine", candidates=candidates)
+    assert trained == ["source-only", "im", "mcc"]
+    assert "im failed and is left out: the device is gone" in capsys.readouterr().out
+    assert {entry.outcome.name for entry in result.verdicts.entries} == {"source-only", "mcc"}
+    assert tiny_shift.result_of(tmp_path / "mine")["failed"] == {"im": "the device is gone"}
+    assert "the device is gone" in result.report.read_text()
+    del trained[:]
+    assert not tiny_shift.result_of(tmp_path / "mine")["scores"].get("im")
+    run(model, tmp_path / "mine", candidates=candidates)
+    assert trained == ["im"]
+    assert tiny_shift.result_of(tmp_path / "mine")["failed"] == {}
+
+
+def outcome(name: str, names=("down", "up", "flat"), rows=range(6)) -> CandidateOutcome:
+    draw = np.random.default_rng(0)
+    rows = np.array(rows)
+    target = draw.normal(size=(len(rows), 3))
+    predictions = StoredPredictions(draw.normal(size=(4, 3)), np.arange(4) % 3, target, rows, np.arange(len(rows)))
+    recipe_of = CandidateRecipe(name, training={} if name == "source-only" else {"objectives": "im"})
+    facts = ModelFacts(list(names), [1] * len(names), "classifier", "sequence-classification", "text")
+    return CandidateOutcome(recipe_of, Path(name), predictions, model=facts)
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        ({"names": ("up", "down", "flat")}, "Its classes are not those of source-only"),
+        ({"rows": range(1, 7)}, "It predicts other rows than source-only: give it the same max_length"),
+    ],
+)
+def test_a_candidate_that_cannot_be_compared_is_left_out(other, said):
+    maker = CandidateMaker(None, [])
+    maker._keep(outcome("source-only"))
+    maker._check_rows(outcome("im"))
+    with pytest.raises(ValueError, match=said):
+        maker._check_rows(outcome("im", **other))
+
+
+# ---- Ctrl-C
+
+
+@pytest.mark.parametrize(
+    ("step", "kept"),
+    [(2, None), (8, "source-only and checkpoint-3 of im")],
+    ids=["before anything is saved", "in the second candidate"],
+)
+def test_ctrl_c_says_what_is_kept_and_how_to_go_on(model, tmp_path, monkeypatch, capsys, step, kept):
+    folder, steps, compute_loss = tmp_path / "mine", [], AdaptationTrainer.compute_loss
+
+    def interrupted(trainer, *args, **kwargs):
+        steps.append(1)
+        if len(steps) == step:
+            os.kill(os.getpid(), signal.SIGINT)
+        return compute_loss(trainer, *args, **kwargs)
+
+    monkeypatch.setattr(AdaptationTrainer, "compute_loss", interrupted)
+
+    def job(words):
+        run(model, folder, save_strategy="steps", save_steps=3, candidates=CANDIDATES, max_steps=4)
+        return 0
+
+    assert run_recipe(job, []) == 130
+    said = capsys.readouterr().err.strip()
+    assert said.startswith("hftransfer: stopped while training, step ")
+    assert "resume_from_checkpoint" not in said
+    if kept is None:
+        assert said.endswith(". Nothing was saved yet.")
+        assert not folder.exists()
+    else:
+        assert said.endswith(f". Kept in {folder / '_candidates'}: {kept}. The same call goes on from there.")
