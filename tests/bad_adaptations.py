@@ -151,8 +151,8 @@ ADAPT_ARGUMENTS = {
 }  # fmt: skip
 ADAPT_CANDIDATES = {
     "an objective with a typo": (
-        of_ones_own(training={"objectives": {"mdm": 0.1}}), ValueError, "Candidate 'mine': There is no objective 'mdm'",
-        "there is mmd",
+        of_ones_own(training={"objectives": {"mdm": 0.1}}), ValueError,
+        "Candidate 'mine': There is no objective 'mdm'", "there is mmd",
     ),
     "a rate in words": (
         of_ones_own(training={"learning_rate": "fast"}), ValueError, "Candidate 'mine': learning_rate='fast'",

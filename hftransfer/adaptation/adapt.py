@@ -25,7 +25,7 @@ from .candidate_list import CandidateRecipe, candidate_list, read_candidates
 from .candidate_maker import CandidateMaker
 from .candidate_run import CandidateRunner
 from .changed_answers import changed_rows
-from .given_arguments import as_backbone, check_arguments
+from .given_arguments import as_backbone, check_arguments, check_places
 from .given_domains import load_domains
 from .hand_over import correction_obstacle, write_model
 from .judging import Verdicts, judge
@@ -140,6 +140,7 @@ def adapt(
         args = with_training_defaults(args, (), model, data, peft_config, model_kwargs)
     check_run_settings(args)
     folder = Path(str(output_dir if output_dir is not None else args.output_dir))
+    check_places(model, folder)
     args = dataclasses.replace(args, output_dir=str(folder))
     inputs = RunInputs(
         model,

@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -103,8 +104,12 @@ class CandidateRunner:
 
     def __init__(self, inputs: RunInputs, folder: Path, target_rows: int):
         self.inputs, self.folder = inputs, folder
-        self.key = inputs.key()
         self.predictor = CandidatePredictor(inputs, target_rows)
+
+    @cached_property
+    def key(self) -> str:
+        """Hash of what all candidates are made from."""
+        return self.inputs.key()
 
     def stored(self, recipe: CandidateRecipe, soft_labels: SoftLabels | None = None) -> CandidateOutcome | None:
         """Outcome of an earlier run with the same settings and data; `None` if a process finds none."""

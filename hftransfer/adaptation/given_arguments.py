@@ -6,6 +6,7 @@ import dataclasses
 import math
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from ..messages import shown
@@ -79,6 +80,19 @@ def check_rule(rule: Any) -> None:
             )
 
 
+def check_places(model: Any, folder: Path) -> None:
+    """Check that what is handed over does not take the place of the model that candidates start from.
+
+    Raises:
+        ValueError: it would.
+    """
+    if isinstance(model, str) and os.path.isdir(model) and Path(model).resolve() == folder.resolve():
+        raise ValueError(
+            f"model and output_dir are both {folder}: the model that all candidates start from would be replaced. "
+            "Choose another output_dir."
+        )
+
+
 def as_backbone(model: Any) -> Any:
     """The `model` argument, a path as a string.
 
@@ -91,8 +105,8 @@ def as_backbone(model: Any) -> Any:
     if isinstance(model, Mapping):
         return dict(model)
     loaded = (
-        " A loaded model is changed by the first candidate that trains it: save it with save_pretrained, its tokenizer "
-        "or image processor beside it, and give the folder."
+        " A loaded model is changed by the first candidate that trains it: save it with save_pretrained, with its "
+        "tokenizer or image processor beside it, and give the folder."
     )
     raise TypeError(
         "model must be a Hub id, a folder, or a dict of settings to make one from scratch, not "

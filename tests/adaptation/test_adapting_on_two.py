@@ -18,8 +18,8 @@ def model(tmp_path_factory):
 def test_two_processes_decide_as_one(model, tmp_path):
     one, two = tmp_path / "one" / "mine", tmp_path / "two" / "mine"
     log = tmp_path / "log"
-    assert forked(adapting.adapt, model, str(one), 16, log=log) == 0, log.read_text()[-6000:]
-    together(adapting.adapt, model, str(two), 8, log=log)
+    assert forked(adapting.adapt, model, str(one), 16, timeout=600, log=log) == 0, log.read_text()[-6000:]
+    together(adapting.adapt, model, str(two), 8, timeout=600, log=log)
     alone, both = (json.loads((folder / "adaptation.json").read_text()) for folder in (one, two))
     assert (both["verdict"], both["chosen"], both["refused"]) == (alone["verdict"], alone["chosen"], alone["refused"])
     assert both["estimated_accuracy"] == pytest.approx(alone["estimated_accuracy"], abs=1e-6)
@@ -38,7 +38,7 @@ def test_two_processes_decide_as_one(model, tmp_path):
 
 def test_processes_with_other_rows_are_refused_together(model, tmp_path):
     folder, log = tmp_path / "mine", tmp_path / "log"
-    together(adapting.adapt_other_rows, model, str(folder), str(tmp_path / "said"), log=log)
+    together(adapting.adapt_other_rows, model, str(folder), str(tmp_path / "said"), timeout=600, log=log)
     for rank in (0, 1):
         said = (tmp_path / f"said.{rank}").read_text()
         assert "The 2 processes of this run do not work on the same: the target of process 1 differ" in said

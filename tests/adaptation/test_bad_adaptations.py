@@ -73,6 +73,11 @@ def test_names_that_yaml_reads_as_numbers_are_names(tmp_path):
     assert recipes["student"].student_of == "2"
 
 
+def test_the_model_is_not_replaced_by_what_is_made_of_it(model_folder, tmp_path):
+    with pytest.raises(ValueError, match="model and output_dir are both .* Choose another output_dir"):
+        adapt(model_folder, SOURCE, TARGET, model_folder, validation=VALIDATION, args=tiny_shift.config(tmp_path))
+
+
 def test_splits_beside_domains_that_have_their_own_are_refused(tmp_path, model_folder):
     domains = load_shift({"source": "sample"}, "sample")
     said = refused(tmp_path, model_folder, {"source": domains, "target": domains.target}, ValueError)

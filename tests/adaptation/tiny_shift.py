@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import runs
@@ -11,6 +12,7 @@ import tiny
 from datasets import ClassLabel, Dataset, Features, Value
 
 from hftransfer import AdaptationConfig, adapt
+from hftransfer.selection import class_frequencies
 
 FREQUENCIES = (0.7, 0.2, 0.1)
 
@@ -77,6 +79,11 @@ def run(model: str, folder: Path, frequencies=FREQUENCIES, source_rows: int = 16
     own.setdefault("validation", domain(240, 2))
     own.setdefault("test", {"source": domain(60, 3), "target": domain(120, 4, frequencies)})
     return adapt(model, own.pop("source"), own.pop("target"), args=config(folder, **how), **own)
+
+
+def with_short_estimates():
+    """Context in which estimates of class frequencies are left off early: most of what judging tiny models takes."""
+    return mock.patch.object(class_frequencies, "EM_STEPS", 30)
 
 
 def result_of(folder: Path) -> dict:

@@ -14,6 +14,7 @@ from hftransfer import AdaptArguments, AdaptationConfig, RecipeParser
 from hftransfer.adaptation.candidate_list import candidate_list
 from hftransfer.cli.help import print_help, recipe_options
 
+ROWS = {"news_train": 40, "medical_train": 40}
 RECIPE = recipe.RECIPE.with_name("adapt.py")
 SETTINGS = {
     "effort": "quick",
@@ -152,6 +153,13 @@ def test_candidates_of_ones_own(world, tmp_path, monkeypatch, capsys):
         assert fact in plan, fact
 
 
+def test_a_dry_run_checks_the_candidates_settings(world, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("mine.yaml").write_text("source-only: {}\nim: {training: {objectives: {imm: 0.1}}}\n")
+    assert adapt(world, "--dry_run", candidates="mine.yaml", effort=None, output_dir="run") == 1
+    assert "Candidate 'im': There is no objective 'imm'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["adapt_sample", "adapt_digits"])
 def test_the_shipped_configs_are_read(name):
     parser = RecipeParser((AdaptArguments, AdaptationConfig), "hftransfer adapt")
@@ -239,8 +247,8 @@ def test_a_list_of_candidates_that_cannot_be(world, tmp_path, monkeypatch, capsy
             {"validation_fraction": "0"},
             "has no validation rows.*Leave validat",
         ),
-        ({"news_train": 40, "medical_train": 5}, {}, "target holds 5 rows.*Give more unlabelled rows"),
-        ({"news_train": 40, "medical_train": 0}, {}, "target.*medical_train.csv.*(empty|no rows)"),
+        (ROWS | {"medical_train": 5}, {}, "target holds 5 rows.*Give more unlabelled rows"),
+        (ROWS | {"medical_train": 0}, {}, "target.*medical_train.csv.*(empty|no rows)"),
         (
             {"news_train": 40, "medical_train": 40},
             {"label_column": "lable"},
@@ -251,8 +259,8 @@ def test_a_list_of_candidates_that_cannot_be(world, tmp_path, monkeypatch, capsy
             {"target": "news_{split}.csv"},
             "is a source too.*nothing to adapt to",
         ),
-        ({"news_train": 40, "medical_train": 40}, {"model": "gone/"}, "no folder 'gone/'.*Give an existing folder"),
-        ({"news_train": 40, "medical_train": 40}, {"output_dir": "news_train.csv"}, "is a file; output_dir must be"),
+        (ROWS, {"model": "gone/"}, "no folder 'gone/'.*Give an existing folder"),
+        (ROWS, {"output_dir": "news_train.csv"}, "is a file; output_dir must be"),
     ],
 )
 def test_domains_that_cannot_be(world, tmp_path, monkeypatch, capsys, rows, options, message):
