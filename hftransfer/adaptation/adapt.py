@@ -35,7 +35,7 @@ from .refused_settings import check_run_settings
 from .report_facts import report_facts
 from .run_inputs import RunInputs
 from .training_defaults import with_training_defaults
-from .working_folder import CANDIDATES, REPORT, RESULT, start_run, working_in
+from .working_folder import CANDIDATES, REPORT, RESULT, remove_replaced, start_run, working_in
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -179,6 +179,7 @@ def adapt(
             facts = report_facts(inputs, outcomes, verdicts, [*look.lines, *shift_lines], effort_shown, cost)
             failed = {outcome.name: outcome.failure for outcome in outcomes if outcome.failure}
             decided_by_first(lambda: write_results(folder, verdicts, facts, inputs, failed), args.world_size)
+            decided_by_first(lambda: remove_replaced(folder / CANDIDATES, runner.key), args.world_size)
     chosen = verdicts.chosen
     return Adaptation(
         chosen.verdict, chosen.name, folder, list(facts.reasons), verdicts.accuracy, verdicts, folder / REPORT, facts

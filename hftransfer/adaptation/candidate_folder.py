@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -108,7 +108,7 @@ def _facts(path: Path) -> list[Any]:
     return [path.stat().st_size, digest(path)]
 
 
-def _faults(folder: Path, files: Mapping[str, Any], digests: bool) -> Iterable[str]:
+def _faults(folder: Path, files: Mapping[str, Any], digests: bool) -> Iterator[str]:
     for name, (size, written) in files.items():
         path = folder / name
         if not path.is_file():

@@ -277,7 +277,11 @@ class CandidateRunner:
     def _keep(self, folder: Path, predictions: StoredPredictions, record: Mapping[str, Any]) -> None:
         """Predictions and record of a candidate whose model is saved."""
         PartialState().wait_for_everyone()
-        done = dict(record) | {"target_rows": len(self.predictor.rows_to_predict), "tests": self.inputs.tests_key}
+        done = dict(record) | {
+            "run": self.key,
+            "target_rows": len(self.predictor.rows_to_predict),
+            "tests": self.inputs.tests_key,
+        }
         decided_by_first(lambda: write_record(folder, predictions, done), self.inputs.args.world_size)
 
     def _checkpoint(self, folder: Path, key: str) -> str | None:
@@ -287,7 +291,7 @@ class CandidateRunner:
             return last_good_checkpoint(folder, digests=True)
         remove_candidate(folder)
         folder.mkdir(parents=True)
-        write_whole(folder / STARTED, json.dumps({"key": key}))
+        write_whole(folder / STARTED, json.dumps({"key": key, "run": self.key}))
         return None
 
     def _usable(self, trainer: Any, checkpoint: str | None) -> str | None:

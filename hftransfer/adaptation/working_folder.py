@@ -17,7 +17,7 @@ from ..trainers.saving.folder_lock import hold, release
 from ..trainers.saving.output_folder import check_output_dir, check_resumed_dir
 from ..trainers.saving.process_agreement import decided_by_first
 from ..trainers.saving.written_files import RUN_FILES, read_json, write_whole
-from .candidate_folder import DONE, STARTED
+from .candidate_folder import DONE, STARTED, remove_candidate
 from .candidate_list import RUN
 
 if TYPE_CHECKING:
@@ -64,13 +64,28 @@ def what_is_kept(folder: Path) -> str:
         'Nothing was saved yet.'
     """
     candidates = folder / CANDIDATES
-    finished = sorted(path.parent.name for path in candidates.glob(f"*/{DONE}"))
-    begun = [path for path in sorted(candidates.glob("*")) if path.name not in finished]
+    key = read_json(candidates / RUN).get("key")
+    ours = [path for path in sorted(candidates.glob("*")) if run_of(path) == key]
+    finished = [path.name for path in ours if (path / DONE).is_file()]
+    begun = [path for path in ours if path.name not in finished]
     kept = [", ".join(finished)] * bool(finished)
     kept += [f"{saved[-1].name} of {path.name}" for path in begun if (saved := checkpoints(path))]
     if not kept:
         return "Nothing was saved yet."
     return f"Kept in {candidates}: {' and '.join(kept)}. The same call goes on from there."
+
+
+def run_of(candidate: Path) -> str | None:
+    """Key of the run that a candidate's folder was made in, as its records have it; `None` without."""
+    key = read_json(candidate / DONE).get("run") or read_json(candidate / STARTED).get("run")
+    return key if isinstance(key, str) else None
+
+
+def remove_replaced(candidates: Path, key: str) -> None:
+    """Removal of candidates that another run made, which this one has replaced."""
+    for path in candidates.iterdir():
+        if run_of(path) not in (None, key):
+            remove_candidate(path)
 
 
 def holds_run(folder: Path) -> bool:

@@ -145,6 +145,17 @@ def test_another_model_of_the_same_name_is_another_run(model, mine, tmp_path):
         run(str(other), tmp_path / "out", candidates={"source-only": {}})
 
 
+def test_candidates_of_a_run_that_was_replaced_are_removed_at_the_end(model, mine, monkeypatch):
+    other = {"candidates": {"source-only": {}}, "max_steps": 2, "overwrite_output_dir": True}
+    with monkeypatch.context() as patch:
+        patch.setattr("hftransfer.adaptation.adapt.judge", full)
+        with pytest.raises(DiskFullError, match=r"Kept in .*_candidates: source-only\. The same call"):
+            run(model, mine, **other)
+    assert (mine / "_candidates" / "im").is_dir()
+    run(model, mine, **other)
+    assert sorted(path.name for path in (mine / "_candidates").iterdir()) == ["run.json", "source-only"]
+
+
 def test_a_record_of_the_run_that_is_gone_loses_nothing(model, mine, trained):
     (mine / "_candidates" / "run.json").write_text("{")
     with pytest.raises(FileExistsError, match="overwrite_output_dir=True"):
