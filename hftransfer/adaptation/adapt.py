@@ -219,6 +219,7 @@ def write_results(
         if estimate is None or not estimate.known
         else [estimate.value, estimate.low, estimate.high],
         "scores": verdicts.judgement.scores,
+        "wins": verdicts.judgement.wins,
         "ranks": verdicts.judgement.ranks,
         "refused": verdicts.judgement.refused,
         "failed": dict(failed),
