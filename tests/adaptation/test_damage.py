@@ -21,6 +21,7 @@ from hftransfer.adaptation.candidate_list import CandidateRecipe
 from hftransfer.adaptation.candidate_maker import CandidateMaker
 from hftransfer.adaptation.candidate_run import CandidateOutcome, ModelFacts
 from hftransfer.adaptation.stored_predictions import StoredPredictions
+from hftransfer.adaptation.working_folder import what_is_kept
 from hftransfer.cli.recipe_process import run_recipe
 from hftransfer.models.disk_space import DiskFullError
 
@@ -286,6 +287,27 @@ def test_a_candidate_that_cannot_be_compared_is_left_out(other, said):
 
 
 # ---- Ctrl-C
+
+
+def test_the_page_shows_what_is_said_of_a_run_that_was_stopped(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    of_the_run, of_another = json.dumps({"run": "mine"}), json.dumps({"run": "another"})
+    files = {
+        "run.json": json.dumps({"key": "mine"}),
+        "source-only/candidate.json": of_the_run,
+        "source-only-2/candidate.json": of_the_run,
+        "source-only-3/started.json": of_the_run,
+        "source-only-3/checkpoint-9/x": "",
+        "source-only-3/checkpoint-32/x": "",
+        "mean-of-another/candidate.json": of_another,
+        "student/started.json": of_the_run,
+    }
+    for name, content in files.items():
+        path = Path("runs/mine/_candidates", name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    page = (Path(__file__).parents[2] / "docs" / "adapt.md").read_text()
+    assert f"hftransfer: stopped while training, step 41. {what_is_kept(Path('runs/mine'))}\n" in page
 
 
 @pytest.fixture
