@@ -212,8 +212,6 @@ def _read(title: str, name: str, value: Any, before: Mapping[str, CandidateRecip
     about = "" if value.get("about") is None else value["about"]
     if isinstance(about, (Mapping, list, tuple)):
         raise ValueError(f"{title}: about must be one line of text, not {about!r}.")
-    if value.get("draw") not in (None, True, False):
-        raise ValueError(f"{title}: draw must be true or false, not {value['draw']!r}.")
     if value.get("draw"):
         if not settings.get("objectives"):
             raise ValueError(f"{title}: draw is for settings of objectives: name some in training.")

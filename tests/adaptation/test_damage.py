@@ -54,6 +54,13 @@ def mine(finished, tmp_path):
 
 
 @pytest.fixture
+def half(mine):
+    """A copy of the finished run without its second candidate, which is to be made again."""
+    shutil.rmtree(mine / "_candidates" / "im")
+    return mine
+
+
+@pytest.fixture
 def trained(monkeypatch):
     """Names of the candidates that train from now on."""
     names, train = [], AdaptationTrainer.train
@@ -165,6 +172,16 @@ def test_a_record_of_the_run_that_is_gone_loses_nothing(model, mine, trained):
     assert trained == []
 
 
+def test_candidates_of_somebody_else_are_left_alone(model, tmp_path, trained):
+    notes = tmp_path / "mine" / "_candidates" / "interviews" / "notes.txt"
+    notes.parent.mkdir(parents=True)
+    notes.write_text("mine")
+    with pytest.raises(FileExistsError, match="_candidates was not made by `adapt`.* Move it elsewhere"):
+        run(model, tmp_path / "mine", overwrite_output_dir=True)
+    assert trained == []
+    assert [path for path in (tmp_path / "mine").rglob("*") if path.is_file()] == [notes]
+
+
 # ---- a full disk
 
 
@@ -173,42 +190,36 @@ def full(*args, **kwargs):
 
 
 FULL = {
-    "a model": (safetensors.torch, "save_file", "im"),
-    "predictions": (np, "savez_compressed", "im"),
-    "a record": (candidate_folder, "write_whole", "im"),
+    "a model": (safetensors.torch, "save_file"),
+    "predictions": (np, "savez_compressed"),
+    "a record": (candidate_folder, "write_whole"),
 }
 
 
-@pytest.mark.parametrize(("module", "name", "candidate"), FULL.values(), ids=FULL.keys())
+@pytest.mark.parametrize(("module", "name"), FULL.values(), ids=FULL.keys())
 def test_a_disk_that_fills_up_ends_the_run_and_loses_nothing(
-    model, finished, tmp_path, monkeypatch, trained, module, name, candidate
+    model, finished, half, monkeypatch, trained, module, name
 ):
-    folder, train = tmp_path / "mine", AdaptationTrainer.train
+    before, train = recipe.contents(half), AdaptationTrainer.train
     with monkeypatch.context() as patch:
 
         def filling(trainer, *args, **kwargs):
-            if Path(trainer.args.output_dir).name == candidate:
-                patch.setattr(module, name, full)
+            patch.setattr(module, name, full)
             return train(trainer, *args, **kwargs)
 
         patch.setattr(AdaptationTrainer, "train", filling)
         with pytest.raises(DiskFullError) as found:
-            run(model, folder)
+            run(model, half)
     said = str(found.value)
-    for word in (
-        "There is no room for",
-        "Make room",
-        f"Kept in {folder / '_candidates'}: source-only",
-        "The same call",
-    ):
+    for word in ("There is no room for", "Make room", f"Kept in {half / '_candidates'}: source-only", "The same call"):
         assert word in said
     assert "resume_from_checkpoint" not in said
-    assert not [path for path in folder.rglob("*") if path.name.endswith(".part") or path.name == "_writing"]
-    assert not (folder / "config.json").exists()
+    assert not [path for path in half.rglob("*") if path.name.endswith(".part") or path.name == "_writing"]
+    assert {name: content for name, content in recipe.contents(half).items() if "/im/" not in name} == before
     del trained[:]
-    run(model, folder)
+    run(model, half)
     assert trained == ["im"]
-    assert tiny_shift.result_of(folder) == tiny_shift.result_of(finished)
+    assert tiny_shift.result_of(half) == tiny_shift.result_of(finished)
 
 
 @pytest.mark.parametrize(
@@ -237,7 +248,7 @@ def test_a_folder_that_cannot_be_written_to_is_said_before_training(model, tmp_p
 # ---- a candidate that crashes, one that is of another kind
 
 
-def test_a_candidate_that_crashes_is_noted_and_tried_again(model, tmp_path, monkeypatch, trained, capsys):
+def test_a_candidate_that_crashes_is_noted_and_tried_again(model, half, monkeypatch, trained, capsys):
     candidates = CANDIDATES | {"mcc": {"training": {"objectives": {"mcc": 0.1}}}}
     compute_loss = AdaptationTrainer.compute_loss
 
@@ -248,17 +259,17 @@ def test_a_candidate_that_crashes_is_noted_and_tried_again(model, tmp_path, monk
 
     with monkeypatch.context() as patch:
         patch.setattr(AdaptationTrainer, "compute_loss", crashing)
-        result = run(model, tmp_path / "mine", candidates=candidates)
-    assert trained == ["source-only", "im", "mcc"]
+        result = run(model, half, candidates=candidates)
+    assert trained == ["im", "mcc"]
     assert "im failed and is left out: the device is gone" in capsys.readouterr().out
     assert {entry.outcome.name for entry in result.verdicts.entries} == {"source-only", "mcc"}
-    assert tiny_shift.result_of(tmp_path / "mine")["failed"] == {"im": "the device is gone"}
+    assert tiny_shift.result_of(half)["failed"] == {"im": "the device is gone"}
     assert "the device is gone" in result.report.read_text()
     del trained[:]
-    assert not tiny_shift.result_of(tmp_path / "mine")["scores"].get("im")
-    run(model, tmp_path / "mine", candidates=candidates)
+    assert not tiny_shift.result_of(half)["scores"].get("im")
+    run(model, half, candidates=candidates)
     assert trained == ["im"]
-    assert tiny_shift.result_of(tmp_path / "mine")["failed"] == {}
+    assert tiny_shift.result_of(half)["failed"] == {}
 
 
 def outcome(name: str, names=("down", "up", "flat"), rows=range(6)) -> CandidateOutcome:
@@ -320,23 +331,20 @@ def _listens():
 
 @pytest.mark.usefixtures("_listens")
 @pytest.mark.parametrize(
-    ("step", "kept"),
-    [(2, None), (8, "source-only and checkpoint-3 of im")],
-    ids=["before anything is saved", "in the second candidate"],
+    "kept", [None, "source-only and checkpoint-2 of im"], ids=["before anything is saved", "in the second candidate"]
 )
-def test_ctrl_c_says_what_is_kept_and_how_to_go_on(model, tmp_path, monkeypatch, capsys, step, kept):
-    folder, steps, compute_loss = tmp_path / "mine", [], AdaptationTrainer.compute_loss
+def test_ctrl_c_says_what_is_kept_and_how_to_go_on(model, half, tmp_path, monkeypatch, capsys, kept):
+    folder, compute_loss = tmp_path / "new" if kept is None else half, AdaptationTrainer.compute_loss
 
     def interrupted(trainer, *args, **kwargs):
-        steps.append(1)
-        if len(steps) == step:
+        if trainer.state.global_step == (2 if kept else 0):
             os.kill(os.getpid(), signal.SIGINT)
         return compute_loss(trainer, *args, **kwargs)
 
     monkeypatch.setattr(AdaptationTrainer, "compute_loss", interrupted)
 
     def job(words):
-        run(model, folder, save_strategy="steps", save_steps=3, candidates=CANDIDATES, max_steps=4)
+        run(model, folder, save_strategy="steps", save_steps=1)
         return 0
 
     assert run_recipe(job, []) == 130
