@@ -196,7 +196,10 @@ FULL = {
 }
 
 
-@pytest.mark.parametrize(("module", "name"), FULL.values(), ids=FULL.keys())
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [pytest.param(*how, id=what, marks=[pytest.mark.slow] * (what == "a model")) for what, how in FULL.items()],
+)
 def test_a_disk_that_fills_up_ends_the_run_and_loses_nothing(
     model, finished, half, monkeypatch, trained, module, name
 ):
@@ -224,8 +227,11 @@ def test_a_disk_that_fills_up_ends_the_run_and_loses_nothing(
 
 @pytest.mark.parametrize(
     "name",
-    ["transformers.modeling_utils.safe_save_file", "shutil.copy2", "hftransfer.adaptation.adapt.write_report"],
-    ids=["the model", "the tokenizer", "the report"],
+    [
+        pytest.param("transformers.modeling_utils.safe_save_file", id="the model"),
+        pytest.param("shutil.copy2", id="the tokenizer", marks=pytest.mark.slow),
+        pytest.param("hftransfer.adaptation.adapt.write_report", id="the report", marks=pytest.mark.slow),
+    ],
 )
 def test_a_disk_that_fills_up_while_a_model_is_handed_over_leaves_the_earlier_one(model, mine, monkeypatch, name):
     before = recipe.contents(mine)
