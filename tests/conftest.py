@@ -13,6 +13,7 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
 import accelerate.utils.memory
 import datasets
+import elsewhere
 import pytest
 import tiny
 import torch
@@ -88,3 +89,10 @@ def model_folder(tmp_path_factory):
     tiny.bert().save_pretrained(folder)
     tiny.tokenizer().save_pretrained(folder)
     return str(folder)
+
+
+@pytest.fixture(scope="session")
+def run_elsewhere():
+    """A function from a script and its arguments to what it prints where hftransfer has never been heard of."""
+    with elsewhere.started() as run:
+        yield run
