@@ -44,6 +44,8 @@ LONGEST = (  # files by how long they take, of those that take ten seconds and m
     "objectives/test_adaptation.py",
     "distributed/test_objectives.py",
     "test_hub.py",
+    "test_hub_recipes.py",
+    "test_hub_failures.py",
     "cli/test_signals.py",
     "distributed/test_policies_on_two.py",
     "cli/test_error_messages.py",
