@@ -86,12 +86,10 @@ def test_what_is_handed_over_is_a_plain_model_with_card_and_report(finished):
     assert f"Verdict: **{finished.result['verdict']}**" in card
 
 
-def test_what_is_handed_over_answers_as_it_was_judged(world, finished):
+def test_what_is_handed_over_answers_as_it_was_judged(world, finished, run_elsewhere):
     rows = recipe.rows_of(world.folder / "medical_test.csv")
     texts = json.dumps([row["text"] for row in rows])
-    done = recipe.start(["-c", recipe.LOAD, str(finished.output), texts], world.folder)
-    assert done.returncode == 0, done.stderr
-    predicted = json.loads(done.stdout.splitlines()[-1])
+    predicted = json.loads(run_elsewhere(recipe.LOAD, finished.output, texts).splitlines()[-1])
     assert len(set(predicted)) > 1
     hits = sum(p == row["label"] for p, row in zip(predicted, rows, strict=True))
     oracle = finished.result["oracle"][finished.result["chosen"]]["accuracy"]
