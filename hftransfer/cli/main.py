@@ -21,6 +21,7 @@ recipes:
   interpolate average trained weights: WiSE-FT, soups; no training       (hftransfer interpolate --help)
 
 other:
+  cache       list or clear the cache of frozen features                 (hftransfer cache --help)
   --version   print the version
 """
 
@@ -40,7 +41,11 @@ def main() -> None:
         print(__version__)
         return
     recipe, rest = argv[0], argv[1:]
-    names = sorted(p.stem for p in recipes_folder().glob("*.py") if not p.stem.startswith("_"))
+    if recipe == "cache":
+        from .cache_command import main as cache
+
+        cache(rest)
+    names = [*sorted(p.stem for p in recipes_folder().glob("*.py") if not p.stem.startswith("_")), "cache"]
     if recipe not in names:
         near = nearest(recipe, names)
         sys.exit(f"hftransfer: there is no recipe {redacted(repr(recipe))}; there is {', '.join(names)}.{near}")
