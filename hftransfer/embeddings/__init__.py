@@ -1,0 +1,1 @@
+"""Embeddings: what frozen features tell, without training a network."""
