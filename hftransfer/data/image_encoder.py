@@ -81,7 +81,8 @@ class ImageEncoder:
 
         Raises:
             ValueError: no rows, no such column, a column that holds no images, an image that is `None` or a file that
-                is not there, a label outside the set, a weight that is none. Each names the dataset and, but for the column, the row.
+                is not there, a label outside the set, a weight that is none. Each names the dataset and, but for the
+                column, the row.
         """
         require_column(dataset, self.column, name, "image_column")
         labels: LabelEncoder | None = None

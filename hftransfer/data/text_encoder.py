@@ -97,7 +97,8 @@ def encode_text(
 
     Returns:
         The dataset with the tokenizer's outputs, `length`, `labels` (when `label_column` is given), `row_weight` (when
-        `weight_column` is given) and, in tagging, `word_mask`; columns of other tokenizations; all other columns are gone.
+        `weight_column` is given) and, in tagging, `word_mask`; columns of other tokenizations; all other columns are
+        gone.
 
     Raises:
         ValueError: an empty dataset, an empty or missing text, a label outside the set, words and tags of unequal

@@ -24,8 +24,7 @@ def mapped_classes(seed: int = 0, rows: int = 100) -> tuple[np.ndarray, np.ndarr
 def curved_shift(seed: int, n: int = 400, m: int = 400) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Covariate shift where a line is no good model everywhere: source, labels, target, target labels.
 
-    The label is noisy sign of x₂ − sin-like curve of x₁; the target lies where the curve rises, the source mostly where
-    it falls.
+    The border is x₂ = |x₁| with noise: the target lies where it rises, the source mostly where it falls.
     """
     draw = np.random.default_rng(seed)
 

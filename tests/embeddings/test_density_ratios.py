@@ -97,7 +97,9 @@ def test_rulsif_is_its_closed_form():
     source, target, _ = gaussians(50, 40, 3, 0.8)
     alpha, sigma, ridge = 0.3, 1.1, 0.05
     on_source, on_target = (np.exp(-(cdist(x, target) ** 2) / (2 * sigma**2)) for x in (source, target))
-    second = sum(alpha / 40 * np.outer(k, k) for k in on_target) + sum((1 - alpha) / 50 * np.outer(k, k) for k in on_source)
+    second = sum(alpha / 40 * np.outer(k, k) for k in on_target) + sum(
+        (1 - alpha) / 50 * np.outer(k, k) for k in on_source
+    )
     theta = np.linalg.inv(second + ridge * np.eye(40)) @ on_target.mean(0)
     np.testing.assert_allclose(
         rulsif(source, target, alpha, sigma, ridge), np.maximum(on_source @ theta, 0), rtol=1e-6, atol=1e-9

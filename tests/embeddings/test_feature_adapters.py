@@ -108,6 +108,7 @@ def test_linear_mapping_is_the_map_between_gaussians():
 
 def test_classes_keep_rows_apart_in_the_mapping():
     """The group penalty: fewer target rows are shared by source rows of both classes."""
+
     def shared(method):
         transport = TransportMapping(method, class_regularization=0.5).fit(SOURCE, LABELS, target=TARGET).transport_
         by_class = np.stack([transport.coupling_[LABELS == k].sum(0) for k in (0, 1)])
@@ -137,9 +138,7 @@ def test_metadata_routing_takes_target_rows_through_the_steps_before(adapter):
     with sklearn.config_context(enable_metadata_routing=True):
         routed = Pipeline(steps, transform_input=["target"]).fit(SOURCE, LABELS, target=TARGET)
     scaler = StandardScaler().fit(SOURCE)
-    by_hand = clone(Pipeline(steps[1:])).fit(
-        scaler.transform(SOURCE), LABELS, align__target=scaler.transform(TARGET)
-    )
+    by_hand = clone(Pipeline(steps[1:])).fit(scaler.transform(SOURCE), LABELS, align__target=scaler.transform(TARGET))
     np.testing.assert_allclose(routed.predict_proba(TARGET), by_hand.predict_proba(scaler.transform(TARGET)))
 
 
@@ -179,7 +178,9 @@ def test_pseudo_labels_move_the_border_to_the_gap_of_the_target():
     target = draw.normal(size=(300, 2)) * 0.8 + 3 * target_labels[:, None] * [1, 0] + [1.0, 0]
     settings = {"alignment": CorrelationAlignment(0.1)}
     before, after = (
-        PseudoLabelClassifier(rounds=rounds, **settings).fit(source, labels, target=target).score(target, target_labels)
+        PseudoLabelClassifier(rounds=rounds, **settings)
+        .fit(source, labels, target=target)
+        .score(target, target_labels)
         for rounds in (0, 10)
     )
     assert after > before + 0.02

@@ -231,7 +231,7 @@ def test_a_stream_of_weighted_rows_trains_as_the_data_set_does_not(tmp_path):
 def test_weights_from_features_go_into_a_run(tmp_path):
     """The way of the documentation, end to end: features, weights, column, training."""
     draw = np.random.default_rng(0)
-    weights = instance_weights(draw.normal(size=(24, 2)), draw.normal(size=(40, 2)) + [0.5, 0])
+    weights = instance_weights(draw.normal(size=(24, 2)), 0.5 + draw.normal(size=(40, 2)))
     source = tiny.domain().add_column("weight", weights)
     run = runs.trainer(tmp_path, train_dataset=source)
     run.train()

@@ -51,9 +51,7 @@ class FeatureAdapter(TransformerMixin, BaseEstimator):
         self._fit(source_rows, None if y is None else np.asarray(y), target_rows)
         return self
 
-    def fit_transform(  # type: ignore[override]
-        self, X: ArrayLike, y: ArrayLike | None = None, target: ArrayLike | None = None
-    ) -> Any:
+    def fit_transform(self, X: ArrayLike, y: ArrayLike | None = None, target: ArrayLike | None = None) -> Any:
         """Fits the mapping, and maps the source rows: (n, d) -> (n, k)."""
         return self.fit(X, y, target).transform(X, domain="source")
 
@@ -76,7 +74,9 @@ class FeatureAdapter(TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         rows = feature_matrix("X", X, fewest=1)
         if rows.shape[1] != self.n_features_in_:
-            raise ValueError(f"X is {rows.shape[1]} wide, and {type(self).__name__} was fitted on {self.n_features_in_}.")
+            raise ValueError(
+                f"X is {rows.shape[1]} wide, and {type(self).__name__} was fitted on {self.n_features_in_}."
+            )
         return self._map_source(rows) if read_choice("domain", domain, Domain) == "source" else self._map_target(rows)
 
     def _fit(self, source: np.ndarray, y: np.ndarray | None, target: np.ndarray) -> None:

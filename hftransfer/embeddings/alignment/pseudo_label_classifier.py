@@ -76,8 +76,9 @@ class PseudoLabelClassifier(ClassifierMixin, BaseEstimator):
         if len(self.classes_) < 2:
             raise ValueError(f"y holds one class alone ({self.classes_[0]!r}): there is nothing to tell apart.")
         self.alignment_ = CorrelationAlignment() if self.alignment is None else clone(self.alignment)
-        source = self.alignment_.fit_transform(source_rows, labels, target=asked_target(target, self))
-        target_rows = self.alignment_.transform(target)
+        target_rows = asked_target(target, self)
+        source = self.alignment_.fit_transform(source_rows, labels, target=target_rows)
+        target_rows = self.alignment_.transform(target_rows)
         self.estimator_ = self._new_estimator().fit(source, labels)
         for number in range(1, self.rounds + 1):
             chosen, answers = surest_of_each_class(self.estimator_.predict_proba(target_rows), number / self.rounds)

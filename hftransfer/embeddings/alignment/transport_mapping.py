@@ -52,9 +52,7 @@ class TransportMapping(OneToOneFeatureMixin, FeatureAdapter):
                [10., 10., 11.]])
     """
 
-    def __init__(
-        self, method: Method = "sinkhorn", regularization: float = 0.05, class_regularization: float = 0.1
-    ):
+    def __init__(self, method: Method = "sinkhorn", regularization: float = 0.05, class_regularization: float = 0.1):
         self.method = method
         self.regularization = regularization
         self.class_regularization = class_regularization
@@ -68,7 +66,9 @@ class TransportMapping(OneToOneFeatureMixin, FeatureAdapter):
         classes = None
         if method == "sinkhorn_classes":
             if y is None:
-                raise ValueError("method='sinkhorn_classes' needs the labels of the source: fit(X, y, target=X_target).")
+                raise ValueError(
+                    "method='sinkhorn_classes' needs the labels of the source: fit(X, y, target=X_target)."
+                )
             classes = np.unique(y, return_inverse=True)[1]
         self.transport_ = self._solver(method)
         self.transport_.fit(Xs=source, ys=classes, Xt=target)

@@ -82,9 +82,7 @@ def instance_weights(
     return corrected_weights(weights, clip, flatten)
 
 
-def _estimate(
-    method: str, source: np.ndarray, target: np.ndarray, seed: int, settings: dict[str, Any]
-) -> np.ndarray:
+def _estimate(method: str, source: np.ndarray, target: np.ndarray, seed: int, settings: dict[str, Any]) -> np.ndarray:
     import inspect
 
     estimator: Any = ESTIMATORS[method]
@@ -113,7 +111,7 @@ def _refuse_apart(log_odds: np.ndarray, source_rows: int) -> None:
     errors = is_target[:source_rows].mean() + (~is_target[source_rows:]).mean()
     if errors < LEAST_ERROR:
         raise ValueError(
-            f"instance_weights: source and target do not overlap: a classifier tells {100 * (1 - errors / 2):.1f} % of "
-            "held-out rows apart by these features, so no source row stands for the target. Leave weights out and "
+            f"instance_weights: source and target do not overlap: a classifier tells {100 * (1 - errors / 2):.1f} % "
+            "of held-out rows apart by these features, so no source row stands for the target. Leave weights out and "
             "align the domains instead, or use features in which they overlap."
         )

@@ -82,7 +82,9 @@ def _program(kernel: np.ndarray, kappa: np.ndarray, bound: float, least: float, 
     in.
     """
     if bound * len(kappa) < least:
-        raise ValueError(f"bound={bound:g} leaves no weights with a sum of {least:.4g} over {len(kappa)} rows: raise it.")
+        raise ValueError(
+            f"bound={bound:g} leaves no weights with a sum of {least:.4g} over {len(kappa)} rows: raise it."
+        )
     weights = _in_box(kernel, kappa, bound, np.ones(len(kappa)))
     total = weights.sum()
     if least <= total <= most:

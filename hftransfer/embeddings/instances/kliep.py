@@ -1,4 +1,4 @@
-"""KLIEP: a density ratio that makes the weighted source as near the target as it can in Kullback-Leibler divergence."""
+"""KLIEP: the density ratio whose weighted source is nearest the target in Kullback-Leibler divergence."""
 
 from __future__ import annotations
 

@@ -80,7 +80,8 @@ def rulsif(
             (sigma, penalty): error
             for sigma in bandwidths
             for penalty, error in zip(
-                ridges, _held_out_errors(_kernel(on_source, sigma), _kernel(on_target, sigma), alpha, ridges, folds),
+                ridges,
+                _held_out_errors(_kernel(on_source, sigma), _kernel(on_target, sigma), alpha, ridges, folds),
                 strict=True,
             )
         }

@@ -24,9 +24,9 @@ class TrAdaBoost(ClassifierMixin, BaseEstimator):
         \beta = 1/(1 + \sqrt{2 \ln n / N}) \\
       w_i\,\beta_t^{-[h_t(x_i) \ne y_i]} & \text{target}, \quad \beta_t = \epsilon_t/(1-\epsilon_t) \end{cases}\]
 
-    \(\epsilon_t\) is the weighted error on target rows, at most 0.49 and, where the paper divides by 0, at least half a
-    row's share of them. The rounds from \(\lceil N/2 \rceil\) on vote with \(\ln(1/\beta_t)\); with two classes this is
-    the paper's rule, and the second class has the tie. More classes vote alike. n are the source rows, N the rounds.
+    \(\epsilon_t\) is the weighted error on target rows, at most 0.49 and, where the paper divides by 0, at least half
+    a row's share of them. The rounds from \(\lceil N/2 \rceil\) on vote with \(\ln(1/\beta_t)\); with two classes
+    this is the paper's rule, and the second class has the tie. More classes vote alike. n are the source rows, N the rounds.
     An estimator without `sample_weight`, such as a `Pipeline`, is fitted on rows drawn by weight.
 
     Args:
@@ -81,9 +81,9 @@ class TrAdaBoost(ClassifierMixin, BaseEstimator):
             raise ValueError(f"rounds={self.rounds!r} must be a whole number of at least 1.")
         source_rows, target_rows = domain_matrices(X, target, "X", "target")
         n, m = len(source_rows), len(target_rows)
-        for name, given, rows in (("y", y, n), ("target_labels", target_labels, m)):
-            if np.shape(given) != (rows,):
-                raise ValueError(f"{name} must be {rows} labels, one a row, not of shape {np.shape(given)}.")
+        for name, given, count in (("y", y, n), ("target_labels", target_labels, m)):
+            if np.shape(given) != (count,):
+                raise ValueError(f"{name} must be {count} labels, one a row, not of shape {np.shape(given)}.")
         rows, labels = np.concatenate([source_rows, target_rows]), np.concatenate([np.asarray(y), target_labels])
         self.classes_ = np.unique(labels)
         if len(self.classes_) < 2:
@@ -99,9 +99,7 @@ class TrAdaBoost(ClassifierMixin, BaseEstimator):
             wrong = np.asarray(estimator.predict(rows)) != labels
             error = weights[n:][wrong[n:]].sum() / weights[n:].sum()
             error = float(np.clip(error, 0.5 / m, CAP))
-            weights = weights * np.where(
-                wrong, np.repeat([source_factor, (1 - error) / error], [n, m]), 1.0
-            )
+            weights = weights * np.where(wrong, np.repeat([source_factor, (1 - error) / error], [n, m]), 1.0)
             self.estimators_.append(estimator)
             errors.append(error)
         weights = weights / weights.sum()

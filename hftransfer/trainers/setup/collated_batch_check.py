@@ -14,7 +14,13 @@ from ...data.weight_column import ROW_WEIGHTS
 from ...ignored_label import IGNORE
 from .preparation import Prepared
 
-BATCH_KEYS = ("labels", "domain", NUM_SOURCE, WORD_MASK, ROW_WEIGHTS)  # of what our collator makes beside the model's inputs
+BATCH_KEYS = (
+    "labels",
+    "domain",
+    NUM_SOURCE,
+    WORD_MASK,
+    ROW_WEIGHTS,
+)  # of what our collator makes beside the model's inputs
 REMEDY = (
     "Leave data_collator out, or wrap the trainer's own: call `trainer.prepared.collator(rows)`, change what it "
     "returns, and set that as `trainer.data_collator`."

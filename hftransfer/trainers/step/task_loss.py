@@ -61,14 +61,16 @@ class TaskLoss(nn.Module):
     ) -> torch.Tensor:
         """Weighted sum over labelled items, divided by `num_items`, or by their number when that is `None`.
 
-        `own_weights` (rows,) are what rows count of their own; a tagger's words count what their row does. Rows without a label are masked, not dropped: shapes stay static and nothing waits for the device.
+        `own_weights` (rows,) are what rows count of their own; a tagger's words count what their row does. Rows
+        without a label are masked, not dropped: shapes stay static and nothing waits for the device.
         """
         if self.weighs_rows and own_weights is None:
             raise ValueError(
                 "The source has weights of rows, and a training batch came without 'row_weights'. If a data_collator "
                 "of yours makes batches, leave what `trainer.prepared.collator(rows)` returns under that name in them."
             )
-        by_item = lambda x: x.view(-1, *[1] * (logits.ndim - 2)).expand(logits.shape[:-1])  # noqa: E731  tokens, in tagging
+        # A tagger's items are tokens.
+        by_item = lambda x: x.view(-1, *[1] * (logits.ndim - 2)).expand(logits.shape[:-1])  # noqa: E731
         own_weights = None if own_weights is None else by_item(own_weights)
         weights = self.row_weights(labels, by_item(domain), self.weighs_classes, own_weights)
         logits = logits.float()
@@ -85,9 +87,9 @@ class TaskLoss(nn.Module):
         classes: bool = True,
         own_weights: torch.Tensor | None = None,
     ) -> torch.Tensor | None:
-        """Weights of rows, in the shape of `domain`: by source, by class, their own and, with `classes`, by label shift.
+        """Weights of rows, in the shape of `domain`: by source, by class and, with `classes`, by label shift.
 
-        They multiply. Target rows count 1. `None` if all rows do.
+        They multiply, and their own with them. Target rows count 1. `None` if all rows do.
         """
         weights = own_weights
         if len(self.source_weights):
