@@ -26,7 +26,8 @@ class TrAdaBoost(ClassifierMixin, BaseEstimator):
 
     \(\epsilon_t\) is the weighted error on target rows, at most 0.49 and, where the paper divides by 0, at least half
     a row's share of them. The rounds from \(\lceil N/2 \rceil\) on vote with \(\ln(1/\beta_t)\); with two classes
-    this is the paper's rule, and the second class has the tie. More classes vote alike. n are the source rows, N the rounds.
+    this is the paper's rule, and the second class has the tie. More classes vote alike. n are the source rows, N the
+    rounds.
     An estimator without `sample_weight`, such as a `Pipeline`, is fitted on rows drawn by weight.
 
     Args:
