@@ -7,7 +7,7 @@ import pytest
 from shifted_blobs import curved_shift, gaussians
 from sklearn.linear_model import LogisticRegression
 
-from hftransfer import effective_sample_size, instance_weights
+from hftransfer import effective_sample_size, get_validator, instance_weights
 from hftransfer.embeddings.instances.domain_classifier import cross_fitted_ratio
 from hftransfer.embeddings.instances.weight_corrections import corrected_weights, refuse_few_rows
 
@@ -51,6 +51,14 @@ def test_the_discriminators_weights_are_those_of_the_validators():
     weights = instance_weights(source, target, clip=None, flatten=1.0)
     ratio = cross_fitted_ratio(source, target)
     np.testing.assert_allclose(weights, ratio / ratio.mean(), rtol=1e-3)
+
+
+def test_validators_take_weights_of_any_estimate():
+    source, target, _ = gaussians(150, 100, 2, 1.0)
+    weights = instance_weights(source, target, "rulsif")
+    probabilities, labels = np.tile([0.7, 0.3], (150, 1)), (source[:, 0] > 0).astype(int)
+    risk = get_validator("importance_weighted").compute(probabilities, labels, weights)
+    assert risk == pytest.approx(-(weights * (labels == 1)).mean())
 
 
 @pytest.mark.parametrize("method", METHODS)
