@@ -24,6 +24,13 @@ from .embeddings.embed import embed as embed
 from .embeddings.embedder import Embedder as Embedder
 from .embeddings.nearest_prototype import NearestPrototype as NearestPrototype
 from .embeddings.probe_export import export_probe as export_probe
+from .embeddings.alignment.correlation_alignment import CorrelationAlignment as CorrelationAlignment
+from .embeddings.alignment.pseudo_label_classifier import PseudoLabelClassifier as PseudoLabelClassifier
+from .embeddings.alignment.subspace_alignment import SubspaceAlignment as SubspaceAlignment
+from .embeddings.alignment.transport_mapping import TransportMapping as TransportMapping
+from .embeddings.instances.instance_weights import instance_weights as instance_weights
+from .embeddings.instances.tradaboost import TrAdaBoost as TrAdaBoost
+from .embeddings.instances.weight_corrections import effective_sample_size as effective_sample_size
 from .models.adapter_arithmetic import combine_adapters as combine_adapters
 from .models.batch_norm_statistics import adapt_batch_norm as adapt_batch_norm
 from .models.cut_vocabulary import cut_vocabulary as cut_vocabulary
