@@ -69,7 +69,9 @@ def fit_probe(features: np.ndarray, classes: np.ndarray, class_count: int | None
     return Probe(mean, scale, weights, bias)
 
 
-def held_out_logits(features: np.ndarray, classes: np.ndarray, seed: int = 0, folds: int = FOLDS) -> np.ndarray:
+def held_out_logits(
+    features: np.ndarray, classes: np.ndarray, seed: int = 0, folds: int = FOLDS, class_count: int | None = None
+) -> np.ndarray:
     """(n, K) logits of a linear probe, each row by one that did not see it.
 
     Args:
@@ -77,13 +79,14 @@ def held_out_logits(features: np.ndarray, classes: np.ndarray, seed: int = 0, fo
         classes: (n,) ids.
         seed: of the folds, in each of which every class has its share of rows.
         folds: how many; fewer where there are fewer rows.
+        class_count: K, as in `fit_probe`.
 
     Example:
         >>> held_out_logits(np.array([[0.0], [0.1], [0.2], [5.0], [5.1], [5.2]]), np.array([0, 0, 0, 1, 1, 1])).shape
         (6, 2)
     """
     fold = stratified_folds(classes, seed, min(folds, len(classes)))
-    logits = np.zeros((len(classes), int(classes.max()) + 1))
+    logits = np.zeros((len(classes), class_count or int(classes.max()) + 1))
     for number in range(fold.max() + 1):
         held_out = fold == number
         probe = fit_probe(features[~held_out], classes[~held_out], logits.shape[1])
