@@ -19,6 +19,9 @@ from .data.label_masking import reveal_labels as reveal_labels
 from .data.label_space_resolution import read_label_names as read_label_names
 from .data.sample_corpus import load_sample_corpus as load_sample_corpus
 from .data.soft_label_column import add_soft_labels as add_soft_labels
+from .embeddings.embed import Embeddings as Embeddings
+from .embeddings.embed import embed as embed
+from .embeddings.embedder import Embedder as Embedder
 from .models.adapter_arithmetic import combine_adapters as combine_adapters
 from .models.batch_norm_statistics import adapt_batch_norm as adapt_batch_norm
 from .models.cut_vocabulary import cut_vocabulary as cut_vocabulary

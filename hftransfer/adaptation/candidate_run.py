@@ -24,8 +24,8 @@ from ..trainers.trainer import AdaptationTrainer
 from ..trainers.trainer_access import findings_of
 from .candidate_list import CandidateRecipe
 from .candidate_predictions import CandidatePredictor
-from .content_hash import settings_hash
 from .run_inputs import RunInputs
+from .settings_hash import settings_hash
 from .stored_predictions import StoredPredictions
 
 logger = logging.getLogger(__name__)
