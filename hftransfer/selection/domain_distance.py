@@ -45,9 +45,7 @@ def proxy_a_distance(source_features: ArrayLike, target_features: ArrayLike, see
     return distance_of(*told_apart(source_features, target_features, seed))
 
 
-def told_apart(
-    source_features: ArrayLike, target_features: ArrayLike, seed: int = 0
-) -> tuple[np.ndarray, np.ndarray]:
+def told_apart(source_features: ArrayLike, target_features: ArrayLike, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Which rows of two domains a classifier that did not see them calls by their own domain.
 
     Args:
