@@ -41,6 +41,7 @@ from .models.domain_adapters import save_adapters as save_adapters
 from .models.domain_adapters import set_adapter as set_adapter
 from .models.feature_hook import find_head as find_head
 from .models.interpolation import Mixture as Mixture
+from .models.model_size import count_parameters as count_parameters
 from .models.pretrained import load_model as load_model
 from .models.transplant import transplant as transplant
 from .objectives.base import Objective as Objective

@@ -34,15 +34,23 @@ def choose(argv: list[str]) -> int:
 
 
 def run(options, question: str) -> int:
-    from hftransfer import choose_source, print_choice, print_lines, rank_checkpoints, relate_domains, save_choice
+    from hftransfer import (
+        choose_source,
+        count_parameters,
+        print_choice,
+        print_lines,
+        rank_checkpoints,
+        relate_domains,
+        save_choice,
+    )
 
-    # 2. Load the domains.
+    # 2. Load the domains, and look at the checkpoints: a name that is wrong comes to light before any is loaded.
     data = load_domains(options)
-    print_lines(*(f"{name}: {len(rows):,} rows" for name, rows in data.train.items()))
-    if data.target is not None:
-        print_lines(f"target: {len(data.target):,} rows")
+    domains = data.train if data.target is None else {**data.train, "target": data.target}
+    print_lines(*(f"{name}: {len(rows):,} rows" for name, rows in domains.items()))
+    print_lines(*(f"{model}: {count_parameters(model):,} parameters" for model in options.models))
     if options.dry_run:
-        print_lines(f"To be compared: {question}, with {', '.join(options.models)}.")
+        print_lines(f"To be compared: {question}.")
         return 0
 
     # 3. Embed what is not in the cache yet, compare, show.

@@ -82,8 +82,8 @@ def score_sources(
     """
     _check(sources, target_features)
     labelled = oracle_classes is not None and bool((oracle_classes >= 0).any())
-    answers = [_answers(*rows, target_features, class_count, seed) for rows in sources.values()]
     apart = [told_apart(features, target_features, seed) for features, _ in sources.values()]
+    answers = [_answers(*rows, target_features, class_count, seed) for rows in sources.values()]
     agree = _agreement(np.stack([answer.probabilities for answer in answers]))
     sure = np.stack([answer.sure for answer in answers])
     distances = np.array([distance_of(*told) for told in apart])
