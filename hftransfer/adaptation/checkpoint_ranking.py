@@ -57,6 +57,11 @@ class CheckpointRanking:
     Attributes:
         checkpoints: best first.
         rows, classes: how many rows were read, and how many classes they have.
+
+    Example:
+        >>> ranking = rank_checkpoints(["runs/a", "runs/b"], news, resamples=100, cache_dir=False)
+        >>> ranking.best.rank, ranking.best.parameters, ranking.rows
+        (1, 50048, 24)
     """
 
     checkpoints: tuple[RankedCheckpoint, ...]

@@ -29,6 +29,11 @@ class SourceChoice:
         sources: scores by name, best first.
         target_rows: how many rows of the target were read.
         parameters: of the checkpoint.
+
+    Example:
+        >>> choice = choose_source("runs/a", {"news": news}, medical, cache_dir=False)
+        >>> choice.best, choice.sources["news"].rows
+        ('news', 24)
     """
 
     sources: dict[str, SourceScores]
@@ -89,6 +94,11 @@ class RelatedDomains:
     Attributes:
         matrices: distances, transfer of probes and overlap of label sets.
         parameters: of the checkpoint.
+
+    Example:
+        >>> related = relate_domains("runs/a", {"news": news, "more": news_validation}, cache_dir=False)
+        >>> related.matrices.names, related.matrices.probe_transfer.shape
+        (('news', 'more'), (2, 2))
     """
 
     matrices: DomainRelation

@@ -77,7 +77,9 @@ def evidence(f, y):
         covariance = np.eye(rows) / beta + products / alpha
         return 0.5 * (np.linalg.slogdet(covariance)[1] + y @ np.linalg.solve(covariance, y))
 
-    best = minimize(loss, (2.0, 1.0), method="Nelder-Mead", options={"xatol": 1e-6, "fatol": 1e-9}).fun
+    starts = [(2.0, 1.0), (9.0, 2.0), (-3.0, 5.0)]
+    options = {"xatol": 1e-6, "fatol": 1e-9}
+    best = min(minimize(loss, start, method="Nelder-Mead", options=options).fun for start in starts)
     return -best / rows - 0.5 * math.log(2 * math.pi)
 
 
@@ -288,6 +290,42 @@ def test_features_without_signal_have_the_evidence_of_none():
     labels = np.array([0, 1, 1, 1] * 5)
     expected = np.mean([-0.5 * (1 + math.log(2 * math.pi * share)) for share in (0.25, 0.75)])
     assert get_transferability("logme").score(LabelledFeatures(np.zeros((20, 3)), labels)) == pytest.approx(expected)
+
+
+def fixed_point(f, y, steps=500):
+    """The authors' iteration for one column: γ, m, α, β in turn; the evidence at its end."""
+    rows, products = len(y), f.T @ f
+    values = np.linalg.eigvalsh(products)
+    alpha = beta = 1.0
+    for _ in range(steps):
+        gamma = sum(beta * v / (alpha + beta * v) for v in values)
+        mean = beta * np.linalg.solve(alpha * np.eye(len(products)) + beta * products, f.T @ y)
+        alpha, beta = gamma / (mean @ mean), (rows - gamma) / ((f @ mean - y) ** 2).sum()
+    covariance = np.eye(rows) / beta + f @ f.T / alpha
+    density = np.linalg.slogdet(covariance)[1] + y @ np.linalg.solve(covariance, y) + rows * math.log(2 * math.pi)
+    return -0.5 * density / rows
+
+
+def test_logme_is_where_the_authors_iteration_ends():
+    r = rows((60, 5), 2, signal=2.0)
+    expected = np.mean([fixed_point(r.features, (r.labels == k).astype(float)) for k in range(K)])
+    assert get_transferability("logme").score(r) == pytest.approx(expected, abs=1e-7)
+
+
+def test_the_evidence_is_never_below_that_of_no_features():
+    """With more columns than rows the authors' iteration may end there."""
+    for seed in range(5):
+        draw = np.random.default_rng(seed)
+        labels = np.arange(40) % 10
+        features = 5 + draw.normal(size=(40, 200))
+        none = get_transferability("logme").score(LabelledFeatures(np.zeros((40, 1)), labels))
+        assert get_transferability("logme").score(LabelledFeatures(features, labels)) >= none - 1e-9
+
+
+def test_logme_does_not_change_with_the_scale():
+    r = rows((40, 60), 2)
+    scaled = LabelledFeatures(1e3 * r.features, r.labels)
+    assert get_transferability("logme").score(scaled) == pytest.approx(get_transferability("logme").score(r), abs=1e-7)
 
 
 def test_many_rows_are_drawn_for_pairs(monkeypatch):
