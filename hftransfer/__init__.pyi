@@ -32,6 +32,8 @@ from .data.soft_label_column import add_soft_labels as add_soft_labels
 from .embeddings.embed import Embeddings as Embeddings
 from .embeddings.embed import embed as embed
 from .embeddings.embedder import Embedder as Embedder
+from .embeddings.nearest_prototype import NearestPrototype as NearestPrototype
+from .embeddings.probe_export import export_probe as export_probe
 from .models.adapter_arithmetic import combine_adapters as combine_adapters
 from .models.batch_norm_statistics import adapt_batch_norm as adapt_batch_norm
 from .models.cut_vocabulary import cut_vocabulary as cut_vocabulary

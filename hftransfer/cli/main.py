@@ -22,6 +22,7 @@ recipes:
   choose-source  rank checkpoints or source domains; no training            (hftransfer choose-source --help)
 
 other:
+  cache          list or clear the cache of frozen features                 (hftransfer cache --help)
   --version      print the version
 """
 
@@ -41,8 +42,12 @@ def main() -> None:
         print(__version__)
         return
     recipe, rest = argv[0], argv[1:]
+    if recipe == "cache":
+        from .cache_command import main as cache
+
+        cache(rest)
     files = {p.stem.replace("_", "-"): p for p in recipes_folder().glob("*.py") if not p.stem.startswith("_")}
-    names = sorted(files)
+    names = [*sorted(files), "cache"]
     recipe = recipe.replace("_", "-")
     if recipe not in files:
         near = nearest(recipe, names)

@@ -63,10 +63,9 @@ def cache_size(size: str | int | None = None) -> int:
     """
     given = size if size is not None else os.environ.get(SIZE) or DEFAULT_SIZE
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?B?)\s*", str(given).upper())
-    unit = match[2] if match is None or match[2] in UNITS else f"{match[2]}B"
     if match is None:
         raise ValueError(f"{given!r} is no size of a cache: write it as '20 GB', or as a number of bytes ({SIZE}).")
-    return int(float(match[1]) * UNITS[unit])
+    return int(float(match[1]) * UNITS[match[2] if match[2] in UNITS else f"{match[2]}B"])
 
 
 def cache_entries(folder: str | os.PathLike[str] | None = None) -> list[CacheEntry]:

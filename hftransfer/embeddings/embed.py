@@ -69,15 +69,16 @@ def embed(
     """Frozen features of a data set.
 
     Rows are read once, in chunks, and batched by length. What is in the cache is not computed again: a second call
-    reads the rows and the features. A pass that was killed goes on at the chunk that it was at. Under `accelerate launch`
-    or `torchrun` each process computes its share of the chunks, and all get the whole.
+    reads the rows and the features, and so does one on some of the rows, or on more. A pass that was killed goes on at
+    the chunk that it was at. Under `accelerate launch` or `torchrun` each process computes its share of the chunks,
+    and all get the whole.
 
     Args:
         rows: see `input_rows`: texts, lists of words, images, or a data set that holds some, a stream too.
         model: Hub id, folder, or a loaded transformers model.
-        pooling: one or several of `"mean"` (over tokens or patches, padding aside), `"cls"` (the first token), `"max"`,
-            `"last"` (the last token that is no padding: decoders), `"token"` (the first sub-word of each word; for
-            lists of words), `"head"` (what the last layer of the model's own classifier reads).
+        pooling: one or several of `"mean"` (over tokens or patches, padding aside), `"cls"` (the first token),
+            `"max"`, `"last"` (the last token that is no padding: decoders), `"token"` (the first sub-word of each
+            word; for lists of words), `"head"` (what the last layer of the model's own classifier reads).
         layer: one or several: -1 the last hidden state, after the final norm; 0 the embeddings, 1 the first layer, -2
             the last layer but one, as in `hidden_states`.
         max_length: in tokens; the model's own limit when `None`.

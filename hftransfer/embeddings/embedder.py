@@ -16,8 +16,8 @@ from .input_rows import input_rows
 class Embedder(TransformerMixin, BaseEstimator):
     """Frozen features of a pretrained model, as a scikit-learn transformer with a cache.
 
-    It learns nothing: `fit` only checks the settings. Pipelines, `GridSearchCV` and `cross_val_score` work, and compute
-    the features of a row once.
+    It learns nothing: `fit` only checks the settings. Pipelines, `GridSearchCV` and `cross_val_score` work, and the
+    features of a row are computed once.
 
     Args:
         model: Hub id, folder, or a loaded transformers model.
@@ -71,7 +71,7 @@ class Embedder(TransformerMixin, BaseEstimator):
         Raises:
             TypeError, ValueError: a setting that cannot be used.
         """
-        self._extractor()
+        self.extractor()
         return self
 
     def transform(self, rows: Any, column: str | None = None) -> np.ndarray:
@@ -92,11 +92,11 @@ class Embedder(TransformerMixin, BaseEstimator):
 
     def embed(self, rows: Any, column: str | None = None) -> Embeddings:
         """Features of rows, with what their columns and rows are; see `transform`."""
-        extractor = self._extractor()
+        extractor = self.extractor()
         inputs = input_rows(rows, column or self.column, extractor.modality)
         return embed_rows(extractor, inputs, self.batch_size, self.cache_dir, self.cache_size, self.progress)
 
-    def _extractor(self) -> FeatureExtractor:
+    def extractor(self) -> FeatureExtractor:
         """Extractor of the present settings, with the model that was loaded last where it is still the one."""
         settings = {
             name: getattr(self, name)
@@ -105,7 +105,8 @@ class Embedder(TransformerMixin, BaseEstimator):
         shared = self.__dict__.setdefault("_shared", {})
         if shared.get("settings") != settings:
             shared |= {"settings": settings, "extractor": FeatureExtractor(**settings)}
-        return shared["extractor"]  # type: ignore[no-any-return]
+        extractor: FeatureExtractor = shared["extractor"]
+        return extractor
 
     def __sklearn_clone__(self) -> Embedder:
         """Copy with the same settings, which shares the loaded model: it is never changed."""

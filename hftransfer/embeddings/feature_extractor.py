@@ -9,13 +9,13 @@ import transformers
 from transformers import AutoConfig
 
 from ..messages import nearest, shown
-from ..models.adapters import is_peft
+from ..models.adapters import plain_model
 from ..models.content_identity import checkpoint_identity, model_identity, processing_identity
 from ..models.pretrained import load_processing, load_quietly
 from .frozen_backbone import IMAGES, FrozenBackbone, load_backbone
 from .pooling import check_poolings
 
-DTYPES = {name: getattr(torch, name) for name in ("float32", "bfloat16", "float16")}
+DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in ("float32", "bfloat16", "float16")}
 
 
 class FeatureExtractor:
@@ -50,11 +50,13 @@ class FeatureExtractor:
             raise TypeError(f"model={shown(model)} must be a Hub id, a folder or a loaded transformers model.")
         if max_length is not None and (not isinstance(max_length, int) or max_length < 1):
             raise ValueError(f"max_length={max_length!r} must be a number of tokens, 1 or more.")
-        self.model, self.processing_class, self.revision = model, processing_class, revision
+        self.model: Any = model
+        self.processing_class, self.revision = processing_class, revision
         self.poolings, self.layers = check_poolings(pooling, layer)
         self.max_length, self.dtype, self.given_device = max_length, _dtype(dtype), device
         if not isinstance(model, str) and device is not None and torch.device(device).type != model.device.type:
             raise ValueError(f"device={str(device)!r}, but the model is on {model.device}: move it there yourself.")
+        self._commit: dict[str, str] | None = None
         self._processing: dict[str, Any] = {}
         self._loaded: dict[Any, FrozenBackbone] = {}
 
@@ -62,7 +64,7 @@ class FeatureExtractor:
     def device(self) -> torch.device:
         """Device that the model is on, or will be."""
         if not isinstance(self.model, str):
-            return self.model.device
+            return torch.device(self.model.device)
         if self.given_device is not None:
             return torch.device(self.given_device)
         accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
@@ -76,7 +78,8 @@ class FeatureExtractor:
         if self.dtype is not None:
             return self.dtype
         if not isinstance(self.model, str):
-            return self.model.dtype
+            model_dtype: torch.dtype = self.model.dtype
+            return model_dtype
         device = self.device
         has_bfloat16 = device.type != "cpu" and (device.type != "cuda" or torch.cuda.is_bf16_supported())
         return torch.bfloat16 if has_bfloat16 else torch.float32
@@ -91,7 +94,7 @@ class FeatureExtractor:
             except (FileNotFoundError, ValueError, KeyError):  # an adapter's folder; whatever it is, loading says so
                 return None
         else:
-            source = self.model.get_base_model() if is_peft(self.model) else self.model
+            source = plain_model(self.model)
             config = source.config
         if hasattr(config, "vision_config") and hasattr(config, "text_config"):
             return None
@@ -122,7 +125,7 @@ class FeatureExtractor:
             kind: of the inputs.
         """
         return {
-            "model": self._identity(kind),
+            "model": self._identity(),
             "processor": processing_identity(self.processing(kind)),
             "kind": kind,
             "poolings": list(self.poolings),
@@ -145,7 +148,7 @@ class FeatureExtractor:
             FileNotFoundError, ValueError: as `load_backbone`.
         """
         if kind == "tokens" or "token" not in self.poolings:
-            identity = (kind, str(self._identity(kind)) if isinstance(self.model, str) else "")
+            identity = (kind, str(self._identity()) if isinstance(self.model, str) else "")
             if identity not in self._loaded:
                 self._loaded = {identity: self._make(kind)}  # of a folder whose weights have changed, the new ones
             return self._loaded[identity]
@@ -154,7 +157,7 @@ class FeatureExtractor:
     def _make(self, kind: str) -> FrozenBackbone:
         autocast = None
         if isinstance(self.model, str):
-            model = load_backbone(self.model, self._revision(kind), kind, self.poolings, self.compute_dtype)
+            model = load_backbone(self.model, self.commit_or_revision, kind, self.poolings, self.compute_dtype)
             model = model.to(self.device)
         else:
             model = self.model
@@ -164,16 +167,18 @@ class FeatureExtractor:
         processing = self.processing(kind)
         return FrozenBackbone(model, processing, kind, self.poolings, self.layers, self.max_length, autocast)
 
-    def _revision(self, kind: str) -> str | None:
+    @property
+    def commit_or_revision(self) -> str | None:
         """Commit that the features are kept under, so that it is that which is loaded."""
-        return self._identity(kind).get("commit", self.revision)
+        return self._identity().get("commit", self.revision)
 
-    def _identity(self, kind: str) -> dict[str, str]:
+    def _identity(self) -> dict[str, str]:
         if not isinstance(self.model, str):
             return model_identity(self.model)
+        if self._commit is not None:  # asked for once: the branch may move on meanwhile
+            return self._commit
         identity = checkpoint_identity(self.model, self.revision)
-        if identity is None:
-            identity = model_identity(load_backbone(self.model, self.revision, kind, self.poolings, torch.float32))
+        self._commit = identity if "commit" in identity else None
         return identity
 
 
@@ -183,4 +188,4 @@ def _dtype(dtype: Any) -> torch.dtype | None:
     name = str(dtype).removeprefix("torch.")
     if name not in DTYPES:
         raise ValueError(f"dtype={dtype!r} must be {', '.join(DTYPES)} or None.{nearest(name, DTYPES)}")
-    return DTYPES[name]  # type: ignore[no-any-return]
+    return DTYPES[name]

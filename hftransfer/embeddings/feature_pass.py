@@ -1,8 +1,7 @@
-"""Feature pass: one run of a frozen backbone over a data set, in batches of like length, shared out among processes."""
+"""Feature pass: a frozen backbone over a data set, in batches of like length, shared out among processes."""
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,8 +15,9 @@ from .feature_store import FeatureStore, Part, StoredSet
 from .frozen_backbone import FrozenBackbone
 from .input_rows import NAME, Chunk, InputRows
 from .pass_progress import PassProgress
+from .row_index import LARGEST
 
-logger = logging.getLogger(__name__)
+LIKE = 0.85  # share of the longest row's length that a row of the same batch has, if the batch is not tiny
 
 
 @dataclass
@@ -46,12 +46,12 @@ class Processes:
     """Processes of this run, as accelerate or torch started them."""
 
     def __init__(self) -> None:
+        self._state: Any = None
         several = torch.distributed.is_available() and (
             torch.distributed.is_initialized() or int(os.environ.get("WORLD_SIZE", "1")) > 1
         )
-        self._state = None
         if several:
-            from accelerate import PartialState
+            from accelerate.state import PartialState
 
             self._state = PartialState()
         self.rank = 0 if self._state is None else int(self._state.process_index)
@@ -93,9 +93,12 @@ def run_pass(
     """
     keys: list[str] = []
     counts: list[int] = []
+    hashes: list[np.ndarray] = []
     for number, chunk in enumerate(inputs.chunks()):
         keys.append(chunk.key)
         counts.append(len(chunk.values))
+        if sum(counts) <= LARGEST:
+            hashes.append(chunk.hashes)
         if number % processes.count == processes.rank:
             _make_sure(chunk, store, backbone, batch_size, statistics)
         progress.advance(len(chunk.values))
@@ -105,7 +108,8 @@ def run_pass(
     if processes.rank == 0:
         with store.locked(store.set_key(keys)):
             if store.has_new_part(keys) or store.open(keys) is None:
-                store.assemble(keys, counts)
+                is_indexed = len(hashes) == len(keys) and inputs.kind != "tokens"
+                store.assemble(keys, counts, np.concatenate(hashes) if is_indexed else None)
     processes.wait()
     stored = store.open(keys)
     if stored is None:
@@ -127,10 +131,46 @@ def _make_sure(
     if store.read(chunk.key) is None:
         with store.locked(chunk.key):
             if store.read(chunk.key) is None:
-                store.write(chunk.key, compute(backbone(), chunk, batch_size, statistics))
-                statistics.computed += len(chunk.values)
+                store.write(chunk.key, _completed(chunk, store, backbone, batch_size, statistics))
                 return
     statistics.read += len(chunk.values)
+
+
+def _completed(
+    chunk: Chunk,
+    store: FeatureStore,
+    backbone: Callable[[], FrozenBackbone],
+    batch_size: int,
+    statistics: PassStatistics,
+) -> Part:
+    """Features of a chunk: rows that another set holds are read, and equal rows are computed once."""
+    found = store.find(chunk.hashes)
+    missing = np.flatnonzero(found[:, 0] < 0)
+    _, first, copies = np.unique(chunk.hashes[missing], axis=0, return_index=True, return_inverse=True)
+    statistics.read += len(found) - len(first)
+    if not len(missing):
+        return store.gather(found)
+    part = compute(backbone(), chunk.select(missing[first].tolist()), batch_size, statistics)
+    if part.positions is not None:
+        return _repeated_words(part, copies.reshape(-1))
+    made = part.features[copies.reshape(-1)]
+    if len(missing) == len(found):
+        return Part(made, part.columns)
+    features = np.empty((len(found), made.shape[1]), np.float32)
+    features[missing] = made
+    known = np.setdiff1d(np.arange(len(found)), missing)
+    features[known] = store.gather(found[known]).features
+    return Part(features, part.columns)
+
+
+def _repeated_words(part: Part, copies: np.ndarray) -> Part:
+    """Words of rows of which some are equal: `copies` says by row which of the part's rows it is."""
+    assert part.positions is not None
+    counts = np.bincount(part.positions[:, 0], minlength=copies.max() + 1)
+    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    taken = np.concatenate([np.arange(starts[row], starts[row] + counts[row]) for row in copies])
+    rows = np.repeat(np.arange(len(copies)), counts[copies])
+    return Part(part.features[taken], part.columns, np.column_stack([rows, part.positions[taken, 1]]))
 
 
 def compute(backbone: FrozenBackbone, chunk: Chunk, batch_size: int, statistics: PassStatistics) -> Part:
@@ -139,36 +179,61 @@ def compute(backbone: FrozenBackbone, chunk: Chunk, batch_size: int, statistics:
     Raises:
         FloatingPointError: features that are not finite; the message names the row.
     """
-    names = [f"{NAME} row {chunk.start + i}" for i in range(len(chunk.values))]
+    names = chunk.names()
     rows, lengths = backbone.encode(chunk.values, names)
-    order = np.argsort(lengths, kind="stable")[::-1]
     is_words = backbone.poolings == ("token",)
-    columns: dict[str, int] = {}
     parts: list[np.ndarray] = []
     positions: list[np.ndarray] = []
+    columns: dict[str, int] = {}
     with backbone.running():
-        for start in range(0, len(order), batch_size):
-            for picked in _fitting(backbone, rows, order[start : start + batch_size]):
-                indices, features, columns, padded = picked
+        for batch in length_batches(lengths, batch_size):
+            for indices, features, widths, padded in _fitting(backbone, rows, batch):
+                columns = widths
                 statistics.tokens += sum(lengths[i] for i in indices)
                 statistics.padded += padded
                 parts.append(features)
-                positions.append(backbone.words(rows, indices) if is_words else np.asarray(indices)[:, None])
+                positions.append(backbone.words(rows, indices) if is_words else np.array(indices)[:, None])
+    statistics.computed += len(chunk.values)
     placed = np.concatenate(positions)
     back = np.lexsort(placed.T[::-1])
-    features = np.concatenate(parts)[back]
-    finite = np.isfinite(features).all(1)
-    if not finite.all():
-        row = int(placed[back][int(np.flatnonzero(~finite)[0])][0])
+    placed, features = placed[back], np.concatenate(parts)[back]
+    broken = np.flatnonzero(~np.isfinite(features).all(1))
+    if len(broken):
+        row = int(placed[broken[0]][0])
         raise FloatingPointError(
-            f'{names[row]} ({shown(chunk.values[row])}): its features are not finite. Take dtype="float32", or '
-            "look at the row."
+            f'{names[row]} ({shown(chunk.values[row])}): its features are not finite. Take dtype="float32", or look '
+            "at the row."
         )
-    return Part(features, columns, placed[back] if is_words else None)
+    return Part(features, columns, placed if is_words else None)
+
+
+def length_batches(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:
+    """Rows of like length together, the longest first: batches of `batch_size`, and smaller ones where lengths fall
+    fast.
+
+    Args:
+        lengths: of the rows.
+        batch_size: rows of a batch at most.
+
+    Example:
+        >>> list(length_batches([3, 9, 3, 3], batch_size=3))
+        [[1], [0, 2, 3]]
+    """
+    order = sorted(range(len(lengths)), key=lambda row: -lengths[row])
+    fewest = max(1, batch_size // 8)
+    batch: list[int] = []
+    for row in order:
+        is_short = bool(batch) and lengths[row] < LIKE * lengths[batch[0]]
+        if len(batch) == batch_size or (is_short and len(batch) >= fewest):
+            yield batch
+            batch = []
+        batch.append(row)
+    if batch:
+        yield batch
 
 
 def _fitting(
-    backbone: FrozenBackbone, rows: Sequence[dict[str, Any]], indices: np.ndarray
+    backbone: FrozenBackbone, rows: Sequence[dict[str, Any]], indices: Sequence[int]
 ) -> Iterator[tuple[list[int], np.ndarray, dict[str, int], int]]:
     """Features of a batch, in halves where an accelerator's memory is too small for the whole."""
     batch_rows = [rows[i] for i in indices]
@@ -186,4 +251,4 @@ def _fitting(
     names = [f"{layer}/{pooling}" for layer in backbone.layers for pooling in backbone.poolings]
     widths = {name: int(part.shape[1]) for name, part in zip(names, pooled, strict=True)}
     padded = int(batch["input_ids"].numel()) if "input_ids" in batch else len(indices)
-    yield [int(i) for i in indices], features, widths, padded
+    yield list(indices), features, widths, padded

@@ -2,7 +2,8 @@
 
     <recipe>/recipe.json               what the features are of
     <recipe>/parts/<hash>.safetensors  a chunk of a pass that goes on, or was killed
-    <recipe>/sets/<hash>/              features.npy (rows, width), set.json; positions.npy where a row is a word
+    <recipe>/sets/<hash>/              features.npy (rows, width), set.json, index.npy to find a row by;
+                                       positions.npy where a row is a word
 
 Everything is named after the content of the rows that it was made of, and written by one rename. Each part has a
 checksum, which is compared whenever it is read.
@@ -19,8 +20,10 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cached_property
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from filelock import FileLock
@@ -28,6 +31,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from ..models.disk_space import enough_disk_space
+from .row_index import RowIndex
 
 FORMAT = 1
 RECIPE, SET, FEATURES, POSITIONS = "recipe.json", "set.json", "features.npy", "positions.npy"
@@ -54,29 +58,48 @@ class Part:
         return zlib.crc32(np.ascontiguousarray(self.features).data, start)
 
 
+class PartFacts(NamedTuple):
+    """Facts of a part in a set: its chunk's key, its input rows and its feature rows."""
+
+    key: str
+    inputs: int
+    rows: int
+    checksum: int
+
+
 @dataclass(frozen=True)
 class StoredSet:
-    """Features of a whole data set, memory-mapped and read-only; `Part` says what is what.
+    """Features of a whole data set, memory-mapped and read-only; see `Part`.
 
     Args:
-        parts: by chunk: key, number of its input rows, number of feature rows, checksum.
+        parts: its chunks in order.
     """
 
     features: np.ndarray
     columns: Mapping[str, int]
     positions: np.ndarray | None
-    parts: tuple[tuple[str, int, int, int], ...]
+    parts: tuple[PartFacts, ...]
+
+    @cached_property
+    def starts(self) -> np.ndarray:
+        """(parts + 1,) first row of each part, and the number of rows."""
+        return np.cumsum([0, *(part.rows for part in self.parts)])
+
+    def part(self, number: int) -> Part:
+        """Part as it was before it was put into the set, in memory."""
+        span = slice(self.starts[number], self.starts[number + 1])
+        positions = None
+        if self.positions is not None:
+            first_input = sum(part.inputs for part in self.parts[:number])
+            positions = self.positions[span] - np.array([first_input, 0])
+        return Part(np.array(self.features[span]), self.columns, positions)
 
 
-@dataclass(frozen=True)
-class Place:
-    """Place of a chunk in a set: its rows, the first of them, and the number of its first input row."""
+class Place(NamedTuple):
+    """Place of a chunk: a set and the number of the part in it."""
 
     folder: Path
-    start: int
-    rows: int
-    first_input: int
-    checksum: int
+    number: int
 
 
 class FeatureStore:
@@ -97,7 +120,9 @@ class FeatureStore:
         if not (self.folder / RECIPE).is_file():
             write_text(self.folder / RECIPE, json.dumps({"about": dict(about), "recipe": dict(recipe)}, indent=1))
         self._places: dict[str, Place] = {}
-        self._seen: set[str] = set()
+        self._found: dict[str, StoredSet] = {}  # sets by the name of their folder
+        self._indices: list[tuple[str, RowIndex]] = []
+        self._whole: dict[tuple[str, int], bool] = {}  # parts of sets, as far as their checksums were compared
 
     # ---- parts
 
@@ -152,24 +177,56 @@ class FeatureStore:
         stored = _read_set(place.folder)
         if stored is None:
             return None
-        span = slice(place.start, place.start + place.rows)
-        positions = None
-        if stored.positions is not None:
-            positions = stored.positions[span] - np.array([place.first_input, 0])
-        part = Part(np.array(stored.features[span]), stored.columns, positions)
-        return part if part.checksum == place.checksum else None
+        part = stored.part(place.number)
+        return part if part.checksum == stored.parts[place.number].checksum else None
 
     def _find_sets(self) -> None:
-        """Chunks of sets that were not there when it was last asked."""
+        """Sets that were not there when it was last asked."""
         for folder in self.sets.iterdir():
-            stored = None if folder.name in self._seen or folder.name.startswith(".") else _read_set(folder)
+            stored = None if folder.name in self._found or folder.name.startswith(".") else _read_set(folder)
             if stored is None:
                 continue
-            self._seen.add(folder.name)
-            start = first_input = 0
-            for key, count, rows, checksum in stored.parts:
-                self._places.setdefault(key, Place(folder, start, rows, first_input, checksum))
-                start, first_input = start + rows, first_input + count
+            self._found[folder.name] = stored
+            for number, part in enumerate(stored.parts):
+                self._places.setdefault(part.key, Place(folder, number))
+            with suppress(OSError, ValueError):
+                self._indices.append((folder.name, RowIndex(folder)))
+
+    # ---- rows of other sets
+
+    def find(self, hashes: np.ndarray) -> np.ndarray:
+        """Places of rows in sets that hold them, by their hashes.
+
+        Args:
+            hashes: (rows, 16) bytes.
+
+        Returns:
+            (rows, 2) number of the set and of its row, -1 where no set holds one.
+        """
+        self._find_sets()
+        places = np.full((len(hashes), 2), -1, dtype=np.int64)
+        for number, (name, index) in enumerate(self._indices):
+            missing = np.flatnonzero(places[:, 0] < 0)
+            rows = index.find(hashes[missing]) if len(missing) else np.empty(0, np.int64)
+            whole = np.array([row >= 0 and self._is_whole(name, int(row)) for row in rows], dtype=bool)
+            rows = np.where(whole, rows, -1)
+            places[missing[rows >= 0]] = np.column_stack([np.full((rows >= 0).sum(), number), rows[rows >= 0]])
+        return places
+
+    def gather(self, places: np.ndarray) -> Part:
+        """Features of rows of sets, by what `find` gave for them; all of them must have a place."""
+        sets = [self._found[name] for name, _ in self._indices]
+        rows = [sets[number].features[row] for number, row in places]
+        return Part(np.stack(rows), sets[int(places[0, 0])].columns)
+
+    def _is_whole(self, name: str, row: int) -> bool:
+        """Whether the part that a row of a set is in is what was written; looked at once."""
+        stored = self._found[name]
+        number = int(np.searchsorted(stored.starts, row, side="right")) - 1
+        if (name, number) not in self._whole:
+            part = stored.part(number)
+            self._whole[name, number] = part.checksum == stored.parts[number].checksum
+        return self._whole[name, number]
 
     # ---- sets
 
@@ -182,12 +239,13 @@ class FeatureStore:
                 os.utime(folder / SET)  # when it was last used
         return stored
 
-    def assemble(self, keys: Sequence[str], counts: Sequence[int]) -> StoredSet:
+    def assemble(self, keys: Sequence[str], counts: Sequence[int], hashes: np.ndarray | None = None) -> StoredSet:
         """Set put together from its parts, one in memory at a time; parts of the pass are removed.
 
         Args:
             keys: of its chunks, in order.
             counts: input rows of each.
+            hashes: (rows, 16) bytes of the input rows, by which other data sets find them.
 
         Raises:
             FileNotFoundError: a part is gone.
@@ -200,6 +258,8 @@ class FeatureStore:
             size = first.features.nbytes * len(keys)
             with enough_disk_space("features", self.sets, size, lambda: ROOM):
                 parts = self._write_set(staging, keys, counts, first)
+                if hashes is not None and first.positions is None:
+                    RowIndex.write(staging, hashes)
                 facts = {"columns": dict(first.columns), "parts": parts, "width": int(first.features.shape[1])}
                 write_text(staging / SET, json.dumps(facts))
             os.chmod(staging, 0o755)
@@ -265,8 +325,6 @@ def write_text(path: Path, text: str) -> None:
 
 def _header(dtype: Any, shape: tuple[int, int]) -> bytes:
     """Header of an .npy file, of one length for all shapes: NumPy leaves room for the first number to grow."""
-    from io import BytesIO
-
     buffer = BytesIO()
     facts = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(buffer, facts)
@@ -277,11 +335,11 @@ def _read_set(folder: Path) -> StoredSet | None:
     """Set in a folder, memory-mapped; `None` where it is not whole."""
     try:
         facts = json.loads((folder / SET).read_text(encoding="utf-8"))
-        parts = tuple((str(key), int(count), int(rows), int(check)) for key, count, rows, check in facts["parts"])
+        parts = tuple(PartFacts(str(key), *map(int, numbers)) for key, *numbers in facts["parts"])
         features = _mapped(folder / FEATURES)
         has_positions = (folder / POSITIONS).is_file()
         positions = _mapped(folder / POSITIONS) if has_positions else None
-        if features.shape != (sum(rows for _, _, rows, _ in parts), facts["width"]):
+        if features.shape != (sum(part.rows for part in parts), facts["width"]):
             return None
         return StoredSet(features, facts["columns"], positions, parts)
     except (OSError, ValueError, KeyError, TypeError):

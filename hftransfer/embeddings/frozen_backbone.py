@@ -17,10 +17,11 @@ from ..data.image_encoder import ImageEncoder
 from ..data.label_space import LabelSpace
 from ..data.text_encoder import WORD_MASK, tokenized_rows
 from ..models.adapters import plain_model
-from ..models.feature_hook import FeatureHook, find_head
+from ..models.feature_hook import FeatureHook, Head, find_head
 from ..models.module_mode import module_mode
 from ..models.pretrained import load_model, load_quietly
 from ..models.processing_class import fit_processing_class, max_input_length
+from ..models.weight_checks import modules_of_weights
 from .pooling import Pooling, pool
 
 logger = logging.getLogger(__name__)
@@ -129,7 +130,7 @@ class FrozenBackbone:
         """
         inputs = {key: value.to(self.device) for key, value in batch.items()}
         if "head" in self.poolings and self._hook is None:
-            self._hook = FeatureHook(self.model, find_head(self.model, {k: v[:1] for k, v in batch.items()}))
+            self._hook = FeatureHook(self.model, self._find_head({key: value[:1] for key, value in batch.items()}))
         inner = [layer for layer in self.layers if layer != -1]
         options = {"output_hidden_states": True} if inner else {}
         accepted = inspect.signature(self.backbone.forward).parameters
@@ -153,6 +154,22 @@ class FrozenBackbone:
                 else:
                     pooled.append(pool(hidden, mask, pooling))
         return pooled
+
+    def _find_head(self, sample: dict[str, torch.Tensor]) -> Head:
+        """Head of the model, none of whose weights below its final layer is drawn at random."""
+        if not type(plain_model(self.model)).__name__.endswith("Classification"):
+            raise ValueError(
+                f'pooling="head" is what the last layer of a classifier reads, and {type(self.model).__name__} has '
+                "none: pass the checkpoint's name, or a model with a head."
+            )
+        head = find_head(self.model, sample)
+        fresh = set(getattr(self.model, "fresh_weights", ())) - {f"{head.name}.weight", f"{head.name}.bias"}
+        if fresh:
+            raise ValueError(
+                f'pooling="head": the checkpoint lacks {modules_of_weights(fresh)}, which comes before the last layer '
+                "and would be drawn at random. Take another pooling, or a checkpoint that was fine-tuned."
+            )
+        return head
 
     def _hidden(self, outputs: Any, layer: int) -> torch.Tensor:
         if layer == -1:

@@ -28,15 +28,15 @@ CHUNK_ROWS: dict[Kind, int] = {"text": 2048, "tokens": 2048, "image": 256}
 
 @dataclass(frozen=True)
 class Chunk:
-    """Chunk of successive rows.
+    """Chunk of rows.
 
     Args:
-        start: number of the first row.
+        numbers: of the rows in the data set.
         values: checked inputs.
         hashes: (rows, 16) bytes, one hash a row.
     """
 
-    start: int
+    numbers: Sequence[int]
     values: list[Any]
     hashes: np.ndarray
 
@@ -44,6 +44,15 @@ class Chunk:
     def key(self) -> str:
         """Hash of all its rows."""
         return hashlib.blake2b(self.hashes.tobytes(), digest_size=16).hexdigest()
+
+    def names(self) -> list[str]:
+        """Names of the rows in messages."""
+        return [f"{NAME} row {number}" for number in self.numbers]
+
+    def select(self, places: Sequence[int]) -> Chunk:
+        """Chunk of some of its rows, by their places in it."""
+        chosen = list(map(int, places))
+        return Chunk([self.numbers[i] for i in chosen], [self.values[i] for i in chosen], self.hashes[chosen])
 
 
 @dataclass(frozen=True)
@@ -77,11 +86,11 @@ class InputRows:
         """
         start = 0
         for values in self._slices(CHUNK_ROWS[self.kind]):
-            names = [str(row) for row in range(start, start + len(values))]
-            checked = self._checked(values, names)
+            numbers = range(start, start + len(values))
+            checked = self._checked(values, list(map(str, numbers)))
             digest = b"".join(row_hash(np.asarray(v) if hasattr(v, "getpixel") else v) for v in checked)
             hashes = np.frombuffer(digest, dtype=np.uint8).reshape(-1, ROW_BYTES)
-            yield Chunk(start, checked, hashes)
+            yield Chunk(numbers, checked, hashes)
             start += len(values)
 
     def _slices(self, size: int) -> Iterator[list[Any]]:
@@ -157,9 +166,9 @@ def _from_dataset(dataset: Any, column: str | None, model_modality: str | None) 
             f"{nearest(column, columns)}"
         )
     kinds = {
-        name: _kind_of_value(first[name], model_modality, None)
+        name: _kind_of_value(first[name], _paths(name, column, model_modality), None)
         if first is not None
-        else _kind_of_feature(dataset.features[name], model_modality if name == column else None)
+        else _kind_of_feature(dataset.features[name], _paths(name, column, model_modality))
         for name in columns
     }
     column = column or _found_column(kinds, model_modality)
@@ -186,6 +195,11 @@ def _found_column(kinds: Mapping[str, Kind | None], model_modality: str | None) 
         f"{NAME} has no column {' or '.join(map(repr, usual))}, and its columns ({', '.join(map(repr, kinds))}) do "
         "not say which is meant: name it with `column`."
     )
+
+
+def _paths(name: str, column: str | None, model_modality: str | None) -> str | None:
+    """What texts in a column are: paths in one called `image`, and in one that is named for a model of images."""
+    return "image" if name == "image" else model_modality if name == column else None
 
 
 def _kind_of_feature(feature: Any, model_modality: str | None) -> Kind | None:

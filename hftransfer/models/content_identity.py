@@ -24,7 +24,7 @@ IRRELEVANT = ("_name_or_path", "name_or_path", "transformers_version", "_commit_
 _file_hashes: dict[tuple[Any, ...], str] = {}  # by path, size and times, so that a process reads a file once
 
 
-def checkpoint_identity(name: str, revision: str | None = None) -> dict[str, str] | None:
+def checkpoint_identity(name: str, revision: str | None = None) -> dict[str, str]:
     """Identity of a checkpoint without loading it.
 
     Args:
@@ -32,20 +32,20 @@ def checkpoint_identity(name: str, revision: str | None = None) -> dict[str, str
         revision: branch, tag or commit on the Hub.
 
     Returns:
-        `{"commit": …}` of the Hub, `{"files": …}` of a folder: the hash of its config and weights; `None` of an adapter's
-        folder, which must be loaded to be known.
+        `{"commit": …}` of the Hub, or `{"files": …}` of a folder: the hash of its config and weights.
 
     Raises:
         FileNotFoundError: there is no such checkpoint.
+        ValueError: it is an adapter.
     """
     local = local_folder(name, revision)
     if local is None:
-        config = load_quietly(AutoConfig, name, revision)
-        commit = getattr(config, "_commit_hash", None)
-        return None if commit is None else {"commit": str(commit)}
+        return {"commit": str(load_quietly(AutoConfig, name, revision)._commit_hash)}
     folder = Path(local)
     if (folder / ADAPTER).is_file():
-        return None
+        raise ValueError(
+            f"{name!r} is an adapter: load it onto its model with `peft.AutoPeftModelFor…`, and pass that model."
+        )
     paths = [folder / CONFIG, *sorted({path for pattern in WEIGHTS for path in folder.glob(pattern)})]
     return {"files": _hash_of({path.name: _file_hash(path) for path in paths if path.is_file()})}
 
@@ -104,7 +104,7 @@ def processing_identity(processing: Any) -> str:
 
 
 def _settings(model: Any) -> dict[str, Any]:
-    config = getattr(model, "config", None)
+    config: Any = getattr(model, "config", None)
     return dict(config.to_dict()) if hasattr(config, "to_dict") else {}
 
 
