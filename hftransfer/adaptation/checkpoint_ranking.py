@@ -77,8 +77,8 @@ class CheckpointRanking:
         """Table of the ranking, as plain facts."""
         found = self.checkpoints
         columns = [
-            ChoiceColumn("rank", "rank", [c.rank for c in found], "place"),
-            ChoiceColumn("parameters", "parameters", [c.parameters for c in found], "size"),
+            ChoiceColumn("rank", "rank", [c.rank for c in found], "place", printed=False),
+            ChoiceColumn("parameters", "size", [c.parameters for c in found], "size"),
             ChoiceColumn(
                 "probe_accuracy",
                 "probe accuracy",
@@ -93,7 +93,7 @@ class CheckpointRanking:
         for name in found[0].scores:
             values = [c.scores[name] for c in found]
             columns.append(ChoiceColumn(name, name.replace("_", "-"), values, "share" if name in SHARES else "number"))
-        title = f"Checkpoints on {self.rows:,} rows of {self.classes} classes, frozen, ranked by a linear probe"
+        title = f"Checkpoints, frozen, on {self.rows:,} rows of {self.classes} classes, best first by a linear probe"
         return (ChoiceTable(title, "checkpoint", [c.name for c in found], columns, self._notes()),)
 
     def draw(self, path: str | os.PathLike[str]) -> None:

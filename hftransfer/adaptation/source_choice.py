@@ -49,12 +49,12 @@ class SourceChoice:
         """Table of the ranking, as plain facts; columns with `oracle_` in their names read target labels."""
         found = list(self.sources.values())
         columns = [
-            ChoiceColumn("rank", "rank", [s.rank for s in found], "place"),
+            ChoiceColumn("rank", "rank", [s.rank for s in found], "place", printed=False),
             ChoiceColumn("first", "first in", [s.first for s in found], "share", drawn=True),
             ChoiceColumn("rows", "rows", [s.rows for s in found], "count"),
             ChoiceColumn(
                 "a_distance",
-                "A-distance",
+                "distance",
                 [s.a_distance for s in found],
                 "number",
                 [s.distance_low for s in found],
@@ -65,12 +65,14 @@ class SourceChoice:
             ChoiceColumn(
                 "estimated_accuracy", "estimated accuracy", [s.estimated_accuracy for s in found], "share", drawn=True
             ),
-            ChoiceColumn("probe_accuracy", "accuracy at home", [s.probe_accuracy for s in found], "share"),
+            ChoiceColumn("probe_accuracy", "at home", [s.probe_accuracy for s in found], "share"),
             ChoiceColumn("oracle_accuracy", "accuracy", [s.oracle_accuracy for s in found], "share", drawn=True),
         ]
         columns = [c for c in columns if any(value is not None for value in c.values)]
         size = ChoiceColumn("parameters", "", [self.parameters], "size").cell(0)
-        title = f"Sources for {self.target_rows:,} target rows, by a frozen checkpoint of {size} parameters"
+        title = (
+            f"Sources for {self.target_rows:,} target rows, best first, by a frozen checkpoint of {size} parameters"
+        )
         return (ChoiceTable(title, "source", list(self.sources), columns, self._notes()),)
 
     def draw(self, path: str | os.PathLike[str]) -> None:

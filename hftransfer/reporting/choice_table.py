@@ -23,6 +23,7 @@ class ChoiceColumn:
         kind: how a value is shown: `"share"` in per cent, `"number"`, `"count"`, `"place"`, `"size"` of a model.
         low, high: of intervals; a value is shown without them where `None`.
         drawn: it has a panel in the picture.
+        printed: it stands in the terminal, too, and not in the file alone.
     """
 
     name: str
@@ -32,13 +33,14 @@ class ChoiceColumn:
     low: Sequence[float] | None = None
     high: Sequence[float] | None = None
     drawn: bool = False
+    printed: bool = True
 
     def cell(self, row: int) -> str:
-        """Cell of a row as text.
+        """Cell of a row as text, its interval on a second line.
 
         Example:
             >>> ChoiceColumn("probe_accuracy", "probe", [0.84], "share", [0.8], [0.88]).cell(0)
-            '84.0 % (80.0 to 88.0)'
+            '84.0 %\\n80.0–88.0'
         """
         value = self.values[row]
         if value is None:
@@ -46,7 +48,7 @@ class ChoiceColumn:
         if self.low is None or self.high is None:
             return shown_number(value, self.kind)
         low, high = (shown_number(end[row], self.kind).removesuffix(" %") for end in (self.low, self.high))
-        return f"{shown_number(value, self.kind)} ({low} to {high})"
+        return f"{shown_number(value, self.kind)}\n{low}–{high}"
 
 
 @dataclass(frozen=True)
@@ -103,11 +105,12 @@ def print_choice_table(table: ChoiceTable) -> None:
 
     shown = Table(title=literal(table.title), title_justify="left")
     shown.add_column(literal(table.what), overflow="fold")
-    for column in table.columns:
-        heading = f"{column.heading}\n(oracle)" if column.name.startswith("oracle_") else column.heading
-        shown.add_column(literal(heading), justify="right", overflow="fold")
+    printed = [column for column in table.columns if column.printed]
+    for column in printed:
+        heading = f"{column.heading} (oracle)" if column.name.startswith("oracle_") else column.heading
+        shown.add_column(literal(heading.replace(" ", "\n")), justify="right", overflow="fold")
     for row, name in enumerate(table.names):
-        shown.add_row(literal(name), *(literal(column.cell(row)) for column in table.columns))
+        shown.add_row(literal(name), *(literal(column.cell(row)) for column in printed))
     stdout_console().print(shown)
     if table.notes:
         print_lines(*(f"- {note}" for note in table.notes))

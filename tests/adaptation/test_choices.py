@@ -77,8 +77,10 @@ def test_a_ranking_is_printed_and_saved(ranking, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "160")
     print_choice(ranking)
     out = capsys.readouterr().out
-    assert "parameters" in out
-    assert f"{100 * ranking.best.probe_accuracy:.1f} % (" in out
+    assert "size" in out
+    assert f"{100 * ranking.best.probe_accuracy:.1f} %" in out
+    assert f"{100 * ranking.best.low:.1f}–{100 * ranking.best.high:.1f}" in out
+    assert max(map(len, out.splitlines())) <= 160
     save_choice(ranking, tmp_path / "out")
     (table,) = json.loads((tmp_path / "out/choice.json").read_text())
     assert [row["checkpoint"] for row in table["rows"]] == ["small", "blind"]
