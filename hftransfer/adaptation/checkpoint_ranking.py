@@ -61,7 +61,7 @@ class CheckpointRanking:
     Example:
         >>> ranking = rank_checkpoints(["runs/a", "runs/b"], news, resamples=100, cache_dir=False)
         >>> ranking.best.rank, ranking.best.parameters, ranking.rows
-        (1, 50048, 24)
+        (1, 50304, 24)
     """
 
     checkpoints: tuple[RankedCheckpoint, ...]

@@ -24,7 +24,7 @@ def count_parameters(model: Any, revision: str | None = None) -> int:
 
     Example:
         >>> count_parameters("runs/teacher")
-        50048
+        50304
     """
     if isinstance(model, nn.Module):
         return sum(p.numel() for p in model.parameters())
