@@ -59,7 +59,11 @@ def config(folder: Path, **settings) -> AdaptationConfig:
 
 def run(model: str, folder: Path, frequencies=FREQUENCIES, source_rows: int = 160, **how):
     """`adapt` on the shift; what it takes goes by its name, the rest to the config."""
-    own = {k: how.pop(k) for k in ("effort", "candidates", "peft_config", "rule", "target", "validation") if k in how}
+    own = {
+        k: how.pop(k)
+        for k in ("effort", "candidates", "peft_config", "rule", "target", "validation", "ask", "answers")
+        if k in how
+    }
     own.setdefault("target", domain(240, 1, frequencies, labelled=False))
     own.setdefault("validation", domain(240, 2))
     test = {"source": domain(60, 3), "target": domain(120, 4, frequencies)}
