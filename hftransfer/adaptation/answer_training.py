@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from ..data.label_masking import REVEALED, mask_target_labels
-from ..models.pretrained import head_class
+from ..data.label_values import read_labels
+from ..models.pretrained import head_class, load_quietly
 from ..stages import stage
 from ..trainers.prediction_pass import predict_rows
 from ..trainers.saving.process_agreement import decided_by_first
@@ -22,7 +23,7 @@ from ..trainers.saving.written_files import read_json, write_whole
 from ..trainers.trainer import AdaptationTrainer
 from .answer_reading import Answers
 from .candidate_list import CandidateRecipe
-from .candidate_run import DONE, CandidateOutcome, CandidateRunner, SoftLabels, source_set
+from .candidate_run import DONE, CandidateOutcome, CandidateRunner, ModelFacts, SoftLabels, source_set
 from .content_hash import settings_hash
 from .corrections import training_weights
 from .hand_over import correct_head
@@ -79,8 +80,7 @@ class AnswerRunner(CandidateRunner):
     @property
     def class_weights(self) -> dict[str, float]:
         """What a source row of each class counts, where a label shift is believed."""
-        model = self.chosen.outcome.model
-        assert model is not None
+        model = self._facts
         weights = training_weights(self.verdicts.shift, np.array(model.class_counts))
         return {} if weights is None else dict(zip(model.class_names, map(float, weights), strict=True))
 
@@ -91,8 +91,7 @@ class AnswerRunner(CandidateRunner):
             Exception: whatever stops the training run.
         """
         outcome = self.stored(self.recipe) or self.run(self.recipe)
-        model = self.chosen.outcome.model
-        return dataclasses.replace(outcome, class_weights=self.class_weights or None, model=model)
+        return dataclasses.replace(outcome, class_weights=self.class_weights or None, model=self._facts)
 
     # ---- what its trainer gets
 
@@ -109,6 +108,12 @@ class AnswerRunner(CandidateRunner):
         )
 
     @property
+    def _facts(self) -> ModelFacts:
+        facts = self.chosen.outcome.model
+        assert facts is not None
+        return facts
+
+    @property
     def _start(self) -> Path:
         folder = self.chosen.outcome.folder
         assert folder is not None
@@ -116,18 +121,16 @@ class AnswerRunner(CandidateRunner):
 
     def _loaded(self, saved: Path | None) -> Any:
         """Model in memory, which names the classes, whatever classes the few rows hold."""
-        facts = self.chosen.outcome.model
-        assert facts is not None
+        facts = self._facts
         cls = head_class(facts.task, facts.modality)
-        model = cls.from_pretrained(saved or self._start, local_files_only=True)
+        model = load_quietly(cls, str(saved or self._start), local_files_only=True)
         if saved is None and self.chosen.correction.weights is not None:
             correct_head(model, facts.head, self.chosen.correction)
         return model
 
     def labelled_target(self) -> Any:
         """Answered target rows, whose answers alone stand beside them."""
-        facts = self.chosen.outcome.model
-        assert facts is not None
+        facts = self._facts
         rows = mask_target_labels(self.inputs.target.select(self.answers.rows), self.inputs.args.label_column)
         names = [[facts.class_names[k] for k in label] for label in self.answers.labels]
         tagging = facts.task == "token-classification"
@@ -135,14 +138,16 @@ class AnswerRunner(CandidateRunner):
         return rows.remove_columns([REVEALED] * (REVEALED in rows.column_names)).add_column(REVEALED, values)
 
     def _source_rows(self) -> dict[str, Any]:
-        """As many source rows as steps read, of each source by its size; at least one of each."""
-        wanted = EPOCHS * len(self.answers)
-        share = min(1.0, wanted / self.inputs.num_source)
-        draw = np.random.default_rng(SEED)
-        return {
-            name: rows.select(np.sort(draw.permutation(len(rows))[: max(1, math.ceil(share * len(rows)))]))
-            for name, rows in self.inputs.train.items()
-        }
+        """As many source rows as steps read, of each source by its size, and the first row of each of its classes."""
+        share = min(1.0, EPOCHS * len(self.answers) / self.inputs.num_source)
+        draw, selected = np.random.default_rng(SEED), {}
+        for name, rows in self.inputs.train.items():
+            drawn = draw.permutation(len(rows))[: math.ceil(share * len(rows))]
+            labels = read_labels(rows, self.inputs.args.label_column, name)
+            are_lists = self._facts.task == "token-classification" and labels.widths is None  # written as text
+            first = [] if are_lists else list(labels.rows)
+            selected[name] = rows.select(np.union1d(drawn, np.array(first, dtype=int)))
+        return selected
 
     def _key(self, recipe: CandidateRecipe, soft_labels: SoftLabels | None) -> str:
         correction = self.chosen.correction

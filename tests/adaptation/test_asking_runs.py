@@ -82,13 +82,6 @@ def test_rows_that_are_asked_for_are_not_easy_ones(asked):
     assert surest[at].mean() < surest.mean()
 
 
-def test_asking_again_trains_nothing_and_asks_the_same(model, asked, trained):
-    before = asked.questions.read_bytes()
-    run(model, asked.model, ask=24)
-    assert trained == []
-    assert asked.questions.read_bytes() == before
-
-
 def test_answers_are_told_of_in_result_report_and_card(answered):
     result, _ = answered
     kept = tiny_shift.result_of(result.model)
@@ -115,14 +108,42 @@ def test_the_estimate_is_that_of_the_weighted_answers(answered):
     assert result.answers.base_accuracy.value == pytest.approx(weights @ right / weights.sum())
 
 
-def test_the_same_answers_train_nothing_again(model, answered, trained):
+def test_asking_on_trains_nothing_again_and_keeps_the_answers(model, answered, trained):
     result, path = answered
-    kept = tiny_shift.result_of(result.model)
-    run(model, result.model, answers=path)
+    kept, own = tiny_shift.result_of(result.model), result.model / "ask.csv"
+    again = run(model, result.model, answers=path, ask=10)
     assert trained == []
     assert tiny_shift.result_of(result.model) == kept
+    assert again.questions == own  # nobody has begun it: the answers are in another file
+    rows = answer_sheets.read(own)
+    assert len({row["row"] for row in rows}) == len(rows) == 34
+    assert [row["label"] for row in rows[:24]] == [label_of(int(row["row"])) for row in rows[:24]]
+    assert {row["label"] for row in rows[24:]} == {""}
+    before = own.read_bytes()
+    with pytest.raises(FileExistsError, match="holds 24 answers"):
+        run(model, result.model, ask=10)
+    assert own.read_bytes() == before
 
 
+@pytest.mark.slow
+def test_a_third_file_is_written_beside_the_second(model, answered, tmp_path):
+    _, path = answered
+    asked = run(model, tmp_path / "out", answers=path, ask=10)
+    third = run(model, tmp_path / "out", answers=asked.questions, ask=5)
+    assert third.questions.name == "ask-2.csv"
+    assert third.answers.answers.left_out == 10
+    assert len(answer_sheets.read(third.questions)) == 39
+
+
+@pytest.mark.slow
+def test_asking_again_trains_nothing_and_asks_the_same(model, asked, trained):
+    before = asked.questions.read_bytes()
+    run(model, asked.model, ask=24)
+    assert trained == []
+    assert asked.questions.read_bytes() == before
+
+
+@pytest.mark.slow
 def test_other_answers_train_what_was_trained_on_them_alone(model, answered, trained, tmp_path):
     result, path = answered
     rows = answer_sheets.read(path)
@@ -134,25 +155,7 @@ def test_other_answers_train_what_was_trained_on_them_alone(model, answered, tra
     assert (len(other.answers.answers), other.answers.answers.left_out) == (23, 1)
 
 
-def test_asking_on_keeps_the_answers_in_a_file_of_its_own(model, answered):
-    result, path = answered
-    own = result.model / "ask.csv"
-    before = own.read_bytes()
-    again = run(model, result.model, answers=path, ask=10)
-    assert again.questions.name == "ask.csv"  # nobody has begun it: the answers are in another file
-    rows = answer_sheets.read(again.questions)
-    assert len({row["row"] for row in rows}) == len(rows) == 34
-    assert [row["label"] for row in rows[:24]] == [label_of(int(row["row"])) for row in rows[:24]]
-    assert {row["label"] for row in rows[24:]} == {""}
-    with pytest.raises(FileExistsError, match="holds 24 answers"):
-        run(model, result.model, ask=10)
-    third = run(model, result.model, answers=again.questions, ask=5)
-    assert third.questions.name == "ask-2.csv"
-    assert third.answers.answers.left_out == 10
-    third.questions.unlink()
-    own.write_bytes(before)
-
-
+@pytest.mark.slow
 def test_a_target_that_needs_them_gets_a_better_model(model, tmp_path):
     """The classes have changed their names, which nothing but answers can tell."""
     asked = run(model, tmp_path / "out", ask=60)
@@ -167,6 +170,7 @@ def test_a_target_that_needs_them_gets_a_better_model(model, tmp_path):
     assert gains[1] > gains[0] + 0.1
 
 
+@pytest.mark.slow
 def test_few_answers_are_not_trained_on(model, asked, tmp_path, trained):
     rows = answer_sheets.read(asked.questions)[:6]
     for row in rows:
@@ -207,6 +211,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_end(model, answered, tmp_pat
     assert again.answers.comparisons == result.answers.comparisons
 
 
+@pytest.mark.slow
 def test_images_are_asked_for_and_trained_on(tmp_path):
     target = pictures.pictures(60, seed=1, dark=True)
 
@@ -230,6 +235,7 @@ def test_images_are_asked_for_and_trained_on(tmp_path):
     assert len(list((result.model / "_ask_images").iterdir())) == 12
 
 
+@pytest.mark.slow
 def test_sentences_are_asked_for_and_trained_on(tmp_path):
     tiny.bert(tiny.TAGS, tagging=True).save_pretrained(tmp_path / "model")
     tiny.tokenizer().save_pretrained(tmp_path / "model")
