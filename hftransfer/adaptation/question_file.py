@@ -83,7 +83,7 @@ class TargetCells:
             return [self.inputs.args.image_column]
         text = input_columns(self.inputs.args).text
         own = text.input_column(self.inputs.target, self.tagging, "target")
-        return [own] + [text.text_pair] * (text.text_pair is not None)
+        return [own] if text.text_pair is None else [own, text.text_pair]
 
     @cached_property
     def rows(self) -> Any:

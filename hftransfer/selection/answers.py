@@ -93,7 +93,7 @@ def accuracy_of_answers(scores: AnsweredScores, weights: np.ndarray) -> Accuracy
     Example:
         >>> scores = answered_scores("model", np.log([[0.9, 0.1]] * 8 + [[0.1, 0.9]] * 2), np.zeros(10, int))
         >>> print(accuracy_of_answers(scores, np.ones(10)))
-        0.80 (0.60 to 0.92)
+        0.80 (0.61 to 0.92)
     """
     from scipy.stats import beta
 
