@@ -306,6 +306,7 @@ def write_results(folder: Path, verdicts: Verdicts, facts: AdaptationFacts, inpu
         else [estimate.value, estimate.low, estimate.high],
         "answers": None if facts.answers is None else facts.answers.as_json(),
         "scores": verdicts.judgement.scores,
+        "wins": verdicts.judgement.wins,
         "ranks": verdicts.judgement.ranks,
         "refused": verdicts.judgement.refused,
         "oracle": {candidate.name: dict(candidate.oracle) for candidate in facts.candidates if candidate.oracle},
