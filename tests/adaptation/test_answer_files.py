@@ -15,6 +15,7 @@ from hftransfer.adaptation.answer_reading import read_answers
 from hftransfer.adaptation.asking import check_asking, question_path
 from hftransfer.adaptation.question_file import Question, TargetCells, answers_begun, write_questions
 from hftransfer.adaptation.run_inputs import RunInputs
+from hftransfer.trainers.hub.push import PRIVATE
 
 ROWS = (4, 11, 2, 7, 9)
 ODD = {2: '=HYPERLINK("http://x")', 7: "a, b; “c”\nand\tmore", 9: "'quoted"}
@@ -246,6 +247,13 @@ def test_answers_to_rows_that_are_not_predicted(path, cells):
         check_answers(answers, np.arange(9), ["source-only"])
     with pytest.raises(ValueError, match="A candidate is called 'trained-on-answers'"):
         check_answers(answers, np.arange(20), ["trained-on-answers"])
+
+
+def test_questions_are_never_pushed():
+    from huggingface_hub.utils import filter_repo_objects
+
+    names = ["ask.csv", "ask-2.csv", "_ask_images/row-1.png", "config.json", "report.html"]
+    assert list(filter_repo_objects(names, ignore_patterns=PRIVATE)) == ["config.json", "report.html"]
 
 
 # ---- a file that is there
