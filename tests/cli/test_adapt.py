@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from types import SimpleNamespace
 
+import answer_sheets
 import pytest
 import recipe
 
@@ -106,6 +107,18 @@ def test_a_second_call_makes_nothing_again(world, finished, capsys):
     assert {path: path.stat().st_mtime_ns for path in before} == before
     again = json.loads((finished.output / "adaptation.json").read_text())
     assert again == finished.result
+
+
+def test_rows_are_asked_for_and_wrong_answers_are_named(world, finished, tmp_path, capsys):
+    assert adapt(world, output_dir=str(finished.output), ask="5") == 0
+    asked = finished.output / "ask.csv"
+    assert f"5 target rows to label are in {asked}. Fill in the column 'label'" in capsys.readouterr().out
+    rows = answer_sheets.read(asked)
+    rows[0]["label"], rows[1]["label"] = "sideways", "up"
+    answer_sheets.write(tmp_path / "answers.csv", rows)
+    asked.unlink()
+    assert adapt(world, output_dir=str(finished.output), answers=str(tmp_path / "answers.csv")) == 1
+    assert "'sideways' is none of the classes 'down', 'flat', 'up'" in capsys.readouterr().err
 
 
 def test_a_changed_setting_is_refused_with_the_remedy(world, finished, capsys):
