@@ -11,6 +11,7 @@ python recipes/choose_source.py --config recipes/configs/choose_source.yaml
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from hftransfer import run_recipe, stage, start_recipe
 
@@ -57,7 +58,7 @@ def run(options, question: str) -> int:
     reading, bootstrap = options.reading(), {"resamples": options.resamples}
     if question == "checkpoints":
         (rows,) = data.train.values()
-        choice = rank_checkpoints(options.models, rows, scores=options.scores, **reading, **bootstrap)
+        choice: Any = rank_checkpoints(options.models, rows, scores=options.scores, **reading, **bootstrap)
     elif question == "sources":
         choice = choose_source(options.models[0], data.train, data.target, **reading, **bootstrap)
     else:

@@ -14,7 +14,6 @@ PAGES = {  # the room that a name comes from -> page and title
     "adaptation": ("adaptation", "Adaptation"),
     "trainers": ("trainers", "Trainers"),
     "objectives": ("objectives", "Objectives"),
-    "embeddings": ("embeddings", "Embeddings"),
     "models": ("models", "Models"),
     "embeddings": ("embeddings", "Embeddings"),
     "data": ("data", "Data"),

@@ -81,7 +81,8 @@ def score_sources(
         (2.0, 2)
     """
     _check(sources, target_features)
-    labelled = oracle_classes is not None and bool((oracle_classes >= 0).any())
+    if oracle_classes is not None and not (oracle_classes >= 0).any():
+        oracle_classes = None
     apart = [told_apart(features, target_features, seed) for features, _ in sources.values()]
     answers = [_answers(*rows, target_features, class_count, seed) for rows in sources.values()]
     agree = _agreement(np.stack([answer.probabilities for answer in answers]))
@@ -99,7 +100,7 @@ def score_sources(
     scores = {}
     for i, (name, answer) in enumerate(zip(sources, answers, strict=True)):
         oracle = None
-        if labelled:
+        if oracle_classes is not None:
             known = oracle_classes >= 0
             oracle = float((answer.probabilities.argmax(1) == oracle_classes)[known].mean())
         scores[name] = SourceScores(
