@@ -163,7 +163,7 @@ def adapt(
         runner = CandidateRunner(inputs, folder / CANDIDATES, _target_rows(inputs, recipes))
         maker = CandidateMaker(runner, recipes)
         maker.check(look.class_names)
-        decided_by_first(lambda: start_run(folder, runner.key, args), args.world_size)
+        decided_by_first(lambda: start_run(folder, runner.key, inputs.parts, args), args.world_size)
         outcomes = maker.make_all()
         with stage("judging the candidates"):
             judging_started = time.monotonic()
