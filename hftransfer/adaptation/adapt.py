@@ -21,6 +21,9 @@ from ..selection.target_accuracy import AccuracyEstimate
 from ..stages import stage
 from ..trainers.config import AdaptationConfig
 from ..trainers.saving.process_agreement import check_same_everywhere, decided_by_first, raise_together
+from .answer_judging import AnswerFindings, check_answers, judge_with_answers
+from .answer_reading import read_answers
+from .asking import ask_for, check_asking, what_to_do
 from .candidate_list import CandidateRecipe, candidate_list, read_candidates
 from .candidate_maker import CandidateMaker
 from .candidate_run import CandidateRunner
@@ -31,6 +34,7 @@ from .hand_over import correction_obstacle, write_model
 from .judging import Verdicts, judge
 from .look import look_at
 from .output_exchange import replacing
+from .question_file import TargetCells
 from .refused_settings import check_run_settings
 from .report_facts import report_facts
 from .run_inputs import RunInputs
@@ -50,10 +54,12 @@ class Adaptation:
         chosen: name of the candidate that was handed over.
         model: folder of the plain model.
         reasons: plain sentences.
-        estimated_accuracy: on the target, with an 80 % interval; computed without its labels.
+        estimated_accuracy: on the target, with an 80 % interval; computed without its labels, or from `answers`.
         verdicts: scores, ranks, gates and estimates behind it.
         report: the HTML page beside the model.
         facts: all that the page shows.
+        questions: the file of target rows to label, with `ask`.
+        answers: what `answers` came to.
 
     Example:
         >>> result = adapt("runs/teacher", news, medical, "out", effort="quick", validation=news_validation)
@@ -69,6 +75,8 @@ class Adaptation:
     verdicts: Verdicts
     report: Path
     facts: AdaptationFacts
+    questions: Path | None = None
+    answers: AnswerFindings | None = None
 
     def __str__(self) -> str:
         return f"{self.verdict}: {self.chosen}; estimated accuracy on the target {self.estimated_accuracy}"
@@ -86,6 +94,8 @@ def adapt(
     validation_fraction: float = 0.1,
     candidates: str | Path | Mapping[str, Any] | None = None,
     rule: SelectionRule | None = None,
+    ask: int | None = None,
+    answers: str | Path | None = None,
     args: AdaptationConfig | None = None,
     processing_class: Any = None,
     peft_config: PeftConfig | None = None,
@@ -110,6 +120,9 @@ def adapt(
         validation_fraction: of the source, held out where there is no `validation`.
         candidates: a YAML file or a map of recipes instead of the effort's list; see `read_candidates`.
         rule: decides; `SelectionRule()` when `None`.
+        ask: how many target rows to ask a person for: they are written to `ask.csv` in the output folder.
+        answers: such a file, filled in. Its labels tell the accuracy, decide between the candidates, and are trained
+            on.
         args: settings of the training runs. When `None`, the learning rate follows the model's width.
         processing_class, peft_config, model_kwargs: as in `AdaptationTrainer`.
         dataset_names: what card and report call the domains.
@@ -119,7 +132,7 @@ def adapt(
 
     Raises:
         ValueError, TypeError, FileNotFoundError: whatever is wrong with data, model or settings, before training.
-        FileExistsError: the output folder holds another run.
+        FileExistsError: the output folder holds another run, or questions that somebody has begun to answer.
 
     Example:
         >>> result = adapt(
@@ -158,31 +171,60 @@ def adapt(
     with working_in(folder, args):
         look = raise_together(lambda: look_at(data, args), args.world_size)
         run = {"the list of candidates": str(recipes), "the rule": str(rule), "output_dir": str(folder.absolute())}
+        run |= {"ask": str(ask), "answers": str(answers)}
         check_same_everywhere(inputs.parts | run, args.world_size)
         print_lines(*look.lines)
         runner = CandidateRunner(inputs, folder / CANDIDATES, _target_rows(inputs, recipes))
         maker = CandidateMaker(runner, recipes)
         maker.check(look.class_names)
+        cells, population = TargetCells(inputs, look.task, look.class_names), runner.predictor.rows_to_predict
+        given = None if answers is None else read_answers(answers, cells)
+        if given is not None:
+            check_answers(given, population, [recipe.name for recipe in recipes])
+        if ask is not None:
+            check_asking(ask, folder, len(population), cells, given)
         decided_by_first(lambda: start_run(folder, runner.key, inputs.parts, args), args.world_size)
         outcomes = maker.make_all()
         with stage("judging the candidates"):
             judging_started = time.monotonic()
             first = next(outcome for outcome in outcomes if outcome.recipe.base and outcome.recipe.seed == 0)
             assert first.model is not None
-            verdicts = judge(outcomes, rule or SelectionRule(), first.model.class_names, correction_obstacle(first))
+            how = (rule or SelectionRule(), first.model.class_names, correction_obstacle(first))
+            verdicts, findings = judge(outcomes, *how), None
+            if given is not None:
+                verdicts, outcomes, findings = judge_with_answers(
+                    given, verdicts, outcomes, runner, lambda all_outcomes: judge(all_outcomes, *how)
+                )
             judged_seconds = time.monotonic() - judging_started
             shift_lines = domain_lines(verdicts, first.proxy_a_distance)
             print_lines("", *shift_lines)
         with stage("handing over the model"):
             cost = CostFacts(time.monotonic() - started, judged_seconds)
             effort_shown = effort if candidates is None else "a list of its own"
-            facts = report_facts(inputs, outcomes, verdicts, [*look.lines, *shift_lines], effort_shown, cost)
+            facts = report_facts(inputs, outcomes, verdicts, [*look.lines, *shift_lines], effort_shown, cost, findings)
             failed = {outcome.name: outcome.failure for outcome in outcomes if outcome.failure}
             decided_by_first(lambda: write_results(folder, verdicts, facts, inputs, failed), args.world_size)
             decided_by_first(lambda: remove_replaced(folder / CANDIDATES, runner.key), args.world_size)
-    chosen = verdicts.chosen
+        questions = None
+        if ask is not None:
+            with stage("choosing rows to ask for"):
+                count = ask
+                questions = decided_by_first(
+                    lambda: ask_for(folder, count, verdicts, population, cells, given), args.world_size
+                )
+            print_lines("", what_to_do(questions, ask, cells))
+    chosen, report = verdicts.chosen, folder / REPORT
     return Adaptation(
-        chosen.verdict, chosen.name, folder, list(facts.reasons), verdicts.accuracy, verdicts, folder / REPORT, facts
+        chosen.verdict,
+        chosen.name,
+        folder,
+        list(facts.reasons),
+        verdicts.accuracy,
+        verdicts,
+        report,
+        facts,
+        questions,
+        findings,
     )
 
 
@@ -218,6 +260,7 @@ def write_results(
         "estimated_accuracy": None
         if estimate is None or not estimate.known
         else [estimate.value, estimate.low, estimate.high],
+        "answers": None if facts.answers is None else facts.answers.as_json(),
         "scores": verdicts.judgement.scores,
         "wins": verdicts.judgement.wins,
         "ranks": verdicts.judgement.ranks,

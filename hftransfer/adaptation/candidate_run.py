@@ -35,8 +35,8 @@ from .candidate_folder import (
 )
 from .candidate_list import CandidateRecipe
 from .candidate_predictions import CandidatePredictor
-from .content_hash import settings_hash
 from .run_inputs import RunInputs
+from .settings_hash import settings_hash
 from .stored_predictions import StoredPredictions
 
 logger = logging.getLogger(__name__)

@@ -22,9 +22,11 @@ from ..reporting.adaptation_facts import (
     LabelShiftFacts,
     ReliabilityBins,
 )
+from ..reporting.answer_facts import AnswerFacts, ComparisonFacts
 from ..selection.calibration import calibration_error
 from ..selection.model_predictions import softmax
 from ..selection.target_accuracy import AccuracyEstimate
+from .answer_judging import AnswerFindings
 from .candidate_run import CandidateOutcome
 from .judging import Entry, Verdicts
 from .run_inputs import RunInputs
@@ -41,6 +43,7 @@ def report_facts(
     looks: Sequence[str],
     effort: str,
     cost: CostFacts | None = None,
+    answers: AnswerFindings | None = None,
 ) -> AdaptationFacts:
     """Facts of the report and of the card's section.
 
@@ -51,6 +54,7 @@ def report_facts(
         looks: lines on the data.
         effort: its name.
         cost: of the whole.
+        answers: from `judge_with_answers`.
     """
     chosen, base = verdicts.chosen, verdicts.base
     names = dict(inputs.dataset_names or {})
@@ -89,7 +93,25 @@ def report_facts(
         classes=_classes(verdicts, classes),
         calibration=_calibration(base),
         cost=cost,
+        answers=None if answers is None else _answers(answers),
     )
+
+
+def _answers(findings: AnswerFindings) -> AnswerFacts:
+    return AnswerFacts(
+        count=len(findings.answers),
+        left_out=findings.answers.left_out,
+        judged=findings.judged,
+        accuracy=_interval(findings.accuracy),
+        accuracy_source_only=_interval(findings.base_accuracy),
+        without_labels=_estimate(findings.without_labels),
+        comparisons=[ComparisonFacts(c.name, c.standing, c.gain, c.p, c.level, c.wins) for c in findings.comparisons],
+        sentences=findings.sentences,
+    )
+
+
+def _interval(estimate: AccuracyEstimate) -> tuple[float, float, float]:
+    return estimate.value, estimate.low, estimate.high
 
 
 def _headline(verdicts: Verdicts) -> str:

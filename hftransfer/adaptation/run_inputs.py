@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from ..data.content_hash import dataset_hash
 from ..data.encoder import find_modality
 from ..data.label_space import LabelSpace
 from ..trainers.setup.run_domains import input_columns, read_domains
 from ..trainers.setup.run_label_space import agree_on_labels
-from .content_hash import dataset_hash, folder_hash, settings_hash, training_settings
+from .settings_hash import folder_hash, settings_hash, training_settings
 
 if TYPE_CHECKING:
     from ..trainers.config import AdaptationConfig

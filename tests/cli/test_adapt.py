@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from types import SimpleNamespace
 
+import answer_sheets
 import pytest
 import recipe
 
@@ -86,12 +87,10 @@ def test_what_is_handed_over_is_a_plain_model_with_card_and_report(finished):
     assert f"Verdict: **{finished.result['verdict']}**" in card
 
 
-def test_what_is_handed_over_answers_as_it_was_judged(world, finished):
+def test_what_is_handed_over_answers_as_it_was_judged(world, finished, run_elsewhere):
     rows = recipe.rows_of(world.folder / "medical_test.csv")
     texts = json.dumps([row["text"] for row in rows])
-    done = recipe.start(["-c", recipe.LOAD, str(finished.output), texts], world.folder)
-    assert done.returncode == 0, done.stderr
-    predicted = json.loads(done.stdout.splitlines()[-1])
+    predicted = json.loads(run_elsewhere(recipe.LOAD, finished.output, texts).splitlines()[-1])
     assert len(set(predicted)) > 1
     hits = sum(p == row["label"] for p, row in zip(predicted, rows, strict=True))
     oracle = finished.result["oracle"][finished.result["chosen"]]["accuracy"]
@@ -108,6 +107,18 @@ def test_a_second_call_makes_nothing_again(world, finished, capsys):
     assert {path: path.stat().st_mtime_ns for path in before} == before
     again = json.loads((finished.output / "adaptation.json").read_text())
     assert again == finished.result
+
+
+def test_rows_are_asked_for_and_wrong_answers_are_named(world, finished, tmp_path, capsys):
+    assert adapt(world, output_dir=str(finished.output), ask="5") == 0
+    asked = finished.output / "ask.csv"
+    assert f"5 target rows to label are in {asked}. Fill in the column 'label'" in capsys.readouterr().out
+    rows = answer_sheets.read(asked)
+    rows[0]["label"], rows[1]["label"] = "sideways", "up"
+    answer_sheets.write(tmp_path / "answers.csv", rows)
+    asked.unlink()
+    assert adapt(world, output_dir=str(finished.output), answers=str(tmp_path / "answers.csv")) == 1
+    assert "'sideways' is none of the classes 'down', 'flat', 'up'" in capsys.readouterr().err
 
 
 def test_a_changed_setting_is_refused_with_the_remedy(world, finished, capsys):

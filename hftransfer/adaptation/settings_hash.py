@@ -1,10 +1,9 @@
-"""Content hash of data sets and settings: the key by which a candidate is known again and not trained twice."""
+"""Hash of settings: with that of the data, the key by which a candidate is known again and not trained twice."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping
 from dataclasses import fields
 from enum import Enum
 from pathlib import Path
@@ -14,7 +13,6 @@ import numpy as np
 
 from ..trainers.saving.checkpoint_files import digest
 
-BATCH = 1000
 MODEL_SUFFIXES = (".safetensors", ".bin", ".json", ".txt", ".model")
 # Settings that change where a run writes, what it shows and how fast it is, not what it computes.
 IRRELEVANT = {
@@ -32,27 +30,6 @@ IRRELEVANT = {
     "trust_config_code",
 }
 IRRELEVANT_STARTS = ("logging_", "log_", "hub_", "push_", "save_", "dataloader_", "eval_", "include_")
-
-
-def dataset_hash(dataset: Any, columns: Collection[str] | None = None) -> str:
-    """Hash of a data set's rows, the same in every process and on every day; of a stream, of its name alone.
-
-    Args:
-        dataset: a `datasets.Dataset`, or `None`.
-        columns: that are read; all when `None`.
-    """
-    state = hashlib.sha256()
-    if dataset is None:
-        return "none"
-    names = [name for name in dataset.column_names if columns is None or name in columns]
-    table = dataset.select_columns(names).with_format("arrow")
-    state.update(json.dumps([str(table.features[name]) for name in names]).encode())
-    for start in range(0, len(dataset), BATCH):
-        batch = table[start : start + BATCH]
-        for name in names:
-            for value in batch.column(name).to_pylist():
-                _add(state, value)
-    return state.hexdigest()
 
 
 def folder_hash(path: Any) -> str:
@@ -79,18 +56,6 @@ def training_settings(config: Any) -> dict[str, Any]:
         and not field.name.startswith(IRRELEVANT_STARTS)
         and (value := getattr(config, field.name)) != getattr(default, field.name)
     }
-
-
-def _add(state: Any, value: Any) -> None:
-    if isinstance(value, bytes):
-        state.update(b"b%d:" % len(value) + value)
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            _add(state, key)
-            _add(state, item)
-    else:
-        text = repr(value).encode()
-        state.update(b"%d:" % len(text) + text)
 
 
 def _plain(value: Any) -> Any:
