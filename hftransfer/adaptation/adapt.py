@@ -171,6 +171,7 @@ def adapt(
     with working_in(folder, args):
         look = raise_together(lambda: look_at(data, args), args.world_size)
         run = {"the list of candidates": str(recipes), "the rule": str(rule), "output_dir": str(folder.absolute())}
+        run |= {"ask": str(ask), "answers": str(answers)}
         check_same_everywhere(inputs.parts | run, args.world_size)
         print_lines(*look.lines)
         runner = CandidateRunner(inputs, folder / CANDIDATES, _target_rows(inputs, recipes))
@@ -182,7 +183,7 @@ def adapt(
             check_answers(given, population, [recipe.name for recipe in recipes])
         if ask is not None:
             check_asking(ask, folder, len(population), cells, given)
-        decided_by_first(lambda: start_run(folder, runner.key, args), args.world_size)
+        decided_by_first(lambda: start_run(folder, runner.key, inputs.parts, args), args.world_size)
         outcomes = maker.make_all()
         with stage("judging the candidates"):
             judging_started = time.monotonic()

@@ -84,7 +84,7 @@ class RunInputs:
 
     @cached_property
     def parts(self) -> dict[str, str]:
-        """Hashes of what every candidate is made from, by what they are of."""
+        """Hashes of what every candidate is made from, by what they are of: rows, model, settings without default."""
         label = self.args.label_column
         domains = {"the target": self.target} | {f"the training rows of {n}": rows for n, rows in self.train.items()}
         domains |= {f"the validation rows of {name}": rows for name, rows in self.validation.items()}
@@ -93,15 +93,18 @@ class RunInputs:
         labels = {
             f"labels of {name}": dataset_hash(rows, {label}) for name, rows in domains.items() if name != "the target"
         }
-        settings = {k: v for k, v in training_settings(self.args).items() if k not in ("hub_token",)}
+        settings = {
+            name: settings_hash(value=value)
+            for name, value in training_settings(self.args).items()
+            if name not in ("hub_token",)
+        }
         tokenizer = str(getattr(self.processing_class, "name_or_path", self.processing_class))
         others = {
             "the model": settings_hash(model=model, options=dict(self.model_kwargs or {}), files=folder_hash(model)),
             "the tokenizer or image processor": settings_hash(name=tokenizer),
             "the adapter": settings_hash(adapter=self.peft_config),
-            "the settings": settings_hash(**settings),
         }
-        return hashes | labels | others
+        return hashes | labels | others | settings
 
     @property
     def _columns(self) -> set[str]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..models.disk_space import DiskFullError, enough_disk_space
 from ..stages import stage
@@ -51,6 +51,15 @@ def working_in(folder: Path, args: AdaptationConfig) -> Iterator[None]:
             if not holds_work(candidates) and (candidates / RUN).is_file():
                 shutil.rmtree(candidates, ignore_errors=True)
             release(folder)
+
+
+def _differing(earlier: Mapping[str, Any], parts: Mapping[str, str]) -> str:
+    """Names of what is not as in an earlier run, after ": "; nothing of a run that has no list of it."""
+    before = earlier.get("parts")
+    if not isinstance(before, dict):
+        return ""
+    names = [name for name in {**parts, **before} if parts.get(name) != before.get(name)]
+    return f": {', '.join(names)} differ{'s' if len(names) == 1 else ''}"
 
 
 def what_is_kept(folder: Path) -> str:
@@ -98,8 +107,14 @@ def holds_work(candidates: Path) -> bool:
     return any(candidates.glob(f"*/{DONE}")) or any(candidates.glob("*/checkpoint-*"))
 
 
-def start_run(folder: Path, key: str, args: AdaptationConfig) -> None:
+def start_run(folder: Path, key: str, parts: Mapping[str, str], args: AdaptationConfig) -> None:
     """Output folder of this run: a new one, or one that the same run is in already.
+
+    Args:
+        folder: the output folder.
+        key: of what all candidates are made from.
+        parts: hashes of which it is made, by what they are of.
+        args: whether another run may be replaced.
 
     Raises:
         FileExistsError: it holds another run, and `overwrite_output_dir` is off; or files of somebody else's under
@@ -124,10 +139,10 @@ def start_run(folder: Path, key: str, args: AdaptationConfig) -> None:
         and (holds_work(candidates) or (folder / RESULT).is_file())
     ):
         raise FileExistsError(
-            f"{folder} holds an adaptation with other data or settings. Choose another output_dir, or "
-            "overwrite_output_dir=True to replace it."
+            f"{folder} holds an adaptation with other data or settings{_differing(read_json(record), parts)}. Choose "
+            "another output_dir, or overwrite_output_dir=True to replace it."
         )
     else:
         check_output_dir(folder, args.overwrite_output_dir, names)
     candidates.mkdir(parents=True, exist_ok=True)
-    write_whole(record, json.dumps({"made_by": "hftransfer", "key": key}))
+    write_whole(record, json.dumps({"made_by": "hftransfer", "key": key, "parts": dict(parts)}))

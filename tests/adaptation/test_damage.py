@@ -149,8 +149,28 @@ def test_another_model_of_the_same_name_is_another_run(model, mine, tmp_path):
     other = Path(shutil.copytree(model, tmp_path / "model"))
     run(str(other), tmp_path / "out", candidates={"source-only": {}})
     changed(other / "model.safetensors")
-    with pytest.raises(FileExistsError, match="holds an adaptation with other data or settings"):
+    with pytest.raises(FileExistsError, match="other data or settings: the model differs"):
         run(str(other), tmp_path / "out", candidates={"source-only": {}})
+
+
+OTHERS = {
+    "learning_rate differs": {"learning_rate": 2e-3},
+    "weight_decay differs": {"weight_decay": 0.0},
+    "the training rows of source, labels of the training rows of source differ": {"source_rows": 59},
+    "the target differs": {"target": tiny_shift.domain(61, 1, labelled=False)},
+    "the validation rows of source, labels of the validation rows of source differ": {
+        "validation": tiny_shift.domain(61, 2)
+    },
+}
+
+
+@pytest.mark.parametrize(("said", "other"), OTHERS.items(), ids=OTHERS.keys())
+def test_another_run_in_the_same_folder_is_told_what_differs(model, mine, trained, said, other):
+    before = recipe.contents(mine)
+    with pytest.raises(FileExistsError, match=f"other data or settings: {said}. Choose another output_dir"):
+        run(model, mine, **other)
+    assert trained == []
+    assert recipe.contents(mine) == before
 
 
 def test_candidates_of_a_run_that_was_replaced_are_removed_at_the_end(model, mine, monkeypatch):
