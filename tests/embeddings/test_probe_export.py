@@ -39,18 +39,19 @@ def of_text(row):
 
 
 @pytest.mark.parametrize(
-    "steps",
+    ("steps", "limit"),
     [
-        (LogisticRegression(),),
-        (RidgeClassifier(),),
-        (StandardScaler(), PCA(5), LogisticRegression()),
+        ((LogisticRegression(),), 1e-5),
+        ((RidgeClassifier(),), 1e-5),
+        # Untrained features hardly vary: scaled up some thousand times, so is what single precision rounds off.
+        ((StandardScaler(), PCA(5), LogisticRegression()), 2e-4),
     ],
     ids=["logistic", "ridge", "scaled and projected"],
 )
-def test_logits_are_the_decision_function(steps):
+def test_logits_are_the_decision_function(steps, limit):
     probe, rows = fitted(tiny.bert(), TEXTS, *steps, pooling="head")
     model = export_probe(probe)
-    np.testing.assert_allclose(logits(model, rows, of_text), probe.decision_function(rows), atol=1e-5)
+    np.testing.assert_allclose(logits(model, rows, of_text), probe.decision_function(rows), atol=limit)
     predicted = [model.config.id2label[i] for i in logits(model, rows, of_text).argmax(1)]
     assert predicted == list(map(str, probe.predict(rows)))
 
