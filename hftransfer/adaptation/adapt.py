@@ -263,6 +263,7 @@ def write_results(folder: Path, verdicts: Verdicts, facts: AdaptationFacts, inpu
         if estimate is None or not estimate.known
         else [estimate.value, estimate.low, estimate.high],
         "scores": verdicts.judgement.scores,
+        "wins": verdicts.judgement.wins,
         "ranks": verdicts.judgement.ranks,
         "refused": verdicts.judgement.refused,
         "oracle": {candidate.name: dict(candidate.oracle) for candidate in facts.candidates if candidate.oracle},

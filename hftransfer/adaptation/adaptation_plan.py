@@ -96,7 +96,6 @@ def plan_rows(
         args: the run's settings.
         prepared: of source and target.
         data: the domains.
-        look: print the look at the data too, which `adapt` prints by itself.
         given: names of the settings that the user gave.
         adapter: LoRA-style partial transfer.
     """

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..messages import nearest
+from ..objectives.drawn_settings import draw_settings
 from ..settings import read_choice
 from ..yaml_files import read_yaml
 
@@ -19,6 +20,7 @@ KEYS = {
     "about": "what it is, in one line for the report",
     "seed": "what is added to the run's seed",
     "training": "settings of AdaptationConfig beside the run's own",
+    "draw": "true: settings of its objectives that are not given are drawn from their search ranges, by the seed",
     "mean_of": "the mean of these candidates' predictions; shown and learnt from, never handed over",
     "average_of": "these candidates' weights, averaged into one model",
     "student_of": "a model trained on the source, and on the soft labels that this candidate gives the target",
@@ -154,6 +156,8 @@ def _read(title: str, name: str, value: Any, before: Mapping[str, CandidateRecip
     if not isinstance(training, Mapping):
         raise ValueError(f"{title}: training must be a map of settings to values, not {training!r}.")
     settings = dict(training)
+    if not isinstance(value.get("draw", False), bool):
+        raise ValueError(f"{title}: draw={value['draw']!r} must be true or false.")
     known = {f.name for f in fields(AdaptationConfig) if f.init}
     for key in settings:
         if key in NOT_HERE:
@@ -173,6 +177,13 @@ def _read(title: str, name: str, value: Any, before: Mapping[str, CandidateRecip
     seed = value.get("seed", 0)
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise ValueError(f"{title}: seed={seed!r} must be a whole number of at least 0.")
+    if value.get("draw"):
+        if not settings.get("objectives"):
+            raise ValueError(f"{title}: draw is for settings of objectives: name some in training.")
+        try:
+            settings["objectives"] = draw_settings(settings["objectives"], seed)
+        except ValueError as error:
+            raise ValueError(f"{title}: training: {error}") from error
     return CandidateRecipe(name, str(value.get("about", "")), seed, settings, **parts)
 
 

@@ -21,7 +21,7 @@ from ..trainers.saving.checkpoint_choice import last_good_checkpoint
 from ..trainers.saving.process_agreement import decided_by_first
 from ..trainers.saving.written_files import read_json, write_whole
 from ..trainers.trainer import AdaptationTrainer
-from ..trainers.trainer_access import findings_of
+from ..trainers.trainer_access import findings_of, joint_model_of
 from .candidate_list import CandidateRecipe
 from .candidate_predictions import CandidatePredictor
 from .run_inputs import RunInputs
@@ -177,10 +177,10 @@ class CandidateRunner:
                 )
             record["model"] = dataclasses.asdict(_model_facts(trainer, self.inputs.modality))
             record["findings"] = findings_of(trainer)
+            record["class_weights"] = _class_weights(trainer, soft_labels)
         with stage(f"predicting with the candidate {recipe.name}", if_stopped=self._advice):
             predictions = self.predictor.predict(trainer)
         record |= {"key": key, "seconds": record["seconds"] + time.monotonic() - started}
-        record["class_weights"] = dict(soft_labels.class_weights) if soft_labels is not None else None
         self._keep(folder, predictions, record)
         return self._outcome(recipe, predictions, record)
 
@@ -351,6 +351,16 @@ def _model_facts(trainer: Any, modality: str) -> ModelFacts:
     counts = np.bincount(flat[flat >= 0].astype(int), minlength=len(names))
     head = prepared.head.name.removeprefix("base_model.model.").removesuffix(".modules_to_save.default")
     return ModelFacts(names, [int(count) for count in counts], head, prepared.label_space.task, modality)
+
+
+def _class_weights(trainer: Any, soft_labels: SoftLabels | None) -> dict[str, float] | None:
+    """Class name -> what its source rows counted: a student's, or those of `label_shift` where they are trusted."""
+    if soft_labels is not None:
+        return dict(soft_labels.class_weights)
+    label_shift, verdict = joint_model_of(trainer).task_loss.label_shift, trainer.label_shift_verdict
+    if label_shift is None or verdict is None or not verdict.trusted:
+        return None
+    return dict(zip(trainer.prepared.label_space.names, label_shift.weights.tolist(), strict=True))
 
 
 def source_set(name: str) -> str:

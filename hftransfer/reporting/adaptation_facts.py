@@ -32,7 +32,7 @@ class CandidateFacts:
         name: of the candidate.
         summary: what it is, in one line.
         scores: by validator, larger is better; what is not finite is shown as absent.
-        rank: by which candidates were compared, 1 is best; `None` where it was not ranked.
+        rank: place among the candidates, 1 is best; `None` where it was not ranked.
         refused: why it is not eligible: a gate refused it, it did not finish, it is no plain model; empty where it is.
         chosen: whether it is handed over.
         reference: whether it is the source-only model that the others are compared with.

@@ -84,13 +84,13 @@ def number(value: float | None) -> str:
 
 
 def rank(value: float | None) -> str:
-    """Average rank.
+    """Place among candidates.
 
     Example:
-        >>> rank(1.0), rank(None)
-        ('1.0', '–')
+        >>> rank(1), rank(None)
+        ('1', '–')
     """
-    return f"{value:.1f}" if value is not None and is_number(value) else ABSENT
+    return f"{value:g}" if value is not None and is_number(value) else ABSENT
 
 
 def metric_value(name: str, value: float | None) -> str:
