@@ -123,17 +123,17 @@ def encode_text(
 
     def encode(batch: Mapping[str, list], numbers: list[int]) -> dict[str, list]:
         rows = row_names(batch, numbers)
-        texts = _checked_texts(batch[column], rows, column, name, is_split)
+        texts = checked_texts(batch[column], rows, column, name, is_split)
         pairs = None
         if columns.text_pair:
-            pairs = _checked_texts(batch[columns.text_pair], rows, columns.text_pair, name, False)
-        encoded, word_ids = _tokenized(tokenizer, texts, pairs, is_split, tagging, max_length)
+            pairs = checked_texts(batch[columns.text_pair], rows, columns.text_pair, name, False)
+        encoded, word_ids = tokenized_rows(tokenizer, texts, pairs, is_split, tagging, max_length)
         encoded[LENGTH] = [len(ids) for ids in encoded["input_ids"]]
         wordless_rows.extend(
             row for row, words in zip(rows, word_ids, strict=False) if all(word is None for word in words)
         )
         for i, other in (other_tokenizers or {}).items():
-            tokenized, other_word_ids = _tokenized(
+            tokenized, other_word_ids = tokenized_rows(
                 other.processing_class, texts, pairs, is_split, tagging, other.max_length
             )
             if tagging:
@@ -267,10 +267,18 @@ def pad_row(values: list[int], width: int, fill: int, pads_left: bool) -> list[i
     return padding + values if pads_left else values + padding
 
 
-def _tokenized(
+def tokenized_rows(
     tokenizer: Any, texts: list, pairs: list | None, is_split: bool, tagging: bool, max_length: int | None
 ) -> tuple[dict[str, list], list[list[int | None]]]:
-    """Columns that a tokenizer makes of rows and, in tagging, the word that each first sub-word begins."""
+    """Columns that a tokenizer makes of rows and, in tagging, the word that each first sub-word begins.
+
+    Args:
+        tokenizer: a fast one.
+        texts, pairs: from `checked_texts`.
+        is_split: rows are lists of words.
+        tagging: add `word_mask`.
+        max_length: in tokens; longer rows are cut.
+    """
     encoded = tokenizer(
         texts, pairs, truncation=max_length is not None, max_length=max_length, is_split_into_words=is_split
     )
@@ -295,8 +303,18 @@ def _shared_words(
     return mask
 
 
-def _checked_texts(values: list, rows: Sequence[str], column: str, name: str, is_split: bool) -> list:
-    """Texts, or lists of words, none of which is missing or empty; a list may be written as text."""
+def checked_texts(values: list, rows: Sequence[str], column: str, name: str, is_split: bool) -> list:
+    """Texts, or lists of words, none of which is missing or empty; a list may be written as text.
+
+    Args:
+        values: texts, or lists of words where `is_split`.
+        rows: their names in messages.
+        column, name: of the column and the dataset, for messages.
+        is_split: rows are lists of words.
+
+    Raises:
+        ValueError: a row without text; the message names it.
+    """
     if is_split:
         return [_checked_words(value, row, column, name) for value, row in zip(values, rows, strict=True)]
     try:
