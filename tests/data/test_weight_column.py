@@ -12,6 +12,7 @@ from datasets import Dataset, IterableDataset
 
 from hftransfer.data.collation import AdaptationCollator
 from hftransfer.data.domain_arguments import as_domain
+from hftransfer.data.domain_loading import load_domain
 from hftransfer.data.image_encoder import ImageEncoder
 from hftransfer.data.label_space import LabelSpace
 from hftransfer.data.pairing import PairedDataset
@@ -143,3 +144,18 @@ def test_a_label_called_weight_is_no_weight():
 def test_columns_that_are_refused(setting, source, target, message):
     with pytest.raises(ValueError, match=message):
         find_weight_column(setting, {"source": source}, {"target_dataset": target}, READ)
+
+
+def test_a_csv_has_weights(tmp_path):
+    """As text, with the line in messages."""
+    path = tmp_path / "a.csv"
+    path.write_text("text,label,weight\nw1 w2,down,0.5\nw3,up,2\n")
+    encoder = text()[0]
+    encoded = encoder.encode(
+        as_domain(load_domain(str(path), "source")["train"], "source"), "source", "label", "weight"
+    )
+    assert list(encoded["row_weight"]) == [0.5, 2.0]
+    path.write_text("text,label,weight\nw1 w2,down,0.5\nw3,up,\n")
+    wrong = as_domain(load_domain(str(path), "source")["train"], "source")
+    with pytest.raises(ValueError, match=r"source row 1 \(a.csv line 3\): 'weight' must be a number of at least 0"):
+        encoder.encode(wrong, "source", "label", "weight")
