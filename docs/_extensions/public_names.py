@@ -15,6 +15,7 @@ PAGES = {  # the room that a name comes from -> page and title
     "trainers": ("trainers", "Trainers"),
     "objectives": ("objectives", "Objectives"),
     "models": ("models", "Models"),
+    "embeddings": ("embeddings", "Embeddings"),
     "data": ("data", "Data"),
     "cli": ("recipes", "Recipes"),
     "reporting": ("recipes", "Recipes"),

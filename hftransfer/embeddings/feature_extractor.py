@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from transformers import AutoConfig
 from ..messages import nearest, shown
 from ..models.adapters import plain_model
 from ..models.content_identity import checkpoint_identity, model_identity, processing_identity
-from ..models.pretrained import load_processing, load_quietly
+from ..models.pretrained import load_processing, load_quietly, local_folder
 from .frozen_backbone import IMAGES, FrozenBackbone, load_backbone
 from .pooling import check_poolings
 
@@ -60,6 +61,13 @@ class FeatureExtractor:
         self._processing: dict[str, Any] = {}
         self._loaded: dict[Any, FrozenBackbone] = {}
 
+    @cached_property
+    def _checkpoint(self) -> tuple[str, str | None]:
+        """Folder of the checkpoint, or its Hub id and revision; asked for once, since it is said where it comes
+        from."""
+        folder = local_folder(self.model, self.revision)
+        return (self.model, self.revision) if folder is None else (folder, None)
+
     @property
     def device(self) -> torch.device:
         """Device that the model is on, or will be."""
@@ -89,7 +97,7 @@ class FeatureExtractor:
         """What the model reads, `"text"` or `"image"`; `None` where it is both, or not known before it is loaded."""
         if isinstance(self.model, str):
             try:
-                config = load_quietly(AutoConfig, self.model, self.revision)
+                config = load_quietly(AutoConfig, *self._checkpoint)
                 source: Any = transformers.MODEL_MAPPING[type(config)]
             except (FileNotFoundError, ValueError, KeyError):  # an adapter's folder; whatever it is, loading says so
                 return None
@@ -111,11 +119,13 @@ class FeatureExtractor:
             inner = "image_processor" if kind == "image" else "tokenizer"
             return getattr(self.processing_class, inner, self.processing_class)
         if kind not in self._processing:
-            name = self.model if isinstance(self.model, str) else getattr(self.model.config, "_name_or_path", "")
-            if not name:
+            is_name = isinstance(self.model, str)
+            name = "" if is_name else getattr(self.model.config, "_name_or_path", "")
+            if not is_name and not name:
                 raise ValueError("The model was not loaded from a checkpoint: pass its processor as processing_class.")
+            source, revision = self._checkpoint if is_name else (name, self.revision)
             modality = "image" if kind == "image" else "text"
-            self._processing[kind] = load_processing(name, self.revision, modality, words=kind == "tokens")
+            self._processing[kind] = load_processing(source, revision, modality, words=kind == "tokens")
         return self._processing[kind]
 
     def recipe(self, kind: str) -> dict[str, Any]:
@@ -157,7 +167,9 @@ class FeatureExtractor:
     def _make(self, kind: str) -> FrozenBackbone:
         autocast = None
         if isinstance(self.model, str):
-            model = load_backbone(self.model, self.commit_or_revision, kind, self.poolings, self.compute_dtype)
+            name, revision = self._checkpoint
+            revision = self._identity().get("commit", revision)  # what the features are kept under is what is loaded
+            model = load_backbone(name, revision, kind, self.poolings, self.compute_dtype)
             model = model.to(self.device)
         else:
             model = self.model
@@ -177,7 +189,7 @@ class FeatureExtractor:
             return model_identity(self.model)
         if self._commit is not None:  # asked for once: the branch may move on meanwhile
             return self._commit
-        identity = checkpoint_identity(self.model, self.revision)
+        identity = checkpoint_identity(*self._checkpoint)
         self._commit = identity if "commit" in identity else None
         return identity
 

@@ -173,10 +173,10 @@ def _from_dataset(dataset: Any, column: str | None, model_modality: str | None) 
     }
     column = column or _found_column(kinds, model_modality)
     kind = kinds[column] or "image"  # arrays
-    if isinstance(dataset, Dataset):
-        dataset = dataset.select_columns([column])
-        if kind == "image" and kinds[column] is None:
-            dataset = dataset.with_format("numpy")
+    if first is None:
+        dataset = dataset.select_columns([column])  # others are not read
+    if isinstance(dataset, Dataset) and kind == "image" and kinds[column] is None:
+        dataset = dataset.with_format("numpy")
     return InputRows(kind, dataset, column)
 
 
