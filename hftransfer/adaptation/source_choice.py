@@ -167,7 +167,7 @@ def choose_source(
         model: id, folder or loaded model.
         sources: labelled domains by name, one class a row, in any form that `rank_checkpoints` takes.
         target: the unlabelled domain, in the same forms.
-        label_column, text_column, image_column, max_rows, resamples, seed, **embedding: as in `rank_checkpoints`.
+        label_column, text_column, image_column, max_rows, resamples, seed, embedding: as in `rank_checkpoints`.
 
     Raises:
         ValueError: no source, or rows that cannot be used.
@@ -213,7 +213,7 @@ def relate_domains(
     Args:
         model: id, folder or loaded model, which is frozen.
         domains: labelled ones by name, in any form that `rank_checkpoints` takes; two at least.
-        label_column, text_column, image_column, max_rows, seed, **embedding: as in `rank_checkpoints`.
+        label_column, text_column, image_column, max_rows, seed, embedding: as in `rank_checkpoints`.
 
     Raises:
         ValueError: fewer than two domains, or rows that cannot be used.

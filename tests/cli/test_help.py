@@ -82,7 +82,7 @@ def test_the_version(monkeypatch, capsys):
     ("words", "message"),
     [
         (["fintune"], "Did you mean 'finetune'?"),
-        (["nonsense", "--help"], "there is no recipe 'nonsense'; there is adapt, benchmark, finetune"),
+        (["nonsense", "--help"], "there is no recipe 'nonsense'; there is adapt, benchmark, choose-source, finetune"),
         (["finetune", "--accelerate_config"], "--accelerate_config needs a name or a file"),
         (
             ["finetune", "--accelerate_config", "many"],
