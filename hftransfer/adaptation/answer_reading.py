@@ -15,8 +15,8 @@ from ..data.label_values import label_key
 from ..data.row_origins import ORIGIN
 from ..data.table_files import read_table
 from ..messages import nearest, shown
-from .content_hash import settings_hash
 from .question_file import ANSWER, ID, IMAGE, MACHINE, TEXT, Question, TargetCells, without_mark
+from .settings_hash import settings_hash
 
 MOST_ERRORS = 20  # that one message names
 NO_ANSWER = "Fill in its column 'label', as the column 'classes' says."

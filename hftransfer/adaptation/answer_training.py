@@ -24,10 +24,10 @@ from ..trainers.trainer import AdaptationTrainer
 from .answer_reading import Answers
 from .candidate_list import CandidateRecipe
 from .candidate_run import DONE, CandidateOutcome, CandidateRunner, ModelFacts, SoftLabels, source_set
-from .content_hash import settings_hash
 from .corrections import training_weights
 from .hand_over import correct_head
 from .judging import Entry, Verdicts
+from .settings_hash import settings_hash
 
 TRAINED_ON = "trained-on-answers"
 EPOCHS = 6  # passes over the answers
@@ -198,7 +198,7 @@ class AnswerRunner(CandidateRunner):
         if stored is None:
             decided_by_first(lambda: shutil.rmtree(folder, ignore_errors=True), processes)
             trainer = self._trainer(self.recipe, None, None)
-            with stage(f"training {self.name}", if_stopped=self._advice):
+            with stage(f"training {self.name}"):
                 trainer.train()
             rows = mask_target_labels(self.inputs.target.select(others.rows), self.inputs.args.label_column)
             predictions = predict_rows(trainer, rows, features=None)

@@ -11,11 +11,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from ..data.content_hash import dataset_hash
 from ..data.image_decoding import open_image
 from ..data.label_values import literal_list
 from ..trainers.saving.written_files import write_whole
 from ..trainers.setup.run_domains import input_columns
-from .content_hash import dataset_hash
 from .run_inputs import RunInputs
 
 ANSWER, CLASSES, NUMBER, ROW, CHANCE, POPULATION, ID = (

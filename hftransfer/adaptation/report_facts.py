@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from .._version import __version__
+from ..data.label_space import listed
 from ..reporting.adaptation_facts import (
     AdaptationFacts,
     CalibrationFacts,
@@ -31,6 +32,7 @@ from .judging import Entry, Verdicts
 from .run_inputs import RunInputs
 
 BINS = 10
+HARDLY = 0.2  # of an even share: a class that is estimated to have less is hardly there
 PICTURED_ROWS = 400  # of each domain, in the picture of features
 
 
@@ -66,7 +68,7 @@ def report_facts(
         headline=_headline(verdicts),
         source=", ".join(names.get(name, name) for name in inputs.train),
         target=names.get("target", "target"),
-        reasons=[*verdicts.judgement.reasons, _sentence(str(verdicts.shift))],
+        reasons=[*verdicts.judgement.reasons, _sentence(str(verdicts.shift)), *_absent_classes(verdicts, classes)],
         estimated_accuracy=estimates[0],
         estimated_accuracy_source_only=estimates[1],
         load_lines=load_lines(chosen.outcome, folder),
@@ -119,6 +121,20 @@ def _headline(verdicts: Verdicts) -> str:
     if chosen.verdict == "corrected":
         return f"{base.name} with its class frequencies corrected for the target is handed over."
     return f"{chosen.name} is handed over: the evidence for it beside {base.name} is clear."
+
+
+def _absent_classes(verdicts: Verdicts, classes: Sequence[str]) -> list[str]:
+    """Sentence on classes that the chosen model is fitted to hardly answer; none where it is fitted to no shift."""
+    if verdicts.chosen.weights is None:
+        return []
+    rare = verdicts.shift.target_frequencies < HARDLY / len(classes)
+    if not rare.any():
+        return []
+    names = listed(name for name, is_rare in zip(classes, rare, strict=True) if is_rare)
+    return [
+        f"Hardly any target row is expected of {names}, and the model hardly answers so. Where such rows are still to "
+        f"come, use the candidate {verdicts.base.name}."
+    ]
 
 
 def _sentence(text: str) -> str:
