@@ -191,11 +191,11 @@ def adapt(
             assert first.model is not None
             how = (rule or SelectionRule(), first.model.class_names, correction_obstacle(first))
             verdicts, findings = judge(outcomes, *how), None
+            judged_seconds = time.monotonic() - judging_started
             if given is not None:
                 verdicts, outcomes, findings = judge_with_answers(
                     given, verdicts, outcomes, runner, lambda all_outcomes: judge(all_outcomes, *how)
                 )
-            judged_seconds = time.monotonic() - judging_started
             shift_lines = domain_lines(verdicts, first.proxy_a_distance)
             print_lines("", *shift_lines)
         with stage("handing over the model"):
