@@ -47,6 +47,8 @@ SETTINGS = (
     "Domains",
     "Model",
     "Candidates",
+    "Checkpoints",
+    "Ranking",
     "Adaptation",
     "Policy",
     "Data",

@@ -123,7 +123,8 @@ def embed_rows(
         raise ValueError("cache_dir=True is no folder: None takes the usual one, False none.")
     limit, processes, statistics = cache_size(size_limit), Processes(), PassStatistics()
     kept = cache_dir is not False
-    temporary = None if kept else processes.from_first(tempfile.mkdtemp(prefix="hftransfer-"))
+    made = tempfile.mkdtemp(prefix="hftransfer-") if not kept and processes.rank == 0 else None
+    temporary = processes.from_first(made)
     root = Path(temporary) if temporary is not None else cache_folder(None if cache_dir is False else cache_dir)
     try:
         store = FeatureStore(root, extractor.recipe(inputs.kind), extractor.about())

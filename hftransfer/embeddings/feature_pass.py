@@ -53,7 +53,7 @@ class Processes:
         if several:
             from accelerate.state import PartialState
 
-            self._state = PartialState()
+            self._state = PartialState(cpu=not torch.accelerator.is_available())
         self.rank = 0 if self._state is None else int(self._state.process_index)
         self.count = 1 if self._state is None else int(self._state.num_processes)
 

@@ -98,7 +98,7 @@ class StoredSet:
 class Place(NamedTuple):
     """Place of a chunk: a set and the number of the part in it."""
 
-    folder: Path
+    name: str
     number: int
 
 
@@ -122,6 +122,7 @@ class FeatureStore:
         self._places: dict[str, Place] = {}
         self._found: dict[str, StoredSet] = {}  # sets by the name of their folder
         self._indices: list[tuple[str, RowIndex]] = []
+        self._touched: set[str] = set()
         self._whole: dict[tuple[str, int], bool] = {}  # parts of sets, as far as their checksums were compared
 
     # ---- parts
@@ -173,12 +174,10 @@ class FeatureStore:
     def _read_place(self, key: str) -> Part | None:
         if key not in self._places:
             return None
-        place = self._places[key]
-        stored = _read_set(place.folder)
-        if stored is None:
-            return None
-        part = stored.part(place.number)
-        return part if part.checksum == stored.parts[place.number].checksum else None
+        name, number = self._places[key]
+        part = self._found[name].part(number)
+        self._touch(name)
+        return part if part.checksum == self._found[name].parts[number].checksum else None
 
     def _find_sets(self) -> None:
         """Sets that were not there when it was last asked."""
@@ -188,7 +187,7 @@ class FeatureStore:
                 continue
             self._found[folder.name] = stored
             for number, part in enumerate(stored.parts):
-                self._places.setdefault(part.key, Place(folder, number))
+                self._places.setdefault(part.key, Place(folder.name, number))
             with suppress(OSError, ValueError):
                 self._indices.append((folder.name, RowIndex(folder)))
 
@@ -215,9 +214,18 @@ class FeatureStore:
 
     def gather(self, places: np.ndarray) -> Part:
         """Features of rows of sets, by what `find` gave for them; all of them must have a place."""
+        for number in np.unique(places[:, 0]):
+            self._touch(self._indices[number][0])
         sets = [self._found[name] for name, _ in self._indices]
         rows = [sets[number].features[row] for number, row in places]
         return Part(np.stack(rows), sets[int(places[0, 0])].columns)
+
+    def _touch(self, name: str) -> None:
+        """Note of when a set was last used."""
+        if name not in self._touched:
+            self._touched.add(name)
+            with suppress(OSError):
+                os.utime(self.sets / name / SET)
 
     def _is_whole(self, name: str, row: int) -> bool:
         """Whether the part that a row of a set is in is what was written; looked at once."""
@@ -232,11 +240,9 @@ class FeatureStore:
 
     def open(self, keys: Sequence[str]) -> StoredSet | None:
         """Set of chunks, in order; `None` where it has not been put together, or is cut short."""
-        folder = self._set_folder(keys)
-        stored = _read_set(folder)
+        stored = _read_set(self._set_folder(keys))
         if stored is not None:
-            with suppress(OSError):
-                os.utime(folder / SET)  # when it was last used
+            self._touch(self.set_key(keys))
         return stored
 
     def assemble(self, keys: Sequence[str], counts: Sequence[int], hashes: np.ndarray | None = None) -> StoredSet:
@@ -339,7 +345,8 @@ def _read_set(folder: Path) -> StoredSet | None:
         features = _mapped(folder / FEATURES)
         has_positions = (folder / POSITIONS).is_file()
         positions = _mapped(folder / POSITIONS) if has_positions else None
-        if features.shape != (sum(part.rows for part in parts), facts["width"]):
+        expected = (sum(part.rows for part in parts), facts["width"])
+        if features.shape != expected or features.dtype != np.float32:
             return None
         return StoredSet(features, facts["columns"], positions, parts)
     except (OSError, ValueError, KeyError, TypeError):

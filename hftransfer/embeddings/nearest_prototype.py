@@ -38,17 +38,17 @@ class NearestPrototype(ClassifierMixin, BaseEstimator):
     def __init__(self, centre: bool = True):
         self.centre = centre
 
-    def fit(self, features: ArrayLike, labels: ArrayLike) -> NearestPrototype:
+    def fit(self, X: ArrayLike, y: ArrayLike) -> NearestPrototype:
         """Prototypes of the classes.
 
         Args:
-            features: (n, d).
-            labels: (n,) of at least two classes.
+            X: (n, d) features.
+            y: (n,) labels of at least two classes.
 
         Raises:
             ValueError: one class only, or values that are not finite.
         """
-        x, y = check_X_y(features, labels)
+        x, y = check_X_y(X, y)
         check_classification_targets(y)
         self.classes_, classes = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
@@ -59,14 +59,14 @@ class NearestPrototype(ClassifierMixin, BaseEstimator):
         self.prototypes_ = normalize(np.stack([rows[classes == k].mean(0) for k in range(len(self.classes_))]))
         return self
 
-    def decision_function(self, features: ArrayLike) -> np.ndarray:
+    def decision_function(self, X: ArrayLike) -> np.ndarray:
         """Cosines with the prototypes, (n, K), or of two classes (n,): the second less the first.
 
         Args:
-            features: (n, d).
+            X: (n, d) features.
         """
         check_is_fitted(self)
-        x = check_array(features)
+        x = check_array(X)
         if x.shape[1] != self.n_features_in_:
             raise ValueError(
                 f"X has {x.shape[1]} features, but {type(self).__name__} is expecting {self.n_features_in_} features "
@@ -75,12 +75,12 @@ class NearestPrototype(ClassifierMixin, BaseEstimator):
         cosines = normalize(x - self.mean_) @ self.prototypes_.T
         return np.asarray(cosines[:, 1] - cosines[:, 0] if len(self.classes_) == 2 else cosines)
 
-    def predict(self, features: ArrayLike) -> np.ndarray:
+    def predict(self, X: ArrayLike) -> np.ndarray:
         """Class of the nearest prototype, (n,).
 
         Args:
-            features: (n, d).
+            X: (n, d) features.
         """
-        scores = self.decision_function(features)
+        scores = self.decision_function(X)
         nearest = (scores > 0).astype(int) if scores.ndim == 1 else scores.argmax(1)
         return np.asarray(self.classes_[nearest])

@@ -20,10 +20,12 @@ class PassProgress:
     Args:
         rows: in all; `None` of a stream.
         shown: draw a line where stderr is a terminal, else log.
+        console: of rich; stderr when `None`.
     """
 
-    def __init__(self, rows: int | None, shown: bool = True):
+    def __init__(self, rows: int | None, shown: bool = True, console: Console | None = None):
         self.rows, self.shown = rows, shown
+        self.console = console or Console(stderr=True)
         self.done, self._started = 0, time.monotonic()
         self._logged = self._started
         self._bar: Progress | None = None
@@ -42,18 +44,16 @@ class PassProgress:
         if not self.shown or now - self._started < SHOWN_AFTER:
             return
         rate = self.done / (now - self._started)
-        console = Console(stderr=True) if self._bar is None else self._bar.console
-        if console.is_terminal and not console.is_dumb_terminal:
+        if self.console.is_terminal and not self.console.is_dumb_terminal:
             if self._bar is None:
                 rate_column = TextColumn("{task.fields[rate]:,.0f} rows/s")
                 columns = (BarColumn(), MofNCompleteColumn(), rate_column, TimeRemainingColumn())
-                self._bar = Progress(TextColumn("embedding"), *columns, console=console, transient=True)
+                self._bar = Progress(TextColumn("embedding"), *columns, console=self.console, transient=True)
                 self._bar.add_task("embedding", total=self.rows, rate=rate)
                 self._bar.start()
             self._bar.update(self._bar.task_ids[0], completed=self.done, rate=rate)
         elif now - self._logged > SECONDS:
             self._logged = now
-            left = (
-                "" if self.rows is None else f" of {self.rows:,}, {(self.rows - self.done) / rate / 60:.0f} min left"
-            )
-            logger.info("embedding: %s%s rows, %.0f rows/s", f"{self.done:,}", left, rate)
+            remaining = "" if self.rows is None else f", {(self.rows - self.done) / rate / 60:.0f} min left"
+            of_all = "" if self.rows is None else f" of {self.rows:,}"
+            logger.info("embedding: %s rows%s%s, %.0f rows/s", f"{self.done:,}", of_all, remaining, rate)

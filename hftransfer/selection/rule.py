@@ -139,9 +139,8 @@ class SelectionRule:
             evidence = f"clearly better in {listed(better)} and clearly worse in {listed(worse)}"
             if len(better) - len(worse) >= min(self.more_scores, len(samples[name].scores)):
                 reasons.append(
-                    f"{name} ranks {ranks[name]} of {len(order)}, {base.name} {ranks[base.name]}: compared in "
-                    f"pairs by each score, {name} is clearly better {plural(wins[name], 'time')} more than it is "
-                    "clearly worse."
+                    f"{name} ranks {ranks[name]} of {len(order)}, {base.name} {ranks[base.name]}: compared with each "
+                    f"other by each score, it wins {wins[name]} more than it loses; only clear differences count."
                 )
                 reasons.append(f"Beside {base.name} it is {evidence}.")
                 return Judgement(name, scores, wins, ranks, refused, reasons)

@@ -18,7 +18,7 @@ TEXTS = list(tiny.domain(6)["text"])
 @pytest.fixture
 def folder(tmp_path):
     """A cache with two sets of one model and one of another."""
-    for name, rows in (("small", TEXTS), ("small", TEXTS[:2]), ("other", TEXTS)):
+    for name, rows in (("small", TEXTS), ("small", TEXTS[:2]), ("another", TEXTS)):
         model = tiny.bert(seed=len(name))
         model.config._name_or_path = name
         embed(rows, model, processing_class=tiny.tokenizer(), cache_dir=tmp_path)

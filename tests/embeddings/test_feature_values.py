@@ -10,7 +10,7 @@ import tiny
 import torch
 from datasets import Dataset
 from frozen import hidden_states
-from transformers import GPT2Config, GPT2Model
+from transformers import CLIPConfig, CLIPModel, GPT2Config, GPT2Model, T5Config, T5Model
 
 from hftransfer import embed
 
@@ -70,6 +70,31 @@ def test_a_decoder_without_a_pad_token_is_padded_on_the_right():
         expected = [model(**plain([text], return_tensors="pt")).last_hidden_state[0, -1].numpy() for text in TEXTS]
     np.testing.assert_allclose(made, np.stack(expected), atol=1e-5)
     assert (tokenizer.padding_side, tokenizer.pad_token, model.config.pad_token_id) == ("left", None, None)
+
+
+def test_of_an_encoder_and_a_decoder_the_encoder_is_read():
+    torch.manual_seed(0)
+    model = T5Model(T5Config(vocab_size=64, d_model=32, d_kv=16, d_ff=48, num_layers=2, num_heads=2)).eval()
+    made = frozen(TEXTS[:6], model, families.tokenizer()).features
+    batches = [families.tokenizer()([text], return_tensors="pt") for text in TEXTS[:6]]
+    with torch.no_grad():
+        expected = [model.encoder(**batch).last_hidden_state[0].mean(0).numpy() for batch in batches]
+    np.testing.assert_allclose(made, np.stack(expected), atol=1e-5)
+
+
+def test_of_two_towers_the_one_for_the_rows_is_read():
+    torch.manual_seed(0)
+    model = CLIPModel(CLIPConfig(**families.TOWERS)).eval()
+    texts = frozen(TEXTS[:4], model, families.tokenizer()).features
+    processor, data = pictures.processor(families.SIDE), pictures.pictures(3)
+    images = frozen(data, model, processor).features
+    with torch.no_grad():
+        batch = families.tokenizer()([TEXTS[0]], return_tensors="pt")
+        first_text = model.text_model(**batch).last_hidden_state[0].mean(0)
+        pixels = processor(images=[data["image"][0]], return_tensors="pt")
+        first_image = model.vision_model(**pixels).last_hidden_state[0].mean(0)
+    np.testing.assert_allclose(texts[0], first_text, atol=1e-5)
+    np.testing.assert_allclose(images[0], first_image, atol=1e-5)
 
 
 @pytest.mark.parametrize("family", families.VISION)
