@@ -48,13 +48,15 @@ def run(args) -> int:
 
     # 2. Load the images; classes that are to be new are left out of training.
     data = load_images(args)
-    train, validation = (without(*data[split], args.new_classes) for split in ("train", "validation"))
+    train, validation = (without(data[split], args.new_classes) for split in ("train", "validation"))
+    images, captions = train
 
     # 3. Run both encoders once, and train the projections on their features.
     alignment = align_image_text(
         args.image_encoder,
         args.text_encoder,
-        *train,
+        images,
+        captions,
         validation=validation,
         held_out=args.held_out,
         use_known_classes=not args.no_known_classes,
@@ -71,8 +73,9 @@ def run(args) -> int:
     print_lines(f"Steps: {alignment.step}. Classes of the image encoder that were trained on too: {alignment.known}.")
 
     # 4. Score on test images, and save a plain model.
+    test_images, test_captions = data["test"]
     with stage("scoring"):
-        report = zero_shot_report(alignment, *data["test"], anchors=train, **templates)
+        report = zero_shot_report(alignment, test_images, test_captions, anchors=train, **templates)
     print_results(report, TITLE)
     card = alignment_card(
         Path(args.output_dir).name,
@@ -131,8 +134,9 @@ def load_images(args):
     return captioned
 
 
-def without(images, captions, names):
+def without(captioned, names):
     """Rows of other classes."""
+    images, captions = captioned
     kept = [row for row, caption in enumerate(captions) if caption not in names]
     return images.select(kept), [captions[row] for row in kept]
 

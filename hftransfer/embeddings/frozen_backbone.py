@@ -245,7 +245,7 @@ def pooler_output(outputs: Any, name: str) -> torch.Tensor:
     pooled = getattr(outputs, "pooler_output", None)
     if pooled is None:
         raise ValueError(f"{name} has no pooled output of its own (`pooler_output`): take another model or pooling.")
-    return pooled  # type: ignore[no-any-return]
+    return pooled
 
 
 @contextmanager

@@ -82,7 +82,7 @@ def test_the_version(monkeypatch, capsys):
     ("words", "message"),
     [
         (["fintune"], "Did you mean 'finetune'?"),
-        (["nonsense", "--help"], "there is no recipe 'nonsense'; there is adapt, align-image-text, benchmark, choose-source, finetune"),
+        (["nonsense", "--help"], "there is no recipe 'nonsense'; there is adapt, align-image-text, benchmark, choose"),
         (["finetune", "--accelerate_config"], "--accelerate_config needs a name or a file"),
         (
             ["finetune", "--accelerate_config", "many"],

@@ -15,11 +15,21 @@ import tiny
 import torch
 from transformers import (
     BertModel,
+    ConvNextConfig,
+    ConvNextModel,
+    Dinov2Config,
+    Dinov2Model,
     DistilBertConfig,
     DistilBertModel,
     MobileNetV1Config,
     MobileNetV1ForImageClassification,
+    MobileNetV2Config,
+    MobileNetV2Model,
+    MPNetModel,
     ResNetModel,
+    RobertaModel,
+    SwinConfig,
+    SwinModel,
     VisionTextDualEncoderModel,
     ViTConfig,
     ViTForImageClassification,
@@ -33,7 +43,9 @@ from hftransfer import (
     names_as_shots,
     zero_shot_report,
 )
+from hftransfer.embeddings.image_text.dual_encoder import check_dual_encoder, dual_encoder
 from hftransfer.embeddings.image_text.known_classes import known_classes
+from hftransfer.embeddings.image_text.projections import Projections
 
 QUICK = ProjectionSettings(steps=30, learning_rate=5e-3, ridge=0.01, evaluation_steps=10, batch_size=32)
 NAMES = ("down", "up", "flat")
@@ -325,3 +337,37 @@ def test_names_are_shots_of_a_probe(alignment):
         names_as_shots(alignment, images, names, ["down"])
     with pytest.raises(ValueError, match="there are 1 for 2 images"):
         names_as_shots(alignment, images, ["down"])
+
+
+FAMILIES = {
+    "vit": lambda: pictures.vit(),
+    "mobilenet_v2": lambda: MobileNetV2Model(
+        MobileNetV2Config(depth_multiplier=0.1, image_size=32, initializer_range=0.5)
+    ),
+    "convnext": lambda: ConvNextModel(ConvNextConfig(depths=[1, 1], hidden_sizes=[8, 12], num_stages=2)),
+    "swin": lambda: SwinModel(
+        SwinConfig(image_size=16, patch_size=2, embed_dim=8, depths=[1, 1], num_heads=[1, 2], window_size=2)
+    ),
+    "dinov2": lambda: Dinov2Model(
+        Dinov2Config(image_size=16, patch_size=8, hidden_size=16, num_hidden_layers=1, num_attention_heads=2)
+    ),
+}
+TEXT = {"vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+
+
+@pytest.mark.parametrize("text", [BertModel, RobertaModel, MPNetModel], ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize("image", FAMILIES)
+def test_families_that_the_page_names_make_a_dual_encoder_that_reloads(image, text, tmp_path):
+    vision = FAMILIES[image]().eval()
+    words = text(text.config_class(**TEXT)).eval()
+    batch = {"input_ids": torch.tensor([[5, 6, 7], [8, 9, 10]]), "pixel_values": torch.rand(2, 3, 16, 16)}
+    batch["attention_mask"] = torch.ones_like(batch["input_ids"])
+    with torch.no_grad():
+        pooled = vision(pixel_values=batch["pixel_values"]).pooler_output
+        spoken = words(batch["input_ids"], attention_mask=batch["attention_mask"]).pooler_output
+        projections = Projections(pooled.shape[1], spoken.shape[1], 6)
+        embeddings = projections.images(pooled), projections.texts(spoken)
+    dual_encoder(vision, words, projections).save_pretrained(tmp_path)
+    check_dual_encoder(VisionTextDualEncoderModel.from_pretrained(tmp_path), batch, *embeddings)
+    with pytest.raises(ValueError, match="other image embeddings"):
+        check_dual_encoder(VisionTextDualEncoderModel.from_pretrained(tmp_path), batch, -embeddings[0], embeddings[1])

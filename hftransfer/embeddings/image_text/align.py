@@ -40,6 +40,15 @@ class ImageTextAlignment:
         scores: of the held-out classes or validation captions, by step.
         known: how many of the image encoder's own classes were trained on as well.
         settings: of the training.
+
+    Example:
+        >>> pictures = [np.full((8, 8, 3), 40 * i, dtype=np.uint8) for i in range(4)]
+        >>> alignment = align_image_text(
+        ...     "runs/image-encoder", "runs/teacher", pictures, ["w1", "w2", "w1", "w2"],
+        ...     settings=ProjectionSettings(steps=2), cache_dir=False, progress=False,
+        ... )
+        >>> alignment.embed_names(["w1", "w7"]).shape
+        (2, 32)
     """
 
     image_embedder: Embedder
@@ -175,8 +184,9 @@ def align_image_text(
         own = _pairs(chosen, text_embedder, templates)
         return own if more is None else joined(own, more)
 
-    steps, scores, chosen_out = settings.steps, {}, ()
-    final = None
+    steps, final = settings.steps, None
+    scores: dict[int, float] = {}
+    chosen_out: tuple[str, ...] = ()
     if rows_to_choose is not None and settings.steps:
         chosen_out = _held_out(rows.names, held_out) if templates is not None else ()
         score = _Score(rows_to_choose, text_embedder, templates, rows.names, chosen_out)

@@ -65,8 +65,8 @@ def check_dual_encoder(
     except (RuntimeError, TypeError, IndexError, AttributeError, KeyError) as error:
         raise ValueError(
             f"{_names(model)} cannot be the two sides of a VisionTextDualEncoderModel ({_line(error)}): it needs "
-            "pooled outputs of shape (rows, width), which ViT, MobileNet, ConvNeXt and Swin give for images, and BERT "
-            "and RoBERTa with a pooler for text."
+            "pooled outputs of shape (rows, width), which ViT, MobileNet, ConvNeXt and Swin give for images, and "
+            "BERT, RoBERTa and MPNet with a pooler for text."
         ) from error
     for name, found, expected in (
         ("image", outputs.image_embeds, image_embeddings),

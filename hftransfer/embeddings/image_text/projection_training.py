@@ -167,7 +167,7 @@ class _Run:
         if not torch.isfinite(loss):
             raise FloatingPointError(f"The loss of step {self.step} is {loss.item()}: lower learning_rate.")
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         self.optimizer.step()
         self.step += 1
 
