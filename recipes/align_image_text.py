@@ -70,7 +70,12 @@ def run(args) -> int:
     )
     if alignment.held_out:
         print_lines(f"Held out to choose the number of steps: {', '.join(alignment.held_out)}.")
-    print_lines(f"Steps: {alignment.step}. Classes of the image encoder that were trained on too: {alignment.known}.")
+    print_lines(f"Steps: {alignment.step}.")
+    if alignment.known:
+        weight = alignment.known_class_weight
+        print_lines(
+            f"Classes of the image encoder that were trained on too: {alignment.known}, with weight {weight:g}."
+        )
 
     # 4. Score on test images, and save a plain model.
     test_images, test_captions = data["test"]

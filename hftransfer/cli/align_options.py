@@ -48,7 +48,7 @@ def align_parser() -> argparse.ArgumentParser:
     add("--held_out", nargs="+", metavar="NAME", help="classes that choose the number of steps [every fifth]")
     add("--templates", nargs="+", metavar="TEXT", help='sentences with {} for the name ["a photo of a {}." ...]')
     add("--no_known_classes", action="store_true", help="without the image encoder's own classes")
-    add("--known_class_weight", type=float, default=1.0, help="how often one is drawn against a class of yours [1]")
+    add("--known_class_weight", type=float, help="how often one counts against a class of yours [1, 3 or 10, chosen]")
     add("--loss", default="clip", choices=("clip", "siglip"), help="[clip]")
     add("--steps", type=int, default=200, help="at most; 0 keeps the ridge regression of the start [200]")
     add("--batch_size", type=int, default=256, help="pairs a step [256]")

@@ -62,7 +62,14 @@ def main() -> None:
             for row, scores in report.items():
                 if row == "aligned" or method == args.methods[0]:
                     found[method if row == "aligned" else row].append([scores[score] for score in SCORES])
-            print(pair, method, alignment.step, [round(report["aligned"][score], 3) for score in SCORES], flush=True)
+            print(
+                pair,
+                method,
+                alignment.step,
+                alignment.known_class_weight,
+                [round(report["aligned"][score], 3) for score in SCORES],
+                flush=True,
+            )
             if method == "CLIP" and pair == pairs[0]:
                 probes(alignment, train, test, names)
     for row, values in found.items():

@@ -43,6 +43,7 @@ from hftransfer import (
     names_as_shots,
     zero_shot_report,
 )
+from hftransfer.embeddings.image_text import align
 from hftransfer.embeddings.image_text.dual_encoder import check_dual_encoder, dual_encoder
 from hftransfer.embeddings.image_text.known_classes import known_classes
 from hftransfer.embeddings.image_text.projections import Projections
@@ -78,7 +79,9 @@ def encoders(tmp_path_factory):
     pictures.vit().save_pretrained(root / "vit")
     torch.manual_seed(0)
     names = {0: "down, low", 1: "up", 2: "w5", 3: "w6"}
-    config = MobileNetV1Config(depth_multiplier=0.05, min_depth=4, image_size=16, id2label=names)
+    config = MobileNetV1Config(
+        depth_multiplier=0.05, min_depth=4, image_size=16, id2label=names, initializer_range=0.5
+    )
     MobileNetV1ForImageClassification(config).save_pretrained(root / "mobilenet")
     for name in ("vit", "mobilenet"):
         pictures.processor().save_pretrained(root / name)
@@ -193,6 +196,28 @@ def test_known_classes_name_classes_without_images(encoders):
     )
     assert without.known == 0
     assert not torch.equal(without.projections.visual.weight, found.projections.visual.weight)
+
+
+@pytest.mark.parametrize("preferred", [1.0, 3.0, 10.0])
+def test_held_out_classes_choose_the_weight_of_known_classes(encoders, monkeypatch, preferred):
+    """The start that the held-out classes find best, whichever it is."""
+    images, names = rows()
+    names = [f"w{i % 2 + 10}" if name == "flat" else name for i, name in enumerate(names)]
+    made, stock = {}, align.ridge_projections
+
+    def start(pairs, *settings):
+        projections = stock(pairs, *settings)
+        made[id(projections)] = pairs.weights.max()
+        return projections
+
+    monkeypatch.setattr(align, "ridge_projections", start)
+    monkeypatch.setattr(align._Score, "__call__", lambda self, p: float(made.get(id(p)) == preferred))
+    options = {"settings": ProjectionSettings(steps=0), "cache_dir": False, "progress": False, "templates": ("{}",)}
+    found = align_image_text(encoders.mobilenet, encoders.bert, images, names, validation=(images, names), **options)
+    assert sorted(made.values()) == [1, 3, 10]
+    assert found.known_class_weight == preferred
+    plain = align_image_text(encoders.mobilenet, encoders.bert, images, names, known_class_weight=preferred, **options)
+    assert torch.equal(plain.projections.visual.weight, found.projections.visual.weight)
 
 
 def test_held_out_classes_choose_the_step_and_all_are_trained_on(encoders, tmp_path):

@@ -18,11 +18,12 @@ from .dual_encoder import check_dual_encoder, dual_encoder
 from .image_text_pairs import ImageTextPairs, joined
 from .known_classes import known_classes
 from .projection_training import ProjectionSettings, train_projections
-from .projections import Projections
+from .projections import Projections, ridge_projections
 from .prompts import TEMPLATES, prompts
 from .zero_shot import class_accuracy, ensemble, harmonic_mean, retrieval_recall
 
 KNOWN_TEMPLATES = 2  # of a known class: there are many of them
+KNOWN_WEIGHTS = (1.0, 3.0, 10.0)  # of which held-out classes choose one; the middle one where there are none
 FEWEST_CLASSES = 4  # of which some can be held out
 SAMPLES = ("a", "a photo of two cats.")  # texts of different length
 
@@ -39,6 +40,7 @@ class ImageTextAlignment:
         step: number of steps that were kept.
         scores: of the held-out classes or validation captions, by step.
         known: how many of the image encoder's own classes were trained on as well.
+        known_class_weight: how often one of them counted against a class or caption.
         settings: of the training.
 
     Example:
@@ -59,6 +61,7 @@ class ImageTextAlignment:
     step: int = 0
     scores: dict[int, float] = field(default_factory=dict)
     known: int = 0
+    known_class_weight: float = 1.0
     settings: ProjectionSettings = field(default_factory=ProjectionSettings)
 
     def embed_images(self, images: Any) -> np.ndarray:
@@ -94,6 +97,7 @@ class ImageTextAlignment:
             "image_text": {
                 "names": list(self.names),
                 "known_classes": self.known,
+                "known_class_weight": self.known_class_weight,
                 "step": self.step,
                 "logit_bias": float(self.projections.logit_bias) if self.settings.loss == "siglip" else 0.0,
                 **asdict(self.settings),
@@ -122,7 +126,7 @@ def align_image_text(
     templates: Sequence[str] | None = TEMPLATES,
     held_out: Sequence[str] | None = None,
     use_known_classes: bool = True,
-    known_class_weight: float = 1.0,
+    known_class_weight: float | None = None,
     settings: ProjectionSettings | None = None,
     folder: str | os.PathLike[str] | None = None,
     cache_dir: str | os.PathLike[str] | bool | None = None,
@@ -146,7 +150,8 @@ def align_image_text(
             fewer than four classes.
         use_known_classes: train on the classes that the image encoder's own classifier knows too, if it has one: its
             weights stand for images, its labels are the names. With few classes this is what makes new names work.
-        known_class_weight: how often one of them is drawn against a class or caption of yours.
+        known_class_weight: how often one of them counts against a class or caption of yours; when `None`, 1, 3 or 10,
+            whichever start the held-out classes find best, and 3 where none are held out.
         settings: of the training.
         folder: for the state of the training, so that a run that was stopped goes on.
         cache_dir, batch_size, device, progress: as in `embed`.
@@ -167,7 +172,7 @@ def align_image_text(
         >>> alignment.save("runs/dual")
     """
     settings = settings or ProjectionSettings()
-    if not np.isfinite(known_class_weight) or known_class_weight <= 0:
+    if known_class_weight is not None and not (np.isfinite(known_class_weight) and known_class_weight > 0):
         raise ValueError(f"known_class_weight={known_class_weight!r} must be a positive number.")
     if templates is not None:
         prompts(["name"], templates)  # refuses what is none before anything is computed
@@ -178,24 +183,30 @@ def align_image_text(
     rows = _rows(image_embedder, images, captions, "captions")
     rows_to_choose = None if validation is None else _rows(image_embedder, *validation, "validation captions")
     known = known_classes(image_embedder.extractor()) if use_known_classes else None
-    more = None if known is None else _known_pairs(known, text_embedder, known_class_weight, rows)
+    weight = KNOWN_WEIGHTS[1] if known_class_weight is None else known_class_weight
+    more = None if known is None else _known_pairs(known, text_embedder, rows)
 
-    def pairs_of(chosen: _Rows) -> ImageTextPairs:
+    def pairs_of(chosen: _Rows, weight: float) -> ImageTextPairs:
         own = _pairs(chosen, text_embedder, templates)
-        return own if more is None else joined(own, more)
+        return own if more is None else joined(own, replace(more, weights=np.full(len(more.images), weight)))
 
     steps, final = settings.steps, None
     scores: dict[int, float] = {}
     chosen_out: tuple[str, ...] = ()
-    if rows_to_choose is not None and settings.steps:
+    if rows_to_choose is not None:
         chosen_out = _held_out(rows.names, held_out) if templates is not None else ()
         score = _Score(rows_to_choose, text_embedder, templates, rows.names, chosen_out)
-        found = train_projections(pairs_of(rows.without(chosen_out)), settings, score, _inside(folder, "choosing"))
+        kept = rows.without(chosen_out)
+        if more is not None and known_class_weight is None and chosen_out:
+            starts = [ridge_projections(pairs_of(kept, w), settings.width, settings.ridge) for w in KNOWN_WEIGHTS]
+            with torch.no_grad():
+                weight = KNOWN_WEIGHTS[int(np.argmax([score(start) for start in starts]))]
+        found = train_projections(pairs_of(kept, weight), settings, score, _inside(folder, "choosing"))
         steps, scores = found.step, found.scores
         final = None if chosen_out else found.projections
     if final is None:
         taken = replace(settings, steps=steps)
-        final = train_projections(pairs_of(rows), taken, None, _inside(folder, "final")).projections
+        final = train_projections(pairs_of(rows, weight), taken, None, _inside(folder, "final")).projections
     return ImageTextAlignment(
         image_embedder,
         text_embedder,
@@ -205,6 +216,7 @@ def align_image_text(
         steps,
         scores,
         0 if known is None else len(known[0]),
+        weight,
         settings,
     )
 
@@ -324,7 +336,7 @@ def _pairs(rows: _Rows, texts: Embedder, templates: Sequence[str] | None) -> Ima
 
 
 def _known_pairs(
-    known: tuple[tuple[str, ...], np.ndarray, np.ndarray], texts: Embedder, weight: float, rows: _Rows
+    known: tuple[tuple[str, ...], np.ndarray, np.ndarray], texts: Embedder, rows: _Rows
 ) -> ImageTextPairs:
     """Pairs of known classes: their names, and rows of the classifier, as far apart as the images are."""
     names, images, _ = known
@@ -339,7 +351,6 @@ def _known_pairs(
         numbers,
         np.asarray(features),
         np.repeat(numbers, KNOWN_TEMPLATES),
-        np.full(len(names), float(weight)),
     )
 
 
