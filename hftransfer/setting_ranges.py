@@ -172,6 +172,8 @@ RANGES: dict[str, Bounds] = {
     "lora_alpha": Bounds(1, whole=True, hint="At 0 the adapter would do nothing."),
     "lora_dropout": SHARE_BELOW_1,
     "alphas": Bounds(0, 1),
+    "max_rows": Bounds(10, whole=True, hint="From fewer rows nothing can be chosen."),
+    "resamples": Bounds(1, whole=True),
 }
 
 

@@ -39,8 +39,8 @@ def run(options, config, given) -> int:
         with_training_defaults,
     )
 
-    # 2. Load the domains, and settle what the user left open.
-    data = load_domains(options, config)
+    # 2. Load the domains (your own data sets may take their place: see `load_shift`), and settle what is left open.
+    data = options.load_domains(config)
     model, peft_config, model_kwargs = options.backbone(), options.peft_config(), options.model_kwargs()
     config = with_training_defaults(config, given, model, data, peft_config, model_kwargs)
     settings = {
@@ -64,30 +64,14 @@ def run(options, config, given) -> int:
     if config.push_to_hub:
         config.hub_model_id = create_repo(config) or config.hub_model_id
 
-    # 4. Make the candidates, judge them, hand one over. What an earlier call has made is not made again.
-    result = adapt(**settings)
+    # 4. Make the candidates, judge them, hand one over. What an earlier call has made is not made again. Then ask for
+    #    target labels, or use those that were asked for, where the user says so.
+    result = adapt(**settings, ask=options.ask, answers=options.answers)
     print_adaptation(result, push_hint=not config.push_to_hub)
     if config.push_to_hub:
         with stage("pushing to the Hub"):
             print_lines(f"Pushed to {push_folder(config, result.model)}.")
     return 0
-
-
-def load_domains(options, config):
-    """Sources and target as datasets; replace it by your own to adapt with data that are loaded in another way."""
-    from hftransfer import load_shift
-
-    with config.main_process_first(desc="loading"):
-        return load_shift(
-            options.sources,
-            options.target,
-            options.validation_fraction,
-            config.seed,
-            image_column=config.image_column,
-            encoding=options.encoding,
-            label_column=config.label_column,
-            text_columns=(config.text_column, config.text_pair_column, config.tokens_column),
-        )
 
 
 if __name__ == "__main__":

@@ -45,8 +45,8 @@ def run(options, config) -> int:
         train_source_only,
     )
 
-    # 2. Load the domains.
-    data = load_domains(options, config)
+    # 2. Load the domains. Your own data sets may take their place: see `load_shift`.
+    data = options.load_domains(config)
     settings = {
         "model": options.backbone(),
         "args": config,
@@ -95,23 +95,6 @@ def run(options, config) -> int:
         print_lines(f"Pushed to {trainer.hub_model_id}.")
     trainer.accelerator.end_training()
     return 0
-
-
-def load_domains(options, config):
-    """Sources and target as datasets; replace it by your own to train on data that are loaded in another way."""
-    from hftransfer import load_shift
-
-    with config.main_process_first(desc="loading"):
-        return load_shift(
-            options.sources,
-            options.target,
-            options.validation_fraction,
-            config.seed,
-            image_column=config.image_column,
-            encoding=options.encoding,
-            label_column=config.label_column,
-            text_columns=(config.text_column, config.text_pair_column, config.tokens_column),
-        )
 
 
 if __name__ == "__main__":

@@ -56,9 +56,9 @@ ROOMS = {
     },
     "cli": {"cpu_threads"},
 }
-TYPES_ONLY = {"objectives": {"models"}}  # under `if TYPE_CHECKING`
+TYPES_ONLY = {"objectives": {"models"}, "cli": {"data", "trainers"}}  # under `if TYPE_CHECKING`
 # Inside functions.
-LAZILY = {"cli": {"data", "models", "objectives", "trainers", "adaptation", "reporting", "recipes"}}
+LAZILY = {"cli": {"data", "models", "objectives", "embeddings", "trainers", "adaptation", "reporting", "recipes"}}
 # Single files beside the rooms; the public names are imported when first used, from a list in __init__.pyi.
 FILES = {
     name: set()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ PAGES = {  # the room that a name comes from -> page and title
     "trainers": ("trainers", "Trainers"),
     "objectives": ("objectives", "Objectives"),
     "models": ("models", "Models"),
+    "embeddings": ("embeddings", "Embeddings"),
     "data": ("data", "Data"),
     "cli": ("recipes", "Recipes"),
     "reporting": ("recipes", "Recipes"),
@@ -102,8 +103,20 @@ def validators_section() -> str:
     """Each validator, by the name that `get_validator` takes."""
     from hftransfer.selection.validators import VALIDATORS
 
-    out = ["## Validators\n"]
-    for name, cls in VALIDATORS.items():
+    return _registry_section("Validators", VALIDATORS)
+
+
+def transferability_section() -> str:
+    """Each transferability score, by the name that `get_transferability` takes."""
+    from hftransfer.selection.transferability import TRANSFERABILITY
+
+    return _registry_section("Transferability scores", TRANSFERABILITY)
+
+
+def _registry_section(title: str, registry: Mapping[str, type]) -> str:
+    """A heading and an entry for each class of a registry."""
+    out = [f"## {title}\n"]
+    for name, cls in registry.items():
         out.append(f"### {name}\n\n```{{eval-rst}}\n.. autoclass:: {cls.__module__}.{cls.__name__}\n```\n")
     return "\n".join(out)
 
@@ -119,7 +132,7 @@ def write_pages(app: Any) -> None:
     if found:
         raise ValueError(f"No reference page for names from {', '.join(found)}: add the room to PAGES.")
     pages["objectives"] += f"\n{weights_section()}\n{inputs_section()}"
-    pages["selection"] += f"\n{validators_section()}"
+    pages["selection"] += f"\n{validators_section()}\n{transferability_section()}"
     for stem, text in pages.items():
         path = folder / f"{stem}.md"
         if not path.is_file() or path.read_text(encoding="utf-8") != text:  # or Sphinx reads it anew

@@ -30,6 +30,16 @@ Take a model from the domain with labels to the domain without.
   hftransfer finetune --config news_to_medical.yaml --num_train_epochs 5
   accelerate launch recipes/finetune.py --config recipes/configs/news_to_medical.yaml --dry_run
 """,
+    "choose_source": """\
+Which checkpoint, which source: ranked on frozen features before anything is trained.
+
+  several checkpoints on one labelled set:
+    hftransfer choose-source --source reviews.csv --model bert-base-uncased --model answerdotai/ModernBERT-base
+  several labelled sets for an unlabelled target:
+    hftransfer choose-source --source books=books.csv --source dvd=dvd.csv --target kitchen.csv
+  how several labelled sets relate (no target):
+    hftransfer choose-source --source books=books.csv --source dvd=dvd.csv --output_dir runs/related
+""",
 }
 COMMON = """\
 Options may stand in a YAML file (--config); the command line wins over the file, the file over defaults.
@@ -37,17 +47,20 @@ hftransfer itself takes --accelerate_config: one_process, multi_gpu, fsdp2 or a 
 --debug, by itself, shows the trace of what breaks (or HFTRANSFER_DEBUG=1).
 """
 FITTED = ("learning_rate", "num_train_epochs")  # by `adapt`, where the user names none
-ARGUMENTS = {"adapt": "AdaptArguments", "finetune": "FinetuneArguments"}
+ARGUMENTS = {"adapt": "AdaptArguments", "finetune": "FinetuneArguments", "choose_source": "ChooseSourceArguments"}
+ALONE = ("choose_source",)  # recipes that train nothing, and have no options but their own
 
 
 def recipe_options(recipe: str) -> list[Option]:
-    """Options of a recipe that trains, by group.
+    """Options of a recipe with a config, by group.
 
     Args:
-        recipe: `"adapt"` or `"finetune"`.
+        recipe: `"adapt"`, `"finetune"` or `"choose_source"`.
     """
-    shared = read_options(module_path("hftransfer.cli.run_options"), "RunArguments", "Domains")
     own = read_options(module_path(f"hftransfer.cli.{recipe}_options"), ARGUMENTS[recipe], "Domains")
+    if recipe in ALONE:
+        return own
+    shared = read_options(module_path("hftransfer.cli.run_options"), "RunArguments", "Domains")
     config = read_options(module_path("hftransfer.trainers.config"), "AdaptationConfig", "Training")
     base = read_options(module_path("transformers.training_args"), "TrainingArguments", "Training")
     overridden = {o.name for o in config}
@@ -76,7 +89,7 @@ def print_help(recipe: str = "finetune") -> None:
 
 
 def help_text(recipe: str) -> str:
-    """Help of a recipe that trains: every option with its default and its text."""
+    """Help of a recipe with a config: every option with its default and its text."""
     width = min(110, shutil.get_terminal_size((100, 20)).columns)
     lines, group = [INTRO[recipe], COMMON], ""
     for option in recipe_options(recipe):

@@ -15,13 +15,15 @@ hftransfer takes a Hugging Face model from the domain with labels to the domain 
 usage: hftransfer <recipe> [--accelerate_config one_process|multi_gpu|fsdp2|FILE] [options]
 
 recipes:
-  adapt       one better model for the target, chosen without its labels (hftransfer adapt --help)
-  finetune    train on labelled sources and an unlabelled target         (hftransfer finetune --help)
-  benchmark   compare methods over shifts and seeds                      (hftransfer benchmark --help)
-  interpolate average trained weights: WiSE-FT, soups; no training       (hftransfer interpolate --help)
+  adapt          one better model for the target, chosen without its labels (hftransfer adapt --help)
+  finetune       train on labelled sources and an unlabelled target         (hftransfer finetune --help)
+  benchmark      compare methods over shifts and seeds                      (hftransfer benchmark --help)
+  interpolate    average trained weights: WiSE-FT, soups; no training       (hftransfer interpolate --help)
+  choose-source  rank checkpoints or source domains; no training            (hftransfer choose-source --help)
 
 other:
-  --version   print the version
+  cache          list or clear the cache of frozen features                 (hftransfer cache --help)
+  --version      print the version
 """
 
 
@@ -40,17 +42,23 @@ def main() -> None:
         print(__version__)
         return
     recipe, rest = argv[0], argv[1:]
-    names = sorted(p.stem for p in recipes_folder().glob("*.py") if not p.stem.startswith("_"))
-    if recipe not in names:
+    if recipe == "cache":
+        from .cache_command import main as cache
+
+        cache(rest)
+    files = {p.stem.replace("_", "-"): p for p in recipes_folder().glob("*.py") if not p.stem.startswith("_")}
+    names = [*sorted(files), "cache"]
+    recipe = recipe.replace("_", "-")
+    if recipe not in files:
         near = nearest(recipe, names)
         sys.exit(f"hftransfer: there is no recipe {redacted(repr(recipe))}; there is {', '.join(names)}.{near}")
     if "-h" in rest or "--help" in rest:
         from .help import print_help
 
-        print_help(recipe)
+        print_help(files[recipe].stem)
         return
     try:
-        launch(recipes_folder() / f"{recipe}.py", rest)
+        launch(files[recipe], rest)
     except KeyboardInterrupt:
         sys.exit(130)
 

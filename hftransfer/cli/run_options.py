@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..settings import Help, explain_fields, read_fields, read_setting
+
+if TYPE_CHECKING:
+    from ..data.domain_loading import LoadedDomains
+    from ..trainers.config import AdaptationConfig
 
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 
@@ -100,6 +104,29 @@ class RunArguments:
             raise ValueError("--source is missing: name a labelled source, or `--source sample`.")
         if self.target and self.target != "sample" and self.target in self.sources.values():
             raise ValueError(f"--target {self.target} is a source too: there is nothing to adapt to.")
+
+    def load_domains(self, config: AdaptationConfig) -> LoadedDomains:
+        """Sources and target as data sets by split, read once and cached for the other processes.
+
+        Args:
+            config: says which columns are read, and seeds the cut of validation rows.
+
+        Raises:
+            ValueError, FileNotFoundError: as `load_shift`.
+        """
+        from ..data.domain_loading import load_shift
+
+        with config.main_process_first(desc="loading"):
+            return load_shift(
+                self.sources,
+                self.target,
+                self.validation_fraction,
+                config.seed,
+                image_column=config.image_column,
+                encoding=self.encoding,
+                label_column=config.label_column,
+                text_columns=(config.text_column, config.text_pair_column, config.tokens_column),
+            )
 
     def peft_config(self) -> Any:
         """PEFT's `LoraConfig` with `use_lora`, else `None`."""

@@ -22,6 +22,7 @@ from .label_masking import REVEALED
 from .label_space import LabelEncoder, LabelSpace, column_names, declared_names, require_column
 from .label_values import literal_list
 from .row_origins import ORIGIN, row_names, visible
+from .weight_column import ROW_WEIGHT, read_weights, refuse_weightless
 
 logger = logging.getLogger(__name__)
 LENGTH = "length"
@@ -79,6 +80,7 @@ def encode_text(
     label_column: str | None,
     max_length: int | None = None,
     other_tokenizers: Mapping[int, TextEncoder] | None = None,
+    weight_column: str | None = None,
 ) -> Any:
     """Tokenised domain.
 
@@ -91,14 +93,16 @@ def encode_text(
         label_column: where labels are, or `None` for an unlabelled domain.
         max_length: in tokens; longer inputs are truncated.
         other_tokenizers: tokenise the rows, too, by number.
+        weight_column: where weights of rows are, or `None` for rows without.
 
     Returns:
-        The dataset with the tokenizer's outputs, `length`, `labels` (when `label_column` is given) and, in tagging,
-        `word_mask`; columns of other tokenizations; all other columns are gone.
+        The dataset with the tokenizer's outputs, `length`, `labels` (when `label_column` is given), `row_weight` (when
+        `weight_column` is given) and, in tagging, `word_mask`; columns of other tokenizations; all other columns are
+        gone.
 
     Raises:
         ValueError: an empty dataset, an empty or missing text, a label outside the set, words and tags of unequal
-            number, another tokenization that lacks words. Each names the dataset and the row.
+            number, another tokenization that lacks words, a weight that is none. Each names the dataset and the row.
     """
     if hasattr(dataset, "__len__") and len(dataset) == 0:
         raise ValueError(f"{name} is empty: it has no rows.")
@@ -112,24 +116,24 @@ def encode_text(
         require_column(dataset, label_column, name)
         names = declared_names(dataset, label_column)
         encoder = LabelEncoder(space, names, name, label_column == REVEALED, label_column)
-    columns_read = [column, columns.text_pair, label_column, ORIGIN]
+    columns_read = [column, columns.text_pair, label_column, weight_column, ORIGIN]
     if hasattr(dataset, "__len__"):  # others are not even read; one called `labels` would give ours its type
         dataset = dataset.select_columns([name for name in dataset.column_names if name in columns_read])
     wordless_rows: list[str] = []  # rows without a word, and they are named once
 
     def encode(batch: Mapping[str, list], numbers: list[int]) -> dict[str, list]:
         rows = row_names(batch, numbers)
-        texts = _checked_texts(batch[column], rows, column, name, is_split)
+        texts = checked_texts(batch[column], rows, column, name, is_split)
         pairs = None
         if columns.text_pair:
-            pairs = _checked_texts(batch[columns.text_pair], rows, columns.text_pair, name, False)
-        encoded, word_ids = _tokenized(tokenizer, texts, pairs, is_split, tagging, max_length)
+            pairs = checked_texts(batch[columns.text_pair], rows, columns.text_pair, name, False)
+        encoded, word_ids = tokenized_rows(tokenizer, texts, pairs, is_split, tagging, max_length)
         encoded[LENGTH] = [len(ids) for ids in encoded["input_ids"]]
         wordless_rows.extend(
             row for row, words in zip(rows, word_ids, strict=False) if all(word is None for word in words)
         )
         for i, other in (other_tokenizers or {}).items():
-            tokenized, other_word_ids = _tokenized(
+            tokenized, other_word_ids = tokenized_rows(
                 other.processing_class, texts, pairs, is_split, tagging, other.max_length
             )
             if tagging:
@@ -138,6 +142,8 @@ def encode_text(
                     for row, own_words, other_words in zip(rows, word_ids, other_word_ids, strict=True)
                 ]
             encoded |= {f"{TOKENIZATION}{i}_{key}": values for key, values in tokenized.items()}
+        if weight_column is not None:
+            encoded[ROW_WEIGHT] = read_weights(batch[weight_column], rows, weight_column, name)
         if encoder is not None:
             values = encoder.encode_rows(batch[str(label_column)], rows)
             if tagging:
@@ -160,6 +166,8 @@ def encode_text(
         remove_columns=column_names(dataset),
         **({"desc": f"Tokenising {name}"} if hasattr(dataset, "__len__") else {}),
     )
+    if weight_column is not None and hasattr(encoded, "__len__") and not any(encoded[ROW_WEIGHT]):
+        raise refuse_weightless(name, weight_column)
     if wordless_rows:
         logger.warning(
             "%s row %s: the tokenizer leaves none of its words%s. Such rows cost nothing and count nothing.",
@@ -210,7 +218,7 @@ class TextEncoder:
     def fingerprint(self) -> str:
         return fingerprint_for(self.modality, self.space, self.processing_class)
 
-    def encode(self, dataset: Any, name: str, label_column: str | None) -> Any:
+    def encode(self, dataset: Any, name: str, label_column: str | None, weight_column: str | None = None) -> Any:
         """Tokenised domain; see `encode_text`."""
         return encode_text(
             dataset,
@@ -221,6 +229,7 @@ class TextEncoder:
             label_column,
             self.max_length,
             self.other_tokenizers,
+            weight_column,
         )
 
     def stack(self, rows: Sequence[Mapping[str, Any]], draws: Sequence[tuple[int, ...] | None]) -> dict[str, Any]:
@@ -258,10 +267,18 @@ def pad_row(values: list[int], width: int, fill: int, pads_left: bool) -> list[i
     return padding + values if pads_left else values + padding
 
 
-def _tokenized(
+def tokenized_rows(
     tokenizer: Any, texts: list, pairs: list | None, is_split: bool, tagging: bool, max_length: int | None
 ) -> tuple[dict[str, list], list[list[int | None]]]:
-    """Columns that a tokenizer makes of rows and, in tagging, the word that each first sub-word begins."""
+    """Columns that a tokenizer makes of rows and, in tagging, the word that each first sub-word begins.
+
+    Args:
+        tokenizer: a fast one.
+        texts, pairs: from `checked_texts`.
+        is_split: rows are lists of words.
+        tagging: add `word_mask`.
+        max_length: in tokens; longer rows are cut.
+    """
     encoded = tokenizer(
         texts, pairs, truncation=max_length is not None, max_length=max_length, is_split_into_words=is_split
     )
@@ -286,8 +303,18 @@ def _shared_words(
     return mask
 
 
-def _checked_texts(values: list, rows: Sequence[str], column: str, name: str, is_split: bool) -> list:
-    """Texts, or lists of words, none of which is missing or empty; a list may be written as text."""
+def checked_texts(values: list, rows: Sequence[str], column: str, name: str, is_split: bool) -> list:
+    """Texts, or lists of words, none of which is missing or empty; a list may be written as text.
+
+    Args:
+        values: texts, or lists of words where `is_split`.
+        rows: their names in messages.
+        column, name: of the column and the dataset, for messages.
+        is_split: rows are lists of words.
+
+    Raises:
+        ValueError: a row without text; the message names it.
+    """
     if is_split:
         return [_checked_words(value, row, column, name) for value, row in zip(values, rows, strict=True)]
     try:

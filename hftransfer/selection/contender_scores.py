@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -13,6 +13,45 @@ from .model_predictions import MixedPairs, Predictions
 from .validators import VALIDATORS, Validator, get_validator
 
 GROUPS = 20  # of rows, that the jackknife leaves out in turn
+
+
+@dataclass(frozen=True)
+class ScoreSample:
+    """Scores of one contender, and their values with a group of rows left out in turn.
+
+    Args:
+        scores: name -> value.
+        left: name -> (G,) values without group g, calibration included; empty where there are too few rows.
+    """
+
+    scores: dict[str, float]
+    left: dict[str, np.ndarray]
+
+    def differences(self, other: ScoreSample) -> dict[str, tuple[float, float]]:
+        r"""How far these scores lie above another contender's: by name, the difference and its standard error.
+
+        By the delete-a-group jackknife, with δ_g the difference without group g:
+
+        \[\mathrm{se}^2 = \frac{G - 1}{G} \sum_g (\delta_g - \bar\delta)^2\]
+
+        What is hard for both contenders cancels. The error is infinite where no group could be left out.
+
+        Paper: Efron and Stein, The Jackknife Estimate of Variance, Annals of Statistics 1981.
+        """
+        differences = {}
+        for name in self.scores:
+            if name in other.scores:
+                deltas = self.left[name] - other.left[name]
+                error = float(np.sqrt((len(deltas) - 1) * np.var(deltas))) if len(deltas) else np.inf
+                differences[name] = self.scores[name] - other.scores[name], error
+        return differences
+
+    def clear_differences(self, other: ScoreSample, errors: float) -> tuple[list[str], list[str]]:
+        """Names of the scores that lie above another contender's, and below, by more than so many standard errors."""
+        differences = self.differences(other)
+        better = [name for name, (d, error) in differences.items() if d > max(1e-9, errors * error)]
+        worse = [name for name, (d, error) in differences.items() if -d > max(1e-9, errors * error)]
+        return better, worse
 
 
 class ContenderScores:
@@ -58,33 +97,22 @@ class ContenderScores:
                 scores[name] = value
         return scores
 
-    def differences(self, first: Contender, second: Contender) -> dict[str, tuple[float, float]]:
-        r"""How far the first model's scores lie above the second's: by name, the difference and its standard error.
+    def sample(self, contender: Contender) -> ScoreSample:
+        """Scores with the values that they have when groups of rows are left out.
 
-        By the delete-a-group jackknife: row i is in group i mod 20 in both domains, and
-
-        \[\mathrm{se}^2 = \frac{G - 1}{G} \sum_g (\delta_g - \bar\delta)^2\]
-
-        with δ_g the difference without group g, calibration included. Both models lose the same rows, so that what is
-        hard for both cancels.
-
-        Paper: Efron and Stein, The Jackknife Estimate of Variance, Annals of Statistics 1981.
+        Row i is in group i mod 20 in both domains, so that all contenders lose the same rows.
         """
-        whole = [self(contender) for contender in (first, second)]
-        shared = [name for name in whole[0] if name in whole[1]]
-        logits = first.predictions.source_logits, first.predictions.target_logits
-        source, target = (np.arange(len(z)) for z in logits)
+        p = contender.predictions
+        source, target = np.arange(len(p.source_logits)), np.arange(len(p.target_logits))
         groups = min(GROUPS, len(source), len(target))
-        if groups < 2:
-            return {name: (whole[0][name] - whole[1][name], np.inf) for name in shared}
-        left: dict[str, list[float]] = {name: [] for name in shared}
-        for group in range(groups):
-            rows = np.flatnonzero(source % groups != group), np.flatnonzero(target % groups != group)
-            parts = [self(replace(c, predictions=rows_of(c.predictions, *rows))) for c in (first, second)]
-            for name in shared:
-                left[name].append(parts[0].get(name, np.nan) - parts[1].get(name, np.nan))
-        errors = {name: float(np.sqrt((groups - 1) * np.var(values))) for name, values in left.items()}
-        return {name: (whole[0][name] - whole[1][name], errors[name]) for name in shared}
+        parts = [
+            self(
+                replace(contender, predictions=rows_of(p, source[source % groups != g], target[target % groups != g]))
+            )
+            for g in range(groups if groups > 1 else 0)
+        ]
+        scores = self(contender)
+        return ScoreSample(scores, {name: np.array([part.get(name, np.nan) for part in parts]) for name in scores})
 
 
 def rows_of(predictions: Predictions, source_rows: np.ndarray, target_rows: np.ndarray) -> Predictions:

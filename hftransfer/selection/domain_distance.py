@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .density_ratio import cross_fitted_log_odds
+from ..embeddings.feature_arrays import domain_matrices
+from ..embeddings.instances.domain_classifier import cross_fitted_log_odds
 
 ROWS = 2000  # of a domain, at most: more change the distance by less than it is understood
 HARDLY_DIFFERENT = 0.3
@@ -42,19 +43,32 @@ def proxy_a_distance(source_features: ArrayLike, target_features: ArrayLike, see
         >>> proxy_a_distance(draw.normal(size=(200, 4)), 9 + draw.normal(size=(300, 4)))
         2.0
     """
+    return distance_of(*told_apart(source_features, target_features, seed))
+
+
+def told_apart(source_features: ArrayLike, target_features: ArrayLike, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Which rows of two domains a classifier that did not see them calls by their own domain.
+
+    Args:
+        source_features, target_features, seed: as in `proxy_a_distance`, which also says what is raised.
+
+    Returns:
+        (n,) and (m,) booleans, of the rows that are looked at.
+    """
     draw = np.random.default_rng(seed)
-    source, target = (
-        _some_rows(name, features, draw)
-        for name, features in (("source_features", source_features), ("target_features", target_features))
-    )
-    if source.shape[1] != target.shape[1]:
-        raise ValueError(
-            f"source_features are {source.shape[1]} wide and target_features {target.shape[1]}: they must come from "
-            "the same model."
-        )
+    source, target = (_some_rows(rows, draw) for rows in domain_matrices(source_features, target_features))
     log_odds = cross_fitted_log_odds(source, target, seed, balanced=True)
-    errors = (log_odds[: len(source)] > 0).mean(), (log_odds[len(source) :] <= 0).mean()
-    return float(max(0.0, 2 * (1 - sum(errors))))
+    return log_odds[: len(source)] <= 0, log_odds[len(source) :] > 0
+
+
+def distance_of(source_right: np.ndarray, target_right: np.ndarray) -> float:
+    """Proxy A-distance of two domains, from what `told_apart` says of their rows.
+
+    Example:
+        >>> distance_of(np.array([True, True, False, True]), np.array([True]))
+        1.5
+    """
+    return float(max(0.0, 2 * (source_right.mean() + target_right.mean() - 1)))
 
 
 def explain_domain_distance(distance: float) -> str:
@@ -76,11 +90,6 @@ def explain_domain_distance(distance: float) -> str:
     return f"proxy A-distance {distance:.2f} of 2: {meaning}"
 
 
-def _some_rows(name: str, features: ArrayLike, draw: np.random.Generator) -> np.ndarray:
-    """Features in double precision, of at most as many rows as are looked at."""
-    rows = np.asarray(features, dtype=np.float64)
-    if rows.ndim != 2 or len(rows) < 2:
-        raise ValueError(f"{name} must be a matrix of at least two rows, not of shape {rows.shape}.")
-    if not np.isfinite(rows).all():
-        raise ValueError(f"{name} are not finite: the model that made them is broken.")
+def _some_rows(rows: np.ndarray, draw: np.random.Generator) -> np.ndarray:
+    """At most as many rows as are looked at."""
     return rows if len(rows) <= ROWS else rows[np.sort(draw.choice(len(rows), ROWS, replace=False))]

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import combinations
 
 from .class_frequencies import LabelShiftEstimate
 from .contender_gates import Gates
-from .contender_scores import ContenderScores
+from .contender_scores import ContenderScores, ScoreSample
 from .contenders import Contender, believed_weights, first_base, mean_probabilities
 
 __all__ = ["Contender", "Judgement", "SelectionRule"]
 
-SCORES = (
-    "mixval_inter",
-    "nuclear_norm",
-    "information",
-    "source_accuracy",
-    "ensemble_agreement",
-    "ensemble_confidence",
-)
+SCORES = ("mixval_inter", "nuclear_norm", "information", "ensemble_confidence")  # the source's accuracy is a gate
 
 
 @dataclass(frozen=True)
@@ -28,28 +22,34 @@ class Judgement:
 
     Args:
         chosen: name of the contender to hand over.
-        scores: contender -> name of a score -> value; without those that could not be computed.
-        ranks: contender -> mean rank over the scores, 1 the best, of those that passed the gates.
+        scores: contender -> name of a score -> value, accuracy on source validation rows among them; without those
+            that could not be computed.
+        wins: contender -> in how many comparisons it is clearly better, less those in which it is clearly worse; a
+            comparison is of one score with one other contender that passed the gates.
+        ranks: contender -> place by wins, 1 the best, of those that passed the gates.
         refused: contender -> the gate that it failed, in one sentence.
         reasons: why the chosen one was chosen, in plain sentences.
     """
 
     chosen: str
     scores: dict[str, dict[str, float]]
-    ranks: dict[str, float]
+    wins: dict[str, int]
+    ranks: dict[str, int]
     refused: dict[str, str] = field(default_factory=dict)
     reasons: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class SelectionRule:
-    """Selection without target labels: gates, then a rank average of several scores, then clear evidence.
+    """Selection without target labels: gates, then comparisons by several scores of which only clear ones count.
 
-    A contender that passes the gates and ranks above plain source-only replaces it where the evidence is clear: it
-    must be clearly better in more scores than it is clearly worse in. Clearly means by more than two standard errors
-    of the difference, from a jackknife over rows. Predictions are calibrated first. Scores are computed for the class
-    frequencies that are expected of the target, those of a believed estimate or else the source's: `information` and
-    `nuclear_norm` ask for these in place of even ones, and source rows count by the weight of their class.
+    Those that pass the gates are compared in pairs, score by score. One that is clearly better wins a point of the
+    other, where clearly means by more than two standard errors of the difference, from a jackknife over rows. Ranks
+    are by points; where these are equal, by the mean rank over the scores. A contender that ranks above plain
+    source-only replaces it if it is clearly better than that in more scores than it is clearly worse in. Predictions
+    are calibrated first. Scores are computed for the class frequencies that are expected of the target, those of a
+    believed estimate or else the source's: `information` and `nuclear_norm` ask for these in place of even ones, and
+    source rows count by the weight of their class.
 
     Args:
         scores: names of validators, each of which counts as much as another. Those that lack an input are left out.
@@ -116,26 +116,34 @@ class SelectionRule:
         }
         labels, classes = base.predictions.source_labels, base.predictions.source_logits.shape[1]
         scoring = ContenderScores(self.scores, labels, classes, believed)
-        scores = {name: scoring(contender) for name, contender in seen.items()}
-        ranks = mean_ranks([contender.name for contender in passed if not contender.reference], scores)
+        competing = [contender.name for contender in passed if not contender.reference]
+        samples = {name: scoring.sample(seen[name]) for name in competing}
+        gate = ContenderScores(("source_accuracy",), labels, classes, believed)
+        scores = {
+            name: gate(contender) | (samples[name].scores if name in samples else scoring(contender))
+            for name, contender in seen.items()
+        }
+        wins = self._wins(samples)
+        means = mean_ranks(competing, {name: sample.scores for name, sample in samples.items()})
+        order = sorted(competing, key=lambda name: (-wins[name], means[name]))
+        ranks = {name: place for place, name in enumerate(order, 1)}
 
         reasons = []
         if shift is not None and shift.believed:
-            reasons.append(f"Scores are for the class frequencies of the estimate; {shift}.")
+            reasons.append("Scores are for the class frequencies of the estimate.")
         elif believed is not None:
             reasons.append("Scores are for the class frequencies that corrected models were corrected for.")
-        above = sorted((name for name in ranks if ranks[name] < ranks[base.name]), key=ranks.__getitem__)
+        above = order[: order.index(base.name)]
         for name in above:
-            differences = scoring.differences(seen[name], seen[base.name])
-            better = [s for s, (d, error) in differences.items() if d > max(1e-9, self.clear * error)]
-            worse = [s for s, (d, error) in differences.items() if -d > max(1e-9, self.clear * error)]
+            better, worse = samples[name].clear_differences(samples[base.name], self.clear)
             evidence = f"clearly better in {listed(better)} and clearly worse in {listed(worse)}"
-            if len(better) - len(worse) >= min(self.more_scores, len(differences)):
+            if len(better) - len(worse) >= min(self.more_scores, len(samples[name].scores)):
                 reasons.append(
-                    f"{name} has a mean rank of {ranks[name]:.1f}, {base.name} of {ranks[base.name]:.1f}; it is "
-                    f"{evidence}."
+                    f"{name} ranks {ranks[name]} of {len(order)}, {base.name} {ranks[base.name]}: compared with each "
+                    f"other by each score, it wins {wins[name]} more than it loses; only clear differences count."
                 )
-                return Judgement(name, scores, ranks, refused, reasons)
+                reasons.append(f"Beside {base.name} it is {evidence}.")
+                return Judgement(name, scores, wins, ranks, refused, reasons)
             reasons.append(f"{name} ranks above {base.name}, but is {evidence}: too little to replace it.")
         if len(ranks) == 1:
             reasons.append(f"{base.name} stays: no other contender passed the gates.")
@@ -143,7 +151,16 @@ class SelectionRule:
             reasons.append(f"{base.name} stays: no other contender ranks above it.")
         else:
             reasons.append(f"{base.name} stays: the evidence for another is not clear.")
-        return Judgement(base.name, scores, ranks, refused, reasons)
+        return Judgement(base.name, scores, wins, ranks, refused, reasons)
+
+    def _wins(self, samples: Mapping[str, ScoreSample]) -> dict[str, int]:
+        """Clear comparisons that each contender wins, less those that it loses."""
+        wins = dict.fromkeys(samples, 0)
+        for first, second in combinations(samples, 2):
+            better, worse = samples[first].clear_differences(samples[second], self.clear)
+            wins[first] += len(better) - len(worse)
+            wins[second] -= len(better) - len(worse)
+        return wins
 
     def __str__(self) -> str:
         return (
@@ -151,9 +168,9 @@ class SelectionRule:
             f"{100 * self.source_accuracy_within:g} points and {plural(self.source_errors, 'standard error')} below "
             f"the best; no class lost that source-only predicts on {100 * self.class_share:g} % of target rows or "
             f"more; diversity at least {self.diversity:g} of source-only's; a believed shift excuses the last two. "
-            f"Then the best mean rank over {listed(self.scores)}. It replaces source-only when it is better by "
-            f"{plural(self.clear, 'standard error')} in at least {plural(self.more_scores, 'score')} more than it is "
-            "worse in."
+            f"Then comparisons in pairs by {listed(self.scores)}, each won by {plural(self.clear, 'standard error')} "
+            "or more; most wins rank first. It replaces source-only when it wins at least "
+            f"{plural(self.more_scores, 'score')} more against it than it loses."
         )
 
 

@@ -87,7 +87,9 @@ def describe_shift(
             f"{apart if label else f'{times:.1f} times as far apart as chance shows'}, and the model's confidence is "
             f"{sure[0]:.2f} on the source and {sure[1]:.2f} on the target."
         )
-        if not label and shift.explained > 0:
+        if not shift.enough_rows:
+            sentences.append(f"Whether class frequencies differ cannot be told: {shift.few_rows}.")
+        elif not label and shift.explained > 0:
             sentences.append(
                 f"Other class frequencies would explain {100 * shift.explained:.0f} % of that, too little or with too "
                 "much left to be believed."

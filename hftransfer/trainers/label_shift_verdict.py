@@ -55,6 +55,8 @@ def judge_weights(predictions: Predictions, weights: np.ndarray, trained_with: s
         text = f"are to be trusted: they explain {share}, which is {times:.1f} times what chance shows"
         if trained_with:
             text += f"; {trained_with} was trained to that end, so that this is weak evidence"
+    elif not test.enough_rows:
+        text = f"are not to be trusted: {test.few_rows}; leave label_shift out"
     elif not test.above_chance:
         text = (
             "are not to be trusted: predictions on source and target differ no more than by chance, so that there is "

@@ -10,7 +10,7 @@ PLAIN = {"source-only": {}}
 
 
 @pytest.mark.parametrize("modality", ["text", "image"])
-@pytest.mark.parametrize(("effort", "most"), [("quick", 1), ("standard", 5), ("thorough", 11)])
+@pytest.mark.parametrize(("effort", "most"), [("quick", 1), ("standard", 5), ("thorough", 13)])
 def test_every_effort_has_a_list_within_its_cost(effort, modality, most):
     recipes = candidate_list(effort, modality)
     assert recipes[0].name == "source-only"
@@ -51,6 +51,10 @@ def test_a_file_reads_as_the_map_that_it_holds(tmp_path):
         (PLAIN | {"x": {"training": {"learning_rat": 1}}}, "'learning_rate'"),
         (PLAIN | {"x": {"training": {"output_dir": "y"}}}, "folder of its own"),
         (PLAIN | {"x": {"training": {"seed": 4}}}, "beside `training`"),
+        (PLAIN | {"x": {"draw": "yes"}}, "true or false"),
+        (PLAIN | {"x": {"draw": True}}, "name some in training"),
+        (PLAIN | {"x": {"draw": True, "training": {"objectives": {"entropy": 0.1}}}}, "is left to draw"),
+        (PLAIN | {"x": {"draw": True, "training": {"objectives": ["imm"]}}}, "'im'"),
         (PLAIN | {"x": {"seed": -1}}, "at least 0"),
         (PLAIN | {"x": {"seed": True}}, "whole number"),
         (PLAIN | {"x": {"mean_of": ["source-only"]}}, "at least two"),
@@ -60,7 +64,7 @@ def test_a_file_reads_as_the_map_that_it_holds(tmp_path):
         (PLAIN | {"x": {"mean_of": ["source-only", "source-only"], "student_of": "source-only"}}, "stands alone"),
         (PLAIN | {"x": {"average_of": ["source-only", "source-only"], "training": {"seed": 1}}}, "cannot stand here"),
         (
-            PLAIN | {"m": {"mean_of": ["source-only", "source-only"]}, "x": {"adabn_of": "m"}},
+            PLAIN | {"b": {"seed": 1}, "m": {"mean_of": ["source-only", "b"]}, "x": {"adabn_of": "m"}},
             "there is no model",
         ),
     ],
@@ -72,4 +76,24 @@ def test_what_cannot_be_is_refused_with_its_name(entries, said):
 
 
 def test_the_keys_that_messages_list_are_those_that_are_read():
-    assert set(KEYS) == {"about", "seed", "training", "mean_of", "average_of", "student_of", "start", "adabn_of"}
+    others = {"mean_of", "average_of", "student_of", "start", "adabn_of"}
+    assert set(KEYS) == {"about", "seed", "training", "draw"} | others
+
+
+def test_drawn_settings_are_the_seeds_and_lie_in_the_search_ranges():
+    """What is given stays; the weight is drawn evenly in its logarithm."""
+
+    def drawn(seed, objectives=("im", "swd")):
+        entry = {"seed": seed, "draw": True, "training": {"objectives": list(objectives)}}
+        return read_candidates(PLAIN | {"x": entry})[1].training["objectives"]
+
+    assert drawn(3) == drawn(3) != drawn(4)
+    settings = [drawn(seed) for seed in range(60)]
+    weights = [s["im"]["weight"] for s in settings]
+    assert all(0.01 <= w <= 1 for w in weights)
+    assert 20 <= sum(w < 0.1 for w in weights) <= 40
+    assert {s["swd"]["projections"] for s in settings} == {32, 128, 512}
+    entry = {"draw": True, "training": {"objectives": {"im": {"weight": 0.3}}}}
+    kept = read_candidates(PLAIN | {"x": entry})[1].training["objectives"]["im"]
+    assert kept["weight"] == 0.3
+    assert 0.5 <= kept["diversity"] <= 2

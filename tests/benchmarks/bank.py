@@ -2,7 +2,9 @@
 
     python tests/benchmarks/bank.py --data DIR --shifts press-pubmed sample --seeds 1 2 3
     python tests/benchmarks/bank.py --table docs/results/adapt.jsonl
+    python tests/benchmarks/bank.py --study [--output runs/bank]
 
+`--study` sets the rule beside each validator alone and beside always the last model, on the finished cases.
 Each case is one call of `adapt`, which goes on where it was stopped and trains nothing twice. Models are thrown away
 when a case is done; predictions stay in OUTPUT/SHIFT.SEED/_candidates/NAME/predictions.npz, and lines and table are
 what the present rule makes of them. Target labels stand in arrays called oracle; only the table reads them. Texts:
@@ -20,6 +22,8 @@ from typing import Any
 
 from images import DIGITS, SMALLEST
 from images import load as load_images
+from selection_rule import HEAD, SINGLE, Case, judged, outcome, single
+from selection_rule import line as summary
 
 TEXT = {"num_train_epochs": 2.0, "learning_rate": 2e-4, "per_device_train_batch_size": 16, "max_length": 80}
 DIGIT_SETTINGS = {"num_train_epochs": 2.0, "learning_rate": 2e-3, "per_device_train_batch_size": 32, "image_size": 32}
@@ -188,6 +192,33 @@ def collect(output: Path) -> list[dict[str, Any]]:
     return lines
 
 
+def study(output: Path) -> str:
+    """Markdown: what the rule, each validator alone, and always the last model come to on finished cases."""
+    from hftransfer.adaptation.judging import contender, judge
+    from hftransfer.adaptation.report_facts import accuracy_of
+    from hftransfer.selection.rule import SelectionRule
+
+    cases = []
+    for folder in sorted(path.parent for path in output.glob("*/adaptation.json")):
+        outcomes = stored_outcomes(folder)
+        verdicts = judge(outcomes, SelectionRule(), outcomes[0].model.class_names)
+        entries = sorted(verdicts.entries, key=lambda entry: entry is not verdicts.base)  # source-only first
+        accuracies = {
+            entry.name: 100
+            * accuracy_of(entry.predictions.target_test_logits, entry.predictions.target_test_labels_oracle)
+            for entry in entries
+        }
+        spoiled = [entry.name for entry in entries if entry.name.startswith("spoiled")]
+        contenders = [contender(entry, entry is verdicts.base) for entry in entries]
+        cases.append(Case(folder.name, "as it is", "adapt", contenders, accuracies, verdicts.shift, spoiled))
+    rows = [HEAD, summary("the rule", [judged(case, SelectionRule()) for case in cases])]
+    for name in (*SINGLE, "cot", "snd", "mixval_inter"):
+        rows.append(summary(f"`{name}` alone", [single(case, name) for case in cases]))
+    students = [case for case in cases if "student" in case.accuracies]
+    rows.append(summary("always the student", [outcome(case, "student") for case in students]))
+    return "\n".join(rows)
+
+
 def table(lines: list[dict[str, Any]]) -> str:
     """Markdown: oracle accuracy of source-only, of what was handed over and of the best model, and the estimate."""
     rows = ["| shift | seed | handed over | source-only | handed over | best | estimate | on the source |"]
@@ -217,8 +248,12 @@ def main() -> None:
     parser.add_argument("--more", nargs="*", choices=CANDIDATES, default=[])
     parser.add_argument("--again", action="store_true", help="train a case anew")
     parser.add_argument("--lines", type=Path, help="write a line of each finished case to this file")
+    parser.add_argument("--study", action="store_true", help="compare the rule with single validators, and stop")
     parser.add_argument("--table", type=Path, help="print the table of such a file, and stop")
     args = parser.parse_args()
+    if args.study:
+        print(study(args.output))
+        return
     if args.table is None:
         for shift in args.shifts:
             for seed in args.seeds:

@@ -37,6 +37,7 @@ from hftransfer.selection.model_predictions import softmax
 from hftransfer.selection.rule import Contender
 
 HARM, HELPS = 0.5, 2.0
+HEAD = "| choice | n | harm | worst | gain | share | regret | refused | missed |\n|" + "---|" * 9
 SINGLE = (
     "entropy", "information", "nuclear_norm", "source_accuracy", "ensemble_agreement", "ensemble_confidence", "atc"
 )  # fmt: skip
@@ -360,7 +361,7 @@ def main() -> None:
     outcomes = [judged(case, rule) for case in cases]
     real = [(case, o) for case, o in zip(cases, outcomes, strict=True) if case.kind != "planted"]
 
-    print("| cases | n | harm | worst | gain | share | regret | refused | missed |\n|" + "---|" * 9)
+    print(HEAD)
     print(line("all", [o for _, o in real]))
     kinds = dict.fromkeys(case.kind for case, _ in real)
     for title, chosen in (

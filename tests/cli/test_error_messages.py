@@ -153,7 +153,7 @@ def test_of_two_processes_one_says_it_and_both_end(tmp_path, words):
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("name", ["finetune", "benchmark", "interpolate"])
+@pytest.mark.parametrize("name", ["finetune", "benchmark", "interpolate", "choose_source"])
 def test_no_recipe_shows_a_traceback(monkeypatch, capsys, tmp_path, name):
     """Whatever breaks, wherever: here in what each asks for first."""
     module = recipe.load(name)
@@ -167,6 +167,7 @@ def test_no_recipe_shows_a_traceback(monkeypatch, capsys, tmp_path, name):
         "finetune": ["--source", "x.csv", "--output_dir", "run", "--use_cpu"],
         "benchmark": ["--config", "x.yaml"],
         "interpolate": ["--models", "a", "--source", "x.csv", "--output_dir", "out"],
+        "choose_source": ["--source", "x.csv"],
     }[name]
     assert module.main(argv) == 1
     err = capsys.readouterr().err
@@ -184,6 +185,20 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path, model_folder):
     process.stdout.close()
     assert process.stderr.read().decode() == ""
     assert process.wait() in (0, 141)
+
+
+def test_a_run_of_several_says_itself_how_it_goes_on(capsys):
+    """What a part of it advises is not the whole's: of two advices the inner one counts, unless another takes over."""
+    outer, inner = "The same call goes on from there.", "resume_from_checkpoint='run/checkpoint-6' goes on with it."
+
+    def job(argv):
+        takes_over = argv == ["whole"]
+        with stage("adapting", if_stopped=outer, takes_over=takes_over), stage("training, step 7", if_stopped=inner):
+            raise KeyboardInterrupt
+
+    for argv, advice in ((["whole"], outer), ([], inner)):
+        assert run_recipe(job, argv) == 130
+        assert capsys.readouterr().err == f"\nhftransfer: stopped while training, step 7. {advice}\n"
 
 
 def test_a_disk_that_is_full_elsewhere_is_said_with_what_is_saved(capsys):

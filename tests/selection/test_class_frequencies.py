@@ -12,6 +12,7 @@ from sklearn.calibration import calibration_curve
 from hftransfer.selection.calibration import calibrated, calibration_error, fit_temperature
 from hftransfer.selection.class_frequencies import bbse, estimate_label_shift, mlls
 from hftransfer.selection.energy_distance import EnergyDistance
+from hftransfer.selection.explained_gap import effective_rows_per_class
 from hftransfer.selection.model_predictions import Predictions
 
 BANK = Path(__file__).parents[3] / "shared" / "bank"
@@ -72,6 +73,22 @@ def test_a_shift_of_inputs_is_not_believed():
         assert estimate.gap > 3 * estimate.gap_by_chance, changes
         assert not estimate.believed, changes
         assert "not believed" in str(estimate), changes
+
+
+def test_with_a_few_rows_a_class_nothing_is_believed():
+    """Thirty rows of ten classes: weights explain any gap, whatever the inputs did."""
+    passed = 0
+    for seed in range(20):
+        labels, source = drawn([0.1] * 10, 30, seed)
+        _, target = drawn([0.1] * 10, 600, seed + 100, moved=2.0)
+        estimate = estimate_label_shift(Predictions(source, labels, target), resamples=0)
+        passed += estimate.above_chance and estimate.explained >= 0.5
+        assert not estimate.believed
+        assert f"worth {estimate.rows_per_class:.1f} a class" in str(estimate)
+    assert passed >= 5  # what would be believed without counting rows
+    weights = np.array([0.2, 1.0, 3.0])
+    labels = np.array([0] * 10 + [1] * 10 + [2] * 5)
+    assert effective_rows_per_class(weights, labels) == pytest.approx((2 + 10 + 15) ** 2 / (0.4 + 10 + 45) / 3)
 
 
 def test_intervals_hold_the_truth_about_as_often_as_they_say():

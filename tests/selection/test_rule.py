@@ -64,8 +64,10 @@ def test_a_clearly_better_model_is_chosen_and_the_reasons_say_why():
     assert judgement.chosen == "better"
     assert judgement.ranks.keys() == {"source-only", "better"}
     assert judgement.scores.keys() == {"source-only", "better", "mean"}
-    assert "better has a mean rank of 1." in judgement.reasons[-1]
-    assert "clearly better in" in judgement.reasons[-1]
+    assert judgement.ranks == {"better": 1, "source-only": 2}
+    assert judgement.wins["better"] == -judgement.wins["source-only"] > 0
+    assert "better ranks 1 of 2, source-only 2" in judgement.reasons[-2]
+    assert "Beside source-only it is clearly better in" in judgement.reasons[-1]
 
 
 def test_source_only_stays_in_doubt():
@@ -158,7 +160,7 @@ def test_scores_equal_the_validators_of_calibrated_predictions():
     from hftransfer.selection.validators.information import Information
 
     base, other = model(), model(noise=1)
-    judgement = judge(Contender("other", other))
+    judgement = judge(Contender("other", other), scores=("information", "source_accuracy", "ensemble_confidence"))
     calibrated = [Contender("", p).calibrated() for p in (base, other)]
     mean = np.mean([p.target_probabilities for p in calibrated], axis=0)
     frequencies = np.bincount(base.source_labels, minlength=K) / N
@@ -166,7 +168,8 @@ def test_scores_equal_the_validators_of_calibrated_predictions():
         scores = judgement.scores[name]
         assert scores["information"] == pytest.approx(Information(frequencies).compute(p.target_probabilities))
         assert scores["source_accuracy"] == (p.source_logits.argmax(1) == p.source_labels).mean()
-        assert scores["ensemble_agreement"] == (p.target_logits.argmax(1) == mean.argmax(1)).mean()
+        answers = p.target_logits.argmax(1)
+        assert scores["ensemble_confidence"] == pytest.approx(mean[np.arange(M), answers].mean())
         assert "mixval_inter" not in scores
 
 
@@ -197,7 +200,7 @@ def test_errors_of_differences_are_those_of_drawing_rows_anew():
     names = ("information", "source_accuracy", "nuclear_norm")
     first, second = Contender("first", model(target=2.2, source=2.2)), Contender("second", model(noise=1))
     scoring = ContenderScores(names, first.predictions.source_labels, K, None)
-    differences = scoring.differences(first, second)
+    differences = scoring.sample(first).differences(scoring.sample(second))
     draw = np.random.default_rng(0)
     drawn = []
     for _ in range(200):
@@ -220,7 +223,29 @@ def test_rows_of_keeps_mixtures_of_rows_that_are_there():
     assert (part.target_logits == p.target_logits[1:4]).all()
 
 
-def test_ranks_are_means_over_the_scores_that_all_have():
+def test_only_clear_differences_count_and_those_of_every_pair():
+    """Three models in order: each win is a score by which one is clearly above another, of all pairs."""
+    models = {"worst": model(), "better": model(target=2.6, noise=1), "best": model(target=3.6, noise=2)}
+    judgement = judge(*(Contender(name, p) for name, p in list(models.items())[1:]), base=models["worst"])
+    assert judgement.ranks == {"best": 1, "better": 2, "source-only": 3}
+    assert judgement.chosen == "best"
+    assert sum(judgement.wins.values()) == 0
+    doubtful = judge(*(Contender(n, p) for n, p in list(models.items())[1:]), base=models["worst"], clear=1000.0)
+    assert set(doubtful.wins.values()) == {0}
+    assert doubtful.chosen == "source-only"
+
+
+def test_a_model_far_from_the_ensemble_may_win_by_the_other_scores():
+    """The mean of all is one voice: what it does not expect can be right."""
+    base = model(target=1.0)
+    ensemble = Contender("mean", model(target=1.1), reference=True)
+    close, far = Contender("close", model(target=1.2)), Contender("far", model(target=4.0, noise=5))
+    judgement = judge(ensemble, close, far, base=base)
+    assert judgement.scores["far"]["ensemble_confidence"] < judgement.scores["close"]["ensemble_confidence"]
+    assert judgement.chosen == "far"
+
+
+def test_equal_wins_are_ordered_by_means_over_the_scores_that_all_have():
     scores = {"a": {"x": 1.0, "y": 3.0, "z": 9.0}, "b": {"x": 2.0, "y": 1.0}, "c": {"x": 2.0, "y": 2.0, "z": 1.0}}
     assert mean_ranks(["a", "b", "c"], scores) == {"a": 2.0, "b": 2.25, "c": 1.75}
 
@@ -242,8 +267,9 @@ def test_wrong_contenders_are_named():
 def test_it_can_be_changed_and_printed():
     rule = SelectionRule(scores=("information",), source_accuracy_within=0.5)
     assert "at most 50 points" in str(rule)
-    assert "over information." in str(rule)
-    assert rule.judge([Contender("source-only", model(), base=True)]).scores["source-only"].keys() == {"information"}
+    assert "in pairs by information, each" in str(rule)
+    shown = rule.judge([Contender("source-only", model(), base=True)]).scores["source-only"]
+    assert shown.keys() == {"source_accuracy", "information"}
     better = Contender("better", model(target=3.0, noise=1))
     assert judge(better, scores=("information",)).chosen == "better"
     assert judge(better, clear=1000.0).chosen == "source-only"

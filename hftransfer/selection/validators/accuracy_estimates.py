@@ -25,10 +25,17 @@ class ATC(Validator):
     def compute(
         self, source_probabilities: np.ndarray, source_labels: np.ndarray, target_probabilities: np.ndarray
     ) -> float:
-        wrong = int((source_probabilities.argmax(1) != source_labels).sum())
-        certain = np.sort(-entropies(source_probabilities))
-        threshold = certain[wrong] if wrong < len(certain) else np.inf
-        return (-entropies(target_probabilities) >= threshold).mean()
+        return sure_rows(source_probabilities, source_labels, target_probabilities).mean()
+
+
+def sure_rows(
+    source_probabilities: np.ndarray, source_labels: np.ndarray, target_probabilities: np.ndarray
+) -> np.ndarray:
+    """(m,) whether each target row is surer than the threshold of `ATC`."""
+    wrong = int((source_probabilities.argmax(1) != source_labels).sum())
+    certain = np.sort(-entropies(source_probabilities))
+    threshold = certain[wrong] if wrong < len(certain) else np.inf
+    return -entropies(target_probabilities) >= threshold
 
 
 class COT(Validator):

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
-from typing import Any, ClassVar
-
 from ..model_predictions import Predictions
+from ..named_score import NamedScore
 
 REMEDIES = {
     "source_features": "pass source_features and target_features",
@@ -16,7 +14,7 @@ REMEDIES = {
 }
 
 
-class Validator:
+class Validator(NamedScore):
     """A score of a model from its predictions, better when it is larger.
 
     A subclass writes `compute`, whose arguments name what it reads of `Predictions`: `source_probabilities`,
@@ -34,17 +32,7 @@ class Validator:
         0.75
     """
 
-    name: ClassVar[str]
-    paper: ClassVar[str] = ""
-
-    def compute(self, *args: Any, **kwargs: Any) -> float:
-        """The score, from the inputs that its arguments name."""
-        raise NotImplementedError(f"{type(self).__name__} has no `compute`.")
-
-    @classmethod
-    def needs(cls) -> tuple[str, ...]:
-        """Names of the inputs that `compute` reads."""
-        return tuple(name for name in inspect.signature(cls.compute).parameters if name != "self")
+    remedies = REMEDIES
 
     def score(self, predictions: Predictions) -> float:
         """The score of these predictions.
@@ -52,8 +40,4 @@ class Validator:
         Raises:
             ValueError: they lack an input that the score reads; the message says which, and how to pass it.
         """
-        inputs = {name: getattr(predictions, name) for name in self.needs()}
-        missing = [name for name, value in inputs.items() if value is None]
-        if missing:
-            raise ValueError(f"{self.name} needs {missing[0]}: {REMEDIES.get(missing[0], 'pass it')}.")
-        return float(self.compute(**inputs))
+        return super().score(predictions)

@@ -1,17 +1,19 @@
-"""Content hash of data sets and settings: the key by which a candidate is known again and not trained twice."""
+"""Hash of settings: with that of the data, the key by which a candidate is known again and not trained twice."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping
 from dataclasses import fields
 from enum import Enum
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-BATCH = 1000
+from ..trainers.saving.checkpoint_files import digest
+
+MODEL_SUFFIXES = (".safetensors", ".bin", ".json", ".txt", ".model")
 # Settings that change where a run writes, what it shows and how fast it is, not what it computes.
 IRRELEVANT = {
     "output_dir",
@@ -30,25 +32,12 @@ IRRELEVANT = {
 IRRELEVANT_STARTS = ("logging_", "log_", "hub_", "push_", "save_", "dataloader_", "eval_", "include_")
 
 
-def dataset_hash(dataset: Any, columns: Collection[str] | None = None) -> str:
-    """Hash of a data set's rows, the same in every process and on every day; of a stream, of its name alone.
-
-    Args:
-        dataset: a `datasets.Dataset`, or `None`.
-        columns: that are read; all when `None`.
-    """
-    state = hashlib.sha256()
-    if dataset is None:
-        return "none"
-    names = [name for name in dataset.column_names if columns is None or name in columns]
-    table = dataset.select_columns(names).with_format("arrow")
-    state.update(json.dumps([str(table.features[name]) for name in names]).encode())
-    for start in range(0, len(dataset), BATCH):
-        batch = table[start : start + BATCH]
-        for name in names:
-            for value in batch.column(name).to_pylist():
-                _add(state, value)
-    return state.hexdigest()
+def folder_hash(path: Any) -> str:
+    """Hash of a model's files, if it is a folder: another model of the same name is another one."""
+    if not isinstance(path, str) or not Path(path).is_dir():
+        return ""
+    files = [file for file in Path(path).iterdir() if file.suffix in MODEL_SUFFIXES and file.is_file()]
+    return settings_hash(**{file.name: digest(file) for file in files if not file.name.startswith("_")})
 
 
 def settings_hash(**settings: Any) -> str:
@@ -67,18 +56,6 @@ def training_settings(config: Any) -> dict[str, Any]:
         and not field.name.startswith(IRRELEVANT_STARTS)
         and (value := getattr(config, field.name)) != getattr(default, field.name)
     }
-
-
-def _add(state: Any, value: Any) -> None:
-    if isinstance(value, bytes):
-        state.update(b"b%d:" % len(value) + value)
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            _add(state, key)
-            _add(state, item)
-    else:
-        text = repr(value).encode()
-        state.update(b"%d:" % len(text) + text)
 
 
 def _plain(value: Any) -> Any:
