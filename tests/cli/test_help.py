@@ -56,7 +56,7 @@ def test_help_says_of_every_option_what_it_does_and_what_it_is_without():
 )
 def test_help_takes_less_than_a_second_and_no_heavy_import(start):
     seconds = []
-    for _ in range(3):
+    while len(seconds) < 3 and not any(took < 1.0 for took in seconds):  # the machine may be busy
         began = time.perf_counter()
         done = subprocess.run([sys.executable, "-c", start + CHECK], capture_output=True, text=True)
         seconds.append(time.perf_counter() - began)
