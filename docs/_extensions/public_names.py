@@ -22,6 +22,8 @@ PAGES = {  # the room that a name comes from -> page and title
     "selection": ("selection", "Selection"),
     "stages": ("recipes", "Recipes"),
 }
+# scikit-learn puts methods on its estimators whose docstrings refer to its own pages.
+MEMBERS = "\n   :members:\n   :exclude-members: set_fit_request, set_transform_request, set_score_request"
 INHERITED = "Training"  # the group of fields that transformers.TrainingArguments brings along
 
 
@@ -41,7 +43,7 @@ def entries(names: Iterable[str]) -> str:
     for name in sorted(names):
         directive = f".. autofunction:: hftransfer.{name}"
         if name[0].isupper():
-            directive = f".. autoclass:: hftransfer.{name}" + ("" if name.endswith("Config") else "\n   :members:")
+            directive = f".. autoclass:: hftransfer.{name}" + ("" if name.endswith("Config") else MEMBERS)
         out.append(f"```{{eval-rst}}\n{directive}\n```\n")
     return "\n".join(out)
 

@@ -38,8 +38,8 @@ def instance_weights(
     Args:
         source_features, target_features: (n, d) and (m, d), of one model.
         method: `"discriminator"`, a cross-fitted logistic regression that tells the domains apart, for any number of
-            columns; or for a few columns `"rulsif"` (relative density ratio by least squares, bounded), `"kmm"` (kernel
-            mean matching) or `"kliep"` (kernels fitted by likelihood).
+            columns; or for a few columns `"rulsif"` (relative density ratio by least squares, bounded), `"kmm"`
+            (kernel mean matching) or `"kliep"` (kernels fitted by likelihood).
         clip: cap in units of the mean weight; `None` for none.
         flatten: τ between 0 (all rows alike) and 1 (as estimated).
         seed: of folds, centres and blocks.
