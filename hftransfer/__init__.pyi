@@ -29,9 +29,16 @@ from .data.label_masking import reveal_labels as reveal_labels
 from .data.label_space_resolution import read_label_names as read_label_names
 from .data.sample_corpus import load_sample_corpus as load_sample_corpus
 from .data.soft_label_column import add_soft_labels as add_soft_labels
+from .embeddings.alignment.correlation_alignment import CorrelationAlignment as CorrelationAlignment
+from .embeddings.alignment.pseudo_label_classifier import PseudoLabelClassifier as PseudoLabelClassifier
+from .embeddings.alignment.subspace_alignment import SubspaceAlignment as SubspaceAlignment
+from .embeddings.alignment.transport_mapping import TransportMapping as TransportMapping
 from .embeddings.embed import Embeddings as Embeddings
 from .embeddings.embed import embed as embed
 from .embeddings.embedder import Embedder as Embedder
+from .embeddings.instances.instance_weights import instance_weights as instance_weights
+from .embeddings.instances.tradaboost import TrAdaBoost as TrAdaBoost
+from .embeddings.instances.weight_corrections import effective_sample_size as effective_sample_size
 from .embeddings.nearest_prototype import NearestPrototype as NearestPrototype
 from .embeddings.probe_export import export_probe as export_probe
 from .models.adapter_arithmetic import combine_adapters as combine_adapters

@@ -9,7 +9,7 @@ Words = str | Callable[[], str]
 
 
 @contextmanager
-def stage(doing: Words, if_stopped: Words | None = None) -> Iterator[None]:
+def stage(doing: Words, if_stopped: Words | None = None, takes_over: bool = False) -> Iterator[None]:
     """Context that names a stage of a run.
 
     An exception that leaves it carries the name; of nested stages, the innermost.
@@ -17,6 +17,7 @@ def stage(doing: Words, if_stopped: Words | None = None) -> Iterator[None]:
     Args:
         doing: such as "reading the source"; a function is called when something goes wrong ("training, step 12").
         if_stopped: for a run that is stopped in the block: what is saved and how to go on.
+        takes_over: `if_stopped` replaces what stages inside advise, such as those of a run that is a part of this one.
 
     Example:
         >>> with stage("reading the source"):
@@ -28,7 +29,8 @@ def stage(doing: Words, if_stopped: Words | None = None) -> Iterator[None]:
         yield
     except BaseException as error:
         for name, words in (("doing", doing), ("if_stopped", if_stopped)):
-            if words is not None and not getattr(error, f"_hftransfer_{name}", ""):
+            replaces = takes_over and name == "if_stopped"
+            if words is not None and (replaces or not getattr(error, f"_hftransfer_{name}", "")):
                 _note(error, name, words)
         raise
 

@@ -64,8 +64,9 @@ def run(options, config, given) -> int:
     if config.push_to_hub:
         config.hub_model_id = create_repo(config) or config.hub_model_id
 
-    # 4. Make the candidates, judge them, hand one over. What an earlier call has made is not made again.
-    result = adapt(**settings)
+    # 4. Make the candidates, judge them, hand one over. What an earlier call has made is not made again. Then ask for
+    #    target labels, or use those that were asked for, where the user says so.
+    result = adapt(**settings, ask=options.ask, answers=options.answers)
     print_adaptation(result, push_hint=not config.push_to_hub)
     if config.push_to_hub:
         with stage("pushing to the Hub"):

@@ -11,6 +11,7 @@ python recipes/choose_source.py --config recipes/configs/choose_source.yaml
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from hftransfer import run_recipe, stage, start_recipe
 
@@ -34,7 +35,15 @@ def choose(argv: list[str]) -> int:
 
 
 def run(options, question: str) -> int:
-    from hftransfer import count_parameters, print_choice, print_lines, save_choice
+    from hftransfer import (
+        choose_source,
+        count_parameters,
+        print_choice,
+        print_lines,
+        rank_checkpoints,
+        relate_domains,
+        save_choice,
+    )
 
     # 2. Load the domains, and look at the checkpoints: a name that is wrong comes to light before any is loaded.
     data = load_domains(options)
@@ -46,24 +55,19 @@ def run(options, question: str) -> int:
         return 0
 
     # 3. Embed what is not in the cache yet, compare, show.
-    choice = compare(options, question, data)
+    reading, bootstrap = options.reading(), {"resamples": options.resamples}
+    if question == "checkpoints":
+        (rows,) = data.train.values()
+        choice: Any = rank_checkpoints(options.models, rows, scores=options.scores, **reading, **bootstrap)
+    elif question == "sources":
+        choice = choose_source(options.models[0], data.train, data.target, **reading, **bootstrap)
+    else:
+        choice = relate_domains(options.models[0], data.train, **reading)
     print_choice(choice)
     if options.output_dir:
         save_choice(choice, options.output_dir)
         print_lines(f"Table and picture are in {options.output_dir}.")
     return 0
-
-
-def compare(options, question: str, data):
-    from hftransfer import choose_source, rank_checkpoints, relate_domains
-
-    reading, resamples = options.reading(), options.resamples
-    if question == "checkpoints":
-        (rows,) = data.train.values()
-        return rank_checkpoints(options.models, rows, scores=options.scores, resamples=resamples, **reading)
-    if question == "sources":
-        return choose_source(options.models[0], data.train, data.target, resamples=resamples, **reading)
-    return relate_domains(options.models[0], data.train, **reading)
 
 
 def load_domains(options):

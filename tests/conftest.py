@@ -13,6 +13,7 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
 import accelerate.utils.memory
 import datasets
+import elsewhere
 import pytest
 import tiny
 import torch
@@ -43,6 +44,8 @@ LONGEST = (  # files by how long they take, of those that take ten seconds and m
     "objectives/test_adaptation.py",
     "distributed/test_objectives.py",
     "test_hub.py",
+    "test_hub_recipes.py",
+    "test_hub_failures.py",
     "cli/test_signals.py",
     "distributed/test_policies_on_two.py",
     "cli/test_error_messages.py",
@@ -88,3 +91,10 @@ def model_folder(tmp_path_factory):
     tiny.bert().save_pretrained(folder)
     tiny.tokenizer().save_pretrained(folder)
     return str(folder)
+
+
+@pytest.fixture(scope="session")
+def run_elsewhere():
+    """A function from a script and its arguments to what it prints where hftransfer has never been heard of."""
+    with elsewhere.started() as run:
+        yield run

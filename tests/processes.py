@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from multiprocessing import forkserver
 from pathlib import Path
@@ -62,6 +63,23 @@ def forked(target: Callable, *arguments: Any, processes: int = 1, timeout: float
         for worker in workers:
             worker.kill()
     return status
+
+
+def heard(target: Callable, *arguments: Any, cwd: Path, **env: str) -> subprocess.CompletedProcess:
+    """Calls `target(*arguments)` in a forked process, in a folder and with more environment; how it ended, and what
+    it and the processes that it started said."""
+    with tempfile.TemporaryDirectory() as folder:
+        log, *said = (Path(folder) / name for name in ("log", "out", "err"))
+        status = forked(_redirected, target, arguments, str(cwd), env, list(map(str, said)), timeout=300, log=log)
+        return subprocess.CompletedProcess(target.__name__, status, *(file.read_text() for file in said))
+
+
+def _redirected(target: Callable, arguments: tuple, cwd: str, env: dict[str, str], files: list[str]) -> None:
+    for number, file in enumerate(files, 1):
+        os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT), number)
+    os.environ |= env
+    os.chdir(cwd)
+    target(*arguments)
 
 
 def together(target: Callable, *arguments: Any, timeout: float = 240, log: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import bad_models
 import bad_tables
 import families
+import numpy as np
 import pictures
 import pytest
 import runs
@@ -162,6 +163,29 @@ def test_the_list_of_candidates_on_the_page_is_one():
     assert [recipe.name for recipe in read_candidates(yaml.safe_load(text))][:2] == ["source-only", "source-only-2"]
 
 
+# ---- features
+
+
+@pytest.mark.parametrize("page", ["feature_space.md", "instance_weights.md"])
+def test_the_examples_on_features_run(page, tmp_path, monkeypatch, model_folder):
+    """In order, in one scope, on small domains that overlap; a trainer is made and trained for a step."""
+    draw = np.random.default_rng(0)
+    monkeypatch.chdir(tmp_path)
+    names = ("source_features", "target_features", "target_test_features", "few_features")
+    scope: dict = {name: draw.normal(size=(24, 3)) + 0.3 * i for i, name in enumerate(names)}
+    scope |= {"labels": np.arange(24) % 2, "few_labels": np.arange(24) % 2}
+    scope |= {"news": tiny.domain(), "medical": tiny.domain(seed=1, labelled=False)}
+    short = 'objectives="mmd", max_steps=1, use_cpu=True, report_to=[], disable_tqdm=True'
+    for code in blocks(DOCS / page, "python"):
+        exec(code.replace(MODEL, model_folder).replace('objectives="mmd"', short), scope)
+    if page == "feature_space.md":
+        assert scope["predictions"].shape == scope["pipeline"].predict(scope["target_features"]).shape == (24,)
+    else:
+        scope["trainer"].train()
+        assert scope["trainer"].prepared.weighs_rows
+        assert scope["boosted"].predict(scope["few_features"]).shape == (24,)
+
+
 # ---- options
 
 
@@ -307,6 +331,11 @@ MADE["images.md"] = [
     lambda _: look_at(pictures.pictures(), tiny.domain(labelled=False)),
     lambda _: look_at(pictures.pictures(), max_length=64),
     lambda _: look_at(pictures.pictures(), model=pictures.resnet(num_channels=1)),
+]
+MADE["instance_weights.md"] = [
+    lambda _: train_on(tiny.domain(3).add_column("weight", [1.0, -2.0, 1.0])),
+    lambda _: train_on(tiny.domain(3).add_column("weight", [0.0] * 3)),
+    lambda _: train_on(*(tiny.domain(3, seed).add_column("weight", [1.0] * 3) for seed in (0, 1))),
 ]
 CASES = [(page, i) for page, makers in MADE.items() for i in range(len(makers))]
 

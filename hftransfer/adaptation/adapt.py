@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shutil
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,29 +20,29 @@ from ..selection.shift_kind import describe_shift
 from ..selection.target_accuracy import AccuracyEstimate
 from ..stages import stage
 from ..trainers.config import AdaptationConfig
-from ..trainers.saving.folder_lock import hold, release
-from ..trainers.saving.output_folder import check_output_dir, check_resumed_dir
-from ..trainers.saving.process_agreement import decided_by_first
-from ..trainers.saving.written_files import RUN_FILES, read_json, write_whole
+from ..trainers.saving.process_agreement import check_same_everywhere, decided_by_first, raise_together
+from .answer_judging import AnswerFindings, check_answers, judge_with_answers
+from .answer_reading import read_answers
+from .asking import ask_for, check_asking, what_to_do
 from .candidate_list import CandidateRecipe, candidate_list, read_candidates
 from .candidate_maker import CandidateMaker
-from .candidate_run import DONE, CandidateRunner
+from .candidate_run import CandidateRunner
 from .changed_answers import changed_rows
+from .given_arguments import as_backbone, check_arguments, check_places
 from .given_domains import load_domains
 from .hand_over import correction_obstacle, write_model
 from .judging import Verdicts, judge
 from .look import look_at
 from .output_exchange import replacing
+from .question_file import TargetCells
 from .refused_settings import check_run_settings
 from .report_facts import report_facts
 from .run_inputs import RunInputs
 from .training_defaults import with_training_defaults
+from .working_folder import CANDIDATES, REPORT, RESULT, remove_replaced, start_run, working_in
 
 if TYPE_CHECKING:
     from peft import PeftConfig
-
-CANDIDATES = "_candidates"  # the underscore keeps it from being uploaded
-RUN, RESULT, REPORT = "run.json", "adaptation.json", "report.html"
 
 
 @dataclass(frozen=True)
@@ -56,10 +54,12 @@ class Adaptation:
         chosen: name of the candidate that was handed over.
         model: folder of the plain model.
         reasons: plain sentences.
-        estimated_accuracy: on the target, with an 80 % interval; computed without its labels.
+        estimated_accuracy: on the target, with an 80 % interval; computed without its labels, or from `answers`.
         verdicts: scores, ranks, gates and estimates behind it.
         report: the HTML page beside the model.
         facts: all that the page shows.
+        questions: the file of target rows to label, with `ask`.
+        answers: what `answers` came to.
 
     Example:
         >>> result = adapt("runs/teacher", news, medical, "out", effort="quick", validation=news_validation)
@@ -75,6 +75,8 @@ class Adaptation:
     verdicts: Verdicts
     report: Path
     facts: AdaptationFacts
+    questions: Path | None = None
+    answers: AnswerFindings | None = None
 
     def __str__(self) -> str:
         return f"{self.verdict}: {self.chosen}; estimated accuracy on the target {self.estimated_accuracy}"
@@ -92,6 +94,8 @@ def adapt(
     validation_fraction: float = 0.1,
     candidates: str | Path | Mapping[str, Any] | None = None,
     rule: SelectionRule | None = None,
+    ask: int | None = None,
+    answers: str | Path | None = None,
     args: AdaptationConfig | None = None,
     processing_class: Any = None,
     peft_config: PeftConfig | None = None,
@@ -116,6 +120,9 @@ def adapt(
         validation_fraction: of the source, held out where there is no `validation`.
         candidates: a YAML file or a map of recipes instead of the effort's list; see `read_candidates`.
         rule: decides; `SelectionRule()` when `None`.
+        ask: how many target rows to ask a person for: they are written to `ask.csv` in the output folder.
+        answers: such a file, filled in. Its labels tell the accuracy, decide between the candidates, and are trained
+            on.
         args: settings of the training runs. When `None`, the learning rate follows the model's width.
         processing_class, peft_config, model_kwargs: as in `AdaptationTrainer`.
         dataset_names: what card and report call the domains.
@@ -125,7 +132,7 @@ def adapt(
 
     Raises:
         ValueError, TypeError, FileNotFoundError: whatever is wrong with data, model or settings, before training.
-        FileExistsError: the output folder holds another run.
+        FileExistsError: the output folder holds another run, or questions that somebody has begun to answer.
 
     Example:
         >>> result = adapt(
@@ -135,6 +142,9 @@ def adapt(
         True
     """
     started = time.monotonic()
+    check_arguments(effort, candidates, rule, args, test=test, model_kwargs=model_kwargs, dataset_names=dataset_names)
+    model = as_backbone(model)
+    recipes = None if candidates is None else read_candidates(candidates)
     names_settings = args is not None
     if args is None:
         args = AdaptationConfig(output_dir=str(output_dir or "adapted"), disable_tqdm=True, report_to="none")
@@ -143,6 +153,7 @@ def adapt(
         args = with_training_defaults(args, (), model, data, peft_config, model_kwargs)
     check_run_settings(args)
     folder = Path(str(output_dir if output_dir is not None else args.output_dir))
+    check_places(model, folder)
     args = dataclasses.replace(args, output_dir=str(folder))
     inputs = RunInputs(
         model,
@@ -156,87 +167,64 @@ def adapt(
         model_kwargs,
         dataset_names,
     )
-    modality = inputs.modality
-    recipes = candidate_list(effort, modality) if candidates is None else read_candidates(candidates)
+    recipes = candidate_list(effort, inputs.modality) if recipes is None else recipes
     with working_in(folder, args):
-        looks = look_at(data, args).lines
-        print_lines(*looks)
+        look = raise_together(lambda: look_at(data, args), args.world_size)
+        run = {"the list of candidates": str(recipes), "the rule": str(rule), "output_dir": str(folder.absolute())}
+        check_same_everywhere(inputs.parts | run, args.world_size)
+        print_lines(*look.lines)
         runner = CandidateRunner(inputs, folder / CANDIDATES, _target_rows(inputs, recipes))
         maker = CandidateMaker(runner, recipes)
-        maker.check()
+        maker.check(look.class_names)
+        cells, population = TargetCells(inputs, look.task, look.class_names), runner.predictor.rows_to_predict
+        given = None if answers is None else read_answers(answers, cells)
+        if given is not None:
+            check_answers(given, population, [recipe.name for recipe in recipes])
+        if ask is not None:
+            check_asking(ask, folder, len(population), cells, given)
         decided_by_first(lambda: start_run(folder, runner.key, args), args.world_size)
         outcomes = maker.make_all()
         with stage("judging the candidates"):
             judging_started = time.monotonic()
             first = next(outcome for outcome in outcomes if outcome.recipe.base and outcome.recipe.seed == 0)
             assert first.model is not None
-            verdicts = judge(outcomes, rule or SelectionRule(), first.model.class_names, correction_obstacle(first))
+            how = (rule or SelectionRule(), first.model.class_names, correction_obstacle(first))
+            verdicts, findings = judge(outcomes, *how), None
+            if given is not None:
+                verdicts, outcomes, findings = judge_with_answers(
+                    given, verdicts, outcomes, runner, lambda all_outcomes: judge(all_outcomes, *how)
+                )
             judged_seconds = time.monotonic() - judging_started
             shift_lines = domain_lines(verdicts, first.proxy_a_distance)
             print_lines("", *shift_lines)
         with stage("handing over the model"):
             cost = CostFacts(time.monotonic() - started, judged_seconds)
             effort_shown = effort if candidates is None else "a list of its own"
-            facts = report_facts(inputs, outcomes, verdicts, [*looks, *shift_lines], effort_shown, cost)
-            decided_by_first(lambda: write_results(folder, verdicts, facts, inputs), args.world_size)
-    chosen = verdicts.chosen
+            facts = report_facts(inputs, outcomes, verdicts, [*look.lines, *shift_lines], effort_shown, cost, findings)
+            failed = {outcome.name: outcome.failure for outcome in outcomes if outcome.failure}
+            decided_by_first(lambda: write_results(folder, verdicts, facts, inputs, failed), args.world_size)
+            decided_by_first(lambda: remove_replaced(folder / CANDIDATES, runner.key), args.world_size)
+        questions = None
+        if ask is not None:
+            with stage("choosing rows to ask for"):
+                count = ask
+                questions = decided_by_first(
+                    lambda: ask_for(folder, count, verdicts, population, cells, given), args.world_size
+                )
+            print_lines("", what_to_do(questions, ask, cells))
+    chosen, report = verdicts.chosen, folder / REPORT
     return Adaptation(
-        chosen.verdict, chosen.name, folder, list(facts.reasons), verdicts.accuracy, verdicts, folder / REPORT, facts
+        chosen.verdict,
+        chosen.name,
+        folder,
+        list(facts.reasons),
+        verdicts.accuracy,
+        verdicts,
+        report,
+        facts,
+        questions,
+        findings,
     )
-
-
-@contextmanager
-def working_in(folder: Path, args: AdaptationConfig) -> Iterator[None]:
-    """Output folder, locked; a run that ends before it has made anything leaves nothing there.
-
-    Raises:
-        FolderInUse: another run writes to it.
-        FileExistsError, PermissionError: there can be no folder, or none that can be written to.
-    """
-    decided_by_first(lambda: hold(folder), args.world_size)
-    try:
-        yield
-    finally:
-        if args.process_index == 0:
-            candidates = folder / CANDIDATES
-            if not holds_work(candidates) and (candidates / RUN).is_file():
-                shutil.rmtree(candidates, ignore_errors=True)
-            release(folder)
-
-
-def holds_work(candidates: Path) -> bool:
-    """Whether a folder of candidates holds one that is finished, or a checkpoint of one."""
-    return any(candidates.glob(f"*/{DONE}")) or any(candidates.glob("*/checkpoint-*"))
-
-
-def start_run(folder: Path, key: str, args: AdaptationConfig) -> None:
-    """Output folder of this run: a new one, or one that the same run is in already.
-
-    Raises:
-        FileExistsError: it holds another run, and `overwrite_output_dir` is off; or files of somebody else's under
-            names of what will be written.
-    """
-    candidates = folder / CANDIDATES
-    record = candidates / RUN
-    earlier = read_json(record).get("key")
-    names = (*RUN_FILES, RESULT, REPORT)
-    others = [path for path in candidates.iterdir() if not path.name.startswith(RUN)] if candidates.is_dir() else []
-    if earlier is None and others:
-        raise FileExistsError(
-            f"{candidates} was not made by `adapt`, which keeps candidates under that name. Move it elsewhere, or "
-            "choose another output_dir."
-        )
-    if earlier == key:
-        check_resumed_dir(folder, names)
-    elif earlier is not None and not args.overwrite_output_dir and (holds_work(candidates) or _is_done(folder)):
-        raise FileExistsError(
-            f"{folder} holds an adaptation with other data or settings. Choose another output_dir, or "
-            "overwrite_output_dir=True to replace it."
-        )
-    else:
-        check_output_dir(folder, args.overwrite_output_dir, names)
-    candidates.mkdir(parents=True, exist_ok=True)
-    write_whole(record, json.dumps({"made_by": "hftransfer", "key": key}))
 
 
 def domain_lines(verdicts: Verdicts, distance: float | None) -> list[str]:
@@ -246,8 +234,17 @@ def domain_lines(verdicts: Verdicts, distance: float | None) -> list[str]:
     return [*lines, *kind.sentences]
 
 
-def write_results(folder: Path, verdicts: Verdicts, facts: AdaptationFacts, inputs: RunInputs) -> None:
+def write_results(
+    folder: Path, verdicts: Verdicts, facts: AdaptationFacts, inputs: RunInputs, failed: Mapping[str, str]
+) -> None:
     """Model, card, report and `adaptation.json` in the output folder, in exchange for what was there.
+
+    Args:
+        folder: the output folder.
+        verdicts: from `judge`.
+        facts: of the report.
+        inputs: of the run.
+        failed: candidate -> why there is no model of it.
 
     Raises:
         FileExistsError: files of somebody else's are in the way.
@@ -262,10 +259,12 @@ def write_results(folder: Path, verdicts: Verdicts, facts: AdaptationFacts, inpu
         "estimated_accuracy": None
         if estimate is None or not estimate.known
         else [estimate.value, estimate.low, estimate.high],
+        "answers": None if facts.answers is None else facts.answers.as_json(),
         "scores": verdicts.judgement.scores,
         "wins": verdicts.judgement.wins,
         "ranks": verdicts.judgement.ranks,
         "refused": verdicts.judgement.refused,
+        "failed": dict(failed),
         "oracle": {candidate.name: dict(candidate.oracle) for candidate in facts.candidates if candidate.oracle},
         "source_test_accuracy": {c.name: c.source_accuracy for c in facts.candidates if c.source_accuracy is not None},
         "seconds": {c.name: c.seconds for c in facts.candidates if c.seconds is not None},
@@ -275,10 +274,6 @@ def write_results(folder: Path, verdicts: Verdicts, facts: AdaptationFacts, inpu
         rows = changed_rows(inputs, verdicts, staging) if chosen is not verdicts.base else []
         write_report(dataclasses.replace(facts, changed_rows=rows), staging / REPORT)
         (staging / RESULT).write_text(json.dumps(result, indent=2), encoding="utf-8")
-
-
-def _is_done(folder: Path) -> bool:
-    return (folder / RESULT).is_file()
 
 
 def _target_rows(inputs: RunInputs, recipes: list[CandidateRecipe]) -> int:

@@ -16,9 +16,12 @@ from ..trainers.config import AdaptationConfig
 from ..trainers.setup.plan import plan
 from ..trainers.setup.preparation import Prepared, prepare
 from .candidate_list import CandidateRecipe, candidate_list, read_candidates
-from .candidate_run import source_set
+from .candidate_maker import CandidateMaker
+from .candidate_run import CandidateRunner, source_set
 from .look import look_at
 from .refused_settings import check_run_settings
+from .run_inputs import RunInputs
+from .working_folder import CANDIDATES
 
 KEPT = ("what trains", "what trains when", "features", "teacher", "source weights", "class weights", "runs on")
 
@@ -71,6 +74,9 @@ def print_adaptation_plan(
     prepared.encode_test_splits(source.test)
     if candidates is None:
         recipes = candidate_list(effort, prepared.encoder.modality)
+    inputs = RunInputs(model, args, source.train, source.validation, target, peft_config=peft_config)
+    runner = CandidateRunner(inputs, Path(str(args.output_dir)) / CANDIDATES, inputs.judged_rows)
+    CandidateMaker(runner, recipes).check(prepared.label_space.names)
     print_facts(plan_rows(args, prepared, source, given, peft_config is not None), "Plan")
     if look:
         print_lines("The data:", *(f"- {line}" for line in look_at(source, args, prepared).lines))

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from ..messages import nearest
+from ..messages import nearest, shown
 from ..objectives.drawn_settings import draw_settings
 from ..settings import read_choice
 from ..yaml_files import read_yaml
 
 Effort = Literal["quick", "standard", "thorough"]
 LISTS = Path(__file__).parent / "candidates"
+RUN = "run.json"  # stands beside the candidates' folders, so that none may be called so
+NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9 _.-]{0,98}[A-Za-z0-9_-])?")
 MADE_OF = ("mean_of", "average_of", "student_of", "adabn_of")  # other candidates that one is made of
 KEYS = {
     "about": "what it is, in one line for the report",
@@ -27,12 +29,17 @@ KEYS = {
     "start": "the trained candidate whose weights it starts from; the backbone itself when absent",
     "adabn_of": "this candidate with batch norm's statistics of the target",
 }
+OF_ALL_ROWS = "all candidates read the same rows and classes, so it belongs to the whole run"
 NOT_HERE = {
+    **dict.fromkeys(("text_column", "text_pair_column", "tokens_column", "image_column", "label_column"), OF_ALL_ROWS),
+    **dict.fromkeys(("label_separator", "merge_label_case", "task"), OF_ALL_ROWS),
     "seed": "write it beside `training`; it is added to the run's seed",
     "output_dir": "every candidate has a folder of its own",
     "overwrite_output_dir": "it belongs to the whole run",
     "resume_from_checkpoint": "a run goes on by itself",
     "push_to_hub": "only what is handed over is pushed",
+    "merge_adapter": "what is handed over is a plain model, into which an adapter is merged",
+    "reveal_target_labels": "no target label is read here: use finetune",
     "allow_oracle_selection": "nothing is chosen by target labels here",
     "trust_config_code": "it stands on the command line alone",
 }
@@ -130,9 +137,10 @@ def read_candidates(source: str | Path | Mapping[str, Any]) -> list[CandidateRec
     elif not isinstance(source, (str, Path)):
         raise TypeError(f"candidates={source!r} must be the path of a YAML file, or a map of recipes by name.")
     else:
-        title, entries = str(source), read_yaml(Path(source))
+        title, entries = str(source), read_yaml(Path(source), "names of candidates", "recipes")
     candidates: dict[str, CandidateRecipe] = {}
     for name, value in entries.items():
+        check_name(f"{title}: {shown(name)}", str(name), candidates)
         candidates[str(name)] = _read(f"{title}: {name}", str(name), value, candidates)
     if not any(candidate.base and candidate.seed == 0 for candidate in candidates.values()):
         raise ValueError(
@@ -141,18 +149,39 @@ def read_candidates(source: str | Path | Mapping[str, Any]) -> list[CandidateRec
     return list(candidates.values())
 
 
+def check_name(title: str, name: str, before: Collection[str]) -> None:
+    """Check of a candidate's name, which names its folder, too.
+
+    Args:
+        title: of messages.
+        name: in question.
+        before: names that are taken.
+
+    Raises:
+        ValueError: it can be no folder's on every system, or is another's but for capitals.
+    """
+    if not NAME.fullmatch(name) or name.casefold().startswith(RUN):
+        raise ValueError(
+            f"{title}: a name is up to 100 letters, digits, '-', '_', '.' and spaces, begins with a letter or digit, "
+            f"does not end in '.' or a space, and is not {RUN}; it names a folder, too."
+        )
+    alike = next((other for other in before if other.casefold() == name.casefold()), None)
+    if alike is not None:
+        raise ValueError(
+            f"{title}: {alike!r} has that name already, but for capitals, and both name a folder. Choose another."
+        )
+
+
 def _read(title: str, name: str, value: Any, before: Mapping[str, CandidateRecipe]) -> CandidateRecipe:
     from ..trainers.config import AdaptationConfig
 
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9 _.-]*", name):
-        raise ValueError(f"{title}: a name is letters, digits, '-', '_', '.' and spaces; it names a folder, too.")
     value = {} if value is None else value
     if not isinstance(value, Mapping):
         raise ValueError(f"{title} must be a map of {', '.join(KEYS)}, not {value!r}.")
     for key in value:
         if key not in KEYS:
             raise ValueError(f"{title}: unknown key {key!r}; there is {', '.join(KEYS)}.{nearest(str(key), KEYS)}")
-    training = value.get("training") or {}
+    training = {} if value.get("training") is None else value["training"]
     if not isinstance(training, Mapping):
         raise ValueError(f"{title}: training must be a map of settings to values, not {training!r}.")
     settings = dict(training)
@@ -164,19 +193,25 @@ def _read(title: str, name: str, value: Any, before: Mapping[str, CandidateRecip
             raise ValueError(f"{title}: training: {key!r} cannot stand here: {NOT_HERE[key]}.")
         if key not in known:
             raise ValueError(f"{title}: training: there is no setting {key!r}.{nearest(key, known)}")
-    made_of = [key for key in MADE_OF if value.get(key)]
+    for key in ("start", *MADE_OF):
+        if key in value and not value[key] and value[key] != 0:
+            raise ValueError(f"{title}: {key} is empty: name a candidate, or leave it out.")
+    made_of = [key for key in MADE_OF if key in value]
     if len(made_of) > 1 or (made_of and made_of[0] != "student_of" and (settings or value.get("seed"))):
         raise ValueError(f"{title}: {made_of[0]} stands alone; other candidates are listed under names of their own.")
     parts = {key: value[key] for key in made_of}
     for key, names in parts.items():
         parts[key] = _part_names(f"{title}: {key}", names, before, key in ("mean_of", "average_of"))
-    if value.get("start"):
+    if "start" in value:
         if any(key != "student_of" for key in made_of):
             raise ValueError(f"{title}: only a candidate that trains has a start.")
         parts["start"] = _part_names(f"{title}: start", value["start"], before, False)
-    seed = value.get("seed", 0)
+    seed = 0 if value.get("seed") is None else value["seed"]
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise ValueError(f"{title}: seed={seed!r} must be a whole number of at least 0.")
+    about = "" if value.get("about") is None else value["about"]
+    if isinstance(about, (Mapping, list, tuple)):
+        raise ValueError(f"{title}: about must be one line of text, not {about!r}.")
     if value.get("draw"):
         if not settings.get("objectives"):
             raise ValueError(f"{title}: draw is for settings of objectives: name some in training.")
@@ -184,13 +219,14 @@ def _read(title: str, name: str, value: Any, before: Mapping[str, CandidateRecip
             settings["objectives"] = draw_settings(settings["objectives"], seed)
         except ValueError as error:
             raise ValueError(f"{title}: training: {error}") from error
-    return CandidateRecipe(name, str(value.get("about", "")), seed, settings, **parts)
+    return CandidateRecipe(name, " ".join(str(about).split()), seed, settings, **parts)
 
 
 def _part_names(title: str, names: Any, before: Mapping[str, CandidateRecipe], several: bool) -> Any:
-    listed = [names] if isinstance(names, str) else names
-    if not isinstance(listed, (list, tuple)):
+    listed = names if isinstance(names, (list, tuple)) else [names]
+    if any(isinstance(name, (Mapping, list, tuple, bool)) or name is None for name in listed):
         raise ValueError(f"{title} takes names of candidates, not {names!r}.")
+    listed = [str(name) for name in listed]  # YAML reads a name such as 2 as a number
     if several and len(listed) < 2:
         raise ValueError(f"{title} needs the names of at least two candidates.")
     if not several and len(listed) != 1:
@@ -198,6 +234,8 @@ def _part_names(title: str, names: Any, before: Mapping[str, CandidateRecipe], s
     for name in listed:
         if name not in before:
             raise ValueError(f"{title}: there is no candidate {name!r} before it.{nearest(str(name), before)}")
+        if listed.count(name) > 1:
+            raise ValueError(f"{title} names {name!r} twice. Name each candidate once.")
         if before[name].mean_of and title.endswith(("average_of", "adabn_of", "start")):
             raise ValueError(f"{title}: {name} is a mean of predictions, of which there is no model.")
     return tuple(listed) if several else listed[0]

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from ..models.disk_space import DiskFullError, is_disk_full
 from ..reporting.console import print_lines
+from ..trainers.saving.folder_lock import FolderInUse
 from ..trainers.saving.process_agreement import failed_everywhere
+from ..trainers.setup.row_weights import weights_in_order
 from .candidate_list import CandidateRecipe
 from .candidate_run import CandidateOutcome, CandidateRunner, SoftLabels
 from .combined_models import save_average, save_with_target_statistics
 from .corrections import Correction, calibration, soft_probabilities, training_weights
 from .judging import estimate_shift
 from .stored_predictions import StoredPredictions
+
+BROKEN = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)  # a folder that cannot be written to any more
 
 
 class CandidateMaker:
@@ -30,22 +36,30 @@ class CandidateMaker:
         self.runner, self.recipes = runner, list(recipes)
         self.outcomes: dict[str, CandidateOutcome] = {}
 
-    def check(self) -> None:
+    def check(self, class_names: Sequence[str]) -> None:
         """Check of the candidates' settings, before anything is trained.
+
+        Args:
+            class_names: of the run.
 
         Raises:
             ValueError, TypeError: settings that cannot be, with the candidate.
         """
         for recipe in self.recipes:
+            if not recipe.trains:
+                continue
             try:
-                _ = self.runner.config(recipe) if recipe.trains else None
-            except (ValueError, TypeError) as error:
+                config = self.runner.config(recipe)
+                weights_in_order("class_weights", config.class_weight_map(), class_names)
+                weights_in_order("source_weights", config.source_weight_map(), list(self.runner.inputs.train))
+            except (ValueError, TypeError, ImportError, FileNotFoundError) as error:
                 raise type(error)(f"Candidate {recipe.name!r}: {error}") from error
 
     def make_all(self) -> list[CandidateOutcome]:
         """Outcomes of all candidates; one that breaks is noted, and the rest goes on.
 
         Raises:
+            OSError: the disk is full or cannot be written to, for this candidate as for all that follow.
             Exception: what broke the plain source-only run, without which there is nothing to compare with, or what
                 broke on some processes and not on others.
         """
@@ -55,9 +69,11 @@ class CandidateMaker:
                 self._keep(CandidateOutcome(recipe, failure=f"It is made of {missing[0]}, which failed."))
                 continue
             try:
-                self._keep(self._make(recipe, number))
+                outcome = self._make(recipe, number)
+                self._check_rows(outcome)
+                self._keep(outcome)
             except Exception as error:
-                if recipe.base and recipe.seed == 0:
+                if (recipe.base and recipe.seed == 0) or is_of_the_disk(error):
                     raise
                 if not failed_everywhere(self.runner.inputs.args.world_size):
                     raise
@@ -65,6 +81,28 @@ class CandidateMaker:
                 print_lines(f"{recipe.name} failed and is left out: {reason}")
                 self._keep(CandidateOutcome(recipe, failure=reason))
         return list(self.outcomes.values())
+
+    def _check_rows(self, outcome: CandidateOutcome) -> None:
+        """Check that a candidate predicts what source-only does, without which they cannot be compared.
+
+        Raises:
+            ValueError: it predicts other classes or rows.
+        """
+        base = next((o for o in self.outcomes.values() if o.recipe.base and o.recipe.seed == 0), None)
+        if base is None or base.model is None or outcome.model is None:
+            return
+        if outcome.model.class_names != base.model.class_names:
+            raise ValueError(f"Its classes are not those of {base.name}.")
+        own, other = self._rows(outcome), self._rows(base)
+        if any(not np.array_equal(mine, theirs) for mine, theirs in zip(own, other, strict=True)):
+            raise ValueError(
+                f"It predicts other rows than {base.name}: give it the same max_length, by which words are cut."
+            )
+
+    @staticmethod
+    def _rows(outcome: CandidateOutcome) -> tuple[np.ndarray, np.ndarray]:
+        assert outcome.predictions is not None
+        return outcome.predictions.source_validation_labels, outcome.predictions.target_rows
 
     def _keep(self, outcome: CandidateOutcome) -> None:
         self.outcomes[outcome.name] = outcome
@@ -138,6 +176,17 @@ class CandidateMaker:
             return self.runner.run_untrained(recipe, parts[0], lambda folder: save_average(parts, folder))
         trainer = self.runner.trainer_of(replace(recipe, training={"adabn": True}), parts[0].folder)
         return self.runner.run_untrained(recipe, parts[0], lambda folder: save_with_target_statistics(trainer, folder))
+
+
+def is_of_the_disk(error: Exception) -> bool:
+    """Whether an error is of the disk that candidates are written to, and not of the candidate.
+
+    Example:
+        >>> is_of_the_disk(OSError(errno.EROFS, "Read-only file system")), is_of_the_disk(ValueError("size"))
+        (True, False)
+    """
+    broken = isinstance(error, OSError) and error.errno in BROKEN
+    return broken or isinstance(error, (DiskFullError, FolderInUse)) or is_disk_full(error)
 
 
 def _duration(seconds: float) -> str:

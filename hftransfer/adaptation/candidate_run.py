@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,20 @@ from ..data.soft_label_column import add_soft_labels
 from ..stages import stage
 from ..trainers.saving.checkpoint_choice import last_good_checkpoint
 from ..trainers.saving.process_agreement import decided_by_first
+from ..trainers.saving.resume_advice import going_on_by_itself
 from ..trainers.saving.written_files import read_json, write_whole
 from ..trainers.trainer import AdaptationTrainer
 from ..trainers.trainer_access import findings_of, joint_model_of
+from .candidate_folder import (
+    DONE,
+    STARTED,
+    ModelFacts,
+    read_predictions,
+    read_record,
+    remove_candidate,
+    remove_checkpoints,
+    write_record,
+)
 from .candidate_list import CandidateRecipe
 from .candidate_predictions import CandidatePredictor
 from .run_inputs import RunInputs
@@ -29,8 +40,6 @@ from .settings_hash import settings_hash
 from .stored_predictions import StoredPredictions
 
 logger = logging.getLogger(__name__)
-STARTED, DONE, PREDICTIONS = "started.json", "candidate.json", "predictions.npz"
-WEIGHTS = ("model*.safetensors*", "adapter_model*.safetensors")
 
 
 @dataclass(frozen=True)
@@ -51,25 +60,6 @@ class SoftLabels:
     def hash(self) -> str:
         arrays = np.concatenate([np.ravel(row) for row in self.probabilities]).astype(np.float32)
         return settings_hash(rows=self.rows, probabilities=arrays, weights=dict(self.class_weights))
-
-
-@dataclass(frozen=True)
-class ModelFacts:
-    """Facts of a candidate's saved model.
-
-    Args:
-        class_names: in the order of its logits.
-        class_counts: labelled source rows (words in tagging) of each that were trained on.
-        head: name of the final layer in the plain model.
-        task: sequence-classification or token-classification.
-        modality: text or image.
-    """
-
-    class_names: list[str]
-    class_counts: list[int]
-    head: str
-    task: str
-    modality: str
 
 
 @dataclass(frozen=True)
@@ -114,8 +104,12 @@ class CandidateRunner:
 
     def __init__(self, inputs: RunInputs, folder: Path, target_rows: int):
         self.inputs, self.folder = inputs, folder
-        self.key = inputs.key()
         self.predictor = CandidatePredictor(inputs, target_rows)
+
+    @cached_property
+    def key(self) -> str:
+        """Hash of what all candidates are made from."""
+        return self.inputs.key()
 
     def stored(self, recipe: CandidateRecipe, soft_labels: SoftLabels | None = None) -> CandidateOutcome | None:
         """Outcome of an earlier run with the same settings and data; `None` if a process finds none."""
@@ -125,18 +119,26 @@ class CandidateRunner:
             from accelerate.utils import gather_object
 
             is_stored = gather_object(is_stored)
-        return outcome if all(is_stored) else None
+        if not all(is_stored):
+            return None
+        if self.inputs.args.process_index == 0:  # a run that was killed may have left them
+            remove_checkpoints(self.folder / recipe.name)
+        return outcome
 
     def _stored(self, recipe: CandidateRecipe, soft_labels: SoftLabels | None) -> CandidateOutcome | None:
         folder = self.folder / recipe.name
-        if not self._is_saved(folder, self._key(recipe, soft_labels)) or not (folder / PREDICTIONS).is_file():
+        record, fault = read_record(folder, self._key(recipe, soft_labels), self.inputs.args.process_index == 0)
+        if not record:
+            if fault:
+                logger.warning("The candidate %s is made again: %s", recipe.name, fault)
             return None
         try:
-            predictions = StoredPredictions.load(folder / PREDICTIONS)
+            predictions = read_predictions(folder, record)
         except ValueError as error:
-            logger.warning("%s They are made again.", error)
+            logger.warning("The predictions of the candidate %s are made again: %s", recipe.name, error)
             return None
-        record = read_json(folder / DONE)
+        if record.get("tests", self.inputs.tests_key) != self.inputs.tests_key:
+            return None  # what is only shown is of other test rows
         rows, judged = self.predictor.rows_to_predict, self.predictor.judged_rows
         if record.get("target_rows", len(np.unique(predictions.target_rows))) < len(rows):
             return None  # a smaller effort predicted fewer
@@ -158,8 +160,9 @@ class CandidateRunner:
         started, folder = time.monotonic(), self.folder / recipe.name
         processes = self.inputs.args.world_size
         key = self._key(recipe, soft_labels)
-        trained = decided_by_first(lambda: self._is_saved(folder, key), processes)  # and only predictions are missing
-        record: dict[str, Any] = read_json(folder / DONE) if trained else {"seconds": 0.0, "findings": []}
+        record = decided_by_first(lambda: read_record(folder, key)[0], processes)
+        trained = bool(record)  # and only predictions are missing
+        record = record or {"seconds": 0.0, "findings": []}
         trainer = self._trainer(recipe, soft_labels, folder if trained else None)
         self.predictor.check_rows(trainer)
         if not trained:
@@ -167,7 +170,7 @@ class CandidateRunner:
             checkpoint = self._usable(trainer, checkpoint)
             if recipe.base and recipe.seed == 0:  # before it trains, its features are the pretrained ones
                 record["proxy_a_distance"] = self.predictor.domain_distance(trainer)
-            with stage(f"training the candidate {recipe.name}", if_stopped=self._advice):
+            with stage(f"training the candidate {recipe.name}"), going_on_by_itself():
                 trainer.train(resume_from_checkpoint=checkpoint or False)
                 trainer.dataset_names = dict(self.inputs.dataset_names or {}) or None
                 trainer.save_model(_internal_call=True)
@@ -178,7 +181,7 @@ class CandidateRunner:
             record["model"] = dataclasses.asdict(_model_facts(trainer, self.inputs.modality))
             record["findings"] = findings_of(trainer)
             record["class_weights"] = _class_weights(trainer, soft_labels)
-        with stage(f"predicting with the candidate {recipe.name}", if_stopped=self._advice):
+        with stage(f"predicting with the candidate {recipe.name}"):
             predictions = self.predictor.predict(trainer)
         record |= {"key": key, "seconds": record["seconds"] + time.monotonic() - started}
         self._keep(folder, predictions, record)
@@ -196,7 +199,7 @@ class CandidateRunner:
         """
         started, folder = time.monotonic(), self.folder / recipe.name
         state, processes = PartialState(), self.inputs.args.world_size
-        decided_by_first(lambda: _remove(folder), processes)
+        decided_by_first(lambda: remove_candidate(folder), processes)
         if recipe.adabn_of:
             save(folder)
         else:
@@ -272,31 +275,23 @@ class CandidateRunner:
     # ---- its folder
 
     def _keep(self, folder: Path, predictions: StoredPredictions, record: Mapping[str, Any]) -> None:
-        """Predictions and record of a finished candidate; its checkpoints are of no more use."""
+        """Predictions and record of a candidate whose model is saved."""
         PartialState().wait_for_everyone()
-
-        def write() -> None:
-            predictions.save(folder / PREDICTIONS)
-            done = dict(record) | {"target_rows": len(self.predictor.rows_to_predict)}
-            write_whole(folder / DONE, json.dumps(done, indent=1))
-            for checkpoint in folder.glob("checkpoint-*"):
-                shutil.rmtree(checkpoint, ignore_errors=True)
-
-        decided_by_first(write, self.inputs.args.world_size)
-
-    def _is_saved(self, folder: Path, key: str) -> bool:
-        """Whether a folder holds the model of a candidate that was trained to the end."""
-        record = read_json(folder / DONE)
-        has_weights = any(path.is_file() for pattern in WEIGHTS for path in folder.glob(pattern))
-        return record.get("key") == key and isinstance(record.get("model"), dict) and has_weights
+        done = dict(record) | {
+            "run": self.key,
+            "target_rows": len(self.predictor.rows_to_predict),
+            "tests": self.inputs.tests_key,
+        }
+        decided_by_first(lambda: write_record(folder, predictions, done), self.inputs.args.world_size)
 
     def _checkpoint(self, folder: Path, key: str) -> str | None:
         """Checkpoint to go on from; a folder of other settings is emptied."""
+        (folder / DONE).unlink(missing_ok=True)
         if read_json(folder / STARTED).get("key") == key:
             return last_good_checkpoint(folder, digests=True)
-        _remove(folder)
+        remove_candidate(folder)
         folder.mkdir(parents=True)
-        write_whole(folder / STARTED, json.dumps({"key": key}))
+        write_whole(folder / STARTED, json.dumps({"key": key, "run": self.key}))
         return None
 
     def _usable(self, trainer: Any, checkpoint: str | None) -> str | None:
@@ -336,12 +331,6 @@ class CandidateRunner:
             proxy_a_distance=record.get("proxy_a_distance"),
         )
 
-    def _advice(self) -> str:
-        return (
-            f"What is finished is kept in {self.inputs.args.output_dir}; the same command goes on from the last "
-            "checkpoint."
-        )
-
 
 def _model_facts(trainer: Any, modality: str) -> ModelFacts:
     prepared = trainer.prepared
@@ -366,9 +355,3 @@ def _class_weights(trainer: Any, soft_labels: SoftLabels | None) -> dict[str, fl
 def source_set(name: str) -> str:
     """Name of a source's evaluation set, by which its metrics are known as the source's."""
     return name if name.startswith("source") else f"source_{name}"
-
-
-def _remove(folder: Path) -> None:
-    """Removal of a candidate; first of the record by which it is known as whole."""
-    (folder / DONE).unlink(missing_ok=True)
-    shutil.rmtree(folder, ignore_errors=True)

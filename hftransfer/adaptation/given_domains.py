@@ -11,6 +11,8 @@ from ..data.domain_loading import LoadedDomains, load_shift
 from ..data.domain_summary import summarize_domain, with_held_out
 from ..data.duplicate_rows import find_rows_without_copies
 from ..data.hold_out import hold_out
+from ..data.label_space import column_names
+from ..setting_ranges import read_number
 from ..trainers.config import AdaptationConfig
 from ..trainers.setup.run_domains import input_columns
 from .data_requirements import check_map_style, check_target
@@ -38,10 +40,32 @@ def load_domains(
         >>> len(data.train["source"]), len(data.validation["source"])
         (18, 6)
     """
+    domains = _read_domains(source, target, validation, test, validation_fraction, args)
+    unknown = next((name for name in domains.test if name not in domains.train and name != "target"), None)
+    if unknown is not None:
+        raise ValueError(
+            f"test is by the names of the sources ({', '.join(domains.train)}) and 'target'; there is no {unknown!r}."
+        )
+    return domains
+
+
+def _read_domains(
+    source: Any,
+    target: Any,
+    validation: Any,
+    test: Mapping[str, Any] | None,
+    validation_fraction: float,
+    args: AdaptationConfig,
+) -> LoadedDomains:
     if isinstance(source, LoadedDomains):
+        if validation is not None or test is not None:
+            raise ValueError("source holds validation and test splits of its own: leave validation and test out.")
         check_target(source.target)
         return source
+    validation_fraction = read_number("validation_fraction", validation_fraction)
     check_target(target)
+    if source is None or (isinstance(source, Mapping) and not source):
+        raise ValueError("source is missing: give at least one data set with labels.")
     sources = by_name(source)
     named = [isinstance(rows, (str, Path)) for rows in (*sources.values(), target)]
     if not all(named):
@@ -82,6 +106,12 @@ def _with_rows(
     unknown = next((name for name in validations if name not in train), None)
     if unknown is not None:
         raise ValueError(f"validation is by the sources' names ({', '.join(train)}); there is no source {unknown!r}.")
+    unlabelled = next((name for name, rows in validations.items() if label not in column_names(rows)), None)
+    if unlabelled is not None:
+        raise ValueError(
+            f"the validation split of {unlabelled} has no column {label!r}, and models are judged by it; its columns "
+            f"are {', '.join(map(repr, column_names(validations[unlabelled])))}. Rename one, or leave validation out."
+        )
     tests = {
         str(name): as_domain(rows, f"the test split of {name}", label, columns.names)
         for name, rows in (test or {}).items()

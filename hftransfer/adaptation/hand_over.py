@@ -10,11 +10,11 @@ import torch
 
 from ..models.pretrained import head_class
 from ..trainers.saving.written_files import CARD
-from .candidate_run import DONE, PREDICTIONS, STARTED, WEIGHTS, CandidateOutcome
+from .candidate_folder import KEPT_BACK, WEIGHTS
+from .candidate_run import CandidateOutcome
 from .corrections import Correction
 
 ADAPTER = "adapter_config.json"
-KEPT_BACK = (DONE, PREDICTIONS, STARTED, "training_args.json")
 
 
 def correction_obstacle(outcome: CandidateOutcome) -> str:

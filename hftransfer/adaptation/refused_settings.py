@@ -13,7 +13,7 @@ REFUSED = {
     "objectives": OF_A_CANDIDATE,
     "label_shift": OF_A_CANDIDATE,
     "adabn": OF_A_CANDIDATE,
-    "reveal_target_labels": "no target label is read here: use finetune",
+    "reveal_target_labels": "target labels come by answers to questions here, see ask; or use finetune",
     "allow_oracle_selection": "nothing is chosen by target labels here",
     "resume_from_checkpoint": "the same command goes on by itself where it was stopped",
     "merge_adapter": "what is handed over is a plain model, into which an adapter is merged",

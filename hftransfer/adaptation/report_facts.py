@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from .._version import __version__
+from ..data.label_space import listed
 from ..reporting.adaptation_facts import (
     AdaptationFacts,
     CalibrationFacts,
@@ -21,14 +22,17 @@ from ..reporting.adaptation_facts import (
     LabelShiftFacts,
     ReliabilityBins,
 )
+from ..reporting.answer_facts import AnswerFacts, ComparisonFacts
 from ..selection.calibration import calibration_error
 from ..selection.model_predictions import softmax
 from ..selection.target_accuracy import AccuracyEstimate
+from .answer_judging import AnswerFindings
 from .candidate_run import CandidateOutcome
 from .judging import Entry, Verdicts
 from .run_inputs import RunInputs
 
 BINS = 10
+HARDLY = 0.2  # of an even share: a class that is estimated to have less is hardly there
 PICTURED_ROWS = 400  # of each domain, in the picture of features
 
 
@@ -39,6 +43,7 @@ def report_facts(
     looks: Sequence[str],
     effort: str,
     cost: CostFacts | None = None,
+    answers: AnswerFindings | None = None,
 ) -> AdaptationFacts:
     """Facts of the report and of the card's section.
 
@@ -49,6 +54,7 @@ def report_facts(
         looks: lines on the data.
         effort: its name.
         cost: of the whole.
+        answers: from `judge_with_answers`.
     """
     chosen, base = verdicts.chosen, verdicts.base
     names = dict(inputs.dataset_names or {})
@@ -62,7 +68,7 @@ def report_facts(
         headline=_headline(verdicts),
         source=", ".join(names.get(name, name) for name in inputs.train),
         target=names.get("target", "target"),
-        reasons=[*verdicts.judgement.reasons, _sentence(str(verdicts.shift))],
+        reasons=[*verdicts.judgement.reasons, _sentence(str(verdicts.shift)), *_absent_classes(verdicts, classes)],
         estimated_accuracy=estimates[0],
         estimated_accuracy_source_only=estimates[1],
         load_lines=load_lines(chosen.outcome, folder),
@@ -87,7 +93,25 @@ def report_facts(
         classes=_classes(verdicts, classes),
         calibration=_calibration(base),
         cost=cost,
+        answers=None if answers is None else _answers(answers),
     )
+
+
+def _answers(findings: AnswerFindings) -> AnswerFacts:
+    return AnswerFacts(
+        count=len(findings.answers),
+        left_out=findings.answers.left_out,
+        judged=findings.judged,
+        accuracy=_interval(findings.accuracy),
+        accuracy_source_only=_interval(findings.base_accuracy),
+        without_labels=_estimate(findings.without_labels),
+        comparisons=[ComparisonFacts(c.name, c.standing, c.gain, c.p, c.level, c.wins) for c in findings.comparisons],
+        sentences=findings.sentences,
+    )
+
+
+def _interval(estimate: AccuracyEstimate) -> tuple[float, float, float]:
+    return estimate.value, estimate.low, estimate.high
 
 
 def _headline(verdicts: Verdicts) -> str:
@@ -97,6 +121,20 @@ def _headline(verdicts: Verdicts) -> str:
     if chosen.verdict == "corrected":
         return f"{base.name} with its class frequencies corrected for the target is handed over."
     return f"{chosen.name} is handed over: the evidence for it beside {base.name} is clear."
+
+
+def _absent_classes(verdicts: Verdicts, classes: Sequence[str]) -> list[str]:
+    """Sentence on classes that the chosen model is fitted to hardly answer; none where it is fitted to no shift."""
+    if verdicts.chosen.weights is None:
+        return []
+    rare = verdicts.shift.target_frequencies < HARDLY / len(classes)
+    if not rare.any():
+        return []
+    names = listed(name for name, is_rare in zip(classes, rare, strict=True) if is_rare)
+    return [
+        f"Hardly any target row is expected of {names}, and the model hardly answers so. Where such rows are still to "
+        f"come, use the candidate {verdicts.base.name}."
+    ]
 
 
 def _sentence(text: str) -> str:

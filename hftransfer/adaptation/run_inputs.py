@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ..data.content_hash import dataset_hash
@@ -11,7 +12,7 @@ from ..data.encoder import find_modality
 from ..data.label_space import LabelSpace
 from ..trainers.setup.run_domains import input_columns, read_domains
 from ..trainers.setup.run_label_space import agree_on_labels
-from .settings_hash import settings_hash, training_settings
+from .settings_hash import folder_hash, settings_hash, training_settings
 
 if TYPE_CHECKING:
     from ..trainers.config import AdaptationConfig
@@ -75,23 +76,37 @@ class RunInputs:
         wanted = max(FEWEST_JUDGED, round(JUDGED_SHARE * self.rows_trained))
         return min(len(self.target), MOST_JUDGED, wanted)
 
-    def key(self) -> str:
-        """Hash of what every candidate is made from; another one is another run."""
-        columns = input_columns(self.args).names
-        domains = {"target": self.target} | {f"train of {name}": rows for name, rows in self.train.items()}
-        domains |= {f"validation of {name}": rows for name, rows in self.validation.items()}
+    @cached_property
+    def tests_key(self) -> str:
+        """Hash of the test rows, of which predictions are stored, too."""
+        columns = self._columns | {self.args.label_column}
+        return settings_hash(**{name: dataset_hash(rows, columns) for name, rows in self.test.items()})[:16]
+
+    @cached_property
+    def parts(self) -> dict[str, str]:
+        """Hashes of what every candidate is made from, by what they are of."""
+        label = self.args.label_column
+        domains = {"the target": self.target} | {f"the training rows of {n}": rows for n, rows in self.train.items()}
+        domains |= {f"the validation rows of {name}": rows for name, rows in self.validation.items()}
         model = self.model if isinstance(self.model, (str, dict)) else type(self.model).__qualname__
-        hashes = {name: dataset_hash(rows, columns - {self.args.label_column}) for name, rows in domains.items()}
-        labelled = {
-            name: dataset_hash(rows, {self.args.label_column}) for name, rows in domains.items() if name != "target"
+        hashes = {name: dataset_hash(rows, self._columns - {label}) for name, rows in domains.items()}
+        labels = {
+            f"labels of {name}": dataset_hash(rows, {label}) for name, rows in domains.items() if name != "the target"
         }
         settings = {k: v for k, v in training_settings(self.args).items() if k not in ("hub_token",)}
-        return settings_hash(
-            model=model,
-            model_kwargs=dict(self.model_kwargs or {}),
-            processing_class=str(getattr(self.processing_class, "name_or_path", self.processing_class)),
-            adapter=self.peft_config,
-            settings=settings,
-            rows=hashes,
-            labels=labelled,
-        )[:16]
+        tokenizer = str(getattr(self.processing_class, "name_or_path", self.processing_class))
+        others = {
+            "the model": settings_hash(model=model, options=dict(self.model_kwargs or {}), files=folder_hash(model)),
+            "the tokenizer or image processor": settings_hash(name=tokenizer),
+            "the adapter": settings_hash(adapter=self.peft_config),
+            "the settings": settings_hash(**settings),
+        }
+        return hashes | labels | others
+
+    @property
+    def _columns(self) -> set[str]:
+        return set(input_columns(self.args).names)
+
+    def key(self) -> str:
+        """Hash of what every candidate is made from; another one is another run."""
+        return settings_hash(**self.parts)[:16]

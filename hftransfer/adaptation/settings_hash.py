@@ -6,10 +6,14 @@ import hashlib
 import json
 from dataclasses import fields
 from enum import Enum
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..trainers.saving.checkpoint_files import digest
+
+MODEL_SUFFIXES = (".safetensors", ".bin", ".json", ".txt", ".model")
 # Settings that change where a run writes, what it shows and how fast it is, not what it computes.
 IRRELEVANT = {
     "output_dir",
@@ -26,6 +30,14 @@ IRRELEVANT = {
     "trust_config_code",
 }
 IRRELEVANT_STARTS = ("logging_", "log_", "hub_", "push_", "save_", "dataloader_", "eval_", "include_")
+
+
+def folder_hash(path: Any) -> str:
+    """Hash of a model's files, if it is a folder: another model of the same name is another one."""
+    if not isinstance(path, str) or not Path(path).is_dir():
+        return ""
+    files = [file for file in Path(path).iterdir() if file.suffix in MODEL_SUFFIXES and file.is_file()]
+    return settings_hash(**{file.name: digest(file) for file in files if not file.name.startswith("_")})
 
 
 def settings_hash(**settings: Any) -> str:

@@ -33,6 +33,17 @@ class AdaptArguments(RunArguments):
         None, "Candidates", "YAML file with a list of candidates of your own, instead of an effort's."
     )
 
+    ask: int | None = option(
+        None,
+        "Few target labels",
+        "How many target rows to write to ask.csv in the output folder, for a person to label: those most worth it.",
+    )
+    answers: str | None = option(
+        None,
+        "Few target labels",
+        "Such a file, filled in: its labels tell the accuracy, decide between the candidates, and are trained on.",
+    )
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.effort is not None:

@@ -14,6 +14,7 @@ from .label_space import LabelSpace
 from .pairing import DRAW, TARGET
 from .soft_label_column import SOFT_LABELS
 from .text_encoder import WORD_MASK, pad_row
+from .weight_column import ROW_WEIGHT, ROW_WEIGHTS
 
 NUM_SOURCE, SPANS = "num_source", "spans"
 
@@ -32,10 +33,19 @@ class AdaptationCollator:
             draw. Only where the encoder draws: without, a model's dropout is what tells two views apart.
         by_domain: a training batch of padded rows says under `spans` which positions its source rows use, and which
             the others.
+        weighs_rows: a training batch says under `row_weights` what each row counts, `(rows,)`: 1 where a row says
+            nothing.
     """
 
-    def __init__(self, encoder: Encoder, space: LabelSpace, two_views: bool = False, by_domain: bool = False):
-        self.encoder, self.space = encoder, space
+    def __init__(
+        self,
+        encoder: Encoder,
+        space: LabelSpace,
+        two_views: bool = False,
+        by_domain: bool = False,
+        weighs_rows: bool = False,
+    ):
+        self.encoder, self.space, self.weighs_rows = encoder, space, weighs_rows
         self.two_views, self.by_domain = two_views and encoder.draws, by_domain
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -48,6 +58,7 @@ class AdaptationCollator:
         labels = [row.pop("labels", None) for row in rows]
         word_masks = [row.pop(WORD_MASK, None) for row in rows]
         soft_labels = [row.pop(SOFT_LABELS, None) for row in rows]
+        weights = [row.pop(ROW_WEIGHT, 1.0) for row in rows]
         domain = [row.pop("domain", None) for row in rows]
         row_draws = [row.pop(DRAW, None) for row in rows]
         draws = [
@@ -72,6 +83,8 @@ class AdaptationCollator:
             batch["labels"] = torch.tensor(values, dtype=torch.float32 if self.space.is_float else torch.long)
         if training and any(soft is not None for soft in soft_labels):
             batch[SOFT_LABELS] = self._stacked_soft_labels(soft_labels, batch)
+        if training and self.weighs_rows:
+            batch[ROW_WEIGHTS] = torch.tensor(weights, dtype=torch.float32)
         if training:
             batch["domain"] = torch.tensor(domain)
             batch[NUM_SOURCE] = num_source = sum(domain_of_row != TARGET for domain_of_row in domain)

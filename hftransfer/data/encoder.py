@@ -43,8 +43,8 @@ class Encoder(Protocol):
     @property
     def fingerprint(self) -> str: ...
 
-    def encode(self, dataset: Any, name: str, label_column: str | None) -> Any:
-        """Encoded domain, whose rows `stack` takes, with `labels` where `label_column` is given."""
+    def encode(self, dataset: Any, name: str, label_column: str | None, weight_column: str | None = None) -> Any:
+        """Encoded domain, whose rows `stack` takes, with `labels` and `row_weight` where their columns are given."""
         ...
 
     def stack(self, rows: Sequence[Mapping[str, Any]], draws: Sequence[tuple[int, ...] | None]) -> dict[str, Any]:
@@ -64,15 +64,22 @@ class InputColumns:
         text: columns with text and labels.
         image: the column with images.
         text_named: the user named a text column, which then wins over an image column beside it.
+        weight: the column with weights of source rows; `None` for none.
     """
 
     text: TextColumns = field(default_factory=TextColumns)
     image: str = "image"
     text_named: bool = False
+    weight: str | None = None
 
     @property
     def names(self) -> set[str]:
         """Names of all columns that may be read."""
+        return self.input_names | ({self.weight} if self.weight else set())
+
+    @property
+    def input_names(self) -> set[str]:
+        """Names of all columns that may hold inputs or labels."""
         text = self.text
         return {text.text, text.tokens, text.label, self.image} | ({text.text_pair} if text.text_pair else set())
 

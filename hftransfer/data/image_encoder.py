@@ -18,6 +18,7 @@ from .label_masking import REVEALED
 from .label_space import LabelEncoder, LabelSpace, column_names, declared_names, require_column
 from .row_origins import ORIGIN as ROW_ORIGIN
 from .row_origins import row_names
+from .weight_column import ROW_WEIGHT, read_weights, refuse_weightless
 
 IMAGE = "image"
 ORIGIN = "origin"  # what messages call a row
@@ -66,20 +67,22 @@ class ImageEncoder:
     def fingerprint(self) -> str:
         return fingerprint_for(self.modality, self.space, self.processing_class)
 
-    def encode(self, dataset: Any, name: str, label_column: str | None) -> Any:
+    def encode(self, dataset: Any, name: str, label_column: str | None, weight_column: str | None = None) -> Any:
         """Encoded domain: images as they are stored, with integer labels; nothing but the first is decoded.
 
         Args:
             dataset: map-style or streaming dataset.
             name: of the dataset, for messages.
             label_column: where labels are, or `None` for an unlabelled domain.
+            weight_column: where weights of rows are, or `None` for rows without.
 
         Returns:
             `EncodedImages`, or a stream of its rows.
 
         Raises:
             ValueError: no rows, no such column, a column that holds no images, an image that is `None` or a file that
-                is not there, a label outside the set. Each names the dataset and, but for the column, the row.
+                is not there, a label outside the set, a weight that is none. Each names the dataset and, but for the
+                column, the row.
         """
         require_column(dataset, self.column, name, "image_column")
         labels: LabelEncoder | None = None
@@ -88,18 +91,19 @@ class ImageEncoder:
             names = declared_names(dataset, label_column)
             labels = LabelEncoder(self.space, names, name, label_column == REVEALED, label_column)
         if not hasattr(dataset, "__len__"):
-            return self._stream(dataset, name, label_column, labels)
+            return self._stream(dataset, name, label_column, labels, weight_column)
         if len(dataset) == 0:
             raise ValueError(f"{name} is empty: it has no rows.")
         images = _checked_images(undecoded(dataset), self.column, name)
-        label_ids = None
-        if labels is not None:
-            origin_columns = {ROW_ORIGIN: dataset[ROW_ORIGIN]} if ROW_ORIGIN in column_names(dataset) else {}
-            label_ids = labels.encode_rows(
-                list(dataset[str(label_column)]), row_names(origin_columns, range(len(dataset)))
-            )
         origins = list(dataset[ROW_ORIGIN]) if ROW_ORIGIN in column_names(dataset) else None
-        encoded = EncodedImages(images, label_ids, name, origins, self.fingerprint)
+        rows = row_names({} if origins is None else {ROW_ORIGIN: origins}, range(len(dataset)))
+        label_ids = None if labels is None else labels.encode_rows(list(dataset[str(label_column)]), rows)
+        weights = None
+        if weight_column is not None:
+            weights = read_weights(list(dataset[weight_column]), rows, weight_column, name)
+            if not any(weights):
+                raise refuse_weightless(name, weight_column)
+        encoded = EncodedImages(images, label_ids, name, origins, self.fingerprint, weights)
         open_image(encoded[0][IMAGE], encoded[0][ORIGIN])
         return encoded
 
@@ -143,9 +147,19 @@ class ImageEncoder:
         stacked = torch.from_numpy(np.stack(arrays))
         return stacked.float() if stacked.is_floating_point() else stacked
 
-    def _stream(self, dataset: Any, name: str, label_column: str | None, labels: LabelEncoder | None) -> Any:
+    def _stream(
+        self,
+        dataset: Any,
+        name: str,
+        label_column: str | None,
+        labels: LabelEncoder | None,
+        weight_column: str | None = None,
+    ) -> Any:
         def encode(row: dict[str, Any], index: int) -> dict[str, Any]:
-            encoded = {IMAGE: row[self.column], ORIGIN: f"{name} row {row.get(ROW_ORIGIN, index)}"}
+            origin = row.get(ROW_ORIGIN, index)
+            encoded = {IMAGE: row[self.column], ORIGIN: f"{name} row {origin}"}
+            if weight_column is not None:
+                encoded |= {ROW_WEIGHT: read_weights([row[weight_column]], [str(origin)], weight_column, name)[0]}
             return encoded if labels is None else {**encoded, "labels": labels(row[str(label_column)], index)}
 
         stream = undecoded(dataset).map(encode, with_indices=True, remove_columns=column_names(dataset))
@@ -163,6 +177,7 @@ class EncodedImages(torch.utils.data.Dataset):
         name: of the dataset, for messages.
         origins: by row, the file and line that it was read from, where they are known.
         fingerprint: of the encoder that made it.
+        weights: one a row, or `None`.
     """
 
     def __init__(
@@ -172,6 +187,7 @@ class EncodedImages(torch.utils.data.Dataset):
         name: str,
         origins: Sequence[str] | None = None,
         fingerprint: str = "",
+        weights: Sequence[float] | None = None,
     ):
         self.images, self.labels, self.name, self.origins, self.encoder_fingerprint = (
             images,
@@ -180,10 +196,12 @@ class EncodedImages(torch.utils.data.Dataset):
             origins,
             fingerprint,
         )
+        given = {"labels": labels, ROW_WEIGHT: weights}
+        self.columns: dict[str, Sequence[Any]] = {key: x for key, x in given.items() if x is not None}
 
     @property
     def column_names(self) -> list[str]:
-        return [IMAGE, ORIGIN, *(["labels"] if self.labels is not None else [])]
+        return [IMAGE, ORIGIN, *self.columns]
 
     def __len__(self) -> int:
         return len(self.images)
@@ -194,11 +212,12 @@ class EncodedImages(torch.utils.data.Dataset):
     def __getitem__(self, index: Any) -> Any:
         """Row by number; columns of several rows by a list of numbers; a column by name."""
         if isinstance(index, str):
-            columns = {IMAGE: self.images[IMAGE], "labels": self.labels}
-            return columns[index] if index != ORIGIN else [self._origin(row) for row in range(len(self))]
+            if index == ORIGIN:
+                return [self._origin(row) for row in range(len(self))]
+            return self.images[IMAGE] if index == IMAGE else self.columns[index]
         if isinstance(index, list):
             columns = {IMAGE: list(self.images[index][IMAGE]), ORIGIN: [self._origin(row) for row in index]}
-            return columns if self.labels is None else {**columns, "labels": [self.labels[row] for row in index]}
+            return columns | {key: [values[row] for row in index] for key, values in self.columns.items()}
         return self._row(self.images[index], int(index))
 
     def to_iterable_dataset(self) -> Any:
@@ -207,7 +226,7 @@ class EncodedImages(torch.utils.data.Dataset):
 
     def _row(self, stored_row: dict[str, Any], row: int) -> dict[str, Any]:
         encoded = {IMAGE: stored_row[IMAGE], ORIGIN: self._origin(row)}
-        return encoded if self.labels is None else {**encoded, "labels": self.labels[row]}
+        return encoded | {key: values[row] for key, values in self.columns.items()}
 
     def _origin(self, row: int) -> str:
         return f"{self.name} row {row if self.origins is None else self.origins[row]}"

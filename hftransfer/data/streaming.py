@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from .pairing import DRAW, TARGET
+from .weight_column import ROW_WEIGHT, refuse_weightless
 
 
 class PairedStream(torch.utils.data.IterableDataset):
@@ -28,7 +29,7 @@ class PairedStream(torch.utils.data.IterableDataset):
         draws: rows are changed at random, so each says under `draw` at which place of which epoch it came.
 
     Raises:
-        ValueError: at the first read, when a stream has no rows at all.
+        ValueError: at the first read, when a stream has no rows at all; after a pass, when all had weight 0.
     """
 
     def __init__(
@@ -76,10 +77,12 @@ def _endless(dataset: Any, domain: int, name: str, epoch: int) -> Iterator[dict[
     passes = 0
     while True:
         dataset.set_epoch(epoch * 1_000_003 + passes)
-        empty = True
+        empty, counts = True, False
         for row in dataset:
-            empty = False
+            empty, counts = False, counts or row.get(ROW_WEIGHT, 1.0) > 0
             yield {**row, "domain": domain}
         if empty:
             raise ValueError(f"{name} is empty: the stream has no rows.")
+        if not counts:
+            raise refuse_weightless(name)
         passes += 1

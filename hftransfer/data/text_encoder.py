@@ -22,6 +22,7 @@ from .label_masking import REVEALED
 from .label_space import LabelEncoder, LabelSpace, column_names, declared_names, require_column
 from .label_values import literal_list
 from .row_origins import ORIGIN, row_names, visible
+from .weight_column import ROW_WEIGHT, read_weights, refuse_weightless
 
 logger = logging.getLogger(__name__)
 LENGTH = "length"
@@ -79,6 +80,7 @@ def encode_text(
     label_column: str | None,
     max_length: int | None = None,
     other_tokenizers: Mapping[int, TextEncoder] | None = None,
+    weight_column: str | None = None,
 ) -> Any:
     """Tokenised domain.
 
@@ -91,14 +93,16 @@ def encode_text(
         label_column: where labels are, or `None` for an unlabelled domain.
         max_length: in tokens; longer inputs are truncated.
         other_tokenizers: tokenise the rows, too, by number.
+        weight_column: where weights of rows are, or `None` for rows without.
 
     Returns:
-        The dataset with the tokenizer's outputs, `length`, `labels` (when `label_column` is given) and, in tagging,
-        `word_mask`; columns of other tokenizations; all other columns are gone.
+        The dataset with the tokenizer's outputs, `length`, `labels` (when `label_column` is given), `row_weight` (when
+        `weight_column` is given) and, in tagging, `word_mask`; columns of other tokenizations; all other columns are
+        gone.
 
     Raises:
         ValueError: an empty dataset, an empty or missing text, a label outside the set, words and tags of unequal
-            number, another tokenization that lacks words. Each names the dataset and the row.
+            number, another tokenization that lacks words, a weight that is none. Each names the dataset and the row.
     """
     if hasattr(dataset, "__len__") and len(dataset) == 0:
         raise ValueError(f"{name} is empty: it has no rows.")
@@ -112,7 +116,7 @@ def encode_text(
         require_column(dataset, label_column, name)
         names = declared_names(dataset, label_column)
         encoder = LabelEncoder(space, names, name, label_column == REVEALED, label_column)
-    columns_read = [column, columns.text_pair, label_column, ORIGIN]
+    columns_read = [column, columns.text_pair, label_column, weight_column, ORIGIN]
     if hasattr(dataset, "__len__"):  # others are not even read; one called `labels` would give ours its type
         dataset = dataset.select_columns([name for name in dataset.column_names if name in columns_read])
     wordless_rows: list[str] = []  # rows without a word, and they are named once
@@ -138,6 +142,8 @@ def encode_text(
                     for row, own_words, other_words in zip(rows, word_ids, other_word_ids, strict=True)
                 ]
             encoded |= {f"{TOKENIZATION}{i}_{key}": values for key, values in tokenized.items()}
+        if weight_column is not None:
+            encoded[ROW_WEIGHT] = read_weights(batch[weight_column], rows, weight_column, name)
         if encoder is not None:
             values = encoder.encode_rows(batch[str(label_column)], rows)
             if tagging:
@@ -160,6 +166,8 @@ def encode_text(
         remove_columns=column_names(dataset),
         **({"desc": f"Tokenising {name}"} if hasattr(dataset, "__len__") else {}),
     )
+    if weight_column is not None and hasattr(encoded, "__len__") and not any(encoded[ROW_WEIGHT]):
+        raise refuse_weightless(name, weight_column)
     if wordless_rows:
         logger.warning(
             "%s row %s: the tokenizer leaves none of its words%s. Such rows cost nothing and count nothing.",
@@ -210,7 +218,7 @@ class TextEncoder:
     def fingerprint(self) -> str:
         return fingerprint_for(self.modality, self.space, self.processing_class)
 
-    def encode(self, dataset: Any, name: str, label_column: str | None) -> Any:
+    def encode(self, dataset: Any, name: str, label_column: str | None, weight_column: str | None = None) -> Any:
         """Tokenised domain; see `encode_text`."""
         return encode_text(
             dataset,
@@ -221,6 +229,7 @@ class TextEncoder:
             label_column,
             self.max_length,
             self.other_tokenizers,
+            weight_column,
         )
 
     def stack(self, rows: Sequence[Mapping[str, Any]], draws: Sequence[tuple[int, ...] | None]) -> dict[str, Any]:

@@ -97,7 +97,8 @@ def _disk_full_message(
 ) -> str:
     """Message of a full disk: what was to be saved, how much it needs and how much is free."""
     reason = f" ({str(error).splitlines()[0]})" if error is not None and str(error) else ""
+    needs = f"it needs about {readable_size(needed)}, and " if needed else ""
     return (
-        f"There is no room for {what} in {folder}{reason}: it needs about {readable_size(needed)}, and "
-        f"{readable_size(free)} are free. Make room, or choose an output_dir on another disk. {advice}"
+        f"There is no room for {what} in {folder}{reason}: {needs}{readable_size(free)} are free. "
+        f"Make room, or choose an output_dir on another disk. {advice}"
     ).rstrip()

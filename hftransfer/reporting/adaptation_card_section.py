@@ -5,7 +5,7 @@ from __future__ import annotations
 from .adaptation_facts import AdaptationFacts
 from .candidate_table import candidate_columns
 from .markdown import Markup, escaped, table_row, table_rule
-from .report_text import interval
+from .report_text import compared_by, estimated_by, interval, unlabelled_estimate
 
 MOST_ROWS = 12  # candidates of the table
 
@@ -43,10 +43,10 @@ def _estimates(facts: AdaptationFacts) -> str:
         return ""
     if isinstance(facts.estimated_accuracy, str):
         return f"Accuracy on the target: {escaped(facts.estimated_accuracy)}"
-    line = f"Estimated accuracy on the target, without its labels: {interval(facts.estimated_accuracy)}"
+    line = f"Estimated accuracy on the target, {estimated_by(facts)}: {interval(facts.estimated_accuracy)}"
     if facts.verdict != "source-only" and isinstance(facts.estimated_accuracy_source_only, tuple):
         line += f"; of source-only: {interval(facts.estimated_accuracy_source_only)}"
-    return f"{line}."
+    return f"{line}. {unlabelled_estimate(facts)}".rstrip()
 
 
 def _candidates(facts: AdaptationFacts) -> list[str]:
@@ -66,7 +66,7 @@ def _candidates(facts: AdaptationFacts) -> list[str]:
         notes = ["chosen"] * candidate.chosen + ["not eligible"] * bool(candidate.refused)
         name = Markup(f"**{name}**" if candidate.chosen else name) + "".join(f" ({note})" for note in notes)
         lines.append(table_row([Markup(name), *values]))
-    sentence = "Candidates were compared without target labels."
+    sentence = f"Candidates were compared {compared_by(facts)}."
     if any(column.kind == "oracle" for column in columns):
         sentence += " Oracle columns are computed with target labels; these were not used for any choice."
     if len(rows) < len(facts.candidates):

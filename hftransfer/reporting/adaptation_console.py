@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from .adaptation_facts import AdaptationFacts, CandidateFacts
 from .candidate_table import candidate_columns
 from .console import literal, print_lines, stdout_console
-from .report_text import interval
+from .report_text import compared_by, estimated_by, interval, unlabelled_estimate
 
 
 def print_planned_candidates(candidates: Sequence[tuple[str, str, str]], title: str) -> None:
@@ -57,8 +57,8 @@ def _estimates(facts: AdaptationFacts) -> list[str]:
         if isinstance(estimate, str):
             lines.append(f"Accuracy of {whose} on the target: {estimate}")
         elif estimate is not None:
-            lines.append(f"Estimated accuracy of {whose} on the target, without its labels: {interval(estimate)}")
-    return lines
+            lines.append(f"Estimated accuracy of {whose} on the target, {estimated_by(facts)}: {interval(estimate)}")
+    return lines + [line for line in (unlabelled_estimate(facts),) if line]
 
 
 def _print_candidates(facts: AdaptationFacts) -> None:
@@ -67,7 +67,7 @@ def _print_candidates(facts: AdaptationFacts) -> None:
     candidates = facts.candidates
     columns = [column for column in candidate_columns(candidates, scores=False) if column.heading != "time"]
     note = "; oracle columns are computed with target labels" * any(column.kind == "oracle" for column in columns)
-    table = Table(title=literal(f"Candidates, compared without target labels{note}"), title_justify="left")
+    table = Table(title=literal(f"Candidates, compared {compared_by(facts)}{note}"), title_justify="left")
     table.add_column("candidate", overflow="fold")
     for column in columns:
         table.add_column(literal(column.heading.replace(" (oracle)", "\n(oracle)")), justify="right", overflow="fold")

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .answer_facts import AnswerFacts
+
 VERDICTS = {
     "adapted": "A model that was trained with the target's rows is handed over.",
     "corrected": "A model that was trained on the source is handed over, corrected for the target without training.",
@@ -210,6 +212,7 @@ class AdaptationFacts:
             out of the training rows.
         candidates: in the order of the table.
         label_shift, confidences, features, classes, calibration, changed_rows, cost: sections of the report.
+        answers: what labelled target rows told, where a user gave some; estimated accuracies are then from them.
 
     Raises:
         ValueError: an unknown verdict, or more than one chosen candidate.
@@ -244,6 +247,7 @@ class AdaptationFacts:
     calibration: CalibrationFacts | None = None
     changed_rows: Sequence[ChangedRow] = ()
     cost: CostFacts | None = None
+    answers: AnswerFacts | None = None
 
     def __post_init__(self) -> None:
         if self.verdict not in VERDICTS:

@@ -86,7 +86,8 @@ def _environment() -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    names = ("percent", "number", "duration", "times", "isolated", "shortened", "listed", "clean")
+    names = ["percent", "number", "duration", "times", "isolated", "shortened", "listed", "clean"]
+    names += ["compared_by", "unlabelled_estimate"]
     environment.filters |= {name: getattr(report_text, name) for name in names}
     return environment
 

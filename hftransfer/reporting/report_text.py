@@ -9,7 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from ..messages import redacted
-from .adaptation_facts import is_number
+from .adaptation_facts import AdaptationFacts, is_number
 
 ABSENT = "–"
 LONGEST_TEXT = 600  # characters of a row's text
@@ -68,6 +68,26 @@ def interval(estimate: tuple[float, float, float]) -> str:
     """
     value, low, high = (100 * part for part in estimate)
     return f"{value:.1f} % ({low:.1f} to {high:.1f})"
+
+
+def estimated_by(facts: AdaptationFacts) -> str:
+    """What accuracies were estimated by, after a comma."""
+    return "without its labels" if facts.answers is None else f"from {facts.answers.rows}"
+
+
+def compared_by(facts: AdaptationFacts) -> str:
+    """What candidates were compared by, after "compared"."""
+    more = "" if facts.answers is None else f", and then by {facts.answers.rows}"
+    return f"without target labels{more}"
+
+
+def unlabelled_estimate(facts: AdaptationFacts) -> str:
+    """Sentence on the estimate that no label was read for, beside one that was; empty without answers."""
+    estimate = None if facts.answers is None else facts.answers.without_labels
+    if estimate is None:
+        return ""
+    shown_estimate = estimate if isinstance(estimate, str) else interval(estimate)
+    return f"Without labels it was estimated: {shown_estimate.rstrip('.')}."
 
 
 def number(value: float | None) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .density_ratio import cross_fitted_log_odds
+from ..embeddings.feature_arrays import domain_matrices
+from ..embeddings.instances.domain_classifier import cross_fitted_log_odds
 
 ROWS = 2000  # of a domain, at most: more change the distance by less than it is understood
 HARDLY_DIFFERENT = 0.3
@@ -55,15 +56,7 @@ def told_apart(source_features: ArrayLike, target_features: ArrayLike, seed: int
         (n,) and (m,) booleans, of the rows that are looked at.
     """
     draw = np.random.default_rng(seed)
-    source, target = (
-        _some_rows(name, features, draw)
-        for name, features in (("source_features", source_features), ("target_features", target_features))
-    )
-    if source.shape[1] != target.shape[1]:
-        raise ValueError(
-            f"source_features are {source.shape[1]} wide and target_features {target.shape[1]}: they must come from "
-            "the same model."
-        )
+    source, target = (_some_rows(rows, draw) for rows in domain_matrices(source_features, target_features))
     log_odds = cross_fitted_log_odds(source, target, seed, balanced=True)
     return log_odds[: len(source)] <= 0, log_odds[len(source) :] > 0
 
@@ -97,11 +90,6 @@ def explain_domain_distance(distance: float) -> str:
     return f"proxy A-distance {distance:.2f} of 2: {meaning}"
 
 
-def _some_rows(name: str, features: ArrayLike, draw: np.random.Generator) -> np.ndarray:
-    """Features in double precision, of at most as many rows as are looked at."""
-    rows = np.asarray(features, dtype=np.float64)
-    if rows.ndim != 2 or len(rows) < 2:
-        raise ValueError(f"{name} must be a matrix of at least two rows, not of shape {rows.shape}.")
-    if not np.isfinite(rows).all():
-        raise ValueError(f"{name} are not finite: the model that made them is broken.")
+def _some_rows(rows: np.ndarray, draw: np.random.Generator) -> np.ndarray:
+    """At most as many rows as are looked at."""
     return rows if len(rows) <= ROWS else rows[np.sort(draw.choice(len(rows), ROWS, replace=False))]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .density_ratio import cross_fitted_ratio
+from ..embeddings.instances.domain_classifier import cross_fitted_ratio
 
 Array = np.ndarray
 FIELDS = ("source_logits", "source_labels", "target_logits", "source_features", "target_features")

@@ -188,6 +188,12 @@ class AdaptationConfig(TrainingArguments):
     tokens_column: str = _option("tokens", "Data", "Column with pre-split words.")
     image_column: str = _option("image", "Data", "Column with the image: a path, bytes, a PIL image or an array.")
     label_column: str = _option("label", "Data", "Column with the label.")
+    weight_column: str | None = _option(
+        None,
+        "Data",
+        "Column with what each source row counts, in the task and in the objectives; weight when absent, where a "
+        "source has it. none reads no weights.",
+    )
     label_separator: str | None = _option(
         None,
         "Data",

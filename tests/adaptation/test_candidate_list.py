@@ -64,7 +64,7 @@ def test_a_file_reads_as_the_map_that_it_holds(tmp_path):
         (PLAIN | {"x": {"mean_of": ["source-only", "source-only"], "student_of": "source-only"}}, "stands alone"),
         (PLAIN | {"x": {"average_of": ["source-only", "source-only"], "training": {"seed": 1}}}, "cannot stand here"),
         (
-            PLAIN | {"m": {"mean_of": ["source-only", "source-only"]}, "x": {"adabn_of": "m"}},
+            PLAIN | {"b": {"seed": 1}, "m": {"mean_of": ["source-only", "b"]}, "x": {"adabn_of": "m"}},
             "there is no model",
         ),
     ],

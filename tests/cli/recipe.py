@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import tiny
+from processes import heard
 
 from hftransfer.cli import cell_process
+from hftransfer.cli.main import main
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "finetune.py"
 OPTIONS = {
@@ -28,9 +30,10 @@ OPTIONS = {
     "use_cpu": "true",
 }
 
+ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "COLUMNS": "200", "CUDA_VISIBLE_DEVICES": ""}
+
 LOAD = """
 import json, sys
-sys.modules["hftransfer"] = None  # as on a machine that has never heard of it
 from transformers import pipeline
 model = pipeline("text-classification", sys.argv[1])
 print(json.dumps([row["label"] for row in model(json.loads(sys.argv[2]))]))
@@ -82,8 +85,18 @@ def run(argv: list[str], name: str = "finetune") -> int:
 
 def start(command: list[str], cwd: Path) -> subprocess.CompletedProcess:
     """A command in a fresh process, offline, on one thread and a wide terminal."""
-    env = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "COLUMNS": "200", "CUDA_VISIBLE_DEVICES": ""}
+    env = os.environ | ENVIRONMENT
     return subprocess.run([sys.executable, *command], cwd=cwd, env=env, capture_output=True, text=True, timeout=300)
+
+
+def command(words: list[str], cwd: Path) -> subprocess.CompletedProcess:
+    """The command `hftransfer …`, as `start` would start it, in a process that has imported what takes long."""
+    return heard(_command, words, cwd=cwd, **ENVIRONMENT)
+
+
+def _command(words: list[str]) -> None:
+    sys.argv = ["hftransfer", *words]
+    main()
 
 
 def contents(folder: Path) -> dict[str, bytes]:

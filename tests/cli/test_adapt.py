@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from types import SimpleNamespace
 
+import answer_sheets
 import pytest
 import recipe
 
@@ -14,6 +15,7 @@ from hftransfer import AdaptArguments, AdaptationConfig, RecipeParser
 from hftransfer.adaptation.candidate_list import candidate_list
 from hftransfer.cli.help import print_help, recipe_options
 
+ROWS = {"news_train": 40, "medical_train": 40}
 RECIPE = recipe.RECIPE.with_name("adapt.py")
 SETTINGS = {
     "effort": "quick",
@@ -85,12 +87,10 @@ def test_what_is_handed_over_is_a_plain_model_with_card_and_report(finished):
     assert f"Verdict: **{finished.result['verdict']}**" in card
 
 
-def test_what_is_handed_over_answers_as_it_was_judged(world, finished):
+def test_what_is_handed_over_answers_as_it_was_judged(world, finished, run_elsewhere):
     rows = recipe.rows_of(world.folder / "medical_test.csv")
     texts = json.dumps([row["text"] for row in rows])
-    done = recipe.start(["-c", recipe.LOAD, str(finished.output), texts], world.folder)
-    assert done.returncode == 0, done.stderr
-    predicted = json.loads(done.stdout.splitlines()[-1])
+    predicted = json.loads(run_elsewhere(recipe.LOAD, finished.output, texts).splitlines()[-1])
     assert len(set(predicted)) > 1
     hits = sum(p == row["label"] for p, row in zip(predicted, rows, strict=True))
     oracle = finished.result["oracle"][finished.result["chosen"]]["accuracy"]
@@ -107,6 +107,18 @@ def test_a_second_call_makes_nothing_again(world, finished, capsys):
     assert {path: path.stat().st_mtime_ns for path in before} == before
     again = json.loads((finished.output / "adaptation.json").read_text())
     assert again == finished.result
+
+
+def test_rows_are_asked_for_and_wrong_answers_are_named(world, finished, tmp_path, capsys):
+    assert adapt(world, output_dir=str(finished.output), ask="5") == 0
+    asked = finished.output / "ask.csv"
+    assert f"5 target rows to label are in {asked}. Fill in the column 'label'" in capsys.readouterr().out
+    rows = answer_sheets.read(asked)
+    rows[0]["label"], rows[1]["label"] = "sideways", "up"
+    answer_sheets.write(tmp_path / "answers.csv", rows)
+    asked.unlink()
+    assert adapt(world, output_dir=str(finished.output), answers=str(tmp_path / "answers.csv")) == 1
+    assert "'sideways' is none of the classes 'down', 'flat', 'up'" in capsys.readouterr().err
 
 
 def test_a_changed_setting_is_refused_with_the_remedy(world, finished, capsys):
@@ -150,6 +162,13 @@ def test_candidates_of_ones_own(world, tmp_path, monkeypatch, capsys):
     plan = capsys.readouterr().out
     for fact in ("a list of its own", "sure and spread", "In all about 3 times"):
         assert fact in plan, fact
+
+
+def test_a_dry_run_checks_the_candidates_settings(world, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("mine.yaml").write_text("source-only: {}\nim: {training: {objectives: {imm: 0.1}}}\n")
+    assert adapt(world, "--dry_run", candidates="mine.yaml", effort=None, output_dir="run") == 1
+    assert "Candidate 'im': There is no objective 'imm'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["adapt_sample", "adapt_digits"])
@@ -215,6 +234,9 @@ def test_settings_that_a_run_of_candidates_cannot_follow(world, tmp_path, monkey
             "there is no setting 'objective'.*Did you mean 'objectives'",
         ),
         ("source-only: {}\nim: {training: {output_dir: x}}", "'output_dir' cannot stand here: every candidate has"),
+        ("source-only: {}\nim: {seed: 1}\nim: {seed: 2}", r"the key 'im' stands twice \(line 3\)"),
+        ("- source-only", "must map names of candidates to recipes"),
+        ("source-only: {}\n../im: {seed: 1}", "a name is up to 100 letters"),
     ],
 )
 def test_a_list_of_candidates_that_cannot_be(world, tmp_path, monkeypatch, capsys, text, message):
@@ -226,6 +248,44 @@ def test_a_list_of_candidates_that_cannot_be(world, tmp_path, monkeypatch, capsy
     assert "mine.yaml" in said
     assert re.search(message, said), said
     assert not Path("run").exists()
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "message"),
+    [
+        (
+            {"news_train": 40, "medical_train": 40},
+            {"validation_fraction": "0"},
+            "has no validation rows.*Leave validat",
+        ),
+        (ROWS | {"medical_train": 5}, {}, "target holds 5 rows.*Give more unlabelled rows"),
+        (ROWS | {"medical_train": 0}, {}, "target.*medical_train.csv.*(empty|no rows)"),
+        (
+            {"news_train": 40, "medical_train": 40},
+            {"label_column": "lable"},
+            "no column 'lable'.*Did you mean 'label'",
+        ),
+        (
+            {"news_train": 40, "medical_train": 40},
+            {"target": "news_{split}.csv"},
+            "is a source too.*nothing to adapt to",
+        ),
+        (ROWS, {"model": "/gone/model"}, "no folder '/gone/model'.*Give an existing folder"),
+        (ROWS, {"output_dir": "news_train.csv"}, "is a file; output_dir must be"),
+    ],
+)
+def test_domains_that_cannot_be(world, tmp_path, monkeypatch, capsys, rows, options, message):
+    monkeypatch.chdir(tmp_path)
+    for seed, (name, count) in enumerate(rows.items()):
+        domain, split = name.split("_")
+        recipe.write_domain(tmp_path, domain, 70 + 10 * seed, {split: count})
+    before = recipe.contents(tmp_path)
+    data = {"source": "news_{split}.csv", "target": "medical_{split}.csv", "output_dir": "run"}
+    assert adapt(world, **data | options) == 1
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert said.startswith("hftransfer: ")
+    assert re.search(message, said), said
+    assert recipe.contents(tmp_path) == before
 
 
 # ---- options

@@ -6,13 +6,16 @@ import errno
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import recipe
 import torch
+from processes import heard
 from torch.utils.data import DataLoader, Dataset
 
 from hftransfer.cli.error_messages import describe_error
+from hftransfer.cli.main import launch
 from hftransfer.cli.recipe_process import run_recipe, split_debug
 from hftransfer.cli.signals import Stopped
 from hftransfer.data.domain_loading import load_shift
@@ -143,11 +146,7 @@ def test_of_two_processes_one_says_it_and_both_end(tmp_path, words):
         "num_processes: 2\nrdzv_backend: static\n"
     )
     (tmp_path / "script.py").write_text(RANKS)
-    launch = (
-        "import sys; from pathlib import Path; from hftransfer.cli import main as cli; "
-        "cli.launch(Path('script.py'), ['--accelerate_config', 'two.yaml', *sys.argv[1:]])"
-    )
-    done = recipe.start(["-c", launch, *words], tmp_path)
+    done = heard(launch, Path("script.py"), ["--accelerate_config", "two.yaml", *words], cwd=tmp_path)
     assert done.returncode == 1, done.stderr
     assert done.stderr.count("hftransfer: ") == 1, done.stderr
     assert "KeyError" in done.stderr
@@ -186,6 +185,20 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path, model_folder):
     process.stdout.close()
     assert process.stderr.read().decode() == ""
     assert process.wait() in (0, 141)
+
+
+def test_a_run_of_several_says_itself_how_it_goes_on(capsys):
+    """What a part of it advises is not the whole's: of two advices the inner one counts, unless another takes over."""
+    outer, inner = "The same call goes on from there.", "resume_from_checkpoint='run/checkpoint-6' goes on with it."
+
+    def job(argv):
+        takes_over = argv == ["whole"]
+        with stage("adapting", if_stopped=outer, takes_over=takes_over), stage("training, step 7", if_stopped=inner):
+            raise KeyboardInterrupt
+
+    for argv, advice in ((["whole"], outer), ([], inner)):
+        assert run_recipe(job, argv) == 130
+        assert capsys.readouterr().err == f"\nhftransfer: stopped while training, step 7. {advice}\n"
 
 
 def test_a_disk_that_is_full_elsewhere_is_said_with_what_is_saved(capsys):

@@ -68,12 +68,10 @@ def test_columns_that_read_target_labels_are_called_oracle(finished):
         )
 
 
-def test_what_is_saved_loads_without_hftransfer_and_predicts_what_the_table_says(world, finished):
+def test_what_is_saved_loads_without_hftransfer_and_predicts_what_the_table_says(world, finished, run_elsewhere):
     rows = recipe.rows_of(world.folder / "medical_test.csv")
     texts = json.dumps([row["text"] for row in rows])
-    done = recipe.start(["-c", recipe.LOAD, str(finished.output), texts], world.folder)
-    assert done.returncode == 0, done.stderr
-    predicted = json.loads(done.stdout.splitlines()[-1])
+    predicted = json.loads(run_elsewhere(recipe.LOAD, finished.output, texts).splitlines()[-1])
     hits = sum(p == row["label"] for p, row in zip(predicted, rows, strict=True))
     assert hits / len(rows) == pytest.approx(finished.results["adapted"]["target_oracle_accuracy"])
 
@@ -228,9 +226,8 @@ def test_the_shipped_config_is_readable_and_plans_the_demo(world, tmp_path, monk
 
 
 def test_the_command_launches_the_recipe_and_passes_its_one_message_on(world, tmp_path):
-    command = ["-c", "from hftransfer.cli.main import main; main()", "finetune", "--accelerate_config", "one_process"]
     wrong = recipe.words(**world.data | {"source": "gone.csv"}, output_dir="run")
-    done = recipe.start([*command, *wrong], tmp_path)
+    done = recipe.command(["finetune", "--accelerate_config", "one_process", *wrong], tmp_path)
     assert done.returncode == 1
     assert "hftransfer: source 'gone.csv': there is no such file or folder" in done.stderr
     assert "Traceback" not in done.stderr
@@ -238,7 +235,7 @@ def test_the_command_launches_the_recipe_and_passes_its_one_message_on(world, tm
 
 
 def test_the_command_says_nothing_of_its_launcher(world, tmp_path):
-    start = ["-c", "from hftransfer.cli.main import main; main()", "finetune", "--dry_run"]
-    done = recipe.start([*start, *recipe.words(**world.data, output_dir=str(tmp_path / "run"))], tmp_path)
+    options = recipe.words(**world.data, output_dir=str(tmp_path / "run"))
+    done = recipe.command(["finetune", "--dry_run", *options], tmp_path)
     assert done.returncode == 0
     assert done.stderr == ""

@@ -40,8 +40,8 @@ def world(tmp_path_factory, model_folder):
     return folder, [*recipe.words(**options), "--no_source_only_baseline"]
 
 
-def begin(command: list[str], folder: Path) -> tuple[subprocess.Popen, Path]:
-    """A run that trains and has a checkpoint; where its output goes."""
+def begin(command: list[str], folder: Path, said: int = 1) -> tuple[subprocess.Popen, Path]:
+    """A run that trains and has a checkpoint, as so many processes have said; where its output goes."""
     env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", "COLUMNS": "200"}
     log = folder / "log.txt"
     with open(log, "wb") as file:
@@ -49,7 +49,7 @@ def begin(command: list[str], folder: Path) -> tuple[subprocess.Popen, Path]:
             command, cwd=folder, env=env, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True
         )
     deadline = time.monotonic() + 120
-    while "step 10 " not in log.read_text():
+    while log.read_text().count("step 10 ") < said:
         assert process.poll() is None, log.read_text()
         assert time.monotonic() < deadline, log.read_text()
         time.sleep(0.2)
@@ -81,7 +81,7 @@ KILL = (signal.SIGKILL, -9, None)
         pytest.param(*TERMINATE, 1, id="SIGTERM of one"),
         pytest.param(*TERMINATE, 2, id="SIGTERM of two", marks=pytest.mark.slow),
         pytest.param(*KILL, 1, id="SIGKILL of one", marks=pytest.mark.slow),
-        pytest.param(*KILL, 2, id="SIGKILL of two"),
+        pytest.param(*KILL, 2, id="SIGKILL of two", marks=pytest.mark.slow),
     ],
 )
 def test_no_process_outlives_the_command(world, tmp_path, processes, number, status, words):
@@ -108,20 +108,27 @@ def job(argv):
     time.sleep(600)
 start_recipe(lambda argv: run_recipe(job, argv), "finetune")
 """
-LAUNCH = "from pathlib import Path; from hftransfer.cli import main as cli; cli.launch(Path('idle.py'), [])"
+LAUNCH = """
+import sys
+from pathlib import Path
+from hftransfer.cli import main as cli
+cli.launch(Path("idle.py"), sys.argv[1:])
+"""
 
 
 @pytest.mark.parametrize(
     ("launcher", "children"),
     [
         pytest.param(["-c", LAUNCH], 0, id="the command's, whose place it took"),
+        pytest.param(["-c", LAUNCH, "--accelerate_config", "two.yaml"], 2, id="the command's, of two processes"),
         pytest.param(["-m", "accelerate.commands.launch", "--num_processes", "1", "idle.py"], 1, id="accelerate's"),
     ],
 )
 def test_a_run_dies_with_its_launcher(tmp_path, launcher, children):
     """Which has no time to tell it."""
     (tmp_path / "idle.py").write_text(IDLE)
-    process, log = begin([sys.executable, *launcher], tmp_path)
+    (tmp_path / "two.yaml").write_text(TWO)
+    process, log = begin([sys.executable, *launcher], tmp_path, said=max(1, children))
     assert len(psutil.Process(process.pid).children()) == children
     assert ends(process, signal.SIGKILL) == -9
     assert "Traceback" not in log.read_text()

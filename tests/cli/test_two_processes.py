@@ -16,7 +16,6 @@ num_machines: 1
 num_processes: 2
 rdzv_backend: static
 """
-COMMAND = ["-c", "from hftransfer.cli.main import main; main()", "finetune", "--accelerate_config", "two.yaml"]
 
 
 def test_two_processes_train_and_report_as_one(tmp_path):
@@ -33,7 +32,7 @@ def test_two_processes_train_and_report_as_one(tmp_path):
         "learning_rate": "0.1",
     }
     two = recipe.words(**common, output_dir="two", per_device_train_batch_size="4")
-    done = recipe.start([*COMMAND, *two], tmp_path)
+    done = recipe.command(["finetune", "--accelerate_config", "two.yaml", *two], tmp_path)
     assert done.returncode == 0, done.stderr
     assert [done.stdout.count(text) for text in ("24 labelled rows", "Results on the test splits")] == [1, 1]
     assert "2 process" in (tmp_path / "two" / "README.md").read_text()

@@ -14,12 +14,17 @@ import torch
 from domains import tagging
 from safetensors.torch import save_file
 
+WEIGHTS = [0.0, 1.4, 0.9, 1.7]
 STILL = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "initializer_range": 0.2}
 CASES: dict[str, dict] = {
     "sequence": {"objectives": None},
     "token": {"objectives": None},
     "few_shot": {"objectives": None, "reveal_target_labels": 3},
     "stream": {"objectives": None},
+    "weighted": {"objectives": None},  # source rows with weights of their own
+    "weighted_token": {"objectives": None},
+    "weighted_stream": {"objectives": None},
+    "weighted_mmd": {"objectives": {"mmd": 0.1}},
     "sequence_dann": {"objectives": {"dann": 0.1}},  # a mean over rows, so it may be accumulated as the task loss is
     "token_dann": {"objectives": {"dann": 0.1}},
     "sequence_mmd": {"objectives": {"mmd": {"weight": 0.1, "queue": 12}}},  # not additive over micro-batches
@@ -37,7 +42,7 @@ ADDITIVE = [name for name in CASES if not name.endswith("mmd")]
 
 def train(case: str, rows: int, accumulation: int, folder: Path) -> None:
     """Four steps of SGD over more than an epoch; the main process writes weights and losses to `folder`."""
-    words = case.startswith("token")
+    words = case.endswith("token") or case.startswith("token")
     source = tagging(24) if words else tiny.domain(24)
     target = tagging(30, seed=1, labelled=False) if words else tiny.domain(30, seed=1)
     given = {"model": tiny.bert(tagging=words, **STILL)}
@@ -46,7 +51,9 @@ def train(case: str, rows: int, accumulation: int, folder: Path) -> None:
         given = {"model": pictures.resnet(), "processing_class": pictures.processor()}
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # one process makes its batches itself
             given["dataloader_num_workers"] = 2
-    if case == "stream":
+    if case.startswith("weighted"):
+        source = source.add_column("weight", WEIGHTS * 6)
+    if case.endswith("stream"):
         source, target = source.to_iterable_dataset(), target.to_iterable_dataset()
     with tempfile.TemporaryDirectory() as output_dir:
         trainer = runs.trainer(

@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 
 import families
 import pytest
@@ -72,19 +70,17 @@ def scores(run, text) -> dict[str, float]:
     return dict(zip(run.label_space.names, found, strict=True))
 
 
-def fresh(script, *arguments) -> list:
-    """What a script prints in a process of its own."""
-    command = [sys.executable, "-c", script, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
-    assert done.returncode == 0, done.stderr[-4000:]
-    return json.loads(done.stdout.split("FOUND")[1].splitlines()[0])
+@pytest.fixture
+def fresh(run_elsewhere):
+    """A function from a script and its arguments to what it finds in a process that knows nothing of us."""
+    return lambda *words: json.loads(run_elsewhere(*words).split("FOUND")[1].splitlines()[0])
 
 
 # ---- what is saved loads, in a fresh process
 
 
 @pytest.mark.parametrize("task_type", [None, "SEQ_CLS"])
-def test_what_lora_saves_loads_with_pipeline(base, tmp_path, task_type):
+def test_what_lora_saves_loads_with_pipeline(base, tmp_path, fresh, task_type):
     run = runs.trainer(
         tmp_path / "run",
         str(base),
@@ -121,7 +117,7 @@ def test_so_do_a_decoders_head_and_an_adapter_that_cannot_be_merged_says_so(tmp_
     assert run.card_facts().adapter
 
 
-def test_the_lines_of_an_adapter_load_it(adapter):
+def test_the_lines_of_an_adapter_load_it(adapter, fresh):
     lines = "\n".join(load_lines(adapter.card_facts(), folder_of(adapter)))
     assert dict(fresh(LINES, folder_of(adapter), lines, "w1 w2 up")) == pytest.approx(
         scores(adapter, "w1 w2 up"), abs=1e-4

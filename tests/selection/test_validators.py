@@ -10,7 +10,7 @@ from sklearn.cluster import KMeans
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import adjusted_mutual_info_score
 
-from hftransfer.selection.density_ratio import cross_fitted_ratio
+from hftransfer.embeddings.instances.domain_classifier import cross_fitted_ratio
 from hftransfer.selection.model_predictions import MixedPairs, Predictions
 from hftransfer.selection.validators import VALIDATORS, Validator, get_validator
 from hftransfer.selection.validators.importance import DEV, DEVN, ImportanceWeightedRisk

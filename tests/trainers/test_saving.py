@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import families
 import numpy as np
@@ -18,7 +16,6 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 SENTENCE = "w1 w2x up w7"
 ELSEWHERE = """
 import sys
-sys.modules["hftransfer"] = None  # importing it fails from here on
 from transformers import pipeline
 classify = pipeline("text-classification", sys.argv[1], device="cpu", top_k=None)
 scores = {entry["label"]: entry["score"] for entry in classify([sys.argv[2]])[0]}
@@ -47,12 +44,9 @@ def saved(tmp_path_factory):
     return run.model.model, folder / "model"
 
 
-def test_it_loads_without_hftransfer_and_says_the_same(saved):
+def test_it_loads_without_hftransfer_and_says_the_same(saved, run_elsewhere):
     model, folder = saved
-    output = subprocess.run(
-        [sys.executable, "-c", ELSEWHERE, str(folder), SENTENCE], stdout=subprocess.PIPE, text=True, check=True
-    )
-    scores = np.array(output.stdout.split()[-3:], float)
+    scores = np.array(run_elsewhere(ELSEWHERE, folder, SENTENCE).split()[-3:], float)
     np.testing.assert_allclose(scores, logits(model).softmax(-1)[0].numpy(), atol=1e-6)
 
 

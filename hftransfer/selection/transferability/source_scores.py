@@ -81,6 +81,8 @@ def score_sources(
         (2.0, 2)
     """
     _check(sources, target_features)
+    if oracle_classes is not None and not (oracle_classes >= 0).any():
+        oracle_classes = None
     apart = [told_apart(features, target_features, seed) for features, _ in sources.values()]
     answers = [_answers(*rows, target_features, class_count, seed) for rows in sources.values()]
     agree = _agreement(np.stack([answer.probabilities for answer in answers]))
@@ -97,6 +99,10 @@ def score_sources(
     low, high = np.quantile(drawn, [0.05, 0.95], axis=0)
     scores = {}
     for i, (name, answer) in enumerate(zip(sources, answers, strict=True)):
+        oracle = None
+        if oracle_classes is not None:
+            known = oracle_classes >= 0
+            oracle = float((answer.probabilities.argmax(1) == oracle_classes)[known].mean())
         scores[name] = SourceScores(
             rank=int(places[i]),
             first=float(first[i]),
@@ -107,7 +113,7 @@ def score_sources(
             agreement=float(agree[i].mean()) if len(sources) > 1 else None,
             estimated_accuracy=float(sure[i].mean()),
             probe_accuracy=answer.own_accuracy,
-            oracle_accuracy=_oracle_accuracy(answer.probabilities, oracle_classes),
+            oracle_accuracy=oracle,
         )
     return scores
 
@@ -129,12 +135,6 @@ def _answers(
     on_target = calibrated(fit_probe(features, classes, class_count).logits(target_features), temperature)
     sure = sure_rows(calibrated(held_out, temperature), classes, on_target)
     return _Answers(on_target, sure, float((held_out.argmax(1) == classes).mean()))
-
-
-def _oracle_accuracy(probabilities: np.ndarray, classes: np.ndarray | None) -> float | None:
-    """Accuracy on the target's rows that have a class; `None` where none has."""
-    known = np.zeros(0, dtype=bool) if classes is None else classes >= 0
-    return float((probabilities.argmax(1) == classes)[known].mean()) if known.any() else None
 
 
 def _agreement(probabilities: np.ndarray) -> np.ndarray:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 # `*` matches `/` too. Underscored files are a run's own; a .bin is a pickle, and one of the arguments has the token.
-PRIVATE = ["_*", "checkpoint-*", "*.bin"]
+PRIVATE = ["_*", "checkpoint-*", "*.bin", "ask*.csv"]  # the last: target rows that a person is asked to label
 # In a checkpoint and of no use to others; its README is PEFT's, which names paths of this machine.
 RESUME_ONLY = ["optimizer*", "trainer_state.json", "*_fsdp_*", "*.pt", "*.pth", "README.md"]
 # What a push replaces as a whole: an adapter beside a merged model, or old shards, would be loaded together with it.

@@ -15,6 +15,7 @@ from .checkpoint_choice import last_good_checkpoint
 from .checkpoint_files import checkpoints
 from .finite_weights import buffer_flags, first_broken, is_finite_state
 from .process_agreement import raise_together
+from .resume_advice import resume_advice
 from .run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -221,4 +222,4 @@ class FiniteGuard:
 
 
 def _go_on(checkpoint: str) -> str:
-    return f"The last good checkpoint is {checkpoint}; resume_from_checkpoint={checkpoint!r} goes on with it."
+    return f"The last good checkpoint is {checkpoint}; {resume_advice(checkpoint)}"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from .checkpoint_choice import last_good_checkpoint
 from .checkpoint_files import STEP, checkpoints
+from .resume_advice import resume_advice
 from .written_files import MODEL_FILES, RUN_FILES, foreign_names
 
 _old_run_folders: set[str] = set()  # folders whose run this process will replace, and has not yet
@@ -78,7 +79,7 @@ def resume_hint(output_dir: str | os.PathLike[str]) -> str:
     if str(folder.absolute()) in _old_run_folders:
         return f"Nothing was saved yet; the run that {output_dir} held before is as it was."
     last = last_good_checkpoint(output_dir)
-    resume = f"The last checkpoint is {last}; resume_from_checkpoint={last!r} goes on with it." if last else ""
+    resume = f"The last checkpoint is {last}; {resume_advice(last)}" if last else ""
     has_model = any((folder / name).is_file() for name in MODEL_FILES[:2]) and not foreign_names(folder, MODEL_FILES)
     model = f"The model is saved in {output_dir}." if has_model else ""
     return " ".join(sentence for sentence in (model, resume) if sentence) or "Nothing was saved yet."

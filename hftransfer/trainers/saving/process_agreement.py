@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -67,6 +67,34 @@ def decided_by_first(act: Callable[[], T], processes: int) -> T:
 
         result = broadcast_object_list([result])[0]
     return result
+
+
+def check_same_everywhere(values: Mapping[str, str], processes: int) -> None:
+    """Check that all processes of a run work on the same.
+
+    Args:
+        values: what must be alike, by its name in the message; hashes, or short texts.
+        processes: how many take part; each must call this function.
+
+    Raises:
+        ValueError: a value differs, on every process, with its name.
+
+    Example:
+        >>> check_same_everywhere({"the rows of the target": "3f9a"}, processes=1)
+    """
+    if processes == 1:
+        return
+    from accelerate.utils import gather_object
+
+    everywhere: list[dict[str, str]] = gather_object([dict(values)])
+    differing = [name for name in values if len({of_one.get(name) for of_one in everywhere}) > 1]
+    if differing:
+        others = [i for i, of_one in enumerate(everywhere) if of_one[differing[0]] != everywhere[0][differing[0]]]
+        raise ValueError(
+            f"The {processes} processes of this run do not work on the same: {', '.join(differing)} of process "
+            f"{others[0]} differ from those of process 0. Give all of them the same data and settings; rows that are "
+            "drawn or shuffled need a seed."
+        )
 
 
 def failed_everywhere(processes: int, patience: float = PATIENCE) -> bool:

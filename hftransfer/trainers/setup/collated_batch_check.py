@@ -10,10 +10,17 @@ import torch
 from ...data.collation import NUM_SOURCE
 from ...data.pairing import PairedDataset
 from ...data.text_encoder import WORD_MASK
+from ...data.weight_column import ROW_WEIGHTS
 from ...ignored_label import IGNORE
 from .preparation import Prepared
 
-BATCH_KEYS = ("labels", "domain", NUM_SOURCE, WORD_MASK)  # of what our collator makes beside the model's inputs
+BATCH_KEYS = (
+    "labels",
+    "domain",
+    NUM_SOURCE,
+    WORD_MASK,
+    ROW_WEIGHTS,
+)  # of what our collator makes beside the model's inputs
 REMEDY = (
     "Leave data_collator out, or wrap the trainer's own: call `trainer.prepared.collator(rows)`, change what it "
     "returns, and set that as `trainer.data_collator`."

@@ -10,7 +10,7 @@ from ...data.collation import AdaptationCollator
 from ...data.domain_arguments import source_label
 from ...data.encoder import Encoder, encode_target, make_encoder
 from ...data.label_masking import mask_target_labels, reveal_labels
-from ...data.label_space import LabelSpace
+from ...data.label_space import LabelSpace, column_names
 from ...data.pairing import PairedDataset
 from ...data.soft_label_column import SoftlyLabelled, read_soft_labels
 from ...data.streaming import PairedStream
@@ -33,6 +33,7 @@ class EncodedDomains:
         collator: rows to batches.
         probe: model inputs of two source rows, to try a model on.
         labelled_rows: how many rows have labels; `None` if a domain is a stream.
+        weighs_rows: source rows have weights of their own.
     """
 
     encoder: Encoder
@@ -42,6 +43,7 @@ class EncodedDomains:
     collator: AdaptationCollator
     probe: dict[str, Any]
     labelled_rows: int | None
+    weighs_rows: bool = False
 
 
 def encode_domains(
@@ -71,8 +73,9 @@ def encode_domains(
     )
     teacher_encoders = encoders_of_teachers(args, encoder)
     training = encoder.with_tokenizers(teacher_encoders) if isinstance(encoder, TextEncoder) else encoder
+    weight_column = domains.weight_column
     sources = {
-        name: training.encode(source, source_label(name), args.label_column)
+        name: training.encode(source, source_label(name), args.label_column, _own_weights(source, weight_column))
         for name, source in domains.sources.items()
     }
     target = _encoded_target(domains.target, training, args, len(label_space.names))
@@ -86,10 +89,15 @@ def encode_domains(
         batch_size = args.per_device_train_batch_size
         train = PairedStream(sources, target, args.target_ratio, batch_size, seed, draws=encoder.draws)
     two_views = any("target_view_features" in spec.cls.needs() for spec in args.objective_specs())
-    collator = AdaptationCollator(training, label_space, two_views, args.forward_by_domain)
-    return EncodedDomains(
-        encoder, teacher_encoders, train, target, collator, _probe_inputs(sources, collator), labelled_rows
-    )
+    weighs_rows = weight_column is not None
+    collator = AdaptationCollator(training, label_space, two_views, args.forward_by_domain, weighs_rows)
+    probe = _probe_inputs(sources, collator)
+    return EncodedDomains(encoder, teacher_encoders, train, target, collator, probe, labelled_rows, weighs_rows)
+
+
+def _own_weights(source: Any, weight_column: str | None) -> str | None:
+    """The column of weights where a source has it; rows of a source without it count 1."""
+    return weight_column if weight_column is not None and weight_column in column_names(source) else None
 
 
 def _encoded_target(target: Any, encoder: Encoder, args: AdaptationConfig, num_classes: int) -> Any:

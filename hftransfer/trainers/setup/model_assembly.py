@@ -53,6 +53,7 @@ def build_joint_model(args: AdaptationConfig, prepared: Prepared) -> JointModel:
         class_weights=_class_weights(args, prepared),
         label_shift=build_label_shift(args, prepared),
         weighs_classes=args.label_shift_task == "weights",
+        weighs_rows=prepared.weighs_rows,
     )
     forward = build_forward(
         model,

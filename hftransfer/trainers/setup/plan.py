@@ -14,6 +14,8 @@ from ...data.column_arrays import number_column
 from ...data.domain_summary import DomainSummary
 from ...data.label_space import LabelSpace
 from ...data.pairing import PairedDataset
+from ...data.weight_column import ROW_WEIGHT, WEIGHT
+from ...embeddings.instances.weight_corrections import effective_sample_size
 from ...models.adapters import is_peft
 from ...models.parameter_blocks import Block, split_into_blocks
 from ...models.parameter_sets import bias_parameters, norm_parameters
@@ -83,6 +85,8 @@ def plan(
         rows["label shift"] = f"{args.label_shift}; the task: {args.label_shift_task}"
     if args.source_weights:
         rows["source weights"] = ", ".join(f"{k} {v:g}" for k, v in args.source_weight_map().items())
+    if prepared.weighs_rows:
+        rows["row weights"] = "\n".join(_row_weights(prepared) + _unweighted_objectives(args))
     if args.class_weights:
         rows["class weights"] = ", ".join(f"{k} {v:.3g}" for k, v in args.class_weight_map().items())
     rows["runs on"] = describe_device(args.device.type, args.world_size, torch.get_num_threads(), cores())
@@ -150,6 +154,8 @@ def policy_rows(model: Any, args: AdaptationConfig | None = None) -> list[Policy
 def _columns_read(args: AdaptationConfig, prepared: Prepared, columns: Collection[str], with_label: bool) -> set[str]:
     """Columns of a domain that a run reads."""
     label = {args.label_column} if with_label else set()
+    if with_label and prepared.weighs_rows:
+        label.add(args.weight_column or WEIGHT)
     if prepared.encoder.modality == "image":
         return {args.image_column} | label
     text = args.text_column or "text"
@@ -178,6 +184,37 @@ def label_counts(rows: Any, label_space: LabelSpace) -> str:
     pairs = [f"{label_space.names[k]} {counts[k]:,}" for k in order[:SHOWN_CLASSES]]
     others = f" and {len(order) - SHOWN_CLASSES:,} more" if len(order) > SHOWN_CLASSES else ""
     return f"{len(order):,} classes: {', '.join(pairs)}{others}"
+
+
+def _unweighted_objectives(args: AdaptationConfig) -> list[str]:
+    """A line on objectives that read source rows without their weights."""
+    readers = {"features", "logits", "source_features", "source_logits", "source_labels"}
+    names = [
+        spec.name
+        for spec in args.objective_specs()
+        if spec.weight and readers & set(spec.cls.needs()) and "source_weights" not in spec.cls.needs()
+    ]
+    return [f"{', '.join(names)}: count all rows alike"] if names else []
+
+
+def _row_weights(prepared: Prepared) -> list[str]:
+    """Weights of the rows of each source, in a line each."""
+    lines = []
+    for i, name in enumerate(prepared.source_names):
+        if not isinstance(prepared.train, PairedDataset):
+            lines.append(f"{_source(name)}: read as the stream goes")
+            continue
+        encoded = prepared.train.domain_rows[i]
+        if ROW_WEIGHT not in encoded.column_names:
+            lines.append(f"{_source(name)}: 1 each")
+            continue
+        weights = number_column(encoded, ROW_WEIGHT)
+        share = effective_sample_size(weights) / len(weights)
+        lines.append(
+            f"{_source(name)}: from {weights.min():.3g} to {weights.max():.3g}, mean {weights.mean():.3g}, worth "
+            f"{100 * share:.0f} % of the rows"
+        )
+    return lines
 
 
 def _source(name: str) -> str:

@@ -47,6 +47,7 @@ class Prepared:
     columns: InputColumns
     feature_widths: dict[str, int]  # by feature layer
     teacher_encoders: dict[int, TextEncoder] = field(default_factory=dict)  # of those with another tokenizer
+    weighs_rows: bool = False  # source rows have weights of their own
     merge_on_save: bool = False  # what is saved is the adapter merged into a plain model
 
     @property
@@ -139,6 +140,7 @@ def prepare(
         columns=domains.columns,
         feature_widths=widths,
         teacher_encoders=encoded.teacher_encoders,
+        weighs_rows=encoded.weighs_rows,
         merge_on_save=trained.merge_on_save,
     )
     if domains.evaluation is not None:

@@ -9,6 +9,7 @@ from typing import Any
 from ...data.domain_arguments import as_domain, as_sources, by_name, source_label
 from ...data.encoder import InputColumns, Modality, find_modality, refuse_options, refuse_task
 from ...data.text_encoder import TextColumns
+from ...data.weight_column import NO_COLUMN, WEIGHT, find_weight_column
 from ..config import AdaptationConfig
 
 
@@ -22,6 +23,7 @@ class RunDomains:
         evaluation: evaluation sets by name; `None` without.
         columns: where inputs and labels are.
         modality: what the rows are made of.
+        weight_column: where weights of source rows are; `None` without.
     """
 
     sources: dict[str, Any]
@@ -29,6 +31,7 @@ class RunDomains:
     evaluation: dict[str, Any] | None
     columns: InputColumns
     modality: Modality
+    weight_column: str | None = None
 
     @property
     def labelled_sources(self) -> dict[str, Any]:
@@ -61,19 +64,22 @@ def read_domains(args: AdaptationConfig, train_dataset: Any, target_dataset: Any
     evaluation = _checked_evaluation(eval_dataset, columns)
 
     training = {source_label(name): source for name, source in sources.items()}
-    training |= {} if target_dataset is None else {"target_dataset": target_dataset}
+    targets = {} if target_dataset is None else {"target_dataset": target_dataset}
+    weight_column = find_weight_column(args.weight_column, training, targets, sorted(columns.input_names))
+    training |= targets
     _check_streams(args, training)
     evaluated = {f"eval_dataset[{name!r}]": dataset for name, dataset in (evaluation or {}).items()}
     modality = find_modality(training | evaluated, columns)
     refuse_options(modality, vars(args))
     refuse_task(modality, args.task)
-    return RunDomains(sources, target_dataset, evaluation, columns, modality)
+    return RunDomains(sources, target_dataset, evaluation, columns, modality, weight_column)
 
 
 def input_columns(args: AdaptationConfig) -> InputColumns:
     """Columns that the settings name, or their defaults."""
     text = TextColumns(args.text_column or "text", args.text_pair_column, args.tokens_column, args.label_column)
-    return InputColumns(text, args.image_column, bool(args.text_column or args.text_pair_column))
+    weight = None if args.weight_column == NO_COLUMN else args.weight_column or WEIGHT
+    return InputColumns(text, args.image_column, bool(args.text_column or args.text_pair_column), weight)
 
 
 def _check_no_target_needed(args: AdaptationConfig) -> None:

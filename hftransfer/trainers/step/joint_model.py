@@ -135,6 +135,7 @@ class JointModel(nn.Module):
         num_items: torch.Tensor | None = None,
         spans: Sequence[Span] | None = None,
         soft_labels: torch.Tensor | None = None,
+        row_weights: torch.Tensor | None = None,
         **inputs: Any,
     ) -> Any:
         """Joint forward when `domain` is given; otherwise the plain model's.
@@ -147,6 +148,7 @@ class JointModel(nn.Module):
             num_items: labelled items that the task loss is divided by; the batch's own count when `None`.
             spans: which positions of source rows, and of the others, are not padding; for the per-domain forward.
             soft_labels: (rows, K) or (rows, tokens, K) distributions of target rows, for the objective of that name.
+            row_weights: (rows,) what source rows count of their own, in the task and in the objectives.
             **inputs: model inputs of all rows; the target's second views may follow them.
         """
         if domain is None:
@@ -161,7 +163,7 @@ class JointModel(nn.Module):
                 'its inputs, read `inputs["labels"]` and leave them there instead of `inputs.pop`.'
             )
         logits = outputs.logits[: rows.total]
-        task = self.task_loss(logits, labels, domain, num_items)
+        task = self.task_loss(logits, labels, domain, num_items, row_weights)
         losses, total = [task], task if self.task_loss.weight == 1 else self.task_loss.weight * task
         if self.objectives or self.task_loss.label_shift is not None:
             kind = logits.device.type
@@ -176,6 +178,7 @@ class JointModel(nn.Module):
                     teacher_outputs,
                     "all" if self.teachers is None else self.teachers.domains or "all",
                     soft_labels,
+                    row_weights,
                 )
                 objective_inputs = ObjectiveInputs(
                     batch if word_mask is None else batch.words(word_mask),

@@ -29,6 +29,7 @@ class BatchOutputs:
         teachers: each teacher's outputs on the rows of `teacher_domains`.
         teacher_domains: `"all"`, `"source"` or `"target"`.
         soft_labels: (rows, K), 0 on source rows; `None` where the target has none.
+        row_weights: (rows,) what source rows count of their own; `None` where they have no weights.
     """
 
     rows: BatchRows
@@ -39,12 +40,14 @@ class BatchOutputs:
     teachers: Sequence[TeacherOutputs] = ()
     teacher_domains: str = "all"
     soft_labels: torch.Tensor | None = None
+    row_weights: torch.Tensor | None = None
 
     def words(self, word_mask: torch.Tensor) -> BatchOutputs:
         """Outputs with words as rows, for tagging."""
         masks = torch.cat([word_mask, word_mask[self.rows.num_source :]])
         pick = lambda x: pick_words(x, masks[: len(x)])  # noqa: E731
         teacher_mask = word_mask[self.rows.of(self.teacher_domains)]
+        spread = lambda x: x.unsqueeze(1).expand(-1, TOKENS_PER_ROW).flatten()  # noqa: E731
         pick_own = lambda x, own_mask: pick_words(x, teacher_mask, own_mask)  # noqa: E731
         return replace(
             self,
@@ -52,9 +55,10 @@ class BatchOutputs:
             features={layer: pick(x) for layer, x in self.features.items()},
             logits=pick(self.logits),
             labels=pick(self.labels),
-            domain=self.domain.unsqueeze(1).expand(-1, TOKENS_PER_ROW).flatten(),
+            domain=spread(self.domain),
             teachers=[t.words(partial(pick_own, own_mask=t.word_mask)) for t in self.teachers],
             soft_labels=None if self.soft_labels is None else pick(self.soft_labels),
+            row_weights=None if self.row_weights is None else spread(self.row_weights),
         )
 
 
@@ -65,7 +69,8 @@ class ObjectiveInputs:
 
     Args:
         batch: this process' rows.
-        row_weights: what rows with these labels, of these domains, count; `None` for 1 each.
+        row_weights: what rows with these labels, of these domains and with weights of their own, count; `None` for 1
+            each.
         perturbed_forward: makes `perturbed_target_forward`.
         references: what is not gathered: of the weights, and means over this process' rows.
     """
@@ -73,7 +78,7 @@ class ObjectiveInputs:
     def __init__(
         self,
         batch: BatchOutputs,
-        row_weights: Callable[[torch.Tensor, torch.Tensor], torch.Tensor | None],
+        row_weights: Callable[..., torch.Tensor | None],
         perturbed_forward: Callable[[], PerturbedForward],
         references: ReferenceInputs,
     ):
@@ -97,7 +102,8 @@ class ObjectiveInputs:
             return [gather_rows(x.float()) for x in self._of_teachers(name, feature_layer)]
         batch, rows = self.batch, self.batch.rows
         if name == "source_weights":
-            weights = self.row_weights(batch.labels[rows.source], batch.domain[rows.source])
+            own_weights = None if batch.row_weights is None else batch.row_weights[rows.source]
+            weights = self.row_weights(batch.labels[rows.source], batch.domain[rows.source], own_weights=own_weights)
             if weights is None:  # one number, expanded: objectives can tell
                 return torch.ones((), device=batch.logits.device).expand(rows.num_source * num_processes())
             return gather_rows(weights)

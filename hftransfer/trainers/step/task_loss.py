@@ -23,6 +23,7 @@ class TaskLoss(nn.Module):
         class_weights: what a source row of each class counts; nothing if all count 1.
         label_shift: estimates class weights, which the objectives are given as `source_weights`.
         weighs_classes: the rows of the task loss count by these class weights, too.
+        weighs_rows: batches say what each source row counts.
 
     Example:
         >>> logits, labels = torch.zeros(3, 2), torch.tensor([0, 1, -100])
@@ -42,10 +43,11 @@ class TaskLoss(nn.Module):
         class_weights: Sequence[float] = (),
         label_shift: LabelShift | None = None,
         weighs_classes: bool = False,
+        weighs_rows: bool = False,
     ):
         super().__init__()
         self.task, self.label_smoothing, self.weight = task, label_smoothing, weight
-        self.label_shift, self.weighs_classes = label_shift, weighs_classes
+        self.label_shift, self.weighs_classes, self.weighs_rows = label_shift, weighs_classes, weighs_rows
         self.register_buffer("source_weights", torch.tensor(list(source_weights)), persistent=False)
         self.register_buffer("class_weights", torch.tensor(list(class_weights)), persistent=False)
 
@@ -55,13 +57,22 @@ class TaskLoss(nn.Module):
         labels: torch.Tensor,
         domain: torch.Tensor,
         num_items: torch.Tensor | int | None = None,
+        own_weights: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Weighted sum over labelled items, divided by `num_items`, or by their number when that is `None`.
 
-        Rows without a label are masked, not dropped: shapes stay static and nothing waits for the device.
+        `own_weights` (rows,) are what rows count of their own; a tagger's words count what their row does. Rows
+        without a label are masked, not dropped: shapes stay static and nothing waits for the device.
         """
-        item_domain = domain.view(-1, *[1] * (logits.ndim - 2)).expand(logits.shape[:-1])  # a tagger's items: tokens
-        weights = self.row_weights(labels, item_domain, classes=self.weighs_classes)
+        if self.weighs_rows and own_weights is None:
+            raise ValueError(
+                "The source has weights of rows, and a training batch came without 'row_weights'. If a data_collator "
+                "of yours makes batches, leave what `trainer.prepared.collator(rows)` returns under that name in them."
+            )
+        # A tagger's items are tokens.
+        by_item = lambda x: x.view(-1, *[1] * (logits.ndim - 2)).expand(logits.shape[:-1])  # noqa: E731
+        own_weights = None if own_weights is None else by_item(own_weights)
+        weights = self.row_weights(labels, by_item(domain), self.weighs_classes, own_weights)
         logits = logits.float()
         if self.task in ("regression", "multi-label-classification"):
             total, count = self._vector_loss(logits, labels, weights)
@@ -69,12 +80,21 @@ class TaskLoss(nn.Module):
             total, count = self._class_loss(logits, labels, weights)
         return total / (count.clamp_min(1) if num_items is None else num_items)
 
-    def row_weights(self, labels: torch.Tensor, domain: torch.Tensor, classes: bool = True) -> torch.Tensor | None:
+    def row_weights(
+        self,
+        labels: torch.Tensor,
+        domain: torch.Tensor,
+        classes: bool = True,
+        own_weights: torch.Tensor | None = None,
+    ) -> torch.Tensor | None:
         """Weights of rows, in the shape of `domain`: by source, by class and, with `classes`, by label shift.
 
-        Target rows count 1. `None` if all rows do.
+        They multiply, and their own with them. Target rows count 1. `None` if all rows do.
         """
-        weights = self.source_weights[domain] if len(self.source_weights) else None
+        weights = own_weights
+        if len(self.source_weights):
+            by_source = self.source_weights[domain]
+            weights = by_source if weights is None else weights * by_source
         if len(self.class_weights):
             by_class = self.class_weights[labels.clamp_min(0)]
             weights = by_class if weights is None else weights * by_class

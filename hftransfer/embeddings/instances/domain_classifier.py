@@ -31,8 +31,17 @@ def cross_fitted_ratio(source: np.ndarray, target: np.ndarray, seed: int = 0, fo
     """
     if min(folds, len(source), len(target)) < 2:
         raise ValueError("A density ratio needs at least two rows of each domain.")
-    log_odds = cross_fitted_log_odds(source, target, seed, folds)
-    return len(source) / len(target) * np.exp(np.clip(log_odds[: len(source)], -30, 30))
+    return ratios_of(cross_fitted_log_odds(source, target, seed, folds), len(source), len(target))[: len(source)]
+
+
+def ratios_of(log_odds: np.ndarray, source_rows: int, target_rows: int) -> np.ndarray:
+    """Density ratios of target and source from log-odds of target against source, (rows,) -> (rows,).
+
+    Args:
+        log_odds: from `cross_fitted_log_odds`, not balanced.
+        source_rows, target_rows: how many rows of each domain the classifier saw.
+    """
+    return source_rows / target_rows * np.exp(np.clip(log_odds, -30, 30))
 
 
 def cross_fitted_log_odds(

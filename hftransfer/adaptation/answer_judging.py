@@ -1,0 +1,201 @@
+"""Judging by answers: accuracy on the target, a paired decision among candidates, and one that is trained on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ..reporting.console import print_lines
+from ..selection.answers import AnsweredScores, accuracy_of_answers, answer_weights, answered_scores
+from ..selection.paired_decision import PairedComparison, compare, decide
+from ..selection.target_accuracy import AccuracyEstimate, estimate_accuracy
+from ..trainers.saving.process_agreement import failed_everywhere
+from .answer_reading import Answers
+from .answer_training import FEWEST, FOLDS, TRAINED_ON, AnswerRunner
+from .candidate_run import CandidateOutcome, CandidateRunner
+from .judging import Entry, Verdicts
+
+Judge = Callable[[Sequence[CandidateOutcome]], Verdicts]
+
+
+@dataclass(frozen=True)
+class AnswerFindings:
+    """What the answers came to.
+
+    Args:
+        answers: that were read.
+        judged: how many of them judge: in tagging, sentences that the tokenizer cuts do not.
+        accuracy, base_accuracy: of the chosen model and of plain source-only, with 80 % intervals.
+        without_labels: the label-free estimate for the chosen model.
+        comparisons: with the model that stood before.
+        sentences: what was decided, for the report.
+    """
+
+    answers: Answers
+    judged: int
+    accuracy: AccuracyEstimate
+    base_accuracy: AccuracyEstimate
+    without_labels: AccuracyEstimate | None
+    comparisons: list[PairedComparison]
+    sentences: list[str]
+
+
+class AnsweredRows:
+    """Answered rows as candidates' stored predictions have them.
+
+    Args:
+        answers: that were read.
+        target_rows: (m,) target row of each stored prediction; in tagging, of each word.
+    """
+
+    def __init__(self, answers: Answers, target_rows: np.ndarray):
+        self.answers = answers
+        places = [np.flatnonzero(target_rows == row) for row in answers.rows]
+        self.kept = np.array(
+            [k for k, (at, label) in enumerate(zip(places, answers.labels, strict=True)) if len(at) == len(label)],
+            dtype=int,
+        )
+        self.places = [places[k] for k in self.kept]
+        self.labels = [answers.labels[k] for k in self.kept]
+        weights = answer_weights(answers.numbers, answers.chances, answers.population, answers.asked)
+        self.weights = weights[self.kept]
+
+    def scores(self, entry: Entry) -> AnsweredScores:
+        """Scores of a candidate by its stored predictions."""
+        return self._scores(entry, [entry.predictions.target_logits[at] for at in self.places])
+
+    def cross_fitted(self, entry: Entry, logits: Sequence[np.ndarray]) -> AnsweredScores:
+        """Scores of a candidate by its `cross_fitted_logits`, calibrated as it is."""
+        return self._scores(entry, [entry.correction(logits[k]) for k in self.kept])
+
+    def _scores(self, entry: Entry, log_probabilities: Sequence[np.ndarray]) -> AnsweredScores:
+        row_of = np.repeat(np.arange(len(self.labels)), [len(label) for label in self.labels])
+        return answered_scores(entry.name, np.concatenate(log_probabilities), np.concatenate(self.labels), row_of)
+
+
+def check_answers(answers: Answers, predicted: np.ndarray, names: Sequence[str]) -> None:
+    """Check that answers can be used in a run, before anything is trained.
+
+    Args:
+        answers: that were read.
+        predicted: numbers of the target rows that candidates predict.
+        names: of the candidates.
+
+    Raises:
+        ValueError: rows that are not predicted, or a candidate's name that is taken.
+    """
+    if TRAINED_ON in names:
+        raise ValueError(f"A candidate is called {TRAINED_ON!r}, which is the one that answers make. Rename it.")
+    unknown = np.setdiff1d(answers.rows, predicted)
+    if len(unknown):
+        raise ValueError(
+            f"{answers.path} has answers to {len(unknown)} target rows that this run does not predict, such as row "
+            f"{unknown[0]}: an effort with other candidates predicts other rows. Use the effort that they were asked "
+            "for with."
+        )
+
+
+def judge_with_answers(
+    answers: Answers, verdicts: Verdicts, outcomes: Sequence[CandidateOutcome], runner: CandidateRunner, judge: Judge
+) -> tuple[Verdicts, list[CandidateOutcome], AnswerFindings]:
+    """Verdicts after answers.
+
+    First, the candidates that have not seen the answers are compared on them (`decide`); the label-free choice stays
+    unless another is better. The one that stands is then trained further on the answers. What comes of it has to pass
+    the gates, and to be better on answers that it was not trained on (`cross_fitted_logits`).
+
+    Args:
+        answers: that were read.
+        verdicts: from `judge`, without them.
+        outcomes: all candidates.
+        runner: of candidates.
+        judge: `judge` of outcomes with all else that it takes.
+
+    Raises:
+        ValueError: no answer that can judge.
+    """
+    rows = AnsweredRows(answers, verdicts.base.outcome.predictions.target_rows)  # type: ignore[union-attr]
+    if not len(rows.kept):
+        raise ValueError(f"{answers.path}: the tokenizer cuts each of the answered sentences. Raise max_length.")
+    scores = {e.name: rows.scores(e) for e in verdicts.entries if _competes(e, verdicts)}
+    name, comparisons = decide(list(scores.values()), verdicts.chosen.name, rows.weights)
+    chosen = next(entry for entry in verdicts.entries if entry.name == name)
+    sentences = [_decided(verdicts.chosen.name, name, comparisons, len(rows.kept))]
+    base_scores = scores[verdicts.base.name]
+
+    trained, logits, sentence = _trained_on(answers, chosen, verdicts, runner)
+    sentences += [sentence] * bool(sentence)
+    all_outcomes = [*outcomes, *([trained] if trained is not None else [])]
+    judged = verdicts
+    if trained is not None and trained.predictions is not None:
+        judged = judge(all_outcomes)
+        entry = next(entry for entry in judged.entries if entry.name == TRAINED_ON)
+        chosen = next(entry for entry in judged.entries if entry.name == name)
+        if refusal := judged.judgement.refused.get(TRAINED_ON):
+            sentences.append(f"{TRAINED_ON} is refused: {refusal}.")
+        else:
+            scores[TRAINED_ON] = rows.cross_fitted(entry, logits)
+            comparison = compare(scores[TRAINED_ON], scores[name], rows.weights)
+            comparisons = [*comparisons, comparison]
+            takes = "takes the place" if comparison.wins else "does not take the place"
+            folds = min(FOLDS, len(answers))
+            sentences.append(
+                f"{TRAINED_ON} {takes} of {name}: trained on {folds - 1} of {folds} parts of the answers and compared "
+                f"on the part left out, it is {_beside(comparison)}."
+            )
+            chosen = entry if comparison.wins else chosen
+    judgement = replace(judged.judgement, chosen=chosen.name, reasons=[*verdicts.judgement.reasons, *sentences])
+    accuracy = accuracy_of_answers(scores[chosen.name], rows.weights)
+    base_accuracy = accuracy_of_answers(base_scores, rows.weights)
+    without = (
+        verdicts.accuracy if chosen.name == verdicts.chosen.name else estimate_accuracy(chosen.seen(), chosen.weights)
+    )
+    final = replace(judged, chosen=chosen, judgement=judgement, accuracy=accuracy, base_accuracy=base_accuracy)
+    findings = AnswerFindings(answers, len(rows.kept), accuracy, base_accuracy, without, comparisons, sentences)
+    return final, all_outcomes, findings
+
+
+def _competes(entry: Entry, verdicts: Verdicts) -> bool:
+    return not entry.reference and entry.name not in verdicts.judgement.refused
+
+
+def _trained_on(
+    answers: Answers, chosen: Entry, verdicts: Verdicts, runner: CandidateRunner
+) -> tuple[CandidateOutcome | None, list[np.ndarray], str]:
+    """Candidate that is trained on the answers, its cross-fitted logits, and what there is to say.
+
+    There is none where answers are too few; one that breaks is noted, as others are.
+    """
+    if len(answers) < FEWEST:
+        return None, [], f"Nothing is trained on fewer than {FEWEST} answers."
+    own = AnswerRunner(runner, chosen, answers, verdicts)
+    print_lines("", f"{TRAINED_ON}: {own.recipe.about}")
+    try:
+        return own.make(), own.cross_fitted_logits(), ""
+    except Exception as error:
+        if not failed_everywhere(runner.inputs.args.world_size):
+            raise
+        reason = " ".join(str(error).split()) or type(error).__name__
+        print_lines(f"{TRAINED_ON} failed and is left out: {reason}")
+        return CandidateOutcome(own.recipe, failure=reason), [], ""
+
+
+def _decided(standing: str, chosen: str, comparisons: Sequence[PairedComparison], answers: int) -> str:
+    """Sentence on the decision among the candidates that have not seen the answers."""
+    by = f"By {answers} labelled target rows"
+    if chosen != standing:
+        comparison = next(c for c in comparisons if c.name == chosen)
+        return f"{by}, {chosen} takes the place of {standing}: it is {_beside(comparison)}."
+    if not comparisons:
+        return f"{by}, {standing} has no other to be compared with."
+    best = min(comparisons, key=lambda c: (c.p, -c.gain))
+    return f"{by}, {standing} stays: no other is clearly better. The nearest, {best.name}, is {_beside(best)}."
+
+
+def _beside(c: PairedComparison) -> str:
+    """What a comparison showed, after "it is"."""
+    points = 100 * abs(c.gain)
+    direction = "better" if c.gain >= 0 else "worse"
+    return f"{points:.1f} points {direction} (paired test: p = {c.p:.2g}, at most {c.level:.2g} is asked for)"

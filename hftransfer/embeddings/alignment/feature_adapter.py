@@ -1,0 +1,96 @@
+"""Feature adapter: the scikit-learn interface of what maps the features of two domains onto each other."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator, TransformerMixin
+
+from ...settings import read_choice
+from ..feature_arrays import domain_matrices, feature_matrix
+
+Domain = Literal["source", "target"]
+MISSING_TARGET = (
+    "{name} needs rows of the target: fit(X, y, target=X_target). In a Pipeline whose step is called 'align': "
+    "fit(X, y, align__target=X_target)."
+)
+
+
+class FeatureAdapter(TransformerMixin, BaseEstimator):
+    """Base of transformers that are fitted on source and target rows, and map rows of either.
+
+    Rows of the source are `X`; rows of the target come to `fit` as `target`. They are data, no setting: in the
+    constructor, `clone` would copy them and a search print them. So `fit` asks for them by name, which a `Pipeline`
+    passes on, with scikit-learn's metadata routing or without.
+
+    `fit_transform` maps source rows, and `transform` maps target rows unless told otherwise. That is what a `Pipeline`
+    does with them: it fits its classifier on mapped source rows and predicts mapped target rows.
+
+    A subclass has `_fit`, `_map_source` and `_map_target`, all on checked matrices.
+    """
+
+    __metadata_request__fit = {"target": True}  # noqa: RUF012  scikit-learn's way to ask for it by default
+
+    n_features_in_: int
+
+    def fit(self, X: ArrayLike, y: ArrayLike | None = None, target: ArrayLike | None = None) -> Any:
+        """Fits the mapping.
+
+        Args:
+            X: (n, d) source rows.
+            y: (n,) their labels, for methods that read them.
+            target: (m, d) target rows, without labels.
+
+        Raises:
+            ValueError: no target rows, fewer than two of a domain, other widths, or values that are not finite.
+        """
+        source_rows, target_rows = domain_matrices(X, asked_target(target, self), "X", "target")
+        self.n_features_in_ = source_rows.shape[1]
+        self._fit(source_rows, None if y is None else np.asarray(y), target_rows)
+        return self
+
+    def fit_transform(self, X: ArrayLike, y: ArrayLike | None = None, target: ArrayLike | None = None) -> Any:
+        """Fits the mapping, and maps the source rows: (n, d) -> (n, k)."""
+        return self.fit(X, y, target).transform(X, domain="source")
+
+    def transform(self, X: ArrayLike, domain: Domain = "target") -> Any:
+        """Rows mapped to the features that both domains share.
+
+        Args:
+            X: (rows, d).
+            domain: which the rows are of, `"source"` or `"target"`.
+
+        Returns:
+            (rows, k) array, or what `set_output` asks for.
+
+        Raises:
+            ValueError: rows of another width, not finite, or another domain.
+            NotFittedError: before `fit`.
+        """
+        from sklearn.utils.validation import check_is_fitted
+
+        check_is_fitted(self)
+        rows = feature_matrix("X", X, fewest=1)
+        if rows.shape[1] != self.n_features_in_:
+            raise ValueError(
+                f"X is {rows.shape[1]} wide, and {type(self).__name__} was fitted on {self.n_features_in_}."
+            )
+        return self._map_source(rows) if read_choice("domain", domain, Domain) == "source" else self._map_target(rows)
+
+    def _fit(self, source: np.ndarray, y: np.ndarray | None, target: np.ndarray) -> None:
+        raise NotImplementedError
+
+    def _map_source(self, rows: np.ndarray) -> np.ndarray:
+        raise NotImplementedError
+
+    def _map_target(self, rows: np.ndarray) -> np.ndarray:
+        return rows
+
+
+def asked_target(target: ArrayLike | None, estimator: Any) -> ArrayLike:
+    """Target rows that an estimator was given; raises `ValueError` where there are none."""
+    if target is None:
+        raise ValueError(MISSING_TARGET.format(name=type(estimator).__name__))
+    return target

@@ -1,0 +1,1 @@
+"""Instance transfer: what each source row counts, so that the source stands for the target."""
