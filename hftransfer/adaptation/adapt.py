@@ -178,7 +178,7 @@ def adapt(
         maker = CandidateMaker(runner, recipes)
         maker.check(look.class_names)
         cells, population = TargetCells(inputs, look.task, look.class_names), runner.predictor.rows_to_predict
-        given = None if answers is None else read_answers(answers, cells)
+        given = None if answers is None else raise_together(lambda: read_answers(answers, cells), args.world_size)
         if given is not None:
             check_answers(given, population, [recipe.name for recipe in recipes])
         if ask is not None:

@@ -14,6 +14,7 @@ from ..selection.target_accuracy import AccuracyEstimate, estimate_accuracy
 from ..trainers.saving.process_agreement import failed_everywhere
 from .answer_reading import Answers
 from .answer_training import FEWEST, FOLDS, TRAINED_ON, AnswerRunner
+from .candidate_maker import is_of_the_disk
 from .candidate_run import CandidateOutcome, CandidateRunner
 from .judging import Entry, Verdicts
 
@@ -175,7 +176,7 @@ def _trained_on(
     try:
         return own.make(), own.cross_fitted_logits(), ""
     except Exception as error:
-        if not failed_everywhere(runner.inputs.args.world_size):
+        if is_of_the_disk(error) or not failed_everywhere(runner.inputs.args.world_size):
             raise
         reason = " ".join(str(error).split()) or type(error).__name__
         print_lines(f"{TRAINED_ON} failed and is left out: {reason}")
