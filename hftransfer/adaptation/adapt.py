@@ -20,6 +20,7 @@ from ..selection.shift_kind import describe_shift
 from ..selection.target_accuracy import AccuracyEstimate
 from ..stages import stage
 from ..trainers.config import AdaptationConfig
+from ..trainers.hub.push import create_repo, push_folder
 from ..trainers.saving.process_agreement import check_same_everywhere, decided_by_first, raise_together
 from .answer_judging import AnswerFindings, check_answers, judge_with_answers
 from .answer_reading import read_answers
@@ -128,10 +129,11 @@ def adapt(
         dataset_names: what card and report call the domains.
 
     Returns:
-        The verdict with its reasons; the model is in `output_dir`.
+        The verdict with its reasons; the model is in `output_dir`, and with `args.push_to_hub` on the Hub.
 
     Raises:
         ValueError, TypeError, FileNotFoundError: whatever is wrong with data, model or settings, before training.
+        HubError: the Hub refused; the model is in `output_dir` if there is one by then.
         FileExistsError: the output folder holds another run, or questions that somebody has begun to answer.
 
     Example:
@@ -213,6 +215,9 @@ def adapt(
                     lambda: ask_for(folder, count, verdicts, population, cells, given), args.world_size
                 )
             print_lines("", what_to_do(questions, ask, cells))
+        if args.push_to_hub:
+            with stage("pushing to the Hub"):
+                push_folder(args, folder)
     chosen, report = verdicts.chosen, folder / REPORT
     return Adaptation(
         chosen.verdict,
