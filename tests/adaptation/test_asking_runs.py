@@ -164,7 +164,7 @@ def test_a_target_that_needs_them_gets_a_better_model(model, tmp_path):
     assert result.chosen == TRAINED_ON, result.reasons
     assert TRAINED_ON not in result.verdicts.judgement.refused
     assert result.verdict == "adapted"
-    assert result.answers.base_accuracy.value < 0.4 < result.answers.without_labels.value
+    assert result.answers.base_accuracy.value < result.answers.accuracy.value - 0.1
     chosen, base = result.verdicts.chosen.predictions, result.verdicts.base.predictions
     truth = (np.array(TARGET["label"]) + 1) % 3
     gains = [(p.target_logits.argmax(1) == truth[p.target_rows]).mean() for p in (base, chosen)]
