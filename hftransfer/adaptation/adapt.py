@@ -185,6 +185,8 @@ def adapt(
             check_answers(given, population, [recipe.name for recipe in recipes])
         if ask is not None:
             check_asking(ask, folder, len(population), cells, given)
+        if args.push_to_hub:  # a wrong token is known before anything is trained
+            args.hub_model_id = create_repo(args) or args.hub_model_id
         decided_by_first(lambda: start_run(folder, runner.key, inputs.parts, args), args.world_size)
         outcomes = maker.make_all()
         with stage("judging the candidates"):

@@ -3,6 +3,7 @@
 import hashlib
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -124,6 +125,22 @@ def test_a_larger_effort_keeps_what_a_smaller_one_made(model, quick, monkeypatch
     tiny_shift.run(model, quick, effort="standard")
     assert trained == ["source-only-2", "source-only-3", "student"]
     assert weights_of(quick / "_candidates" / "source-only") == made
+
+
+def test_push_to_hub_asks_for_the_repository_first_and_gives_it_the_result(model, tmp_path, monkeypatch):
+    module, calls, folder = sys.modules["hftransfer.adaptation.adapt"], [], tmp_path / "out"
+
+    def create(args):
+        calls.append(("made", (folder / "_candidates" / "source-only").exists()))
+        return "me/mine"
+
+    def push(args, pushed):
+        calls.append(("pushed", args.hub_model_id, pushed, (folder / "model.safetensors").is_file()))
+
+    monkeypatch.setattr(module, "create_repo", create)
+    monkeypatch.setattr(module, "push_folder", push)
+    tiny_shift.run(model, folder, effort="quick", push_to_hub=True)
+    assert calls == [("made", False), ("pushed", "me/mine", folder, True)]
 
 
 @pytest.mark.parametrize("change", [{"learning_rate": 2e-3}, {"source_rows": 159}, {"seed": 7}])
