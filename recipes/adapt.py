@@ -10,6 +10,8 @@ accelerate launch recipes/adapt.py --config recipes/configs/adapt_digits.yaml --
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hftransfer import run_recipe, stage, start_recipe
 
 
@@ -63,6 +65,7 @@ def run(options, config, given) -> int:
         return 0
     if config.push_to_hub:
         config.hub_model_id = create_repo(config) or config.hub_model_id
+        settings["args"] = replace(config, push_to_hub=False)  # once the result is shown
 
     # 4. Make the candidates, judge them, hand one over. What an earlier call has made is not made again. Then ask for
     #    target labels, or use those that were asked for, where the user says so.

@@ -22,6 +22,8 @@ PAGES = {  # the room that a name comes from -> page and title
     "selection": ("selection", "Selection"),
     "stages": ("recipes", "Recipes"),
 }
+# Methods that scikit-learn adds to an estimator for its metadata routing; their texts link to its own pages.
+REQUESTS = ", ".join(f"set_{name}_request" for name in ("fit", "transform", "predict", "score", "decision_function"))
 INHERITED = "Training"  # the group of fields that transformers.TrainingArguments brings along
 
 
@@ -41,7 +43,8 @@ def entries(names: Iterable[str]) -> str:
     for name in sorted(names):
         directive = f".. autofunction:: hftransfer.{name}"
         if name[0].isupper():
-            directive = f".. autoclass:: hftransfer.{name}" + ("" if name.endswith("Config") else "\n   :members:")
+            members = "" if name.endswith("Config") else f"\n   :members:\n   :exclude-members: {REQUESTS}"
+            directive = f".. autoclass:: hftransfer.{name}{members}"
         out.append(f"```{{eval-rst}}\n{directive}\n```\n")
     return "\n".join(out)
 

@@ -20,6 +20,7 @@ from ..selection.shift_kind import describe_shift
 from ..selection.target_accuracy import AccuracyEstimate
 from ..stages import stage
 from ..trainers.config import AdaptationConfig
+from ..trainers.hub.push import create_repo, push_folder
 from ..trainers.saving.process_agreement import check_same_everywhere, decided_by_first, raise_together
 from .answer_judging import AnswerFindings, check_answers, judge_with_answers
 from .answer_reading import read_answers
@@ -128,10 +129,11 @@ def adapt(
         dataset_names: what card and report call the domains.
 
     Returns:
-        The verdict with its reasons; the model is in `output_dir`.
+        The verdict with its reasons; the model is in `output_dir`, and with `args.push_to_hub` on the Hub.
 
     Raises:
         ValueError, TypeError, FileNotFoundError: whatever is wrong with data, model or settings, before training.
+        HubError: the Hub refused; the model is in `output_dir` if there is one by then.
         FileExistsError: the output folder holds another run, or questions that somebody has begun to answer.
 
     Example:
@@ -178,11 +180,13 @@ def adapt(
         maker = CandidateMaker(runner, recipes)
         maker.check(look.class_names)
         cells, population = TargetCells(inputs, look.task, look.class_names), runner.predictor.rows_to_predict
-        given = None if answers is None else read_answers(answers, cells)
+        given = None if answers is None else raise_together(lambda: read_answers(answers, cells), args.world_size)
         if given is not None:
             check_answers(given, population, [recipe.name for recipe in recipes])
         if ask is not None:
             check_asking(ask, folder, len(population), cells, given)
+        if args.push_to_hub:  # a wrong token is known before anything is trained
+            args.hub_model_id = create_repo(args) or args.hub_model_id
         decided_by_first(lambda: start_run(folder, runner.key, inputs.parts, args), args.world_size)
         outcomes = maker.make_all()
         with stage("judging the candidates"):
@@ -213,6 +217,9 @@ def adapt(
                     lambda: ask_for(folder, count, verdicts, population, cells, given), args.world_size
                 )
             print_lines("", what_to_do(questions, ask, cells))
+        if args.push_to_hub:
+            with stage("pushing to the Hub"):
+                push_folder(args, folder)
     chosen, report = verdicts.chosen, folder / REPORT
     return Adaptation(
         chosen.verdict,

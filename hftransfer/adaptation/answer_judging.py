@@ -14,6 +14,7 @@ from ..selection.target_accuracy import AccuracyEstimate, estimate_accuracy
 from ..trainers.saving.process_agreement import failed_everywhere
 from .answer_reading import Answers
 from .answer_training import FEWEST, FOLDS, TRAINED_ON, AnswerRunner
+from .candidate_maker import is_of_the_disk
 from .candidate_run import CandidateOutcome, CandidateRunner
 from .judging import Entry, Verdicts
 
@@ -103,8 +104,9 @@ def judge_with_answers(
     """Verdicts after answers.
 
     First, the candidates that have not seen the answers are compared on them (`decide`); the label-free choice stays
-    unless another is better. The one that stands is then trained further on the answers. What comes of it has to pass
-    the gates, and to be better on answers that it was not trained on (`cross_fitted_logits`).
+    unless another is better. The one that stands is then trained further on the answers. What comes of it has to be
+    better on answers that it was not trained on (`cross_fitted_logits`); the gates, which guess by the source how a
+    model does on the target, do not bind it.
 
     Args:
         answers: that were read.
@@ -133,20 +135,21 @@ def judge_with_answers(
         judged = judge(all_outcomes)
         entry = next(entry for entry in judged.entries if entry.name == TRAINED_ON)
         chosen = next(entry for entry in judged.entries if entry.name == name)
-        if refusal := judged.judgement.refused.get(TRAINED_ON):
-            sentences.append(f"{TRAINED_ON} is refused: {refusal}.")
-        else:
-            scores[TRAINED_ON] = rows.cross_fitted(entry, logits)
-            comparison = compare(scores[TRAINED_ON], scores[name], rows.weights)
-            comparisons = [*comparisons, comparison]
-            takes = "takes the place" if comparison.wins else "does not take the place"
-            folds = min(FOLDS, len(answers))
-            sentences.append(
-                f"{TRAINED_ON} {takes} of {name}: trained on {folds - 1} of {folds} parts of the answers and compared "
-                f"on the part left out, it is {_beside(comparison)}."
-            )
-            chosen = entry if comparison.wins else chosen
-    judgement = replace(judged.judgement, chosen=chosen.name, reasons=[*verdicts.judgement.reasons, *sentences])
+        scores[TRAINED_ON] = rows.cross_fitted(entry, logits)
+        comparison = compare(scores[TRAINED_ON], scores[name], rows.weights)
+        comparisons = [*comparisons, comparison]
+        takes = "takes the place" if comparison.wins else "does not take the place"
+        folds = min(FOLDS, len(answers))
+        sentences.append(
+            f"{TRAINED_ON} {takes} of {name}: trained on {folds - 1} of {folds} parts of the answers and compared "
+            f"on the part left out, it is {_beside(comparison)}."
+        )
+        if (refusal := judged.judgement.refused.get(TRAINED_ON)) and comparison.wins:
+            sentences.append(f"The gates, which read no target label, would have refused {TRAINED_ON}: {refusal}.")
+        chosen = entry if comparison.wins else chosen
+    refused = {other: why for other, why in judged.judgement.refused.items() if other != chosen.name}
+    reasons = [*verdicts.judgement.reasons, *sentences]
+    judgement = replace(judged.judgement, chosen=chosen.name, refused=refused, reasons=reasons)
     accuracy = accuracy_of_answers(scores[chosen.name], rows.weights)
     base_accuracy = accuracy_of_answers(base_scores, rows.weights)
     without = (
@@ -175,7 +178,7 @@ def _trained_on(
     try:
         return own.make(), own.cross_fitted_logits(), ""
     except Exception as error:
-        if not failed_everywhere(runner.inputs.args.world_size):
+        if is_of_the_disk(error) or not failed_everywhere(runner.inputs.args.world_size):
             raise
         reason = " ".join(str(error).split()) or type(error).__name__
         print_lines(f"{TRAINED_ON} failed and is left out: {reason}")

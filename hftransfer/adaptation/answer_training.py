@@ -7,6 +7,7 @@ import json
 import math
 import shutil
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,13 @@ from ..models.pretrained import head_class, load_quietly
 from ..stages import stage
 from ..trainers.prediction_pass import predict_rows
 from ..trainers.saving.process_agreement import decided_by_first
+from ..trainers.saving.resume_advice import going_on_by_itself
 from ..trainers.saving.written_files import read_json, write_whole
 from ..trainers.trainer import AdaptationTrainer
 from .answer_reading import Answers
+from .candidate_folder import DONE, STARTED
 from .candidate_list import CandidateRecipe
-from .candidate_run import DONE, CandidateOutcome, CandidateRunner, ModelFacts, SoftLabels, source_set
+from .candidate_run import CandidateOutcome, CandidateRunner, ModelFacts, SoftLabels, source_set
 from .corrections import training_weights
 from .hand_over import correct_head
 from .judging import Entry, Verdicts
@@ -194,16 +197,16 @@ class AnswerRunner(CandidateRunner):
         """
         folder, processes = self.folder / self.name, self.inputs.args.world_size
         key = settings_hash(candidate=self._key(self.recipe, None), rows=others.rows)
-        stored = decided_by_first(lambda: _read_logits(folder / FOLD_LOGITS, key), processes)
+        stored = decided_by_first(lambda: _read_logits(folder, key), processes)
         if stored is None:
-            decided_by_first(lambda: shutil.rmtree(folder, ignore_errors=True), processes)
+            decided_by_first(lambda: _emptied(folder, {"run": self.key}), processes)
             trainer = self._trainer(self.recipe, None, None)
-            with stage(f"training {self.name}"):
+            with stage(f"training {self.name}"), going_on_by_itself():
                 trainer.train()
             rows = mask_target_labels(self.inputs.target.select(others.rows), self.inputs.args.label_column)
             predictions = predict_rows(trainer, rows, features=None)
             stored = {"logits": predictions.logits, "rows": predictions.rows}
-            decided_by_first(lambda: _keep_logits(folder, key, stored), processes)
+            decided_by_first(lambda: _keep_logits(folder, {"run": self.key, "key": key}, stored), processes)
         return [stored["logits"][stored["rows"] == number] for number in range(len(others))]
 
     def config(self, recipe: CandidateRecipe, soft_labels: SoftLabels | None = None) -> Any:
@@ -214,21 +217,27 @@ class AnswerRunner(CandidateRunner):
         return settings
 
 
-def _read_logits(path: Path, key: str) -> Mapping[str, np.ndarray] | None:
+def _read_logits(folder: Path, key: str) -> Mapping[str, np.ndarray] | None:
     """Logits that were kept under a key; `None` where there are none."""
-    if read_json(path.with_suffix(".json")).get("key") != key:
+    if read_json(folder / STARTED).get("key") != key:
         return None
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with np.load(folder / FOLD_LOGITS, allow_pickle=False) as file:
             return {name: file[name] for name in ("logits", "rows")}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
         return None
 
 
-def _keep_logits(folder: Path, key: str, arrays: Mapping[str, np.ndarray]) -> None:
-    """Logits in place of all else that a fold's folder holds."""
+def _emptied(folder: Path, record: Mapping[str, str]) -> None:
+    """A fold's folder with nothing in it but the record by which it is known as ours."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
+    write_whole(folder / STARTED, json.dumps(dict(record)))
+
+
+def _keep_logits(folder: Path, record: Mapping[str, str], arrays: Mapping[str, np.ndarray]) -> None:
+    """Logits in place of all else that a fold's folder holds; the record that names their key comes last."""
+    _emptied(folder, {"run": record["run"]})
     with (folder / FOLD_LOGITS).open("wb") as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-    write_whole((folder / FOLD_LOGITS).with_suffix(".json"), json.dumps({"key": key}))
+    write_whole(folder / STARTED, json.dumps(dict(record)))

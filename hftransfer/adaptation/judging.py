@@ -130,7 +130,7 @@ def judge(
     base = next(entry for entry in entries if entry.name == base_outcome.name)
     means = [outcome.name for outcome in sound if outcome.recipe.mean_of and outcome.name in shifts]
     shift = shifts[means[0]] if means else shifts[base.name]
-    judgement = rule.judge([contender(entry, entry is base) for entry in entries], shift)
+    judgement = rule.judge([contender(entry, entry is base) for entry in entries], shift, class_names)
     if shift.believed and obstacle:
         judgement.reasons.append(f"No model is corrected for class frequencies: {obstacle}")
     chosen = next(entry for entry in entries if entry.name == judgement.chosen)

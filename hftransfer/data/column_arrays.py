@@ -17,7 +17,7 @@ def arrow_column(dataset: Dataset, column: str) -> Any:
     """
     import pyarrow as pa
 
-    values = dataset.select_columns([column]).with_format("arrow")[:].column(0).combine_chunks()
+    values = dataset.with_format("arrow", columns=[column])[:].column(0).combine_chunks()
     if isinstance(values, pa.ChunkedArray):  # of none or several chunks, by version
         values = pa.concat_arrays(values.chunks) if values.num_chunks else pa.array([], values.type)
     return values.storage if isinstance(values, pa.ExtensionArray) else values
@@ -26,5 +26,5 @@ def arrow_column(dataset: Dataset, column: str) -> Any:
 def number_column(dataset: Any, column: str) -> np.ndarray:
     """NumPy array of a column of numbers, (rows,) or (rows, width), of a data set or of encoded images."""
     if isinstance(dataset, Dataset):
-        return np.asarray(dataset.select_columns([column]).with_format("numpy")[:][column])
+        return np.asarray(dataset.with_format("numpy", columns=[column])[:][column])
     return np.asarray(dataset[column])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,7 @@ def render_report(facts: AdaptationFacts) -> str:
     )
 
 
+@cache  # compiling a template takes longer than rendering it
 def _environment() -> Any:
     import jinja2
 

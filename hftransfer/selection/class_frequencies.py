@@ -34,15 +34,33 @@ def mlls(probabilities: np.ndarray, source_prior: np.ndarray) -> np.ndarray:
     Paper: Saerens, Latinne and Decaestecker, Adjusting the Outputs of a Classifier to New a Priori Probabilities,
     Neural Computation 2002; Alexandari, Kundaje and Shrikumar, ICML 2020 (why to calibrate first).
     """
-    ratio = probabilities / np.maximum(source_prior, 1e-12)
-    frequencies = source_prior / source_prior.sum()
+    return resampled_mlls(probabilities, source_prior[None], np.ones((1, len(probabilities))))[0]
+
+
+def resampled_mlls(probabilities: np.ndarray, source_priors: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """`mlls` of several samples of the same rows, all at once.
+
+    Args:
+        probabilities: (m, K), of the target's rows.
+        source_priors: (R, K), one a sample.
+        counts: (R, m), how often a sample has each row.
+
+    Returns:
+        (R, K) frequencies, each of which sums to 1.
+    """
+    found = source_priors / source_priors.sum(1, keepdims=True)
+    samples = np.arange(len(found))  # those that still move
+    priors, rows = np.maximum(source_priors, 1e-12), counts.sum(1, keepdims=True)
     for _ in range(EM_STEPS):
-        joint = ratio * frequencies
-        following = (joint / np.maximum(joint.sum(1, keepdims=True), 1e-300)).mean(0)
-        if np.abs(following - frequencies).max() < EM_TOLERANCE:
-            return following
-        frequencies = following
-    return frequencies
+        ratios = found[samples] / priors
+        following = ratios * (counts / np.maximum(ratios @ probabilities.T, 1e-300) @ probabilities) / rows
+        moves = np.abs(following - found[samples]).max(1) >= EM_TOLERANCE
+        found[samples] = following
+        if not moves.all():
+            samples, priors, counts, rows = (values[moves] for values in (samples, priors, counts, rows))
+            if not len(samples):
+                break
+    return found
 
 
 def bbse(
@@ -150,23 +168,25 @@ def estimate_label_shift(
     target = calibrated(predictions.target_logits, temperature)
     draw = np.random.default_rng(seed)
 
-    def frequencies(rows: np.ndarray, target_rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        if method == "bbse":
-            reference = np.bincount(labels[rows], minlength=source.shape[1]) / len(rows)
-            return reference, bbse(source[rows], labels[rows], target[target_rows])
-        reference = source[rows].mean(0)
-        return reference, mlls(target[target_rows], reference)
-
-    reference, estimate = frequencies(np.arange(len(source)), np.arange(len(target)))
-    drawn = [
-        frequencies(draw.integers(len(source), size=len(source)), draw.integers(len(target), size=len(target)))[1]
+    samples = [(np.arange(len(source)), np.arange(len(target)))]  # first all rows, then draws from them
+    samples += [
+        (draw.integers(len(source), size=len(source)), draw.integers(len(target), size=len(target)))
         for _ in range(resamples)
-    ] or [estimate]
+    ]
+    source_frequencies = np.bincount(labels, minlength=source.shape[1]) / len(labels)
+    if method == "bbse":
+        reference = source_frequencies
+        found = np.stack([bbse(source[s], labels[s], target[t]) for s, t in samples])
+    else:
+        reference = source.mean(0)
+        counts = np.stack([np.bincount(t, minlength=len(target)) for _, t in samples])
+        found = resampled_mlls(target, np.stack([source[s].mean(0) for s, _ in samples]), counts)
+    estimate, drawn = found[0], found[1:] if resamples else found
     weights = np.clip(estimate / np.maximum(reference, 1e-12), 1 / BOUND, BOUND)
     source_rows, target_rows = (draw.permutation(len(rows))[:MOST_ROWS] for rows in (source, target))
     gap = EnergyDistance(source[source_rows], target[target_rows])
     return LabelShiftEstimate(
-        source_frequencies=np.bincount(labels, minlength=source.shape[1]) / len(labels),
+        source_frequencies=source_frequencies,
         target_frequencies=estimate,
         intervals=np.quantile(drawn, [0.1, 0.9], axis=0).T,
         temperature=temperature,

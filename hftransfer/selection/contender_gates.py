@@ -17,6 +17,7 @@ class Gates:
 
     Args:
         source_accuracy_within, source_errors, class_share, nearly_absent, diversity: those of `SelectionRule`.
+        class_names: that sentences call the classes by; their numbers when empty.
     """
 
     source_accuracy_within: float
@@ -24,6 +25,7 @@ class Gates:
     class_share: float
     nearly_absent: float
     diversity: float
+    class_names: Sequence[str] = ()
 
     def refusal(
         self, contender: Contender, base: Contender, others: Sequence[Contender], believed: np.ndarray | None
@@ -82,7 +84,8 @@ class Gates:
         if not lost.any():
             return None
         k = int(lost.argmax())
-        return f"it never predicts class {k}, which {base.name} predicts on {100 * base_share[k]:.1f} % of target rows"
+        name = repr(self.class_names[k]) if self.class_names else f"class {k}"
+        return f"it never predicts {name}, which {base.name} predicts on {100 * base_share[k]:.1f} % of target rows"
 
     def _collapse(self, contender: Contender, base: Contender, believed: np.ndarray | None) -> str | None:
         spread, base_spread = (

@@ -86,13 +86,19 @@ class SelectionRule:
     nearly_absent: float = 0.2
     diversity: float = 0.6
 
-    def judge(self, contenders: Sequence[Contender], shift: LabelShiftEstimate | None = None) -> Judgement:
+    def judge(
+        self,
+        contenders: Sequence[Contender],
+        shift: LabelShiftEstimate | None = None,
+        class_names: Sequence[str] = (),
+    ) -> Judgement:
         """The contender to hand over, with scores, ranks and reasons.
 
         Args:
             contenders: at least one of them a base. Predictions that are not finite are refused.
             shift: estimate of the target's class frequencies; ignored unless it is believed. Without one that is,
                 class weights of the contenders say what is believed.
+            class_names: (K,) for the sentences; their numbers when empty.
 
         Raises:
             ValueError: no base with finite predictions, a name twice, predictions of other rows, or an unknown score.
@@ -102,7 +108,12 @@ class SelectionRule:
         finite = [contender for contender in contenders if contender.finite]
         models = [contender for contender in finite if not contender.reference]
         gates = Gates(
-            self.source_accuracy_within, self.source_errors, self.class_share, self.nearly_absent, self.diversity
+            self.source_accuracy_within,
+            self.source_errors,
+            self.class_share,
+            self.nearly_absent,
+            self.diversity,
+            class_names,
         )
         refused = {c.name: why for c in contenders if (why := gates.refusal(c, base, models, believed))}
         passed = [contender for contender in finite if contender.name not in refused]

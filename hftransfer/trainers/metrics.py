@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -52,18 +53,18 @@ def classification_metrics(
     """
     from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 
-    present = (
-        list(range(len(names))) if multilabel else sorted(set(np.unique(references)) | set(np.unique(predictions)))
-    )
-    out = {"accuracy": float(accuracy_score(references, predictions))}
-    for average in ("macro", "micro"):
-        p, r, f, _ = precision_recall_fscore_support(
-            references, predictions, labels=present, average=average, zero_division=0
-        )
-        out |= {f"{average}_f1": float(f), f"{average}_precision": float(p), f"{average}_recall": float(r)}
-    p, r, f, _ = precision_recall_fscore_support(
-        references, predictions, labels=list(range(len(names))), average=None, zero_division=0
-    )
+    named = list(range(len(names)))
+    present = named if multilabel else np.union1d(references, predictions).tolist()
+    classes = [*named, *(i for i in present if i not in named)]
+    accuracy = float(accuracy_score(references, predictions))
+    out = {"accuracy": accuracy}
+    of_classes = partial(precision_recall_fscore_support, references, predictions, zero_division=0)
+    p, r, f, _ = of_classes(labels=classes, average=None)
+    macro = [values[np.isin(classes, present)].mean() for values in (p, r, f)]
+    micro = of_classes(average="micro")[:3] if multilabel else [accuracy] * 3  # of one class a row, they are one
+    for average, (precision, recall, f1) in (("macro", macro), ("micro", micro)):
+        out[f"{average}_f1"], out[f"{average}_precision"] = float(f1), float(precision)
+        out[f"{average}_recall"] = float(recall)
     for i, name in enumerate(names):
         key = name.replace(" ", "_")
         out |= {f"f1_{key}": float(f[i]), f"precision_{key}": float(p[i]), f"recall_{key}": float(r[i])}
@@ -148,8 +149,13 @@ class TaskMetrics:
 
     def measures(self) -> list[str]:
         """Names of the metrics that it computes."""
-        rows = np.zeros((1, len(self.names))) if self.task == "multi-label-classification" else np.zeros(1, int)
-        return list(self._compute(rows, rows))
+        return list(_measures(self.task, self.names))
+
+
+@cache
+def _measures(task: str, names: tuple[str, ...]) -> tuple[str, ...]:
+    rows = np.zeros((1, len(names))) if task == "multi-label-classification" else np.zeros(1, int)
+    return tuple(TaskMetrics(task, names)._compute(rows, rows))
 
 
 def zero_without_labels(loss: Any, labels: Any) -> Any:

@@ -28,8 +28,10 @@ def config_of(trainer: Trainer) -> AdaptationConfig:
 
 def joint_model_of(trainer: Any) -> JointModel:
     """The joint model of a trainer, out of whatever DDP, FSDP or `torch.compile` have wrapped around it."""
-    model: JointModel = trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False)
-    return model
+    model = trainer.model
+    if not isinstance(model, JointModel) or "_orig_mod" in vars(model):  # compiled by regions it is a copy of itself
+        model = trainer.accelerator.unwrap_model(model, keep_torch_compile=False)
+    return cast(JointModel, model)
 
 
 def passed_optimizer_of(trainer: Trainer) -> str | None:

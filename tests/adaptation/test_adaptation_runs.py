@@ -2,6 +2,8 @@
 
 import hashlib
 import re
+import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +25,20 @@ def shifted(model, tmp_path_factory):
     """A standard run where class frequencies differ, and its folder."""
     folder = tmp_path_factory.mktemp("runs") / "mine"
     return tiny_shift.run(model, folder), folder
+
+
+@pytest.fixture(scope="module")
+def finished_quick(model, tmp_path_factory):
+    """The folder of a quick run."""
+    folder = tmp_path_factory.mktemp("quick") / "out"
+    tiny_shift.run(model, folder, effort="quick")
+    return folder
+
+
+@pytest.fixture
+def quick(finished_quick, tmp_path):
+    """A copy of it, to be changed."""
+    return Path(shutil.copytree(finished_quick, tmp_path / "out"))
 
 
 def weights_of(folder: Path) -> str:
@@ -104,22 +120,37 @@ def test_a_second_call_trains_nothing_and_decides_the_same(model, shifted, monke
     assert tiny_shift.result_of(folder) == kept
 
 
-def test_a_larger_effort_keeps_what_a_smaller_one_made(model, tmp_path, monkeypatch):
-    trained = training_runs(monkeypatch)
-    tiny_shift.run(model, tmp_path / "out", effort="quick")
-    tiny_shift.run(model, tmp_path / "out", effort="standard")
-    assert trained == ["source-only", "source-only-2", "source-only-3", "student"]
+def test_a_larger_effort_keeps_what_a_smaller_one_made(model, quick, monkeypatch):
+    trained, made = training_runs(monkeypatch), weights_of(quick / "_candidates" / "source-only")
+    tiny_shift.run(model, quick, effort="standard")
+    assert trained == ["source-only-2", "source-only-3", "student"]
+    assert weights_of(quick / "_candidates" / "source-only") == made
+
+
+def test_push_to_hub_asks_for_the_repository_first_and_gives_it_the_result(model, tmp_path, monkeypatch):
+    module, calls, folder = sys.modules["hftransfer.adaptation.adapt"], [], tmp_path / "out"
+
+    def create(args):
+        calls.append(("made", (folder / "_candidates" / "source-only").exists()))
+        return "me/mine"
+
+    def push(args, pushed):
+        calls.append(("pushed", args.hub_model_id, pushed, (folder / "model.safetensors").is_file()))
+
+    monkeypatch.setattr(module, "create_repo", create)
+    monkeypatch.setattr(module, "push_folder", push)
+    tiny_shift.run(model, folder, effort="quick", push_to_hub=True)
+    assert calls == [("made", False), ("pushed", "me/mine", folder, True)]
 
 
 @pytest.mark.parametrize("change", [{"learning_rate": 2e-3}, {"source_rows": 159}, {"seed": 7}])
-def test_another_run_is_not_overwritten_unless_asked(model, tmp_path, change):
-    tiny_shift.run(model, tmp_path / "out", effort="quick")
-    kept = tiny_shift.result_of(tmp_path / "out")
+def test_another_run_is_not_overwritten_unless_asked(model, quick, change):
+    kept = tiny_shift.result_of(quick)
     with pytest.raises(FileExistsError, match="other data or settings"):
-        tiny_shift.run(model, tmp_path / "out", effort="quick", **change)
-    assert tiny_shift.result_of(tmp_path / "out") == kept
-    tiny_shift.run(model, tmp_path / "out", effort="quick", **{"overwrite_output_dir": True} | change)
-    assert tiny_shift.result_of(tmp_path / "out") != kept
+        tiny_shift.run(model, quick, effort="quick", **change)
+    assert tiny_shift.result_of(quick) == kept
+    tiny_shift.run(model, quick, effort="quick", **{"overwrite_output_dir": True} | change)
+    assert tiny_shift.result_of(quick) != kept
 
 
 def test_somebody_elses_files_are_left_alone(model, tmp_path):
@@ -149,11 +180,16 @@ def test_source_only_that_crashes_ends_the_run(model, tmp_path):
     assert not (tmp_path / "out" / "config.json").exists()
 
 
-@pytest.mark.parametrize("step", [22, *(pytest.param(step, marks=pytest.mark.slow) for step in (1, 55, 75))])
-def test_a_run_that_was_stopped_goes_on_to_the_same_end(model, tmp_path, monkeypatch, step):
+@pytest.mark.parametrize(
+    ("epochs", "step"), [(1, 12), *(pytest.param(2, step, marks=pytest.mark.slow) for step in (1, 22, 55, 75))]
+)
+def test_a_run_that_was_stopped_goes_on_to_the_same_end(model, shifted, tmp_path, monkeypatch, epochs, step):
     """One unbroken run, one stopped in its n-th step: the same verdict, the same weights."""
-    how = {"num_train_epochs": 2}  # 20 steps of source-only, thrice, and 20 of the student
-    whole = tiny_shift.run(model, tmp_path / "whole" / "mine", **how)
+    how = {"num_train_epochs": epochs}  # each 10 steps: of source-only, thrice, and of the student
+    whole, folder = shifted
+    if epochs > 1:
+        folder = tmp_path / "whole" / "mine"
+        whole = tiny_shift.run(model, folder, **how)
     steps, compute_loss = [], AdaptationTrainer.compute_loss
 
     def stopped(trainer, model, inputs, *args, **kwargs):
@@ -169,8 +205,8 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_end(model, tmp_path, monkeyp
     assert not (broken / "config.json").exists()
     again = tiny_shift.run(model, broken, **how)
     assert again.chosen == whole.chosen
-    assert weights_of(broken) == weights_of(tmp_path / "whole" / "mine")
-    assert tiny_shift.result_of(broken) == tiny_shift.result_of(tmp_path / "whole" / "mine")
+    assert weights_of(broken) == weights_of(folder)
+    assert tiny_shift.result_of(broken) == tiny_shift.result_of(folder)
 
 
 def test_stored_predictions_read_back(tmp_path):

@@ -158,12 +158,13 @@ def test_other_answers_train_what_was_trained_on_them_alone(model, answered, tra
 @pytest.mark.slow
 def test_a_target_that_needs_them_gets_a_better_model(model, tmp_path):
     """The classes have changed their names, which nothing but answers can tell."""
-    asked = run(model, tmp_path / "out", ask=60)
+    asked = run(model, tmp_path / "out", ask=60, learning_rate=1e-2)
     answer_sheets.fill(asked.questions, turned)
-    result = run(model, tmp_path / "out", answers=asked.questions)
-    assert result.chosen == TRAINED_ON
+    result = run(model, tmp_path / "out", answers=asked.questions, learning_rate=1e-2)
+    assert result.chosen == TRAINED_ON, result.reasons
+    assert TRAINED_ON not in result.verdicts.judgement.refused
     assert result.verdict == "adapted"
-    assert result.answers.base_accuracy.value < 0.4 < result.answers.without_labels.value
+    assert result.answers.base_accuracy.value < result.answers.accuracy.value - 0.1
     chosen, base = result.verdicts.chosen.predictions, result.verdicts.base.predictions
     truth = (np.array(TARGET["label"]) + 1) % 3
     gains = [(p.target_logits.argmax(1) == truth[p.target_rows]).mean() for p in (base, chosen)]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ast
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -55,14 +55,13 @@ def test_help_says_of_every_option_what_it_does_and_what_it_is_without():
     ],
 )
 def test_help_takes_less_than_a_second_and_no_heavy_import(start):
-    seconds = []
-    for _ in range(3):
-        began = time.perf_counter()
-        done = subprocess.run([sys.executable, "-c", start + CHECK], capture_output=True, text=True)
-        seconds.append(time.perf_counter() - began)
-        assert done.returncode == 0, done.stderr
-        assert "--objectives" in done.stdout
-    assert min(seconds) < 1.0
+    """Processor time: the machine may be busy."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run([sys.executable, "-c", start + CHECK], capture_output=True, text=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert done.returncode == 0, done.stderr
+    assert "--objectives" in done.stdout
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.0
 
 
 @pytest.mark.parametrize("words", [[], ["--help"], ["-h"]])

@@ -21,6 +21,18 @@ def mapped_classes(seed: int = 0, rows: int = 100) -> tuple[np.ndarray, np.ndarr
     return source, labels, target * [1.0, 2.0, 0.5, 1.0] + [3.0, -2.0, 1.0, 0.0]
 
 
+def straight_shift(seed: int, n: int = 400, m: int = 400) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Covariate shift under which a linear classifier is right in both domains, so that weights can only cost."""
+    draw = np.random.default_rng(seed)
+    source, target = draw.normal(size=(n, 2)), draw.normal(size=(m, 2))
+    target[:, 0] += 1.0
+
+    def labels(x):
+        return (x[:, 0] - 0.5 * x[:, 1] + 0.5 * draw.normal(size=len(x)) > 0.5).astype(int)
+
+    return source, labels(source), target, labels(target)
+
+
 def curved_shift(seed: int, n: int = 400, m: int = 400) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Covariate shift where a line is no good model everywhere: source, labels, target, target labels.
 

@@ -10,7 +10,7 @@ import pytest
 from sklearn.calibration import calibration_curve
 
 from hftransfer.selection.calibration import calibrated, calibration_error, fit_temperature
-from hftransfer.selection.class_frequencies import bbse, estimate_label_shift, mlls
+from hftransfer.selection.class_frequencies import bbse, estimate_label_shift, mlls, resampled_mlls
 from hftransfer.selection.energy_distance import EnergyDistance
 from hftransfer.selection.explained_gap import effective_rows_per_class
 from hftransfer.selection.model_predictions import Predictions
@@ -108,6 +108,23 @@ def test_em_equals_a_plain_loop():
         responsibilities = [[pi[k] * row[k] / prior[k] for k in range(4)] for row in p]
         pi = np.mean([np.array(r) / sum(r) for r in responsibilities], 0)
     assert mlls(p, prior) == pytest.approx(pi, abs=1e-5)
+
+
+def test_samples_all_at_once_equal_each_by_itself():
+    """Some converge at once, others never quite: those at the edge, where a class is not there."""
+    draw = np.random.default_rng(0)
+    p = np.concatenate([draw.dirichlet(np.ones(4), 40), draw.dirichlet([9.0, 3.0, 1.0, 0.1], 40)])
+    priors, rows = draw.dirichlet(np.full(4, 5.0), 12), draw.integers(80, size=(12, 80))
+    rows[0] = np.arange(80)
+    counts = np.stack([np.bincount(sample, minlength=80) for sample in rows])
+    found = resampled_mlls(p, priors, counts)
+    for sample, prior, frequencies in zip(rows, priors, found, strict=True):
+        pi = prior / prior.sum()
+        for _ in range(2000):
+            joint = p[sample] * (pi / prior)
+            pi = (joint / joint.sum(1, keepdims=True)).mean(0)
+        np.testing.assert_allclose(frequencies, pi, rtol=0, atol=1e-6)
+        assert frequencies.sum() == pytest.approx(1)
 
 
 def test_bbse_without_noise_is_exact_and_with_strength_stays_near_the_source():

@@ -35,16 +35,11 @@ def instance_weights(
     and scaled to mean 1 again. Features are standardised first, both domains together. They go into a classifier's
     `sample_weight`, or into a column `weight` of the source for `AdaptationTrainer`.
 
-    | `method` | estimate | good for |
-    |---|---|---|
-    | `"discriminator"` | cross-fitted logistic regression that tells the domains apart | many columns |
-    | `"rulsif"` | relative density ratio by least squares, bounded | few columns, most stable |
-    | `"kmm"` | kernel mean matching, a quadratic program | few columns |
-    | `"kliep"` | kernels fitted by likelihood | few columns |
-
     Args:
         source_features, target_features: (n, d) and (m, d), of one model.
-        method: of the estimate.
+        method: `"discriminator"`, a cross-fitted logistic regression that tells the domains apart, for any number of
+            columns; or for a few columns `"rulsif"` (relative density ratio by least squares, bounded), `"kmm"`
+            (kernel mean matching) or `"kliep"` (kernels fitted by likelihood).
         clip: cap in units of the mean weight; `None` for none.
         flatten: τ between 0 (all rows alike) and 1 (as estimated).
         seed: of folds, centres and blocks.

@@ -84,11 +84,11 @@ def check_report_to(report_to: Any) -> None:
         ValueError: there is no such integration.
         ImportError: its package is not installed.
     """
-    names = [report_to] if isinstance(report_to, str) else list(report_to or ())
+    names = {report_to} if isinstance(report_to, str) else set(report_to or ())
+    if names <= {"none", "all"}:
+        return  # a look for each package takes longer than all other checks
     available = {*get_available_reporting_integrations(), *UNLISTED}
-    for name in names:
-        if name in ("none", "all"):
-            continue
+    for name in sorted(names - {"none", "all"}):
         if name not in INTEGRATION_TO_CALLBACK:
             known = sorted(INTEGRATION_TO_CALLBACK)
             raise ValueError(
