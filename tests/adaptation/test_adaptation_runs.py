@@ -45,18 +45,6 @@ def weights_of(folder: Path) -> str:
     return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
 
 
-def training_runs(monkeypatch) -> list[str]:
-    """Names of the candidates that train from now on."""
-    names, train = [], AdaptationTrainer.train
-
-    def counted(trainer, *args, **kwargs):
-        names.append(Path(trainer.args.output_dir).name)
-        return train(trainer, *args, **kwargs)
-
-    monkeypatch.setattr(AdaptationTrainer, "train", counted)
-    return names
-
-
 def test_a_label_shift_is_seen_and_its_correction_is_better(shifted):
     result, _ = shifted
     assert result.verdicts.shift.believed
@@ -112,7 +100,7 @@ def test_what_is_in_the_folder(shifted):
 def test_a_second_call_trains_nothing_and_decides_the_same(model, shifted, monkeypatch):
     result, folder = shifted
     before, kept = weights_of(folder), tiny_shift.result_of(folder)
-    trained = training_runs(monkeypatch)
+    trained = tiny_shift.training_runs(monkeypatch)
     again = tiny_shift.run(model, folder)
     assert trained == []
     assert (again.chosen, again.verdict) == (result.chosen, result.verdict)
@@ -121,7 +109,7 @@ def test_a_second_call_trains_nothing_and_decides_the_same(model, shifted, monke
 
 
 def test_a_larger_effort_keeps_what_a_smaller_one_made(model, quick, monkeypatch):
-    trained, made = training_runs(monkeypatch), weights_of(quick / "_candidates" / "source-only")
+    trained, made = tiny_shift.training_runs(monkeypatch), weights_of(quick / "_candidates" / "source-only")
     tiny_shift.run(model, quick, effort="standard")
     assert trained == ["source-only-2", "source-only-3", "student"]
     assert weights_of(quick / "_candidates" / "source-only") == made

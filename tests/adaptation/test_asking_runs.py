@@ -54,14 +54,7 @@ def answered(model, asked, tmp_path_factory):
 @pytest.fixture
 def trained(monkeypatch) -> list[str]:
     """Names of the candidates that train from now on."""
-    names, train = [], AdaptationTrainer.train
-
-    def counted(trainer, *args, **kwargs):
-        names.append(Path(trainer.args.output_dir).name)
-        return train(trainer, *args, **kwargs)
-
-    monkeypatch.setattr(AdaptationTrainer, "train", counted)
-    return names
+    return tiny_shift.training_runs(monkeypatch)
 
 
 def test_rows_are_asked_for_beside_the_model(asked):

@@ -63,14 +63,7 @@ def half(mine):
 @pytest.fixture
 def trained(monkeypatch):
     """Names of the candidates that train from now on."""
-    names, train = [], AdaptationTrainer.train
-
-    def counted(trainer, *args, **kwargs):
-        names.append(Path(trainer.args.output_dir).name)
-        return train(trainer, *args, **kwargs)
-
-    monkeypatch.setattr(AdaptationTrainer, "train", counted)
-    return names
+    return tiny_shift.training_runs(monkeypatch)
 
 
 def cut(path: Path) -> None:

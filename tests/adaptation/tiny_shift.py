@@ -11,7 +11,7 @@ import runs
 import tiny
 from datasets import ClassLabel, Dataset, Features, Value
 
-from hftransfer import AdaptationConfig, adapt
+from hftransfer import AdaptationConfig, AdaptationTrainer, adapt
 from hftransfer.selection import class_frequencies
 
 FREQUENCIES = (0.7, 0.2, 0.1)
@@ -84,6 +84,18 @@ def run(model: str, folder: Path, frequencies=FREQUENCIES, source_rows: int = 16
 def with_short_estimates():
     """Context in which estimates of class frequencies are left off early: most of what judging tiny models takes."""
     return mock.patch.object(class_frequencies, "EM_STEPS", 30)
+
+
+def training_runs(monkeypatch) -> list[str]:
+    """Names of the candidates that train from now on."""
+    names, train = [], AdaptationTrainer.train
+
+    def counted(trainer, *args, **kwargs):
+        names.append(Path(trainer.args.output_dir).name)
+        return train(trainer, *args, **kwargs)
+
+    monkeypatch.setattr(AdaptationTrainer, "train", counted)
+    return names
 
 
 def result_of(folder: Path) -> dict:
