@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any, Literal
 
 import numpy as np
@@ -18,7 +19,7 @@ MISSING_TARGET = (
 )
 
 
-class FeatureAdapter(TransformerMixin, BaseEstimator):
+class FeatureAdapter(TransformerMixin, BaseEstimator, ABC):
     """Base of transformers that are fitted on source and target rows, and map rows of either.
 
     Rows of the source are `X`; rows of the target come to `fit` as `target`. They are data, no setting: in the
@@ -79,11 +80,13 @@ class FeatureAdapter(TransformerMixin, BaseEstimator):
             )
         return self._map_source(rows) if read_choice("domain", domain, Domain) == "source" else self._map_target(rows)
 
+    @abstractmethod
     def _fit(self, source: np.ndarray, y: np.ndarray | None, target: np.ndarray) -> None:
-        raise NotImplementedError
+        """Fits the mapping to checked matrices."""
 
+    @abstractmethod
     def _map_source(self, rows: np.ndarray) -> np.ndarray:
-        raise NotImplementedError
+        """Checked source rows, mapped."""
 
     def _map_target(self, rows: np.ndarray) -> np.ndarray:
         return rows
