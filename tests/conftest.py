@@ -95,6 +95,14 @@ def model_folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def shift_model(tmp_path_factory):
+    """A folder with the model that `adapt` starts from in the tests, trained on tiny_shift's task."""
+    import tiny_shift
+
+    return tiny_shift.save_model(tmp_path_factory.mktemp("shift"))
+
+
+@pytest.fixture(scope="session")
 def run_elsewhere():
     """A function from a script and its arguments to what it prints where hftransfer has never been heard of."""
     with elsewhere.started() as run:
