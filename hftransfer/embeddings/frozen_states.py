@@ -17,6 +17,9 @@ import torch
 import transformers
 
 from ..data.content_hash import ROW_BYTES, StoredImage, row_hash
+from ..data.image_encoder import IMAGE, ORIGIN
+from ..data.pairing import FROZEN_STATES
+from ..data.soft_label_column import SOFT_LABELS
 from ..data.text_encoder import LENGTH, WORD_MASK, without_other_tokenizations
 from ..data.weight_column import ROW_WEIGHT
 from ..models.content_identity import processing_identity
@@ -29,7 +32,9 @@ from .pass_progress import PassProgress
 
 CHUNK_BYTES = 1 << 26  # of the states of a chunk in float32: what a killed pass loses at most
 MOST_CHUNK_ROWS = 2048
-UNREAD = ("labels", LENGTH, WORD_MASK, ROW_WEIGHT, "soft_labels", "origin")  # of an encoded row: what no layer reads
+# Of an encoded row: what is said about it, and its encoder does not stack; then what no layer reads.
+NOT_STACKED = ("labels", "domain", WORD_MASK, ROW_WEIGHT, SOFT_LABELS, FROZEN_STATES)
+NOT_READ = (*NOT_STACKED, LENGTH, ORIGIN)
 
 
 @dataclass(frozen=True)
@@ -82,7 +87,7 @@ class StatesPass:
 
     def stack(self, rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
         """Model inputs of rows, padded to the longest."""
-        return self.make_batch(rows)
+        return self.make_batch([stacked_columns(row) for row in rows])
 
     def words(self, rows: Sequence[dict[str, Any]], indices: Sequence[int]) -> np.ndarray:
         """(tokens, 2) row and number of each token, as `pooled` gives them."""
@@ -252,12 +257,17 @@ def states_bytes(rows: int, tokens: int, shape: StateShape, dtype: str) -> int:
     return units * (shape.numbers * np.dtype(dtype).itemsize + 16)  # where each token belongs takes 16
 
 
+def stacked_columns(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Columns of an encoded row that its encoder stacks for the model."""
+    return {key: value for key, value in without_other_tokenizations(row).items() if key not in NOT_STACKED}
+
+
 def _read_of(row: Mapping[str, Any]) -> dict[str, Any]:
     """What of an encoded row the layers read, by content."""
-    read = {key: value for key, value in without_other_tokenizations(row).items() if key not in UNREAD}
-    if "image" in read:
-        image = read["image"]
-        read["image"] = np.asarray(image) if hasattr(image, "getpixel") else StoredImage.of(image)
+    read = {key: value for key, value in without_other_tokenizations(row).items() if key not in NOT_READ}
+    if IMAGE in read:
+        image = read[IMAGE]
+        read[IMAGE] = np.asarray(image) if hasattr(image, "getpixel") else StoredImage.of(image)
     return read
 
 

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from ..data.collation import stack_states
+from ..data.collation import NUM_SOURCE, SPANS, stack_states
 from ..data.pairing import FROZEN_STATES, PairedDataset
-from ..data.text_encoder import without_other_tokenizations
+from ..data.soft_label_column import SOFT_LABELS
+from ..data.text_encoder import WORD_MASK, without_other_tokenizations
+from ..data.weight_column import ROW_WEIGHTS
 from ..embeddings.cache_folder import cache_folder, cache_size, trim
 from ..embeddings.feature_pass import PassStatistics
 from ..embeddings.frozen_states import StatesCache, StateShape, StatesPass, states_bytes
@@ -25,8 +27,8 @@ if TYPE_CHECKING:
     from transformers import Trainer
 
 logger = logging.getLogger(__name__)
-# Columns of a batch that the model reads are those of the encoder; these are the collator's.
-OURS = ("labels", "domain", "num_source", "spans", "word_mask", "row_weights", "soft_labels", FROZEN_STATES)
+# Of a batch: what the collator says about the rows, which no model reads.
+NOT_READ = ("labels", "domain", NUM_SOURCE, SPANS, WORD_MASK, ROW_WEIGHTS, SOFT_LABELS, FROZEN_STATES)
 
 
 class FrozenLayerCache:
@@ -98,8 +100,8 @@ class FrozenLayerCache:
         except (DiskFullError, FloatingPointError) as error:
             if args.world_size > 1:
                 raise  # other processes wait
-            reason = NotCached(str(error).rstrip(".")) if isinstance(error, DiskFullError) else _not_finite(dtype)
-            raise reason from error
+            is_full = isinstance(error, DiskFullError)
+            raise (NotCached(str(error).rstrip(".")) if is_full else _not_finite(dtype)) from error
         self.statistics = cache.statistics
         if self.trainer.is_world_process_zero():
             trim(root, cache_size(), [states.folder for states in train.frozen_states])
@@ -174,7 +176,7 @@ class FrozenLayerCache:
     def _computed(self, probe: StatesProbe, shape: StateShape) -> torch.Tensor:
         """States of the probe's rows, each computed by itself, as they would be read."""
         states = self._pass(probe, shape)
-        rows, _ = states.encode([self._encoded(row) for row in self._train.__getitems__(self._probe_rows())], [])
+        rows = self._train.__getitems__(self._probe_rows())
         with states.running():
             computed = [states.pooled(states.stack([row]), [row])[0].cpu().numpy() for row in rows]
         if not all(np.isfinite(array).all() for array in computed):
@@ -187,8 +189,7 @@ class FrozenLayerCache:
 
     def _pass(self, probe: StatesProbe, shape: StateShape) -> StatesPass:
         def stack(rows: Any) -> dict[str, Any]:
-            encoded = [self._encoded(row) for row in rows]
-            return self._inputs(self.prepared.encoder.stack(encoded, [None] * len(encoded)))
+            return self.prepared.encoder.stack(rows, [None] * len(rows))
 
         return StatesPass(probe.model, probe.layers, stack, shape, probe.stored_in, probe.precision)
 
@@ -207,13 +208,7 @@ class FrozenLayerCache:
     @staticmethod
     def _inputs(batch: Mapping[str, Any]) -> dict[str, Any]:
         """What of a batch the model reads."""
-        return {key: value for key, value in without_other_tokenizations(batch).items() if key not in OURS}
-
-    @staticmethod
-    def _encoded(row: Mapping[str, Any]) -> dict[str, Any]:
-        """What of an encoded row its encoder stacks."""
-        ours = (*OURS, "row_weight")
-        return {key: value for key, value in without_other_tokenizations(row).items() if key not in ours}
+        return {key: value for key, value in without_other_tokenizations(batch).items() if key not in NOT_READ}
 
 
 def _not_finite(dtype: str) -> NotCached:

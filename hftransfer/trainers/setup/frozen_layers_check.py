@@ -54,7 +54,8 @@ def check_run(args: AdaptationConfig, prepared: Prepared, own_collator: bool, ow
         raise NotCached("DeepSpeed runs the layers")
     if args.torch_compile:
         raise NotCached("torch_compile has compiled the layers")
-    if args.recomputes_activations and (args.activation_checkpointing_kwargs or {}).get("use_reentrant"):
+    checkpointing = [getattr(args, f"{kind}_checkpointing_kwargs", None) for kind in ("activation", "gradient")]
+    if args.recomputes_activations and any(isinstance(x, Mapping) and x.get("use_reentrant") for x in checkpointing):
         raise NotCached("use_reentrant=True recomputes layers only where gradients reach their inputs")
     if args.neftune_noise_alpha:
         raise NotCached(f"neftune_noise_alpha={args.neftune_noise_alpha:g} moves embeddings at random")
@@ -76,8 +77,8 @@ def check_layers_read(layers: FrozenLayers, joint: JointModel) -> None:
     if joint.teachers is not None:
         for name, indices in joint.teachers.compared_layers.items():
             read[name] = [*read.get(name, []), *indices]
-        if joint.teachers.attention and layers.count == layers.total:
-            raise NotCached("the attention of the last layer is compared with a teacher's, and that layer is frozen")
+        if joint.teachers.attention:
+            raise NotCached("attention is compared with a teacher's, and layers that do not run have none")
     for name, indices in read.items():
         below = [index for index in (i % layers.total for i in indices) if index < layers.count - 1]
         if below:
