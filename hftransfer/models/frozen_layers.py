@@ -43,11 +43,12 @@ class FrozenLayers:
         modules: names of the modules that run before the first layer that trains.
 
     Example:
-        >>> _ = set_trainable(model, find_head(model, batch), freeze="first_1")
+        >>> for part in (model.bert.embeddings, model.bert.encoder.layer[:4]):
+        ...     _ = part.requires_grad_(False)
         >>> frozen = find_frozen_layers(model, batch)
         >>> frozen.count, frozen.total
-        (1, 2)
-        >>> states = frozen.states(model.eval(), batch)  # (rows, tokens, width)
+        (4, 6)
+        >>> states = frozen.states(model, batch)  # (rows, tokens, width)
         >>> with frozen.replaced(model, states):
         ...     logits = model(**batch).logits  # the frozen layers do not run
     """
