@@ -68,10 +68,10 @@ class FrozenLayerCache:
 
     def clear(self) -> None:
         """Nothing is read from the cache any more."""
-        self.layers = None
-        joint_model_of(self.trainer).joint_forward.from_states.layers = None
         if isinstance(self.prepared.train, PairedDataset):
             self.prepared.train.frozen_states = None
+        if self.layers is not None:
+            joint_model_of(self.trainer).joint_forward.from_states.layers = self.layers = None
 
     def _fill(self, dtype: str) -> None:
         plan: tuple[StatesProbe, StateShape] | None = None

@@ -93,17 +93,23 @@ def same_losses(build, tmp_path, tolerance, dtype="float32", **settings):
     return cached
 
 
+SETTINGS = {
+    "plain": {},
+    "in pieces": {"forward_rows": 3, "forward_by_domain": True},
+    "two views": {"objectives": {"nt_xent": 0.1}, "activation_checkpointing": True},
+    "a layer's features": {"objectives": {"mmd": {"features": "hidden:1", "weight": 0.1}}},
+    "unfreezing above": {"unfreeze": {"by": "step", "every": 2}, "objectives": None, "gradient_accumulation_steps": 2},
+    "the head alone": {"trainable": "head", "freeze": None},
+}
+SLOW = ("two views", "unfreezing above")
+
+
 @pytest.mark.parametrize(
     "settings",
     [
-        {},
-        {"forward_rows": 3, "forward_by_domain": True},
-        {"objectives": {"nt_xent": 0.1}, "activation_checkpointing": True},
-        {"objectives": {"mmd": {"features": "hidden:1", "weight": 0.1}}, "gradient_accumulation_steps": 2},
-        {"unfreeze": {"by": "step", "every": 2}, "objectives": None, "save_strategy": "steps", "save_steps": 2},
-        {"trainable": "head", "freeze": None},
+        pytest.param(value, id=name, marks=[pytest.mark.slow] if name in SLOW else [])
+        for name, value in SETTINGS.items()
     ],
-    ids=["plain", "in pieces", "two views", "a layer's features", "unfreezing above", "the head alone"],
 )
 def test_losses_are_those_of_a_run_without(tmp_path, settings):
     cached = same_losses(make, tmp_path, 1e-5, **settings)
@@ -124,7 +130,7 @@ def test_taggers(tmp_path):
     assert not same_losses(tagging, tmp_path, 1e-5).calls
 
 
-@pytest.mark.parametrize("family", ["vit", "resnet"])
+@pytest.mark.parametrize("family", ["vit", pytest.param("resnet", marks=pytest.mark.slow)])
 def test_images(tmp_path, family):
     assert not same_losses(pictured, tmp_path, 1e-5, family=family).calls
 
@@ -167,6 +173,7 @@ def test_only_what_is_the_same_is_read_again(tmp_path):
     assert reads_all(alone)
 
 
+@pytest.mark.slow
 def test_weights_of_a_checkpoint_count_and_not_those_before_it(tmp_path):
     """A run that goes on with a checkpoint reads what the checkpoint's frozen layers give."""
     first = make(tmp_path / "first", save_strategy="steps", save_steps=2)
@@ -298,6 +305,12 @@ OFF = {
     "a layer below": (
         lambda folder: make(folder, objectives={"mmd": {"features": "hidden:0", "weight": 0.1}}),
         "mmd reads layer 0",
+    ),
+    "attention": (
+        lambda folder: make(
+            folder, model=tiny.bert(num_hidden_layers=3, **QUIET), objectives={"distill_attention": 1.0}
+        ),
+        "attention is compared with a teacher's",
     ),
     "an adapter below": (adapted, "lora_A.* trains, and the first layer depends on it"),
     "dropout below": (
