@@ -150,6 +150,7 @@ RANGES: dict[str, Bounds] = {
     "target_ratio": POSITIVE,
     "reveal_target_labels": Bounds(0, whole=True),
     "lp_epochs": FROM_ZERO,
+    "frozen_cache_gb": Bounds(0, above=True, hint="To keep nothing, leave cache_frozen_layers out."),
     "layer_decay": Bounds(
         0, 1, above=True, hint="Each layer's rate is that of the one above it times this; 1 makes them equal."
     ),

@@ -145,7 +145,7 @@ def embed_rows(
             )
             processes.wait()
         elif processes.rank == 0:
-            trim(root, limit, store.sets / store.set_key([part[0] for part in stored.parts]))
+            trim(root, limit, [store.sets / store.set_key([part[0] for part in stored.parts])])
     finally:
         if temporary is not None and processes.rank == 0:
             shutil.rmtree(temporary, ignore_errors=True)

@@ -293,7 +293,10 @@ class AdaptationTrainer(SavingTrainer):
                 fit_objectives(joint_model_of(self), self.prepared, self.args)
             training = stage(lambda: f"training, step {self.state.global_step + 1}")
             with training, self.checkpoint_reader.without_false_best_warning(), self.progress_line.closing():
-                output = super().train(checkpoint, trial, ignore_keys_for_eval)
+                try:
+                    output = super().train(checkpoint, trial, ignore_keys_for_eval)
+                finally:
+                    self.frozen_layer_cache.clear()
         for name in self.loss_log.always_zero if self.is_world_process_zero() else ():
             logger.warning("%s was 0 in every step and asked nothing of the model. Lower its threshold, if any.", name)
         self.label_shift_verdict = judge_label_shift(self)

@@ -13,6 +13,7 @@ from ..batch_rows import BatchRows
 from ..teachers.teacher import TeacherSet
 from .chunked_forward import ChunkedForward
 from .feature_forward import FeatureForward, Forward, ForwardOutputs
+from .frozen_layers_forward import FrozenLayersForward
 from .objective_set import ObjectiveSet
 from .per_domain_forward import PerDomainForward
 from .second_views_forward import SecondViewsForward
@@ -26,12 +27,14 @@ class JointForward:
     Args:
         chain: its outermost link.
         features: its innermost link, which runs the model.
+        from_states: the link around it, which leaves out frozen layers.
         frozen_batch_norm: batch norm uses its running statistics as they are.
         batch_norm_mix: a module whose state belongs in checkpoints.
     """
 
     chain: Forward
     features: FeatureForward
+    from_states: FrozenLayersForward
     frozen_batch_norm: bool = False
     batch_norm_mix: ChannelMix | None = None
 
@@ -55,7 +58,8 @@ def build_forward(
     1. second views of the target rows, if an objective asks for them;
     2. each domain by itself, or batch norm with mixed statistics, if the settings ask for either;
     3. chunks of rows, if the settings ask for them;
-    4. the model, with hooks that keep its features.
+    4. the model above its frozen layers, where a batch brings what those give;
+    5. the model, with hooks that keep its features.
 
     Args:
         model: plain or PEFT-wrapped, with a linear head; it is hooked.
@@ -85,7 +89,8 @@ def build_forward(
         sorted(compared_layers),
         teachers is not None and teachers.attention,
     )
-    chain: Forward = features
+    from_states = FrozenLayersForward(features)
+    chain: Forward = from_states
     if chunk_rows is not None:
         chain = ChunkedForward(chain, chunk_rows)
     if batch_norm_mix is not None:
@@ -94,4 +99,4 @@ def build_forward(
         chain = PerDomainForward(chain, target_statistics=batch_norm == "separate")
     if objectives is not None and objectives.ask_for("target_view_features"):
         chain = SecondViewsForward(chain)
-    return JointForward(chain, features, batch_norm == "frozen", batch_norm_mix)
+    return JointForward(chain, features, from_states, batch_norm == "frozen", batch_norm_mix)

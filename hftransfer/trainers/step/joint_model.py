@@ -21,6 +21,7 @@ from ..batch_rows import BatchRows, Span
 from ..teachers.teacher import TeacherOutputs, TeacherSet
 from .feature_forward import ForwardOutputs
 from .forward_chain import JointForward, build_forward
+from .frozen_layers_forward import without_states
 from .objective_inputs import BatchOutputs, ObjectiveInputs
 from .objective_set import ObjectiveSet
 from .perturbed_forward import PerturbedTargetForward
@@ -149,7 +150,8 @@ class JointModel(nn.Module):
             spans: which positions of source rows, and of the others, are not padding; for the per-domain forward.
             soft_labels: (rows, K) or (rows, tokens, K) distributions of target rows, for the objective of that name.
             row_weights: (rows,) what source rows count of their own, in the task and in the objectives.
-            **inputs: model inputs of all rows; the target's second views may follow them.
+            **inputs: model inputs of all rows; the target's second views may follow them. What frozen layers give for
+                the rows may stand beside them, as `frozen_states`.
         """
         if domain is None:
             return self.model(**inputs) if labels is None else self.model(labels=labels, **inputs)
@@ -206,7 +208,7 @@ class JointModel(nn.Module):
     def _build_perturbed_forward(
         self, inputs: dict[str, Any], rows: BatchRows, word_mask: torch.Tensor | None, precision: torch.dtype | None
     ) -> PerturbedTargetForward:
-        target = rows.pick(inputs, "target")
+        target = rows.pick(without_states(inputs), "target")
         target_mask = None if word_mask is None else word_mask[rows.target]
         release_hooks = partial(self.joint_forward.features.take, target)
         return PerturbedTargetForward(self.model, target, target_mask, precision, release_hooks)
