@@ -97,7 +97,7 @@ def export_probe(
 
 
 def sample_inputs(frozen: FrozenBackbone) -> tuple[list[dict[str, Any]], list[dict[str, torch.Tensor]]]:
-    """Sample rows to compare features on, encoded, and each as a batch by itself: noise, or words of the vocabulary."""
+    """Sample rows to compare features on, encoded, each as a batch of its own: noise, or words of the vocabulary."""
     draw = np.random.default_rng(0)
     if frozen.kind == "image":
         values: list[Any] = [draw.integers(0, 256, (64, 64, 3), dtype=np.uint8) for _ in range(SAMPLE_ROWS)]

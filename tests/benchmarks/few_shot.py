@@ -10,7 +10,7 @@ training rows of each class; all methods see the same rows. Nothing is chosen: a
 library, but texts are cut at 64 tokens, and an epoch of our pairs has 2,000 at most, which binds for five and sixteen
 objects a class.
 
-SetFit (https://pypi.org/project/setfit) needs an environment of its own, in which this script does not need hftransfer.
+SetFit (https://pypi.org/project/setfit) needs an environment of its own, and this script no hftransfer there.
 Its encoder is the same folder. It reads no images.
 """
 

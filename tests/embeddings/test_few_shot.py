@@ -128,11 +128,10 @@ def test_one_more_layer_reads_the_mean_over_tokens(family):
     np.testing.assert_allclose(cosines, 1, atol=2e-3)
 
 
-def test_a_family_of_another_kind_has_no_place_for_the_mean():
-    assert (
-        token_mean_classifier(extractor(families.build("distilbert").eval(), processing=families.tokenizer()), "text")
-        is None
-    )
+@pytest.mark.parametrize("family", ["distilbert", "modernbert", "albert"])
+def test_a_family_of_another_kind_has_no_place_for_the_mean(family):
+    model = families.build(family).eval()
+    assert token_mean_classifier(extractor(model, processing=families.tokenizer()), "text") is None
 
 
 @pytest.mark.parametrize("method", METHODS)

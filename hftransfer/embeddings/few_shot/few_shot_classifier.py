@@ -219,9 +219,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
             )
         C = POSITIVE.read("C", self.C)
         if not is_logistic and C != 1:
-            raise ValueError(
-                f"C={C} is of a logistic regression, and method={self.method!r} has none: leave it out."
-            )
+            raise ValueError(f"C={C} is of a logistic regression, and method={self.method!r} has none: leave it out.")
         if self.pooling == "token" or not isinstance(self.pooling, (str, type(None))):
             raise ValueError(f"pooling={self.pooling!r} must be one pooling that gives a vector a row.")
         return tunes, LogisticRegression(C=C, max_iter=1000) if is_logistic else NearestPrototype(linear=True)
