@@ -29,7 +29,9 @@ def row_classes(dataset: Any, label_column: str = "label", name: str = "the data
     column = read_labels(dataset, label_column, name)
     if column.widths is not None:
         raise ValueError(f"{name}: {label_column!r} holds lists; one class a row is needed.")
-    declared, spellings, names = declared_names(dataset, label_column), {}, {}
+    declared = declared_names(dataset, label_column)
+    spellings: dict[str, str] = {}
+    names: dict[Any, str | None] = {}
     for value in column.values:
         if declared is not None and isinstance(value, int):
             if value >= len(declared):

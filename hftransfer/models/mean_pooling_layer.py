@@ -36,7 +36,7 @@ def append_mean_pooling(model: Any, head: Head) -> None:
         ValueError: its layers are laid out in another way.
     """
     name, stack = layer_stack(model)
-    layer = copy.deepcopy(stack[-1])
+    layer: Any = copy.deepcopy(stack[-1])
     dense = [
         module
         for path, module in model.named_modules()
@@ -66,9 +66,9 @@ def append_mean_pooling(model: Any, head: Head) -> None:
             module.weight.copy_(SMALL * torch.eye(head.in_features))
             if module.bias is not None:
                 module.bias.zero_()
-    for module in layer.modules():
-        if hasattr(module, "layer_idx"):
-            module.layer_idx = len(stack)
+    for part in layer.modules():
+        if hasattr(part, "layer_idx"):
+            part.layer_idx = len(stack)
     stack.append(layer)
     if hasattr(model, "fresh_weights"):  # those of the dense layer are no longer drawn at random
         model.fresh_weights = [path for path in model.fresh_weights if path.rpartition(".")[0] == head.name]

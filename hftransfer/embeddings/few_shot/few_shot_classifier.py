@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 from ...messages import shown
 from ...setting_ranges import POSITIVE
 from ...settings import read_choice
+from ..embed import check_pass
 from ..embedder import Embedder
 from ..feature_extractor import FeatureExtractor
 from ..input_rows import InputRows, input_rows
@@ -210,6 +211,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
     def _checked_settings(self) -> tuple[bool, Any]:
         """Whether the encoder is tuned, and the classifier on its features."""
         read_choice("method", self.method, METHODS)
+        check_pass(self.batch_size, self.cache_dir)
         tunes, is_logistic = self.method in TUNED, self.method in LOGISTIC
         if self.pairs is not None and not isinstance(self.pairs, PairSettings):
             raise TypeError(f"pairs={shown(self.pairs)} must be PairSettings(…) or None.")
@@ -234,7 +236,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         return self._extractor(self.model, pooling, self.processing_class), inputs
 
     def _extractor(self, model: Any, pooling: str, processing: Any) -> FeatureExtractor:
-        device = self.device if isinstance(model, str) else None
+        device = self.device if model is self.model else None
         return FeatureExtractor(model, pooling, -1, self.max_length, None, device, processing, self.revision)
 
     def _embedder(self, extractor: FeatureExtractor, inputs: InputRows) -> Embedder:
@@ -248,11 +250,11 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
             pooling,
             max_length=self.max_length,
             batch_size=self.batch_size,
-            device=self.device if isinstance(model, str) else None,
+            device=self.device if model is self.model else None,
             cache_dir=self.cache_dir,
             processing_class=extractor.processing(inputs.kind),
             column=self.column,
-            revision=self.revision if isinstance(model, str) else None,
+            revision=self.revision if model is self.model else None,
             progress=self.progress,
         )
 

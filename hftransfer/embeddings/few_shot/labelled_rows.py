@@ -49,10 +49,10 @@ def labelled_rows(rows: Any, y: Any, column: str | None = None) -> tuple[Any, np
     if not values:
         raise ValueError(f"{NAME} are empty: give a few labelled rows of each class.")
     for row, value in enumerate(values):
+        if value is not None and not np.isscalar(value):
+            raise ValueError(f"{NAME} row {row}: its label is {shown(value)}; one class a row is needed.")
         if value is None or value != value:
             raise ValueError(f"{NAME} row {row} has no label: pass the labelled rows alone.")
-        if not np.isscalar(value):
-            raise ValueError(f"{NAME} row {row}: its label is {shown(value)}; one class a row is needed.")
     if len({isinstance(value, str) for value in values}) > 1:
         raise ValueError(f"{NAME}: some labels are texts and some are numbers; write all in one way.")
     labels = np.array(values)
