@@ -41,6 +41,12 @@ Which checkpoint, which source: ranked on frozen features before anything is tra
   how several labelled sets relate (no target):
     hftransfer choose-source --source books=books.csv --source dvd=dvd.csv --output_dir runs/related
 """,
+    "few_shot": """\
+A plain classifier from a few labelled rows a class: prototypes, a probe, or an encoder tuned on pairs (SetFit).
+
+  hftransfer few-shot --source few.csv --output_dir runs/few
+  hftransfer few-shot --source photos --model google/mobilenet_v2_1.0_224 --method prototype --output_dir runs/few
+""",
 }
 COMMON = """\
 Options may stand in a YAML file (--config); the command line wins over the file, the file over defaults.
@@ -48,15 +54,20 @@ hftransfer itself takes --accelerate_config: one_process, multi_gpu, fsdp2 or a 
 --debug, by itself, shows the trace of what breaks (or HFTRANSFER_DEBUG=1).
 """
 FITTED = ("learning_rate", "num_train_epochs")  # by `adapt`, where the user names none
-ARGUMENTS = {"adapt": "AdaptArguments", "finetune": "FinetuneArguments", "choose_source": "ChooseSourceArguments"}
-ALONE = ("choose_source",)  # recipes that train nothing, and have no options but their own
+ARGUMENTS = {
+    "adapt": "AdaptArguments",
+    "finetune": "FinetuneArguments",
+    "choose_source": "ChooseSourceArguments",
+    "few_shot": "FewShotArguments",
+}
+ALONE = ("choose_source", "few_shot")  # recipes without `AdaptationConfig`, which have no options but their own
 
 
 def recipe_options(recipe: str) -> list[Option]:
     """Options of a recipe with a config, by group.
 
     Args:
-        recipe: `"adapt"`, `"finetune"` or `"choose_source"`.
+        recipe: `"adapt"`, `"finetune"`, `"choose_source"` or `"few_shot"`.
     """
     own = read_options(module_path(f"hftransfer.cli.{recipe}_options"), ARGUMENTS[recipe], "Domains")
     if recipe in ALONE:
