@@ -54,7 +54,7 @@ APART_BY_CLASS = {
     "target_logits": certain(torch.tensor([0, 2, 0, 2, 2])),
 }
 NOTHING = {
-    **dict.fromkeys(("prototype", "supcon", "supcon no queue"), UNSURE),
+    **dict.fromkeys(("prototype", "supcon", "supcon no queue", "supcon of fixed threshold"), UNSURE),
     **dict.fromkeys(("dsan", "dsan unbiased"), APART_BY_CLASS),
     "bi_tuning": UNLABELLED,
 }
@@ -75,7 +75,8 @@ def test_where_there_is_nothing_to_compare_value_and_gradient_are_0(variant):
 UNBIASED = ("mmd", "mmd median", "mmd_rff", "jan", "dsan unbiased", "coral", "coral with means")  # leave i = j out
 APART = ("mmd linear", "wdgrl", "deepjdot sinkhorn")  # pairs rows by place; a penalty without weights; to a tolerance
 RANGED = ("cmd",)  # its interval is that of all rows, whatever they weigh
-SUMS = ("bsp", "bsp three values", "supcon", "supcon no queue", "supcon in chunks")  # a scale of weights counts
+SUPCON = tuple(variant for variant in VARIANTS if variant.startswith("supcon"))
+SUMS = ("bsp", "bsp three values", *SUPCON)  # a scale of weights counts
 
 
 @pytest.mark.parametrize("variant", [v for v in VARIANTS if v not in APART and reads(v, "source_weights")])
@@ -125,7 +126,8 @@ def test_rows_may_come_in_any_order(variant):
 
 SILENT = {  # inputs that are looked at, but not moved
     **dict.fromkeys(("cdan", "cdan_e", "mdd"), ("source_logits", "target_logits")),
-    **dict.fromkeys(("cdann", "dsan", "prototype", "supcon"), ("target_logits",)),
+    **dict.fromkeys(("cdann", "dsan"), ("target_logits",)),
+    **dict.fromkeys(("prototype", "supcon"), ("source_logits", "target_logits")),
     "lwf": ("features",),  # of an old head, if there is one
 }
 HELPED = ("mcd", "osbp")  # the encoder is trained on the source's labels, too, and so not reversed there
