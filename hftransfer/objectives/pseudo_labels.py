@@ -161,6 +161,12 @@ def without_source_logits(settings: Mapping[str, Any], reads: dict[str, str]) ->
     return {argument: name for argument, name in reads.items() if name != "source_logits"}
 
 
+def without_relative_threshold(settings: Mapping[str, Any], search: dict[str, Any]) -> dict[str, Any]:
+    """Search ranges, without those of the relative threshold where the threshold is fixed."""
+    fixed = settings.get("threshold") is not None
+    return {name: values for name, values in search.items() if not (fixed and name == "relative_threshold")}
+
+
 def check_probability(name: str, value: Any) -> None:
     """Check that a setting is a probability. Raises a `ValueError`."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:

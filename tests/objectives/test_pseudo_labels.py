@@ -7,6 +7,7 @@ import pytest
 import torch
 from cases import array, batch, call, make, softmax
 
+from hftransfer.objectives.drawn_settings import draw_settings
 from hftransfer.objectives.pseudo_labels import PseudoLabels
 
 
@@ -75,3 +76,9 @@ def test_a_target_that_never_reaches_a_high_number_takes_part_all_the_same(kind)
     inputs["source_labels"] = torch.zeros(7, dtype=torch.long)
     assert call(make(kind, threshold=0.9), inputs).item() == 0
     assert call(make(kind), inputs).item() > 0
+
+
+def test_a_sweep_leaves_the_relative_threshold_alone_where_it_is_fixed():
+    for kind in ("supcon", "prototype", "fixmatch"):
+        assert "relative_threshold" in draw_settings({kind: {}}, 0)[kind]
+        assert "relative_threshold" not in draw_settings({kind: {"threshold": 0.8}}, 0)[kind]

@@ -68,6 +68,7 @@ SAME = {
     **dict.fromkeys(("rkd", "rkd distances"), (*DISTANCES, "scale")),
     "lwf": ("translation", *ANGLES, "logits"),  # features are those of an old head, if there is one
     **dict.fromkeys(("distill_logits", "distill the target's logits"), ("logits",)),
+    **dict.fromkeys((v for v in VARIANTS if v.startswith(("fixmatch", "mean_teacher"))), ("logits",)),
     "co_tuning": ("classes",),
     "constraint": ("logits",),
     "soft_labels": ("logits",),

@@ -14,7 +14,7 @@ from ..base import Objective, Range, is_positive
 from ..contrastive import excluded_logit
 from ..kernels import squared_distances, squared_norms
 from ..moments import class_membership, mean, row_weights, shares
-from ..pseudo_labels import PseudoLabels, without_source_logits
+from ..pseudo_labels import PseudoLabels, without_relative_threshold, without_source_logits
 
 SOURCE, TARGET = 0, 1
 
@@ -27,8 +27,8 @@ class Prototype(Objective):
     Source and target centroids of the same class are drawn together.
 
     A source row belongs to its label's class, a target row to the predicted one once the model is nearly as sure of it
-    as of the source (`PseudoLabels`; no gradient through predictions). A class's centroid is a moving average of its batch means
-    \(\bar s_k\), \(\bar t_k\),
+    as of the source (`PseudoLabels`; no gradient through predictions). A class's centroid is a moving average of its
+    batch means \(\bar s_k\), \(\bar t_k\),
 
     \[c^S_k \leftarrow \theta\, c^S_k + (1-\theta)\, \bar s_k,\qquad c^T_k \leftarrow \theta\, c^T_k
       + (1-\theta)\, \bar t_k,\qquad \frac{1}{|C|}\sum_{k\in C} D(c^S_k, c^T_k)\]
@@ -77,7 +77,7 @@ class Prototype(Objective):
     search: ClassVar = {
         "weight": Range(0.01, 1.0, log=True),
         "decay": (0.0, 0.7, 0.9),
-        "relative_threshold": (0.0, 0.8, 0.9, 1.0),
+        "relative_threshold": (None, 0.0, 0.8, 1.0),
         "per_class": (False, True),
         "distance": ("squared", "cosine"),
         "temperature": (None, 1.0, 10.0),
@@ -104,6 +104,10 @@ class Prototype(Objective):
         self.pseudo_labels = PseudoLabels(num_classes, threshold, relative_threshold, per_class)
         self.register_buffer("centroids", torch.zeros(2, num_classes, feature_dim))
         self.register_buffer("seen", torch.zeros(2, num_classes))  # 1 for a class that has a centroid
+
+    @classmethod
+    def search_ranges(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
+        return without_relative_threshold(settings, super().search_ranges(settings))
 
     @classmethod
     def reads(cls, settings: Mapping[str, Any]) -> dict[str, str]:

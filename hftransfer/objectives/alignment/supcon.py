@@ -12,7 +12,7 @@ from ..base import Objective, Range, check_count, is_positive
 from ..contrastive import contrastive_loss, excluded_logit
 from ..feature_queue import FeatureQueue
 from ..moments import class_membership, mean, row_weights, shares
-from ..pseudo_labels import PseudoLabels, without_source_logits
+from ..pseudo_labels import PseudoLabels, without_relative_threshold, without_source_logits
 
 
 class SupCon(Objective):
@@ -20,9 +20,9 @@ class SupCon(Objective):
 
     Rows of one class are drawn together across domains and pushed from the other classes.
 
-    A target row takes part once the model is nearly as sure of it as of the source (`PseudoLabels`), with the predicted
-    class as its label. For an anchor i with candidates A(i), the labelled rows of the *other* domain, and positives
-    P(i) ⊂ A(i), those of its class:
+    A target row takes part once the model is nearly as sure of it as of the source (`PseudoLabels`), with the
+    predicted class as its label. For an anchor i with candidates A(i), the labelled rows of the *other* domain, and
+    positives P(i) ⊂ A(i), those of its class:
 
     \[-\frac{1}{|P(i)|}\sum_{p\in P(i)} \log\frac{\exp(z_i\cdot z_p/\tau)}{\sum_{a\in A(i)}\exp(z_i\cdot z_a/\tau)}\]
 
@@ -58,7 +58,7 @@ class SupCon(Objective):
     search: ClassVar = {
         "weight": Range(0.01, 1.0, log=True),
         "temperature": Range(0.05, 0.5, log=True),
-        "relative_threshold": (0.7, 0.8, 0.9, 1.0),
+        "relative_threshold": (None, 0.7, 0.8, 1.0),
         "per_class": (False, True),
         "queue": (0, 256, 1024),
     }
@@ -82,6 +82,10 @@ class SupCon(Objective):
         self.temperature, self.chunk = temperature, chunk
         self.pseudo_labels = PseudoLabels(num_classes, threshold, relative_threshold, per_class)
         self.queue = FeatureQueue(queue, feature_dim + 1) if queue else None  # the last column is the weight
+
+    @classmethod
+    def search_ranges(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
+        return without_relative_threshold(settings, super().search_ranges(settings))
 
     @classmethod
     def reads(cls, settings: Mapping[str, Any]) -> dict[str, str]:
