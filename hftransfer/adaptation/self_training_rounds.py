@@ -29,8 +29,8 @@ def with_rounds(recipes: Sequence[CandidateRecipe], rounds: int | None) -> list[
             a round needs is taken.
 
     Example:
-        >>> names = [recipe.name for recipe in with_rounds(candidate_list("standard"), 2)]
-        >>> names[-3:]
+        >>> student = CandidateRecipe("student", student_of="mean", start="source-only")
+        >>> [recipe.name for recipe in with_rounds([student], 2)]
         ['student', 'student-2', 'student-3']
     """
     check_rounds(rounds)
