@@ -17,7 +17,7 @@ from ..data.pairing import PairedDataset
 from ..models.batch_norm_statistics import average_statistics
 from ..models.parameter_blocks import split_into_blocks
 from ..stages import stage
-from .callbacks import Clock, Unfreezing
+from .callbacks import Clock, Unfreezing, WeightAveraging
 from .config import AdaptationConfig
 from .label_shift_verdict import judge_label_shift
 from .metrics import metrics_for, zero_without_labels
@@ -183,6 +183,8 @@ class AdaptationTrainer(SavingTrainer):
     def _add_callbacks(self) -> None:
         self.add_callback(Clock(self))
         self.add_callback(self.run_watch)
+        if self.model.weight_average is not None:
+            self.add_callback(WeightAveraging(self))
         if self.phases is not None:
             check_wrapping(self)
             self.add_callback(Unfreezing(self, self.phases))
@@ -299,6 +301,9 @@ class AdaptationTrainer(SavingTrainer):
                     self.frozen_layer_cache.clear()
         for name in self.loss_log.always_zero if self.is_world_process_zero() else ():
             logger.warning("%s was 0 in every step and asked nothing of the model. Lower its threshold, if any.", name)
+        average = joint_model_of(self).weight_average
+        if average is not None and average.keeps_teacher:
+            average.write_to(joint_model_of(self).model)
         self.label_shift_verdict = judge_label_shift(self)
         if self.args.label_shift_task == "bias":
             correct_bias(joint_model_of(self))

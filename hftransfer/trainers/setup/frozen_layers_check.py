@@ -64,11 +64,13 @@ def check_run(args: AdaptationConfig, prepared: Prepared, own_collator: bool, ow
 
 
 def check_layers_read(layers: FrozenLayers, joint: JointModel) -> None:
-    """Check that no objective reads a layer below the last frozen one.
+    """Check that no objective reads a layer below the last frozen one, or changes what goes into it.
 
     Raises:
         NotCached: one does; it is named.
     """
+    if joint.strong_views is not None:
+        raise NotCached("strong views of the target are other inputs in each epoch")
     read = {
         name: [-1 if layer == MEAN else int(layer.split(":")[1])]
         for name, layer in joint.objectives.feature_layers.items()

@@ -9,6 +9,7 @@ from torch import nn
 
 from ...models.feature_hook import Head
 from ...models.stochastic_norm import ChannelMix
+from ...objectives.second_view import VIEW_INPUTS
 from ..batch_rows import BatchRows
 from ..teachers.teacher import TeacherSet
 from .chunked_forward import ChunkedForward
@@ -29,7 +30,7 @@ class JointForward:
         features: its innermost link, which runs the model.
         from_states: the link around it, which leaves out frozen layers.
         frozen_batch_norm: batch norm uses its running statistics as they are.
-        batch_norm_mix: a module whose state belongs in checkpoints.
+        batch_norm_mix, strong_views: modules whose state belongs in checkpoints.
     """
 
     chain: Forward
@@ -37,6 +38,7 @@ class JointForward:
     from_states: FrozenLayersForward
     frozen_batch_norm: bool = False
     batch_norm_mix: ChannelMix | None = None
+    strong_views: nn.Module | None = None
 
     def __call__(self, model: nn.Module, inputs: dict[str, Any], rows: BatchRows) -> ForwardOutputs:
         return self.chain(model, inputs, rows)
@@ -52,6 +54,7 @@ def build_forward(
     batch_norm: str = "joint",
     batch_norm_mix: ChannelMix | None = None,
     per_domain: bool = False,
+    strong_views: nn.Module | None = None,
 ) -> JointForward:
     """Chain of forwards that a `JointModel` runs a batch through, from the outermost to the innermost:
 
@@ -73,6 +76,7 @@ def build_forward(
         batch_norm_mix: chooses the channels of batch norms that use their running statistics while training.
         per_domain: run the model on source rows and on the others one after the other, each without the other's
             padding.
+        strong_views: changes the model inputs of second views.
 
     Example:
         >>> head = find_head(model, batch)
@@ -97,6 +101,6 @@ def build_forward(
         chain = MixedNormForward(chain, batch_norm_mix)
     elif batch_norm == "separate" or per_domain:
         chain = PerDomainForward(chain, target_statistics=batch_norm == "separate")
-    if objectives is not None and objectives.ask_for("target_view_features"):
-        chain = SecondViewsForward(chain)
-    return JointForward(chain, features, from_states, batch_norm == "frozen", batch_norm_mix)
+    if objectives is not None and any(map(objectives.ask_for, VIEW_INPUTS)):
+        chain = SecondViewsForward(chain, strong_views)
+    return JointForward(chain, features, from_states, batch_norm == "frozen", batch_norm_mix, strong_views)
