@@ -20,6 +20,7 @@ from .cli.benchmark_runner import BenchmarkRunner as BenchmarkRunner
 from .cli.choose_source_options import ChooseSourceArguments as ChooseSourceArguments
 from .cli.finetune_options import FinetuneArguments as FinetuneArguments
 from .cli.interpolate_options import interpolate_parser as interpolate_parser
+from .cli.pretrain_options import PretrainArguments as PretrainArguments
 from .cli.recipe_parser import RecipeParser as RecipeParser
 from .cli.recipe_process import run_recipe as run_recipe
 from .cli.recipe_process import start_recipe as start_recipe
@@ -62,6 +63,8 @@ from .models.pretrained import load_model as load_model
 from .models.transplant import transplant as transplant
 from .objectives.base import Objective as Objective
 from .objectives.registry import register_objective as register_objective
+from .pretraining.pretraining_config import PretrainingConfig as PretrainingConfig
+from .pretraining.word_masking import WordMasking as WordMasking
 from .reporting.alignment_card import alignment_card as alignment_card
 from .reporting.console import print_lines as print_lines
 from .reporting.tables import print_results as print_results
