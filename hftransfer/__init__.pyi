@@ -63,6 +63,9 @@ from .models.pretrained import load_model as load_model
 from .models.transplant import transplant as transplant
 from .objectives.base import Objective as Objective
 from .objectives.registry import register_objective as register_objective
+from .pretraining.prepared_pretraining import prepare_pretraining as prepare_pretraining
+from .pretraining.pretrain import Pretraining as Pretraining
+from .pretraining.pretrain import pretrain as pretrain
 from .pretraining.pretraining_config import PretrainingConfig as PretrainingConfig
 from .pretraining.word_masking import WordMasking as WordMasking
 from .reporting.alignment_card import alignment_card as alignment_card

@@ -135,7 +135,8 @@ def test_the_sentence_anchor_is_0_at_the_start_and_grows():
     assert joint.loss_names == ["masked_words", "sentence_anchor"]
     assert output.losses[1].item() == pytest.approx(0, abs=1e-6)
     with torch.no_grad():
-        model.bert.encoder.layer[1].output.dense.weight.add_(0.3)
+        weight = model.bert.encoder.layer[1].output.dense.weight
+        weight.add_(torch.randn_like(weight))
     moved = joint(**batch)
     assert moved.losses[1].item() > 1e-3
     assert moved.loss.item() == pytest.approx((moved.losses[0] + 2 * moved.losses[1]).item(), rel=1e-5)
