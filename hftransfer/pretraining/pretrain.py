@@ -14,8 +14,9 @@ from ..reporting.pretraining_card import pretraining_card
 from ..stages import stage
 from ..trainers.hub.push import create_repo, push_folder
 from ..trainers.results import write_scores
-from ..trainers.saving.output_folder import resume_hint
+from ..trainers.saving.output_lock import lock_output_dir
 from ..trainers.saving.written_files import CARD, RESULTS, is_edited_card, record_written, write_whole
+from ..trainers.setup.constructor_check import check_settings
 from .prepared_pretraining import PreparedPretraining, prepare_pretraining
 from .pretraining_config import PretrainingConfig
 from .pretraining_trainer import PretrainingTrainer
@@ -117,26 +118,29 @@ def pretrain(
     """
     if not isinstance(args, PretrainingConfig):
         raise TypeError(f"args must be a PretrainingConfig, not {type(args).__name__}.")
+    check_settings(args)  # type: ignore[arg-type]
     args = copy.copy(args)
-    folder = str(args.output_dir)
-    with stage("loading the model and encoding the texts", if_stopped=lambda: resume_hint(folder)):
-        prepared = prepare_pretraining(
-            model, args, target, source, validation, processing_class, peft_config, model_kwargs
-        )
-        pushes = args.push_to_hub
-        if pushes:
-            args.hub_model_id = create_repo(args) or args.hub_model_id  # type: ignore[arg-type]
-        trainer = PretrainingTrainer(prepared, replace(args, push_to_hub=False))
-        trainer.check_output_folder(args.resume_from_checkpoint)
-    print_lines(*prepared.notes)
-    with stage("training", if_stopped=lambda: resume_hint(folder)):
-        before = trainer.held_out_scores() if prepared.held_out else None
-        if before is not None:
-            print_lines(
-                f"Perplexity at masked words of {prepared.held_out_rows} held-out rows: {_shown(before)} before."
+    with lock_output_dir(args):  # type: ignore[arg-type]
+        with stage("loading the model and encoding the texts"):
+            prepared = prepare_pretraining(
+                model, args, target, source, validation, processing_class, peft_config, model_kwargs
             )
-        trainer.train()
-        after = trainer.held_out_scores() if prepared.held_out else None
+        return _run(prepared, args, dict(dataset_names or {}))
+
+
+def _run(prepared: PreparedPretraining, args: PretrainingConfig, dataset_names: Mapping[str, str]) -> Pretraining:
+    """Training, measuring, saving and pushing of a run."""
+    folder, pushes = str(args.output_dir), args.push_to_hub
+    if pushes:
+        args.hub_model_id = create_repo(args) or args.hub_model_id  # type: ignore[arg-type]
+    trainer = PretrainingTrainer(prepared, replace(args, push_to_hub=False))
+    trainer.check_output_folder(args.resume_from_checkpoint)
+    print_lines(*prepared.notes)
+    before = trainer.held_out_scores() if prepared.held_out else None
+    if before is not None:
+        print_lines(f"Perplexity at masked words of {prepared.held_out_rows} held-out rows: {_shown(before)} before.")
+    trainer.train()
+    after = trainer.held_out_scores() if prepared.held_out else None
     result = Pretraining(
         folder,
         None if before is None else before["perplexity"],
@@ -145,7 +149,7 @@ def pretrain(
         trainer.state.global_step,
         prepared.notes,
     )
-    _save(trainer, prepared, args, result, dict(dataset_names or {}))
+    _save(trainer, prepared, args, result, dataset_names)
     _say(result, before, after)
     if pushes:
         with stage("pushing to the Hub"):

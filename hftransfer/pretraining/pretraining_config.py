@@ -194,6 +194,10 @@ class PretrainingConfig(TrainingArguments):
     # What the trainer that this one is built on asks for, and pre-training has not.
 
     @property
+    def recomputes_activations(self) -> bool:
+        return any(getattr(self, f"{kind}_checkpointing", False) for kind in ("activation", "gradient"))
+
+    @property
     def unfreeze(self) -> None:
         return None
 

@@ -13,7 +13,7 @@ from transformers import PrinterCallback, ProgressCallback
 from transformers.trainer_utils import TrainOutput
 
 from ..data.pairing import PairedBatchSampler, PairedDataset
-from ..models.adapters import plain_model
+from ..models.adapters import is_peft, plain_model
 from ..models.module_mode import module_mode
 from ..models.parameter_blocks import split_into_blocks
 from ..stages import stage
@@ -86,6 +86,8 @@ class PretrainingTrainer(SavingTrainer):
     def __init__(self, prepared: PreparedPretraining, args: PretrainingConfig):
         self.prepared = prepared  # type: ignore[assignment]
         self.passed_optimizer = None
+        if args.recomputes_activations and is_peft(prepared.joint.model):
+            prepared.joint.model.enable_input_require_grads()
         super().__init__(
             model=prepared.joint,
             args=args,
