@@ -34,6 +34,7 @@ ROOMS = {
     "embeddings": {"data", "models", "objectives"},
     "selection": {"embeddings"},
     "reporting": set(),
+    "pretraining": {"data", "models", "objectives", "embeddings"},
     "trainers": {
         "data",
         "models",

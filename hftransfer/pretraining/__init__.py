@@ -1,0 +1,1 @@
+"""Further pre-training on unlabelled text: which rows, which words, which loss."""
