@@ -13,11 +13,11 @@ from docstrings import escape_stars
 PAGES = {  # the room that a name comes from -> page and title
     "adaptation": ("adaptation", "Adaptation"),
     "trainers": ("trainers", "Trainers"),
-    "pretraining": ("pretraining", "Pre-training"),
     "objectives": ("objectives", "Objectives"),
     "models": ("models", "Models"),
     "embeddings": ("embeddings", "Embeddings"),
     "data": ("data", "Data"),
+    "pretraining": ("pretraining", "Pre-training"),
     "cli": ("recipes", "Recipes"),
     "reporting": ("recipes", "Recipes"),
     "selection": ("selection", "Selection"),

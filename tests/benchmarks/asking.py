@@ -20,13 +20,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bank import SHIFTS, splits_of
+from bank import SHIFTS, backbone_of, splits_of
 
 WAYS = ("chosen", "random")
 
 
-def fill(questions: Path, answers: Path, labels: list[Any]) -> None:
+def fill(questions: Path, answers: Path, target: Any) -> None:
     """Answers to questions: the target's own labels."""
+    names = getattr(target.features["label"], "names", None)
+    labels = [names[label] for label in target["label"]] if names else target["label"]
     with questions.open(encoding="utf-8-sig", newline="") as file:
         rows = list(csv.DictReader(file))
     answers.parent.mkdir(parents=True, exist_ok=True)
@@ -52,7 +54,7 @@ def random_questions(asked: Path, path: Path, target: Any, inputs: dict[str, Any
     write_questions(path, questions, TargetCells(run, "sequence-classification", classes))
 
 
-def run_cell(data: Path, output: Path, shift: str, seed: int, count: int, way: str) -> dict[str, Any]:
+def run_cell(data: Path, models: Path, output: Path, shift: str, seed: int, count: int, way: str) -> dict[str, Any]:
     from hftransfer import AdaptationConfig, adapt
 
     case = output / f"{shift}.{seed}"
@@ -60,11 +62,7 @@ def run_cell(data: Path, output: Path, shift: str, seed: int, count: int, way: s
     args = AdaptationConfig(
         str(case), seed=seed, use_cpu=True, report_to="none", disable_tqdm=True, logging_steps=100, **SHIFTS[shift]
     )
-    model, source, target = (
-        "sentence-transformers/all-MiniLM-L6-v2",
-        domains["source"]["train"],
-        domains["target"]["train"],
-    )
+    (_, model), source, target = backbone_of(shift, models), domains["source"]["train"], domains["target"]["train"]
     how: dict[str, Any] = {
         "validation": domains["source"]["validation"],
         "test": {role: splits["test"] for role, splits in domains.items() if "test" in splits},
@@ -79,7 +77,7 @@ def run_cell(data: Path, output: Path, shift: str, seed: int, count: int, way: s
             answers.parent.mkdir(parents=True, exist_ok=True)
             random_questions(asked, answers, target, {"model": model, "args": args, "source": source}, count, seed)
             asked = answers
-        fill(asked, answers, target["label"])
+        fill(asked, answers, target)
     result = adapt(model, source, target, **how, answers=answers)
     oracle = {c.name: c.oracle["accuracy"] for c in result.facts.candidates if "accuracy" in c.oracle}
     estimate = result.estimated_accuracy
@@ -138,6 +136,7 @@ def simulate(rows: int = 400, repeats: int = 300) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--models", type=Path, default=Path("../shared/models"))
     parser.add_argument("--runs", type=Path, default=Path("runs/asking"), help="where candidates are kept")
     parser.add_argument("--shift", default="press-pubmed", choices=[name for name in SHIFTS if "-" in name])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
@@ -157,7 +156,7 @@ def main() -> None:
         key = {"shift": args.shift, "seed": seed, "count": count, "way": way}
         if any(all(row[k] == v for k, v in key.items()) for row in rows):
             continue
-        rows.append(run_cell(args.data, args.runs, args.shift, seed, count, way))
+        rows.append(run_cell(args.data, args.models, args.runs, args.shift, seed, count, way))
         with args.out.open("a") as file:
             file.write(json.dumps(rows[-1]) + "\n")
         print(json.dumps(rows[-1]), flush=True)

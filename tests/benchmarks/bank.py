@@ -90,18 +90,23 @@ def splits_of(data: Path, shift: str) -> dict[str, dict[str, Any]]:
     return domains
 
 
+def backbone_of(shift: str, models: Path) -> tuple[str, Any]:
+    """Kind of input, and the model to start from."""
+    if SHIFTS[shift] == DIGIT_SETTINGS:
+        return "image", DIGITS
+    if SHIFTS[shift] == OFFICE_SETTINGS:
+        return "image", str(models / SMALLEST)
+    return "text", "sentence-transformers/all-MiniLM-L6-v2"
+
+
 def run_case(data: Path, models: Path, output: Path, shift: str, seed: int, effort: str, more: list[str]) -> None:
     from hftransfer import AdaptationConfig, adapt
     from hftransfer.adaptation.candidate_list import candidate_list
 
-    settings = SHIFTS[shift]
-    modality = "image" if settings in (DIGIT_SETTINGS, OFFICE_SETTINGS) else "text"
-    model: Any = "sentence-transformers/all-MiniLM-L6-v2"
-    if modality == "image":
-        model = DIGITS if settings is DIGIT_SETTINGS else str(models / SMALLEST)
+    modality, model = backbone_of(shift, models)
     args = AdaptationConfig(
         str(output / f"{shift}.{seed}"), seed=seed, use_cpu=True, report_to="none", disable_tqdm=True,
-        logging_steps=100, save_strategy="no", **settings,
+        logging_steps=100, save_strategy="no", **SHIFTS[shift],
     )  # fmt: skip
     domains = splits_of(data, shift)
     recipes = {
