@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..settings import explain_fields
-from .run_options import RunArguments
+from .run_options import RunArguments, option
 
 if TYPE_CHECKING:
     from ..pretraining.pretraining_config import PretrainingConfig
 
+POOL = "pool"  # name of its rows among the sources
 USUAL_FRACTION = RunArguments.validation_fraction
 
 
@@ -34,6 +35,13 @@ class PretrainArguments(RunArguments):
         'medical.csv'
     """
 
+    pool: str | None = option(
+        None,
+        "Domains",
+        "More texts, given the same way, of which the rows nearest to the target's are read too (`choose_rows`).",
+    )
+    pool_rows: int | None = option(None, "Domains", "How many rows of the pool are read.")
+
     def check_domains(self) -> None:
         """Check of the domains.
 
@@ -45,6 +53,15 @@ class PretrainArguments(RunArguments):
             raise ValueError("--target and --source are missing: name texts to read, such as `--target sample`.")
         if self.source:
             super().check_domains()
+        if (self.pool is None) != (self.pool_rows is None):
+            raise ValueError("--pool names texts and --pool_rows how many of them are read: give both, or neither.")
+        if self.pool is not None and not self.target:
+            raise ValueError("--pool: its rows are chosen by how near they are to the target's: name a --target.")
+        if self.pool is not None and (self.pool == self.target or POOL in self.sources):
+            raise ValueError(
+                f"--pool {self.pool} is the target too, or a source is called {POOL!r}. Name other texts, or give "
+                "the source another name."
+            )
         if self.validation_fraction != USUAL_FRACTION:
             raise ValueError(
                 f"validation_fraction={self.validation_fraction} cuts labelled rows, and these are read without "
@@ -59,7 +76,8 @@ class PretrainArguments(RunArguments):
     @property
     def dataset_names(self) -> dict[str, str]:
         """Sources and target by name, as the model card has them."""
-        return {**self.sources, **({"target": self.target} if self.target else {})}
+        others = {"target": self.target, POOL: self.pool}
+        return {**self.sources, **{name: spec for name, spec in others.items() if spec}}
 
     def load_texts(self, config: PretrainingConfig) -> Texts:
         """Texts of the domains, read once and cached for the other processes.
@@ -74,11 +92,30 @@ class PretrainArguments(RunArguments):
 
         with config.main_process_first(desc="loading"):
             data = load_shift(
-                self.sources,
+                self.sources | ({POOL: self.pool} if self.pool else {}),
                 self.target,
                 validation_fraction=0,
                 seed=config.seed,
                 encoding=self.encoding,
                 text_columns=(config.text_column, config.text_pair_column, config.tokens_column),
             )
+            if self.pool:
+                data.train[POOL] = self._near_rows(data.train[POOL], data.target, config)
         return Texts(data.target, data.train or None, data.validation.get("target"))
+
+    def _near_rows(self, pool: Any, target: Any, config: PretrainingConfig) -> Any:
+        """The rows of the pool that are nearest to the target's."""
+        from ..pretraining.row_choice import choose_rows
+        from ..reporting.console import print_lines
+
+        if config.target_word_bias:
+            raise ValueError(
+                "target_word_bias compares the target's words with those of a source, and the rows of the pool are "
+                "chosen to be like the target's. Leave one of the two out."
+            )
+        column = config.text_column
+        chosen = choose_rows(
+            pool, target, int(self.pool_rows or 0), seed=config.seed, column=column, like_column=column
+        )
+        print_lines(f"Pool: {chosen}")
+        return pool.select(sorted(chosen.rows.tolist()))
