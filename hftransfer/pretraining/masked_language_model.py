@@ -25,7 +25,7 @@ ENCODERS = "Name an encoder with a mask token, such as BERT, RoBERTa, ModernBERT
 
 
 def load_masked_language_model(
-    model: Any, processing_class: Any = None, model_kwargs: Mapping[str, Any] | None = None
+    model: Any, processing_class: Any = None, model_kwargs: Mapping[str, Any] | None = None, words: bool = False
 ) -> tuple[Any, Any]:
     """A masked language model and its tokenizer.
 
@@ -38,6 +38,7 @@ def load_masked_language_model(
         model: Hub id or folder, or a loaded `AutoModelForMaskedLM`.
         processing_class: the tokenizer, or the Hub id or folder of one; the checkpoint's own when absent.
         model_kwargs: for `from_pretrained`, when `model` is a name.
+        words: texts come as lists of words; byte-level tokenizers then need a leading space.
 
     Raises:
         FileNotFoundError: there is no such checkpoint.
@@ -64,7 +65,7 @@ def load_masked_language_model(
     if processing_class is None or isinstance(processing_class, (str, Path)):
         trusted = bool(options.get("trust_remote_code"))
         revision = options.get("revision") if processing_class is None else None
-        processing_class = load_tokenizer(str(processing_class or name), revision, trusted=trusted)
+        processing_class = load_tokenizer(str(processing_class or name), revision, words, trusted)
     tokenizer = fit_processing_class(processing_class, loaded, "text")
     if not getattr(tokenizer, "is_fast", False):
         raise ValueError(

@@ -109,7 +109,9 @@ def prepare_pretraining(
             f"there is no {'target' if target is None else 'source'}. Give both, or leave it out."
         )
     torch.manual_seed(args.seed)  # a new head is drawn here, the same on every process
-    loaded, tokenizer = load_masked_language_model(model, processing_class, model_kwargs)
+    columns = TextColumns(args.text_column or "text", args.text_pair_column, args.tokens_column)
+    words = [columns.input_column(rows, False, _title(name)) == columns.tokens for name, rows in domains.items()]
+    loaded, tokenizer = load_masked_language_model(model, processing_class, model_kwargs, words=any(words))
     start = model_identity(loaded)
     masking = WordMasking.for_tokenizer(
         tokenizer,
@@ -117,7 +119,6 @@ def prepare_pretraining(
         hidden_share=args.mask_hidden_share,
         random_share=args.mask_random_share,
     )
-    columns = TextColumns(args.text_column or "text", args.text_pair_column, args.tokens_column)
     limit = max_input_length(tokenizer, loaded, "text", args.max_length)
     longest = args.max_length or min(limit or LONGEST, LONGEST)
     measured_name = "target" if target is not None else next(iter(domains))
@@ -210,7 +211,13 @@ def _assemble(
     loaded: Any, args: PretrainingConfig, peft_config: Any, probe: dict[str, torch.Tensor], masking: Any, longest: int
 ) -> tuple[PretrainingModel, Head, TrainableReport, tuple[str, ...]]:
     """The joint model, its head, what trains of it, and notes."""
-    head = find_head(loaded, probe)
+    try:
+        head = find_head(loaded, probe)
+    except ValueError as error:
+        raise ValueError(
+            f"{type(loaded).__name__} has no linear layer that gives its logits, so its head cannot be told from its "
+            "backbone. Pre-train a model whose masked-language head ends in one."
+        ) from error
     anchor = None
     if peft_config is None:
         report = set_trainable(loaded, head, args.trainable, args.freeze)

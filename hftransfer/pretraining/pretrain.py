@@ -198,7 +198,7 @@ def _save(
     rows = len(prepared.train) if hasattr(prepared.train, "__len__") else 0
     if not is_edited_card(folder):
         card = pretraining_card(
-            folder.name,
+            (args.hub_model_id or folder.name).rpartition("/")[2],
             prepared.base_model,
             texts,
             rows,
@@ -206,6 +206,7 @@ def _save(
             prepared.notes,
             perplexity,  # type: ignore[arg-type]
             prepared.tokenizer.mask_token,
+            args.hub_model_id if "/" in (args.hub_model_id or "") else None,
         )
         write_whole(folder / CARD, card)
         record_written(folder, [CARD])

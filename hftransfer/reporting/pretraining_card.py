@@ -10,10 +10,10 @@ LOADING = """\
 ```python
 from transformers import pipeline
 
-pipeline("fill-mask", "{name}")("The patients received {mask}.")
+pipeline("fill-mask", "{repo}")("The patients received {mask}.")
 ```
 
-or as the start of a task: `hftransfer finetune --model {name} ...`, `AutoModelForSequenceClassification`."""
+or as the start of a task: `hftransfer finetune --model "{repo}" ...`, `AutoModelForSequenceClassification`."""
 WORSE = (
     "**Perplexity on held-out texts is higher than before.** Lower the learning rate, or train for longer on more "
     "text; otherwise start from the base model."
@@ -29,6 +29,7 @@ def pretraining_card(
     notes: Sequence[str],
     perplexity: tuple[float, float] | None,
     mask_token: str = "[MASK]",
+    repo: str | None = None,
 ) -> str:
     """Text of README.md of a model that was trained on masked words.
 
@@ -41,6 +42,7 @@ def pretraining_card(
         notes: sentences on how it was done.
         perplexity: on held-out rows, before and after.
         mask_token: of the tokenizer.
+        repo: Hub id of the model, once it has one.
 
     Example:
         >>> card = pretraining_card("mine", "owner/bert", {"target": "medical.csv"}, 900, {}, [], (31.0, 12.5))
@@ -49,7 +51,7 @@ def pretraining_card(
     """
     on_hub = base_model.count("/") == 1 and not base_model.startswith((".", "/", "~"))
     listed = joined([f"{spec} ({key})" if spec and spec != key else key for key, spec in texts.items()])
-    counted = f", {rows:,} rows of at most one sequence each" if rows else ""
+    counted = f", {rows:,} rows, long texts cut into several" if rows else ""
     parts = [
         "---\nlibrary_name: transformers\npipeline_tag: fill-mask\n"
         + (f"base_model: {base_model}\n" if on_hub else "")
@@ -57,7 +59,7 @@ def pretraining_card(
         f"# {name}",
         f"{escaped(base_model) or 'A masked language model'}, trained further by hftransfer on masked words of texts "
         f"without labels: {listed}{counted}.",
-        LOADING.format(name=name, mask=mask_token),
+        LOADING.format(repo=repo or f"your-name/{name}", mask=mask_token),
     ]
     if perplexity is not None:
         before, after = perplexity

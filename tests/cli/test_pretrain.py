@@ -12,6 +12,9 @@ import pytest
 import tiny
 from transformers import AutoModelForMaskedLM
 
+from hftransfer import PretrainArguments, PretrainingConfig, RecipeParser
+from hftransfer.cli.help import recipe_options
+
 RECIPES = Path(__file__).parents[2] / "recipes"
 QUIET = [
     "--use_cpu",
@@ -82,6 +85,14 @@ def test_lora_and_a_plan_alone(recipe, folder, tmp_path, capsys):
     assert not out.exists()
     assert recipe(given) == 0
     assert not (out / "adapter_config.json").exists()
+
+
+def test_help_lists_the_options_of_the_parser():
+    parser = RecipeParser((PretrainArguments, PretrainingConfig), "hftransfer pretrain").make_parser()
+    names = {action.dest for action in parser._actions} - {"help"}
+    options = recipe_options("pretrain")
+    assert {option.name for option in options} == names
+    assert not [option.name for option in options if option.group != "Training" and not option.help]
 
 
 @pytest.mark.parametrize(

@@ -180,6 +180,18 @@ def test_both_domains_and_biased_masking(tmp_path):
     assert runs.run(tmp_path / "run", {"target": target, "source": source}, target_word_bias=0.5).steps == 6
 
 
+def test_lists_of_words_and_second_texts_are_texts(tmp_path):
+    def rows(data, **settings):
+        config = runs.config(tmp_path / "o", held_out=0, **settings)
+        prepared = prepare_pretraining(runs.model(), config, data, processing_class=tiny.tokenizer())
+        return [prepared.train[i] for i in range(len(prepared.train))]
+
+    tagged = [{"tokens": ["w1x", "w2"], "label": [1, 0]}] * 3
+    assert [row["words"] for row in rows(tagged)] == [[-1, 0, 0, 1, -1]] * 3
+    pairs = [{"text": f"w{i}", "question": f"w{i + 1} w{i + 2}"} for i in range(3)]
+    assert sorted(row["length"] for row in rows(pairs, text_pair_column="question")) == [3, 3, 3, 4, 4, 4]
+
+
 def test_long_texts_are_cut_and_nothing_is_lost(tmp_path):
     words = [f"w{i % 40}" for i in range(100)]
     prepared = prepare_pretraining(
