@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,9 @@ from ..data.row_origins import ORIGIN
 from ..data.text_encoder import TextColumns
 
 
-def hold_out_rows(dataset: Any, held_out: float, seed: int, columns: TextColumns, name: str) -> tuple[Any, Any]:
+def hold_out_rows(
+    dataset: Any, held_out: float, seed: int, columns: TextColumns, name: str, others: Mapping[str, Any] | None = None
+) -> tuple[Any, Any]:
     """Rows to train on, and rows that are held out.
 
     Args:
@@ -21,6 +24,7 @@ def hold_out_rows(dataset: Any, held_out: float, seed: int, columns: TextColumns
         seed: of the draw.
         columns: where texts are.
         name: of the dataset, for messages.
+        others: data sets that are trained on too, by name; none of their texts is held out.
 
     Raises:
         ValueError: a share of a stream, a number that is not whole, too few rows, or rows that all stand there twice.
@@ -44,11 +48,14 @@ def hold_out_rows(dataset: Any, held_out: float, seed: int, columns: TextColumns
             "holds nothing out."
         )
     column = columns.input_column(dataset, False, name)
-    free = rows_without_copies(text_keys(dataset, [column]))
+    free = rows_without_copies(
+        text_keys(dataset, [column]),
+        [text_keys(other, [columns.input_column(other, False, key)]) for key, other in (others or {}).items()],
+    )
     if len(free) < count:
         raise ValueError(
             f"{name}: {count} rows are to be held out, and only {len(free)} of its {len(dataset)} rows stand there "
-            "once. Drop the copies, lower held_out, or set it to 0."
+            "once and in no other texts. Drop the copies, lower held_out, or set it to 0."
         )
     chosen = free[choose_rows(np.zeros(len(free), int), count, seed, False)]
     if ORIGIN not in dataset.column_names:

@@ -125,14 +125,22 @@ def prepare_pretraining(
     texts: Any = None
     if validation is not None:
         texts = as_domain(validation, "validation")
+        if not hasattr(texts, "__len__"):
+            raise ValueError("validation is a stream, and is read before and after training. Take some rows of it.")
     elif args.held_out:
+        others = {_title(name): rows for name, rows in domains.items() if name != measured_name}
         domains[measured_name], texts = hold_out_rows(
-            domains[measured_name], args.held_out, args.seed, columns, measured_name
+            domains[measured_name], args.held_out, args.seed, columns, measured_name, others
         )
     encoded = {name: tokenize_rows(rows, tokenizer, columns, _title(name), longest) for name, rows in domains.items()}
     rates, bias_note = _word_rates(args, encoded)
     probe = _probe(masking, longest, tokenizer.pad_token_id)
     joint, head, report, notes = _assemble(loaded, args, peft_config, probe, masking, longest)
+    if joint.attention is None:
+        how = "rows of similar length" if hasattr(next(iter(encoded.values())), "__len__") else "rows as they come"
+        notes = (f"Batches: {how}, padded ({notes[0]}).", *notes[1:])
+    else:
+        notes = (f"Batches: packed ({notes[0]}).", *notes[1:])
     packs = joint.attention is not None
     settings = {"masking": masking, "pad_id": tokenizer.pad_token_id, "seed": args.seed, "rates": rates}
     pack_length = args.pack_length if packs else None
@@ -210,7 +218,7 @@ def _probe(masking: WordMasking, longest: int, pad_id: int) -> dict[str, torch.T
 def _assemble(
     loaded: Any, args: PretrainingConfig, peft_config: Any, probe: dict[str, torch.Tensor], masking: Any, longest: int
 ) -> tuple[PretrainingModel, Head, TrainableReport, tuple[str, ...]]:
-    """The joint model, its head, what trains of it, and notes."""
+    """The joint model, its head, what trains of it, and notes: why rows are packed or not, and what was decided."""
     try:
         head = find_head(loaded, probe)
     except ValueError as error:
@@ -240,11 +248,10 @@ def _assemble(
     attention, reason = None, "packing is off"
     if args.packing:
         attention, reason = find_packed_attention(trained, masking.random_ids.tolist(), longest)
-    batches = f"packed ({reason})" if attention is not None else f"rows of similar length ({reason})"
     masked_head = MaskedLanguageHead(trained, probe)
     seen = "masked positions only" if masked_head.selects else "all positions: the head reads whole rows"
     joint = PretrainingModel(trained, masked_head, attention, anchor, args.sentence_anchor)
-    notes = (f"Batches: {batches}.", f"Vocabulary projection: {seen}.", f"Trains: {report}.", *report.notes)
+    notes = (reason, f"Vocabulary projection: {seen}.", f"Trains: {report}.", *report.notes)
     return joint, head, report, notes
 
 

@@ -30,14 +30,7 @@ from ..trainers.step.loss_log import LossLog
 from .prepared_pretraining import PreparedPretraining
 from .pretraining_config import PretrainingConfig
 
-MASKING = (
-    "mask_probability",
-    "mask_hidden_share",
-    "mask_random_share",
-    "target_word_bias",
-    "sentence_anchor",
-    "packing",
-)
+MASKING = ("mask_probability", "mask_hidden_share", "mask_random_share", "target_word_bias", "sentence_anchor")
 
 
 class PretrainingFolder(RunFolder):
@@ -50,7 +43,8 @@ class PretrainingFolder(RunFolder):
             "start": prepared.start,
             "model": describe_model(model),
             "adapter": describe_adapters(model),
-            "masking": {name: getattr(args, name) for name in MASKING} | {"seed": args.seed},
+            "masking": {name: getattr(args, name) for name in MASKING}
+            | {"seed": args.seed, "packed": prepared.joint.attention is not None},
             "trainable": describe_trainable(prepared.trainable),
             "optimizer": describe_optimizer(args),
         }

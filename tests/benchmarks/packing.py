@@ -33,7 +33,7 @@ from hftransfer.pretraining.word_masking import WordMasking
 
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 SENTENCE = re.compile(r"(?<=[.!?])\s+")
-COLUMN = {"medical_abstracts_tc": "medical_abstract"}
+ABSTRACTS = 150  # that rows are drawn from
 
 
 def read_texts(data: Path, abstracts: int, cut: bool) -> list[str]:
@@ -41,8 +41,7 @@ def read_texts(data: Path, abstracts: int, cut: bool) -> list[str]:
     path = data / "medical_abstracts_tc" / "train.csv"
     with open(path, newline="", encoding="utf-8") as file:
         rows = csv.DictReader(file)
-        column = "text" if "text" in (rows.fieldnames or ()) else COLUMN[path.parent.name]
-        texts = [row[column] for _, row in zip(range(abstracts), rows, strict=False)]
+        texts = [row["text"] for _, row in zip(range(abstracts), rows, strict=False)]
     return [part for text in texts for part in SENTENCE.split(text) if part.strip()] if cut else texts
 
 
@@ -73,7 +72,7 @@ def main() -> None:
     logging.disable(logging.WARNING)
     model, tokenizer = load_masked_language_model(args.model)
     model.train()
-    texts = read_texts(args.data, 400, cut=not args.abstracts)
+    texts = read_texts(args.data, ABSTRACTS, cut=not args.abstracts)
     rows = tokenize_rows(Dataset.from_dict({"text": texts}), tokenizer, TextColumns(), "texts", 256)
     masking = WordMasking.for_tokenizer(tokenizer)
     attention, reason = find_packed_attention(model, masking.random_ids.tolist(), 256)
@@ -86,7 +85,7 @@ def main() -> None:
         for packed in (True, False)
     }
     head = MaskedLanguageHead(model, padded_inputs(made[False][0]))
-    variants = [("packed", "masked"), ("packed", "all"), ("padded", "masked"), ("padded", "all")]
+    variants = [("packed", "masked"), ("packed", "all"), ("padded", "masked")]
     times: dict[tuple[str, str], list[float]] = {variant: [] for variant in variants}
     tokens = [int((batch["segments"] >= 0).sum()) for batch in made[False]]
     for step in range(args.steps):
@@ -107,7 +106,6 @@ def main() -> None:
         print(f"  {layout}, {positions} positions projected: {value:,.0f} tokens per second of processor time")
     print(verdict("packed over padded", speed["packed", "masked"] / speed["padded", "masked"], 1.6, at_least=True))
     print(f"masked positions over all, packed: {speed['packed', 'masked'] / speed['packed', 'all']:.2f}")
-    print(f"both over neither: {speed['packed', 'masked'] / speed['padded', 'all']:.2f}")
 
 
 if __name__ == "__main__":
