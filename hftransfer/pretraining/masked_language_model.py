@@ -52,7 +52,7 @@ def load_masked_language_model(
         loaded, name = model, str(getattr(getattr(model, "config", None), "name_or_path", "") or "")
     elif isinstance(model, (str, Path)):
         name = str(model)
-        loaded = _load(name, options)
+        loaded = _load(name, dict(options))
     else:
         raise TypeError(
             f"model must be a Hub id, a folder or a loaded AutoModelForMaskedLM, not {type(model).__name__}."
