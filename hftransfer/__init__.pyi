@@ -64,6 +64,8 @@ from .objectives.base import Objective as Objective
 from .objectives.registry import register_objective as register_objective
 from .pretraining.row_choice import ChosenRows as ChosenRows
 from .pretraining.row_choice import choose_rows as choose_rows
+from .pretraining.vocabulary_extension import VocabularyExtension as VocabularyExtension
+from .pretraining.vocabulary_extension import extend_vocabulary as extend_vocabulary
 from .reporting.alignment_card import alignment_card as alignment_card
 from .reporting.console import print_lines as print_lines
 from .reporting.tables import print_results as print_results
