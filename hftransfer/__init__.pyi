@@ -69,6 +69,8 @@ from .pretraining.pretrain import pretrain as pretrain
 from .pretraining.pretraining_config import PretrainingConfig as PretrainingConfig
 from .pretraining.row_choice import ChosenRows as ChosenRows
 from .pretraining.row_choice import choose_rows as choose_rows
+from .pretraining.vocabulary_extension import VocabularyExtension as VocabularyExtension
+from .pretraining.vocabulary_extension import extend_vocabulary as extend_vocabulary
 from .pretraining.word_masking import WordMasking as WordMasking
 from .reporting.alignment_card import alignment_card as alignment_card
 from .reporting.console import print_lines as print_lines

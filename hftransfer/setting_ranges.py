@@ -174,6 +174,7 @@ RANGES: dict[str, Bounds] = {
     "sentence_anchor": FROM_ZERO,
     "held_out": Bounds(0, hint="It is a share below 1, or a number of rows; 0 holds nothing out."),
     "pool_rows": COUNT,
+    "new_words": Bounds(0, whole=True),
     "pack_length": Bounds(8, whole=True, hint="It counts tokens."),
     # the recipes' own
     "validation_fraction": Bounds(0, 1, below=True, hint="It is a share, between 0 and 1; 0 holds nothing out."),

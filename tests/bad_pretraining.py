@@ -120,6 +120,18 @@ PRETRAINING_TEXTS = {
         "counts all words before training",
         "leave it out",
     ),
+    "new words of a stream": (
+        {"target": ROWS.to_iterable_dataset(), "settings": {"held_out": 0, "new_words": 9}},
+        ValueError,
+        "new_words=9 counts the words of whole texts",
+        "Leave it out",
+    ),
+    "validation as a stream": (
+        {"validation": ROWS.to_iterable_dataset()},
+        ValueError,
+        "validation is a stream",
+        "Take some rows of it",
+    ),
     "validation without text": (
         {"validation": Dataset.from_dict({"label": [1]})},
         ValueError,

@@ -27,7 +27,7 @@ def nearest_similarity(
 
     Example:
         >>> nearest_similarity(np.eye(3), np.array([[5.0, 0, 0]]), 1).round(2)
-        array([ 0.87, -0.43, -0.43])
+        array([ 0.87, -0.44, -0.44])
     """
     mean = mean_row(features) if centre is None else centre
     like = unit_rows(like_features, mean)

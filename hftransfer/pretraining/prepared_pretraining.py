@@ -31,6 +31,7 @@ from .pretraining_config import PretrainingConfig
 from .pretraining_model import PretrainingModel
 from .sentence_anchor import SentenceAnchor
 from .text_rows import tokenize_rows
+from .vocabulary_extension import extend_vocabulary
 from .word_masking import WordMasking
 
 LONGEST = 512  # tokens of a row, where neither the user nor the model says less
@@ -98,20 +99,22 @@ def prepare_pretraining(
         ValueError, TypeError, FileNotFoundError: whatever is wrong with data, model or settings.
     """
     domains = _domains(target, source)
-    args_measure = validation is not None or args.held_out > 0
-    if not args_measure and (str(getattr(args.eval_strategy, "value", args.eval_strategy)) != "no"):
-        raise ValueError(
-            "eval_strategy measures on held-out rows, and held_out=0 holds none out. Leave one of them out."
-        )
-    if args.target_word_bias and (target is None or source is None):
-        raise ValueError(
-            f"target_word_bias={args.target_word_bias:g} compares the words of the target with those of a source, and "
-            f"there is no {'target' if target is None else 'source'}. Give both, or leave it out."
-        )
-    torch.manual_seed(args.seed)  # a new head is drawn here, the same on every process
+    _check_measuring(args, validation)
+    _check_bias(args, target, source)
+    measured = next(iter(domains))  # the target, where there is one
     columns = TextColumns(args.text_column or "text", args.text_pair_column, args.tokens_column)
     words = [columns.input_column(rows, False, _title(name)) == columns.tokens for name, rows in domains.items()]
+    torch.manual_seed(args.seed)  # a new head is drawn here, the same on every process
     loaded, tokenizer = load_masked_language_model(model, processing_class, model_kwargs, words=any(words))
+    texts: Any = None
+    if validation is not None:
+        texts = _as_validation(validation)
+    elif args.held_out:
+        others = {_title(name): rows for name, rows in domains.items() if name != measured}
+        domains[measured], texts = hold_out_rows(
+            domains[measured], args.held_out, args.seed, columns, _title(measured), others
+        )
+    tokenizer, new_words = _with_new_words(loaded, tokenizer, domains[measured], columns, args.new_words)
     start = model_identity(loaded)
     masking = WordMasking.for_tokenizer(
         tokenizer,
@@ -121,33 +124,18 @@ def prepare_pretraining(
     )
     limit = max_input_length(tokenizer, loaded, "text", args.max_length)
     longest = args.max_length or min(limit or LONGEST, LONGEST)
-    measured_name = "target" if target is not None else next(iter(domains))
-    texts: Any = None
-    if validation is not None:
-        texts = as_domain(validation, "validation")
-        if not hasattr(texts, "__len__"):
-            raise ValueError("validation is a stream, and is read before and after training. Take some rows of it.")
-    elif args.held_out:
-        others = {_title(name): rows for name, rows in domains.items() if name != measured_name}
-        domains[measured_name], texts = hold_out_rows(
-            domains[measured_name], args.held_out, args.seed, columns, measured_name, others
-        )
     encoded = {name: tokenize_rows(rows, tokenizer, columns, _title(name), longest) for name, rows in domains.items()}
-    rates, bias_note = _word_rates(args, encoded)
+    rates, bias = _word_rates(args, encoded)
     probe = _probe(masking, longest, tokenizer.pad_token_id)
-    joint, head, report, notes = _assemble(loaded, args, peft_config, probe, masking, longest)
+    joint, head, report, (reason, *notes) = _assemble(loaded, args, peft_config, probe, masking, longest)
+    layout = "packed"
     if joint.attention is None:
-        how = "rows of similar length" if hasattr(next(iter(encoded.values())), "__len__") else "rows as they come"
-        notes = (f"Batches: {how}, padded ({notes[0]}).", *notes[1:])
-    else:
-        notes = (f"Batches: packed ({notes[0]}).", *notes[1:])
-    packs = joint.attention is not None
-    settings = {"masking": masking, "pad_id": tokenizer.pad_token_id, "seed": args.seed, "rates": rates}
-    pack_length = args.pack_length if packs else None
-    collator = MaskingCollator(**settings, pack_length=pack_length)
+        layout = f"{'rows of similar length' if _is_counted(encoded.values()) else 'rows as they come'}, padded"
+    pack_length = args.pack_length if joint.attention is not None else None
+    collator = MaskingCollator(masking, tokenizer.pad_token_id, args.seed, rates, pack_length)
     held_out: list[dict[str, Any]] = []
     if texts is not None:
-        rows = tokenize_rows(texts, tokenizer, columns, f"held-out rows of {_title(measured_name)}", longest)
+        rows = tokenize_rows(texts, tokenizer, columns, f"held-out rows of {_title(measured)}", longest)
         held_out = held_out_batches(rows, collator, args.per_device_eval_batch_size)
     return PreparedPretraining(
         joint=joint,
@@ -162,7 +150,7 @@ def prepare_pretraining(
         domain_names=tuple(domains),
         start=start,
         base_model=str(getattr(loaded.config, "name_or_path", "") or ""),
-        notes=(*notes, *bias_note),
+        notes=(f"Batches: {layout} ({reason}).", *notes, *bias, *new_words),
     )
 
 
@@ -187,6 +175,55 @@ def _domains(target: Any, source: Any) -> dict[str, Any]:
     return domains
 
 
+def _check_measuring(args: PretrainingConfig, validation: Any) -> None:
+    """Check that there are rows to measure on where that is asked for; raises `ValueError`."""
+    if (
+        validation is None
+        and not args.held_out
+        and str(getattr(args.eval_strategy, "value", args.eval_strategy)) != "no"
+    ):
+        raise ValueError(
+            "eval_strategy measures on held-out rows, and held_out=0 holds none out. Leave one of them out."
+        )
+
+
+def _check_bias(args: PretrainingConfig, target: Any, source: Any) -> None:
+    """Check that there are two domains whose words can be compared; raises `ValueError`."""
+    if args.target_word_bias and (target is None or source is None):
+        raise ValueError(
+            f"target_word_bias={args.target_word_bias:g} compares the words of the target with those of a source, and "
+            f"there is no {'target' if target is None else 'source'}. Give both, or leave it out."
+        )
+
+
+def _as_validation(validation: Any) -> Any:
+    """Checked rows to measure on."""
+    rows = as_domain(validation, "validation")
+    if not hasattr(rows, "__len__"):
+        raise ValueError("validation is a stream, and is read before and after training. Take some rows of it.")
+    return rows
+
+
+def _is_counted(domains: Any) -> bool:
+    """Whether no domain is a stream."""
+    return all(hasattr(rows, "__len__") for rows in domains)
+
+
+def _with_new_words(
+    model: Any, tokenizer: Any, dataset: Any, columns: TextColumns, count: int
+) -> tuple[Any, tuple[str, ...]]:
+    """The tokenizer with words of the texts as new tokens, for which the model gets rows; and a note on them."""
+    if not count:
+        return tokenizer, ()
+    column = columns.input_column(dataset, False, "target")
+    if column == columns.tokens or not hasattr(dataset, "__len__"):
+        kind = "a stream" if column != columns.tokens else "lists of words"
+        raise ValueError(f"new_words={count} counts the words of whole texts, and these are {kind}. Leave it out.")
+    extension = extend_vocabulary(tokenizer, list(dataset[column]), max_words=count)
+    extension.extend_model(model)
+    return extension.tokenizer, (str(extension),)
+
+
 def _title(name: str) -> str:
     return name if name == "target" else source_label(name)
 
@@ -195,7 +232,7 @@ def _word_rates(args: PretrainingConfig, encoded: Mapping[str, Any]) -> tuple[An
     """Chances of a row's words, where they differ, and a note on them."""
     if not args.target_word_bias:
         return None, ()
-    if not all(hasattr(rows, "__len__") for rows in encoded.values()):
+    if not _is_counted(encoded.values()):
         raise ValueError(
             "target_word_bias counts all words before training, and these texts are streams. Pass data sets, or leave "
             "it out."
@@ -286,7 +323,7 @@ def _refuse_embeddings(model: Any, peft_config: Any, head: Head) -> None:
 
 def _train_rows(encoded: Mapping[str, Any], args: PretrainingConfig) -> Any:
     """Rows to train on behind one index, or one stream."""
-    if all(hasattr(rows, "__len__") for rows in encoded.values()):
+    if _is_counted(encoded.values()):
         return PairedDataset(dict(encoded), None, draws=True)
     if args.max_steps <= 0:
         raise ValueError("A stream has no end: set max_steps to the number of updates.")

@@ -111,6 +111,12 @@ class PretrainingConfig(TrainingArguments):
         "Data",
         "Longest text in tokens; longer ones are cut into several. The model's own limit when absent, at most 512.",
     )
+    new_words: int = _option(
+        0,
+        "Data",
+        "Most words of the target's texts that become tokens of their own, where they make the texts shorter "
+        "(`extend_vocabulary`); 0 leaves the vocabulary as it is.",
+    )
     packing: bool = _option(
         True,
         "Data",

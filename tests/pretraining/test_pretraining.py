@@ -14,7 +14,7 @@ import torch
 from peft import LoraConfig
 from processes import KILLED, forked
 from safetensors.torch import load_file
-from transformers import AutoModelForMaskedLM, AutoModelForSequenceClassification, BertModel
+from transformers import AutoModelForMaskedLM, AutoModelForSequenceClassification, AutoTokenizer, BertModel
 
 from hftransfer import AdaptationConfig, AdaptationTrainer, prepare_pretraining
 from hftransfer.pretraining.masked_language_model import load_masked_language_model
@@ -190,6 +190,17 @@ def test_lists_of_words_and_second_texts_are_texts(tmp_path):
     assert [row["words"] for row in rows(tagged)] == [[-1, 0, 0, 1, -1]] * 3
     pairs = [{"text": f"w{i}", "question": f"w{i + 1} w{i + 2}"} for i in range(3)]
     assert sorted(row["length"] for row in rows(pairs, text_pair_column="question")) == [3, 3, 3, 4, 4, 4]
+
+
+def test_new_words_are_trained_and_saved(tmp_path, run_elsewhere):
+    target = [{"text": f"w1x w2x w1x w{i}"} for i in range(30)]
+    result = runs.run(tmp_path / "run", {"target": target}, max_steps=4, new_words=5)
+    assert any("2 words added to the vocabulary" in note for note in result.notes)
+    saved = AutoModelForMaskedLM.from_pretrained(tmp_path / "run")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "run")
+    assert tokenizer.tokenize("w1x w2x w3x") == ["w1x", "w2x", "w3", "##x"]
+    assert tokenizer.convert_tokens_to_ids("w1x") < saved.get_input_embeddings().weight.shape[0]
+    assert run_elsewhere(ELSEWHERE, tmp_path / "run").split()[1] == "BertForMaskedLM"
 
 
 def test_long_texts_are_cut_and_nothing_is_lost(tmp_path):
