@@ -242,7 +242,7 @@ PRETRAINING_SETTINGS = {
         "there is no source",
     ),
     "a bias with most words masked": (
-        {"source": ROWS, "settings": {"target_word_bias": 1.0, "mask_probability": 0.6}},
+        {"source": ROWS, "settings": {"target_word_bias": 1.0, "mask_probability": 0.6, "held_out": 0}},
         ValueError,
         "mask_probability=0.6 with target_word_bias",
         "Lower it",
