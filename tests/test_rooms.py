@@ -66,7 +66,7 @@ ROOMS = {
     },
     "cli": {"cpu_threads"},
 }
-TYPES_ONLY = {"objectives": {"models"}, "cli": {"data", "trainers"}}  # under `if TYPE_CHECKING`
+TYPES_ONLY = {"objectives": {"models"}, "cli": {"data", "trainers", "pretraining"}}  # under `if TYPE_CHECKING`
 # Inside functions.
 LAZILY = {
     "cli": {

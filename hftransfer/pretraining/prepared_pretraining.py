@@ -97,6 +97,12 @@ def prepare_pretraining(
 
     Raises:
         ValueError, TypeError, FileNotFoundError: whatever is wrong with data, model or settings.
+
+    Example:
+        >>> settings = PretrainingConfig("runs/medical-bert", use_cpu=True)
+        >>> prepared = prepare_pretraining("runs/teacher", settings, target=medical)
+        >>> len(prepared.train), prepared.held_out_rows, prepared.notes[0]
+        (23, 1, 'Batches: packed (sdpa attention with a mask of pairs).')
     """
     domains = _domains(target, source)
     _check_measuring(args, validation)

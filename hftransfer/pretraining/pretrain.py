@@ -54,7 +54,11 @@ class Pretraining:
         perplexity_after: the same, after it.
         held_out_rows: how many rows those are.
         steps: updates of the training.
-        notes: how it was done: packing, what trained, new weights.
+        notes: how it was done: packing, what trained, new words.
+
+    Example:
+        >>> Pretraining("runs/medical-bert", 31.0, 35.5, held_out_rows=50, steps=900, notes=()).got_worse
+        True
     """
 
     model: str

@@ -25,6 +25,7 @@ from transformers import AutoModel, AutoModelForMaskedLM, pipeline
 fill = pipeline("fill-mask", sys.argv[1])
 print(len(fill("w1 [MASK] w3")), type(fill.model).__name__, AutoModel.from_pretrained(sys.argv[1]).config.model_type)
 """
+SLOW_KILLS = [("padded", 5), ("adapter", 9), ("stream", 5)]
 TEACHES = [" ".join(["w1", "w2", "w3"] * 3)] * 30 + [" ".join(["w7", "w8", "w9"] * 3)] * 30
 
 
@@ -217,7 +218,10 @@ def test_long_texts_are_cut_and_nothing_is_lost(tmp_path):
     assert tiny.tokenizer().convert_ids_to_tokens(tokens) == words
 
 
-@pytest.mark.parametrize(("case", "at"), [("packed", 5), ("padded", 5), ("adapter", 9), ("stream", 5)])
+@pytest.mark.parametrize(
+    ("case", "at"),
+    [("packed", 5), *(pytest.param(*case, marks=pytest.mark.slow) for case in SLOW_KILLS)],
+)
 def test_a_killed_run_goes_on_bit_for_bit(tmp_path, case, at):
     saving = {"save_strategy": "steps", "save_steps": 2}
     log = tmp_path / "log"
@@ -235,7 +239,7 @@ def test_a_killed_run_goes_on_bit_for_bit(tmp_path, case, at):
     assert scores[0] == scores[1]
 
 
-@pytest.mark.parametrize("case", ["packed", "padded"])
+@pytest.mark.parametrize("case", ["packed", pytest.param("padded", marks=pytest.mark.slow)])
 def test_two_processes_equal_one_on_the_union_batch(tmp_path, case):
     """Without dropout, which draws for each process by itself."""
     log = tmp_path / "log"
