@@ -82,23 +82,31 @@ def redacted(text: object) -> str:
         >>> redacted("401 for https://me:secret@host/api with hf_AbCdEf0123456789")
         '401 for https://***@host/api with hf_***'
     """
-    out = str(text)
-    for value in sorted(_known_secrets(), key=len, reverse=True):
-        out = out.replace(value, HIDDEN)
-    for pattern, replacement in _COMPILED_PATTERNS:
-        out = pattern.sub(replacement, out)
-    return out
+    return _without(_known_secrets(), str(text))
 
 
 def redacted_values(value: Any) -> Any:
     """Maps and lists with every text in them `redacted`, such as settings on their way to a file."""
-    if isinstance(value, str):
-        return redacted(value)
-    if isinstance(value, dict):
-        return {key: redacted_values(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [redacted_values(item) for item in value]
-    return value
+    secrets = _known_secrets()  # once: they are read from the environment and from a file
+
+    def redact(item: Any) -> Any:
+        if isinstance(item, str):
+            return _without(secrets, item)
+        if isinstance(item, dict):
+            return {key: redact(inner) for key, inner in item.items()}
+        if isinstance(item, (list, tuple)):
+            return [redact(inner) for inner in item]
+        return item
+
+    return redact(value)
+
+
+def _without(secrets: list[str], text: str) -> str:
+    for secret in secrets:
+        text = text.replace(secret, HIDDEN)
+    for pattern, replacement in _COMPILED_PATTERNS:
+        text = pattern.sub(replacement, text)
+    return text
 
 
 def printable(text: object) -> str:
@@ -123,7 +131,8 @@ def _spelled_out(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii") if is_control and not is_joiner else character
 
 
-def _known_secrets() -> set[str]:
+def _known_secrets() -> list[str]:
+    """The longest first, since one may be a part of another."""
     secrets = {
         value for name, value in os.environ.items() if SECRET_VARIABLES.search(name.upper())
     } | _registered_secrets
@@ -133,4 +142,4 @@ def _known_secrets() -> set[str]:
             secrets.add(hub_module.get_token() or "")
         except Exception:  # a token file that cannot be read holds nothing that we could print
             pass
-    return {value for value in secrets if len(value) >= SHORTEST_SECRET}
+    return sorted((value for value in secrets if len(value) >= SHORTEST_SECRET), key=len, reverse=True)

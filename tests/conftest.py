@@ -37,6 +37,7 @@ def random_fingerprint(*_) -> str:
 
 fingerprint_by(random_fingerprint, random_fingerprint)
 accelerate.utils.memory.gc = SimpleNamespace(collect=lambda: 0)  # after each run: most of a tiny one; Python's stays
+os.fsync = lambda file: None  # a kill loses nothing that was written; trainers/test_flushing.py looks for the calls
 
 
 LONGEST = (  # files by how long they take, of those that take ten seconds and more
@@ -91,6 +92,14 @@ def model_folder(tmp_path_factory):
     tiny.bert().save_pretrained(folder)
     tiny.tokenizer().save_pretrained(folder)
     return str(folder)
+
+
+@pytest.fixture(scope="session")
+def shift_model(tmp_path_factory):
+    """A folder with the model that `adapt` starts from in the tests, trained on tiny_shift's task."""
+    import tiny_shift
+
+    return tiny_shift.save_model(tmp_path_factory.mktemp("shift"))
 
 
 @pytest.fixture(scope="session")

@@ -61,8 +61,10 @@ def test_every_extra_that_is_hinted_at_exists():
     assert install_hint("vision") == 'pip install "hf-domain-adaptation[vision]"'
 
 
-def test_an_installed_wheel_runs_a_recipe_from_another_folder(wheel, tmp_path, model_folder):
-    environment = tmp_path / "environment"
+@pytest.fixture(scope="module")
+def installed(wheel, tmp_path_factory):
+    """The `bin` of an environment with the wheel, and with everything else that is installed here."""
+    environment = tmp_path_factory.mktemp("installed") / "environment"
     venv.create(environment, with_pip=False)
     python = environment / "bin" / "python"
     if not python.exists():
@@ -71,15 +73,26 @@ def test_an_installed_wheel_runs_a_recipe_from_another_folder(wheel, tmp_path, m
     (site / "dependencies.pth").write_text(sysconfig.get_path("purelib"))  # everything but this package, as it is here
     pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-deps", "--no-index"]
     subprocess.run([*pip, "--no-compile", str(wheel)], check=True, capture_output=True)
+    return environment / "bin"
 
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    options = "--source sample --target sample --output_dir run --max_steps 2 --use_cpu --save_strategy no".split()
-    command = [str(environment / "bin" / "hftransfer"), "finetune", *options, "--model", model_folder]
+
+def run(command: list[object], folder: Path) -> str:
+    """What a command says in another folder, where nothing leads to the clone."""
     variables = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(command, cwd=elsewhere, env=variables, capture_output=True, text=True, timeout=300)
+    words = [str(word) for word in command]
+    done = subprocess.run(words, cwd=folder, env=variables, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert (elsewhere / "run" / "model.safetensors").is_file()
+    return done.stdout
+
+
+def test_an_installed_wheel_is_what_is_imported_and_knows_its_recipes(installed, tmp_path):
     where = "import hftransfer; print(hftransfer.__file__)"
-    found = subprocess.run([str(python), "-c", where], cwd=elsewhere, env=variables, capture_output=True, text=True)
-    assert Path(found.stdout.strip()).is_relative_to(environment)
+    assert Path(run([installed / "python", "-c", where], tmp_path).strip()).is_relative_to(installed.parent)
+    assert "--source" in run([installed / "hftransfer", "finetune", "--help"], tmp_path)
+
+
+@pytest.mark.slow
+def test_an_installed_wheel_runs_a_recipe_from_another_folder(installed, tmp_path, model_folder):
+    options = "--source sample --target sample --output_dir run --max_steps 2 --use_cpu --save_strategy no".split()
+    run([installed / "hftransfer", "finetune", *options, "--model", model_folder], tmp_path)
+    assert (tmp_path / "run" / "model.safetensors").is_file()

@@ -43,7 +43,7 @@ def start_recipe(main: Main, name: str) -> NoReturn:
         print_help(name)
         sys.exit(0)
     end_with_launcher()
-    stop_on_signals(_say)
+    stop_on_signals(_say_of_the_first)
     debug = split_debug(argv)[1]
     if debug:
         os.environ[DEBUG] = "1"  # for processes that this one starts
@@ -124,6 +124,12 @@ def _say(line: str) -> None:
         sys.stderr.flush()
     except (OSError, ValueError):  # nobody listens
         pass
+
+
+def _say_of_the_first(line: str) -> None:
+    """Words of a process that is stuck: of several that are, the first says them."""
+    if os.environ.get("RANK", "0") == "0":
+        _say(line)
 
 
 def _may_speak() -> bool:

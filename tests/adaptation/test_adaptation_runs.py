@@ -16,8 +16,8 @@ from hftransfer.adaptation.stored_predictions import StoredPredictions
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return tiny_shift.save_model(tmp_path_factory.mktemp("model"))
+def model(shift_model):
+    return shift_model
 
 
 @pytest.fixture(scope="module")

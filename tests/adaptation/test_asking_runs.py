@@ -27,8 +27,8 @@ def turned(row: int) -> str:
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return tiny_shift.save_model(tmp_path_factory.mktemp("model"))
+def model(shift_model):
+    return shift_model
 
 
 def run(model, folder: Path, **how):

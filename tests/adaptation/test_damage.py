@@ -36,8 +36,8 @@ def run(model: str, folder: Path, **how):
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return tiny_shift.save_model(tmp_path_factory.mktemp("model"))
+def model(shift_model):
+    return shift_model
 
 
 @pytest.fixture(scope="module")

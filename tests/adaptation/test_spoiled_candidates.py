@@ -54,11 +54,10 @@ def flipping(monkeypatch):
     monkeypatch.setattr(AdaptationTrainer, "compute_loss", flipped)
 
 
-def test_spoiled_candidates_are_not_handed_over(tmp_path, flipping):
-    model = tiny_shift.save_model(tmp_path / "model")
+def test_spoiled_candidates_are_not_handed_over(shift_model, tmp_path, flipping):
     folder = tmp_path / "mine"
     with tiny_shift.with_short_estimates():
-        result = tiny_shift.run(model, folder, candidates={"source-only": {}} | SPOILED, learning_rate=3e-3)
+        result = tiny_shift.run(shift_model, folder, candidates={"source-only": {}} | SPOILED, learning_rate=3e-3)
     oracle, kept = accuracies(result), tiny_shift.result_of(folder)
     page = result.report.read_text()
     assert result.chosen in ("source-only", "source-only, corrected")

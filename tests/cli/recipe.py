@@ -6,6 +6,7 @@ import csv
 import importlib.util
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -90,13 +91,24 @@ def start(command: list[str], cwd: Path) -> subprocess.CompletedProcess:
 
 
 def command(words: list[str], cwd: Path) -> subprocess.CompletedProcess:
-    """The command `hftransfer …`, as `start` would start it, in a process that has imported what takes long."""
+    """The command `hftransfer …`, as `start` would start it, in a process that has imported what takes long.
+
+    The recipe takes the command's place without an exec, which would import it all again (`test_signals.py` has one).
+    """
     return heard(_command, words, cwd=cwd, **ENVIRONMENT)
 
 
 def _command(words: list[str]) -> None:
-    sys.argv = ["hftransfer", *words]
+    sys.argv, os.execvpe = ["hftransfer", *words], _run_script
     main()
+
+
+def _run_script(program: str, command: list[str], env: dict[str, str]) -> None:
+    os.environ.clear()
+    os.environ.update(env)
+    sys.argv = command[1:]
+    runpy.run_path(sys.argv[0], run_name="__main__")
+    sys.exit()
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -39,9 +39,9 @@ def world(tmp_path_factory, model_folder):
 
 @pytest.fixture(scope="module")
 def finished(world):
-    """One run from a shell, as a user starts it."""
+    """One run of the command."""
     output = world.folder / "run"
-    done = recipe.start([str(RECIPE), *words(world, output_dir=str(output))], world.folder)
+    done = recipe.command(["adapt", *words(world, output_dir=str(output))], world.folder)
     assert done.returncode == 0, done.stderr
     result = json.loads((output / "adaptation.json").read_text())
     return SimpleNamespace(output=output, stdout=done.stdout, result=result)

@@ -177,7 +177,27 @@ def test_no_recipe_shows_a_traceback(monkeypatch, capsys, tmp_path, name):
     assert "--debug shows the trace" in err
 
 
-def test_a_reader_that_goes_away_is_no_error(tmp_path, model_folder):
+TALKER = """
+from hftransfer.cli.recipe_process import run_recipe, start_recipe
+from hftransfer.reporting.console import print_lines
+def job(argv):
+    for step in range(10000):
+        print_lines(f"step {step}")
+start_recipe(lambda argv: run_recipe(job, argv), "finetune")
+"""
+
+
+def test_a_reader_that_goes_away_is_no_error(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-c", TALKER], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    process.stdout.close()
+    assert process.stderr.read().decode() == ""
+    assert process.wait() in (0, 141)
+
+
+@pytest.mark.slow
+def test_a_reader_of_the_recipe_that_goes_away_is_no_error(tmp_path, model_folder):
     source = recipe.write_domain(tmp_path, "news", 0, {"train": 12})
     words = recipe.words(source=source, model=model_folder, output_dir="run", objectives=None)
     env = os.environ | {"OMP_NUM_THREADS": "1"}

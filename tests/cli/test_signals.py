@@ -49,10 +49,14 @@ def begin(command: list[str], folder: Path, said: int = 1) -> tuple[subprocess.P
             command, cwd=folder, env=env, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True
         )
     deadline = time.monotonic() + 120
-    while log.read_text().count("step 10 ") < said:
-        assert process.poll() is None, log.read_text()
-        assert time.monotonic() < deadline, log.read_text()
-        time.sleep(0.2)
+    try:
+        while log.read_text().count("step 10 ") < said:
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.2)
+    except BaseException:
+        process.kill()
+        raise
     return process, log
 
 
@@ -77,7 +81,7 @@ KILL = (signal.SIGKILL, -9, None)
     ("number", "status", "words", "processes"),
     [
         pytest.param(*STOP, 1, id="Ctrl-C of one", marks=pytest.mark.slow),
-        pytest.param(*STOP, 2, id="Ctrl-C of two"),
+        pytest.param(*STOP, 2, id="Ctrl-C of two", marks=pytest.mark.slow),
         pytest.param(*TERMINATE, 1, id="SIGTERM of one"),
         pytest.param(*TERMINATE, 2, id="SIGTERM of two", marks=pytest.mark.slow),
         pytest.param(*KILL, 1, id="SIGKILL of one", marks=pytest.mark.slow),
@@ -119,7 +123,7 @@ cli.launch(Path("idle.py"), sys.argv[1:])
 @pytest.mark.parametrize(
     ("launcher", "children"),
     [
-        pytest.param(["-c", LAUNCH], 0, id="the command's, whose place it took"),
+        pytest.param(["-c", LAUNCH], 0, id="the command's, whose place it took", marks=pytest.mark.slow),
         pytest.param(["-c", LAUNCH, "--accelerate_config", "two.yaml"], 2, id="the command's, of two processes"),
         pytest.param(["-m", "accelerate.commands.launch", "--num_processes", "1", "idle.py"], 1, id="accelerate's"),
     ],
@@ -132,6 +136,16 @@ def test_a_run_dies_with_its_launcher(tmp_path, launcher, children):
     assert len(psutil.Process(process.pid).children()) == children
     assert ends(process, signal.SIGKILL) == -9
     assert "Traceback" not in log.read_text()
+
+
+def test_two_that_are_told_to_stop_say_it_once(tmp_path):
+    (tmp_path / "idle.py").write_text(f"import torch.distributed\n{IDLE}")  # as in a run: it takes seconds
+    (tmp_path / "two.yaml").write_text(TWO)
+    process, log = begin([sys.executable, "-c", LAUNCH, "--accelerate_config", "two.yaml"], tmp_path, said=2)
+    assert ends(process, signal.SIGINT) == 130
+    said = [line for line in log.read_text().splitlines() if line.strip() and not line.startswith("step 10")]
+    assert len(said) == 1, said
+    assert said[0].startswith("hftransfer: stopped")
 
 
 SLOW = """

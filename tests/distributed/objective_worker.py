@@ -178,10 +178,15 @@ def sharded(adapter):
     return adapter
 
 
-def work(report_file: str) -> None:
+WRAPPINGS = {"ddp": data_parallel, "fsdp2": sharded}
+
+
+def work(report_file: str, ways: list[tuple[str, str]]) -> None:
+    """Each objective in each way, a task and a wrapping."""
     torch.set_num_threads(1)
     mine = {}
-    for task, name in cases()[int(os.environ["RANK"]) :: WORLD]:  # without a process group nothing is gathered
+    wanted = [(task, name) for task, name in cases() if any(task == way[0] for way in ways)]
+    for task, name in wanted[int(os.environ["RANK"]) :: WORLD]:  # without a process group nothing is gathered
         adapter = build(task, name)
         mine[task, name] = list(train(adapter, adapter, task, None))
     dist.init_process_group("gloo")
@@ -189,8 +194,10 @@ def work(report_file: str) -> None:
     dist.all_gather_object(everybodys, mine)
     references = {case: reference for part in everybodys for case, reference in part.items()}
     mine = {}
-    for task, name in cases():
-        for wrapping, wrap in (("ddp", data_parallel), ("fsdp2", sharded)):
+    for task, name in wanted:
+        for wrapping, wrap in WRAPPINGS.items():
+            if (task, wrapping) not in ways:
+                continue
             adapter = build(task, name)
             alone = {"gather_rows": lambda rows: rows, "num_processes": lambda: 1}
             alone = mock.patch.multiple("hftransfer.trainers.step.objective_inputs", **alone)

@@ -23,30 +23,32 @@ assert random.getstate() == before
 """
 LAST = f"checkpoint-{killing.STEPS}"
 
-KILLS = [  # case, moment, which of its occurrences, the step that is resumed from
-    ("plain", "backward", 5, 3),
-    ("plain", "optimizer_stepped", 8, 6),
+KILLS = [  # case, moment, which of its occurrences, the step that is resumed from: what no other shows
     ("plain", "model_half_written", 2, 3),
-    ("plain", "optimizer_half_written", 3, 6),
-    ("plain", "before_the_rename", 2, 3),
     ("plain", "after_the_rename", 2, 6),
     ("plain", "deleting_the_oldest", 1, 9),
     ("plain", "moving_the_model", 3, 9),
+    ("peft_accumulated", "evaluation", 3, 3),
+    ("tagging", "state_half_written", 2, 3),
+    ("tagging", "epoch_begins", 2, 6),
+    ("stream", "backward", 14, 6),  # between two micro-batches
+    ("two_views", "before_the_rename", 3, 6),
+    ("anchored", "backward", 5, 3),
+    ("unfreezing", "optimizer_stepped", 5, 3),  # a stage begins at 2, 4 and 6
+    ("probing", "optimizer_stepped", 8, 6),  # the backbone joins at 6
+]
+MORE_KILLS = [  # the rest, in the slow tests
+    ("plain", "backward", 5, 3),
+    ("plain", "optimizer_stepped", 8, 6),
+    ("plain", "optimizer_half_written", 3, 6),
+    ("plain", "before_the_rename", 2, 3),
     ("accumulated", "backward", 10, 3),
     ("accumulated", "saved", 2, 6),
     ("peft", "backward", 5, 3),
     ("peft", "model_half_written", 3, 6),
-    ("peft_accumulated", "evaluation", 3, 3),
-    ("tagging", "state_half_written", 2, 3),
-    ("tagging", "epoch_begins", 2, 6),
-    ("stream", "backward", 14, 6),
-    ("two_views", "before_the_rename", 3, 6),
-    ("anchored", "backward", 5, 3),
     ("images", "backward", 8, 6),
-    ("unfreezing", "optimizer_stepped", 5, 3),  # a stage begins at 2, 4 and 6
     ("unfreezing", "saved", 2, 6),
-    ("probing", "optimizer_stepped", 5, 3),  # the backbone joins at 6
-    ("probing", "optimizer_stepped", 8, 6),
+    ("probing", "optimizer_stepped", 5, 3),
 ]
 
 
@@ -67,7 +69,9 @@ def undisturbed(tmp_path_factory):
     return folder_of
 
 
-@pytest.mark.parametrize(("case", "moment", "n", "last"), KILLS)
+@pytest.mark.parametrize(
+    ("case", "moment", "n", "last"), [*KILLS, *(pytest.param(*kill, marks=pytest.mark.slow) for kill in MORE_KILLS)]
+)
 def test_resumed_equals_undisturbed(undisturbed, tmp_path, case, moment, n, last):
     _kill_and_resume(tmp_path, case, (moment, n), last)
     _assert_same(undisturbed(case), tmp_path / "run")
@@ -75,7 +79,11 @@ def test_resumed_equals_undisturbed(undisturbed, tmp_path, case, moment, n, last
 
 @pytest.mark.parametrize(
     ("case", "moment", "n"),
-    [("plain", "backward", 5), ("plain", "optimizer_half_written", 2), ("images", "backward", 5)],
+    [
+        ("plain", "backward", 5),
+        ("plain", "optimizer_half_written", 2),
+        pytest.param("images", "backward", 5, marks=pytest.mark.slow),
+    ],
 )
 def test_two_processes(undisturbed, tmp_path, case, moment, n):
     """Both ranks die, or one does while the other waits for it; each has a random state of its own."""

@@ -79,11 +79,11 @@ def train(case: str, rows: int, accumulation: int, folder: Path) -> None:
         trainer.accelerator.wait_for_everyone()
 
 
-def work(folder: str) -> None:
-    """Every case on one of two processes."""
+def work(folder: str, names: list[str]) -> None:
+    """Cases on one of two processes."""
     torch.set_num_threads(1)
     out = Path(folder)
-    for name in CASES:
+    for name in names:
         train(name, 4, 1, out / name / "two_processes")
         if name in ADDITIVE:
             train(name, 2, 2, out / name / "two_processes_accumulated")

@@ -123,6 +123,7 @@ def far(rows: int, target: bool, generator: torch.Generator) -> tuple[torch.Tens
     return x, labels
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["supcon", "prototype"])
 def test_wrong_pseudo_labels_lock_in(kind):
     """What their pages warn of: the domains do come together, with the classes crossed."""
@@ -134,6 +135,7 @@ def test_wrong_pseudo_labels_lock_in(kind):
         assert a.source_accuracy > b.source_accuracy - 0.03
 
 
+@pytest.mark.slow
 def test_the_contrastive_form_of_prototype_wants_a_temperature_as_large_as_the_distances():
     """Far below them the loss is gone as soon as each centroid is nearest to its own class, and moves nothing."""
     warm, cold = ({"prototype": {**FULL, "temperature": t}} for t in (10.0, 1.0))

@@ -10,7 +10,7 @@ import runs
 import tiny
 import torch
 from peft import LoraConfig
-from policy_cases import CASES, FEW, expected
+from policy_cases import CASES, PHASES, expected
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, TrainerCallback
 
@@ -29,7 +29,8 @@ PROBE = {
 
 
 @pytest.mark.parametrize(
-    ("case", "rows", "accumulation"), [*((case, 8, 1) for case in CASES), *((case, 2, 4) for case in FEW)]
+    ("case", "rows", "accumulation"),
+    [*((case, 8, 1) for case in CASES), *((case, 2, 4) for case in ("norms", *PHASES))],
 )
 def test_exactly_what_should_train_trains_and_is_saved(tmp_path, case, rows, accumulation):
     """Bit for bit: everything else is what it was, in memory, on disk and in a model that transformers loads."""

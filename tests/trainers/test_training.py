@@ -160,8 +160,8 @@ def test_the_device_is_waited_for_once_a_log_not_once_a_step(kind, tagging, tmp_
         tmp_path,
         tiny.bert(labels, tagging=tagging, **({"attention_probs_dropout_prob": 0.0} if "attention" in kind else {})),
         objectives={kind: {"constraint": {"proportions": {labels[0]: [0.2, 0.4]}}}.get(kind, 1.0)},
-        max_steps=6,
-        logging_steps=3,
+        max_steps=4,
+        logging_steps=2,
         **data,
     )
     with Syncs().watch(monkeypatch) as syncs:
