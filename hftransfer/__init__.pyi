@@ -21,6 +21,7 @@ from .cli.choose_source_options import ChooseSourceArguments as ChooseSourceArgu
 from .cli.few_shot_options import FewShotArguments as FewShotArguments
 from .cli.finetune_options import FinetuneArguments as FinetuneArguments
 from .cli.interpolate_options import interpolate_parser as interpolate_parser
+from .cli.pretrain_options import PretrainArguments as PretrainArguments
 from .cli.recipe_parser import RecipeParser as RecipeParser
 from .cli.recipe_process import run_recipe as run_recipe
 from .cli.recipe_process import start_recipe as start_recipe
@@ -65,6 +66,15 @@ from .models.pretrained import load_model as load_model
 from .models.transplant import transplant as transplant
 from .objectives.base import Objective as Objective
 from .objectives.registry import register_objective as register_objective
+from .pretraining.prepared_pretraining import prepare_pretraining as prepare_pretraining
+from .pretraining.pretrain import Pretraining as Pretraining
+from .pretraining.pretrain import pretrain as pretrain
+from .pretraining.pretraining_config import PretrainingConfig as PretrainingConfig
+from .pretraining.row_choice import ChosenRows as ChosenRows
+from .pretraining.row_choice import choose_rows as choose_rows
+from .pretraining.vocabulary_extension import VocabularyExtension as VocabularyExtension
+from .pretraining.vocabulary_extension import extend_vocabulary as extend_vocabulary
+from .pretraining.word_masking import WordMasking as WordMasking
 from .reporting.alignment_card import alignment_card as alignment_card
 from .reporting.console import print_lines as print_lines
 from .reporting.tables import print_results as print_results

@@ -167,6 +167,16 @@ RANGES: dict[str, Bounds] = {
     "batch_norm_momentum": Bounds(0, 1, above=True, hint="To keep the running statistics, set batch_norm='frozen'."),
     "max_length": Bounds(4, whole=True, hint="Fewer tokens leave no room for text."),
     "image_size": Bounds(4, whole=True, hint="Images are squares of at least 4 pixels a side."),
+    # PretrainingConfig
+    "mask_probability": Bounds(0, 1, above=True, below=True, hint="It is a share of the words; 0.15 is usual."),
+    "mask_hidden_share": Bounds(0, 1),
+    "mask_random_share": Bounds(0, 1),
+    "target_word_bias": Bounds(0, 4, hint="1 follows the ratio of the frequencies; 0 masks all words alike."),
+    "sentence_anchor": FROM_ZERO,
+    "held_out": Bounds(0, hint="It is a share below 1, or a number of rows; 0 holds nothing out."),
+    "pool_rows": COUNT,
+    "new_words": Bounds(0, whole=True),
+    "pack_length": Bounds(8, whole=True, hint="It counts tokens."),
     # the recipes' own
     "validation_fraction": Bounds(0, 1, below=True, hint="It is a share, between 0 and 1; 0 holds nothing out."),
     "lora_r": COUNT,

@@ -71,10 +71,13 @@ def recipes(gone, work) -> dict:
         own = {"objectives": None, "source_only_baseline": None, "hub_model_id": "given", "effort": "quick"}
         finish("adapted", TOKEN, "adapt", **own)
         handed_over = dict(gone.repos["me/given"].files())
+        words = {"objectives": None, "source_only_baseline": None, "hub_model_id": "words"}
+        finish("pretrained", TOKEN, "pretrain", **words)
+        pretrained = dict(gone.repos["me/words"].files())
     finish("unreachable", TOKEN)
     gone.faults.clear()
     gone.repos.clear()
-    return result(process, folder, "recipe") | {"handed over": handed_over}
+    return result(process, folder, "recipe") | {"handed over": handed_over, "masked words": pretrained}
 
 
 @pytest.mark.parametrize(("name", "reason"), [("broken", "500"), ("unreachable", "the Hub is out of reach")])
@@ -111,6 +114,15 @@ def test_adapt_pushes_what_it_hands_over(recipes, work):
     assert set(files) == (ALWAYS | MODEL | {"adaptation.json", "report.html"}) - {"training_args.json"}
     assert b'pipeline("text-classification", "me/given")' in files["README.md"]
     assert (work / "recipe" / "adapted" / "_candidates").is_dir()
+
+
+def test_pretrain_pushes_a_plain_model_and_its_card(recipes):
+    assert recipes["pretrained"]["rc"] == 0, recipes["pretrained"]["err"]
+    assert "Pushed to me/words." in recipes["pretrained"]["out"]
+    files = recipes["masked words"]
+    assert set(files) == ALWAYS | MODEL | {"results.json"}
+    assert b'pipeline("fill-mask", "me/words")' in files["README.md"]
+    assert b"BertForMaskedLM" in files["config.json"]
 
 
 def test_recipe_waits_less_than_a_minute(recipes):

@@ -54,11 +54,33 @@ ROOMS = {
         "reporting",
         "hub_connection",
     },
+    "pretraining": {
+        "data",
+        "models",
+        "objectives",
+        "embeddings",
+        "selection",
+        "trainers",
+        "reporting",
+        "hub_connection",
+    },
     "cli": {"cpu_threads"},
 }
-TYPES_ONLY = {"objectives": {"models"}, "cli": {"data", "trainers"}}  # under `if TYPE_CHECKING`
+TYPES_ONLY = {"objectives": {"models"}, "cli": {"data", "trainers", "pretraining"}}  # under `if TYPE_CHECKING`
 # Inside functions.
-LAZILY = {"cli": {"data", "models", "objectives", "embeddings", "trainers", "adaptation", "reporting", "recipes"}}
+LAZILY = {
+    "cli": {
+        "data",
+        "models",
+        "objectives",
+        "embeddings",
+        "trainers",
+        "adaptation",
+        "pretraining",
+        "reporting",
+        "recipes",
+    }
+}
 # Single files beside the rooms; the public names are imported when first used, from a list in __init__.pyi.
 FILES = {
     name: set()

@@ -17,6 +17,7 @@ PAGES = {  # the room that a name comes from -> page and title
     "models": ("models", "Models"),
     "embeddings": ("embeddings", "Embeddings"),
     "data": ("data", "Data"),
+    "pretraining": ("pretraining", "Pre-training"),
     "cli": ("recipes", "Recipes"),
     "reporting": ("recipes", "Recipes"),
     "selection": ("selection", "Selection"),

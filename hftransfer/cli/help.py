@@ -31,6 +31,16 @@ Take a model from the domain with labels to the domain without.
   hftransfer finetune --config news_to_medical.yaml --num_train_epochs 5
   accelerate launch recipes/finetune.py --config recipes/configs/news_to_medical.yaml --dry_run
 """,
+    "pretrain": """\
+Train an encoder on masked words of texts without labels, before the task. What is saved is a plain model, which
+finetune and adapt take as --model.
+
+  hftransfer pretrain --target medical.csv --output_dir runs/medical-bert
+  hftransfer pretrain --target medical.csv --source news.csv --target_word_bias 0.5 --output_dir runs/medical-bert
+  hftransfer finetune --model runs/medical-bert --source news.csv --target medical.csv --output_dir runs/mine
+
+Perplexity is measured on held-out target rows before and after. --dry_run says what would train, and how.
+""",
     "choose_source": """\
 Which checkpoint, which source: ranked on frozen features before anything is trained.
 
@@ -57,23 +67,27 @@ FITTED = ("learning_rate", "num_train_epochs")  # by `adapt`, where the user nam
 ARGUMENTS = {
     "adapt": "AdaptArguments",
     "finetune": "FinetuneArguments",
+    "pretrain": "PretrainArguments",
     "choose_source": "ChooseSourceArguments",
     "few_shot": "FewShotArguments",
 }
-ALONE = ("choose_source", "few_shot")  # recipes without `AdaptationConfig`, which have no options but their own
+CONFIGS = {"pretrain": ("hftransfer.pretraining.pretraining_config", "PretrainingConfig")}  # where it is another
+USUAL_CONFIG = ("hftransfer.trainers.config", "AdaptationConfig")
+ALONE = ("choose_source", "few_shot")  # recipes without a training config, which have no options but their own
 
 
 def recipe_options(recipe: str) -> list[Option]:
     """Options of a recipe with a config, by group.
 
     Args:
-        recipe: `"adapt"`, `"finetune"`, `"choose_source"` or `"few_shot"`.
+        recipe: `"adapt"`, `"finetune"`, `"pretrain"`, `"choose_source"` or `"few_shot"`.
     """
     own = read_options(module_path(f"hftransfer.cli.{recipe}_options"), ARGUMENTS[recipe], "Domains")
     if recipe in ALONE:
         return own
     shared = read_options(module_path("hftransfer.cli.run_options"), "RunArguments", "Domains")
-    config = read_options(module_path("hftransfer.trainers.config"), "AdaptationConfig", "Training")
+    module, config_class = CONFIGS.get(recipe, USUAL_CONFIG)
+    config = read_options(module_path(module), config_class, "Training")
     base = read_options(module_path("transformers.training_args"), "TrainingArguments", "Training")
     overridden = {o.name for o in config}
     merged = [*shared, *own, *config, *(o for o in base if o.name not in overridden)]

@@ -28,6 +28,34 @@ if TYPE_CHECKING:
 class SavingTrainer(BaseTrainer):
     """`BaseTrainer` whose checkpoints are whole, whose models are plain, and which pushes them to the Hub."""
 
+    # ---- a run
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """As in `Trainer`, with the mean of each loss since the last log under its own name; one device sync a log.
+
+        Raises:
+            FloatingPointError: a loss, or the gradient, is not finite.
+        """
+        means = self.finite_guard.mean_losses() if "loss" in logs or "train_loss" in logs else {}
+        if "loss" in logs:
+            logs |= {f"{name}_loss": value for name, value in means.items()}
+            logs |= self.optimizer_builder.logged_rates()
+        super().log(logs, start_time)
+        self.finite_guard.check_losses(means)
+        if "grad_norm" in logs:
+            self.finite_guard.check_norm(logs["grad_norm"])
+        if means:
+            if self.finite_guard.proves_checkpoint():
+                self.checkpoint_writer.rotate_proven()
+            self.loss_log.clear()
+
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        """As in `Trainer`, which takes one step too many when a run that had ended is resumed."""
+        if self.state.global_step >= self.state.max_steps or self.control.should_training_stop:
+            self.control.should_training_stop = True
+            return
+        super()._run_epoch(*args, **kwargs)
+
     # ---- saving
 
     def check_output_folder(self, resume: str | os.PathLike[str] | bool | None = None) -> str | None:
@@ -52,9 +80,7 @@ class SavingTrainer(BaseTrainer):
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         """As in `Trainer`, aside first; a run that broke since the last log stops here instead of saving."""
-        self.finite_guard.check_losses()
-        self.finite_guard.check_norm()
-        self.run_watch.read()
+        self._check_before_checkpoint()
         average_statistics(self.model)
         with stage("saving a checkpoint"):
             self.run_folder.pin()
@@ -65,14 +91,17 @@ class SavingTrainer(BaseTrainer):
             if self.args.push_to_hub:
                 self._push_from_checkpoint(str(checkpoint))
 
+    def _check_before_checkpoint(self) -> None:
+        """Check that losses and gradient are finite, before a checkpoint is written; raises `FloatingPointError`."""
+        self.finite_guard.check_losses()
+        self.finite_guard.check_norm()
+
     def _get_output_dir(self, trial: Any) -> str:
         return self.checkpoint_writer.staging or super()._get_output_dir(trial)
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None) -> None:
         folder = Path(str(output_dir or self.args.output_dir))
         self.checkpoint_writer.write_files(folder, state_dict, super()._save)
-        if self.checkpoint_writer.staging is not None and self.args.should_save:
-            self.run_watch.write(folder)
 
     def _finalize_training(self, *args: Any, **kwargs: Any) -> Any:
         with self.checkpoint_writer.finishing():

@@ -244,25 +244,6 @@ class AdaptationTrainer(SavingTrainer):
             self.finite_guard.last_inputs = inputs
         return (outputs["loss"], outputs) if return_outputs else outputs["loss"]
 
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """As in `Trainer`, with the mean of each loss since the last log under its own name; one device sync a log.
-
-        Raises:
-            FloatingPointError: a loss, or the gradient, is not finite.
-        """
-        means = self.finite_guard.mean_losses() if "loss" in logs or "train_loss" in logs else {}
-        if "loss" in logs:
-            logs |= {f"{name}_loss": value for name, value in means.items()}
-            logs |= self.optimizer_builder.logged_rates()
-        super().log(logs, start_time)
-        self.finite_guard.check_losses(means)
-        if "grad_norm" in logs:
-            self.finite_guard.check_norm(logs["grad_norm"])
-        if means:
-            if self.finite_guard.proves_checkpoint():
-                self.checkpoint_writer.rotate_proven()
-            self.loss_log.clear()
-
     # ---- a run
 
     def train(
@@ -313,9 +294,15 @@ class AdaptationTrainer(SavingTrainer):
             average_statistics(self.model)
         return output
 
-    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
-        """As in `Trainer`, which takes one step too many when a run that had ended is resumed."""
-        if self.state.global_step >= self.state.max_steps or self.control.should_training_stop:
-            self.control.should_training_stop = True
-            return
-        super()._run_epoch(*args, **kwargs)
+    # ---- saving
+
+    def _check_before_checkpoint(self) -> None:
+        """As in `SavingTrainer`; what went wrong so far is named, too."""
+        super()._check_before_checkpoint()
+        self.run_watch.read()
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None) -> None:
+        """As in `SavingTrainer`; a checkpoint also holds what the watch has counted."""
+        super()._save(output_dir, state_dict)
+        if self.checkpoint_writer.staging is not None and self.args.should_save:
+            self.run_watch.write(Path(str(output_dir or self.args.output_dir)))

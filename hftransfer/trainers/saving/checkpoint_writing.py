@@ -165,7 +165,7 @@ class CheckpointWriter:
                 trainer.model = merged_copy(trainer.model)
             write(str(folder), plain)
             if trainer.args.should_save and is_peft(trainer.model):
-                write_adapter_labels(folder, self.prepared.label_space.names)
+                self._write_labels(folder)
         if not trainer.args.should_save:
             return
         for card in folder.glob("*/README.md"):  # PEFT's, of each of several adapters; it names paths of this machine
@@ -176,7 +176,7 @@ class CheckpointWriter:
         (folder / "training_args.json").write_text(json.dumps(settings, indent=2))
         if self.staging is not None:
             safetensors.torch.save_file(state, str(folder / STATE_FILE))
-            write_settings(trainer, self.prepared, folder)
+            write_settings(self.folder.describe_run(), folder)
 
     def _describe(self, model: Any) -> None:
         """How the model was adapted, in the key `hftransfer` of config.json."""
@@ -188,6 +188,10 @@ class CheckpointWriter:
             "sources": list(self.prepared.source_names),
             "trainable": self.prepared.trainable.choice,
         }
+
+    def _write_labels(self, folder: Path) -> None:
+        """Names of the labels, which an adapter has no config for."""
+        write_adapter_labels(folder, self.prepared.label_space.names)
 
     def _put_model(self, final: Path, staging: Path) -> None:
         """Move of a whole model into place, its config last, in exchange for the one that is there."""

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ...models.adapter_folders import LABELS_FILE
 from ...models.adapters import is_peft
@@ -18,7 +18,7 @@ from .folder_lock import STAGING, hold, release
 from .output_folder import check_output_dir, check_resumed_dir, keeps_old_run
 from .process_agreement import raise_together
 from .resume_setting import read_resume
-from .run_settings import check_same_run
+from .run_settings import check_same_run, describe_run
 from .written_files import RUN_FILES, run_item_names
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class RunFolder:
         should_write = args.should_save
         checkpoint = find_checkpoint(folder, resume, digests=should_write) if read_resume(resume) else None
         if checkpoint is not None:
-            check_same_run(checkpoint, self.trainer, self.prepared)
+            check_same_run(checkpoint, self.describe_run())
         if not should_write or (self._is_ours and checkpoint is None):
             return checkpoint
         names = [*RUN_FILES, *self._processing_files(folder)]
@@ -124,6 +124,10 @@ class RunFolder:
         self.keeps_old_run = not inside and folder.is_dir() and bool(run_item_names(folder, names))
         keeps_old_run(folder, self.keeps_old_run)
         return checkpoint
+
+    def describe_run(self) -> dict[str, Any]:
+        """Settings that must be the same when the run goes on from a checkpoint, as plain JSON."""
+        return describe_run(self.trainer, self.prepared)
 
     def replaced(self) -> None:
         """Old run of the folder, noted as gone."""

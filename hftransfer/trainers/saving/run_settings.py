@@ -15,6 +15,7 @@ from ..trainer_access import config_of, joint_model_of, passed_optimizer_of
 if TYPE_CHECKING:
     from transformers import Trainer
 
+    from ...models.freezing import TrainableReport
     from ..setup.preparation import Prepared
 
 SETTINGS_FILE = "_adaptation_settings.json"  # in checkpoints only; the underscore keeps it from being uploaded
@@ -40,6 +41,8 @@ TITLES = {
     "trainable": "another choice of what trains",
     "when": "another schedule of what trains",
     "optimizer": "another optimizer or other rates",
+    "start": "another model to start from",
+    "masking": "another masking of words",
 }
 LONGEST_VALUE = 80  # characters of a value in a message
 
@@ -53,38 +56,59 @@ def describe_run(trainer: Trainer, prepared: Prepared) -> dict[str, Any]:
     """
     args = config_of(trainer)
     model: Any = joint_model_of(trainer).model
-    base = plain_model(model)
-    sizes = {name: getattr(base.config, name, None) for name in SIZES}
-    names = sorted(prepared.trainable.names)
     return {
-        "model": {"class": type(base).__name__} | {k: v for k, v in sizes.items() if isinstance(v, (int, str))},
+        "model": describe_model(model),
         "task": prepared.label_space.task,
         "labels": list(prepared.label_space.names),
         "sources": list(prepared.source_names),
-        "adapter": {name: _adapter(config) for name, config in model.peft_config.items()} if is_peft(model) else None,
+        "adapter": describe_adapters(model),
         "objectives": {
             spec.name: {"kind": spec.kind, "features": spec.features, **_plain(spec.settings)}
             for spec in args.objective_specs()
         },
-        "trainable": {
-            "choice": str(prepared.trainable),
-            "names": hashlib.sha256("\n".join(names).encode()).hexdigest(),
-        },
+        "trainable": describe_trainable(prepared.trainable),
         "when": {name: _value(getattr(args, name)) for name in UNFREEZING},
-        "optimizer": {name: _value(getattr(args, name)) for name in RATES} | _passed(trainer),
+        "optimizer": describe_optimizer(args) | _passed(trainer),
     }
 
 
-def write_settings(trainer: Trainer, prepared: Prepared, folder: Path) -> None:
-    """Settings file of a checkpoint, written from `describe_run`."""
-    (folder / SETTINGS_FILE).write_text(json.dumps(describe_run(trainer, prepared), indent=2), encoding="utf-8")
+def describe_model(model: Any) -> dict[str, Any]:
+    """Class and sizes of a model, without its adapter."""
+    base = plain_model(model)
+    sizes = {name: getattr(base.config, name, None) for name in SIZES}
+    return {"class": type(base).__name__} | {k: v for k, v in sizes.items() if isinstance(v, (int, str))}
 
 
-def check_same_run(checkpoint: str, trainer: Trainer, prepared: Prepared) -> None:
+def describe_adapters(model: Any) -> dict[str, Any] | None:
+    """Settings of a model's adapters by name; `None` without."""
+    return {name: _adapter(config) for name, config in model.peft_config.items()} if is_peft(model) else None
+
+
+def describe_trainable(report: TrainableReport) -> dict[str, str]:
+    """What trains of a model: in words, and the digest of the parameters' names."""
+    names = "\n".join(sorted(report.names))
+    return {"choice": str(report), "names": hashlib.sha256(names.encode()).hexdigest()}
+
+
+def describe_optimizer(args: Any) -> dict[str, Any]:
+    """Settings that an optimizer's state is cut by."""
+    return {name: _value(getattr(args, name)) for name in RATES}
+
+
+def write_settings(description: Mapping[str, Any], folder: Path) -> None:
+    """Settings file of a checkpoint, written from a run's description."""
+    (folder / SETTINGS_FILE).write_text(json.dumps(description, indent=2), encoding="utf-8")
+
+
+def check_same_run(checkpoint: str, description: Mapping[str, Any]) -> None:
     """Check that a run can go on from a checkpoint, before any of it is loaded.
 
     Weights, learning rates and data may be changed on purpose and are not compared. A checkpoint without a
     description (of an older version) is not compared either.
+
+    Args:
+        checkpoint: its folder.
+        description: of the run that goes on, such as `describe_run` gives.
 
     Raises:
         ValueError: it was made with another model, labels, adapter, objectives, choice of what trains or optimizer.
@@ -93,7 +117,7 @@ def check_same_run(checkpoint: str, trainer: Trainer, prepared: Prepared) -> Non
     if not path.is_file():
         return
     saved = json.loads(path.read_text(encoding="utf-8"))
-    current = json.loads(json.dumps(describe_run(trainer, prepared)))
+    current = json.loads(json.dumps(description))
     differing = [key for key in TITLES if key in saved and not _same(key, saved[key], current[key])]
     if not differing:
         return

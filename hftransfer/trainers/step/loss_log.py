@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,11 +12,15 @@ if TYPE_CHECKING:
     from accelerate.accelerator import Accelerator
 
 
+VALUES = ("source features", "target features", "source logits", "target logits")
+
+
 class LossLog:
     """Sums of the losses of each forward; the device is waited for once a log.
 
     Args:
         accelerator: averages over processes.
+        value_names: of the largest values, for messages.
 
     Example:
         >>> running = LossLog(trainer.accelerator)
@@ -26,8 +30,8 @@ class LossLog:
         {'task': 0.5, 'mmd': 0.25}
     """
 
-    def __init__(self, accelerator: Accelerator):
-        self.accelerator = accelerator
+    def __init__(self, accelerator: Accelerator, value_names: Sequence[str] = VALUES):
+        self.accelerator, self.value_names = accelerator, tuple(value_names)
         self.was_nonzero: dict[str, bool] = {}  # whether a loss was ever anything but 0
         self.clear()
 
@@ -39,7 +43,7 @@ class LossLog:
         self.largest_values: torch.Tensor | None = None
 
     def add(self, losses: torch.Tensor, largest_values: torch.Tensor) -> None:
-        """One forward more: its losses, (losses,), and its largest values, (4,), both detached."""
+        """One forward more: its losses, (losses,), and its largest values, (values,), both detached."""
         if self.largest_values is None or self.broke is None:
             self.largest_values = largest_values
         else:
@@ -105,7 +109,6 @@ class LossLog:
     def _largest_values(self) -> str:
         """Largest values of this process, in words."""
         assert self.largest_values is not None
-        names = ("source features", "target features", "source logits", "target logits")
         return ", ".join(
-            f"{name} {value:.3g}" for name, value in zip(names, self.largest_values.tolist(), strict=True)
+            f"{name} {value:.3g}" for name, value in zip(self.value_names, self.largest_values.tolist(), strict=True)
         )

@@ -1,0 +1,1 @@
+"""Pre-training: what can be learnt from rows without labels before the task."""

@@ -1,0 +1,230 @@
+"""`pretrain`: masked language modelling on texts without labels, and a plain model for the task that comes next."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..reporting.console import print_lines
+from ..reporting.pretraining_card import pretraining_card
+from ..stages import stage
+from ..trainers.hub.push import create_repo, push_folder
+from ..trainers.results import write_scores
+from ..trainers.saving.output_lock import lock_output_dir
+from ..trainers.saving.written_files import CARD, RESULTS, is_edited_card, record_written, write_whole
+from ..trainers.setup.constructor_check import check_settings
+from .prepared_pretraining import PreparedPretraining, prepare_pretraining
+from .pretraining_config import PretrainingConfig
+from .pretraining_trainer import PretrainingTrainer
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
+
+    from ..trainers.argument_types import Domains, Processing, Rows
+
+# Settings that the model card names.
+SHOWN = (
+    "mask_probability",
+    "mask_hidden_share",
+    "mask_random_share",
+    "target_word_bias",
+    "sentence_anchor",
+    "new_words",
+    "learning_rate",
+    "num_train_epochs",
+    "max_steps",
+    "per_device_train_batch_size",
+    "gradient_accumulation_steps",
+    "warmup_steps",
+    "seed",
+)
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """Result of `pretrain`.
+
+    Attributes:
+        model: folder of the model, for `AutoModel`, `pipeline("fill-mask")` and the `model` of any other recipe.
+        perplexity_before: at masked words of the held-out rows, before training; `None` where none were held out.
+        perplexity_after: the same, after it.
+        held_out_rows: how many rows those are.
+        steps: updates of the training.
+        notes: how it was done: packing, what trained, new words.
+
+    Example:
+        >>> Pretraining("runs/medical-bert", 31.0, 35.5, held_out_rows=50, steps=900, notes=()).got_worse
+        True
+    """
+
+    model: str
+    perplexity_before: float | None
+    perplexity_after: float | None
+    held_out_rows: int
+    steps: int
+    notes: tuple[str, ...]
+
+    @property
+    def got_worse(self) -> bool:
+        """Whether the perplexity is higher than before, or no number."""
+        if self.perplexity_before is None or self.perplexity_after is None:
+            return False
+        return not self.perplexity_after <= self.perplexity_before
+
+
+def pretrain(
+    model: Any,
+    target: Rows | None = None,
+    source: Domains | None = None,
+    *,
+    args: PretrainingConfig,
+    validation: Rows | None = None,
+    processing_class: Processing | None = None,
+    peft_config: PeftConfig | None = None,
+    model_kwargs: Mapping[str, Any] | None = None,
+    dataset_names: Mapping[str, str] | None = None,
+) -> Pretraining:
+    """Masked language modelling on texts without labels (Gururangan et al. 2020, task- and domain-adaptive).
+
+    Whole words are masked, rows are packed where the model's attention keeps them apart, and the vocabulary is
+    projected onto at masked positions alone. Perplexity is measured before and after, on rows that are held out. What
+    is saved to `args.output_dir` is a plain masked language model with its tokenizer, which every other recipe takes
+    as its model; a run that was stopped goes on with `resume_from_checkpoint`.
+
+    Args:
+        model: Hub id or folder of an encoder, or a loaded `AutoModelForMaskedLM`. One without a masked-language head
+            gets a new one, tied to its word embeddings.
+        target: texts of the target; labels in it are not read.
+        source: texts of a source, or a dict of several by name. One of the two is enough.
+        args: a `PretrainingConfig`.
+        validation: target texts to measure on, instead of held-out ones.
+        processing_class: the tokenizer, or the Hub id or folder of one; the checkpoint's own when absent.
+        peft_config: an adapter that is trained instead of the model, and merged into it in the end.
+        model_kwargs: for `from_pretrained`, when `model` is a name.
+        dataset_names: of the texts, as the model card calls them.
+
+    Raises:
+        ValueError, TypeError, FileNotFoundError: whatever is wrong with texts, model or settings, before training.
+        FileExistsError: the output folder holds another run.
+        FloatingPointError: the loss, the gradient or the weights are not finite.
+        HubError: the push was refused; the model is saved.
+
+    Example:
+        >>> settings = PretrainingConfig("runs/medical-bert", max_steps=2, use_cpu=True, report_to="none")
+        >>> result = pretrain("runs/teacher", target=medical, args=settings)  # doctest: +ELLIPSIS
+        Batches: packed (sdpa attention with a mask of pairs).
+        ...
+        >>> result.model, result.steps, result.held_out_rows
+        ('runs/medical-bert', 2, 1)
+    """
+    if not isinstance(args, PretrainingConfig):
+        raise TypeError(f"args must be a PretrainingConfig, not {type(args).__name__}.")
+    check_settings(args)  # type: ignore[arg-type]
+    args = copy.copy(args)
+    with lock_output_dir(args):  # type: ignore[arg-type]
+        with stage("loading the model and encoding the texts"):
+            prepared = prepare_pretraining(
+                model, args, target, source, validation, processing_class, peft_config, model_kwargs
+            )
+        return _run(prepared, args, dict(dataset_names or {}))
+
+
+def _run(prepared: PreparedPretraining, args: PretrainingConfig, dataset_names: Mapping[str, str]) -> Pretraining:
+    """Training, measuring, saving and pushing of a run."""
+    folder, pushes = str(args.output_dir), args.push_to_hub
+    if pushes:
+        args.hub_model_id = create_repo(args) or args.hub_model_id  # type: ignore[arg-type]
+    trainer = PretrainingTrainer(prepared, replace(args, push_to_hub=False))
+    trainer.check_output_folder(args.resume_from_checkpoint)
+    print_lines(*prepared.notes)
+    before = trainer.held_out_scores() if prepared.held_out else None
+    if before is not None:
+        print_lines(f"Perplexity at masked words of {prepared.held_out_rows} held-out rows: {_shown(before)} before.")
+    trainer.train()
+    after = trainer.held_out_scores() if prepared.held_out else None
+    result = Pretraining(
+        folder,
+        None if before is None else before["perplexity"],
+        None if after is None else after["perplexity"],
+        prepared.held_out_rows,
+        trainer.state.global_step,
+        prepared.notes,
+    )
+    _save(trainer, prepared, args, result, dataset_names)
+    _say(result, before, after)
+    if pushes:
+        with stage("pushing to the Hub"):
+            print_lines(f"Pushed to {push_folder(args, folder)}.")  # type: ignore[arg-type]
+    trainer.accelerator.end_training()
+    return result
+
+
+def _shown(scores: Mapping[str, float]) -> str:
+    return f"{scores['perplexity']:.2f}"
+
+
+def _say(result: Pretraining, before: Mapping[str, float] | None, after: Mapping[str, float] | None) -> None:
+    """Perplexity before and after, printed; a run that got worse says so."""
+    if before is not None and after is not None:
+        print_lines(
+            f"Perplexity at masked words of {result.held_out_rows} held-out rows: {_shown(before)} before, "
+            f"{_shown(after)} after."
+        )
+    if result.got_worse:
+        print_lines(
+            "It got worse: the model knows the held-out texts less well than the one it started from. Lower the "
+            "learning rate, or give more text."
+        )
+    print_lines(f"The model is in {result.model}.")
+
+
+@stage("saving the model")
+def _save(
+    trainer: PretrainingTrainer,
+    prepared: PreparedPretraining,
+    args: PretrainingConfig,
+    result: Pretraining,
+    dataset_names: Mapping[str, str],
+) -> None:
+    """Model, card and scores, written to the output folder."""
+    folder = Path(result.model)
+    trainer.save_model()
+    if not trainer.is_world_process_zero():
+        return
+    scores = (result.perplexity_before, result.perplexity_after)
+    perplexity = None if None in scores else scores
+    texts = {name: dataset_names.get(name, name) for name in prepared.domain_names}
+    unused = "num_train_epochs" if args.max_steps > 0 else "max_steps"
+    settings = {name: getattr(args, name) for name in SHOWN if name != unused and getattr(args, name)}
+    rows = len(prepared.train) if hasattr(prepared.train, "__len__") else 0
+    if not is_edited_card(folder):
+        card = pretraining_card(
+            (args.hub_model_id or folder.name).rpartition("/")[2],
+            prepared.base_model,
+            texts,
+            rows,
+            settings,
+            prepared.notes,
+            perplexity,  # type: ignore[arg-type]
+            prepared.tokenizer.mask_token,
+            args.hub_model_id if "/" in (args.hub_model_id or "") else None,
+        )
+        write_whole(folder / CARD, card)
+        record_written(folder, [CARD])
+    measured = {
+        "held_out_rows": result.held_out_rows,
+        "perplexity_before": _finite(result.perplexity_before),
+        "perplexity_after": _finite(result.perplexity_after),
+        "got_worse": result.got_worse,
+        "steps": result.steps,
+        "notes": list(result.notes),
+    }
+    write_scores(folder, RESULTS, measured)
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is None or math.isfinite(value) else None

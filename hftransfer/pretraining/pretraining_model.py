@@ -1,0 +1,123 @@
+"""`PretrainingModel`: a masked language model with the losses of its pre-training, as one module."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from transformers.utils import ModelOutput
+
+from ..models.adapters import is_peft
+from ..models.freezing import frozen_modules
+from .masked_language_head import MaskedLanguageHead, masked_loss
+from .packed_attention import PackedAttention, padded_inputs
+from .sentence_anchor import SentenceAnchor
+
+MASKED_WORDS, ANCHOR = "masked_words", "sentence_anchor"
+
+
+@dataclass
+class PretrainingOutput(ModelOutput):
+    """Output of a `PretrainingModel`.
+
+    Attributes:
+        loss: weighted sum, to train on.
+        losses: (losses,) each by itself, detached: a mean over masked tokens, a mean over rows.
+        largest_values: (2,) of hidden states and logits, detached.
+        logits: (masked, vocabulary).
+    """
+
+    loss: torch.Tensor | None = None
+    losses: torch.Tensor | None = None
+    largest_values: torch.Tensor | None = None
+    logits: torch.Tensor | None = None
+
+
+class PretrainingModel(nn.Module):
+    """The user's model and what is asked of it, for one forward.
+
+    Args:
+        model: an `AutoModelForMaskedLM`, PEFT-wrapped or not.
+        head: of that model.
+        attention: how it reads packed rows; `None` where batches are padded.
+        anchor: keeps the means of rows near those before training.
+        anchor_weight: what that counts.
+    """
+
+    accepts_loss_kwargs = False  # for transformers' Trainer: this loss is a per-batch mean of its own
+
+    def __init__(
+        self,
+        model: Any,
+        head: MaskedLanguageHead,
+        attention: PackedAttention | None = None,
+        anchor: SentenceAnchor | None = None,
+        anchor_weight: float = 0.0,
+    ):
+        super().__init__()
+        self.model = model
+        self.head, self.attention, self.anchor, self.anchor_weight = head, attention, anchor, anchor_weight
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name == "model":
+                raise
+            return getattr(self.model, name)
+
+    def train(self, mode: bool = True) -> PretrainingModel:
+        """As in any module, but frozen modules stay in evaluation mode; an adapter's base keeps its dropout."""
+        super().train(mode)
+        if mode and not is_peft(self.model):
+            for module in frozen_modules(self.model):
+                module.eval()
+        return self
+
+    @property
+    def loss_names(self) -> list[str]:
+        return [MASKED_WORDS, *([ANCHOR] if self.anchor is not None else [])]
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        segments: torch.Tensor,
+        places: torch.Tensor,
+        positions: torch.Tensor,
+        rows: int,
+        labels: torch.Tensor | None = None,
+        num_items: torch.Tensor | None = None,
+    ) -> PretrainingOutput:
+        """Losses of a batch from `MaskingCollator`.
+
+        Args:
+            input_ids, segments, places: (sequences, width), from `place_rows`.
+            positions: (masked,) in the sequences laid end to end.
+            rows: how many texts the batch holds.
+            labels: (masked,) what stood there; without them there are logits alone.
+            num_items: (2,) masked tokens and rows to divide by, such as an update's, instead of the batch's own.
+        """
+        placed = {"input_ids": input_ids, "segments": segments, "places": places}
+        dtype = next(self.model.parameters()).dtype
+        inputs = padded_inputs(placed) if self.attention is None else self.attention.inputs(placed, dtype)
+        logits, hidden = self.head(inputs, positions)
+        if labels is None:
+            return PretrainingOutput(logits=logits)
+        items = torch.tensor([len(labels), rows]) if num_items is None else num_items
+        items = items.to(logits.device, torch.float32).clamp_min(1)
+        losses = [masked_loss(logits, labels) / items[0]]
+        if self.anchor is not None and hidden is not None:
+            losses.append(self.anchor(inputs, hidden, segments, rows) / items[1])
+        loss = losses[0] + (self.anchor_weight * losses[1] if len(losses) > 1 else 0.0)
+        largest = [
+            t.detach().abs().amax() if t is not None and t.numel() else loss.detach().new_zeros(())
+            for t in (hidden, logits)
+        ]
+        return PretrainingOutput(
+            loss=loss,
+            losses=torch.stack([part.detach().float() for part in losses]),
+            largest_values=torch.stack([value.float() for value in largest]),
+            logits=logits,
+        )

@@ -1,0 +1,200 @@
+"""`PretrainingTrainer`: transformers' `Trainer` for masked words, with the saving that all trainers share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+from transformers import PrinterCallback, ProgressCallback
+from transformers.trainer_utils import TrainOutput
+
+from ..data.pairing import PairedBatchSampler, PairedDataset
+from ..models.adapters import is_peft, plain_model
+from ..models.module_mode import module_mode
+from ..models.parameter_blocks import split_into_blocks
+from ..stages import stage
+from ..trainers.optimizer import OptimizerBuilder
+from ..trainers.progress_line import ProgressLine
+from ..trainers.saving.checkpoint_loading import CheckpointReader
+from ..trainers.saving.checkpoint_writing import CheckpointWriter
+from ..trainers.saving.finite_guard import FiniteGuard
+from ..trainers.saving.run_folder import RunFolder
+from ..trainers.saving.run_settings import describe_adapters, describe_model, describe_optimizer, describe_trainable
+from ..trainers.saving_trainer import SavingTrainer
+from ..trainers.setup.sampling import paired_loader
+from ..trainers.step.loss_log import LossLog
+from .prepared_pretraining import PreparedPretraining
+from .pretraining_config import PretrainingConfig
+
+MASKING = ("mask_probability", "mask_hidden_share", "mask_random_share", "target_word_bias", "sentence_anchor")
+
+
+class PretrainingFolder(RunFolder):
+    """Output folder of a pre-training, whose checkpoints say how words were masked."""
+
+    def describe_run(self) -> dict[str, Any]:
+        prepared: Any = self.prepared
+        args, model = self.trainer.args, prepared.joint.model
+        return {
+            "start": prepared.start,
+            "model": describe_model(model),
+            "adapter": describe_adapters(model),
+            "masking": {name: getattr(args, name) for name in MASKING}
+            | {"seed": args.seed, "packed": prepared.joint.attention is not None},
+            "trainable": describe_trainable(prepared.trainable),
+            "optimizer": describe_optimizer(args),
+        }
+
+
+class PretrainingWriter(CheckpointWriter):
+    """Writer of masked language models."""
+
+    def _describe(self, model: Any) -> None:
+        prepared: Any = self.prepared
+        plain_model(model).config.hftransfer = {
+            "pretraining": {
+                "texts": list(prepared.domain_names),
+                "mask_probability": self.trainer.args.mask_probability,  # type: ignore[attr-defined]
+                "trainable": prepared.trainable.choice,
+            }
+        }
+
+    def _write_labels(self, folder: Path) -> None:
+        """Nothing: there are no labels."""
+
+
+class PretrainingTrainer(SavingTrainer):
+    """Trainer of a `PretrainingModel` on masked rows.
+
+    Args:
+        prepared: from `prepare_pretraining`.
+        args: the run's settings.
+    """
+
+    loss_is_scaled_for_ga = False  # our loss is a mean over the update's masked tokens; see get_batch_samples
+
+    def __init__(self, prepared: PreparedPretraining, args: PretrainingConfig):
+        self.prepared = prepared  # type: ignore[assignment]
+        self.passed_optimizer = None
+        if args.recomputes_activations and is_peft(prepared.joint.model):
+            prepared.joint.model.enable_input_require_grads()
+        super().__init__(
+            model=prepared.joint,
+            args=args,
+            data_collator=prepared.collator,
+            train_dataset=prepared.train,
+            eval_dataset=prepared.held_out or None,  # type: ignore[arg-type]
+            processing_class=prepared.tokenizer,
+        )
+        self.label_names = ["labels"]
+        self._add_collaborators(split_into_blocks(prepared.joint.model, prepared.head), None)
+        if any(self.pop_callback(stock) is not None for stock in (ProgressCallback, PrinterCallback)):
+            self.add_callback(self.progress_line)
+
+    def _add_collaborators(self, blocks: Any, phases: Any) -> None:
+        prepared: Any = self.prepared
+        self.loss_log = LossLog(self.accelerator, ("hidden states", "logits"))
+        self.run_folder = PretrainingFolder(self, prepared)
+        self.finite_guard = FiniteGuard(self, self.run_folder, self.loss_log)
+        self.checkpoint_reader = CheckpointReader(self, self.finite_guard)
+        self.checkpoint_writer = PretrainingWriter(self, prepared, self.run_folder, self.finite_guard)
+        self.optimizer_builder = OptimizerBuilder(self, blocks, phases)
+        self.progress_line = ProgressLine(live=not self.args.disable_tqdm)
+
+    # ---- data
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Loader of masked batches, the same rows in each update for any number of processes."""
+        if not isinstance(self.train_dataset, PairedDataset):
+            return super().get_train_dataloader()
+        args: Any = self.args
+        self.pair_sampler = PairedBatchSampler(
+            self.train_dataset,
+            self._train_batch_size or args.per_device_train_batch_size,
+            chunks=args.world_size * args.gradient_accumulation_steps,
+            group_by_length=self.model.attention is None,
+            drop_last=args.dataloader_drop_last,
+            seed=args.seed if args.data_seed is None else args.data_seed,
+        )
+        return self.accelerator.prepare(paired_loader(self.train_dataset, self.pair_sampler, self.data_collator, args))
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator, num_batches: int, device: torch.device
+    ) -> tuple[list, torch.Tensor | int | None]:
+        """Micro-batches of one update, and the masked tokens and rows of each if they were spread evenly."""
+        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if not batches:
+            return batches, None
+        count = torch.tensor([[len(b["labels"]), b["rows"]] for b in batches], dtype=torch.float32, device=device).sum(
+            0
+        )
+        if self.args.world_size > 1:
+            count = self.accelerator.reduce(count, "sum")
+        return batches, count.clamp_min(1) / (len(batches) * self.args.world_size)
+
+    # ---- a step
+
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> torch.Tensor | tuple[torch.Tensor, Any]:
+        """Loss at the masked words of a batch, and the anchor's, if any."""
+        outputs = model(**inputs, num_items=num_items_in_batch)
+        if model.training:
+            self.loss_log.add(outputs["losses"], outputs["largest_values"])
+            if self.args.save_total_limit:  # the last checkpoint is tried on these before an older one is removed
+                self.finite_guard.last_inputs = inputs
+        return (outputs["loss"], outputs) if return_outputs else outputs["loss"]
+
+    # ---- evaluation
+
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """Loss and perplexity at the masked words of the held-out rows, which are masked the same way each time."""
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in self.held_out_scores().items()}
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def held_out_scores(self) -> dict[str, float]:
+        """`loss`, a mean over the masked tokens of the held-out rows, and `perplexity`, its exponential."""
+        prepared: Any = self.prepared
+        model, device, args = prepared.joint, self.args.device, self.args
+        model.to(device)
+        sums = torch.zeros(2, dtype=torch.float64, device=device)
+        with stage("evaluating"), module_mode(model), torch.no_grad(), self.compute_loss_context_manager():
+            for batch in prepared.held_out[args.process_index :: args.world_size]:
+                inputs = {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
+                masked = len(inputs["labels"])
+                mean = model(**inputs).losses[0].double()
+                sums += torch.stack([mean * masked, torch.tensor(float(masked), device=device, dtype=torch.float64)])
+        if args.world_size > 1:
+            sums = self.accelerator.reduce(sums, "sum")
+        loss = float(sums[0] / sums[1].clamp_min(1))
+        return {"loss": loss, "perplexity": math.exp(min(loss, 700.0)) if math.isfinite(loss) else loss}
+
+    # ---- a run
+
+    def train(
+        self, resume_from_checkpoint: Any = None, trial: Any = None, ignore_keys_for_eval: Any = None
+    ) -> TrainOutput:
+        """As in `AdaptationTrainer`; raises what it raises."""
+        resume = self.args.resume_from_checkpoint if resume_from_checkpoint is None else resume_from_checkpoint
+        with self.run_folder.training(resume) as checkpoint:
+            self.finite_guard.start(checkpoint)
+            training = stage(lambda: f"training, step {self.state.global_step + 1}")
+            with training, self.checkpoint_reader.without_false_best_warning(), self.progress_line.closing():
+                return super().train(checkpoint, trial, ignore_keys_for_eval)
+
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        if self.pair_sampler is not None:  # of a resumed run, too
+            self.pair_sampler.set_epoch(self.state.global_step // self.pair_sampler.updates)
+        super()._run_epoch(*args, **kwargs)

@@ -1,0 +1,57 @@
+# /// script
+# dependencies = ["hftransfer"]
+# ///
+"""Train an encoder on masked words of texts without labels, before the task; save a plain model.
+
+    accelerate launch recipes/pretrain.py --target medical.csv --output_dir runs/medical-bert
+    accelerate launch recipes/pretrain.py --target medical.csv --source news.csv --target_word_bias 0.5 \
+        --output_dir runs/medical-bert
+    hftransfer finetune --model runs/medical-bert --source news.csv --target medical.csv --output_dir runs/mine
+"""
+
+from __future__ import annotations
+
+from hftransfer import run_recipe, start_recipe
+
+
+def main(argv: list[str]) -> int:
+    return run_recipe(pretrain_on_texts, argv)
+
+
+def pretrain_on_texts(argv: list[str]) -> int:
+    from hftransfer import PretrainArguments, PretrainingConfig, RecipeParser, lock_output_dir
+
+    # 1. Read the options, and check what can be checked before anything is loaded.
+    parser = RecipeParser((PretrainArguments, PretrainingConfig), "hftransfer pretrain")
+    options, config = parser.parse_args_and_config(argv)
+    options.check_domains()
+    with lock_output_dir(config, options.dry_run):
+        return run(options, config)
+
+
+def run(options, config) -> int:
+    from hftransfer import prepare_pretraining, pretrain, print_lines
+
+    # 2. Load the texts (your own data sets may take their place). Labels, if any, are not read.
+    texts = options.load_texts(config)
+    settings = {
+        "model": options.backbone(),
+        "args": config,
+        "target": texts.target,
+        "source": texts.source,
+        "validation": texts.validation,
+        "processing_class": options.processor,
+        "peft_config": options.peft_config(),
+        "model_kwargs": options.model_kwargs(),
+    }
+
+    # 3. Train, measure perplexity before and after, and save a plain model; or say how it would be done.
+    if options.dry_run:
+        print_lines(*prepare_pretraining(**settings).notes)
+    else:
+        pretrain(**settings, dataset_names=options.dataset_names)
+    return 0
+
+
+if __name__ == "__main__":
+    start_recipe(main, "pretrain")

@@ -1,0 +1,301 @@
+"""What pre-training must refuse: what is given to a run, the error, the culprit that is named, the remedy."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import masked_models
+import pictures
+import tiny
+from datasets import Dataset
+from peft import LoraConfig
+from transformers import BertModel, GPT2Config, GPT2LMHeadModel
+
+from hftransfer import AdaptationConfig
+
+TEXTS = [f"w1 w2 w{i}" for i in range(40)]
+ROWS = Dataset.from_dict({"text": TEXTS})
+
+
+def rows(first: Any, **columns: list) -> dict[str, list]:
+    """Columns whose first text is another."""
+    return {"text": [first, *TEXTS[1:]], **columns}
+
+
+def without_mask_token():
+    tokenizer = tiny.tokenizer()
+    tokenizer.mask_token = None
+    return tokenizer
+
+
+def decoder():
+    return GPT2LMHeadModel(GPT2Config(vocab_size=64, n_embd=16, n_layer=1, n_head=2))
+
+
+def encoder():
+    return BertModel(masked_models.CONFIGS["bert"]())
+
+
+def smaller_vocabulary():
+    return masked_models.masked_model("bert").__class__(
+        masked_models.CONFIGS["bert"]().__class__(**masked_models.SIZES | {"vocab_size": 20})
+    )
+
+
+PRETRAINING_TEXTS = {
+    "no texts at all": ({"target": None}, ValueError, "There are no texts", "give a target, a source, or both"),
+    "no rows": ({"target": ROWS.select([])}, ValueError, "target is empty", "it has no rows"),
+    "an empty text": ({"target": rows("  ")}, ValueError, "'text' is empty", "Drop or fill such rows first"),
+    "a missing text": ({"target": rows(None)}, ValueError, "'text' is None", "Drop or fill such rows first"),
+    "numbers": ({"target": {"text": list(range(9))}}, ValueError, "'text' must be a string", "say which column"),
+    "another column": (
+        {"target": ROWS.rename_column("text", "texts")},
+        ValueError,
+        "target has neither a column 'text'",
+        "Did you mean 'texts'?",
+    ),
+    "images": (
+        {"target": Dataset.from_list(pictures.pictures(4))},
+        ValueError,
+        "target has neither a column 'text'",
+        "say which it is",
+    ),
+    "encoded rows": (
+        {"target": Dataset.from_dict({"input_ids": [[1, 2]] * 9})},
+        ValueError,
+        "holds 'input_ids'",
+        "Pass the text",
+    ),
+    "words that the tokenizer does not know": (
+        {"target": {"text": ["abc def"] * 9}, "settings": {"held_out": 0}},
+        ValueError,
+        "leaves no word of any of its 9 rows",
+        "Is the tokenizer the one that belongs to the model",
+    ),
+    "a file's name": (
+        {"target": "medical.csv"},
+        TypeError,
+        "target must be a `datasets.Dataset`",
+        "Read a file first",
+    ),
+    "a source that is called target": (
+        {"source": {"target": ROWS}},
+        ValueError,
+        "A source is called 'target'",
+        "another name",
+    ),
+    "copies alone": (
+        {"target": {"text": ["w1 w2"] * 20}},
+        ValueError,
+        "only 0 of its 20 rows stand there once",
+        "set it to 0",
+    ),
+    "one row": ({"target": {"text": ["w1 w2"]}}, ValueError, "leaves none to train on", "holds nothing out"),
+    "a stream without an end": (
+        {"target": ROWS.to_iterable_dataset(), "settings": {"max_steps": -1, "held_out": 0}},
+        ValueError,
+        "A stream has no end",
+        "set max_steps",
+    ),
+    "a share of a stream": (
+        {"target": ROWS.to_iterable_dataset()},
+        ValueError,
+        "whose length is not known",
+        "a number of rows",
+    ),
+    "a stream beside a data set": (
+        {"target": ROWS.to_iterable_dataset(), "source": ROWS, "settings": {"held_out": 0}},
+        ValueError,
+        "is a stream and other texts are not",
+        "or none",
+    ),
+    "counted words of a stream": (
+        {
+            "target": ROWS.to_iterable_dataset(),
+            "source": ROWS.to_iterable_dataset(),
+            "settings": {"held_out": 0, "target_word_bias": 1.0},
+        },
+        ValueError,
+        "counts all words before training",
+        "leave it out",
+    ),
+    "new words of a stream": (
+        {"target": ROWS.to_iterable_dataset(), "settings": {"held_out": 0, "new_words": 9}},
+        ValueError,
+        "new_words=9 counts the words of whole texts",
+        "Leave it out",
+    ),
+    "validation as a stream": (
+        {"validation": ROWS.to_iterable_dataset()},
+        ValueError,
+        "validation is a stream",
+        "Take some rows of it",
+    ),
+    "validation without text": (
+        {"validation": Dataset.from_dict({"label": [1]})},
+        ValueError,
+        "held-out rows of target has neither",
+        "say which it is",
+    ),
+}
+PRETRAINING_MODELS = {
+    "a tokenizer without a mask token": (
+        {"processing_class": without_mask_token},
+        ValueError,
+        "has no mask token",
+        "Name an encoder with a mask token",
+    ),
+    "a decoder": (
+        {"model": decoder},
+        ValueError,
+        "This GPT2LMHeadModel has no masked-language head",
+        "AutoModelForMask",
+    ),
+    "a classifier": (
+        {"model": tiny.bert},
+        ValueError,
+        "This BertForSequenceClassification has no",
+        "AutoModelForMasked",
+    ),
+    "an encoder without its name": (
+        {"model": encoder},
+        ValueError,
+        "This BertModel has no masked-language head",
+        "Pass the checkpoint's name",
+    ),
+    "no model": ({"model": 3}, TypeError, "model must be a Hub id, a folder or a loaded", "not int"),
+    "a folder that is not there": (
+        {"model": "./nowhere"},
+        FileNotFoundError,
+        "There is no folder './nowhere'",
+        "Give an existing folder",
+    ),
+    "a model of no file without a tokenizer": (
+        {"processing_class": None},
+        ValueError,
+        "processing_class is missing",
+        "Pass the tokenizer that belongs to it",
+    ),
+    "another model's tokenizer": (
+        {"model": smaller_vocabulary},
+        ValueError,
+        "The tokenizer makes ids up to",
+        "Pass the model's own tokenizer",
+    ),
+    "options of loading for a loaded model": (
+        {"model_kwargs": {"dtype": "float32"}},
+        ValueError,
+        "model_kwargs (dtype) says how a model is loaded",
+        "Leave it out",
+    ),
+    "an adapter on the embeddings": (
+        {"peft_config": LoraConfig(target_modules=["word_embeddings", "query"])},
+        ValueError,
+        "target_modules names 'word_embeddings'",
+        "train without an adapter",
+    ),
+    "an adapter that saves the projection": (
+        {"peft_config": LoraConfig(modules_to_save=["decoder"])},
+        ValueError,
+        "modules_to_save names 'decoder'",
+        "Leave it out",
+    ),
+    "an adapter's class": (
+        {"peft_config": LoraConfig},
+        TypeError,
+        "peft_config must be a PEFT config",
+        "LoraConfig(r=8)",
+    ),
+    "an adapter and frozen layers": (
+        {"peft_config": LoraConfig(), "settings": {"freeze": "first_1"}},
+        ValueError,
+        "The adapter decides what trains",
+        "or the adapter",
+    ),
+}
+PRETRAINING_SETTINGS = {
+    "another kind of config": (
+        {"args": lambda folder: AdaptationConfig(str(folder))},
+        TypeError,
+        "args must be a PretrainingConfig",
+        "Adapt",
+    ),
+    "no words masked": ({"settings": {"mask_probability": 0}}, ValueError, "mask_probability=0", "0.15 is usual"),
+    "all words masked": ({"settings": {"mask_probability": 1}}, ValueError, "mask_probability=1", "below 1"),
+    "a probability that is none": (
+        {"settings": {"mask_probability": math.nan}},
+        ValueError,
+        "mask_probability=nan",
+        "below 1",
+    ),
+    "shares above 1": (
+        {"settings": {"mask_hidden_share": 0.8, "mask_random_share": 0.3}},
+        ValueError,
+        "mask_random_share=0.3",
+        "at most 1 together",
+    ),
+    "a bias without a source": (
+        {"settings": {"target_word_bias": 1.0}},
+        ValueError,
+        "target_word_bias=1",
+        "there is no source",
+    ),
+    "a bias with most words masked": (
+        {"source": ROWS, "settings": {"target_word_bias": 1.0, "mask_probability": 0.6, "held_out": 0}},
+        ValueError,
+        "mask_probability=0.6 with target_word_bias",
+        "Lower it",
+    ),
+    "half a row held out": (
+        {"settings": {"held_out": 2.5}},
+        ValueError,
+        "held_out=2.5",
+        "a whole number of rows",
+    ),
+    "all rows held out": ({"settings": {"held_out": 40}}, ValueError, "held_out=40", "Lower it"),
+    "evaluation on nothing": (
+        {"settings": {"held_out": 0, "eval_strategy": "epoch"}},
+        ValueError,
+        "held_out=0 holds none out",
+        "Leave one of them out",
+    ),
+    "a metric that is not measured": (
+        {"settings": {"metric_for_best_model": "accuracy"}},
+        ValueError,
+        "metric_for_best_model='accuracy'",
+        "loss and perplexity",
+    ),
+    "too long a text": (
+        {"settings": {"max_length": 900}},
+        ValueError,
+        "max_length=900",
+        "at the model's own limit",
+    ),
+    "labels that are smoothed": (
+        {"settings": {"label_smoothing_factor": 0.1}},
+        ValueError,
+        "label_smoothing_factor=0.1",
+        "Leave it out",
+    ),
+    "sharded weights": ({"settings": {"fsdp": True}}, ValueError, "fsdp=True is not for pre-training", "Leave it out"),
+    "what trains by labelled rows": (
+        {"settings": {"trainable": "auto"}},
+        ValueError,
+        "trainable='auto' goes by labelled rows",
+        "Say what trains",
+    ),
+    "nothing trains": (
+        {"settings": {"trainable": "block:encoder.layer.0", "freeze": "first_2"}},
+        ValueError,
+        "leave nothing to train",
+        "Take what is to train out of freeze",
+    ),
+    "tokens of no sequence": ({"settings": {"pack_length": 2}}, ValueError, "pack_length=2", "It counts tokens"),
+    "a negative anchor": (
+        {"settings": {"sentence_anchor": -1}},
+        ValueError,
+        "sentence_anchor=-1",
+        "at least 0",
+    ),
+}

@@ -1,0 +1,35 @@
+"""Runs of pre-training on tiny texts and a tiny model."""
+
+from __future__ import annotations
+
+import masked_models
+import tiny
+
+from hftransfer import PretrainingConfig, pretrain
+
+TARGET = tiny.domain(60, seed=1, labelled=False)
+SOURCE = tiny.domain(40, seed=0)
+QUIET = {
+    "use_cpu": True,
+    "report_to": "none",
+    "save_strategy": "no",
+    "logging_steps": 100,
+    "per_device_train_batch_size": 8,
+    "disable_tqdm": True,
+    "learning_rate": 5e-3,
+}
+
+
+def config(folder, **settings) -> PretrainingConfig:
+    return PretrainingConfig(str(folder), **QUIET | {"max_steps": 6} | settings)
+
+
+def model(family: str = "bert"):
+    """A masked language model whose embeddings hold all tokens of `tiny.tokenizer`."""
+    return masked_models.masked_model(family)
+
+
+def run(folder, given: dict | None = None, **settings):
+    usual = {"model": model(), "target": TARGET, "processing_class": tiny.tokenizer()}
+    arguments = usual | (given or {})
+    return pretrain(arguments.pop("model"), args=config(folder, **settings), **arguments)
