@@ -116,6 +116,11 @@ def test_losses_are_those_of_a_run_without(tmp_path, settings):
     assert not cached.calls
 
 
+def test_a_mean_teacher_runs_its_own_frozen_layers(tmp_path):
+    objectives = {"mean_teacher": {"weight": 100.0, "view": "same"}}
+    assert same_losses(make, tmp_path, 1e-5, objectives=objectives).calls == 4  # once a step, for the target alone
+
+
 def test_losses_are_those_of_a_run_without_in_half_precision(tmp_path):
     cached = same_losses(make, tmp_path, 1e-3, "float16")
     assert not cached.calls
@@ -305,6 +310,10 @@ OFF = {
     "a layer below": (
         lambda folder: make(folder, objectives={"mmd": {"features": "hidden:0", "weight": 0.1}}),
         "mmd reads layer 0",
+    ),
+    "strong views": (
+        lambda folder: make(folder, objectives={"fixmatch": 1.0}),
+        "strong views of the target are other",
     ),
     "attention": (
         lambda folder: make(
