@@ -250,7 +250,7 @@ def test_rounds_are_candidates_with_their_reasons(whole):
     assert "student-3 is kept." in (folder / "report.html").read_text()
 
 
-@pytest.mark.parametrize("step", [11, 14])
+@pytest.mark.parametrize("step", [14, pytest.param(11, marks=pytest.mark.slow)])
 def test_a_round_that_was_stopped_goes_on_to_the_same_end(model, whole, tmp_path, monkeypatch, step):
     """Six steps of source-only, and three each of the student and two rounds."""
     _, unbroken = whole
