@@ -164,7 +164,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         return np.asarray(self.pipeline_.decision_function(rows))
 
-    def score(self, rows: Any, y: ArrayLike | str) -> float:  # type: ignore[override]
+    def score(self, rows: Any, y: ArrayLike | str) -> float:
         """Accuracy on labelled rows.
 
         Args:
