@@ -51,6 +51,8 @@ SETTINGS = (
     "Ranking",
     "Adaptation",
     "Policy",
+    "Masking",
+    "Training objective",
     "Data",
     "Output",
     "Training defaults that differ",
