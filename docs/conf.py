@@ -54,6 +54,8 @@ SETTINGS = (
     "Method",
     "Adaptation",
     "Policy",
+    "Masking",
+    "Training objective",
     "Data",
     "Output",
     "Training defaults that differ",

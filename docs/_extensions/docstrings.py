@@ -55,8 +55,8 @@ def literal_stars(app: Any, what: str, name: str, obj: Any, options: Any, lines:
 
 
 def shorten(app: Any, what: str, name: str, obj: Any, options: Any, signature: str | None, returned: Any) -> Any:
-    """A signature of two hundred settings says nothing; they have a page of their own."""
-    if name == "hftransfer.AdaptationConfig":
+    """A signature of two hundred settings says nothing; they are explained below it, or on a page of their own."""
+    if name in ("hftransfer.AdaptationConfig", "hftransfer.PretrainingConfig"):
         return "(output_dir=None, **settings)", returned
     return None
 

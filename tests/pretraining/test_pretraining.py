@@ -245,7 +245,7 @@ def test_two_processes_equal_one_on_the_union_batch(tmp_path, case):
     log = tmp_path / "log"
     shapes = {1: 8, 2: 4}
     for processes, rows in shapes.items():
-        settings = {"per_device_train_batch_size": rows, "optim": "sgd", "no_dropout": True}
+        settings = {"per_device_train_batch_size": rows, "optim": "sgd", "learning_rate": 0.05, "no_dropout": True}
         folder = str(tmp_path / str(processes))
         status = forked(pretraining_worker.train, folder, case, settings, processes=processes, log=log)
         assert status == 0, log.read_text()
