@@ -239,7 +239,9 @@ def test_a_killed_run_goes_on_bit_for_bit(tmp_path, case, at):
     assert scores[0] == scores[1]
 
 
-@pytest.mark.parametrize("case", ["packed", *(pytest.param(c, marks=pytest.mark.slow) for c in ("padded", "contrast"))])
+@pytest.mark.parametrize(
+    "case", ["packed", *(pytest.param(c, marks=pytest.mark.slow) for c in ("padded", "contrast"))]
+)
 def test_two_processes_equal_one_on_the_union_batch(tmp_path, case):
     """Without dropout, which draws for each process by itself."""
     log = tmp_path / "log"
