@@ -180,11 +180,9 @@ class BaseTrainer(Trainer):
         return self.lr_scheduler
 
     def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
-        """As in `Trainer`; the optimizer holds everything that trains, whoever made it, and what frozen layers give
-        is stored, if the settings ask for it."""
+        """As in `Trainer`; the optimizer holds everything that trains, whoever made it."""
         prepared = super()._prepare_for_training(*args, **kwargs)
         self.optimizer_builder.check()
-        self.frozen_layer_cache.fill()  # a checkpoint's weights are loaded by now
         return prepared
 
     def _get_learning_rate(self) -> float:

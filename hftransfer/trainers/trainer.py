@@ -246,6 +246,12 @@ class AdaptationTrainer(SavingTrainer):
 
     # ---- a run
 
+    def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
+        """As in `BaseTrainer`; what frozen layers give is stored, if the settings ask for it."""
+        prepared = super()._prepare_for_training(*args, **kwargs)
+        self.frozen_layer_cache.fill()  # a checkpoint's weights are loaded by now
+        return prepared
+
     def train(
         self,
         resume_from_checkpoint: str | os.PathLike[str] | bool | None = None,

@@ -49,7 +49,8 @@ def check_dependent_settings(args: Any) -> None:
         value = getattr(args, f"{kind}_checkpointing_kwargs", None)
         if value:
             _check_checkpointing(args, f"{kind}_checkpointing_kwargs", value)
-    if args.cache_frozen_layers == "none" and args.frozen_cache_gb != type(args).frozen_cache_gb:
+    is_uncached = getattr(args, "cache_frozen_layers", None) == "none"  # pre-training has no such setting
+    if is_uncached and args.frozen_cache_gb != type(args).frozen_cache_gb:
         raise ValueError(
             f"frozen_cache_gb={args.frozen_cache_gb:g} has no effect without cache_frozen_layers: set that to float16 "
             "or float32, or leave this out."
