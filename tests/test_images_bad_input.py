@@ -15,7 +15,6 @@ import torch
 from bad_images import BYTES, PATHS, SETS, folder_of
 from datasets import Dataset, Features, Image, Value
 from peft import LoraConfig
-from processes import script
 
 from hftransfer import AdaptationTrainer
 from hftransfer.data.collation import AdaptationCollator
@@ -320,21 +319,13 @@ try:
     find_modality({"source": Dataset.from_dict({"image": ["a.png"]})}, InputColumns())
 except ImportError as error:
     print(error)
-"""
-TEXT_ALONE = """
 import hftransfer.trainers.setup.preparation
 assert "torchvision" not in sys.modules
 """
 
 
 def test_without_pillow_images_are_refused_and_text_is_not(tmp_path):
-    assert 'pip install "hf-domain-adaptation[vision]"' in script(NO_PILLOW, log=tmp_path / "log")
-
-
-@pytest.mark.slow
-def test_without_pillow_all_that_text_needs_can_be_imported(tmp_path):
-    """In a fresh process."""
-    command = [sys.executable, "-c", NO_PILLOW + TEXT_ALONE]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=240)
+    """In a fresh process; all that text needs can be imported."""
+    done = subprocess.run([sys.executable, "-c", NO_PILLOW], capture_output=True, text=True, cwd=tmp_path, timeout=240)
     assert done.returncode == 0, done.stderr[-2000:]
     assert 'pip install "hf-domain-adaptation[vision]"' in done.stdout
