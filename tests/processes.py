@@ -22,6 +22,14 @@ FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["preloaded"])
 
 
+def run(command: list[str], timeout: float = 240, expect: int = 0, **env: str) -> str:
+    """Runs a command with one thread a process and the tests' helpers importable."""
+    settings = os.environ | PATHS | {"OMP_NUM_THREADS": "1"} | env
+    done = subprocess.run(command, env=settings, capture_output=True, text=True, timeout=timeout, check=False)
+    assert done.returncode == expect, f"status {done.returncode}\n{done.stdout[-4000:]}\n{done.stderr[-8000:]}"
+    return done.stdout + done.stderr
+
+
 def forked(target: Callable, *arguments: Any, processes: int = 1, timeout: float = 120, log: Path) -> int:
     """Calls `target(*arguments)` in forked processes; the exit status of the first that ended badly, or 0.
 

@@ -1,9 +1,9 @@
-"""Evaluation metrics in NumPy; `evaluate_modules.py` offers them as `evaluate` metrics."""
+"""Evaluation metrics, computed by scikit-learn; `evaluate_modules.py` offers them as `evaluate` metrics."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -51,23 +51,17 @@ def classification_metrics(
         names: label names in id order. Classes that occur in neither are left out of macro averages.
         multilabel: rows may have several labels.
     """
-    named, equal = range(len(names)), predictions == references
-    if multilabel:
-        present = classes = list(named)
-        accuracy = float(equal.all(1).mean())
-        hits, guessed, true = ((side == 1).sum(0) for side in (predictions * references, predictions, references))
-    else:
-        present = np.union1d(references, predictions).tolist()
-        classes = [*named, *(i for i in present if i not in named)]
-        accuracy = float(equal.mean())
-        hits, guessed, true = (_counts(ids, classes) for ids in (references[equal], predictions, references))
+    from sklearn.metrics import accuracy_score, precision_recall_fscore_support
+
+    named = list(range(len(names)))
+    present = named if multilabel else np.union1d(references, predictions).tolist()
+    classes = [*named, *(i for i in present if i not in named)]
+    accuracy = float(accuracy_score(references, predictions))
     out = {"accuracy": accuracy}
-    p, r, f = _precision_recall_f1(hits, guessed, true)
+    of_classes = partial(precision_recall_fscore_support, references, predictions, zero_division=0)
+    p, r, f, _ = of_classes(labels=classes, average=None)
     macro = [values[np.isin(classes, present)].mean() for values in (p, r, f)]
-    micro = [accuracy] * 3  # of one class a row, they are one
-    if multilabel:
-        totals = [side.sum(keepdims=True) for side in (hits, guessed, true)]
-        micro = [values[0] for values in _precision_recall_f1(*totals)]
+    micro = of_classes(average="micro")[:3] if multilabel else [accuracy] * 3  # of one class a row, they are one
     for average, (precision, recall, f1) in (("macro", macro), ("micro", micro)):
         out[f"{average}_f1"], out[f"{average}_precision"] = float(f1), float(precision)
         out[f"{average}_recall"] = float(recall)
@@ -75,21 +69,6 @@ def classification_metrics(
         key = name.replace(" ", "_")
         out |= {f"f1_{key}": float(f[i]), f"precision_{key}": float(p[i]), f"recall_{key}": float(r[i])}
     return out
-
-
-def _counts(ids: np.ndarray, classes: Sequence[int]) -> np.ndarray:
-    """(classes,), how often each id occurs."""
-    counts = dict(zip(*(side.tolist() for side in np.unique(ids, return_counts=True)), strict=True))
-    return np.array([counts.get(i, 0) for i in classes])
-
-
-def _precision_recall_f1(
-    hits: np.ndarray, guessed: np.ndarray, true: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Each (classes,), 0 where there is nothing to divide by, from the counts of rows that are both, predicted and
-    labelled as a class."""
-    precision, recall = hits / np.maximum(guessed, 1), hits / np.maximum(true, 1)
-    return precision, recall, 2 * hits / np.maximum(guessed + true, 1)
 
 
 def regression_metrics(predictions: np.ndarray, references: np.ndarray) -> dict[str, float]:
@@ -126,6 +105,11 @@ class TaskMetrics:
     """
 
     def __init__(self, task: str, names: Sequence[str]):
+        if task != "regression":
+            # Now, before seeds are set: what this import brings along draws from Python's random state, which would
+            # make a resumed run, in another process, draw once more than one that was left alone.
+            import sklearn.metrics  # noqa: F401
+
         self.task, self.names = task, tuple(names)
         self.label_free: dict[str, float] = {}  # of the batches that `compute_result` closed
         self._batches: list[tuple[np.ndarray, np.ndarray]] = []

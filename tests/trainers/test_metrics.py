@@ -7,7 +7,6 @@ import socket
 import numpy as np
 import pytest
 from processes import script
-from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 from transformers import EvalPrediction
 
 from hftransfer.trainers.evaluate_modules import DomainClassification, DomainRegression
@@ -62,26 +61,6 @@ def test_one_label_a_row():
 
 def test_several_labels_a_row():
     assert classification_metrics(SETS, SET_REFERENCES, ["x", "y"], multilabel=True) == pytest.approx(SETS_EXPECTED)
-
-
-@pytest.mark.parametrize("multilabel", [False, True])
-def test_scikit_learn_finds_the_same(multilabel):
-    """With ids beyond the names, and classes that are only predicted, only labelled, or neither."""
-    draw, names = np.random.default_rng(0), ["a", "b", "c", "d", "e"]
-    shape, values = ((60, 5), 2) if multilabel else (60, 7)
-    predictions, references = draw.integers(values, size=(2, *np.atleast_1d(shape)))
-    predictions[predictions == 3], references[references == 4] = 0, 1
-    if not multilabel:
-        predictions[predictions == 2], references[references == 2] = 1, 0
-    found = classification_metrics(predictions, references, names, multilabel)
-    assert found["accuracy"] == pytest.approx(accuracy_score(references, predictions))
-    settings = {"y_true": references, "y_pred": predictions, "zero_division": 0}
-    for average in ("macro", "micro"):
-        expected = precision_recall_fscore_support(**settings, average=average)
-        assert [found[f"{average}_{name}"] for name in ("precision", "recall", "f1")] == pytest.approx(expected[:3])
-    expected = precision_recall_fscore_support(**settings, average=None, labels=range(5))
-    for measure, of_classes in zip(("precision", "recall", "f1"), expected, strict=False):
-        assert [found[f"{measure}_{name}"] for name in names] == pytest.approx(of_classes)
 
 
 def test_a_class_that_occurs_nowhere_does_not_pull_the_average_down():
