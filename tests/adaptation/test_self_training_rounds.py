@@ -217,8 +217,8 @@ def test_a_round_that_cannot_be_is_refused(value, said):
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return tiny_shift.save_model(tmp_path_factory.mktemp("model"))
+def model(shift_model):
+    return shift_model
 
 
 def adapted(model, folder, **how):
