@@ -105,9 +105,9 @@ def find_packed_attention(model: Any, tokens: Sequence[int], longest: int) -> tu
         if found.shape[:2] != packed["input_ids"].shape:
             return None, f"{type(inner).__name__} gives states of another shape"
         for row, tokens_of_row in enumerate(rows):
-            pairs = [h[p["segments"] == row] for h, p in ((expected, placed), (found, packed))]
+            alone, together = (h[p["segments"] == row] for h, p in ((expected, placed), (found, packed)))
             tolerance = TOLERANCE if dtype in (torch.float32, torch.float64) else 5e-2
-            if len(pairs[0]) != len(tokens_of_row) or not torch.allclose(*pairs, rtol=tolerance, atol=tolerance):
+            if len(alone) != len(tokens_of_row) or not torch.allclose(alone, together, rtol=tolerance, atol=tolerance):
                 return None, f"{type(inner).__name__} reads across packed texts"
     except (RuntimeError, TypeError, ValueError, IndexError, AttributeError, KeyError) as error:
         return None, f"{type(inner).__name__} takes no mask of pairs ({type(error).__name__})"

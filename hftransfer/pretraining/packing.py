@@ -64,11 +64,11 @@ def packed_layout(lengths: Sequence[int], pack_length: int) -> Layout:
         count += 1
 
 
-def place_rows(rows: Sequence[Sequence[int]], layout: Layout, pad_id: int) -> dict[str, torch.Tensor]:
+def place_rows(rows: Sequence[Any], layout: Layout, pad_id: int) -> dict[str, torch.Tensor]:
     """Tokens of rows at their places.
 
     Args:
-        rows: token ids.
+        rows: token ids of each, a sequence of numbers.
         layout: of these rows.
         pad_id: fills up the sequences.
 

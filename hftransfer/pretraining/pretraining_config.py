@@ -136,7 +136,7 @@ class PretrainingConfig(TrainingArguments):
         "where it does not, a batch holds texts of similar length.",
     )
     pack_length: int = _option(
-        256, "Data", "Tokens of a packed sequence, more if a text is longer; more pads less and attends more."
+        128, "Data", "Tokens of a packed sequence, more if a text is longer; more pads less and attends more."
     )
 
     merge_adapter: bool | None = _option(

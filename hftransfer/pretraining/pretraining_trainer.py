@@ -95,7 +95,7 @@ class PretrainingTrainer(SavingTrainer):
             args=args,
             data_collator=prepared.collator,
             train_dataset=prepared.train,
-            eval_dataset=prepared.held_out or None,  # type: ignore[arg-type]
+            eval_dataset=prepared.held_out or None,
             processing_class=prepared.tokenizer,
         )
         self.label_names = ["labels"]

@@ -66,7 +66,7 @@ def main() -> None:
     parser.add_argument("--model", default=MODEL)
     parser.add_argument("--rows", type=int, default=32, help="of a batch")
     parser.add_argument("--steps", type=int, default=4, help="of each variant")
-    parser.add_argument("--pack_length", type=int, default=256)
+    parser.add_argument("--pack_length", type=int, default=128)
     parser.add_argument("--abstracts", action="store_true", help="whole abstracts instead of their sentences")
     args = parser.parse_args()
     logging.disable(logging.WARNING)
