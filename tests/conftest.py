@@ -19,6 +19,7 @@ import tiny
 import torch
 
 HERE = Path(__file__).parent
+collect_ignore = ["benchmarks"]  # scripts; one is called test_time.py
 
 torch.set_num_threads(1)
 datasets.disable_progress_bars()
