@@ -127,6 +127,8 @@ def publish_statistics(
     kinds = _read_kinds(statistics)
     if os.path.exists(os.path.expanduser(path)):
         raise FileExistsError(f"{path} exists already; name a folder that does not.")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ValueError("publish_statistics draws its noise once: call it in one process, not under a launcher.")
     settings = _read_settings(kinds, {**given, "seed": seed}, read_noise(epsilon, delta, noise_multiplier), noise_seed)
 
     dtype = "float32" if isinstance(model, str) else None

@@ -18,7 +18,7 @@ from ..models.content_identity import model_identity
 from ..models.module_mode import module_mode
 from .adapted_weights import AdaptedWeights, find_parameters, only_these_train
 from .mixed_statistics import mixed_statistics
-from .row_selection import SelectedRows, mean_entropy, select_rows, weighted_entropy
+from .reliable_rows import SelectedRows, mean_entropy, select_rows, weighted_entropy
 from .stream_inputs import load_stream_model, read_logits, stream_inputs
 from .stream_monitor import AVERAGES, StreamMonitor
 from .stream_settings import Method, StreamSettings, read_settings

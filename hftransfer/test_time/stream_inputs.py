@@ -91,8 +91,9 @@ def stream_inputs(model: nn.Module, batch: Any, device: torch.device) -> tuple[d
                 'them, return_tensors="pt".'
             )
         rows = len(value) if rows is None and value.ndim else rows
-        value = value.to(device)
-        inputs[name] = value.clone() if value.is_inference() else value
+        with torch.inference_mode(False):  # what the caller's inference mode makes has no place in a step
+            value = value.to(device)
+            inputs[name] = value.clone() if value.is_inference() else value
     if not inputs or rows is None:
         raise ValueError(f"batch holds no model input: it has {', '.join(map(str, batch)) or 'nothing'}.")
     if not rows:

@@ -84,16 +84,20 @@ def as_pixels(images: list[np.ndarray]) -> torch.Tensor:
 
 
 def stream(
-    rows: Any, batches: int, size: int, length: int, seed: int
+    rows: Any, batches: int, size: int, length: int, seed: int, by_class: bool = False
 ) -> Iterator[tuple[str, torch.Tensor, torch.Tensor]]:
-    """Corruption, pixels and oracle labels of each batch."""
+    """Corruption, pixels and oracle labels of each batch; `by_class` fills a corruption's batches class by class."""
     rng = np.random.default_rng(seed)
     images = [_enlarged(np.asarray(image.convert("L"))) for image in rows["image"]]
     labels = np.array(rows["label"])
     names = list(CORRUPTIONS)
     for i in range(batches):
         name = names[i // length % len(names)]
-        drawn = rng.integers(0, len(images), size)
+        if by_class:
+            of_class = np.flatnonzero(labels == 10 * (i % length) // length)
+            drawn = of_class[rng.integers(0, len(of_class), size)]
+        else:
+            drawn = rng.integers(0, len(images), size)
         yield name, as_pixels([CORRUPTIONS[name](images[j], rng) for j in drawn]), torch.from_numpy(labels[drawn])
 
 
@@ -132,6 +136,7 @@ def main() -> None:
     parser.add_argument("--batch_size", type=int, default=32)
     parser.add_argument("--length", type=int, default=50, help="batches of each corruption before the next")
     parser.add_argument("--window", type=int, default=50)
+    parser.add_argument("--by_class", action="store_true", help="rows come class by class within each corruption")
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--rows", type=int, default=5000, help="of the source, to train on")
     parser.add_argument("--seed", type=int, default=1)
@@ -145,7 +150,7 @@ def main() -> None:
     right: dict[str, list[float]] = {name: [] for name in seconds}
     kinds = []
     rows = load(args.data, args.source, "test")
-    for kind, pixels, labels in stream(rows, args.batches, args.batch_size, args.length, args.seed):
+    for kind, pixels, labels in stream(rows, args.batches, args.batch_size, args.length, args.seed, args.by_class):
         kinds.append(kind)
         for name in seconds:
             began = time.time()

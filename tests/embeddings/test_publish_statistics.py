@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
+from pathlib import Path
 
 import bad_publications
 import numpy as np
@@ -304,6 +306,24 @@ def test_an_adapter_over_the_encoder_is_accepted_and_another_encoder_is_not(publ
     assert not (tmp_path / "out").exists()
 
 
+def test_the_examples_of_the_page_run(tmp_path, monkeypatch, news):
+    """Both sites, in order, from one checkpoint with a head."""
+    noised(monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    tiny.bert().save_pretrained("runs/news")
+    tiny.tokenizer().save_pretrained("runs/news")
+    page = (Path(__file__).parents[2] / "docs/exchange.md").read_text(encoding="utf-8")
+    short = 'output_dir="runs/medical", max_steps=1, use_cpu=True, report_to=[], disable_tqdm=True'
+    scope = {"news": news, "medical": tiny.domain(seed=1, labelled=False), "few_labelled": tiny.domain(9, seed=2)}
+    for code in re.findall(r"```python\n(.*?)```", page, re.S):
+        exec(code.replace('output_dir="runs/medical"', short), scope)
+    head = scope["trainer"].model.model.classifier.weight
+    before = head.detach().clone()
+    scope["trainer"].train()
+    assert scope["trainer"].state.global_step == 1
+    assert torch.equal(head, before)
+
+
 # ---- files and bad input
 
 
@@ -352,6 +372,12 @@ def test_bad_input_is_named(model_folder, tmp_path, monkeypatch, given, error, c
     assert culprit in str(found.value)
     assert remedy in str(found.value)
     assert not (tmp_path / "out").exists()
+
+
+def test_several_processes_are_refused(model_folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match="its noise once: call it in one process"):
+        publish_statistics(model_folder, bad_publications.TEXTS, tmp_path / "out")
 
 
 def test_nothing_is_overwritten(published, model_folder):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from pathlib import Path
 
 import bad_streams
 import numpy as np
@@ -15,9 +17,10 @@ from torch import nn
 
 from hftransfer import TestTimeAdapter
 from hftransfer.test_time.mixed_statistics import mixed_statistics
-from hftransfer.test_time.row_selection import select_rows
+from hftransfer.test_time.reliable_rows import select_rows
 from hftransfer.test_time.stream_settings import StreamSettings
 
+DOCS = Path(__file__).parents[2] / "docs"
 METHODS = ("stable", "tent", "eata", "sar")
 LEARNS = {"entropy_threshold": 1.0, "redundancy_margin": None, "full_step_rows": 1, "learning_rate": 0.05}
 
@@ -247,11 +250,15 @@ def test_folders_of_models_and_of_adapters(model_folder, tmp_path):
 
 
 @pytest.mark.parametrize("around", [torch.inference_mode, torch.no_grad])
-def test_a_step_is_the_same_in_the_callers_modes(around):
-    usual, inside = (TestTimeAdapter(tiny.bert(), **LEARNS) for _ in range(2))
-    usual.adapt_and_predict(BATCHES[0])
+@pytest.mark.parametrize(
+    ("make", "batch"), [(tiny.bert, BATCHES[0]), (pictures.resnet, {"pixel_values": PIXELS[0]})], ids=["text", "image"]
+)
+def test_a_step_is_the_same_in_the_callers_modes(around, make, batch):
+    usual, inside = (TestTimeAdapter(sure(make()), **LEARNS) for _ in range(2))
+    usual.adapt_and_predict(batch)
     with around():
-        inside.adapt_and_predict({name: tensor.clone() for name, tensor in BATCHES[0].items()})
+        inside.adapt_and_predict({name: tensor.clone() for name, tensor in batch.items()})
+    assert usual.facts["steps"] == 1
     assert equal(usual.state_dict()["tensors"], inside.state_dict()["tensors"])
 
 
@@ -465,6 +472,19 @@ def test_a_state_that_does_not_fit_is_refused(tmp_path, change, culprit, remedy)
         assert file.read_text() == "my notes"
     with pytest.raises(FileNotFoundError, match=r"TestTimeAdapter\.save wrote"):
         other.load(tmp_path / "none.safetensors")
+
+
+# ---- the page
+
+
+def test_the_example_of_the_page_runs(tmp_path, monkeypatch):
+    (example,) = re.findall(r"```python\n(.*?)```", (DOCS / "test_time.md").read_text(encoding="utf-8"), re.S)
+    monkeypatch.chdir(tmp_path)
+    pictures.resnet().save_pretrained("runs/phone")
+    scope: dict = {"stream": PIXELS}
+    exec(example, scope)
+    assert scope["adapter"].facts["batches"] == 3
+    assert (tmp_path / "runs/stream.safetensors").is_file()
 
 
 # ---- bad input
