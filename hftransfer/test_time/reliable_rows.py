@@ -60,6 +60,25 @@ def select_rows(
     return SelectedRows(chosen, torch.where(chosen, weights, 0), bound)
 
 
+def class_mix(log_p: torch.Tensor) -> torch.Tensor:
+    r"""Mix of the classes that are predicted on a batch, a scalar from 0 (one class) to 1 (as even as chance has it).
+
+    \[\frac{D - 1}{\bar D - 1},\qquad D = \frac{1}{\sum_k \bar p_k^2},\qquad \bar D = \frac{nK}{n + K - 1},\]
+
+    at most 1, with p̄ the mean prediction and D̄ the inverse of the expectation of Σ p̄² over n independent rows of K
+    equally frequent classes. A single row says nothing of the mix: 1. Statistics of a batch that holds few classes are
+    those of these classes, and no sign of a shift.
+
+    Args:
+        log_p: (n, K) log-probabilities.
+    """
+    rows, classes = log_p.shape
+    if rows == 1:
+        return log_p.new_ones(())
+    diversity = 1 / log_p.exp().mean(0).square().sum()
+    return ((diversity - 1) / (rows * classes / (rows + classes - 1) - 1)).clamp(0, 1)
+
+
 def mean_entropy(log_p: torch.Tensor, rows: SelectedRows) -> torch.Tensor:
     """Mean entropy of the chosen rows, each counted once, a scalar without gradient; 0 where none is chosen."""
     return torch.where(rows.chosen, entropy(log_p.detach()), 0).sum() / rows.chosen.sum().clamp_min(1)

@@ -17,15 +17,15 @@ from ..models.batch_norm_statistics import batch_norms
 from ..models.content_identity import model_identity
 from ..models.module_mode import module_mode
 from .adapted_weights import AdaptedWeights, find_parameters, only_these_train
+from .adapter_state import COUNTS, apply_state, collect_state
 from .mixed_statistics import mixed_statistics
-from .reliable_rows import SelectedRows, mean_entropy, select_rows, weighted_entropy
+from .reliable_rows import SelectedRows, class_mix, mean_entropy, select_rows, weighted_entropy
 from .stream_inputs import load_stream_model, read_logits, stream_inputs
-from .stream_monitor import AVERAGES, StreamMonitor
+from .stream_monitor import StreamMonitor
 from .stream_settings import Method, StreamSettings, read_settings
 from .stream_state import read_state, write_state
 
 logger = logging.getLogger(__name__)
-COUNTS = ("batches", "rows", "learned_rows", "steps", "skipped_steps", "resets")
 
 
 @dataclass(frozen=True)
@@ -61,10 +61,11 @@ class TestTimeAdapter:
 
     everything else stays frozen, and modules run in evaluation mode. Methods are values of `StreamSettings`:
 
-    - `"stable"`, the default: EATA's and SAR's safeguards together, and four of ours. Rows are learned from only where
-      the start weights predict the same class, the step is pulled to the start and stays near it, predictions are the
-      mean of the adapted model's and the start's, and the adapter starts again when its predictions fall together to
-      fewer classes than the start's. A batch costs three forward and two backward passes.
+    - `"stable"`, the default: EATA's and SAR's safeguards together, and ours. Rows are learned from only where the
+      start weights predict the same class. The step is pulled to the start and stays near it. Predictions are the
+      mean of the adapted model's and the start's, or the start's where a batch holds few classes. The adapter starts
+      again when its predictions fall together to fewer classes than the start's. A batch costs three forward and two
+      backward passes.
     - `"tent"`: Wang et al. 2021. All rows, Adam, batch statistics, no safeguard.
     - `"eata"`: Niu et al. 2022. Reliable rows that are not redundant, weighted; with `fisher_batches` the anchor.
     - `"sar"`: Niu et al. 2023. A sharpness-aware step on reliable rows, and a reset on a very low entropy.
@@ -192,7 +193,7 @@ class TestTimeAdapter:
         """
         inputs, _ = stream_inputs(self.model, batch, self._device)
         with self._running(train=False):
-            start = self._start_prediction(inputs) if self.settings.start_share else None
+            start = self._start_prediction(inputs) if self.settings.predicts_with_start else None
             prediction = self._mixed(self._forward(inputs), start)
         return TestTimePrediction(prediction, prediction.argmax(1))
 
@@ -201,7 +202,7 @@ class TestTimeAdapter:
 
         With `copy=False` the model that was given is as it was, bit for bit.
         """
-        self._forget()
+        self.forget()
 
     @property
     def facts(self) -> dict[str, float]:
@@ -220,20 +221,7 @@ class TestTimeAdapter:
 
     def state_dict(self) -> dict[str, Any]:
         """State of the stream: `"tensors"` by name and `"facts"` that JSON can hold."""
-        tensors = {f"weights.{name}": value for name, value in self.weights.values.items()}
-        for name, value in zip(self.weights.values, self.weights.values.values(), strict=True):
-            for key, held in self.optimizer.state[value].items():
-                if isinstance(held, torch.Tensor):
-                    tensors[f"optimizer.{key}.{name}"] = held
-        for name in AVERAGES:
-            average = getattr(self.monitor, name)
-            if average is not None:
-                tensors[f"average.{name}"] = average
-        tensors |= {f"fisher.{name}": value for name, value in (self.fisher or {}).items()}
-        tensors["draws"] = self.draws.get_state()
-        facts = {"method": self.method, "settings": self.settings.__dict__, "counts": self.counts,
-                 "model": self._start_identity()}  # fmt: skip
-        return copying.deepcopy({"tensors": {k: v.detach() for k, v in tensors.items()}, "facts": facts})
+        return collect_state(self)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """State from `state_dict` of an adapter of the same model and settings.
@@ -241,46 +229,7 @@ class TestTimeAdapter:
         Raises:
             ValueError: it is of another model, has other settings, or is not whole. Nothing has changed then.
         """
-        try:
-            tensors, facts = dict(state["tensors"]), dict(state["facts"])
-            settings, counts, identity = facts["settings"], facts["counts"], facts["model"]
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError("This is no state of a TestTimeAdapter: it lacks tensors and facts.") from error
-        for name, value in self.settings.__dict__.items():
-            if settings.get(name) != value:
-                raise ValueError(
-                    f"The state was made with {name}={settings.get(name)!r}, and this adapter has {name}={value!r}: "
-                    "make the adapter with the same settings."
-                )
-        if identity != self._start_identity():
-            raise ValueError(
-                "The state belongs to another model: the start weights or the structure differ. Load the model that "
-                "the stream was started with."
-            )
-        needed = {f"weights.{name}": value for name, value in self.weights.values.items()}
-        needed |= {f"fisher.{name}": value for name, value in (self.fisher or {}).items()}
-        for name, value in needed.items():
-            if name not in tensors or tensors[name].shape != value.shape:
-                raise ValueError(f"The state is not whole: {name} is missing or has another shape.")
-        if "draws" not in tensors or set(counts) != set(COUNTS):
-            raise ValueError("The state is not whole: draws or counts are missing.")
-        self._forget()
-        device = self._device
-        for name, value in self.weights.values.items():
-            value.copy_(tensors[f"weights.{name}"])
-            for key, held in tensors.items():
-                part, _, rest = key.removeprefix("optimizer.").partition(".")
-                if key.startswith("optimizer.") and rest == name:
-                    on = "cpu" if part == "step" else device
-                    self.optimizer.state[value][part] = held.clone().to(on)
-        self.weights.write()
-        for name in AVERAGES:
-            average = tensors.get(f"average.{name}")
-            setattr(self.monitor, name, None if average is None else average.clone().to(device))
-        if self.fisher is not None:
-            self.fisher = {name: tensors[f"fisher.{name}"].clone().to(device) for name in self.weights.values}
-        self.draws.set_state(tensors["draws"].cpu())
-        self.counts = {name: int(counts[name]) for name in COUNTS}
+        apply_state(self, state)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """State written to one safetensors file, whole or not at all; an earlier state there is replaced.
@@ -436,11 +385,13 @@ class TestTimeAdapter:
         return log_p
 
     def _mixed(self, log_p: torch.Tensor, start: torch.Tensor | None) -> torch.Tensor:
-        """Log of the mean of both probabilities, by `start_share`."""
-        share = self.settings.start_share
-        if start is None or not share:
+        """Log of the mean of both probabilities, by `start_share` and `class_mix`."""
+        if start is None or not self.settings.predicts_with_start:
             return log_p
-        return torch.log((1 - share) * log_p.exp() + share * start.exp())
+        share = log_p.new_tensor(self.settings.start_share)
+        if self.settings.class_mix:
+            share = share + (1 - share) * (1 - class_mix(log_p))
+        return torch.logaddexp((1 - share).log() + log_p, share.log() + start)
 
     # ---- the start
 
@@ -456,7 +407,8 @@ class TestTimeAdapter:
             else torch.optim.SGD(values, momentum=self.settings.momentum)
         )
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
+        """Start weights, a new optimizer and no averages."""
         self.weights.reset()
         self.monitor.forget()
         self._start_optimizer()
@@ -464,10 +416,10 @@ class TestTimeAdapter:
     def _start_again(self, reason: str) -> None:
         log = logger.info if self.counts["resets"] else logger.warning  # a method may start again at every batch
         log("Test-time adaptation starts again after batch %d: %s.", self.counts["batches"], reason)
-        self._forget()
+        self.forget()
         self.counts["resets"] += 1
 
-    def _start_identity(self) -> dict[str, str]:
+    def start_identity(self) -> dict[str, str]:
         """Identity of the model with its start weights, computed once."""
         if self._identity is None:
             with self.weights.as_at_start():

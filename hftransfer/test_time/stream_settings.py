@@ -62,6 +62,8 @@ class StreamSettings:
         largest_drift: largest distance from the start, as a share of the start's own norm.
         restore: chance of every entry to be set back to the start after a step (CoTTA's).
         start_share: share of the start weights' probabilities in what is predicted.
+        class_mix: that share grows towards 1 where the adapted model's predictions on a batch hold fewer classes than
+            n rows of K equally frequent ones would; see `class_mix`.
         least_diversity: start again when the adapted model predicts fewer classes than this share of what the start
             weights predict on the same rows, counted as exp H of the moving average.
         reset_entropy: start again when the moving average of the entropy falls below this share of ln K (SAR's).
@@ -92,6 +94,7 @@ class StreamSettings:
     largest_drift: float | None = 0.1
     restore: float = 0.0
     start_share: float = 0.5
+    class_mix: bool = True
     least_diversity: float | None = 0.7
     reset_entropy: float | None = None
     seed: int = 0
@@ -99,7 +102,7 @@ class StreamSettings:
     def __post_init__(self) -> None:
         for name, choices in (("parameters", Parameters), ("batch_norm", Statistics), ("optimizer", Optimizer)):
             read_choice(name, getattr(self, name), choices)
-        for name in ("entropy_weights", "agreement"):
+        for name in ("entropy_weights", "agreement", "class_mix"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name}={getattr(self, name)!r} must be true or false.")
         for name, bounds in BOUNDS.items():
@@ -112,7 +115,12 @@ class StreamSettings:
     @property
     def asks_start(self) -> bool:
         """Whether the start weights are to predict every batch too."""
-        return self.agreement or self.start_share > 0 or self.least_diversity is not None
+        return self.agreement or self.predicts_with_start or self.least_diversity is not None
+
+    @property
+    def predicts_with_start(self) -> bool:
+        """Whether the start weights have a share in what is predicted."""
+        return self.start_share > 0 or self.class_mix
 
 
 PLAIN: dict[str, Any] = {
@@ -124,6 +132,7 @@ PLAIN: dict[str, Any] = {
     "anchor": 0.0,
     "largest_drift": None,
     "start_share": 0.0,
+    "class_mix": False,
     "least_diversity": None,
 }
 METHODS: dict[str, dict[str, Any]] = {

@@ -17,7 +17,7 @@ from torch import nn
 
 from hftransfer import TestTimeAdapter
 from hftransfer.test_time.mixed_statistics import mixed_statistics
-from hftransfer.test_time.reliable_rows import select_rows
+from hftransfer.test_time.reliable_rows import class_mix, select_rows
 from hftransfer.test_time.stream_settings import StreamSettings
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -163,13 +163,34 @@ def test_predictions_are_the_mean_of_both_models():
     probe = Probe(norm=nn.BatchNorm1d)
     probe.norm.running_mean.fill_(0.5)
     x = rows(8)
-    found = TestTimeAdapter(probe, start_share=0.25, learning_rate=0.0).adapt_and_predict(x).logits.exp()
+    found = TestTimeAdapter(probe, start_share=0.25, class_mix=False, learning_rate=0.0).predict(x).logits.exp()
     with torch.no_grad():
         start = probe(x).softmax(1)
         with mixed_statistics(probe, 64):
             adapted = probe(x).softmax(1)
     assert not torch.allclose(start, adapted, atol=1e-3)
     torch.testing.assert_close(found, 0.25 * start + 0.75 * adapted)
+
+    mixed = TestTimeAdapter(probe, start_share=0.25, learning_rate=0.0).adapt_and_predict(x).logits.exp()
+    mix = (1 / adapted.mean(0).square().sum() - 1) / (8 * 3 / 10 - 1)
+    share = 1 - 0.75 * min(1.0, float(mix))
+    torch.testing.assert_close(mixed, share * start + (1 - share) * adapted)
+    with torch.no_grad():
+        probe.head.bias.add_(torch.tensor([60.0, 0, 0]))  # one class only: the start's word alone
+        only = TestTimeAdapter(probe, learning_rate=0.0).adapt_and_predict(x).logits
+        torch.testing.assert_close(only, probe(x).log_softmax(1))
+
+
+def test_the_mix_of_classes_is_even_where_chance_would_have_it():
+    """The expectation of Σ p̄² over drawn rows is 1 / D̄; a single class is 0, a single row 1."""
+    labels = torch.from_numpy(np.random.default_rng(0).integers(0, 5, (4000, 8)))
+    shares = torch.nn.functional.one_hot(labels, 5).double().mean(1)
+    assert float(1 / shares.square().sum(1).mean()) == pytest.approx(8 * 5 / 12, rel=0.01)
+    certain = lambda *ids: (torch.nn.functional.one_hot(torch.tensor(ids), 5) * 80.0).log_softmax(1)  # noqa: E731
+    assert float(class_mix(certain(2, 2, 2, 2))) == pytest.approx(0, abs=1e-6)
+    assert float(class_mix(certain(2))) == 1
+    assert float(class_mix(certain(0, 1, 2, 3))) == 1
+    assert float(class_mix(certain(0, 0, 1, 1))) == pytest.approx((2 - 1) / (20 / 8 - 1))
 
 
 # ---- what moves and what does not
