@@ -178,7 +178,9 @@ def _read_settings(
     kinds: tuple[str, ...], given: Mapping[str, Any], privacy: tuple[float, float, float] | None, noise_seed: Any
 ) -> StatisticsSettings:
     """Settings of the sums, each in its range, and none without effect."""
-    numbers = {name: None if value is None else RANGES[name].read(name, value) for name, value in given.items()}
+    numbers: dict[str, Any] = {
+        name: None if value is None else RANGES[name].read(name, value) for name, value in given.items()
+    }
     if numbers["bandwidth"] is not None and "random_features" not in kinds:
         raise ValueError(f"bandwidth={numbers['bandwidth']:g} has no effect without statistics='random_features'.")
     if numbers["frequencies"] < numbers["kernels"]:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
+
+from torch import nn
 
 from ...models.encoder_identity import encoder_hash
 from ...models.layer_hook import HEAD
 from ...objectives.specification import ObjectiveSpec
 
 
-def check_published_encoder(
-    model: Any, head: str, objectives: Mapping[str, Any], specs: Iterable[ObjectiveSpec]
-) -> None:
+def check_published_encoder(model: Any, head: str, objectives: nn.ModuleDict, specs: Iterable[ObjectiveSpec]) -> None:
     """Check of the objectives that read published statistics.
 
     Args:
