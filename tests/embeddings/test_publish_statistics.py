@@ -261,6 +261,11 @@ def test_prototypes_are_matched_by_name(published, clipped, news):
     [
         (lambda p: MMDRFF(WIDTH, kernels=3, statistics=p), "kernels has no effect", "leave it out"),
         (lambda p: MMDRFF(7, statistics=p), "32 features a row, and this model has 7", "load the encoder"),
+        (
+            lambda p: Prototype(WIDTH, 3, relative_threshold=0.8, statistics=p),
+            "relative_threshold=0.8 has no effect",
+            "give threshold",
+        ),
         (lambda p: CORAL(statistics=7), "statistics=7", "publish_statistics wrote"),
         (lambda p: CORAL()(target_features=torch.ones(3, 2)), "source_features is missing", "published statistics"),
     ],

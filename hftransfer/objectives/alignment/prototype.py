@@ -113,8 +113,8 @@ class Prototype(Objective):
         if statistics is not None:
             if relative_threshold is not None:
                 raise ValueError(
-                    f"relative_threshold={relative_threshold!r} has no effect with statistics, which hold no predictions "
-                    "on source rows: give threshold."
+                    f"relative_threshold={relative_threshold!r} has no effect with statistics, which hold no "
+                    "predictions on source rows: give threshold."
                 )
             threshold = RELATIVE if threshold is None else threshold
         self.pseudo_labels = PseudoLabels(num_classes, threshold, relative_threshold, per_class)
