@@ -52,6 +52,7 @@ from .embeddings.instances.tradaboost import TrAdaBoost as TrAdaBoost
 from .embeddings.instances.weight_corrections import effective_sample_size as effective_sample_size
 from .embeddings.nearest_prototype import NearestPrototype as NearestPrototype
 from .embeddings.probe_export import export_probe as export_probe
+from .embeddings.publish_statistics import publish_statistics as publish_statistics
 from .models.adapter_arithmetic import combine_adapters as combine_adapters
 from .models.batch_norm_statistics import adapt_batch_norm as adapt_batch_norm
 from .models.cut_vocabulary import cut_vocabulary as cut_vocabulary
@@ -65,6 +66,8 @@ from .models.model_size import count_parameters as count_parameters
 from .models.pretrained import load_model as load_model
 from .models.transplant import transplant as transplant
 from .objectives.base import Objective as Objective
+from .objectives.published_statistics import PublishedStatistics as PublishedStatistics
+from .objectives.published_statistics import load_statistics as load_statistics
 from .objectives.registry import register_objective as register_objective
 from .pretraining.prepared_pretraining import prepare_pretraining as prepare_pretraining
 from .pretraining.pretrain import Pretraining as Pretraining
@@ -91,6 +94,9 @@ from .selection.transferability import get_transferability as get_transferabilit
 from .selection.validators import Validator as Validator
 from .selection.validators import get_validator as get_validator
 from .stages import stage as stage
+from .test_time.stream_adapter import TestTimeAdapter as TestTimeAdapter
+from .test_time.stream_adapter import TestTimePrediction as TestTimePrediction
+from .test_time.stream_settings import StreamSettings as StreamSettings
 from .trainers.config import AdaptationConfig as AdaptationConfig
 from .trainers.hub.errors import HubError as HubError
 from .trainers.hub.push import create_repo as create_repo

@@ -15,6 +15,7 @@ import elsewhere
 import pytest
 
 HERE = Path(__file__).parent
+collect_ignore = ["benchmarks"]  # scripts; one is called test_time.py
 FINGERPRINTS: list = []  # functions of `datasets` that tests do without
 
 

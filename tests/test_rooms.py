@@ -33,6 +33,7 @@ ROOMS = {
     "objectives": set(),
     "embeddings": {"data", "models", "objectives"},
     "selection": {"embeddings"},
+    "test_time": {"models", "objectives"},
     "reporting": set(),
     "trainers": {
         "data",

@@ -16,6 +16,7 @@ PAGES = {  # the room that a name comes from -> page and title
     "objectives": ("objectives", "Objectives"),
     "models": ("models", "Models"),
     "embeddings": ("embeddings", "Embeddings"),
+    "test_time": ("test_time", "Test time"),
     "data": ("data", "Data"),
     "pretraining": ("pretraining", "Pre-training"),
     "cli": ("recipes", "Recipes"),

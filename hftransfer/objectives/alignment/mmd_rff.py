@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import torch
 
 from ..base import Objective, check_count
 from ..kernels import SEARCH, Bandwidth, centred_domains, check_bandwidth, check_estimator, kernel_widths, pair_mass
 from ..moments import row_weights
+from ..published_statistics import PublishedStatistics, load_statistics, needed, random_features, source_side
 
 
 class MMDRFF(Objective):
@@ -30,12 +32,17 @@ class MMDRFF(Objective):
 
     Source weights w enter as in `mmd`: weighted means and sums, (Σw)² - Σw² for n(n-1), and in the mean bandwidth.
 
+    With `statistics`, the source's mean random feature and its term of i and j, a constant, are published ones, with
+    their frequencies and bandwidth; target rows are clipped as the site's rows were, and no source row is read.
+
     Args:
         feature_dim: width of the features.
         estimator: `"unbiased"` or `"biased"`.
         bandwidth: `"mean"`, `"median"` (from at most 2,048 rows, and quadratic in them) or a fixed squared width.
         kernels: how many, with multipliers in powers of 2 centred on 1.
         frequencies: D, of all kernels together.
+        statistics: folder that `publish_statistics` wrote, in the place of source rows. Bandwidth, kernels and
+            frequencies are then its own.
 
     Shapes: (n, d), (m, d) and (n,) -> (). n and m may differ.
 
@@ -46,6 +53,9 @@ class MMDRFF(Objective):
     directions: torch.Tensor
     kernel: torch.Tensor
     amplitude: torch.Tensor
+    source_random_features: torch.Tensor
+    source_frequencies: torch.Tensor
+    source_amplitude: torch.Tensor
     paper = "Rahimi and Recht, Random Features for Large-Scale Kernel Machines, NeurIPS 2007"
     default_weight = 0.1
     default_schedule = "warm_start"
@@ -58,6 +68,7 @@ class MMDRFF(Objective):
         bandwidth: Bandwidth = "mean",
         kernels: int = 5,
         frequencies: int = 512,
+        statistics: str | None = None,
     ):
         super().__init__()
         check_estimator(estimator)
@@ -65,15 +76,37 @@ class MMDRFF(Objective):
         check_count("kernels", kernels)
         check_count("frequencies", frequencies, least=kernels)
         self.estimator, self.bandwidth, self.kernels = estimator, bandwidth, kernels
+        self.published: PublishedStatistics | None = None
+        if statistics is not None:
+            given = {"bandwidth": bandwidth != "mean", "kernels": kernels != 5, "frequencies": frequencies != 512}
+            for name in [name for name, is_given in given.items() if is_given]:
+                raise ValueError(f"{name} has no effect with statistics, which bring their own: leave it out.")
+            self.published = load_statistics(statistics)
+            self.published.need("random_features", "mmd_rff")
+            self.published.check_width(feature_dim)
+            for name in ("random_features", "frequencies", "amplitude"):
+                self.register_buffer(f"source_{name}", self.published.tensors[name].clone())
+            return
         kernel = torch.arange(frequencies) % kernels
         amplitude = (kernels * torch.bincount(kernel)[kernel]).rsqrt()
         self.register_buffer("directions", torch.randn(feature_dim, frequencies))
         self.register_buffer("kernel", kernel, persistent=False)
         self.register_buffer("amplitude", amplitude, persistent=False)
 
+    @classmethod
+    def reads(cls, settings: Mapping[str, Any]) -> dict[str, str]:
+        return source_side(settings, cls.needs())
+
     def forward(
-        self, source_features: torch.Tensor, target_features: torch.Tensor, source_weights: torch.Tensor | None = None
+        self,
+        source_features: torch.Tensor | None = None,
+        target_features: torch.Tensor | None = None,
+        source_weights: torch.Tensor | None = None,
     ) -> torch.Tensor:
+        target_features = needed("target_features", target_features)
+        if self.published is not None:
+            return self._discrepancy_from_published(self.published, target_features)
+        source_features = needed("source_features", source_features)
         source_weights = row_weights(source_features, source_weights)
         c = centred_domains(source_features, target_features, source_weights)
         scale = (2 / kernel_widths(c, self.bandwidth, self.kernels))[self.kernel].sqrt()
@@ -84,6 +117,14 @@ class MMDRFF(Objective):
         within = (s @ s - source_weights @ source_weights) / pair_mass(source_weights)
         within = within + (t @ t - len(c.y)) / pair_mass(ones)
         return within - 2 * (s @ t) / (c.mass * len(c.y))
+
+    def _discrepancy_from_published(self, published: PublishedStatistics, rows: torch.Tensor) -> torch.Tensor:
+        s, y = self.source_random_features, published.clip(rows)
+        t = random_features(y, self.source_frequencies, self.source_amplitude).sum(0)
+        if self.estimator == "biased":
+            return (s - t / len(y)).square().sum()
+        within = published.facts["kernel"]["within"] + (t @ t - len(y)) / pair_mass(y.new_ones(len(y)))
+        return within - 2 * (s @ t) / len(y)
 
     def _sum(self, rows: torch.Tensor, weights: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
         """Weighted sum of the rows' random features, (n, d) and (n,) -> (2 D,)."""

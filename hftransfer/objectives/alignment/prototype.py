@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -14,7 +14,8 @@ from ..base import Objective, Range, is_positive
 from ..contrastive import excluded_logit
 from ..kernels import squared_distances, squared_norms
 from ..moments import class_membership, mean, row_weights, shares
-from ..pseudo_labels import PseudoLabels, without_relative_threshold, without_source_logits
+from ..pseudo_labels import RELATIVE, PseudoLabels, without_relative_threshold, without_source_logits
+from ..published_statistics import PublishedStatistics, load_statistics, needed, source_side
 
 SOURCE, TARGET = 0, 1
 
@@ -51,8 +52,12 @@ class Prototype(Objective):
     Source weights make \(\bar s_k\) a weighted mean. A weight that all rows of a class share cancels out: how frequent
     a class is makes no difference here.
 
+    With `statistics`, the source's centroids are published prototypes and stay as they are; target rows are clipped as
+    the site's rows were, and no source row is read. A class without a prototype is left out.
+
     Args:
         feature_dim, num_classes: widths.
+        class_names: in the order of the logits; published prototypes are matched by name.
         decay: θ.
         threshold: a fixed probability that a target row's prediction must have; 0 takes all rows, as the paper does;
             relative to the source when `None`.
@@ -60,6 +65,8 @@ class Prototype(Objective):
         temperature: τ of the contrastive form; `None` for the plain one.
         relative_threshold: the threshold as a share of the mean confidence on source rows; 0.9 when both are `None`.
         per_class: lower the bar of classes whose rows seldom pass it.
+        statistics: folder that `publish_statistics` wrote, in the place of source rows. The source then counts as
+            certain: the threshold is 0.9 when it is `None`.
 
     Shapes: (n, d), (m, d), (n,), (m, K), (n,), (n, K) -> ().
 
@@ -93,6 +100,8 @@ class Prototype(Objective):
         temperature: float | None = None,
         relative_threshold: float | None = None,
         per_class: bool = False,
+        statistics: str | None = None,
+        class_names: Sequence[str] = (),
     ):
         super().__init__()
         if isinstance(decay, bool) or not isinstance(decay, (int, float)) or not 0 <= decay < 1:
@@ -101,31 +110,66 @@ class Prototype(Objective):
         if temperature is not None and not is_positive(temperature):
             raise ValueError(f"temperature={temperature!r} must be a positive number or nothing.")
         self.decay, self.distance, self.temperature = decay, distance, temperature
+        if statistics is not None:
+            if relative_threshold is not None:
+                raise ValueError(
+                    f"relative_threshold={relative_threshold!r} has no effect with statistics, which hold no "
+                    "predictions on source rows: give threshold."
+                )
+            threshold = RELATIVE if threshold is None else threshold
         self.pseudo_labels = PseudoLabels(num_classes, threshold, relative_threshold, per_class)
         self.register_buffer("centroids", torch.zeros(2, num_classes, feature_dim))
         self.register_buffer("seen", torch.zeros(2, num_classes))  # 1 for a class that has a centroid
+        self.published: PublishedStatistics | None = None
+        if statistics is not None:
+            self.published = load_statistics(statistics)
+            self.published.need("prototypes", "prototype")
+            self.published.check_width(feature_dim)
+            self._set_source(self.published, class_names or tuple(map(str, range(num_classes))))
+
+    def _set_source(self, published: PublishedStatistics, class_names: Sequence[str]) -> None:
+        """Published prototypes as the source's centroids, in the order of the logits."""
+        names = list(published.facts["classes"])
+        if set(names) != set(class_names):
+            raise ValueError(
+                f"the published prototypes are of the classes {', '.join(names)}, and this run has "
+                f"{', '.join(class_names)}: rename the labels of one of the two."
+            )
+        order = [names.index(name) for name in class_names]
+        self.centroids[SOURCE] = published.tensors["prototypes"][order]
+        self.seen[SOURCE] = published.tensors["has_prototype"][order].to(self.seen.dtype)
 
     @classmethod
     def search_ranges(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
-        return without_relative_threshold(settings, super().search_ranges(settings))
+        is_published = settings.get("statistics") is not None
+        fixed = {**settings, "threshold": RELATIVE} if is_published else settings
+        return without_relative_threshold(fixed, super().search_ranges(settings))
 
     @classmethod
     def reads(cls, settings: Mapping[str, Any]) -> dict[str, str]:
-        return without_source_logits(settings, super().reads(settings))
+        return without_source_logits(settings, source_side(settings, cls.needs()))
 
     def forward(
         self,
-        source_features: torch.Tensor,
-        target_features: torch.Tensor,
-        source_labels: torch.Tensor,
-        target_logits: torch.Tensor,
+        source_features: torch.Tensor | None = None,
+        target_features: torch.Tensor | None = None,
+        source_labels: torch.Tensor | None = None,
+        target_logits: torch.Tensor | None = None,
         source_weights: torch.Tensor | None = None,
         source_logits: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        source_weights = row_weights(source_features, source_weights)
-        pseudo = self.pseudo_labels(target_logits, source_logits, source_labels, source_weights)
-        ones = source_weights.new_ones(len(target_features))
-        s = self._updated_centroids(SOURCE, source_features, source_labels, source_weights)
+        target_features = needed("target_features", target_features)
+        target_logits = needed("target_logits", target_logits)
+        ones = target_features.new_ones(len(target_features))
+        if self.published is not None:
+            pseudo = self.pseudo_labels(target_logits)
+            target_features, s = self.published.clip(target_features), self.centroids[SOURCE].clone()
+        else:
+            source_features = needed("source_features", source_features)
+            source_labels = needed("source_labels", source_labels)
+            source_weights = row_weights(source_features, source_weights)
+            pseudo = self.pseudo_labels(target_logits, source_logits, source_labels, source_weights)
+            s = self._updated_centroids(SOURCE, source_features, source_labels, source_weights)
         t = self._updated_centroids(TARGET, target_features, pseudo, ones)
         if self.distance == "cosine":  # half the squared distance of what has length 1
             s, t = (F.normalize(x, dim=1) / math.sqrt(2) for x in (s, t))

@@ -18,6 +18,7 @@ from .batch_norm_setting import build_mix
 from .label_shift import build_label_shift
 from .objective_check import check_task
 from .preparation import Prepared
+from .published_encoder_check import check_published_encoder
 from .row_weights import weights_in_order
 
 
@@ -45,6 +46,7 @@ def build_joint_model(args: AdaptationConfig, prepared: Prepared) -> JointModel:
         prepared.label_space.task,
         (lambda layer: ()) if teachers is None else teachers.facts,
     )
+    check_published_encoder(model, prepared.head.name, modules, specs)
     specs = [spec for spec in specs if spec.name in modules]
     objectives = ObjectiveSet(
         modules, {s.name: s.weight for s in specs}, schedules, {s.name: s.features for s in specs}
