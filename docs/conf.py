@@ -47,6 +47,7 @@ SETTINGS = (
     "Domains",
     "Model",
     "Candidates",
+    "Source-free",
     "Checkpoints",
     "Ranking",
     "Adaptation",

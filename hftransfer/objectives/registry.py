@@ -46,6 +46,7 @@ from .self_training.bnm import BNM
 from .self_training.entropy import Entropy
 from .self_training.im import InformationMaximization
 from .self_training.mcc import MCC
+from .self_training.mixup import Mixup
 from .self_training.nt_xent import NTXent
 from .self_training.soft_labels import SoftLabels
 from .self_training.vat import VAT
@@ -80,6 +81,7 @@ REGISTRY: dict[str, type[Objective]] = {
     "afn": AFN,
     "bsp": BSP,
     "vat": VAT,
+    "mixup": Mixup,
     "soft_labels": SoftLabels,
     "l2_sp": L2SP,
     "lwf": LwF,

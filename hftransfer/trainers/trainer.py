@@ -295,6 +295,8 @@ class AdaptationTrainer(SavingTrainer):
             with training, self.checkpoint_reader.without_false_best_warning(), self.progress_line.closing():
                 output = super().train(checkpoint, trial, ignore_keys_for_eval)
         for name in self.loss_log.always_zero if self.is_world_process_zero() else ():
+            if name == "task" and not self.source_names:
+                continue  # it reads labelled rows alone
             logger.warning("%s was 0 in every step and asked nothing of the model. Lower its threshold, if any.", name)
         self.label_shift_verdict = judge_label_shift(self)
         if self.args.label_shift_task == "bias":
