@@ -47,7 +47,7 @@ SETTINGS = (
     "Domains",
     "Model",
     "Candidates",
-    "Source-free",
+    "Method",
     "Checkpoints",
     "Ranking",
     "Adaptation",

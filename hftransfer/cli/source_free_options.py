@@ -52,22 +52,22 @@ class SourceFreeArguments:
     trust_remote_code: bool = option(False, "Model", "Run code that comes with the model. Off unless you read it.")
 
     method: str = option(
-        "shot", "Source-free", "shot: information maximisation and pseudo-labels by centroids; shot_im: without these."
+        "shot", "Method", "shot: information maximisation and pseudo-labels by centroids; shot_im: without these."
     )
     source_numbers: bool = option(
-        True, "Source-free", "Read the source's counts in the model's config.json, if any, and correct by them."
+        True, "Method", "Read the source's counts in the model's config.json, if any, and correct by them."
     )
     predictions: str | None = option(
         None,
-        "Source-free",
+        "Method",
         "Instead of a source model: a csv, json or parquet file with what an interface answered on each target row, a "
         "column of probabilities for each class, or a column label.",
     )
     labels: list[str] = option(
-        list, "Source-free", "Columns of the predictions that are classes; all when absent. Repeat it.", repeated=True
+        list, "Method", "Columns of the predictions that are classes; all when absent. Repeat it.", repeated=True
     )
     epsilon: float = option(
-        0.1, "Source-free", "Of predictions that are labels alone: what each leaves to the other classes."
+        0.1, "Method", "Of predictions that are labels alone: what each leaves to the other classes."
     )
 
     def __post_init__(self) -> None:
