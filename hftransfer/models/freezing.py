@@ -75,9 +75,9 @@ def set_trainable(
         chosen, label, notes = (by_rows,), f"auto: {by_rows}", [reason]
     if chosen[0].kind == "all":
         check_something_trains(model)
-    blocks = split_into_blocks(model, head)
+    blocks, final_layer = split_into_blocks(model, head), "" if head is None else head.name
     candidates = set().union(*(parameters_of(model, item, blocks) for item in chosen))
-    trainable_names = candidates.difference(*(parameters_of(model, item, blocks, head.name) for item in frozen))
+    trainable_names = candidates.difference(*(parameters_of(model, item, blocks, final_layer) for item in frozen))
     if not trainable_names:
         settings = (
             f"trainable={trainable!r} and freeze={freeze!r} leave" if frozen else f"trainable={trainable!r} leaves"
