@@ -47,6 +47,7 @@ SETTINGS = (
     "Domains",
     "Model",
     "Candidates",
+    "Method",
     "Checkpoints",
     "Ranking",
     "Rows",

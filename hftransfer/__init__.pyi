@@ -11,6 +11,11 @@ from .adaptation.source_choice import RelatedDomains as RelatedDomains
 from .adaptation.source_choice import SourceChoice as SourceChoice
 from .adaptation.source_choice import choose_source as choose_source
 from .adaptation.source_choice import relate_domains as relate_domains
+from .adaptation.source_free import SourceFreeAdaptation as SourceFreeAdaptation
+from .adaptation.source_free import adapt_source_free as adapt_source_free
+from .adaptation.source_free import print_source_free as print_source_free
+from .adaptation.source_free_data import print_source_free_plan as print_source_free_plan
+from .adaptation.source_free_data import with_source_free_defaults as with_source_free_defaults
 from .adaptation.training_defaults import with_training_defaults as with_training_defaults
 from .cli.adapt_options import AdaptArguments as AdaptArguments
 from .cli.align_options import align_parser as align_parser
@@ -26,8 +31,11 @@ from .cli.recipe_parser import RecipeParser as RecipeParser
 from .cli.recipe_process import run_recipe as run_recipe
 from .cli.recipe_process import start_recipe as start_recipe
 from .cli.run_options import sources_by_name as sources_by_name
+from .cli.source_free_options import SourceFreeArguments as SourceFreeArguments
 from .data.digits_corpus import load_digits_corpus as load_digits_corpus
 from .data.domain_loading import load_shift as load_shift
+from .data.given_predictions import GivenPredictions as GivenPredictions
+from .data.given_predictions import read_predictions as read_predictions
 from .data.label_masking import reveal_labels as reveal_labels
 from .data.label_space_resolution import read_label_names as read_label_names
 from .data.sample_corpus import load_sample_corpus as load_sample_corpus
@@ -36,6 +44,7 @@ from .embeddings.alignment.correlation_alignment import CorrelationAlignment as 
 from .embeddings.alignment.pseudo_label_classifier import PseudoLabelClassifier as PseudoLabelClassifier
 from .embeddings.alignment.subspace_alignment import SubspaceAlignment as SubspaceAlignment
 from .embeddings.alignment.transport_mapping import TransportMapping as TransportMapping
+from .embeddings.centroid_labels import centroid_labels as centroid_labels
 from .embeddings.embed import Embeddings as Embeddings
 from .embeddings.embed import embed as embed
 from .embeddings.embedder import Embedder as Embedder
@@ -86,6 +95,8 @@ from .selection.class_frequencies import estimate_label_shift as estimate_label_
 from .selection.model_predictions import Predictions as Predictions
 from .selection.rule import SelectionRule as SelectionRule
 from .selection.shift_kind import describe_shift as describe_shift
+from .selection.source_free_rule import SourceFreeRule as SourceFreeRule
+from .selection.source_numbers import SourceNumbers as SourceNumbers
 from .selection.target_accuracy import AccuracyEstimate as AccuracyEstimate
 from .selection.target_accuracy import estimate_accuracy as estimate_accuracy
 from .selection.transferability import LabelledFeatures as LabelledFeatures
@@ -102,6 +113,8 @@ from .trainers.hub.errors import HubError as HubError
 from .trainers.hub.push import create_repo as create_repo
 from .trainers.hub.push import push_folder as push_folder
 from .trainers.interpolated_card import interpolation_card as interpolation_card
+from .trainers.label_renewal import AverageRule as AverageRule
+from .trainers.label_renewal import CentroidRule as CentroidRule
 from .trainers.objective_trainers import AdversarialTrainer as AdversarialTrainer
 from .trainers.objective_trainers import ContrastiveTrainer as ContrastiveTrainer
 from .trainers.objective_trainers import MMDTrainer as MMDTrainer
@@ -113,6 +126,7 @@ from .trainers.saving.output_lock import lock_output_dir as lock_output_dir
 from .trainers.setup.plan import print_plan as print_plan
 from .trainers.setup.plan import print_policy as print_policy
 from .trainers.setup.preparation import prepare as prepare
+from .trainers.source_free_trainer import SourceFreeTrainer as SourceFreeTrainer
 from .trainers.source_only import train_source_only as train_source_only
 from .trainers.step.forward_chain import build_forward as build_forward
 from .trainers.step.joint_model import JointModel as JointModel

@@ -102,7 +102,14 @@ INSIDE_TRAINERS: dict[str, set[str]] = {
     "hub": {"saving", "setup", "step"},
 }
 # Files of trainers/ that may import trainer.py: subclasses, and what recipes call.
-MAKE_TRAINERS = {"objective_trainers", "benchmark_cell", "results", "source_only", "interpolated_card"}
+MAKE_TRAINERS = {
+    "objective_trainers",
+    "source_free_trainer",
+    "benchmark_cell",
+    "results",
+    "source_only",
+    "interpolated_card",
+}
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from ..reporting.adaptation_card_section import card_section
 from ..reporting.adaptation_facts import AdaptationFacts, CostFacts
 from ..reporting.adaptation_report import write_report
 from ..reporting.console import print_lines
+from ..reporting.source_free_card import counts_in_config
 from ..selection.domain_distance import explain_domain_distance
 from ..selection.rule import SelectionRule
 from ..selection.shift_kind import describe_shift
@@ -31,7 +32,7 @@ from .candidate_run import CandidateRunner
 from .changed_answers import changed_rows
 from .given_arguments import as_backbone, check_arguments, check_places
 from .given_domains import load_domains
-from .hand_over import correction_obstacle, write_model
+from .hand_over import correction_obstacle, source_numbers, write_model
 from .judging import Verdicts, judge
 from .look import look_at
 from .output_exchange import replacing
@@ -284,7 +285,11 @@ def write_results(
         "seconds": {c.name: c.seconds for c in facts.candidates if c.seconds is not None},
     }
     with replacing(folder) as staging:
-        write_model(chosen.outcome, chosen.correction, staging, card_section(facts))
+        numbers = source_numbers(chosen, inputs)
+        section = card_section(facts)
+        if numbers is not None:
+            section += f"\n{counts_in_config(numbers.rows, len(numbers.class_names))}\n"
+        write_model(chosen.outcome, chosen.correction, staging, section, numbers)
         rows = changed_rows(inputs, verdicts, staging) if chosen is not verdicts.base else []
         write_report(dataclasses.replace(facts, changed_rows=rows), staging / REPORT)
         (staging / RESULT).write_text(json.dumps(result, indent=2), encoding="utf-8")

@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from ..trainers.saving.checkpoint_choice import last_good_checkpoint
 from ..trainers.saving.checkpoint_files import digest
 from ..trainers.saving.written_files import CARD, read_json, write_whole
 from .stored_predictions import StoredPredictions
@@ -40,10 +41,31 @@ class ModelFacts:
 def write_record(folder: Path, predictions: StoredPredictions, record: Mapping[str, Any]) -> None:
     """Predictions and record of a finished candidate, the record last; its checkpoints, of no more use, removed."""
     predictions.save(folder / PREDICTIONS)
+    write_model_record(folder, dict(record) | {"predictions": _facts(folder / PREDICTIONS)})
+
+
+def write_model_record(folder: Path, record: Mapping[str, Any]) -> None:
+    """Record of a candidate whose model is saved; its checkpoints, of no more use, removed."""
     files = {path.name: _facts(path) for path in model_files(folder)}
-    done = dict(record) | {"files": files, "predictions": _facts(folder / PREDICTIONS)}
-    write_whole(folder / DONE, json.dumps(done, indent=1))
+    write_whole(folder / DONE, json.dumps(dict(record) | {"files": files}, indent=1))
     remove_checkpoints(folder)
+
+
+def begin_candidate(folder: Path, key: str, run: str) -> str | None:
+    """Checkpoint that a candidate's training goes on from; `None` for the start, in a folder that is emptied.
+
+    Args:
+        folder: the candidate's.
+        key: of what it is made from.
+        run: key of the run that it belongs to.
+    """
+    (folder / DONE).unlink(missing_ok=True)
+    if read_json(folder / STARTED).get("key") == key:
+        return last_good_checkpoint(folder, digests=True)
+    remove_candidate(folder)
+    folder.mkdir(parents=True)
+    write_whole(folder / STARTED, json.dumps({"key": key, "run": run}))
+    return None
 
 
 def read_record(folder: Path, key: str, digests: bool = True) -> tuple[dict[str, Any], str]:

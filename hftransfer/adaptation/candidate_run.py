@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -17,16 +16,15 @@ from accelerate.state import PartialState
 
 from ..data.soft_label_column import add_soft_labels
 from ..stages import stage
-from ..trainers.saving.checkpoint_choice import last_good_checkpoint
 from ..trainers.saving.process_agreement import decided_by_first
 from ..trainers.saving.resume_advice import going_on_by_itself
-from ..trainers.saving.written_files import read_json, write_whole
+from ..trainers.saving.written_files import read_json
 from ..trainers.trainer import AdaptationTrainer
 from ..trainers.trainer_access import findings_of, joint_model_of
 from .candidate_folder import (
     DONE,
-    STARTED,
     ModelFacts,
+    begin_candidate,
     read_predictions,
     read_record,
     remove_candidate,
@@ -170,7 +168,7 @@ class CandidateRunner:
         trainer = self._trainer(recipe, soft_labels, folder if trained else None)
         self.predictor.check_rows(trainer)
         if not trained:
-            checkpoint = decided_by_first(lambda: self._checkpoint(folder, key), processes)
+            checkpoint = decided_by_first(lambda: begin_candidate(folder, key, self.key), processes)
             checkpoint = self._usable(trainer, checkpoint)
             if recipe.base and recipe.seed == 0:  # before it trains, its features are the pretrained ones
                 record["proxy_a_distance"] = self.predictor.domain_distance(trainer)
@@ -287,16 +285,6 @@ class CandidateRunner:
             "tests": self.inputs.tests_key,
         }
         decided_by_first(lambda: write_record(folder, predictions, done), self.inputs.args.world_size)
-
-    def _checkpoint(self, folder: Path, key: str) -> str | None:
-        """Checkpoint to go on from; a folder of other settings is emptied."""
-        (folder / DONE).unlink(missing_ok=True)
-        if read_json(folder / STARTED).get("key") == key:
-            return last_good_checkpoint(folder, digests=True)
-        remove_candidate(folder)
-        folder.mkdir(parents=True)
-        write_whole(folder / STARTED, json.dumps({"key": key, "run": self.key}))
-        return None
 
     def _usable(self, trainer: Any, checkpoint: str | None) -> str | None:
         """Checkpoint, if the trainer can go on from it; one of an older version is left."""

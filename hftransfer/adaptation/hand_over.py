@@ -9,10 +9,13 @@ from typing import Any
 import torch
 
 from ..models.pretrained import head_class
+from ..selection.source_numbers import KEY, SourceNumbers
 from ..trainers.saving.written_files import CARD
 from .candidate_folder import KEPT_BACK, WEIGHTS
 from .candidate_run import CandidateOutcome
 from .corrections import Correction
+from .judging import Entry
+from .run_inputs import RunInputs
 
 ADAPTER = "adapter_config.json"
 
@@ -54,7 +57,33 @@ def correct_head(model: Any, head: str, correction: Correction) -> None:
         layer.bias.copy_((layer.bias.double() / correction.temperature + shift).to(layer.bias.dtype))
 
 
-def write_model(outcome: CandidateOutcome, correction: Correction, folder: Path, card_section: str = "") -> None:
+def source_numbers(chosen: Entry, inputs: RunInputs) -> SourceNumbers | None:
+    """Counts on source validation rows that the chosen model's config is to carry, as it is handed over.
+
+    Args:
+        chosen: the entry, with its correction.
+        inputs: of the run.
+
+    Returns:
+        `None` where `save_source_numbers` is off, rows are not classified as a whole, or an adapter is handed over.
+    """
+    outcome = chosen.outcome
+    assert outcome.folder is not None
+    assert outcome.model is not None
+    is_adapter = (outcome.folder / ADAPTER).is_file()
+    if not inputs.args.save_source_numbers or outcome.model.task != "sequence-classification" or is_adapter:
+        return None
+    seen = chosen.predictions
+    return SourceNumbers.of(seen.source_validation_logits, seen.source_validation_labels, outcome.model.class_names)
+
+
+def write_model(
+    outcome: CandidateOutcome,
+    correction: Correction,
+    folder: Path,
+    card_section: str = "",
+    numbers: SourceNumbers | None = None,
+) -> None:
     """Plain model of a candidate in an empty folder, with its tokenizer or image processor and its card.
 
     Args:
@@ -62,6 +91,7 @@ def write_model(outcome: CandidateOutcome, correction: Correction, folder: Path,
         correction: what is written into its final layer; of an adapter that is not merged, nothing is.
         folder: an empty folder.
         card_section: markdown that follows the candidate's own card.
+        numbers: counts on source validation rows that a plain model's config carries; `None` for none.
     """
     assert outcome.folder is not None
     assert outcome.model is not None
@@ -75,6 +105,8 @@ def write_model(outcome: CandidateOutcome, correction: Correction, folder: Path,
         cls = head_class(outcome.model.task, outcome.model.modality)
         model = cls.from_pretrained(outcome.folder, local_files_only=True)
         correct_head(model, outcome.model.head, correction)
+        metadata = {k: v for k, v in (getattr(model.config, "hftransfer", None) or {}).items() if k != KEY}
+        model.config.hftransfer = metadata if numbers is None else metadata | {KEY: numbers.as_json()}
         model.save_pretrained(folder)
     if card_section:
         card = folder / CARD

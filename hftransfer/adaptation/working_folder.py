@@ -107,7 +107,13 @@ def holds_work(candidates: Path) -> bool:
     return any(candidates.glob(f"*/{DONE}")) or any(candidates.glob("*/checkpoint-*"))
 
 
-def start_run(folder: Path, key: str, parts: Mapping[str, str], args: AdaptationConfig) -> None:
+def start_run(
+    folder: Path,
+    key: str,
+    parts: Mapping[str, str],
+    args: AdaptationConfig,
+    results: tuple[str, ...] = (RESULT, REPORT),
+) -> None:
     """Output folder of this run: a new one, or one that the same run is in already.
 
     Args:
@@ -115,6 +121,7 @@ def start_run(folder: Path, key: str, parts: Mapping[str, str], args: Adaptation
         key: of what all candidates are made from.
         parts: hashes of which it is made, by what they are of.
         args: whether another run may be replaced.
+        results: names of the files that tell of the result, the facts first.
 
     Raises:
         FileExistsError: it holds another run, and `overwrite_output_dir` is off; or files of somebody else's under
@@ -123,7 +130,7 @@ def start_run(folder: Path, key: str, parts: Mapping[str, str], args: Adaptation
     candidates = folder / CANDIDATES
     record = candidates / RUN
     earlier = read_json(record).get("key")
-    names = (*RUN_FILES, RESULT, REPORT)
+    names = (*RUN_FILES, *results)
     others = [path for path in candidates.iterdir() if not path.name.startswith(RUN)] if candidates.is_dir() else []
     ours = [path for path in others if (path / DONE).is_file() or (path / STARTED).is_file()]
     if earlier is None and len(ours) < len(others):
@@ -136,7 +143,7 @@ def start_run(folder: Path, key: str, parts: Mapping[str, str], args: Adaptation
     elif (
         (ours or earlier is not None)
         and not args.overwrite_output_dir
-        and (holds_work(candidates) or (folder / RESULT).is_file())
+        and (holds_work(candidates) or (folder / results[0]).is_file())
     ):
         raise FileExistsError(
             f"{folder} holds an adaptation with other data or settings{_differing(read_json(record), parts)}. Choose "

@@ -24,6 +24,15 @@ One better model for an unlabelled target: candidates are trained, judged withou
 Learning rate and number of epochs fit the model where you name none; --dry_run prints them. A run that was stopped
 goes on with the same command.
 """,
+    "adapt_source_free": """\
+Adapt a fine-tuned model to an unlabelled target without a row of its source; there is no option for one.
+
+  hftransfer adapt-source-free --model runs/news --target medical.csv --output_dir runs/medical
+  hftransfer adapt-source-free --predictions answers.csv --model MODEL --target medical.csv --output_dir runs/student
+
+The start model is kept unless the adapted one passes gates that need no label. Learning rate, epochs and batch fit the
+model where you name none. A run that was stopped goes on with the same command.
+""",
     "finetune": """\
 Take a model from the domain with labels to the domain without.
 
@@ -63,9 +72,13 @@ Options may stand in a YAML file (--config); the command line wins over the file
 hftransfer itself takes --accelerate_config: one_process, multi_gpu, fsdp2 or a file.
 --debug, by itself, shows the trace of what breaks (or HFTRANSFER_DEBUG=1).
 """
-FITTED = ("learning_rate", "num_train_epochs")  # by `adapt`, where the user names none
+FITTED = {  # by the recipe, where the user names none
+    "adapt": ("learning_rate", "num_train_epochs"),
+    "adapt_source_free": ("learning_rate", "num_train_epochs", "per_device_train_batch_size"),
+}
 ARGUMENTS = {
     "adapt": "AdaptArguments",
+    "adapt_source_free": "SourceFreeArguments",
     "finetune": "FinetuneArguments",
     "pretrain": "PretrainArguments",
     "choose_source": "ChooseSourceArguments",
@@ -73,6 +86,8 @@ ARGUMENTS = {
 }
 CONFIGS = {"pretrain": ("hftransfer.pretraining.pretraining_config", "PretrainingConfig")}  # where it is another
 USUAL_CONFIG = ("hftransfer.trainers.config", "AdaptationConfig")
+FILES = {"adapt_source_free": "source_free_options"}  # of options that do not bear the recipe's name
+UNSHARED = ("adapt_source_free",)  # recipes that have no source, and so none of the options that others share
 ALONE = ("choose_source", "few_shot")  # recipes without a training config, which have no options but their own
 
 
@@ -80,9 +95,10 @@ def recipe_options(recipe: str) -> list[Option]:
     """Options of a recipe with a config, by group.
 
     Args:
-        recipe: `"adapt"`, `"finetune"`, `"pretrain"`, `"choose_source"` or `"few_shot"`.
+        recipe: `"adapt"`, `"adapt_source_free"`, `"finetune"`, `"pretrain"`, `"choose_source"` or `"few_shot"`.
     """
-    own = read_options(module_path(f"hftransfer.cli.{recipe}_options"), ARGUMENTS[recipe], "Domains")
+    file = FILES.get(recipe, f"{recipe}_options")
+    own = read_options(module_path(f"hftransfer.cli.{file}"), ARGUMENTS[recipe], "Domains")
     if recipe in ALONE:
         return own
     shared = read_options(module_path("hftransfer.cli.run_options"), "RunArguments", "Domains")
@@ -90,12 +106,12 @@ def recipe_options(recipe: str) -> list[Option]:
     config = read_options(module_path(module), config_class, "Training")
     base = read_options(module_path("transformers.training_args"), "TrainingArguments", "Training")
     overridden = {o.name for o in config}
+    shared = [] if recipe in UNSHARED else shared
     merged = [*shared, *own, *config, *(o for o in base if o.name not in overridden)]
-    if recipe == "adapt":
-        merged = [
-            replace(o, default="", help=f"{o.help} Fits the model when absent.") if o.name in FITTED else o
-            for o in merged
-        ]
+    fitted = FITTED.get(recipe, ())
+    merged = [
+        replace(o, default="", help=f"{o.help} Fits the model when absent.") if o.name in fitted else o for o in merged
+    ]
     groups = [*dict.fromkeys(o.group for o in merged if o.group != "Training"), "Training"]
     return sorted(merged, key=lambda o: groups.index(o.group))
 

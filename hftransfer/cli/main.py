@@ -15,18 +15,19 @@ hftransfer takes a Hugging Face model from the domain with labels to the domain 
 usage: hftransfer <recipe> [--accelerate_config one_process|multi_gpu|fsdp2|FILE] [options]
 
 recipes:
-  adapt          one better model for the target, chosen without its labels (hftransfer adapt --help)
-  pretrain       learn the target's words from texts without labels         (hftransfer pretrain --help)
-  finetune       train on labelled sources and an unlabelled target         (hftransfer finetune --help)
-  benchmark      compare methods over shifts and seeds                      (hftransfer benchmark --help)
-  interpolate    average trained weights: WiSE-FT, soups; no training       (hftransfer interpolate --help)
-  choose-source  rank checkpoints or source domains; no training            (hftransfer choose-source --help)
-  few-shot       a classifier from a few labelled rows a class              (hftransfer few-shot --help)
-  align-image-text  words for images: two frozen encoders joined         (hftransfer align-image-text --help)
+  adapt              one better model for the target, chosen without its labels (hftransfer adapt --help)
+  adapt-source-free  a fine-tuned model and unlabelled rows; no source row      (hftransfer adapt-source-free --help)
+  pretrain           learn the target's words from texts without labels         (hftransfer pretrain --help)
+  finetune           train on labelled sources and an unlabelled target         (hftransfer finetune --help)
+  benchmark          compare methods over shifts and seeds                      (hftransfer benchmark --help)
+  interpolate        average trained weights: WiSE-FT, soups; no training       (hftransfer interpolate --help)
+  choose-source      rank checkpoints or source domains; no training            (hftransfer choose-source --help)
+  few-shot           a classifier from a few labelled rows a class              (hftransfer few-shot --help)
+  align-image-text   words for images: two frozen encoders joined               (hftransfer align-image-text --help)
 
 other:
-  cache          list or clear the cache of frozen features                 (hftransfer cache --help)
-  --version      print the version
+  cache              list or clear the cache of frozen features                 (hftransfer cache --help)
+  --version          print the version
 """
 
 

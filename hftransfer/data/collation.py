@@ -55,7 +55,7 @@ class AdaptationCollator:
             pairs = [row["pair"] for row in rows]
             rows = [dict(s) for s, _ in pairs] + [dict(t) for _, ts in pairs for t in ts]
         training = "domain" in rows[0]
-        labelled = any("labels" in row for row in rows)
+        labelled = training or any("labels" in row for row in rows)
         labels = [row.pop("labels", None) for row in rows]
         word_masks = [row.pop(WORD_MASK, None) for row in rows]
         soft_labels = [row.pop(SOFT_LABELS, None) for row in rows]

@@ -30,7 +30,7 @@ class PairedDataset(torch.utils.data.Dataset):
     """Dataset of sources and target behind one index: sources first, in order, then the target.
 
     Args:
-        sources: encoded labelled domains by name.
+        sources: encoded labelled domains by name; none trains on the target alone.
         target: the encoded target; `None` trains on the sources alone.
         draws: rows are changed at random, so each says under `draw` which row of its domain it is and in which pass
             over the domain it came. The pass is part of the index: index = position + pass * len(dataset).
@@ -81,6 +81,8 @@ class PairedDataset(torch.utils.data.Dataset):
 class PairedBatchSampler(torch.utils.data.Sampler[list[int]]):
     """Sampler of full batches: `batch_size` source rows followed by `target_batch_size` target rows.
 
+    Without a source a batch is `batch_size` target rows, and an epoch is one pass over the target.
+
     Rows come from endless sequences of permutations, one per domain, so that no row is seen twice before all were
     seen. Batches are built for all processes and accumulation steps of an update at once (a *global* batch) and cut
     up afterwards: 1 process × 8, 2 processes × 4 and 4 accumulated × 2 see the same rows in the same updates.
@@ -112,7 +114,7 @@ class PairedBatchSampler(torch.utils.data.Sampler[list[int]]):
         seed: int = 42,
     ):
         self.dataset, self.chunks, self.seed, self.epoch = dataset, chunks, seed, 0
-        self.source_rows = batch_size
+        self.source_rows = batch_size if dataset.num_source else 0
         self.target_rows = max(1, round(batch_size * ratio)) if dataset.num_target else 0
         self.batch_size = self.source_rows + self.target_rows  # what accelerate reads
         self.drop_last = False  # for accelerate: there is no short batch
@@ -124,7 +126,8 @@ class PairedBatchSampler(torch.utils.data.Sampler[list[int]]):
         else:
             rows_per_epoch = dataset.num_source
         updates = rows_per_epoch / (batch_size * chunks)
-        if read_choice("epoch_by", epoch_by, EpochBy) == "longest" and dataset.num_target:
+        by_target = read_choice("epoch_by", epoch_by, EpochBy) == "longest" or not dataset.num_source
+        if by_target and dataset.num_target:
             updates = max(updates, dataset.num_target / (self.target_rows * chunks))
         self.updates = max(1, math.floor(updates) if drop_last else math.ceil(updates))
 
@@ -161,6 +164,8 @@ class PairedBatchSampler(torch.utils.data.Sampler[list[int]]):
     def _sources(self, rows: int) -> np.ndarray:
         """Source indices of this epoch, (updates, rows)."""
         count = self.updates * rows
+        if not count:
+            return np.empty((self.updates, 0), dtype=np.int64)
         if not self.balanced:
             size, start = self.dataset.num_source, self.epoch * count
             return _stream(size, start, count, (self.seed, 0), self.stride).reshape(-1, rows)

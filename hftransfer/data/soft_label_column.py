@@ -96,6 +96,14 @@ class SoftlyLabelled(torch.utils.data.Dataset):
                 for number, (soft, mask) in enumerate(zip(self.soft_labels, rows[WORD_MASK], strict=True))
             ]
 
+    def replace_labels(self, soft_labels: Sequence[np.ndarray]) -> None:
+        """Other soft labels from now on; workers that read already keep those before.
+
+        Args:
+            soft_labels: as many, in the order of the rows.
+        """
+        self.soft_labels = list(soft_labels)
+
     @property
     def column_names(self) -> list[str]:
         return [*self.rows.column_names, SOFT_LABELS]

@@ -55,7 +55,8 @@ def set_trainable(
             that module (surgical fine-tuning, Lee et al. 2023), by its full name, the end of it, or a layer's number;
             `pattern:*.attention.*` and `regex:…` — the parameters that match, or that a matching module holds;
             `auto` — `choose_by_rows` decides. In a list, whatever one of them names.
-        freeze: `embeddings`; `first_2` — the embeddings and the first two layers; `block:…`, `pattern:…` and
+        freeze: `embeddings`; `classifier` — the linear layer whose output is the logits, and nothing else of the
+            head; `first_2` — the embeddings and the first two layers; `block:…`, `pattern:…` and
             `regex:…` as above. In a list, whatever one of them names. `None` freezes nothing.
         labelled_rows: for `auto`.
 
@@ -74,9 +75,9 @@ def set_trainable(
         chosen, label, notes = (by_rows,), f"auto: {by_rows}", [reason]
     if chosen[0].kind == "all":
         check_something_trains(model)
-    blocks = split_into_blocks(model, head)
+    blocks, final_layer = split_into_blocks(model, head), "" if head is None else head.name
     candidates = set().union(*(parameters_of(model, item, blocks) for item in chosen))
-    trainable_names = candidates.difference(*(parameters_of(model, item, blocks) for item in frozen))
+    trainable_names = candidates.difference(*(parameters_of(model, item, blocks, final_layer) for item in frozen))
     if not trainable_names:
         settings = (
             f"trainable={trainable!r} and freeze={freeze!r} leave" if frozen else f"trainable={trainable!r} leaves"
@@ -99,7 +100,7 @@ def set_trainable(
     for name, parameter in model.named_parameters(remove_duplicate=False):
         parameter.requires_grad_(name in trainable_names)
     of_head = {name for block in blocks if block.head for name in block.parameters}
-    if not of_head & trainable_names:
+    if not of_head & trainable_names and not any(item.kind == "classifier" for item in frozen):
         remedy = "freeze names it" if of_head & candidates else 'trainable=["head", …] trains it too'
         notes.append(f"The head stays as it is; {remedy}.")
     return report_trainable(model, " without ".join([label, *filter(None, [" + ".join(map(str, frozen))])]), notes)

@@ -42,6 +42,7 @@ from .ingredients import (
 ALPHAS = tuple(i / 10 for i in range(11))
 SOUPS = ("greedy", "uniform")
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+COUNTS = "source_validation"  # in a config: counts of the predictions of one model; see selection/source_numbers.py
 PAPERS = {
     "wise": "Wortsman et al., *Robust fine-tuning of zero-shot models*, CVPR 2022",
     "soup": "Wortsman et al., *Model soups: averaging weights of multiple fine-tuned models improves accuracy without "
@@ -282,7 +283,7 @@ class Mixture:
         """
         processor = processor if processor is not None else self.processor
         self.model.config.hftransfer = {
-            **(getattr(self.model.config, "hftransfer", None) or {}),
+            **_without_counts(getattr(self.model.config, "hftransfer", None) or {}),
             "interpolation": {"alpha": self.point.alpha, "shares": dict(self.point.shares)},
         }
         with new_folder(output_dir) as folder:
@@ -339,3 +340,8 @@ def _shared_head(paths: Mapping[str, str], labels: Sequence[str] | None) -> tupl
     for path in paths.values():
         check_same_labels(names, folder_labels(path), path, "`labels`" if labels is not None else str(first))
     return names, plain_class(first if first is not None else next(iter(paths.values())))
+
+
+def _without_counts(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Metadata of one of the models without counts of its predictions, which are not the average's."""
+    return {key: value for key, value in metadata.items() if key != COUNTS}

@@ -16,7 +16,7 @@ from ..settings import read_setting
 from .model_structure import embedding_modules
 from .parameter_blocks import Block, layer_name, num_layers
 
-WORDS = {"trainable": ("all", "auto", "head", "norms", "biases"), "freeze": ("embeddings",)}
+WORDS = {"trainable": ("all", "auto", "head", "norms", "biases"), "freeze": ("embeddings", "classifier")}
 LAYERS = {"trainable": "last", "freeze": "first"}
 NAMED = ("block", "pattern", "regex")
 NORMS = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._NormBase)
@@ -65,8 +65,8 @@ def parse_freeze(value: Any) -> tuple[ParameterSet, ...]:
     """Parameter sets that stay frozen, from the setting `freeze`; nothing for `None`.
 
     Args:
-        value: `embeddings`, `first_2`, `block:…`, `pattern:…` or `regex:…`; a map such as `{"first": 2}`; a list of
-            those; or JSON or YAML of a map or a list.
+        value: `embeddings`, `classifier`, `first_2`, `block:…`, `pattern:…` or `regex:…`; a map such as
+            `{"first": 2}`; a list of those; or JSON or YAML of a map or a list.
 
     Raises:
         ValueError: it is none of these, or a former value, which named what trains.
@@ -95,13 +95,14 @@ def is_default_choice(trainable: Any, freeze: Any) -> bool:
     return trainable in (None, "all") and freeze is None
 
 
-def parameters_of(model: nn.Module, item: ParameterSet, blocks: list[Block]) -> set[str]:
+def parameters_of(model: nn.Module, item: ParameterSet, blocks: list[Block], final_layer: str = "") -> set[str]:
     """Names of the parameters in a set; of a tensor with several names, those that the set has.
 
     Args:
         model: plain.
         item: any kind but `auto`.
         blocks: of the model, from `split_into_blocks`.
+        final_layer: name of the linear layer whose output is the logits, for `classifier`.
 
     Raises:
         ValueError: the model has no such layers, module or parameters.
@@ -112,6 +113,8 @@ def parameters_of(model: nn.Module, item: ParameterSet, blocks: list[Block]) -> 
         return {name for name, parameter in parameters_by_name.items() if parameter.requires_grad}
     if item.kind == "head":
         return head
+    if item.kind == "classifier":
+        return {name for name in parameters_by_name if name.rpartition(".")[0] == final_layer}
     if item.kind in ("last", "first"):
         return _outer_layers(model, item, blocks)
     if item.kind == "embeddings":

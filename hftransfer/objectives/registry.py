@@ -48,6 +48,7 @@ from .self_training.fixmatch import FixMatch
 from .self_training.im import InformationMaximization
 from .self_training.mcc import MCC
 from .self_training.mean_teacher import MeanTeacher
+from .self_training.mixup import Mixup
 from .self_training.nt_xent import NTXent
 from .self_training.soft_labels import SoftLabels
 from .self_training.vat import VAT
@@ -82,6 +83,7 @@ REGISTRY: dict[str, type[Objective]] = {
     "afn": AFN,
     "bsp": BSP,
     "vat": VAT,
+    "mixup": Mixup,
     "soft_labels": SoftLabels,
     "fixmatch": FixMatch,
     "mean_teacher": MeanTeacher,

@@ -48,6 +48,11 @@ class ObjectiveSpec:
         """Whether the objective needs target rows."""
         return any("target" in need for need in self.reads().values())
 
+    @property
+    def reads_source(self) -> bool:
+        """Whether the objective needs source rows, in training or to be fitted before."""
+        return any("source" in need for need in self.reads().values()) or bool(self.cls.fit_inputs(self.settings))
+
     def __str__(self) -> str:
         extra = "".join(f", {k}={v}" for k, v in self.settings.items())
         extra += f", features={self.features}" if self.features != "head" else ""

@@ -13,6 +13,7 @@ from typing import Any
 from .._version import __version__
 from ..messages import redacted, redacted_values
 from .markdown import Markup, escaped, joined, table_row, table_rule
+from .source_free_card import counts_in_config
 
 PIPELINES = {
     "sequence-classification": "text-classification",
@@ -46,6 +47,12 @@ class CardFacts:
     blocks: Sequence[Sequence[str]] = ()  # what trained: a header and rows, as text
     findings: Sequence[str] = ()  # what went wrong in training, a sentence or two each
     oracle_selection: bool = False  # target labels chose the checkpoint
+    source_numbers: int = 0  # source validation rows whose counts stand in config.json
+
+    @property
+    def left_the_site(self) -> str:
+        """What of the source's rows leaves with the model, in a sentence; empty for nothing but the weights."""
+        return counts_in_config(self.source_numbers, len(self.labels)) if self.source_numbers else ""
 
     @property
     def pipeline(self) -> str:

@@ -81,11 +81,7 @@ class Gates:
         lost = (share == 0) & (base_share >= self.class_share)
         for frequencies in self._expected(contender, believed):
             lost &= frequencies > self.nearly_absent / classes
-        if not lost.any():
-            return None
-        k = int(lost.argmax())
-        name = repr(self.class_names[k]) if self.class_names else f"class {k}"
-        return f"it never predicts {name}, which {base.name} predicts on {100 * base_share[k]:.1f} % of target rows"
+        return None if not lost.any() else lost_class_sentence(lost, base_share, base.name, self.class_names)
 
     def _collapse(self, contender: Contender, base: Contender, believed: np.ndarray | None) -> str | None:
         spread, base_spread = (
@@ -94,8 +90,41 @@ class Gates:
         expected = min([base_spread, *(float(entropies(f)) for f in self._expected(contender, believed))])
         if spread >= self.diversity * expected:
             return None
-        scale = np.log(max(2, base.predictions.target_logits.shape[1]))
-        return (
-            f"its predictions have collapsed: their diversity is {spread / scale:.2f}, that of {base.name} "
-            f"{base_spread / scale:.2f}"
-        )
+        return collapse_sentence(spread, base_spread, base.predictions.target_logits.shape[1], base.name)
+
+
+def lost_class_sentence(lost: np.ndarray, base_share: np.ndarray, base: str, class_names: Sequence[str] = ()) -> str:
+    """Sentence on the first class that a model has lost.
+
+    Args:
+        lost: (K,) which classes it never predicts.
+        base_share: (K,) shares of target rows that the model to compare with predicts.
+        base: its name.
+        class_names: their numbers when empty.
+
+    Example:
+        >>> lost_class_sentence(np.array([False, True]), np.array([0.5, 0.5]), "source-only", ["down", "up"])
+        "it never predicts 'up', which source-only predicts on 50.0 % of target rows"
+    """
+    k = int(lost.argmax())
+    name = repr(class_names[k]) if class_names else f"class {k}"
+    return f"it never predicts {name}, which {base} predicts on {100 * base_share[k]:.1f} % of target rows"
+
+
+def collapse_sentence(spread: float, base_spread: float, classes: int, base: str) -> str:
+    """Sentence on a collapse.
+
+    Args:
+        spread, base_spread: entropy of the mean prediction of the model and of the one to compare with.
+        classes: K.
+        base: name of the latter.
+
+    Example:
+        >>> collapse_sentence(0.1, 0.69, 2, "source-only")
+        'its predictions have collapsed: their diversity is 0.14, that of source-only 1.00'
+    """
+    scale = np.log(max(2, classes))
+    return (
+        f"its predictions have collapsed: their diversity is {spread / scale:.2f}, that of {base} "
+        f"{base_spread / scale:.2f}"
+    )

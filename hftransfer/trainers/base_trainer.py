@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from ..data.pairing import PairedBatchSampler
     from ..models.parameter_blocks import Block
+    from ..selection.source_numbers import SourceNumbers
     from .argument_types import Domains, Rows
     from .label_shift_verdict import LabelShiftVerdict
     from .setup.unfreezing import Phases
@@ -52,6 +53,7 @@ class BaseTrainer(Trainer):
         loss_log: task loss and objectives since the last log.
         run_watch: what went wrong in training, as it began.
         label_shift_verdict: after training with `label_shift`, whether its class weights are to be trusted.
+        source_numbers: counts on source validation rows that the saved model's config carries; `None` for none.
         run_folder, finite_guard, checkpoint_reader, checkpoint_writer, evaluator, optimizer_builder, model_card,
             hub_publisher, frozen_layer_cache: the collaborators.
     """
@@ -63,6 +65,7 @@ class BaseTrainer(Trainer):
     constructor_arguments: dict[str, Any]
     pair_sampler: PairedBatchSampler | None = None
     label_shift_verdict: LabelShiftVerdict | None = None
+    source_numbers: SourceNumbers | None = None
 
     def _add_collaborators(self, blocks: list[Block], phases: Phases | None) -> None:
         """Collaborators of the trainer, made once `Trainer` itself is."""

@@ -103,8 +103,9 @@ class AdaptationConfig(TrainingArguments):
     freeze: dict | str | list | None = _option(
         None,
         "Policy",
-        "Removed from what `trainable` selects: embeddings, first_2 (the embeddings and the first two layers), "
-        "block:layer.3, pattern:*.attention.* or regex:…; or a list.",
+        "Removed from what `trainable` selects: embeddings, classifier (the layer whose output is the logits), "
+        "first_2 (the embeddings and the first two layers), block:layer.3, pattern:*.attention.* or regex:…; or a "
+        "list.",
     )
     unfreeze: dict | str | None = _option(
         None,
@@ -230,6 +231,12 @@ class AdaptationConfig(TrainingArguments):
         "Output",
         "Save and push an adapter merged into a plain model, which pipeline(...) loads; when absent, one that the run "
         "itself adds, where its method can be merged. Checkpoints hold the adapter either way.",
+    )
+    save_source_numbers: bool = _option(
+        True,
+        "Output",
+        "Write counts to the saved model's config.json that adapt-source-free reads: the confusion matrix on source "
+        "validation rows, class counts and a temperature. No row is in them.",
     )
     overwrite_output_dir: bool = _option(False, "Output", "Replace the run that an output folder already holds.")
 

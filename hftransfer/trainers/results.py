@@ -11,6 +11,7 @@ from ..reporting.console import print_lines
 from ..reporting.model_card_text import load_lines
 from ..stages import stage
 from .hub.push import upload_command
+from .saved_source_numbers import source_numbers_of
 from .saving.written_files import COMPARISON, RESULTS, record_written, write_whole
 from .trainer import AdaptationTrainer
 from .trainer_access import findings_of
@@ -48,7 +49,8 @@ def score_test_splits(trainer: AdaptationTrainer, test_splits: Mapping[str, Any]
 def save_model_and_card(trainer: AdaptationTrainer, results: dict[str, dict[str, float]]) -> None:
     """Trained model and card, saved with the results so far, before anything else can fail.
 
-    Unlike `trainer.save_model()` it pushes nothing; `trainer.push_to_hub()` does.
+    Unlike `trainer.save_model()` it pushes nothing; `trainer.push_to_hub()` does. With `save_source_numbers`, the
+    model's config carries counts on the source's validation rows; see `SourceNumbers`.
 
     Args:
         trainer: has trained.
@@ -59,6 +61,7 @@ def save_model_and_card(trainer: AdaptationTrainer, results: dict[str, dict[str,
         >>> save_model_and_card(trainer, {})
     """
     trainer.results = results
+    trainer.source_numbers = source_numbers_of(trainer)
     trainer.save_model(_internal_call=True)
     if trainer.is_world_process_zero() and "source-only" in results:
         write_scores(trainer.args.output_dir, COMPARISON, results["source-only"])

@@ -287,6 +287,8 @@ class AdaptationTrainer(SavingTrainer):
                 finally:
                     self.frozen_layer_cache.clear()
         for name in self.loss_log.always_zero if self.is_world_process_zero() else ():
+            if name == "task" and not self.source_names:
+                continue  # it reads labelled rows alone
             logger.warning("%s was 0 in every step and asked nothing of the model. Lower its threshold, if any.", name)
         average = joint_model_of(self).weight_average
         if average is not None and average.keeps_teacher:

@@ -15,6 +15,7 @@ from hftransfer.cli import main as cli
 from hftransfer.cli.finetune_options import FinetuneArguments
 from hftransfer.cli.help import finetune_options, print_help
 from hftransfer.cli.recipe_parser import RecipeParser
+from hftransfer.cli.source_free_options import SourceFreeArguments
 from hftransfer.cpu_threads import describe_device
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "finetune.py"
@@ -29,10 +30,13 @@ def command(monkeypatch, *words: str) -> None:
     cli.main()
 
 
-def test_help_lists_exactly_what_the_parser_takes(capsys):
-    parser = RecipeParser([FinetuneArguments, AdaptationConfig]).make_parser()
+@pytest.mark.parametrize(
+    ("recipe", "arguments"), [("finetune", FinetuneArguments), ("adapt_source_free", SourceFreeArguments)]
+)
+def test_help_lists_exactly_what_the_parser_takes(capsys, recipe, arguments):
+    parser = RecipeParser([arguments, AdaptationConfig]).make_parser()
     taken = {o for a in parser._actions for o in a.option_strings if "-" not in o.lstrip("-")} - {"-h", "--help"}
-    print_help()
+    print_help(recipe)
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  --")]
     listed = [word.strip(",") for line in lines for word in line.split(" [")[0].split()]
     assert sorted(listed) == sorted(taken)
@@ -81,7 +85,10 @@ def test_the_version(monkeypatch, capsys):
     ("words", "message"),
     [
         (["fintune"], "Did you mean 'finetune'?"),
-        (["nonsense", "--help"], "there is no recipe 'nonsense'; there is adapt, align-image-text, benchmark, choose"),
+        (
+            ["nonsense", "--help"],
+            "there is no recipe 'nonsense'; there is adapt, adapt-source-free, align-image-text, bench",
+        ),
         (["finetune", "--accelerate_config"], "--accelerate_config needs a name or a file"),
         (
             ["finetune", "--accelerate_config", "many"],

@@ -71,7 +71,7 @@ VARIANTS = {
     "distill_hidden": {"kind": "distill_features", "features": "hidden:0"},
 }
 OBJECTIVES = {name: NEEDED.get(name, {}) for name in REGISTRY} | VARIANTS
-NOT_SHARDED = ("vat", "mean_teacher")  # they say so themselves
+NOT_SHARDED = ("vat", "mixup", "mean_teacher")  # they say so themselves
 LOCAL = "mmd_of_each_process"  # what a loss without gathering computes: shows that the harness can tell
 
 

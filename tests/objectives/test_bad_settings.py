@@ -107,6 +107,7 @@ BAD = [  # (kind, setting, values, what the message says)
     ("vat", "xi", (0, "small"), "must be"),
     ("vat", "eps", (-1, NAN), "must be"),
     ("vat", "iterations", (0,), "must be"),
+    ("mixup", "alpha", (0, -1, NAN, "small"), "must be"),
     ("wdgrl", "penalty", (0,), "penalty=0 must be a positive number"),
     ("wdgrl", "hidden", (0,), "hidden=0 must be a whole number"),
 ]

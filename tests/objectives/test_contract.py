@@ -117,7 +117,10 @@ def test_without_weights_all_rows_count_1_and_without_strength_it_is_full(varian
     torch.testing.assert_close(module(**given), build(variant)(**bare))
 
 
-@pytest.mark.parametrize("variant", [v for v in VARIANTS if v not in ("mmd linear", "wdgrl")])  # pair rows by place
+BY_PLACE = ("mmd linear", "wdgrl", "mixup")  # pair rows by it
+
+
+@pytest.mark.parametrize("variant", [v for v in VARIANTS if v not in BY_PLACE])
 def test_rows_may_come_in_any_order(variant):
     inputs = confident()
     moved = chosen(inputs, [3, 0, 6, 1, 5, 2, 4], [2, 4, 0, 1, 3])
@@ -134,7 +137,7 @@ SILENT = {  # inputs that are looked at, but not moved
 }
 HELPED = ("mcd", "osbp")  # the encoder is trained on the source's labels, too, and so not reversed there
 # Parts that are held still for the gradient, which is then not the value's derivative; tested with the method:
-HELD = ("cmd", "iwan", "afn", "mcc", "vat", "vat three iterations", "deepjdot sinkhorn")
+HELD = ("cmd", "iwan", "afn", "mcc", "vat", "vat three iterations", "mixup", "deepjdot sinkhorn")
 ROUNDED = ("l2_sp", "l2_sp to the start")  # in fp32, whatever it is given
 
 
@@ -226,7 +229,7 @@ def test_all_state_travels_and_nothing_is_drawn_at_random(variant):
 
 DISTILLED = ("distill_logits", "distill_features", "distill_attention")
 ANCHORED = ("adda", "l2_sp", "lwf", *DISTILLED, "delta", "rkd")  # they ask for a teacher or a start: tests/trainers
-NOT_THERE = ("vat", "mean_teacher")  # there are no embeddings to move, and nobody averages weights
+NOT_THERE = ("vat", "mixup", "mean_teacher")  # there are no embeddings to move, and nobody averages weights
 ON_THE_TOY = [kind for kind in REGISTRY if kind not in (*NOT_THERE, *ANCHORED)]
 
 

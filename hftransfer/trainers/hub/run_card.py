@@ -91,11 +91,12 @@ class ModelCard:
             objectives={s.name: str(s) for s in args.objective_specs()},
             papers=[type(o).paper for o in joint.objectives.values()],  # type: ignore[attr-defined]
             trained=str(prepared.trainable),
-            settings=_settings(args, trainer.state.max_steps, label_shift_of(trainer)),
+            settings=_settings(args, trainer.state.max_steps, label_shift_of(trainer), bool(prepared.source_names)),
             results=self.results or {"evaluation": _last_evaluation(trainer.state.log_history)},
             adapter=is_peft(model) and not merges_adapter(trainer, prepared),
             blocks=policy_table(policy_rows(trainer)),
             findings=findings_of(trainer),
+            source_numbers=0 if trainer.source_numbers is None else trainer.source_numbers.rows,  # type: ignore[attr-defined]
             oracle_selection=args.allow_oracle_selection and args.load_best_model_at_end,
         )
 
@@ -111,15 +112,16 @@ def configured_name(args: AdaptationConfig) -> str:
     return args.hub_model_id or Path(str(args.output_dir)).absolute().name
 
 
-def _settings(args: AdaptationConfig, max_steps: int, label_shift: str) -> dict[str, str]:
+def _settings(args: AdaptationConfig, max_steps: int, label_shift: str, has_source: bool) -> dict[str, str]:
     rows = args.per_device_train_batch_size * args.world_size * args.gradient_accumulation_steps
+    kind = "source" if has_source else "target"
     return {
         "learning rate": f"{args.learning_rate:g}",
         "epochs": f"{args.num_train_epochs:g}" if args.max_steps <= 0 else "",
         "steps": str(max_steps or args.max_steps),
-        "batch": f"{rows} source rows ({args.per_device_train_batch_size} a device, {args.world_size} "
+        "batch": f"{rows} {kind} rows ({args.per_device_train_batch_size} a device, {args.world_size} "
         f"process(es), {args.gradient_accumulation_steps} accumulated)",
-        "target rows per source row": f"{args.target_ratio:g}",
+        "target rows per source row": f"{args.target_ratio:g}" if has_source else "",
         "label shift": label_shift,
         "precision": "bf16" if args.bf16 else "fp16" if args.fp16 else "fp32",
         "seed": str(args.seed),

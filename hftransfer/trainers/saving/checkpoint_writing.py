@@ -19,6 +19,7 @@ from ...messages import redacted_values
 from ...models.adapter_folders import LABELS_FILE, write_adapter_labels
 from ...models.adapters import is_peft, merged_copy, plain_model
 from ...models.disk_space import SMALL, enough_disk_space, tensor_bytes
+from ...selection.source_numbers import KEY
 from ..trainer_access import config_of, joint_model_of
 from .adapter_merge import merges_adapter
 from .checkpoint_files import STATE_FILE, by_age, checkpoints, is_ours, write_list
@@ -188,6 +189,9 @@ class CheckpointWriter:
             "sources": list(self.prepared.source_names),
             "trainable": self.prepared.trainable.choice,
         }
+        numbers = self.trainer.source_numbers  # type: ignore[attr-defined]
+        if numbers is not None:
+            config.hftransfer[KEY] = numbers.as_json()
 
     def _write_labels(self, folder: Path) -> None:
         """Names of the labels, which an adapter has no config for."""

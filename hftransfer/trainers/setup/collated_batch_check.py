@@ -44,7 +44,8 @@ def check_collator(collator: Callable[[list], Any] | None, prepared: Prepared) -
     name = collator_name(collator)
     if isinstance(prepared.train, PairedDataset):
         train = prepared.train
-        rows = train.__getitems__([0, 1 % train.num_source, *([train.num_source] if train.num_target else [])])
+        first_target = [train.num_source] if train.num_target else []
+        rows = train.__getitems__([0, 1 % max(1, train.num_source), *first_target])
         our_batch, user_batch = prepared.collator(rows), _collated(collator, rows, name)
         check_batch(user_batch, name, tuple(key for key in BATCH_KEYS if key in our_batch))
         if (

@@ -13,7 +13,7 @@ from ...data.image_encoder import ImageEncoder
 from ...data.label_masking import mask_target_labels, reveal_labels
 from ...data.label_space import LabelSpace, column_names
 from ...data.pairing import PairedDataset
-from ...data.soft_label_column import SoftlyLabelled, read_soft_labels
+from ...data.soft_label_column import SOFT_LABELS, SoftlyLabelled, read_soft_labels
 from ...data.streaming import PairedStream
 from ...data.text_encoder import WORD_MASK, TextEncoder, without_other_tokenizations
 from ...models.processing_class import max_input_length
@@ -21,6 +21,8 @@ from ...objectives.second_view import second_view_of
 from ..config import AdaptationConfig
 from ..teachers.tokenization import encoders_of_teachers
 from .run_domains import RunDomains
+
+PROBED_APART = ("labels", SOFT_LABELS, WORD_MASK)  # of a row: what is no model input
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class EncodedDomains:
         train: sources and target as one data set.
         target: encoded target rows; `None` without.
         collator: rows to batches.
-        probe: model inputs of two source rows, to try a model on.
+        probe: model inputs of two source rows, to try a model on; of two target rows without a source.
         labelled_rows: how many rows have labels; `None` if a domain is a stream.
         weighs_rows: source rows have weights of their own.
     """
@@ -95,7 +97,7 @@ def encode_domains(
         train = PairedStream(sources, target, args.target_ratio, batch_size, seed, draws=encoder.draws)
     weighs_rows = weight_column is not None
     collator = AdaptationCollator(training, label_space, view is not None, args.forward_by_domain, weighs_rows)
-    probe = _probe_inputs(sources, collator)
+    probe = _probe_inputs(sources or {"target": target}, collator)
     return EncodedDomains(encoder, teacher_encoders, train, target, collator, probe, labelled_rows, weighs_rows)
 
 
@@ -117,10 +119,10 @@ def _encoded_target(target: Any, encoder: Encoder, args: AdaptationConfig, num_c
 
 
 def _probe_inputs(sources: Mapping[str, Any], collator: AdaptationCollator) -> dict[str, Any]:
-    """Probe inputs of a model: the first two rows of the first source."""
+    """Probe inputs of a model: the first two rows of the first domain."""
     rows = []
     for row in next(iter(sources.values())):
-        rows.append({k: v for k, v in without_other_tokenizations(row).items() if k not in ("labels", WORD_MASK)})
+        rows.append({k: v for k, v in without_other_tokenizations(row).items() if k not in PROBED_APART})
         if len(rows) == 2:
             break
     return collator(rows)

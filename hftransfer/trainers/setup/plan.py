@@ -57,7 +57,9 @@ def plan(
             rows[_source(name)] = f"{size:,} labelled rows\n{label_counts(rows_of_domain, prepared.label_space)}"
         rows["target"] = f"{train.num_target:,} unlabelled rows" if train.num_target else "none"
         sampler = paired_sampler(train, args)
-        rows["batch"] = f"{sampler.source_rows} source + {sampler.target_rows} target rows, x {chunks} an update"
+        halves = {"source": sampler.source_rows, "target": sampler.target_rows}
+        halves = halves if train.num_source else {"target": sampler.target_rows}
+        rows["batch"] = f"{' + '.join(f'{n} {name}' for name, n in halves.items())} rows, x {chunks} an update"
         rows["steps"] = f"{_updates(planned_updates(sampler, args))} ({sampler.updates:,} an epoch)"
         if (padding := sampler.padding()) is not None:
             rows["padding"] = _padding(*padding, args.forward_by_domain)

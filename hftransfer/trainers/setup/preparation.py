@@ -115,7 +115,7 @@ def prepare(
     """
     domains = read_domains(args, train_dataset, target_dataset, eval_dataset)
     model = check_model_argument(model)
-    label_space = agree_on_labels(domains, model, args)
+    label_space = agree_on_labels(domains, model, args, model_kwargs)
 
     model, processing_class = load_run_model(
         model, args, label_space, domains.modality, processing_class, model_kwargs, peft_config

@@ -54,6 +54,6 @@ def weights_in_order(setting: str, weights: dict[str, float], names: Sequence[st
             plural = "classes" if kind == "class" else f"{kind}s"
             raise ValueError(f"{setting} names {name!r}; the {plural} are {', '.join(names)}.{nearest(name, names)}")
     ordered = [weights.get(name, 1.0) for name in names]
-    if not any(ordered):
+    if names and not any(ordered):
         raise ValueError(f"{setting} leaves no {kind} that counts: give one of them a weight above 0.")
     return ordered if weights else []

@@ -11,6 +11,7 @@ from ...data.encoder import InputColumns, Modality, find_modality, refuse_option
 from ...data.text_encoder import TextColumns
 from ...data.weight_column import NO_COLUMN, WEIGHT, find_weight_column
 from ..config import AdaptationConfig
+from .without_source import check_without_source
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class RunDomains:
     """Checked data sets of a run, not encoded yet.
 
     Args:
-        sources: labelled domains by name.
+        sources: labelled domains by name; none in a run on the target alone.
         target: the unlabelled domain; `None` without.
         evaluation: evaluation sets by name; `None` without.
         columns: where inputs and labels are.
@@ -51,11 +52,15 @@ def read_domains(args: AdaptationConfig, train_dataset: Any, target_dataset: Any
             for what these data cannot do.
     """
     columns = input_columns(args)
-    sources = as_sources(train_dataset, args.label_column, columns.names)
+    if train_dataset is None and target_dataset is not None:
+        check_without_source(args, target_dataset)
+        sources = {}
+    else:
+        sources = as_sources(train_dataset, args.label_column, columns.names)
     if target_dataset is None:
         _check_no_target_needed(args)
     else:
-        if any(target_dataset is source for source in by_name(train_dataset).values()):
+        if any(target_dataset is source for source in by_name(train_dataset).values() if source is not None):
             raise ValueError(
                 "target_dataset is the same object as a source: there is nothing to adapt to. Pass the rows of the "
                 "other domain, or leave both target_dataset and objectives out."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
@@ -14,19 +15,27 @@ from ...data.row_origins import visible
 from ...models import adapter_folders, pretrained
 from ..config import AdaptationConfig
 from .run_domains import RunDomains
+from .without_source import label_space_of_model
 
 
-def agree_on_labels(domains: RunDomains, model: Any, args: AdaptationConfig) -> LabelSpace:
+def agree_on_labels(
+    domains: RunDomains, model: Any, args: AdaptationConfig, model_kwargs: Mapping[str, Any] | None = None
+) -> LabelSpace:
     """Task and classes that all labelled data of a run share.
+
+    In a run on the target alone, they are the model's own.
 
     Args:
         domains: from `read_domains`.
         model: as the user passed it; a loaded model's head, or an adapter folder, may name classes.
         args: the run's settings.
+        model_kwargs: of `from_pretrained`, when `model` is a name.
 
     Raises:
         ValueError: a source without labels, or labels that do not fit together. The data set and the row are named.
     """
+    if not domains.sources:
+        return label_space_of_model(model, args.task, model_kwargs)
     label, sources = args.label_column, domains.labelled_sources
     model_names = pretrained.loaded_label_names(model) if isinstance(model, nn.Module) else None
     if isinstance(model, str):

@@ -44,7 +44,7 @@ def apply_trainable(
         args: the run's settings.
         peft_config: the adapter to put on the model; `None` without.
         probe: a small batch of model inputs.
-        labelled_rows: for `trainable="auto"`; `None` if they cannot be counted.
+        labelled_rows: for `trainable="auto"`; `None` if they cannot be counted; 0 trains no head.
 
     Raises:
         ValueError, TypeError: adapter and settings contradict each other, nothing would train, or what trains would
@@ -68,7 +68,7 @@ def apply_trainable(
     check_something_trains(model)
     weight_checks.check_precision(model, "The model")
     if adapters.is_peft(model):
-        adapter_checks.check_adapted_head(model, head, on_purpose=not args.task_weight)
+        adapter_checks.check_adapted_head(model, head, on_purpose=not args.task_weight or labelled_rows == 0)
     merge_on_save = merges_on_save(model, args, peft_config)
     for note in report.notes:
         logger.warning("trainable: %s", note)

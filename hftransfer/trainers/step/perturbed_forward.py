@@ -16,8 +16,8 @@ from ..teachers.objective_fitting import probe_rows
 from .objective_inputs import pick_words
 
 SHARDED = (
-    "vat takes a gradient inside the forward pass, after which FSDP has let go of its shards. Run it under DDP, or on "
-    "one process."
+    "vat and mixup run the model again inside the forward pass, after which FSDP has let go of its shards. Run it "
+    "under DDP, or on one process."
 )
 
 
@@ -44,7 +44,8 @@ def perturbable_input(model: nn.Module, inputs: Mapping[str, Any]) -> tuple[str,
     layer = get() if get is not None else None
     if values is None or not isinstance(layer, nn.Embedding):
         raise ValueError(
-            f"vat moves token embeddings, or inputs that are real numbers, and {type(model).__name__} has neither."
+            "vat and mixup change token embeddings, or inputs that are real numbers, and "
+            f"{type(model).__name__} has neither."
         )
     return name, layer
 

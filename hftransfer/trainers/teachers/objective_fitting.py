@@ -8,17 +8,22 @@ from typing import Any
 import torch
 
 from ...data.pairing import FROZEN_STATES, PairedDataset
+from ...data.soft_label_column import SOFT_LABELS
 from ...data.text_encoder import WORD_MASK
 from ..config import AdaptationConfig
 from .paired_layer_outputs import positions_of
 
 MOST_ROWS, MOST_STREAM_ROWS = 4096, 1024  # labelled rows that objectives are fitted to
-NOT_MODEL_INPUTS = ("labels", "domain", "num_source", WORD_MASK, FROZEN_STATES)  # of a batch: what is no model input
+NOT_MODEL_INPUTS = ("labels", "domain", "num_source", SOFT_LABELS, WORD_MASK, FROZEN_STATES)  # what no model reads
 
 
 def probe_rows(prepared: Any, rows: int = 2) -> dict[str, Any]:
-    """Model inputs of the first labelled rows."""
-    batch = next(labelled_batches(prepared, rows, rows))
+    """Model inputs of the first labelled rows; of the first target rows in a run without a source."""
+    train = prepared.train
+    if isinstance(train, PairedDataset) and not train.num_source:
+        batch = prepared.collator(train.__getitems__(range(min(rows, len(train)))))
+    else:
+        batch = next(labelled_batches(prepared, rows, rows))
     return {k: v for k, v in batch.items() if k not in NOT_MODEL_INPUTS}
 
 
