@@ -18,6 +18,7 @@ from .cli.benchmark_file import read_benchmark as read_benchmark
 from .cli.benchmark_options import benchmark_parser as benchmark_parser
 from .cli.benchmark_runner import BenchmarkRunner as BenchmarkRunner
 from .cli.choose_source_options import ChooseSourceArguments as ChooseSourceArguments
+from .cli.few_shot_options import FewShotArguments as FewShotArguments
 from .cli.finetune_options import FinetuneArguments as FinetuneArguments
 from .cli.interpolate_options import interpolate_parser as interpolate_parser
 from .cli.pretrain_options import PretrainArguments as PretrainArguments
@@ -38,6 +39,8 @@ from .embeddings.alignment.transport_mapping import TransportMapping as Transpor
 from .embeddings.embed import Embeddings as Embeddings
 from .embeddings.embed import embed as embed
 from .embeddings.embedder import Embedder as Embedder
+from .embeddings.few_shot.few_shot_classifier import FewShotClassifier as FewShotClassifier
+from .embeddings.few_shot.pair_training import PairSettings as PairSettings
 from .embeddings.image_text.align import ImageTextAlignment as ImageTextAlignment
 from .embeddings.image_text.align import align_image_text as align_image_text
 from .embeddings.image_text.captioned_images import captioned_images as captioned_images

@@ -150,6 +150,7 @@ RANGES: dict[str, Bounds] = {
     "target_ratio": POSITIVE,
     "reveal_target_labels": Bounds(0, whole=True),
     "lp_epochs": FROM_ZERO,
+    "frozen_cache_gb": Bounds(0, above=True, hint="To keep nothing, leave cache_frozen_layers out."),
     "layer_decay": Bounds(
         0, 1, above=True, hint="Each layer's rate is that of the one above it times this; 1 makes them equal."
     ),
@@ -172,6 +173,8 @@ RANGES: dict[str, Bounds] = {
     "mask_random_share": Bounds(0, 1),
     "target_word_bias": Bounds(0, 4, hint="1 follows the ratio of the frequencies; 0 masks all words alike."),
     "sentence_anchor": FROM_ZERO,
+    "sentence_contrast": FROM_ZERO,
+    "contrast_temperature": POSITIVE,
     "held_out": Bounds(0, hint="It is a share below 1, or a number of rows; 0 holds nothing out."),
     "pool_rows": COUNT,
     "new_words": Bounds(0, whole=True),

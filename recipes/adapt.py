@@ -51,6 +51,7 @@ def run(options, config, given) -> int:
         "target": data.target,
         "effort": options.effort or "standard",
         "candidates": options.candidates,
+        "rounds": options.rounds,
         "args": config,
         "processing_class": options.processor,
         "peft_config": peft_config,

@@ -16,6 +16,7 @@ CASES = {
     "packed": {},
     "padded": {"packing": False, "sentence_anchor": 0.5},
     "adapter": {"peft": True, "gradient_accumulation_steps": 2},
+    "contrast": {"sentence_contrast": 0.5},
     "stream": {"stream": True, "held_out": 4},
 }
 

@@ -186,6 +186,18 @@ def test_the_examples_on_features_run(page, tmp_path, monkeypatch, model_folder)
         assert scope["boosted"].predict(scope["few_features"]).shape == (24,)
 
 
+def test_the_examples_on_texts_for_pretraining_run(tmp_path, monkeypatch, model_folder):
+    """In order, in one scope, on small domains: rows are chosen, and a tokenizer and a model are saved."""
+    monkeypatch.chdir(tmp_path)
+    target = [*tiny.domain(seed=1)["text"], *["w1x w2y"] * 40]
+    scope: dict = {"news": tiny.domain(60), "medical": Dataset.from_dict({"text": target})}
+    for code in blocks(DOCS / "pretraining_data.md", "python"):
+        exec(code.replace(MODEL, model_folder), scope)
+    assert len(scope["texts"]) == 20
+    assert set(scope["extension"].words) == {"w1x", "w2y"}
+    assert AutoTokenizer.from_pretrained("medical-words").tokenize("w1x") == ["w1x"]
+
+
 # ---- options
 
 

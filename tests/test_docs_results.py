@@ -57,6 +57,27 @@ def test_the_table_of_the_student(side_by_side):
     assert student.table(chosen) in (ROOT / "docs/results_few_labels.md").read_text(encoding="utf-8")
 
 
+def test_the_tables_of_few_shot(side_by_side):
+    """Of all cells that were run."""
+    import json
+
+    import few_shot
+
+    rows = [json.loads(line) for line in (ROOT / "docs/results/few_shot.jsonl").read_text().splitlines()]
+    page = (ROOT / "docs/few_shot.md").read_text(encoding="utf-8")
+    for task in few_shot.TASKS:
+        assert few_shot.table([row for row in rows if row["task"] == task], task, [1, 5, 16]) + "\n" in page
+
+
+def test_the_table_of_asking(side_by_side):
+    import json
+
+    import asking
+
+    rows = [json.loads(line) for line in (ROOT / "docs/results/asking.jsonl").read_text().splitlines()]
+    assert asking.table(rows) + "\n" in (ROOT / "docs/asking.md").read_text(encoding="utf-8")
+
+
 def test_a_table_mixes_no_settings(side_by_side, monkeypatch, capsys):
     """Cells that differ in something that is not shown are an error, not the last one of them; so is a typo."""
     monkeypatch.chdir(ROOT)

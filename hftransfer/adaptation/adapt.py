@@ -39,6 +39,7 @@ from .question_file import TargetCells
 from .refused_settings import check_run_settings
 from .report_facts import report_facts
 from .run_inputs import RunInputs
+from .self_training_rounds import check_rounds, with_rounds
 from .training_defaults import with_training_defaults
 from .working_folder import CANDIDATES, REPORT, RESULT, remove_replaced, start_run, working_in
 
@@ -95,6 +96,7 @@ def adapt(
     validation_fraction: float = 0.1,
     candidates: str | Path | Mapping[str, Any] | None = None,
     rule: SelectionRule | None = None,
+    rounds: int | None = None,
     ask: int | None = None,
     answers: str | Path | None = None,
     args: AdaptationConfig | None = None,
@@ -121,6 +123,9 @@ def adapt(
         validation_fraction: of the source, held out where there is no `validation`.
         candidates: a YAML file or a map of recipes instead of the effort's list; see `read_candidates`.
         rule: decides; `SelectionRule()` when `None`.
+        rounds: how many rounds of self-training follow the student, each as long as the one before it is kept; those
+        of
+            the list when `None`: two of `"thorough"`, none of the other efforts.
         ask: how many target rows to ask a person for: they are written to `ask.csv` in the output folder.
         answers: such a file, filled in. Its labels tell the accuracy, decide between the candidates, and are trained
             on.
@@ -145,6 +150,7 @@ def adapt(
     """
     started = time.monotonic()
     check_arguments(effort, candidates, rule, args, test=test, model_kwargs=model_kwargs, dataset_names=dataset_names)
+    check_rounds(rounds)
     model = as_backbone(model)
     recipes = None if candidates is None else read_candidates(candidates)
     names_settings = args is not None
@@ -169,7 +175,7 @@ def adapt(
         model_kwargs,
         dataset_names,
     )
-    recipes = candidate_list(effort, inputs.modality) if recipes is None else recipes
+    recipes = with_rounds(candidate_list(effort, inputs.modality) if recipes is None else recipes, rounds)
     with working_in(folder, args):
         look = raise_together(lambda: look_at(data, args), args.world_size)
         run = {"the list of candidates": str(recipes), "the rule": str(rule), "output_dir": str(folder.absolute())}
@@ -177,7 +183,7 @@ def adapt(
         check_same_everywhere(inputs.parts | run, args.world_size)
         print_lines(*look.lines)
         runner = CandidateRunner(inputs, folder / CANDIDATES, _target_rows(inputs, recipes))
-        maker = CandidateMaker(runner, recipes)
+        maker = CandidateMaker(runner, recipes, rule or SelectionRule())
         maker.check(look.class_names)
         cells, population = TargetCells(inputs, look.task, look.class_names), runner.predictor.rows_to_predict
         given = None if answers is None else raise_together(lambda: read_answers(answers, cells), args.world_size)
@@ -286,6 +292,6 @@ def write_results(
 
 def _target_rows(inputs: RunInputs, recipes: list[CandidateRecipe]) -> int:
     """Target rows to predict: those that judge and, where a student learns, all that it sees."""
-    if not any(recipe.student_of for recipe in recipes):
+    if not any(recipe.learns_soft_labels for recipe in recipes):
         return inputs.judged_rows
     return min(len(inputs.target), max(inputs.judged_rows, round(inputs.rows_trained)))

@@ -21,6 +21,7 @@ from .candidate_run import CandidateRunner, source_set
 from .look import look_at
 from .refused_settings import check_run_settings
 from .run_inputs import RunInputs
+from .self_training_rounds import with_rounds
 from .working_folder import CANDIDATES
 
 KEPT = ("what trains", "what trains when", "features", "teacher", "source weights", "class weights", "runs on")
@@ -34,6 +35,7 @@ def print_adaptation_plan(
     args: AdaptationConfig,
     effort: str = "standard",
     candidates: str | Path | Mapping[str, Any] | None = None,
+    rounds: int | None = None,
     given: Collection[str] = (),
     processing_class: Any = None,
     peft_config: Any = None,
@@ -47,7 +49,8 @@ def print_adaptation_plan(
         source: the domains, from `load_shift`.
         look: print the look at the data too, which `adapt` prints by itself.
         given: names of the settings that the user gave, such as `RecipeParser.given`: others are said to be defaults.
-        model, target, args, effort, candidates, processing_class, peft_config, model_kwargs, dataset_names: as in
+        model, target, args, effort, candidates, rounds, processing_class, peft_config, model_kwargs, dataset_names: as
+        in
             `adapt`.
 
     Raises:
@@ -74,6 +77,7 @@ def print_adaptation_plan(
     prepared.encode_test_splits(source.test)
     if candidates is None:
         recipes = candidate_list(effort, prepared.encoder.modality)
+    recipes = with_rounds(recipes, rounds)
     inputs = RunInputs(model, args, source.train, source.validation, target, peft_config=peft_config)
     runner = CandidateRunner(inputs, Path(str(args.output_dir)) / CANDIDATES, inputs.judged_rows)
     CandidateMaker(runner, recipes).check(prepared.label_space.names)

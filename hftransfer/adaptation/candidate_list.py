@@ -15,9 +15,10 @@ from ..yaml_files import read_yaml
 
 Effort = Literal["quick", "standard", "thorough"]
 LISTS = Path(__file__).parent / "candidates"
+STUDENTS = ("student_of", "round_of")
 RUN = "run.json"  # stands beside the candidates' folders, so that none may be called so
 NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9 _.-]{0,98}[A-Za-z0-9_-])?")
-MADE_OF = ("mean_of", "average_of", "student_of", "adabn_of")  # other candidates that one is made of
+MADE_OF = ("mean_of", "average_of", "student_of", "round_of", "adabn_of")  # other candidates that one is made of
 KEYS = {
     "about": "what it is, in one line for the report",
     "seed": "what is added to the run's seed",
@@ -26,6 +27,8 @@ KEYS = {
     "mean_of": "the mean of these candidates' predictions; shown and learnt from, never handed over",
     "average_of": "these candidates' weights, averaged into one model",
     "student_of": "a model trained on the source, and on the soft labels that this candidate gives the target",
+    "round_of": "a round of self-training: the last of these, a student, trained further on what all of them say of "
+    "the target, within quotas of the classes",
     "start": "the trained candidate whose weights it starts from; the backbone itself when absent",
     "adabn_of": "this candidate with batch norm's statistics of the target",
 }
@@ -57,6 +60,7 @@ class CandidateRecipe:
         mean_of, average_of: names of other candidates.
         student_of, adabn_of: name of another candidate.
         start: the candidate whose weights its run starts from. It then goes on for half as long at half the rate.
+        round_of: names of other candidates; the last is the student that it starts from.
     """
 
     name: str
@@ -68,6 +72,7 @@ class CandidateRecipe:
     student_of: str = ""
     adabn_of: str = ""
     start: str = ""
+    round_of: tuple[str, ...] = ()
 
     @property
     def trains(self) -> bool:
@@ -80,6 +85,11 @@ class CandidateRecipe:
         return self.trains and not (self.student_of or self.start or self.training)
 
     @property
+    def learns_soft_labels(self) -> bool:
+        """Whether it is trained on soft labels of the target: a student, or a round of self-training."""
+        return bool(self.student_of or self.round_of)
+
+    @property
     def reads_target(self) -> bool:
         """Whether its training run reads rows of the target."""
         return self.trains and not self.base
@@ -90,14 +100,15 @@ class CandidateRecipe:
         return (
             *self.mean_of,
             *self.average_of,
-            *(name for name in (self.student_of, self.adabn_of, self.start) if name),
+            *self.round_of,
+            *(name for name in (self.student_of, self.adabn_of, self.start) if name and name not in self.round_of),
         )
 
     @property
     def cost(self) -> float:
         """Cost of the run beside a source-only one, roughly: rows of a step."""
-        rows = (2.0 if self.reads_target and not self.student_of else 1.0) if self.trains else 0.0
-        return rows * (2.0 if self.student_of and not self.start else 1.0)
+        rows = (2.0 if self.reads_target and not self.learns_soft_labels else 1.0) if self.trains else 0.0
+        return rows * (2.0 if self.learns_soft_labels and not self.start else 1.0)
 
 
 def candidate_list(effort: str = "standard", modality: str = "text") -> list[CandidateRecipe]:
@@ -197,11 +208,17 @@ def _read(title: str, name: str, value: Any, before: Mapping[str, CandidateRecip
         if key in value and not value[key] and value[key] != 0:
             raise ValueError(f"{title}: {key} is empty: name a candidate, or leave it out.")
     made_of = [key for key in MADE_OF if key in value]
-    if len(made_of) > 1 or (made_of and made_of[0] != "student_of" and (settings or value.get("seed"))):
+    if len(made_of) > 1 or (made_of and made_of[0] not in STUDENTS and (settings or value.get("seed"))):
         raise ValueError(f"{title}: {made_of[0]} stands alone; other candidates are listed under names of their own.")
     parts = {key: value[key] for key in made_of}
     for key, names in parts.items():
-        parts[key] = _part_names(f"{title}: {key}", names, before, key in ("mean_of", "average_of"))
+        parts[key] = _part_names(f"{title}: {key}", names, before, key in ("mean_of", "average_of", "round_of"))
+    if "round_of" in parts:
+        if "start" in value:
+            raise ValueError(f"{title}: a round starts from the last candidate of round_of: leave start out.")
+        parts["start"] = parts["round_of"][-1]
+        if not before[parts["start"]].learns_soft_labels:
+            raise ValueError(f"{title}: round_of ends with the student that it goes on from, not {parts['start']!r}.")
     if "start" in value:
         if any(key != "student_of" for key in made_of):
             raise ValueError(f"{title}: only a candidate that trains has a start.")

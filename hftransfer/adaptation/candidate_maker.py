@@ -11,6 +11,7 @@ import numpy as np
 
 from ..models.disk_space import DiskFullError, is_disk_full
 from ..reporting.console import print_lines
+from ..selection.rule import SelectionRule
 from ..trainers.saving.folder_lock import FolderInUse
 from ..trainers.saving.process_agreement import failed_everywhere
 from ..trainers.setup.row_weights import weights_in_order
@@ -19,6 +20,8 @@ from .candidate_run import CandidateOutcome, CandidateRunner, SoftLabels
 from .combined_models import save_average, save_with_target_statistics
 from .corrections import Correction, calibration, soft_probabilities, training_weights
 from .judging import estimate_shift
+from .round_decision import decide_round
+from .round_teaching import choose_teachers
 from .stored_predictions import StoredPredictions
 
 BROKEN = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)  # a folder that cannot be written to any more
@@ -30,10 +33,11 @@ class CandidateMaker:
     Args:
         runner: trains and predicts.
         recipes: in the order in which they are made.
+        rule: decides which rounds of self-training are kept.
     """
 
-    def __init__(self, runner: CandidateRunner, recipes: Sequence[CandidateRecipe]):
-        self.runner, self.recipes = runner, list(recipes)
+    def __init__(self, runner: CandidateRunner, recipes: Sequence[CandidateRecipe], rule: SelectionRule | None = None):
+        self.runner, self.recipes, self.rule = runner, list(recipes), rule or SelectionRule()
         self.outcomes: dict[str, CandidateOutcome] = {}
 
     def check(self, class_names: Sequence[str]) -> None:
@@ -64,12 +68,13 @@ class CandidateMaker:
                 broke on some processes and not on others.
         """
         for number, recipe in enumerate(self.recipes):
-            missing = [name for name in recipe.parts if self.outcomes[name].predictions is None]
+            needed = [recipe.start] if recipe.round_of else recipe.parts  # others need not teach a round
+            missing = [self.outcomes[name] for name in needed if self.outcomes[name].predictions is None]
             if missing:
-                self._keep(CandidateOutcome(recipe, failure=f"It is made of {missing[0]}, which failed."))
+                self._keep(_without(recipe, missing[0]))
                 continue
             try:
-                outcome = self._make(recipe, number)
+                outcome = self._round(recipe, number) if recipe.round_of else self._make(recipe, number)
                 self._check_rows(outcome)
                 self._keep(outcome)
             except Exception as error:
@@ -107,10 +112,29 @@ class CandidateMaker:
     def _keep(self, outcome: CandidateOutcome) -> None:
         self.outcomes[outcome.name] = outcome
 
-    def _make(self, recipe: CandidateRecipe, number: int) -> CandidateOutcome:
+    def _round(self, recipe: CandidateRecipe, number: int) -> CandidateOutcome:
+        """Outcome of a round of self-training, made if the one before it stands, and set aside if it is not kept."""
+        outcomes, previous = list(self.outcomes.values()), self.outcomes[recipe.start]
+        teaching = choose_teachers(recipe.round_of, outcomes, self.rule)
+        obstacle = teaching.left_out.get(recipe.start)
+        if obstacle:
+            why = f"{previous.name} was not kept" if previous.set_aside else f"{previous.name} is refused: {obstacle}"
+            print_lines("", f"{recipe.name} is not made: {why}.")
+            return CandidateOutcome(recipe, set_aside=f"{recipe.name} is not made: {why}.")
+        for name, why in teaching.left_out.items():
+            print_lines(f"{name} does not teach {recipe.name}: {why}")
+        outcome = self._make(recipe, number, teaching.soft_labels())
+        self._check_rows(outcome)
+        decision = decide_round(outcome, teaching, self.rule)
+        print_lines(decision.reason)
+        if decision.kept:
+            return replace(outcome, round_reason=decision.reason)
+        return replace(outcome, set_aside=decision.reason)
+
+    def _make(self, recipe: CandidateRecipe, number: int, soft_labels: SoftLabels | None = None) -> CandidateOutcome:
         if recipe.mean_of:
             return self.mean(recipe)
-        soft_labels = self._soft_labels(recipe) if recipe.student_of else None
+        soft_labels = self._soft_labels(recipe) if recipe.student_of else soft_labels
         stored = self.runner.stored(recipe, soft_labels)
         title = f"[{number + 1} of {len(self.recipes)}] {recipe.name}"
         if stored is not None:
@@ -176,6 +200,15 @@ class CandidateMaker:
             return self.runner.run_untrained(recipe, parts[0], lambda folder: save_average(parts, folder))
         trainer = self.runner.trainer_of(replace(recipe, training={"adabn": True}), parts[0].folder)
         return self.runner.run_untrained(recipe, parts[0], lambda folder: save_with_target_statistics(trainer, folder))
+
+
+def _without(recipe: CandidateRecipe, missing: CandidateOutcome) -> CandidateOutcome:
+    """Outcome of a candidate that is made of one that there is not."""
+    if missing.failure:
+        return CandidateOutcome(recipe, failure=f"It is made of {missing.name}, which failed.")
+    return CandidateOutcome(
+        recipe, set_aside=f"{recipe.name} is not made: it is made of {missing.name}, which was not made."
+    )
 
 
 def is_of_the_disk(error: Exception) -> bool:

@@ -72,6 +72,8 @@ class CandidateOutcome:
         predictions: `None` of one that failed.
         seconds: what it took, at the time it was made.
         failure: why there is no model, in one sentence.
+        set_aside: why it does not compete, in one sentence: a round of self-training that was not kept, or not made.
+        round_reason: why a round of self-training was kept; empty of other candidates.
         findings: what was wrong in training, in plain sentences.
         class_weights: class name -> what its source rows counted, where a label shift was believed.
         model: facts of the model that was saved; `None` of one that failed.
@@ -83,6 +85,8 @@ class CandidateOutcome:
     predictions: StoredPredictions | None = None
     seconds: float = 0.0
     failure: str = ""
+    set_aside: str = ""
+    round_reason: str = ""
     findings: tuple[str, ...] = ()
     class_weights: Mapping[str, float] | None = None
     model: ModelFacts | None = None
@@ -243,7 +247,7 @@ class CandidateRunner:
         """Settings of a candidate's training run."""
         args = self.inputs.args
         settings: dict[str, Any] = dict(recipe.training)
-        if recipe.student_of:
+        if recipe.learns_soft_labels:
             # Half of a batch's rows are the target's, so that it has as many in all as a source-only run's.
             half = max(1, args.per_device_train_batch_size // 2)
             settings = {"per_device_train_batch_size": half, "objectives": {"soft_labels": 1.0}} | settings
@@ -306,7 +310,7 @@ class CandidateRunner:
         return checkpoint
 
     def _key(self, recipe: CandidateRecipe, soft_labels: SoftLabels | None) -> str:
-        settings = {"seed": recipe.seed, "training": recipe.training, "student": bool(recipe.student_of)}
+        settings = {"seed": recipe.seed, "training": recipe.training, "student": recipe.learns_soft_labels}
         soft = soft_labels.hash if soft_labels is not None else ""
         parts: dict[str, Any] = {}
         if recipe.average_of or recipe.adabn_of:  # what a student learned from is in its soft labels

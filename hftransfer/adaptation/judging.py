@@ -98,7 +98,8 @@ def judge(
 
     A candidate that saw the source alone is corrected for its own estimate of the target's class frequencies, where
     the test believes it. What target rows did to a model's predictions would be taken for a shift: one that was
-    trained with them is left as it is. Source-only runs of further seeds are parts of a mean; they do not compete.
+    trained with them is left as it is. Source-only runs of further seeds are parts of a mean; they do not compete, nor
+    do rounds of self-training that were set aside.
 
     Args:
         outcomes: in the order of the list; those without predictions are left out.
@@ -106,7 +107,7 @@ def judge(
         class_names: of the run.
         obstacle: why a correction cannot be written into a saved model; empty where it can.
     """
-    sound = [outcome for outcome in outcomes if outcome.predictions is not None]
+    sound = [outcome for outcome in outcomes if outcome.predictions is not None and not outcome.set_aside]
     bases = [outcome for outcome in sound if outcome.recipe.base]
     base_outcome = next(outcome for outcome in bases if outcome.recipe.seed == 0)
     entries: list[Entry] = []
@@ -115,10 +116,10 @@ def judge(
         assert outcome.predictions is not None
         if outcome.recipe.base and outcome is not base_outcome:
             continue
-        trained = _trained_weights(outcome, class_names)
+        trained = trained_weights(outcome, class_names)
         plain = calibration(outcome.predictions, trained)
         entries.append(Entry(outcome.name, outcome, plain, outcome.predictions.map_logits(plain), trained))
-        if not _predicts_as_the_source_taught(outcome, sound):
+        if not predicts_as_the_source_taught(outcome, sound):
             continue
         shifts[outcome.name] = shift = estimate_shift(outcome.predictions)
         if shift.believed and (not obstacle or outcome.recipe.mean_of):
@@ -131,6 +132,9 @@ def judge(
     means = [outcome.name for outcome in sound if outcome.recipe.mean_of and outcome.name in shifts]
     shift = shifts[means[0]] if means else shifts[base.name]
     judgement = rule.judge([contender(entry, entry is base) for entry in entries], shift, class_names)
+    judgement.refused.update({outcome.name: outcome.set_aside for outcome in outcomes if outcome.set_aside})
+    rounds = (outcome.set_aside or outcome.round_reason for outcome in outcomes)
+    judgement.reasons.extend(reason for reason in rounds if reason)
     if shift.believed and obstacle:
         judgement.reasons.append(f"No model is corrected for class frequencies: {obstacle}")
     chosen = next(entry for entry in entries if entry.name == judgement.chosen)
@@ -152,16 +156,16 @@ def contender(entry: Entry, base: bool) -> Contender:
     return Contender(entry.name, entry.seen(), base, entry.weights, entry.reference)
 
 
-def _predicts_as_the_source_taught(outcome: CandidateOutcome, outcomes: Sequence[CandidateOutcome]) -> bool:
+def predicts_as_the_source_taught(outcome: CandidateOutcome, outcomes: Sequence[CandidateOutcome]) -> bool:
     """Whether no target row had a part in a candidate: a source-only run, or a mean or average of such."""
     by_name = {other.name: other for other in outcomes}
     parts = outcome.recipe.parts
-    if parts and not (outcome.recipe.student_of or outcome.recipe.adabn_of):
-        return all(_predicts_as_the_source_taught(by_name[name], outcomes) for name in parts)
+    if parts and not (outcome.recipe.trains or outcome.recipe.adabn_of):
+        return all(predicts_as_the_source_taught(by_name[name], outcomes) for name in parts)
     return outcome.recipe.base
 
 
-def _trained_weights(outcome: CandidateOutcome, class_names: Sequence[str]) -> np.ndarray | None:
+def trained_weights(outcome: CandidateOutcome, class_names: Sequence[str]) -> np.ndarray | None:
     """(K,) class weights that a student's source rows had."""
     if not outcome.class_weights:
         return None

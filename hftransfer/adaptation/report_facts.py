@@ -206,7 +206,7 @@ def _candidates(outcomes: Sequence[CandidateOutcome], verdicts: Verdicts) -> lis
                 CandidateFacts(
                     outcome.name,
                     outcome.recipe.about,
-                    refused=outcome.failure or "It is a part of a mean and does not compete.",
+                    refused=outcome.failure or outcome.set_aside or "It is a part of a mean and does not compete.",
                     oracle={}
                     if stored is None
                     else oracle_metrics(stored.target_test_logits, stored.target_test_labels_oracle),

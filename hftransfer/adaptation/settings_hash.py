@@ -27,6 +27,7 @@ IRRELEVANT = {
     "local_rank",
     "debug",
     "per_device_eval_batch_size",
+    "frozen_cache_gb",
     "trust_config_code",
 }
 IRRELEVANT_STARTS = ("logging_", "log_", "hub_", "push_", "save_", "dataloader_", "eval_", "include_")

@@ -33,6 +33,13 @@ class AdaptArguments(RunArguments):
         None, "Candidates", "YAML file with a list of candidates of your own, instead of an effort's."
     )
 
+    rounds: int | None = option(
+        None,
+        "Candidates",
+        "How many rounds of self-training follow the student, as long as each is kept; when absent, two with "
+        "effort=thorough and none with the others.",
+    )
+
     ask: int | None = option(
         None,
         "Few target labels",
@@ -46,6 +53,8 @@ class AdaptArguments(RunArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.rounds is not None and self.rounds < 0:
+            raise ValueError(f"rounds={self.rounds} must be a whole number of at least 0.")
         if self.effort is not None:
             read_choice("effort", self.effort, Effort)
             if self.candidates is not None:

@@ -51,6 +51,12 @@ Which checkpoint, which source: ranked on frozen features before anything is tra
   how several labelled sets relate (no target):
     hftransfer choose-source --source books=books.csv --source dvd=dvd.csv --output_dir runs/related
 """,
+    "few_shot": """\
+A plain classifier from a few labelled rows a class: prototypes, a probe, or an encoder tuned on pairs (SetFit).
+
+  hftransfer few-shot --source few.csv --output_dir runs/few
+  hftransfer few-shot --source photos --model google/mobilenet_v2_1.0_224 --method prototype --output_dir runs/few
+""",
 }
 COMMON = """\
 Options may stand in a YAML file (--config); the command line wins over the file, the file over defaults.
@@ -63,17 +69,18 @@ ARGUMENTS = {
     "finetune": "FinetuneArguments",
     "pretrain": "PretrainArguments",
     "choose_source": "ChooseSourceArguments",
+    "few_shot": "FewShotArguments",
 }
 CONFIGS = {"pretrain": ("hftransfer.pretraining.pretraining_config", "PretrainingConfig")}  # where it is another
 USUAL_CONFIG = ("hftransfer.trainers.config", "AdaptationConfig")
-ALONE = ("choose_source",)  # recipes that train nothing, and have no options but their own
+ALONE = ("choose_source", "few_shot")  # recipes without a training config, which have no options but their own
 
 
 def recipe_options(recipe: str) -> list[Option]:
     """Options of a recipe with a config, by group.
 
     Args:
-        recipe: `"adapt"`, `"finetune"`, `"pretrain"` or `"choose_source"`.
+        recipe: `"adapt"`, `"finetune"`, `"pretrain"`, `"choose_source"` or `"few_shot"`.
     """
     own = read_options(module_path(f"hftransfer.cli.{recipe}_options"), ARGUMENTS[recipe], "Domains")
     if recipe in ALONE:

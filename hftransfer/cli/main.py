@@ -21,6 +21,7 @@ recipes:
   benchmark      compare methods over shifts and seeds                      (hftransfer benchmark --help)
   interpolate    average trained weights: WiSE-FT, soups; no training       (hftransfer interpolate --help)
   choose-source  rank checkpoints or source domains; no training            (hftransfer choose-source --help)
+  few-shot       a classifier from a few labelled rows a class              (hftransfer few-shot --help)
   align-image-text  words for images: two frozen encoders joined         (hftransfer align-image-text --help)
 
 other:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from ..ignored_label import IGNORE
 from .encoder import Encoder
 from .label_space import LabelSpace
-from .pairing import DRAW, TARGET
+from .pairing import DRAW, FROZEN_STATES, TARGET
 from .soft_label_column import SOFT_LABELS
 from .text_encoder import WORD_MASK, pad_row
 from .weight_column import ROW_WEIGHT, ROW_WEIGHTS
@@ -59,6 +60,7 @@ class AdaptationCollator:
         word_masks = [row.pop(WORD_MASK, None) for row in rows]
         soft_labels = [row.pop(SOFT_LABELS, None) for row in rows]
         weights = [row.pop(ROW_WEIGHT, 1.0) for row in rows]
+        states = [row.pop(FROZEN_STATES, None) for row in rows]
         domain = [row.pop("domain", None) for row in rows]
         row_draws = [row.pop(DRAW, None) for row in rows]
         draws = [
@@ -81,6 +83,8 @@ class AdaptationCollator:
             missing = self.space.missing
             values = [missing if y is None or y is math.nan else y for y in labels]
             batch["labels"] = torch.tensor(values, dtype=torch.float32 if self.space.is_float else torch.long)
+        if training and states[0] is not None:
+            batch[FROZEN_STATES] = stack_states(states, batch.get("attention_mask"))
         if training and any(soft is not None for soft in soft_labels):
             batch[SOFT_LABELS] = self._stacked_soft_labels(soft_labels, batch)
         if training and self.weighs_rows:
@@ -107,6 +111,17 @@ class AdaptationCollator:
             if soft is not None:
                 row[width - len(soft) if pads_left else 0 :][: len(soft)] = soft
         return torch.from_numpy(stacked)
+
+
+def stack_states(states: Sequence[np.ndarray], mask: torch.Tensor | None) -> torch.Tensor:
+    """Stored states of a batch: (rows, tokens, width) with zeros where the mask (rows, tokens) has none; without a
+    mask, (rows, …)."""
+    if mask is None:
+        return torch.from_numpy(np.stack(states))
+    joined = torch.from_numpy(np.concatenate(states))
+    stacked = joined.new_zeros(*mask.shape, joined.shape[1])
+    stacked[mask.bool()] = joined
+    return stacked
 
 
 def _span(mask: torch.Tensor) -> tuple[int, int]:

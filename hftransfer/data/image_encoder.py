@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -53,12 +55,20 @@ class ImageEncoder:
         resample = int(getattr(processor, "resample", None) or 2)
         size = processed_size(processor)
         self.augmentation: Compose | None = make_augmentation(augment, flip, size, resample)
+        self.strong_augmentation: Compose | None = None  # of second views, where they are to be stronger
+        self._make_strong = partial(make_augmentation, "strong", flip, size, resample)
         self.final_size = size if isinstance(size, tuple) and _resizing_is_needless(processor, size) else None
 
     @property
     def draws(self) -> bool:
         """Whether training rows are changed at random."""
-        return self.augmentation is not None
+        return self.augmentation is not None or self.strong_augmentation is not None
+
+    def with_strong_views(self) -> ImageEncoder:
+        """Copy of the encoder whose second views of rows are augmented strongly, whatever the first ones are."""
+        encoder = copy.copy(self)
+        encoder.strong_augmentation = self._make_strong()
+        return encoder
 
     def task_name(self, task: str) -> str:
         return "image-classification" if task == "sequence-classification" else task
@@ -112,7 +122,8 @@ class ImageEncoder:
 
         Args:
             rows: encoded ones.
-            draws: by row: what its random numbers are drawn from, besides the seed; `None` leaves it as it is.
+            draws: by row: what its random numbers are drawn from, besides the seed, at the end the number of the view;
+                `None` leaves it as it is.
 
         Returns:
             `pixel_values` (rows, channels, height, width), and whatever else the processor makes.
@@ -126,8 +137,10 @@ class ImageEncoder:
             picture = decoded.get(id(row[IMAGE]))
             if picture is None:
                 picture = decoded[id(row[IMAGE])] = open_image(row[IMAGE], row[ORIGIN])
-            if draw is not None and self.augmentation is not None:
-                picture = self.augmentation(picture, np.random.default_rng((self.seed, *draw)))
+            is_second = draw is not None and draw[-1] == 1
+            augmentation = (self.strong_augmentation if is_second else None) or self.augmentation
+            if draw is not None and augmentation is not None:
+                picture = augmentation(picture, np.random.default_rng((self.seed, *draw)))
             pictures.append(picture)
         options: dict[str, Any] = {}
         if all((picture.height, picture.width) == self.final_size for picture in pictures):

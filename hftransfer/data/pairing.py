@@ -20,6 +20,7 @@ from .text_encoder import LENGTH
 
 EpochBy = Literal["source", "longest"]
 DRAW = "draw"  # of a row: its number in its domain and the pass over the domain, for who draws random numbers for it
+FROZEN_STATES = "frozen_states"  # of a row: what the model's frozen layers give for it, where that is stored
 TARGET = -1  # `domain` of a target row; sources are 0, 1, … in the order given
 SAMPLED_BATCHES = 1000  # batches of which the padding is counted
 SORTING_WINDOW = 50  # global batches that are sorted together: more pads less, fewer mixes more
@@ -33,7 +34,13 @@ class PairedDataset(torch.utils.data.Dataset):
         target: the encoded target; `None` trains on the sources alone.
         draws: rows are changed at random, so each says under `draw` which row of its domain it is and in which pass
             over the domain it came. The pass is part of the index: index = position + pass * len(dataset).
+
+    Attributes:
+        frozen_states: by domain, what the model's frozen layers give for each of its rows, by number; rows hold it
+            then. `None` where it is not stored.
     """
+
+    frozen_states: Sequence[Any] | None = None
 
     def __init__(self, sources: Mapping[str, Any], target: Any | None, draws: bool = False):
         self.draws = draws
@@ -63,6 +70,9 @@ class PairedDataset(torch.utils.data.Dataset):
             for k, position in enumerate(positions):
                 rows[position] = {name: values[k] for name, values in columns.items()}
                 rows[position]["domain"] = self.domains[domain]
+                if self.frozen_states is not None:
+                    number = int(ids[position] - self.starts[domain])
+                    rows[position][FROZEN_STATES] = self.frozen_states[domain][number]
                 if self.draws:
                     rows[position][DRAW] = (int(ids[position] - self.starts[domain]), int(passes[position]))
         return rows

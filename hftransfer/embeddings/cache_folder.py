@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import time
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,13 +101,13 @@ def cache_entries(folder: str | os.PathLike[str] | None = None) -> list[CacheEnt
     return sorted(entries, key=lambda entry: entry.used)
 
 
-def trim(folder: str | os.PathLike[str], limit: int, keep: Path | None = None) -> list[CacheEntry]:
+def trim(folder: str | os.PathLike[str], limit: int, keep: Collection[Path] = ()) -> list[CacheEntry]:
     """Least recently used entries, removed until the cache is no larger than `limit`.
 
     Args:
         folder: of the cache.
         limit: bytes.
-        keep: the folder of a set that stays. So do parts that were written in the last day: a pass may go on.
+        keep: folders of sets that stay. So do parts that were written in the last day: a pass may go on.
 
     Returns:
         What was removed.
@@ -117,7 +118,7 @@ def trim(folder: str | os.PathLike[str], limit: int, keep: Path | None = None) -
         in_use = entry.rows is None and time.time() - entry.used < ABANDONED
         if size <= limit:
             break
-        if entry.folder != keep and not in_use:
+        if entry.folder not in keep and not in_use:
             remove(entry)
             removed.append(entry)
             size -= entry.size

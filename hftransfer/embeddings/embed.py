@@ -117,10 +117,7 @@ def embed_rows(
     progress: bool = True,
 ) -> Embeddings:
     """Frozen features by an extractor that is there already; see `embed`."""
-    if not isinstance(batch_size, int) or batch_size < 1:
-        raise ValueError(f"batch_size={batch_size!r} must be a number of rows, 1 or more.")
-    if cache_dir is True:
-        raise ValueError("cache_dir=True is no folder: None takes the usual one, False none.")
+    check_pass(batch_size, cache_dir)
     limit, processes, statistics = cache_size(size_limit), Processes(), PassStatistics()
     kept = cache_dir is not False
     made = tempfile.mkdtemp(prefix="hftransfer-") if not kept and processes.rank == 0 else None
@@ -145,11 +142,19 @@ def embed_rows(
             )
             processes.wait()
         elif processes.rank == 0:
-            trim(root, limit, store.sets / store.set_key([part[0] for part in stored.parts]))
+            trim(root, limit, [store.sets / store.set_key([part[0] for part in stored.parts])])
     finally:
         if temporary is not None and processes.rank == 0:
             shutil.rmtree(temporary, ignore_errors=True)
     return _described(stored, statistics)
+
+
+def check_pass(batch_size: Any, cache_dir: Any) -> None:
+    """Check of settings of a pass; raises `ValueError` for what is no number of rows or no folder."""
+    if not isinstance(batch_size, int) or batch_size < 1:
+        raise ValueError(f"batch_size={batch_size!r} must be a number of rows, 1 or more.")
+    if cache_dir is True:
+        raise ValueError("cache_dir=True is no folder: None takes the usual one, False none.")
 
 
 def _described(stored: StoredSet, statistics: PassStatistics) -> Embeddings:

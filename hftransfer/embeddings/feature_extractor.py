@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from functools import cached_property
 from typing import Any
 
@@ -10,7 +11,7 @@ import transformers
 from transformers import AutoConfig
 
 from ..messages import nearest, shown
-from ..models.adapters import plain_model
+from ..models.adapters import is_peft, merged_copy, plain_model
 from ..models.content_identity import checkpoint_identity, model_identity, processing_identity
 from ..models.pretrained import load_processing, load_quietly, local_folder
 from .frozen_backbone import IMAGES, FrozenBackbone, load_backbone
@@ -178,6 +179,20 @@ class FeatureExtractor:
                 raise ValueError(f"dtype='float32', and the model was loaded as {model.dtype}: load it in float32.")
         processing = self.processing(kind)
         return FrozenBackbone(model, processing, kind, self.poolings, self.layers, self.max_length, autocast)
+
+    def trainable(self, kind: str) -> FrozenBackbone:
+        """Backbone on a copy of the model, in single precision, that may be trained; an adapter is merged into it.
+
+        Raises:
+            FileNotFoundError, ValueError: as `load_backbone`.
+        """
+        frozen = self.backbone(kind)  # with all its checks
+        if isinstance(self.model, str):
+            model = load_backbone(self._checkpoint[0], self.commit_or_revision, kind, self.poolings, torch.float32)
+        else:
+            model = merged_copy(self.model) if is_peft(self.model) else copy.deepcopy(self.model)
+        model = model.float().to(self.device)
+        return FrozenBackbone(model, frozen.processing, kind, self.poolings, self.layers, frozen.max_length)
 
     @property
     def commit_or_revision(self) -> str | None:

@@ -4,20 +4,46 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 
 from ..messages import shown
 from .feature_store import FeatureStore, Part, StoredSet
-from .frozen_backbone import FrozenBackbone
-from .input_rows import NAME, Chunk, InputRows
+from .input_rows import NAME, Chunk
 from .pass_progress import PassProgress
 from .row_index import LARGEST
 
 LIKE = 0.85  # share of the longest row's length that a row of the same batch has, if the batch is not tiny
+
+
+class PassRows(Protocol):
+    """Rows of a pass, such as `InputRows`."""
+
+    @property
+    def kind(self) -> str: ...
+
+    def chunks(self) -> Iterator[Chunk]: ...
+
+
+class PassModel(Protocol):
+    """What runs in a pass, such as `FrozenBackbone`; see there."""
+
+    poolings: tuple[Any, ...]
+    layers: tuple[int, ...]
+
+    def encode(self, values: Sequence[Any], names: Sequence[str]) -> tuple[list[dict[str, Any]], list[int]]: ...
+
+    def stack(self, rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]: ...
+
+    def words(self, rows: Sequence[dict[str, Any]], indices: Sequence[int]) -> np.ndarray: ...
+
+    def running(self) -> AbstractContextManager[None]: ...
+
+    def pooled(self, batch: dict[str, torch.Tensor], rows: Sequence[dict[str, Any]]) -> list[torch.Tensor]: ...
 
 
 @dataclass
@@ -72,9 +98,9 @@ class Processes:
 
 
 def run_pass(
-    inputs: InputRows,
+    inputs: PassRows,
     store: FeatureStore,
-    backbone: Callable[[], FrozenBackbone],
+    backbone: Callable[[], PassModel],
     batch_size: int,
     progress: PassProgress,
     statistics: PassStatistics,
@@ -123,7 +149,7 @@ def run_pass(
 def _make_sure(
     chunk: Chunk,
     store: FeatureStore,
-    backbone: Callable[[], FrozenBackbone],
+    backbone: Callable[[], PassModel],
     batch_size: int,
     statistics: PassStatistics,
 ) -> None:
@@ -139,7 +165,7 @@ def _make_sure(
 def _completed(
     chunk: Chunk,
     store: FeatureStore,
-    backbone: Callable[[], FrozenBackbone],
+    backbone: Callable[[], PassModel],
     batch_size: int,
     statistics: PassStatistics,
 ) -> Part:
@@ -156,7 +182,7 @@ def _completed(
     made = part.features[copies.reshape(-1)]
     if len(missing) == len(found):
         return Part(made, part.columns)
-    features = np.empty((len(found), made.shape[1]), np.float32)
+    features = np.empty((len(found), made.shape[1]), made.dtype)
     features[missing] = made
     known = np.setdiff1d(np.arange(len(found)), missing)
     features[known] = store.gather(found[known]).features
@@ -173,7 +199,7 @@ def _repeated_words(part: Part, copies: np.ndarray) -> Part:
     return Part(part.features[taken], part.columns, np.column_stack([rows, part.positions[taken, 1]]))
 
 
-def compute(backbone: FrozenBackbone, chunk: Chunk, batch_size: int, statistics: PassStatistics) -> Part:
+def compute(backbone: PassModel, chunk: Chunk, batch_size: int, statistics: PassStatistics) -> Part:
     """Features of a chunk in the order of its rows, from batches of rows of like length, the longest first.
 
     Raises:
@@ -233,7 +259,7 @@ def length_batches(lengths: Sequence[int], batch_size: int) -> Iterator[list[int
 
 
 def _fitting(
-    backbone: FrozenBackbone, rows: Sequence[dict[str, Any]], indices: Sequence[int]
+    backbone: PassModel, rows: Sequence[dict[str, Any]], indices: Sequence[int]
 ) -> Iterator[tuple[list[int], np.ndarray, dict[str, int], int]]:
     """Features of a batch, in halves where an accelerator's memory is too small for the whole."""
     batch_rows = [rows[i] for i in indices]

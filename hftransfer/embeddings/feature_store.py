@@ -43,7 +43,7 @@ class Part:
     """Features of one chunk.
 
     Args:
-        features: (rows, width), float32; a row is a word where there are positions.
+        features: (rows, width), float32 or float16; a row is a word where there are positions.
         columns: names of groups of columns and their widths, in order.
         positions: (rows, 2) int64: row of the chunk and word of the row, or `None`.
     """
@@ -284,20 +284,21 @@ class FeatureStore:
     def _write_set(self, staging: Path, keys: Sequence[str], counts: Sequence[int], first: Part) -> list[list[Any]]:
         parts: list[list[Any]] = []
         rows = first_input = 0
+        dtype = first.features.dtype
         with open(staging / FEATURES, "wb") as features, open(staging / POSITIONS, "wb") as positions:
             for file in (features, positions):
-                file.write(_header(np.float32, (0, 0)))
+                file.write(_header(dtype, (0, 0)))
             for i, (key, count) in enumerate(zip(keys, counts, strict=True)):
                 part = first if i == 0 else self._needed(key)
-                features.write(np.ascontiguousarray(part.features, dtype=np.float32).data)
+                features.write(np.ascontiguousarray(part.features, dtype=dtype).data)
                 if part.positions is not None:
                     moved = part.positions + np.array([first_input, 0])
                     positions.write(np.ascontiguousarray(moved, dtype=np.int64).data)
                 parts.append([key, count, len(part.features), part.checksum])
                 rows, first_input = rows + len(part.features), first_input + count
-            for file, dtype, width in ((features, np.float32, first.features.shape[1]), (positions, np.int64, 2)):
+            for file, kind, width in ((features, dtype, first.features.shape[1]), (positions, np.int64, 2)):
                 file.seek(0)
-                file.write(_header(dtype, (rows, width)))
+                file.write(_header(kind, (rows, width)))
                 file.flush()
                 os.fsync(file.fileno())
         if first.positions is None:
@@ -342,18 +343,18 @@ def _read_set(folder: Path) -> StoredSet | None:
     try:
         facts = json.loads((folder / SET).read_text(encoding="utf-8"))
         parts = tuple(PartFacts(str(key), *map(int, numbers)) for key, *numbers in facts["parts"])
-        features = _mapped(folder / FEATURES)
+        features = read_array(folder / FEATURES)
         has_positions = (folder / POSITIONS).is_file()
-        positions = _mapped(folder / POSITIONS) if has_positions else None
+        positions = read_array(folder / POSITIONS) if has_positions else None
         expected = (sum(part.rows for part in parts), facts["width"])
-        if features.shape != expected or features.dtype != np.float32:
+        if features.shape != expected or features.dtype not in (np.float32, np.float16):
             return None
         return StoredSet(features, facts["columns"], positions, parts)
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def _mapped(path: Path) -> np.ndarray:
+def read_array(path: Path) -> np.ndarray:
     """Array of a file, memory-mapped; one without a row, which cannot be mapped, is read."""
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)

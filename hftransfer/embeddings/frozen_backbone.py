@@ -17,6 +17,7 @@ from ..data.image_encoder import ImageEncoder
 from ..data.label_space import LabelSpace
 from ..data.text_encoder import WORD_MASK, tokenized_rows
 from ..models.adapters import plain_model
+from ..models.batch_norm_statistics import freeze_batch_norms
 from ..models.feature_hook import FeatureHook, Head, find_head
 from ..models.module_mode import module_mode
 from ..models.pretrained import load_model, load_quietly
@@ -106,11 +107,18 @@ class FrozenBackbone:
         return np.array(read, dtype=np.int64).reshape(-1, 2)
 
     @contextmanager
-    def running(self) -> Iterator[None]:
-        """Evaluation mode without gradients, and the features of the head kept; all as it was afterwards."""
+    def running(self, training: bool = False) -> Iterator[None]:
+        """Evaluation mode without gradients, and the features of the head kept; all as it was afterwards.
+
+        Args:
+            training: training mode with gradients instead, in which batch norms keep their running statistics.
+        """
         device = self.device.type
         precision = nullcontext() if self.autocast is None else torch.autocast(device, dtype=self.autocast)
-        with torch.no_grad(), module_mode(self.model), precision, _config_kept(self.model):
+        mode = module_mode(self.model, training)
+        with torch.set_grad_enabled(training), mode, precision, _config_kept(self.model):
+            if training:
+                freeze_batch_norms(self.model, everywhere=True)
             if self.kind != "image" and getattr(self.model.config, "pad_token_id", None) is None:
                 self.model.config.pad_token_id = self.processing.pad_token_id
             try:

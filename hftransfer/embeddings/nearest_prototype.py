@@ -21,6 +21,8 @@ class NearestPrototype(ClassifierMixin, BaseEstimator):
 
     Args:
         centre: subtract the mean of the training rows.
+        linear: leave the length of \(x - \mu\) in the score, \(f_k(x) = (x - \mu)\cdot p_k\). The nearest class is the
+            same one, since all classes share that length, and `export_probe` can write the scores into a model.
 
     Attributes:
         classes_: (K,) in order.
@@ -35,8 +37,9 @@ class NearestPrototype(ClassifierMixin, BaseEstimator):
         array(['down'], dtype='<U4')
     """
 
-    def __init__(self, centre: bool = True):
+    def __init__(self, centre: bool = True, linear: bool = False):
         self.centre = centre
+        self.linear = linear
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> NearestPrototype:
         """Prototypes of the classes.
@@ -60,7 +63,7 @@ class NearestPrototype(ClassifierMixin, BaseEstimator):
         return self
 
     def decision_function(self, X: ArrayLike) -> np.ndarray:
-        """Cosines with the prototypes, (n, K), or of two classes (n,): the second less the first.
+        """Cosines with the prototypes, or products with `linear`, (n, K); of two classes (n,): second less first.
 
         Args:
             X: (n, d) features.
@@ -72,8 +75,9 @@ class NearestPrototype(ClassifierMixin, BaseEstimator):
                 f"X has {x.shape[1]} features, but {type(self).__name__} is expecting {self.n_features_in_} features "
                 "as input."
             )
-        cosines = normalize(x - self.mean_) @ self.prototypes_.T
-        return np.asarray(cosines[:, 1] - cosines[:, 0] if len(self.classes_) == 2 else cosines)
+        centred = x - self.mean_
+        scores = (centred if self.linear else normalize(centred)) @ self.prototypes_.T
+        return np.asarray(scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 else scores)
 
     def predict(self, X: ArrayLike) -> np.ndarray:
         """Class of the nearest prototype, (n,).

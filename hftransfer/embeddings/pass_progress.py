@@ -1,4 +1,4 @@
-"""Progress of a feature pass: a live line with rate and time left in a terminal, a line a minute in a log."""
+"""Progress of a pass over rows: a live line with rate and time left in a terminal, a line a minute in a log."""
 
 from __future__ import annotations
 
@@ -21,10 +21,19 @@ class PassProgress:
         rows: in all; `None` of a stream.
         shown: draw a line where stderr is a terminal, else log.
         console: of rich; stderr when `None`.
+        what: is done, in a word or two.
+        unit: of what is counted.
     """
 
-    def __init__(self, rows: int | None, shown: bool = True, console: Console | None = None):
-        self.rows, self.shown = rows, shown
+    def __init__(
+        self,
+        rows: int | None,
+        shown: bool = True,
+        console: Console | None = None,
+        what: str = "embedding",
+        unit: str = "rows",
+    ):
+        self.rows, self.shown, self.what, self.unit = rows, shown, what, unit
         self.console = console or Console(stderr=True)
         self.done, self._started = 0, time.monotonic()
         self._logged = self._started
@@ -46,14 +55,15 @@ class PassProgress:
         rate = self.done / (now - self._started)
         if self.console.is_terminal and not self.console.is_dumb_terminal:
             if self._bar is None:
-                rate_column = TextColumn("{task.fields[rate]:,.0f} rows/s")
+                rate_column = TextColumn(f"{{task.fields[rate]:,.0f}} {self.unit}/s")
                 columns = (BarColumn(), MofNCompleteColumn(), rate_column, TimeRemainingColumn())
-                self._bar = Progress(TextColumn("embedding"), *columns, console=self.console, transient=True)
-                self._bar.add_task("embedding", total=self.rows, rate=rate)
+                self._bar = Progress(TextColumn(self.what), *columns, console=self.console, transient=True)
+                self._bar.add_task(self.what, total=self.rows, rate=rate)
                 self._bar.start()
             self._bar.update(self._bar.task_ids[0], completed=self.done, rate=rate)
         elif now - self._logged > SECONDS:
             self._logged = now
             remaining = "" if self.rows is None else f", {(self.rows - self.done) / rate / 60:.0f} min left"
             of_all = "" if self.rows is None else f" of {self.rows:,}"
-            logger.info("embedding: %s rows%s%s, %.0f rows/s", f"{self.done:,}", of_all, remaining, rate)
+            done = f"{self.done:,} {self.unit}{of_all}{remaining}"
+            logger.info("%s: %s, %.0f %s/s", self.what, done, rate, self.unit)

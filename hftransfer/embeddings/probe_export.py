@@ -74,7 +74,7 @@ def export_probe(
         raise ValueError('The model reads text and images: say which with modality="text" or "image".')
     kind = "image" if read == "image" else "tokens" if extractor.poolings == ("token",) else "text"
     frozen = extractor.backbone(kind)
-    rows, batches = _sample(frozen)
+    rows, batches = sample_inputs(frozen)
     with frozen.running():
         features = [frozen.pooled(batch, [row])[0].cpu() for row, batch in zip(rows, batches, strict=True)]
     affine = affine_probe(Pipeline(probe.steps[1:]), features[0].shape[1])
@@ -82,7 +82,7 @@ def export_probe(
     if len(labels) != len(affine.bias):
         raise ValueError(f"names has {len(labels)} names, and the probe {len(affine.bias)} classes.")
     task = "token-classification" if kind == "tokens" else "sequence-classification"
-    model = _model(extractor, "regression" if affine.names is None else task, labels, read)
+    model = classifier_of(extractor, "regression" if affine.names is None else task, labels, read)
     with module_mode(model):
         head = find_head(model, batches[0])
         _write_head(model, head, affine)
@@ -96,8 +96,8 @@ def export_probe(
     return model
 
 
-def _sample(frozen: FrozenBackbone) -> tuple[list[dict[str, Any]], list[dict[str, torch.Tensor]]]:
-    """Rows to compare features on, encoded and each as a batch of its own: noise, or tokens of the vocabulary."""
+def sample_inputs(frozen: FrozenBackbone) -> tuple[list[dict[str, Any]], list[dict[str, torch.Tensor]]]:
+    """Sample rows to compare features on, encoded, each as a batch of its own: noise, or words of the vocabulary."""
     draw = np.random.default_rng(0)
     if frozen.kind == "image":
         values: list[Any] = [draw.integers(0, 256, (64, 64, 3), dtype=np.uint8) for _ in range(SAMPLE_ROWS)]
@@ -112,8 +112,13 @@ def _sample(frozen: FrozenBackbone) -> tuple[list[dict[str, Any]], list[dict[str
     return rows, [{key: value.to("cpu") for key, value in frozen.stack([row]).items()} for row in rows]
 
 
-def _model(extractor: FeatureExtractor, task: str, names: Sequence[str], modality: str) -> Any:
-    """Model with a new head on the extractor's weights, on the CPU and in single precision."""
+def classifier_of(extractor: FeatureExtractor, task: str, names: Sequence[str], modality: str) -> Any:
+    """Model with a new head on the extractor's weights, on the CPU and in single precision.
+
+    Args:
+        extractor: of a checkpoint or a loaded model.
+        task, names, modality: as in `load_model`.
+    """
     if isinstance(extractor.model, str):
         return load_model(
             extractor.model, task, names, extractor.commit_or_revision, modality, quiet=True, dtype=torch.float32

@@ -47,7 +47,7 @@ def checkpoint_identity(name: str, revision: str | None = None) -> dict[str, str
             f"{name!r} is an adapter: load it onto its model with `peft.AutoPeftModelFor…`, and pass that model."
         )
     paths = [folder / CONFIG, *sorted({path for pattern in WEIGHTS for path in folder.glob(pattern)})]
-    return {"files": _hash_of({path.name: _file_hash(path) for path in paths if path.is_file()})}
+    return {"files": hash_of({path.name: _file_hash(path) for path in paths if path.is_file()})}
 
 
 def model_identity(model: torch.nn.Module) -> dict[str, str]:
@@ -69,7 +69,7 @@ def model_identity(model: torch.nn.Module) -> dict[str, str]:
         flat = tensor.detach().reshape(-1).view(torch.uint8) if tensor.numel() else tensor.detach()
         for part in flat.split(BLOCK):
             state.update(part.cpu().numpy().tobytes())
-    settings = {key: value for key, value in _settings(model).items() if key not in IRRELEVANT}
+    settings = model_settings(model)
     adapters = (
         [
             (name, str(getattr(module, attribute)))
@@ -81,7 +81,7 @@ def model_identity(model: torch.nn.Module) -> dict[str, str]:
         else []
     )
     facts = {"class": type(model).__qualname__, "settings": settings, "structure": repr(model), "adapters": adapters}
-    return {"weights": state.hexdigest(), "structure": _hash_of(facts)}
+    return {"weights": state.hexdigest(), "structure": hash_of(facts)}
 
 
 def processing_identity(processing: Any) -> str:
@@ -100,12 +100,14 @@ def processing_identity(processing: Any) -> str:
         }
     else:
         facts = {key: value for key, value in processing.to_dict().items() if key not in IRRELEVANT}
-    return _hash_of({"class": type(processing).__qualname__, **facts})
+    return hash_of({"class": type(processing).__qualname__, **facts})
 
 
-def _settings(model: Any) -> dict[str, Any]:
+def model_settings(model: Any) -> dict[str, Any]:
+    """Settings of a model, but for those that say where it comes from."""
     config: Any = getattr(model, "config", None)
-    return dict(config.to_dict()) if hasattr(config, "to_dict") else {}
+    settings = dict(config.to_dict()) if hasattr(config, "to_dict") else {}
+    return {key: value for key, value in settings.items() if key not in IRRELEVANT}
 
 
 def _file_hash(path: Path) -> str:
@@ -129,5 +131,6 @@ def _hash_bytes(blocks: Iterable[bytes]) -> str:
     return state.hexdigest()
 
 
-def _hash_of(facts: Any) -> str:
+def hash_of(facts: Any) -> str:
+    """Hash of facts that JSON can hold; others count by their text."""
     return _hash_bytes([json.dumps(facts, sort_keys=True, default=str).encode()])

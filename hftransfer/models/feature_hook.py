@@ -101,15 +101,7 @@ def _idle_and_uncalled(
     """
     if logits.grad_fn is None:
         return frozenset(), frozenset()
-    reached: set[int] = set()
-    nodes, unvisited = {logits.grad_fn}, [logits.grad_fn]
-    while unvisited:
-        node: Any = unvisited.pop()
-        if hasattr(node, "variable"):
-            reached.add(id(node.variable))
-        next_nodes = {following for following, _ in node.next_functions if following is not None} - nodes
-        nodes |= next_nodes
-        unvisited += next_nodes
+    reached = reached_tensors(logits)
     read_modules = {
         module.out_proj for module in called_modules if isinstance(module, nn.MultiheadAttention)
     }  # read, not called
@@ -121,6 +113,20 @@ def _idle_and_uncalled(
             elif id(parameter) not in reached and module in called_modules | read_modules and parameter.requires_grad:
                 idle.add(f"{name}.{parameter_name}" if name else parameter_name)
     return frozenset(idle), frozenset(uncalled)
+
+
+def reached_tensors(output: torch.Tensor) -> set[int]:
+    """Ids of the tensors that require gradients and have a part in an output, by its graph."""
+    reached: set[int] = set()
+    nodes, unvisited = {output.grad_fn}, [output.grad_fn]
+    while unvisited:
+        node: Any = unvisited.pop()
+        if hasattr(node, "variable"):
+            reached.add(id(node.variable))
+        next_nodes = {following for following, _ in node.next_functions if following is not None} - nodes
+        nodes |= next_nodes
+        unvisited += next_nodes
+    return reached
 
 
 def _reproduces(model: nn.Module, name: str, x: torch.Tensor, out: torch.Tensor) -> bool:

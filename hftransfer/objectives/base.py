@@ -23,7 +23,9 @@ INPUTS = {
     "source_labels": "(n,) class ids; -100 where a row has none",
     "source_weights": "(n,) what each source row counts: by its class, by its source; a 1 expanded where all count 1",
     "source_domains": "(n,) which source each row is of, from 0",
-    "target_view_features": "(m, d) the target rows again, under another dropout mask",
+    "target_view_features": "(m, d) the target rows again: a second view, under another dropout mask at least",
+    "target_view_logits": "(m, classes) of the same",
+    "averaged_target_logits": "(m, classes) of the mean of past weights, without gradient; see `MeanTeacher`",
     "perturbed_target_forward": "a function: runs this process' target rows again, perturbed; see `PerturbedForward`",
     "strength": "() weight x schedule; an objective that takes it applies it itself and is added as it is",
     # Of all rows of the batch, source rows and, where there is a target, target rows:
@@ -193,6 +195,16 @@ class Objective(nn.Module):
     def layer_indices(cls, settings: Mapping[str, Any], total: int) -> list[int]:
         """Indices of the layers that `layer_pairs` is to hold, in a stack of `total`."""
         return []
+
+    @classmethod
+    def search_ranges(cls, settings: Mapping[str, Any]) -> dict[str, Range | tuple[Any, ...]]:
+        """`search`, without what cannot stand beside these settings."""
+        return dict(cls.search)
+
+    @classmethod
+    def second_view(cls, settings: Mapping[str, Any]) -> Any:
+        """`SecondView` that says how second views are to be made; `None` takes those that there are."""
+        return None
 
     @classmethod
     def fit_inputs(cls, settings: Mapping[str, Any]) -> tuple[str, ...]:

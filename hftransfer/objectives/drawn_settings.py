@@ -36,7 +36,7 @@ def draw_settings(objectives: Any, seed: int) -> dict[str, dict[str, Any]]:
     for number, spec in enumerate(parse_objectives(objectives)):
         value = given.get(spec.name, {})
         settings = dict(value) if isinstance(value, Mapping) else {"weight": value}
-        ranges = {key: values for key, values in spec.cls.search.items() if key not in settings}
+        ranges = {key: values for key, values in spec.cls.search_ranges(settings).items() if key not in settings}
         if not ranges:
             raise ValueError(
                 f"Nothing of the objective {spec.name!r} is left to draw: all that may be searched is given."

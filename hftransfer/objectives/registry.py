@@ -44,8 +44,10 @@ from .base import FIT_INPUTS, Objective
 from .schedules import get_schedule, is_weight
 from .self_training.bnm import BNM
 from .self_training.entropy import Entropy
+from .self_training.fixmatch import FixMatch
 from .self_training.im import InformationMaximization
 from .self_training.mcc import MCC
+from .self_training.mean_teacher import MeanTeacher
 from .self_training.nt_xent import NTXent
 from .self_training.soft_labels import SoftLabels
 from .self_training.vat import VAT
@@ -81,6 +83,8 @@ REGISTRY: dict[str, type[Objective]] = {
     "bsp": BSP,
     "vat": VAT,
     "soft_labels": SoftLabels,
+    "fixmatch": FixMatch,
+    "mean_teacher": MeanTeacher,
     "l2_sp": L2SP,
     "lwf": LwF,
     "distill_logits": DistillLogits,

@@ -50,7 +50,7 @@ class MaskedLanguageHead:
         self.model = model
         self._positions: torch.Tensor | None = None  # while a forward asks for some
         self._hidden: torch.Tensor | None = None
-        backbone = _backbone(model)
+        backbone = find_backbone(model)
         self._hook = None if backbone is None else backbone.register_forward_hook(self._intercept)
         self.selects = False
         self.selects = self._agrees(probe)
@@ -129,7 +129,7 @@ class MaskedLanguageHead:
         return {**self.__dict__, "_positions": None, "_hidden": None}
 
 
-def _backbone(model: Any) -> nn.Module | None:
+def find_backbone(model: Any) -> nn.Module | None:
     """The module whose output the head reads; `None` where the family names none."""
     inner = plain_model(model)
     backbone = getattr(inner, "base_model", None)

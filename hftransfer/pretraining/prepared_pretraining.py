@@ -30,6 +30,7 @@ from .packing import padded_layout, place_rows
 from .pretraining_config import PretrainingConfig
 from .pretraining_model import PretrainingModel
 from .sentence_anchor import SentenceAnchor
+from .sentence_contrast import SentenceContrast
 from .text_rows import tokenize_rows
 from .vocabulary_extension import extend_vocabulary
 from .word_masking import WordMasking
@@ -293,7 +294,15 @@ def _assemble(
         attention, reason = find_packed_attention(trained, masking.random_ids.tolist(), longest)
     masked_head = MaskedLanguageHead(trained, probe)
     seen = "masked positions only" if masked_head.selects else "all positions: the head reads whole rows"
-    joint = PretrainingModel(trained, masked_head, attention, anchor, args.sentence_anchor)
+    if args.sentence_contrast and args.per_device_train_batch_size * args.world_size < 2:
+        raise ValueError(
+            "sentence_contrast tells the texts of a batch apart, and per_device_train_batch_size=1 leaves one alone. "
+            "Raise it, or leave sentence_contrast out."
+        )
+    contrast = SentenceContrast(trained, args.contrast_temperature) if args.sentence_contrast else None
+    joint = PretrainingModel(
+        trained, masked_head, attention, anchor, args.sentence_anchor, contrast, args.sentence_contrast
+    )
     notes = (reason, f"Vocabulary projection: {seen}.", f"Trains: {report}.", *report.notes)
     return joint, head, report, notes
 

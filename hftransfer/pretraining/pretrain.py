@@ -33,6 +33,7 @@ SHOWN = (
     "mask_random_share",
     "target_word_bias",
     "sentence_anchor",
+    "sentence_contrast",
     "new_words",
     "learning_rate",
     "num_train_epochs",

@@ -37,6 +37,7 @@ REFUSED = {
     "eval_accumulation_steps": "no predictions are kept in evaluation",
     "prediction_loss_only": "no predictions are kept in evaluation",
 }
+USUAL_TEMPERATURE = 0.05  # the paper's
 METRICS = ("loss", "eval_loss", "perplexity", "eval_perplexity")
 
 
@@ -73,6 +74,17 @@ class PretrainingConfig(TrainingArguments):
         "Training objective",
         "Weight of a second loss, which keeps the mean of a text's last hidden states near that of the model before "
         "training: for sentence encoders. 1 is a start; 0 leaves it out.",
+    )
+    sentence_contrast: float = _option(
+        0.0,
+        "Training objective",
+        "Weight of a contrast of two readings of each text under different dropout (SimCSE), among the texts of the "
+        "batch on all processes: for sentence encoders. 1 is a start; 0 leaves it out.",
+    )
+    contrast_temperature: float = _option(
+        USUAL_TEMPERATURE,
+        "Training objective",
+        "Temperature of sentence_contrast: lower looks at the nearest texts alone.",
     )
     trainable: dict | str | list | None = _option(
         "all",
@@ -176,6 +188,11 @@ class PretrainingConfig(TrainingArguments):
         check_dependent_settings(self)
         check_precision(self)
         check_shares(self.mask_probability, self.mask_hidden_share, self.mask_random_share)
+        if self.contrast_temperature != USUAL_TEMPERATURE and not self.sentence_contrast:
+            raise ValueError(
+                f"contrast_temperature={self.contrast_temperature:g} is of sentence_contrast, which is 0. Give that a "
+                "weight, or leave the temperature out."
+            )
         if self.metric_for_best_model is not None and self.metric_for_best_model not in METRICS:
             raise ValueError(
                 f"metric_for_best_model={self.metric_for_best_model!r}: pre-training measures loss and perplexity on "

@@ -14,8 +14,9 @@ from ..models.freezing import frozen_modules
 from .masked_language_head import MaskedLanguageHead, masked_loss
 from .packed_attention import PackedAttention, padded_inputs
 from .sentence_anchor import SentenceAnchor
+from .sentence_contrast import SentenceContrast
 
-MASKED_WORDS, ANCHOR = "masked_words", "sentence_anchor"
+MASKED_WORDS, ANCHOR, CONTRAST = "masked_words", "sentence_anchor", "sentence_contrast"
 
 
 @dataclass
@@ -24,7 +25,8 @@ class PretrainingOutput(ModelOutput):
 
     Attributes:
         loss: weighted sum, to train on.
-        losses: (losses,) each by itself, detached: a mean over masked tokens, a mean over rows.
+        losses: (losses,) each by itself, detached: a mean over masked tokens, means over rows. In evaluation, without
+            the contrast.
         largest_values: (2,) of hidden states and logits, detached.
         logits: (masked, vocabulary).
     """
@@ -44,6 +46,8 @@ class PretrainingModel(nn.Module):
         attention: how it reads packed rows; `None` where batches are padded.
         anchor: keeps the means of rows near those before training.
         anchor_weight: what that counts.
+        contrast: tells texts apart by two readings of each.
+        contrast_weight: what that counts.
     """
 
     accepts_loss_kwargs = False  # for transformers' Trainer: this loss is a per-batch mean of its own
@@ -55,10 +59,13 @@ class PretrainingModel(nn.Module):
         attention: PackedAttention | None = None,
         anchor: SentenceAnchor | None = None,
         anchor_weight: float = 0.0,
+        contrast: SentenceContrast | None = None,
+        contrast_weight: float = 0.0,
     ):
         super().__init__()
         self.model = model
         self.head, self.attention, self.anchor, self.anchor_weight = head, attention, anchor, anchor_weight
+        self.contrast, self.contrast_weight = contrast, contrast_weight
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -78,7 +85,8 @@ class PretrainingModel(nn.Module):
 
     @property
     def loss_names(self) -> list[str]:
-        return [MASKED_WORDS, *([ANCHOR] if self.anchor is not None else [])]
+        others = {ANCHOR: self.anchor, CONTRAST: self.contrast}
+        return [MASKED_WORDS, *(name for name, loss in others.items() if loss is not None)]
 
     def forward(
         self,
@@ -107,10 +115,14 @@ class PretrainingModel(nn.Module):
             return PretrainingOutput(logits=logits)
         items = torch.tensor([len(labels), rows]) if num_items is None else num_items
         items = items.to(logits.device, torch.float32).clamp_min(1)
-        losses = [masked_loss(logits, labels) / items[0]]
+        loss = masked_loss(logits, labels) / items[0]
+        losses = [loss]
         if self.anchor is not None and hidden is not None:
             losses.append(self.anchor(inputs, hidden, segments, rows) / items[1])
-        loss = losses[0] + (self.anchor_weight * losses[1] if len(losses) > 1 else 0.0)
+            loss = loss + self.anchor_weight * losses[-1]
+        if self.contrast is not None and hidden is not None and self.training:
+            losses.append(self.contrast(self.model, inputs, hidden, segments, rows))
+            loss = loss + self.contrast_weight * losses[-1]
         largest = [
             t.detach().abs().amax() if t is not None and t.numel() else loss.detach().new_zeros(())
             for t in (hidden, logits)

@@ -30,7 +30,15 @@ from ..trainers.step.loss_log import LossLog
 from .prepared_pretraining import PreparedPretraining
 from .pretraining_config import PretrainingConfig
 
-MASKING = ("mask_probability", "mask_hidden_share", "mask_random_share", "target_word_bias", "sentence_anchor")
+MASKING = (
+    "mask_probability",
+    "mask_hidden_share",
+    "mask_random_share",
+    "target_word_bias",
+    "sentence_anchor",
+    "sentence_contrast",
+    "contrast_temperature",
+)
 
 
 class PretrainingFolder(RunFolder):
@@ -145,7 +153,7 @@ class PretrainingTrainer(SavingTrainer):
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> torch.Tensor | tuple[torch.Tensor, Any]:
-        """Loss at the masked words of a batch, and the anchor's, if any."""
+        """Loss at the masked words of a batch, and those of sentences, if any."""
         outputs = model(**inputs, num_items=num_items_in_batch)
         if model.training:
             self.loss_log.add(outputs["losses"], outputs["largest_values"])

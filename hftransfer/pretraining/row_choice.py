@@ -159,7 +159,12 @@ def choose_rows(
         order = usable[np.argsort(-(scores + draw.gumbel(size=size))[usable], kind="stable")]
         others = draw.permutation(order[near_count:])[:diverse_count]
     else:
-        settings = {"batch_size": batch_size, "max_length": max_length, "cache_dir": cache_dir, "progress": progress}
+        settings: dict[str, Any] = {
+            "batch_size": batch_size,
+            "max_length": max_length,
+            "cache_dir": cache_dir,
+            "progress": progress,
+        }
         features, like_features = (
             embed(rows.rows, model, column=rows.column, **settings).features for rows in (pool_rows, like_rows)
         )

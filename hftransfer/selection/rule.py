@@ -107,14 +107,7 @@ class SelectionRule:
         believed = believed_weights(contenders, shift)
         finite = [contender for contender in contenders if contender.finite]
         models = [contender for contender in finite if not contender.reference]
-        gates = Gates(
-            self.source_accuracy_within,
-            self.source_errors,
-            self.class_share,
-            self.nearly_absent,
-            self.diversity,
-            class_names,
-        )
+        gates = self.gates(class_names)
         refused = {c.name: why for c in contenders if (why := gates.refusal(c, base, models, believed))}
         passed = [contender for contender in finite if contender.name not in refused]
         calibrated = {contender.name: contender.calibrated() for contender in finite}
@@ -163,6 +156,17 @@ class SelectionRule:
         else:
             reasons.append(f"{base.name} stays: the evidence for another is not clear.")
         return Judgement(base.name, scores, wins, ranks, refused, reasons)
+
+    def gates(self, class_names: Sequence[str] = ()) -> Gates:
+        """The rule's gates, which call classes by these names."""
+        return Gates(
+            self.source_accuracy_within,
+            self.source_errors,
+            self.class_share,
+            self.nearly_absent,
+            self.diversity,
+            class_names,
+        )
 
     def _wins(self, samples: Mapping[str, ScoreSample]) -> dict[str, int]:
         """Clear comparisons that each contender wins, less those that it loses."""

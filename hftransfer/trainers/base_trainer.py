@@ -17,6 +17,7 @@ from ..models.batch_norm_statistics import average_statistics
 from ..stages import stage
 from .config import AdaptationConfig
 from .evaluation import Evaluator
+from .frozen_layer_cache import FrozenLayerCache
 from .hub.push import HubPublisher
 from .hub.run_card import ModelCard
 from .hyperparameter_search import HyperparameterSearch
@@ -52,7 +53,7 @@ class BaseTrainer(Trainer):
         run_watch: what went wrong in training, as it began.
         label_shift_verdict: after training with `label_shift`, whether its class weights are to be trusted.
         run_folder, finite_guard, checkpoint_reader, checkpoint_writer, evaluator, optimizer_builder, model_card,
-            hub_publisher: the collaborators.
+            hub_publisher, frozen_layer_cache: the collaborators.
     """
 
     args: AdaptationConfig
@@ -72,6 +73,7 @@ class BaseTrainer(Trainer):
         self.checkpoint_writer = CheckpointWriter(self, self.prepared, self.run_folder, self.finite_guard)
         self.evaluator = Evaluator(self, self.prepared)
         self.optimizer_builder = OptimizerBuilder(self, blocks, phases)
+        self.frozen_layer_cache = FrozenLayerCache(self, self.prepared)
         self.model_card = ModelCard(self, self.prepared)
         self.hub_publisher = HubPublisher(self, self.model_card)
         self.run_watch = RunWatch(self)

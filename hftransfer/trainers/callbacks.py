@@ -1,4 +1,4 @@
-"""Trainer callbacks: training progress for schedules and sampler, and gradual unfreezing."""
+"""Trainer callbacks: training progress for schedules and sampler, a moving average of weights, gradual unfreezing."""
 
 from __future__ import annotations
 
@@ -26,6 +26,18 @@ class Clock(TrainerCallback):
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         joint_model_of(self.trainer).progress.fill_(min(1.0, state.global_step / max(1, state.max_steps)))
+
+
+class WeightAveraging(TrainerCallback):
+    """Moving average of the weights, moved on after each update and before a checkpoint is saved."""
+
+    def __init__(self, trainer: RunningTrainer):
+        self.trainer = trainer
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        joint = joint_model_of(self.trainer)
+        if joint.weight_average is not None:
+            joint.weight_average.update(joint.model)
 
 
 class Unfreezing(TrainerCallback):

@@ -35,6 +35,9 @@ def _option(default: Any, group: str, text: str) -> Any:
     return field(default=default, metadata={"help": Help(text, group)})
 
 
+FrozenCache = Literal["none", "float16", "float32"]
+
+
 @explain_fields(inherited="Training defaults that differ")
 @checks_names("AdaptationConfig has no setting", SETTINGS)
 @dataclass
@@ -111,6 +114,15 @@ class AdaptationConfig(TrainingArguments):
     )
     lp_epochs: float = _option(
         0.0, "Policy", "Linear probing: train the head alone for so many epochs first, then everything."
+    )
+    cache_frozen_layers: FrozenCache = _option(
+        "none",
+        "Policy",
+        "What the layers below the first one that trains give is computed once, kept on disk and read in each step: "
+        "in float16, or exactly in float32. Where it cannot be, the run says why and goes on without.",
+    )
+    frozen_cache_gb: float = _option(
+        10.0, "Policy", "Most that cache_frozen_layers may keep for a run, in GB; above, it is off."
     )
     layer_decay: float = _option(
         1.0,

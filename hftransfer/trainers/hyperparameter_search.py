@@ -192,7 +192,7 @@ class HyperparameterSearch:
             middle = getattr(self.args, name) or 5e-5
             settings[name] = trial.suggest_float(name, middle / DECADE, middle * DECADE, log=True)
         for spec in self.args.objective_specs():
-            for key, values in REGISTRY[spec.kind].search.items() if spec.weight else ():
+            for key, values in REGISTRY[spec.kind].search_ranges(spec.settings).items() if spec.weight else ():
                 name = f"{PREFIX}{spec.name}.{key}"
                 if isinstance(values, Range):
                     settings[name] = trial.suggest_float(name, values.low, values.high, log=values.log)

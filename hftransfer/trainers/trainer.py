@@ -17,7 +17,7 @@ from ..data.pairing import PairedDataset
 from ..models.batch_norm_statistics import average_statistics
 from ..models.parameter_blocks import split_into_blocks
 from ..stages import stage
-from .callbacks import Clock, Unfreezing
+from .callbacks import Clock, Unfreezing, WeightAveraging
 from .config import AdaptationConfig
 from .label_shift_verdict import judge_label_shift
 from .metrics import metrics_for, zero_without_labels
@@ -183,6 +183,8 @@ class AdaptationTrainer(SavingTrainer):
     def _add_callbacks(self) -> None:
         self.add_callback(Clock(self))
         self.add_callback(self.run_watch)
+        if self.model.weight_average is not None:
+            self.add_callback(WeightAveraging(self))
         if self.phases is not None:
             check_wrapping(self)
             self.add_callback(Unfreezing(self, self.phases))
@@ -244,6 +246,12 @@ class AdaptationTrainer(SavingTrainer):
 
     # ---- a run
 
+    def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
+        """As in `BaseTrainer`; what frozen layers give is stored, if the settings ask for it."""
+        prepared = super()._prepare_for_training(*args, **kwargs)
+        self.frozen_layer_cache.fill()  # a checkpoint's weights are loaded by now
+        return prepared
+
     def train(
         self,
         resume_from_checkpoint: str | os.PathLike[str] | bool | None = None,
@@ -274,9 +282,15 @@ class AdaptationTrainer(SavingTrainer):
                 fit_objectives(joint_model_of(self), self.prepared, self.args)
             training = stage(lambda: f"training, step {self.state.global_step + 1}")
             with training, self.checkpoint_reader.without_false_best_warning(), self.progress_line.closing():
-                output = super().train(checkpoint, trial, ignore_keys_for_eval)
+                try:
+                    output = super().train(checkpoint, trial, ignore_keys_for_eval)
+                finally:
+                    self.frozen_layer_cache.clear()
         for name in self.loss_log.always_zero if self.is_world_process_zero() else ():
             logger.warning("%s was 0 in every step and asked nothing of the model. Lower its threshold, if any.", name)
+        average = joint_model_of(self).weight_average
+        if average is not None and average.keeps_teacher:
+            average.write_to(joint_model_of(self).model)
         self.label_shift_verdict = judge_label_shift(self)
         if self.args.label_shift_task == "bias":
             correct_bias(joint_model_of(self))

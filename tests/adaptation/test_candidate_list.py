@@ -76,7 +76,7 @@ def test_what_cannot_be_is_refused_with_its_name(entries, said):
 
 
 def test_the_keys_that_messages_list_are_those_that_are_read():
-    others = {"mean_of", "average_of", "student_of", "start", "adabn_of"}
+    others = {"mean_of", "average_of", "student_of", "round_of", "start", "adabn_of"}
     assert set(KEYS) == {"about", "seed", "training", "draw"} | others
 
 

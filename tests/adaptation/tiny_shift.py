@@ -72,7 +72,19 @@ def config(folder: Path, **settings) -> AdaptationConfig:
 
 def run(model: str, folder: Path, frequencies=FREQUENCIES, source_rows: int = 160, **how):
     """`adapt` on the shift; what it takes goes by its name, the rest to the config."""
-    names = ("effort", "candidates", "peft_config", "rule", "source", "target", "validation", "test", "ask", "answers")
+    names = (
+        "effort",
+        "candidates",
+        "rounds",
+        "peft_config",
+        "rule",
+        "source",
+        "target",
+        "validation",
+        "test",
+        "ask",
+        "answers",
+    )
     own = {k: how.pop(k) for k in names if k in how}
     own.setdefault("source", domain(source_rows, 0))
     own.setdefault("target", domain(240, 1, frequencies, labelled=False))

@@ -2,8 +2,8 @@
 
     python tests/benchmarks/embedding_stream.py --rows 1000000
 
-The rows are generated, different from each other, and never kept. The backbone is a BERT of two layers of width 64 with
-random weights, so that the pass itself is what is seen. Memory is what the process holds beside mapped files
+The rows are generated, different from each other, and never kept. The backbone is a BERT of two layers of width 64
+with random weights, so that the pass itself is what is seen. Memory is what the process holds beside mapped files
 (RssAnon of /proc/self/status, Linux), looked at every tenth of the rows.
 """
 

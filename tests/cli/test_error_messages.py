@@ -153,7 +153,9 @@ def test_of_two_processes_one_says_it_and_both_end(tmp_path, words):
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("name", ["align_image_text", "finetune", "benchmark", "interpolate", "choose_source"])
+@pytest.mark.parametrize(
+    "name", ["align_image_text", "finetune", "benchmark", "interpolate", "choose_source", "few_shot"]
+)
 def test_no_recipe_shows_a_traceback(monkeypatch, capsys, tmp_path, name):
     """Whatever breaks, wherever: here in what each asks for first."""
     module = recipe.load(name)
@@ -169,6 +171,7 @@ def test_no_recipe_shows_a_traceback(monkeypatch, capsys, tmp_path, name):
         "benchmark": ["--config", "x.yaml"],
         "interpolate": ["--models", "a", "--source", "x.csv", "--output_dir", "out"],
         "choose_source": ["--source", "x.csv"],
+        "few_shot": ["--source", "x.csv", "--output_dir", "out"],
     }[name]
     assert module.main(argv) == 1
     err = capsys.readouterr().err

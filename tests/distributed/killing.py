@@ -29,6 +29,14 @@ CASES: dict[str, dict[str, Any]] = {
     "two_views": {"objectives": {"nt_xent": 0.03}, "save_total_limit": 1, "load_best_model_at_end": True},
     "unfreezing": {"unfreeze": {"by": "step", "every": 2}, "layer_decay": 0.9},
     "probing": {"lp_epochs": 1, "lr_scheduler_type": "slanted_triangular"},
+    "strong_views": {
+        "objectives": {
+            "fixmatch": {"per_class": True, "distribution_alignment": True},
+            "mean_teacher": {"view": "strong", "keep": "teacher", "decay": 0.9},
+        },
+        "load_best_model_at_end": True,
+    },
+    "strong_pictures": {"images": True, "objectives": {"fixmatch": 0.1}, "augment": "none"},
     "images": {"images": True, "objectives": {"dann": 0.05, "nt_xent": 0.003}, "augment": "strong"},
     "anchored": {"objectives": {"l2_sp": 1.0, "lwf": 1.0, "co_tuning": 1.0, "bi_tuning": {"queue": 3}}},
     "workers": {  # batches are made in processes of their own, images decoded and augmented there

@@ -35,6 +35,7 @@ from hftransfer.trainers.step.joint_model import JointModel
 from hftransfer.trainers.step.objective_inputs import TOKENS_PER_ROW
 from hftransfer.trainers.step.objective_set import ObjectiveSet
 from hftransfer.trainers.step.task_loss import TaskLoss
+from hftransfer.trainers.teachers.weight_average import WeightAverage
 
 WORLD, ROWS, STEPS, RATE, CLASSES = 2, 4, 3, 0.1, len(tiny.LABELS)
 TASKS = {"sequence": "sequence-classification", "token": "token-classification"}
@@ -62,6 +63,7 @@ VARIANTS = {
     "mmd_by_domain": {"kind": "mmd"},  # source and target in two calls of the model
     "mmd_label_shift": {"kind": "mmd"},  # with class weights that are estimated anew at each step
     "cdan_randomized": {"kind": "cdan", "randomized": True, "random_dim": 64},
+    "fixmatch_aligned": {"kind": "fixmatch", "per_class": True, "distribution_alignment": True},
     "prototype_contrast": {"kind": "prototype", "threshold": 0.0, "distance": "cosine", "temperature": 0.1},
     "supcon_chunk": {"kind": "supcon", "threshold": 0.34, "queue": 12, "chunk": 3},
     "nt_xent_queue": {"kind": "nt_xent", "queue": 12, "chunk": 3},
@@ -69,7 +71,7 @@ VARIANTS = {
     "distill_hidden": {"kind": "distill_features", "features": "hidden:0"},
 }
 OBJECTIVES = {name: NEEDED.get(name, {}) for name in REGISTRY} | VARIANTS
-NOT_SHARDED = ("vat",)  # it says so itself
+NOT_SHARDED = ("vat", "mean_teacher")  # they say so themselves
 LOCAL = "mmd_of_each_process"  # what a loss without gathering computes: shows that the harness can tell
 
 
@@ -98,7 +100,10 @@ def build(task: str, name: str) -> JointModel:
         shift = LabelShift(CLASSES, "bbse", rows=WORLD * ROWS * (TOKENS_PER_ROW if task == "token" else 1))
     task_loss = TaskLoss(TASKS[task], label_shift=shift, weighs_classes=True)
     forward = build_forward(model, head, objectives, teachers, per_domain=name.endswith("by_domain"))
-    adapter = JointModel(model, head, task_loss, objectives, forward=forward, teachers=teachers).train()
+    average = WeightAverage(model) if name == "mean_teacher" else None
+    adapter = JointModel(
+        model, head, task_loss, objectives, forward=forward, teachers=teachers, weight_average=average
+    ).train()
     adapter.progress.fill_(0.3)
     return adapter
 

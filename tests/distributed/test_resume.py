@@ -33,6 +33,7 @@ KILLS = [  # case, moment, which of its occurrences, the step that is resumed fr
     ("tagging", "epoch_begins", 2, 6),
     ("stream", "backward", 14, 6),  # between two micro-batches
     ("two_views", "before_the_rename", 3, 6),
+    ("strong_views", "backward", 5, 3),
     ("anchored", "backward", 5, 3),
     ("unfreezing", "optimizer_stepped", 5, 3),  # a stage begins at 2, 4 and 6
     ("probing", "optimizer_stepped", 8, 6),  # the backbone joins at 6
@@ -46,6 +47,8 @@ MORE_KILLS = [  # the rest, in the slow tests
     ("accumulated", "saved", 2, 6),
     ("peft", "backward", 5, 3),
     ("peft", "model_half_written", 3, 6),
+    ("strong_views", "optimizer_stepped", 8, 6),
+    ("strong_pictures", "backward", 5, 3),
     ("images", "backward", 8, 6),
     ("unfreezing", "saved", 2, 6),
     ("probing", "optimizer_stepped", 5, 3),

@@ -67,6 +67,8 @@ def batch(
         "strength": torch.tensor(0.8, dtype=dtype),
         **anchors(n, m, width, classes, g, dtype),
         "target_soft_labels": draw(m, classes).detach().softmax(-1),
+        "target_view_logits": draw(m, classes),
+        "averaged_target_logits": draw(m, classes).detach(),
     }
 
 

@@ -54,8 +54,9 @@ APART_BY_CLASS = {
     "target_logits": certain(torch.tensor([0, 2, 0, 2, 2])),
 }
 NOTHING = {
-    **dict.fromkeys(("prototype", "supcon", "supcon no queue"), UNSURE),
+    **dict.fromkeys(("prototype", "supcon", "supcon no queue", "supcon of fixed threshold"), UNSURE),
     **dict.fromkeys(("dsan", "dsan unbiased"), APART_BY_CLASS),
+    **dict.fromkeys(("fixmatch", "fixmatch of fixed threshold"), UNSURE),
     "bi_tuning": UNLABELLED,
 }
 
@@ -74,8 +75,10 @@ def test_where_there_is_nothing_to_compare_value_and_gradient_are_0(variant):
 
 UNBIASED = ("mmd", "mmd median", "mmd_rff", "jan", "dsan unbiased", "coral", "coral with means")  # leave i = j out
 APART = ("mmd linear", "wdgrl", "deepjdot sinkhorn")  # pairs rows by place; a penalty without weights; to a tolerance
+APART += ("fixmatch", "fixmatch by class, aligned")  # weights move the bar alone; tested with the method
 RANGED = ("cmd",)  # its interval is that of all rows, whatever they weigh
-SUMS = ("bsp", "bsp three values", "supcon", "supcon no queue", "supcon in chunks")  # a scale of weights counts
+SUPCON = tuple(variant for variant in VARIANTS if variant.startswith("supcon"))
+SUMS = ("bsp", "bsp three values", *SUPCON)  # a scale of weights counts
 
 
 @pytest.mark.parametrize("variant", [v for v in VARIANTS if v not in APART and reads(v, "source_weights")])
@@ -125,7 +128,8 @@ def test_rows_may_come_in_any_order(variant):
 
 SILENT = {  # inputs that are looked at, but not moved
     **dict.fromkeys(("cdan", "cdan_e", "mdd"), ("source_logits", "target_logits")),
-    **dict.fromkeys(("cdann", "dsan", "prototype", "supcon"), ("target_logits",)),
+    **dict.fromkeys(("cdann", "dsan"), ("target_logits",)),
+    **dict.fromkeys(("prototype", "supcon", "fixmatch"), ("source_logits", "target_logits")),
     "lwf": ("features",),  # of an old head, if there is one
 }
 HELPED = ("mcd", "osbp")  # the encoder is trained on the source's labels, too, and so not reversed there
@@ -222,7 +226,8 @@ def test_all_state_travels_and_nothing_is_drawn_at_random(variant):
 
 DISTILLED = ("distill_logits", "distill_features", "distill_attention")
 ANCHORED = ("adda", "l2_sp", "lwf", *DISTILLED, "delta", "rkd")  # they ask for a teacher or a start: tests/trainers
-ON_THE_TOY = [kind for kind in REGISTRY if kind not in ("vat", *ANCHORED)]  # vat: there are no embeddings to move
+NOT_THERE = ("vat", "mean_teacher")  # there are no embeddings to move, and nobody averages weights
+ON_THE_TOY = [kind for kind in REGISTRY if kind not in (*NOT_THERE, *ANCHORED)]
 
 
 class Witness(Objective):
@@ -288,6 +293,7 @@ def test_bf16_features_give_the_objective_of_those_features_in_fp32(kind):
             "strength": torch.tensor(0.5),
             "class_vectors": module.model.head.weight.detach().float(),
             "target_soft_labels": training_batch()["soft_labels"][6:],
+            "target_view_logits": z[12:],
         }
         assert seen[0].dtype == torch.bfloat16, how
         torch.testing.assert_close(out.losses[1], call(objective, given).detach())

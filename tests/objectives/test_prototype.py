@@ -82,7 +82,7 @@ def test_value_is_the_definition_batch_by_batch(form):
 
 def test_a_class_counts_once_both_domains_have_had_it():
     """Its first mean is taken whole; a class that the batch lacks keeps its centroid."""
-    module = make("prototype", width=2, classes=3, decay=0.9)
+    module = make("prototype", width=2, classes=3, decay=0.9, threshold=0.9)
     x, y = torch.tensor([[2.0, 0.0], [0.0, 8.0]]), torch.tensor([[5.0, 0.0]])
     given = {"source_features": x, "source_labels": torch.tensor([0, 1]), "source_weights": torch.ones(2)}
 

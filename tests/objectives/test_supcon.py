@@ -30,10 +30,14 @@ def contrast(anchors, labels, candidates, candidate_labels, tau, weights=None, c
     return float(np.average(values, weights=shares)) if values else 0.0
 
 
-def supcon(inputs, tau=0.1, threshold=0.9, queue=()) -> float:
-    """`queue` holds features, labels and weights of earlier batches."""
+def supcon(inputs, tau=0.1, threshold=None, queue=()) -> float:
+    """`queue` holds features, labels and weights of earlier batches. Without a threshold it is 0.9 of the source's
+    mean confidence."""
     s, t = map(unit, domains(inputs))
     p = softmax(array(inputs["target_logits"]))
+    if threshold is None:
+        labelled = (inputs["source_labels"].numpy() >= 0) * array(inputs["source_weights"])
+        threshold = 0.9 * np.average(softmax(array(inputs["source_logits"])).max(1), weights=labelled)
     pseudo = np.where(p.max(1) >= threshold, p.argmax(1), -100)
     labels, weights = inputs["source_labels"].numpy(), array(inputs["source_weights"])
     more, more_labels, counts = (
@@ -56,7 +60,7 @@ def confident(seed=0, weigh=False, **kwargs):
 @pytest.mark.parametrize("weigh", [False, True])
 def test_value_is_the_definition(weigh):
     """Source rows without a label take no part."""
-    for temperature, threshold, every in itertools.product((0.07, 0.5, 1.0), (0.0, 0.6, 0.9), (9, 2)):
+    for temperature, threshold, every in itertools.product((0.07, 0.5, 1.0), (0.0, 0.6, 0.9, None), (9, 2)):
         inputs = confident(weigh=weigh)
         inputs["source_labels"][::every] = -100
         module = make("supcon", temperature=temperature, threshold=threshold, queue=0)

@@ -25,7 +25,7 @@ from transformers import AutoModel, AutoModelForMaskedLM, pipeline
 fill = pipeline("fill-mask", sys.argv[1])
 print(len(fill("w1 [MASK] w3")), type(fill.model).__name__, AutoModel.from_pretrained(sys.argv[1]).config.model_type)
 """
-SLOW_KILLS = [("padded", 5), ("adapter", 9), ("stream", 5)]
+SLOW_KILLS = [("padded", 5), ("adapter", 9), ("stream", 5), ("contrast", 5)]
 TEACHES = [" ".join(["w1", "w2", "w3"] * 3)] * 30 + [" ".join(["w7", "w8", "w9"] * 3)] * 30
 
 
@@ -239,7 +239,9 @@ def test_a_killed_run_goes_on_bit_for_bit(tmp_path, case, at):
     assert scores[0] == scores[1]
 
 
-@pytest.mark.parametrize("case", ["packed", pytest.param("padded", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "case", ["packed", *(pytest.param(c, marks=pytest.mark.slow) for c in ("padded", "contrast"))]
+)
 def test_two_processes_equal_one_on_the_union_batch(tmp_path, case):
     """Without dropout, which draws for each process by itself."""
     log = tmp_path / "log"

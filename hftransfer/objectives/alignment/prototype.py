@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +14,7 @@ from ..base import Objective, Range, is_positive
 from ..contrastive import excluded_logit
 from ..kernels import squared_distances, squared_norms
 from ..moments import class_membership, mean, row_weights, shares
-from ..probabilities import check_threshold, pseudo_labels
+from ..pseudo_labels import PseudoLabels, without_relative_threshold, without_source_logits
 
 SOURCE, TARGET = 0, 1
 
@@ -25,9 +26,9 @@ class Prototype(Objective):
 
     Source and target centroids of the same class are drawn together.
 
-    A source row belongs to its label's class, a target row to the predicted one once its largest probability is at
-    least `threshold` (no gradient through predictions). A class's centroid is a moving average of its batch means
-    \(\bar s_k\), \(\bar t_k\),
+    A source row belongs to its label's class, a target row to the predicted one once the model is nearly as sure of it
+    as of the source (`PseudoLabels`; no gradient through predictions). A class's centroid is a moving average of its
+    batch means \(\bar s_k\), \(\bar t_k\),
 
     \[c^S_k \leftarrow \theta\, c^S_k + (1-\theta)\, \bar s_k,\qquad c^T_k \leftarrow \theta\, c^T_k
       + (1-\theta)\, \bar t_k,\qquad \frac{1}{|C|}\sum_{k\in C} D(c^S_k, c^T_k)\]
@@ -53,15 +54,19 @@ class Prototype(Objective):
     Args:
         feature_dim, num_classes: widths.
         decay: θ.
-        threshold: how confident a target row must be; 0 takes all rows, as the paper does.
+        threshold: a fixed probability that a target row's prediction must have; 0 takes all rows, as the paper does;
+            relative to the source when `None`.
         distance: `"squared"` or `"cosine"`.
         temperature: τ of the contrastive form; `None` for the plain one.
+        relative_threshold: the threshold as a share of the mean confidence on source rows; 0.9 when both are `None`.
+        per_class: lower the bar of classes whose rows seldom pass it.
 
-    Shapes: (n, d), (m, d), (n,), (m, K), (n,) -> ().
+    Shapes: (n, d), (m, d), (n,), (m, K), (n,), (n, K) -> ().
 
     Paper: Xie et al., Learning Semantic Representations for Unsupervised Domain Adaptation, ICML 2018 (MSTN, of which
     this is the centroid term); Snell et al., Prototypical Networks for Few-shot Learning, NeurIPS 2017; Li et al.,
-    Prototypical Contrastive Learning of Unsupervised Representations, ICLR 2021.
+    Prototypical Contrastive Learning of Unsupervised Representations, ICLR 2021; the relative threshold: Berthelot et
+    al., AdaMatch, ICLR 2022.
     """
 
     centroids: torch.Tensor
@@ -72,7 +77,8 @@ class Prototype(Objective):
     search: ClassVar = {
         "weight": Range(0.01, 1.0, log=True),
         "decay": (0.0, 0.7, 0.9),
-        "threshold": (0.0, 0.8, 0.9),
+        "relative_threshold": (None, 0.0, 0.8, 1.0),
+        "per_class": (False, True),
         "distance": ("squared", "cosine"),
         "temperature": (None, 1.0, 10.0),
     }
@@ -82,20 +88,30 @@ class Prototype(Objective):
         feature_dim: int,
         num_classes: int,
         decay: float = 0.7,
-        threshold: float = 0.9,
+        threshold: float | None = None,
         distance: Distance = "squared",
         temperature: float | None = None,
+        relative_threshold: float | None = None,
+        per_class: bool = False,
     ):
         super().__init__()
         if isinstance(decay, bool) or not isinstance(decay, (int, float)) or not 0 <= decay < 1:
             raise ValueError(f"decay={decay!r} must be at least 0 and below 1.")
-        check_threshold(threshold)
         read_choice("distance", distance, Distance)
         if temperature is not None and not is_positive(temperature):
             raise ValueError(f"temperature={temperature!r} must be a positive number or nothing.")
-        self.decay, self.threshold, self.distance, self.temperature = decay, threshold, distance, temperature
+        self.decay, self.distance, self.temperature = decay, distance, temperature
+        self.pseudo_labels = PseudoLabels(num_classes, threshold, relative_threshold, per_class)
         self.register_buffer("centroids", torch.zeros(2, num_classes, feature_dim))
         self.register_buffer("seen", torch.zeros(2, num_classes))  # 1 for a class that has a centroid
+
+    @classmethod
+    def search_ranges(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
+        return without_relative_threshold(settings, super().search_ranges(settings))
+
+    @classmethod
+    def reads(cls, settings: Mapping[str, Any]) -> dict[str, str]:
+        return without_source_logits(settings, super().reads(settings))
 
     def forward(
         self,
@@ -104,9 +120,11 @@ class Prototype(Objective):
         source_labels: torch.Tensor,
         target_logits: torch.Tensor,
         source_weights: torch.Tensor | None = None,
+        source_logits: torch.Tensor | None = None,
     ) -> torch.Tensor:
         source_weights = row_weights(source_features, source_weights)
-        pseudo, ones = pseudo_labels(target_logits, self.threshold), source_weights.new_ones(len(target_features))
+        pseudo = self.pseudo_labels(target_logits, source_logits, source_labels, source_weights)
+        ones = source_weights.new_ones(len(target_features))
         s = self._updated_centroids(SOURCE, source_features, source_labels, source_weights)
         t = self._updated_centroids(TARGET, target_features, pseudo, ones)
         if self.distance == "cosine":  # half the squared distance of what has length 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
@@ -11,6 +10,7 @@ import torch
 
 from ...messages import nearest
 from ..base import Objective, Range, check_count, is_positive
+from ..imported_function import resolved_function
 from .row_selection import Rows, check_rows, inputs_of_rows
 
 SEVERAL = "multi-label-classification"
@@ -105,7 +105,7 @@ class Constraint(Objective):
         for name, bounds in (proportions or {}).items():
             self.rules.append(self._proportion(str(name), bounds))
             equal += [False, False]
-        self.function = None if function is None else _resolved_function(function)
+        self.function = None if function is None else resolved_function(function)
         self.outputs = outputs
         if self.function is not None:
             self.rules.append(self._of_function)
@@ -183,19 +183,3 @@ class Constraint(Objective):
 
 def _is_share(x: Any) -> bool:
     return isinstance(x, (int, float)) and not isinstance(x, bool) and math.isfinite(x) and 0 <= x <= 1
-
-
-def _resolved_function(function: Any) -> Rule:
-    """The user's function, imported if it is a name. Raises a `ValueError` for what is neither a callable nor the name
-    of one."""
-    if callable(function):
-        return function
-    if isinstance(function, str) and function.count(":") == 1:
-        module, name = function.split(":")
-        try:
-            imported = getattr(importlib.import_module(module), name)
-        except (ImportError, AttributeError, ValueError) as error:
-            raise ValueError(f"function={function!r} cannot be imported: {error}") from error
-        if callable(imported):
-            return imported
-    raise ValueError(f"function={function!r} must be a Python callable or 'module:name'.")

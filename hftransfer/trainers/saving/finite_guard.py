@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ...data.pairing import FROZEN_STATES
 from ...data.text_encoder import WORD_MASK, without_other_tokenizations
 from ...models.module_mode import module_mode
 from ..trainer_access import joint_model_of
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from ..step.loss_log import LossLog
 
-NOT_MODEL_INPUTS = ("labels", "domain", "num_source", "spans", WORD_MASK)
+NOT_MODEL_INPUTS = ("labels", "domain", "num_source", "spans", WORD_MASK, FROZEN_STATES)
 
 
 class FiniteGuard:

@@ -49,6 +49,12 @@ def check_dependent_settings(args: Any) -> None:
         value = getattr(args, f"{kind}_checkpointing_kwargs", None)
         if value:
             _check_checkpointing(args, f"{kind}_checkpointing_kwargs", value)
+    is_uncached = getattr(args, "cache_frozen_layers", None) == "none"  # pre-training has no such setting
+    if is_uncached and args.frozen_cache_gb != type(args).frozen_cache_gb:
+        raise ValueError(
+            f"frozen_cache_gb={args.frozen_cache_gb:g} has no effect without cache_frozen_layers: set that to float16 "
+            "or float32, or leave this out."
+        )
     if args.fsdp_config and not args.fsdp:
         raise ValueError("fsdp_config has no effect without fsdp: set fsdp=True, or leave it out.")
     for name in FILES:

@@ -9,6 +9,7 @@ from typing import Any
 from ...data.collation import AdaptationCollator
 from ...data.domain_arguments import source_label
 from ...data.encoder import Encoder, encode_target, make_encoder
+from ...data.image_encoder import ImageEncoder
 from ...data.label_masking import mask_target_labels, reveal_labels
 from ...data.label_space import LabelSpace, column_names
 from ...data.pairing import PairedDataset
@@ -16,6 +17,7 @@ from ...data.soft_label_column import SoftlyLabelled, read_soft_labels
 from ...data.streaming import PairedStream
 from ...data.text_encoder import WORD_MASK, TextEncoder, without_other_tokenizations
 from ...models.processing_class import max_input_length
+from ...objectives.second_view import second_view_of
 from ..config import AdaptationConfig
 from ..teachers.tokenization import encoders_of_teachers
 from .run_domains import RunDomains
@@ -71,6 +73,9 @@ def encode_domains(
         args.augment_flip,
         seed,
     )
+    view = second_view_of(args.objective_specs())
+    if isinstance(encoder, ImageEncoder) and view is not None and view.view == "strong" and view.function is None:
+        encoder = encoder.with_strong_views()
     teacher_encoders = encoders_of_teachers(args, encoder)
     training = encoder.with_tokenizers(teacher_encoders) if isinstance(encoder, TextEncoder) else encoder
     weight_column = domains.weight_column
@@ -88,9 +93,8 @@ def encode_domains(
     else:
         batch_size = args.per_device_train_batch_size
         train = PairedStream(sources, target, args.target_ratio, batch_size, seed, draws=encoder.draws)
-    two_views = any("target_view_features" in spec.cls.needs() for spec in args.objective_specs())
     weighs_rows = weight_column is not None
-    collator = AdaptationCollator(training, label_space, two_views, args.forward_by_domain, weighs_rows)
+    collator = AdaptationCollator(training, label_space, view is not None, args.forward_by_domain, weighs_rows)
     probe = _probe_inputs(sources, collator)
     return EncodedDomains(encoder, teacher_encoders, train, target, collator, probe, labelled_rows, weighs_rows)
 

@@ -10,8 +10,10 @@ from ..step.joint_model import JointModel
 from ..step.objective_set import ObjectiveSet
 from ..step.per_domain_forward import check_per_domain
 from ..step.perturbed_forward import check_perturbed_forward
+from ..step.strong_views import build_strong_views
 from ..step.task_loss import TaskLoss
 from ..teachers.build import build_teachers
+from ..teachers.weight_average import build_weight_average
 from .batch_norm_setting import build_mix
 from .label_shift import build_label_shift
 from .objective_check import check_task
@@ -31,7 +33,9 @@ def build_joint_model(args: AdaptationConfig, prepared: Prepared) -> JointModel:
     specs = args.objective_specs()
     check_task(specs, prepared.label_space)
     check_perturbed_forward(prepared, args)
+    strong_views = build_strong_views(args, prepared)
     teachers = build_teachers(args, prepared, specs)
+    weight_average = build_weight_average(model, args, specs)
     modules, schedules = build_objectives(
         specs,
         prepared.feature_widths,
@@ -64,8 +68,17 @@ def build_joint_model(args: AdaptationConfig, prepared: Prepared) -> JointModel:
         batch_norm=args.batch_norm,
         batch_norm_mix=build_mix(model, args),
         per_domain=args.forward_by_domain,
+        strong_views=strong_views,
     )
-    return JointModel(model, prepared.head, task_loss, objectives, forward=forward, teachers=teachers)
+    return JointModel(
+        model,
+        prepared.head,
+        task_loss,
+        objectives,
+        forward=forward,
+        teachers=teachers,
+        weight_average=weight_average,
+    )
 
 
 def _class_weights(args: AdaptationConfig, prepared: Prepared) -> list[float]:

@@ -76,6 +76,10 @@ def plan(
     rows["what trains"] = "\n".join([str(prepared.trainable), *prepared.trainable.notes])
     if (phases := _phases(args, prepared, split_into_blocks(prepared.model, prepared.head))) is not None:
         rows["what trains when"] = str(phases)
+    if args.cache_frozen_layers != "none":
+        rows["frozen layers"] = (
+            f"computed once, kept in {args.cache_frozen_layers}, {args.frozen_cache_gb:g} GB at most"
+        )
     rows["features"] = f"{prepared.head.in_features} wide, into {prepared.head.name}"
     specs = args.objective_specs()
     rows["objectives"] = "\n".join(f"{s.name}: {s}" for s in specs) or "none: source only"

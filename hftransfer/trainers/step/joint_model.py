@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 from transformers.utils import ModelOutput
 
 from ...data.text_encoder import without_other_tokenizations
@@ -17,11 +18,14 @@ from ...models.batch_norm_statistics import freeze_batch_norms
 from ...models.feature_hook import Head
 from ...models.freezing import frozen_modules
 from ...models.layer_hook import HEAD
+from ...models.module_mode import module_mode
 from ..batch_rows import BatchRows, Span
 from ..teachers.teacher import TeacherOutputs, TeacherSet
+from ..teachers.weight_average import WeightAverage
 from .feature_forward import ForwardOutputs
 from .forward_chain import JointForward, build_forward
-from .objective_inputs import BatchOutputs, ObjectiveInputs
+from .frozen_layers_forward import without_states
+from .objective_inputs import BatchOutputs, ObjectiveInputs, pick_words
 from .objective_set import ObjectiveSet
 from .perturbed_forward import PerturbedTargetForward
 from .task_loss import TaskLoss
@@ -60,6 +64,7 @@ class JointModel(nn.Module):
         objectives: none if not given.
         forward: from `build_forward`, with the same model, objectives and teachers; all rows at once if not given.
         teachers: teachers and initial weights that objectives ask for. Only their fingerprint is part of this module.
+        weight_average: moving average of the model's weights, if an objective follows it.
 
     Example:
         >>> from hftransfer.objectives.alignment.mmd import MMD
@@ -87,6 +92,7 @@ class JointModel(nn.Module):
         *,
         forward: JointForward | None = None,
         teachers: TeacherSet | None = None,
+        weight_average: WeightAverage | None = None,
     ):
         super().__init__()
         self.model = model
@@ -94,6 +100,11 @@ class JointModel(nn.Module):
         self.task_loss = TaskLoss() if task_loss is None else task_loss
         self.joint_forward = build_forward(model, head, self.objectives, teachers) if forward is None else forward
         self.batch_norm_mix = self.joint_forward.batch_norm_mix
+        self.strong_views = self.joint_forward.strong_views
+        self.weight_average = weight_average
+        if weight_average is not None:  # the same on all processes: DDP need not send it with every step
+            names = [f"weight_average.{name}" for name in weight_average.names]
+            DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(self, names)
         self.teachers = teachers
         if teachers is not None:
             self.reference_fingerprint = teachers.fingerprint
@@ -149,10 +160,15 @@ class JointModel(nn.Module):
             spans: which positions of source rows, and of the others, are not padding; for the per-domain forward.
             soft_labels: (rows, K) or (rows, tokens, K) distributions of target rows, for the objective of that name.
             row_weights: (rows,) what source rows count of their own, in the task and in the objectives.
-            **inputs: model inputs of all rows; the target's second views may follow them.
+            **inputs: model inputs of all rows; the target's second views may follow them. What frozen layers give for
+                the rows may stand beside them, as `frozen_states`.
         """
         if domain is None:
-            return self.model(**inputs) if labels is None else self.model(labels=labels, **inputs)
+            inputs = inputs if labels is None else {"labels": labels, **inputs}
+            average = self.weight_average
+            if average is not None and average.keeps_teacher and not self.training:
+                return average.run(self.model, inputs)
+            return self.model(**inputs)
         rows = BatchRows(len(domain) if num_source is None else num_source, len(domain), spans)
         model_inputs = without_other_tokenizations(inputs)
         outputs = self.joint_forward(self.model, model_inputs, rows)
@@ -185,6 +201,7 @@ class JointModel(nn.Module):
                     self.task_loss.row_weights,
                     partial(self._build_perturbed_forward, model_inputs, rows, word_mask, precision),
                     self._reference_inputs(model_inputs, rows, outputs, teacher_outputs),
+                    partial(self._averaged_logits, model_inputs, rows, word_mask, precision),
                 )
                 for _, value, weight in self.objectives.evaluate(objective_inputs, self.progress):
                     total = total + weight * value
@@ -206,10 +223,22 @@ class JointModel(nn.Module):
     def _build_perturbed_forward(
         self, inputs: dict[str, Any], rows: BatchRows, word_mask: torch.Tensor | None, precision: torch.dtype | None
     ) -> PerturbedTargetForward:
-        target = rows.pick(inputs, "target")
+        target = rows.pick(without_states(inputs), "target")
         target_mask = None if word_mask is None else word_mask[rows.target]
         release_hooks = partial(self.joint_forward.features.take, target)
         return PerturbedTargetForward(self.model, target, target_mask, precision, release_hooks)
+
+    def _averaged_logits(
+        self, inputs: dict[str, Any], rows: BatchRows, word_mask: torch.Tensor | None, precision: torch.dtype | None
+    ) -> torch.Tensor:
+        """Logits of this process' target rows by the average of the weights, without dropout and gradient."""
+        assert self.weight_average is not None
+        target = rows.pick(without_states(inputs), "target")
+        autocast = torch.autocast(self.progress.device.type, precision, enabled=precision is not None)
+        with torch.no_grad(), module_mode(self.model), autocast:
+            logits = self.weight_average.run(self.model, target).logits.float()
+        self.joint_forward.features.take(target)  # hooks let go of what they keep
+        return logits if word_mask is None else pick_words(logits, word_mask[rows.target])
 
     def _observe_label_shift(self, inputs: ObjectiveInputs) -> None:
         """Estimate of class weights, updated with predictions and labels of all processes."""

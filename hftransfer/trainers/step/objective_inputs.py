@@ -73,6 +73,7 @@ class ObjectiveInputs:
             each.
         perturbed_forward: makes `perturbed_target_forward`.
         references: what is not gathered: of the weights, and means over this process' rows.
+        averaged_logits: makes `averaged_target_logits` of this process' rows.
     """
 
     def __init__(
@@ -81,8 +82,9 @@ class ObjectiveInputs:
         row_weights: Callable[..., torch.Tensor | None],
         perturbed_forward: Callable[[], PerturbedForward],
         references: ReferenceInputs,
+        averaged_logits: Callable[[], torch.Tensor] | None = None,
     ):
-        self.batch, self.row_weights = batch, row_weights
+        self.batch, self.row_weights, self.averaged_logits = batch, row_weights, averaged_logits
         self.perturbed_forward, self.references = perturbed_forward, references
         self._values: dict[tuple[str, str], Any] = {}
 
@@ -98,6 +100,9 @@ class ObjectiveInputs:
             return self.perturbed_forward()
         if name in ReferenceInputs.NAMES:
             return self.references.get(name, objective)
+        if name == "averaged_target_logits":
+            assert self.averaged_logits is not None
+            return gather_rows(self.averaged_logits())
         if name.startswith("teacher_"):
             return [gather_rows(x.float()) for x in self._of_teachers(name, feature_layer)]
         batch, rows = self.batch, self.batch.rows
@@ -111,6 +116,7 @@ class ObjectiveInputs:
             "source_features": lambda: batch.features[feature_layer][rows.source].float(),
             "target_features": lambda: batch.features[feature_layer][rows.target].float(),
             "target_view_features": lambda: batch.features[feature_layer][rows.views].float(),
+            "target_view_logits": lambda: batch.logits[rows.views].float(),
             "source_logits": lambda: batch.logits[rows.source].float(),
             "target_logits": lambda: batch.logits[rows.target].float(),
             "target_soft_labels": lambda: _present(batch.soft_labels)[rows.target].float(),

@@ -7,13 +7,13 @@ from typing import Any
 
 import torch
 
-from ...data.pairing import PairedDataset
+from ...data.pairing import FROZEN_STATES, PairedDataset
 from ...data.text_encoder import WORD_MASK
 from ..config import AdaptationConfig
 from .paired_layer_outputs import positions_of
 
 MOST_ROWS, MOST_STREAM_ROWS = 4096, 1024  # labelled rows that objectives are fitted to
-NOT_MODEL_INPUTS = ("labels", "domain", "num_source", WORD_MASK)  # of a batch: what is no model input
+NOT_MODEL_INPUTS = ("labels", "domain", "num_source", WORD_MASK, FROZEN_STATES)  # of a batch: what is no model input
 
 
 def probe_rows(prepared: Any, rows: int = 2) -> dict[str, Any]:

@@ -1,0 +1,60 @@
+"""Labelled rows of a classifier: their inputs and their labels, each row with one."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+from sklearn.utils.multiclass import check_classification_targets
+
+from ...data.domain_arguments import as_domain
+from ...data.row_classes import row_classes
+from ...messages import shown
+
+logger = logging.getLogger(__name__)
+NAME = "rows"  # what messages call them
+
+
+def labelled_rows(rows: Any, y: Any, column: str | None = None) -> tuple[Any, np.ndarray]:
+    """Labelled rows and their labels, checked.
+
+    Args:
+        rows: as `FewShotClassifier.fit` takes them.
+        y: labels, or the column that holds them, whose empty rows are left out.
+        column: with the inputs; found when `None`.
+
+    Raises:
+        TypeError: a column of what has none.
+        ValueError: no rows, no such column, no label at all, a label that is missing, or labels that are no classes.
+
+    Example:
+        >>> rows, labels = labelled_rows({"text": ["w1", "w2", "w3"], "label": ["up", None, "down"]}, "label")
+        >>> rows["text"][:], labels.tolist()
+        (['w1', 'w3'], ['up', 'down'])
+    """
+    if isinstance(y, str):
+        rows = as_domain(rows, NAME, y, None if column is None else {y, column})
+        if not isinstance(rows, Dataset):
+            raise ValueError(f"{NAME} are a stream: read some first, `Dataset.from_list(list(stream.take(100)))`.")
+        names = row_classes(rows, y, NAME)
+        kept = [row for row, name in enumerate(names) if name is not None]
+        if not kept:
+            raise ValueError(f"{NAME}: {y!r} is empty throughout, and a few rows of each class must have a label.")
+        if len(kept) < len(names):
+            logger.info("%s: %s of %s have a label; the others are left out.", NAME, len(kept), len(names))
+        return rows.select(kept).remove_columns(y), np.array([names[row] for row in kept])
+    values = y.tolist() if isinstance(y, np.ndarray) else list(y)
+    if not values:
+        raise ValueError(f"{NAME} are empty: give a few labelled rows of each class.")
+    for row, value in enumerate(values):
+        if value is not None and not np.isscalar(value):
+            raise ValueError(f"{NAME} row {row}: its label is {shown(value)}; one class a row is needed.")
+        if value is None or value != value:
+            raise ValueError(f"{NAME} row {row} has no label: pass the labelled rows alone.")
+    if len({isinstance(value, str) for value in values}) > 1:
+        raise ValueError(f"{NAME}: some labels are texts and some are numbers; write all in one way.")
+    labels = np.array(values)
+    check_classification_targets(labels)
+    return rows, labels

@@ -1,0 +1,46 @@
+"""Unit spread: features centred and scaled by one number, so that a penalty means the same for every encoder."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils.validation import check_array, check_is_fitted
+
+
+class UnitSpread(TransformerMixin, BaseEstimator):
+    r"""Features centred and divided by one number: \(z = (x - \mu)/s\), with \(s^2\) the mean of
+    \(\lVert x - \mu\rVert^2\) over the training rows.
+
+    Directions keep their proportions: of a handful of rows, the deviation of a single feature is noise, which
+    `StandardScaler` would divide by. Rows that are all alike are only centred.
+
+    Attributes:
+        mean_: (d,).
+        spread_: \(s\), positive.
+
+    Example:
+        >>> UnitSpread().fit_transform([[0.0, 1.0], [4.0, 1.0]])
+        array([[-1.,  0.],
+               [ 1.,  0.]])
+    """
+
+    def fit(self, X: ArrayLike, y: object = None) -> UnitSpread:
+        """Mean and spread.
+
+        Args:
+            X: (n, d) features.
+
+        Raises:
+            ValueError: values that are not finite.
+        """
+        x = check_array(X, dtype=np.float64)
+        self.mean_ = x.mean(0)
+        spread = float(np.sqrt(np.square(x - self.mean_).sum(1).mean()))
+        self.spread_ = spread if spread > 1e-12 * max(1.0, float(np.abs(x).max())) else 1.0
+        return self
+
+    def transform(self, X: ArrayLike) -> np.ndarray:
+        """(n, d) -> (n, d)."""
+        check_is_fitted(self)
+        return np.asarray((check_array(X, dtype=np.float64) - self.mean_) / self.spread_)
