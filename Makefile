@@ -11,6 +11,8 @@ OLDEST_TESTS := tests/test_oldest_versions.py tests/trainers/test_training.py te
 	tests/data/test_table_files.py tests/data/test_streaming.py tests/objectives/test_deepjdot.py tests/cli/test_finetune.py
 OLDEST_IMAGE_TESTS := tests/data/test_image_encoder.py tests/test_images_training.py
 
+export PYTHONDONTWRITEBYTECODE :=  # compiled once, not by each process that the tests start
+
 .PHONY: demo test test-slow test-oldest check docs dist clean
 
 demo: $(STAMP)  # accelerate's launcher gives a process one thread unless it is told

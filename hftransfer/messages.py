@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import reprlib
@@ -131,11 +132,14 @@ def _spelled_out(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii") if is_control and not is_joiner else character
 
 
+@functools.cache
+def _names_a_secret(variable: str) -> bool:
+    return SECRET_VARIABLES.search(variable.upper()) is not None
+
+
 def _known_secrets() -> list[str]:
     """The longest first, since one may be a part of another."""
-    secrets = {
-        value for name, value in os.environ.items() if SECRET_VARIABLES.search(name.upper())
-    } | _registered_secrets
+    secrets = {os.environ.get(name, "") for name in os.environ if _names_a_secret(name)} | _registered_secrets
     hub_module = sys.modules.get("huggingface_hub")
     if hub_module is not None:
         try:

@@ -11,33 +11,51 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read when huggingface_hub is imp
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
-import accelerate.utils.memory
-import datasets
 import elsewhere
 import pytest
-import tiny
-import torch
 
 HERE = Path(__file__).parent
-
-torch.set_num_threads(1)
-datasets.disable_progress_bars()
-FINGERPRINTS = (datasets.fingerprint.update_fingerprint, datasets.fingerprint.generate_fingerprint)
+FINGERPRINTS: list = []  # functions of `datasets` that tests do without
 
 
-def fingerprint_by(update, generate) -> None:
+def set_up() -> None:
+    """What every process of tests does first."""
+    import accelerate.utils.memory
+    import datasets
+    import torch
+
+    torch.set_num_threads(1)
+    datasets.disable_progress_bars()
+    FINGERPRINTS[:] = fingerprint_by(random_fingerprint, random_fingerprint)
+    accelerate.utils.memory.gc = SimpleNamespace(
+        collect=lambda: 0
+    )  # after each run: most of a tiny one; Python's stays
+    os.fsync = lambda file: (
+        None
+    )  # a kill loses nothing that was written; trainers/test_flushing.py looks for the calls
+
+
+def fingerprint_by(update, generate) -> tuple:
+    """How data sets are called, from now on; how they were called until now."""
+    import datasets
+
+    before = datasets.fingerprint.update_fingerprint, datasets.fingerprint.generate_fingerprint
     for module in (datasets.fingerprint, datasets.arrow_dataset):
         module.update_fingerprint, module.generate_fingerprint = update, generate
+    return before
 
 
 def random_fingerprint(*_) -> str:
     """Pickling a transform, for a name under which it may be found on disk, takes most of encoding a tiny data set."""
+    import datasets
+
     return datasets.fingerprint.generate_random_fingerprint()
 
 
-fingerprint_by(random_fingerprint, random_fingerprint)
-accelerate.utils.memory.gc = SimpleNamespace(collect=lambda: 0)  # after each run: most of a tiny one; Python's stays
-os.fsync = lambda file: None  # a kill loses nothing that was written; trainers/test_flushing.py looks for the calls
+def pytest_sessionstart(session):
+    """The process that only hands out tests to others needs nothing of this, and they wait for it."""
+    if hasattr(session.config, "workerinput") or not session.config.getoption("numprocesses", None):
+        set_up()
 
 
 LONGEST = (  # files by how long they take, of those that take ten seconds and more
@@ -88,6 +106,8 @@ def _imports_are_no_garbage():
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory):
     """A checkpoint on disk, as `from_pretrained` wants it: a tiny BERT with a tokenizer."""
+    import tiny
+
     folder = tmp_path_factory.mktemp("models") / "tiny-bert"
     tiny.bert().save_pretrained(folder)
     tiny.tokenizer().save_pretrained(folder)

@@ -2,7 +2,7 @@
 
 import gc
 
-import conftest  # noqa: F401
+import conftest
 import killing  # noqa: F401
 import peft.peft_model  # noqa: F401
 import sklearn.metrics  # noqa: F401
@@ -11,5 +11,6 @@ from transformers.conversion_mapping import get_checkpoint_conversion_mapping
 
 import hftransfer.trainers.trainer  # noqa: F401
 
+conftest.set_up()
 get_checkpoint_conversion_mapping("bert")  # a slow table, built at first use
 gc.freeze()  # the children's collections need not walk through all this

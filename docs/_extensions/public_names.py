@@ -24,7 +24,8 @@ PAGES = {  # the room that a name comes from -> page and title
     "stages": ("recipes", "Recipes"),
 }
 # Methods that scikit-learn adds to an estimator for its metadata routing; their texts link to its own pages.
-REQUESTS = ", ".join(f"set_{name}_request" for name in ("fit", "transform", "predict", "score", "decision_function"))
+REQUESTING = ("fit", "transform", "predict", "predict_proba", "score", "decision_function")
+REQUESTS = ", ".join(f"set_{name}_request" for name in REQUESTING)
 INHERITED = "Training"  # the group of fields that transformers.TrainingArguments brings along
 
 

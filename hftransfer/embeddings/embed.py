@@ -122,7 +122,9 @@ def embed_rows(
     kept = cache_dir is not False
     made = tempfile.mkdtemp(prefix="hftransfer-") if not kept and processes.rank == 0 else None
     temporary = processes.from_first(made)
-    root = Path(temporary) if temporary is not None else cache_folder(None if cache_dir is False else cache_dir)
+    root = (
+        Path(temporary) if temporary is not None else cache_folder(None if isinstance(cache_dir, bool) else cache_dir)
+    )
     try:
         store = FeatureStore(root, extractor.recipe(inputs.kind), extractor.about())
         with PassProgress(inputs.count, progress and processes.rank == 0) as shown:

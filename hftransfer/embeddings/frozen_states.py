@@ -79,7 +79,7 @@ class StatesPass:
         self.model, self.frozen, self.make_batch = model, layers, stack
         self.shape, self.dtype, self.precision = shape, getattr(torch, dtype), precision
         self.poolings: tuple[str, ...] = ("token",) if shape.by_token else ("all",)
-        self.layers = (layers.count,)
+        self.layers: tuple[int, ...] = (layers.count,)
 
     def encode(self, values: Sequence[Any], names: Sequence[str]) -> tuple[list[dict[str, Any]], list[int]]:
         """Rows, which are encoded already, and their lengths."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from unittest import mock
 
@@ -12,6 +13,8 @@ import tiny
 from datasets import ClassLabel, Dataset, Features, Value
 
 from hftransfer import AdaptationConfig, AdaptationTrainer, adapt
+from hftransfer.reporting import adaptation_report
+from hftransfer.reporting.report_pictures import ReportPictures
 from hftransfer.selection import class_frequencies
 
 FREQUENCIES = (0.7, 0.2, 0.1)
@@ -70,8 +73,9 @@ def config(folder: Path, **settings) -> AdaptationConfig:
     return AdaptationConfig(str(folder), **defaults | settings)
 
 
-def run(model: str, folder: Path, frequencies=FREQUENCIES, source_rows: int = 160, **how):
-    """`adapt` on the shift; what it takes goes by its name, the rest to the config."""
+def run(model: str, folder: Path, frequencies=FREQUENCIES, source_rows: int = 160, draws: bool = False, **how):
+    """`adapt` on the shift; what it takes goes by its name, the rest to the config. The report's pictures, a third of
+    what a tiny run takes, are drawn when asked for."""
     names = (
         "effort",
         "candidates",
@@ -90,7 +94,9 @@ def run(model: str, folder: Path, frequencies=FREQUENCIES, source_rows: int = 16
     own.setdefault("target", domain(240, 1, frequencies, labelled=False))
     own.setdefault("validation", domain(240, 2))
     own.setdefault("test", {"source": domain(60, 3), "target": domain(120, 4, frequencies)})
-    return adapt(model, own.pop("source"), own.pop("target"), args=config(folder, **how), **own)
+    undrawn = mock.patch.object(adaptation_report, "draw_pictures", return_value=ReportPictures())
+    with nullcontext() if draws else undrawn:
+        return adapt(model, own.pop("source"), own.pop("target"), args=config(folder, **how), **own)
 
 
 def with_short_estimates():

@@ -186,7 +186,7 @@ def sharded(adapter):
 WRAPPINGS = {"ddp": data_parallel, "fsdp2": sharded}
 
 
-def work(report_file: str, ways: list[tuple[str, str]]) -> None:
+def work(report_file: str, ways: tuple[tuple[str, str], ...]) -> None:
     """Each objective in each way, a task and a wrapping."""
     torch.set_num_threads(1)
     mine = {}

@@ -16,8 +16,8 @@ RUNS = {case: ["two_processes"] for case in CASES}
 RUNS |= {case: ["accumulated", "two_processes", "two_processes_accumulated"] for case in ADDITIVE}
 RUNS["token_dann"].append("in_four")
 # What the others show as well: the task loss is logged by itself beside an objective, and without weights all are 1.
-SLOW = [case for case in CASES if case in ("sequence", "token", "stream", "weighted", "token_mmd")]
-QUICK = [case for case in CASES if case not in SLOW]
+SLOW = ("sequence", "token", "stream", "weighted", "token_mmd")
+QUICK = tuple(case for case in CASES if case not in SLOW)
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +41,7 @@ def finished(request, tmp_path_factory):
         for run in RUNS[case]
     ],
     indirect=["finished"],
+    scope="module",
 )
 def test_the_cut_does_not_matter(finished, case, run):
     folder = finished / case

@@ -9,8 +9,8 @@ import pytest
 from objective_worker import LOCAL, NOT_SHARDED, OBJECTIVES
 from processes import together
 
-QUICK = [("sequence", "ddp"), ("sequence", "fsdp2"), ("token", "ddp")]
-SLOW = [("token", "fsdp2")]
+QUICK = (("sequence", "ddp"), ("sequence", "fsdp2"), ("token", "ddp"))
+SLOW = (("token", "fsdp2"),)
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +30,7 @@ def report(request, tmp_path_factory):
         for objective in OBJECTIVES
     ],
     indirect=["report"],
+    scope="module",
 )
 def test_two_processes_equal_one_on_the_union_batch(report, task, objective, wrapping):
     if objective in NOT_SHARDED and wrapping == "fsdp2":

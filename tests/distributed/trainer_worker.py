@@ -79,7 +79,7 @@ def train(case: str, rows: int, accumulation: int, folder: Path) -> None:
         trainer.accelerator.wait_for_everyone()
 
 
-def work(folder: str, names: list[str]) -> None:
+def work(folder: str, names: tuple[str, ...]) -> None:
     """Cases on one of two processes."""
     torch.set_num_threads(1)
     out = Path(folder)

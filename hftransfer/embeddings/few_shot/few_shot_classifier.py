@@ -37,20 +37,15 @@ TUNED, LOGISTIC = ("pairs", "pairs_prototype"), ("probe", "pairs")
 class FewShotClassifier(ClassifierMixin, BaseEstimator):
     """Classifier from a few labelled rows a class, of texts or images, that is saved as a plain model.
 
-    | `method` | |
-    |---|---|
-    | `"prototype"` | nearest prototype on frozen features |
-    | `"probe"` | logistic regression on frozen features |
-    | `"pairs"` | the encoder is tuned on pairs of rows (SetFit), then logistic regression on its features |
-    | `"pairs_prototype"` | the same with the nearest prototype |
-
     Features are centred and scaled by one number before the classifier. A text encoder of BERT's kind whose features
     are means over tokens gets one more layer, so that a plain model can hold the result; the means are then centred
     over their own entries and of one length.
 
     Args:
         model: Hub id, folder, or a loaded transformers model, which stays as it is.
-        method: see above.
+        method: `"prototype"` (the nearest prototype on frozen features), `"probe"` (logistic regression on them),
+            `"pairs"` (logistic regression after the encoder was tuned on pairs of rows, as in SetFit) or
+            `"pairs_prototype"` (the nearest prototype after that).
         pooling: see `embed`; `"mean"` of texts and `"head"` of images when `None`.
         pairs: settings of pair training; the usual ones when `None`.
         C: inverse strength of the logistic regression's penalty.
@@ -164,7 +159,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         return np.asarray(self.pipeline_.decision_function(rows))
 
-    def score(self, rows: Any, y: ArrayLike | str) -> float:  # type: ignore[override]
+    def score(self, rows: Any, y: ArrayLike | str) -> float:
         """Accuracy on labelled rows.
 
         Args:
