@@ -56,7 +56,8 @@ class Mixup(Objective):
         with torch.no_grad():
             p = perturbed_target_forward(None).softmax(-1)
         inputs, mask = perturbed_target_forward.inputs, perturbed_target_forward.mask
-        share = self.shares[(self.calls * STEP) % QUANTILES].to(inputs.dtype)
+        drawn = (self.calls * STEP % QUANTILES).unsqueeze(0)
+        share = self.shares.gather(0, drawn).squeeze(0).to(inputs.dtype)  # an index would wait for the device
         self.calls += 1
         partner = partners(len(inputs), inputs.device)
         both = (mask * mask[partner]).to(inputs.dtype).unsqueeze(-1)
