@@ -70,12 +70,14 @@ def answers(model: Path, rows: Any, target: Path, seed: int) -> Any:
     return exponentials / exponentials.sum(1, keepdims=True), list(trainer.label_space.names)
 
 
-def run_cell(data: Path, runs: Path, task: str, method: str, seed: int, epochs: float) -> dict:
+def run_cell(
+    data: Path, runs: Path, task: str, method: str, seed: int, epochs: float, batch_size: int
+) -> dict[str, Any]:
     from hftransfer import adapt_source_free
 
     source, target = task.split("-")
     model, source_seconds = source_model(data, source, runs / f"{task}-{seed}-source", seed)
-    rows, folder = load(data, target, "train"), runs / f"{task}-{seed}-{method.replace(' ', '-')}"
+    rows, folder = load(data, target, "train"), runs / f"{task}-{seed}-{method.replace(' ', '-')}-{batch_size}"
     how: dict[str, Any] = {"method": method}
     start: Any = str(model)
     if method not in ("shot_im", "shot"):
@@ -90,13 +92,15 @@ def run_cell(data: Path, runs: Path, task: str, method: str, seed: int, epochs: 
         rows.remove_columns("label"),
         folder,
         test=load(data, target, "test"),
-        args=settings(folder, seed, num_train_epochs=epochs, learning_rate=rate),
+        args=settings(
+            folder, seed, num_train_epochs=epochs, learning_rate=rate, per_device_train_batch_size=batch_size
+        ),
         **how,
     )
     shift = None if result.shift is None else str(result.shift)
-    return {"task": task, "method": method, "seed": seed, "epochs": epochs, "verdict": result.verdict,
-            "failed": list(result.judgement.failed), "agreement": result.judgement.agreement,
-            "votes": list(result.judgement.votes), "shift": shift, "seconds": round(time.time() - began, 1),
+    return {"task": task, "method": method, "seed": seed, "epochs": epochs, "batch_size": batch_size,
+            "verdict": result.verdict, "failed": list(result.judgement.failed),
+            "agreement": result.judgement.agreement, "votes": list(result.judgement.votes), "shift": shift, "seconds": round(time.time() - began, 1),
             "source_seconds": round(source_seconds, 1),
             "oracle": {name.removeprefix("the "): value for name, value in result.facts.oracle.items()}}  # fmt: skip
 
@@ -108,6 +112,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--epochs", type=float, default=5.0, help="over the target")
+    parser.add_argument("--batch_size", type=int, default=64, help="of target rows; SHOT's authors take 64")
     parser.add_argument("--runs", type=Path, default=Path("runs/source_free"))
     parser.add_argument("--out", type=Path, default=Path("runs/source_free.jsonl"))
     args = parser.parse_args()
@@ -116,6 +121,7 @@ def main() -> None:
     for seed in args.seeds:
         for method in args.methods:
             key = {"task": args.task, "method": method, "seed": seed, "epochs": args.epochs}
+            key["batch_size"] = args.batch_size
             if any(all(row[k] == v for k, v in key.items()) for row in done):
                 continue
             row = run_cell(args.data, args.runs, **key)
