@@ -98,11 +98,21 @@ def run_cell(
         **how,
     )
     shift = None if result.shift is None else str(result.shift)
-    return {"task": task, "method": method, "seed": seed, "epochs": epochs, "batch_size": batch_size,
-            "verdict": result.verdict, "failed": list(result.judgement.failed),
-            "agreement": result.judgement.agreement, "votes": list(result.judgement.votes), "shift": shift, "seconds": round(time.time() - began, 1),
-            "source_seconds": round(source_seconds, 1),
-            "oracle": {name.removeprefix("the "): value for name, value in result.facts.oracle.items()}}  # fmt: skip
+    return {
+        "task": task,
+        "method": method,
+        "seed": seed,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "verdict": result.verdict,
+        "failed": list(result.judgement.failed),
+        "agreement": result.judgement.agreement,
+        "votes": list(result.judgement.votes),
+        "shift": shift,
+        "seconds": round(time.time() - began, 1),
+        "source_seconds": round(source_seconds, 1),
+        "oracle": {name.removeprefix("the "): value for name, value in result.facts.oracle.items()},
+    }
 
 
 def main() -> None:
