@@ -40,6 +40,7 @@ from .data.label_masking import reveal_labels as reveal_labels
 from .data.label_space_resolution import read_label_names as read_label_names
 from .data.sample_corpus import load_sample_corpus as load_sample_corpus
 from .data.soft_label_column import add_soft_labels as add_soft_labels
+from .data.word_masking import WordMasking as WordMasking
 from .embeddings.alignment.correlation_alignment import CorrelationAlignment as CorrelationAlignment
 from .embeddings.alignment.pseudo_label_classifier import PseudoLabelClassifier as PseudoLabelClassifier
 from .embeddings.alignment.subspace_alignment import SubspaceAlignment as SubspaceAlignment
@@ -86,7 +87,6 @@ from .pretraining.row_choice import ChosenRows as ChosenRows
 from .pretraining.row_choice import choose_rows as choose_rows
 from .pretraining.vocabulary_extension import VocabularyExtension as VocabularyExtension
 from .pretraining.vocabulary_extension import extend_vocabulary as extend_vocabulary
-from .pretraining.word_masking import WordMasking as WordMasking
 from .reporting.alignment_card import alignment_card as alignment_card
 from .reporting.console import print_lines as print_lines
 from .reporting.tables import print_results as print_results

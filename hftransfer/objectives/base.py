@@ -27,6 +27,7 @@ INPUTS = {
     "target_view_logits": "(m, classes) of the same",
     "averaged_target_logits": "(m, classes) of the mean of past weights, without gradient; see `MeanTeacher`",
     "perturbed_target_forward": "a function: runs this process' target rows again, perturbed; see `PerturbedForward`",
+    "masked_target_forward": "a function: runs this process' target rows again, words masked; see `MaskedForward`",
     "strength": "() weight x schedule; an objective that takes it applies it itself and is added as it is",
     # Of all rows of the batch, source rows and, where there is a target, target rows:
     "features": "(r, d)",
@@ -46,7 +47,7 @@ INPUTS = {
 }
 
 # Constructor arguments that are not settings:
-FILLED_IN = ("feature_dim", "num_classes", "num_sources", "class_names", "task", "teachers")
+FILLED_IN = ("feature_dim", "num_classes", "num_sources", "class_names", "task", "teachers", "vocabulary")
 
 
 # What `fit` can ask for, of labelled rows before training:
@@ -79,6 +80,47 @@ class PerturbedForward(Protocol):
     mask: torch.Tensor
 
     def __call__(self, shift: torch.Tensor | None) -> torch.Tensor: ...
+
+
+@dataclass(frozen=True)
+class VocabularyFacts:
+    """Facts of a model's vocabulary that an objective is built with.
+
+    Args:
+        size: rows of the matrix of word embeddings.
+        width: its columns.
+        state_width: of the last hidden states.
+    """
+
+    size: int
+    width: int
+    state_width: int
+
+
+@dataclass(frozen=True)
+class MaskedTokens:
+    """Masked tokens of this process' target rows.
+
+    Args:
+        states: (k, d) the last hidden states at the masked tokens, with gradient.
+        labels: (k,) the ids that stood there.
+        embeddings: (V, e) the model's word embeddings, with gradient where they train.
+        count: () masked tokens of all processes, over the number of processes; at least one token in all.
+    """
+
+    states: torch.Tensor
+    labels: torch.Tensor
+    embeddings: torch.Tensor
+    count: torch.Tensor
+
+
+class MaskedForward(Protocol):
+    """Another forward of this process' target rows, under dropout, with a share of their words masked.
+
+    Which words is a function of the number and of each row's tokens, whatever stands beside it.
+    """
+
+    def __call__(self, number: int, probability: float) -> MaskedTokens: ...
 
 
 class TrainedWeight(Protocol):

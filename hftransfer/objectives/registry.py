@@ -46,6 +46,7 @@ from .self_training.bnm import BNM
 from .self_training.entropy import Entropy
 from .self_training.fixmatch import FixMatch
 from .self_training.im import InformationMaximization
+from .self_training.masked_lm import MaskedLM
 from .self_training.mcc import MCC
 from .self_training.mean_teacher import MeanTeacher
 from .self_training.mixup import Mixup
@@ -87,6 +88,7 @@ REGISTRY: dict[str, type[Objective]] = {
     "soft_labels": SoftLabels,
     "fixmatch": FixMatch,
     "mean_teacher": MeanTeacher,
+    "masked_lm": MaskedLM,
     "l2_sp": L2SP,
     "lwf": LwF,
     "distill_logits": DistillLogits,

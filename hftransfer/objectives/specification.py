@@ -15,7 +15,7 @@ from torch import nn
 from ..former_names import former_peak
 from ..messages import nearest
 from ..settings import read_setting
-from .base import Objective, TeacherFacts
+from .base import Objective, TeacherFacts, VocabularyFacts
 from .registry import REGISTRY, registered_kind
 from .schedules import Schedule, describe_schedule, get_schedule, is_weight
 
@@ -249,6 +249,7 @@ def build_objectives(
     class_names: Sequence[str] = (),
     task: str = "sequence-classification",
     teachers: Callable[[str], Sequence[TeacherFacts]] = lambda feature_layer: (),
+    vocabulary: VocabularyFacts | None = None,
 ) -> tuple[nn.ModuleDict, dict[str, Schedule]]:
     """Modules and schedules of objectives, by name. An objective of weight 0 is left out: it computes nothing.
 
@@ -259,6 +260,7 @@ def build_objectives(
         class_names: in the order of the logits; their numbers if not given.
         task: of the run.
         teachers: facts of the teachers, by feature layer.
+        vocabulary: of the model, for objectives that predict words.
 
     Raises:
         ValueError: a setting that an objective refuses.
@@ -271,7 +273,7 @@ def build_objectives(
         width = feature_dim if isinstance(feature_dim, int) else feature_dim[spec.features]
         filled_in: dict[str, Any] = {"feature_dim": width, "num_classes": num_classes, "num_sources": num_sources}
         filled_in |= {"class_names": class_names or tuple(map(str, range(num_classes))), "task": task}
-        filled_in["teachers"] = teachers(spec.features)
+        filled_in |= {"teachers": teachers(spec.features), "vocabulary": vocabulary}
         parameters = inspect.signature(cls.__init__).parameters
         try:
             modules[spec.name] = cls(**{k: v for k, v in filled_in.items() if k in parameters}, **spec.settings)

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from ..data.word_masking import NO_WORD
 from .text_rows import WORDS
-from .word_masking import NO_WORD
 
 Word = tuple[int, ...]  # its tokens
 HIGHEST = 0.5  # chance of a word to be masked: something of it must be left to read

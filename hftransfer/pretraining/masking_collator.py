@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from ..data.pairing import DRAW
+from ..data.word_masking import WordMasking
 from .packing import packed_layout, padded_layout, place_rows
 from .text_rows import WORDS
-from .word_masking import WordMasking
 
 HELD_OUT = 2**31  # in place of a domain's number, in the draws of held-out rows
 RowRates = Callable[[Sequence[int], Sequence[int]], np.ndarray]

@@ -13,16 +13,17 @@ from ..data.domain_arguments import as_domain, by_name, source_label
 from ..data.pairing import PairedDataset
 from ..data.streaming import PairedStream
 from ..data.text_encoder import TextColumns
+from ..data.word_masking import WordMasking
 from ..models.adapters import attach_adapter, is_peft, merge_obstacle
 from ..models.content_identity import model_identity
 from ..models.feature_hook import Head, find_head
 from ..models.freezing import TrainableReport, check_something_trains, freeze_idle, report_trainable, set_trainable
+from ..models.masked_language_head import MaskedLanguageHead
 from ..models.parameter_sets import describe_choice, is_default_choice
 from ..models.processing_class import max_input_length
 from ..models.weight_checks import check_precision
 from .domain_word_bias import DomainWordBias, count_words
 from .held_out_rows import hold_out_rows
-from .masked_language_head import MaskedLanguageHead
 from .masked_language_model import load_masked_language_model
 from .masking_collator import MaskingCollator, held_out_batches
 from .packed_attention import find_packed_attention, padded_inputs
@@ -33,7 +34,6 @@ from .sentence_anchor import SentenceAnchor
 from .sentence_contrast import SentenceContrast
 from .text_rows import tokenize_rows
 from .vocabulary_extension import extend_vocabulary
-from .word_masking import WordMasking
 
 LONGEST = 512  # tokens of a row, where neither the user nor the model says less
 SHUFFLED = 1000  # rows of a stream among which the next is drawn

@@ -7,6 +7,7 @@ from typing import Any
 
 from transformers import TrainingArguments
 
+from ..data.word_masking import check_shares
 from ..messages import keep_secret
 from ..models.parameter_sets import parse_freeze, parse_trainable
 from ..settings import Help, explain_fields, read_fields
@@ -21,7 +22,6 @@ from ..trainers.setup.inherited_settings import (
 from ..trainers.setup.learning_rate_check import check_rates
 from ..trainers.setup.learning_rate_schedule import check_schedule_name, check_slanted, known_to_transformers
 from ..trainers.setup.precision_check import check_precision
-from .word_masking import check_shares
 
 # Settings of `TrainingArguments` that say nothing of masked language pre-training, with the reason.
 REFUSED = {

@@ -11,7 +11,7 @@ from transformers.utils import ModelOutput
 
 from ..models.adapters import is_peft
 from ..models.freezing import frozen_modules
-from .masked_language_head import MaskedLanguageHead, masked_loss
+from ..models.masked_language_head import MaskedLanguageHead, masked_loss
 from .packed_attention import PackedAttention, padded_inputs
 from .sentence_anchor import SentenceAnchor
 from .sentence_contrast import SentenceContrast

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 
 from ..models.adapters import plain_model
+from ..models.masked_language_head import find_backbone
 from ..objectives.contrastive import contrastive_loss
 from ..objectives.gathered_rows import gather_rows
-from .masked_language_head import find_backbone
 from .packing import row_means
 
 

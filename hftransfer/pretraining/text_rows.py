@@ -9,7 +9,7 @@ from typing import Any
 from ..data.label_space import column_names, require_column
 from ..data.row_origins import ORIGIN, row_names
 from ..data.text_encoder import LENGTH, TextColumns, checked_texts
-from .word_masking import NO_WORD, number_words
+from ..data.word_masking import NO_WORD, number_words
 
 logger = logging.getLogger(__name__)
 WORDS = "words"  # column: number of each token's word, from `number_words`

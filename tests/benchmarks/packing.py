@@ -23,13 +23,13 @@ from datasets import Dataset
 from machine import describe, verdict
 
 from hftransfer.data.text_encoder import TextColumns
-from hftransfer.pretraining.masked_language_head import MaskedLanguageHead
+from hftransfer.data.word_masking import WordMasking
+from hftransfer.models.masked_language_head import MaskedLanguageHead
 from hftransfer.pretraining.masked_language_model import load_masked_language_model
 from hftransfer.pretraining.masking_collator import MaskingCollator
 from hftransfer.pretraining.packed_attention import find_packed_attention, padded_inputs
 from hftransfer.pretraining.pretraining_model import PretrainingModel
 from hftransfer.pretraining.text_rows import tokenize_rows
-from hftransfer.pretraining.word_masking import WordMasking
 
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 SENTENCE = re.compile(r"(?<=[.!?])\s+")

@@ -39,7 +39,16 @@ def timed(run: Callable[[], None], repeats: int) -> float:
     return median_ms(seconds[1:])
 
 
-ASKS_MORE = ("teacher_", "layer_pairs", "attention_pairs", "trained_weights", "class_vectors", "features", "logits")
+ASKS_MORE = (
+    "masked_",
+    "teacher_",
+    "layer_pairs",
+    "attention_pairs",
+    "trained_weights",
+    "class_vectors",
+    "features",
+    "logits",
+)
 
 
 def whole_step(kind: str | None) -> Callable[[], None]:
@@ -106,7 +115,7 @@ def main() -> None:
     print(f"a step without an objective: {plain:.0f} ms\n\n| objective | share of the step |\n|---|---|")
     for kind, cls in REGISTRY.items():
         if any(need.startswith(ASKS_MORE) for need in cls.reads({}).values()) or kind == "constraint":
-            continue  # a teacher's forward, or weights of one's own: tests/benchmarks/low_label.py times whole runs
+            continue  # a tokenizer, a teacher, or weights of one's own: tests/benchmarks/low_label.py times whole runs
         again = {"target_view_features", "perturbed_target_forward"} & set(cls.needs())
         if again:
             print(f"| `{kind}` | {timed(whole_step(kind), args.steps) / plain:.2f} times the step |", flush=True)

@@ -27,11 +27,13 @@ from hftransfer.data.collation import AdaptationCollator
 from hftransfer.data.label_space import LabelSpace
 from hftransfer.data.text_encoder import TextEncoder
 from hftransfer.models.feature_hook import find_head
+from hftransfer.objectives.base import VocabularyFacts
 from hftransfer.objectives.label_shift_weights import LabelShift
 from hftransfer.objectives.registry import REGISTRY
 from hftransfer.objectives.specification import build_objectives, parse_objectives
 from hftransfer.trainers.step.forward_chain import build_forward
 from hftransfer.trainers.step.joint_model import JointModel
+from hftransfer.trainers.step.masked_forward import WordHiding
 from hftransfer.trainers.step.objective_inputs import TOKENS_PER_ROW
 from hftransfer.trainers.step.objective_set import ObjectiveSet
 from hftransfer.trainers.step.task_loss import TaskLoss
@@ -71,7 +73,8 @@ VARIANTS = {
     "distill_hidden": {"kind": "distill_features", "features": "hidden:0"},
 }
 OBJECTIVES = {name: NEEDED.get(name, {}) for name in REGISTRY} | VARIANTS
-NOT_SHARDED = ("vat", "mixup", "mean_teacher")  # they say so themselves
+NOT_SHARDED = ("vat", "mixup", "mean_teacher", "masked_lm")  # they say so themselves
+VOCABULARY = VocabularyFacts(size=64, width=32, state_width=32)  # of `tiny.bert`
 LOCAL = "mmd_of_each_process"  # what a loss without gathering computes: shows that the harness can tell
 
 
@@ -92,7 +95,9 @@ def build(task: str, name: str) -> JointModel:
 
     teachers = teacher_set(model, other, head, specs)
     facts = (lambda layer: ()) if teachers is None else teachers.facts
-    modules, schedules = build_objectives(specs, head.in_features, CLASSES, 1, tiny.LABELS, TASKS[task], facts)
+    modules, schedules = build_objectives(
+        specs, head.in_features, CLASSES, 1, tiny.LABELS, TASKS[task], facts, VOCABULARY
+    )
     weights, layers = {s.name: s.weight for s in specs}, {s.name: s.features for s in specs}
     objectives = ObjectiveSet(modules, weights, schedules, layers)
     shift = None
@@ -100,9 +105,17 @@ def build(task: str, name: str) -> JointModel:
         shift = LabelShift(CLASSES, "bbse", rows=WORLD * ROWS * (TOKENS_PER_ROW if task == "token" else 1))
     task_loss = TaskLoss(TASKS[task], label_shift=shift, weighs_classes=True)
     forward = build_forward(model, head, objectives, teachers, per_domain=name.endswith("by_domain"))
+    hiding = WordHiding(tiny.tokenizer()) if name == "masked_lm" else None
     average = WeightAverage(model) if name == "mean_teacher" else None
     adapter = JointModel(
-        model, head, task_loss, objectives, forward=forward, teachers=teachers, weight_average=average
+        model,
+        head,
+        task_loss,
+        objectives,
+        forward=forward,
+        teachers=teachers,
+        weight_average=average,
+        word_hiding=hiding,
     ).train()
     adapter.progress.fill_(0.3)
     return adapter

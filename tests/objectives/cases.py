@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from hftransfer.objectives import Objective, build_objectives, parse_objectives
-from hftransfer.objectives.base import LayerPair
+from hftransfer.objectives.base import LayerPair, MaskedTokens
 from hftransfer.trainers.teachers.initial_weights import MovedProduct, MovedWeight
 
 WIDTH, CLASSES = 6, 3
@@ -40,6 +40,23 @@ class FakePerturbedForward:
         return (x * real).sum(1) / real.sum(1).clamp_min(1) @ self.weight
 
 
+class FakeMaskedForward:
+    """A linear model of a row's one masked token; which token of the row it is depends on the number."""
+
+    def __init__(self, m: int, width: int, seed: int = 0, dtype: torch.dtype = torch.float32):
+        g = torch.Generator().manual_seed(200 + seed)
+        self.inputs = torch.randn(m, 2, width, generator=g, dtype=torch.float64).to(dtype)
+        self.mask = torch.ones(m, 2, dtype=torch.long)
+        self.weight, self.embeddings = (
+            torch.randn(width, width, generator=g, dtype=torch.float64).to(dtype).requires_grad_() for _ in range(2)
+        )
+
+    def __call__(self, number: int, probability: float) -> MaskedTokens:
+        x = self.inputs[:, number % 2]
+        count = torch.tensor(float(len(x)), dtype=x.dtype)
+        return MaskedTokens(x @ self.weight, self.inputs[:, 0].argmax(-1), self.embeddings, count)
+
+
 def batch(
     n: int = 7,
     m: int = 5,
@@ -64,6 +81,7 @@ def batch(
         "source_domains": torch.zeros(n, dtype=torch.long),
         "target_view_features": draw(m, width, shift=0.7),
         "perturbed_target_forward": FakePerturbedForward(m, width, classes, seed, dtype),
+        "masked_target_forward": FakeMaskedForward(m, width, seed, dtype),
         "strength": torch.tensor(0.8, dtype=dtype),
         **anchors(n, m, width, classes, g, dtype),
         "target_soft_labels": draw(m, classes).detach().softmax(-1),

@@ -50,6 +50,8 @@ BAD = [  # (kind, setting, values, what the message says)
     ("fixmatch", "function", (3, "nowhere:at_all"), "function=.* (must be a Python callable|cannot be imported)"),
     ("fixmatch", {"view": "same", "cutoff": 0.2}, (), "has no effect beside view='same'"),
     ("fixmatch", {"cutoff": 0.2, "function": abs}, (), "has no effect beside a function"),
+    ("masked_lm", "probability", (0, 1, -0.1, 1.5, True, "some", None), "probability=.* must be above 0 and below 1"),
+    ("masked_lm", "probability", (NAN, INF), "probability"),
     ("mean_teacher", "decay", (1.0, -0.1, True, "slow"), "decay=.* must be at least 0 and below 1"),
     ("mean_teacher", "distance", ("cosine",), "distance='cosine' must be 'squared' or 'divergence'"),
     ("mean_teacher", "keep", ("both",), "keep='both' must be 'student' or 'teacher'"),

@@ -229,7 +229,7 @@ def test_all_state_travels_and_nothing_is_drawn_at_random(variant):
 
 DISTILLED = ("distill_logits", "distill_features", "distill_attention")
 ANCHORED = ("adda", "l2_sp", "lwf", *DISTILLED, "delta", "rkd")  # they ask for a teacher or a start: tests/trainers
-NOT_THERE = ("vat", "mixup", "mean_teacher")  # there are no embeddings to move, and nobody averages weights
+NOT_THERE = ("vat", "mixup", "mean_teacher", "masked_lm")  # there are no embeddings, and nobody averages weights
 ON_THE_TOY = [kind for kind in REGISTRY if kind not in (*NOT_THERE, *ANCHORED)]
 
 

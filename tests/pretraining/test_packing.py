@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from hftransfer.pretraining.masked_language_head import MaskedLanguageHead
+from hftransfer.data.word_masking import WordMasking
+from hftransfer.models.masked_language_head import MaskedLanguageHead
 from hftransfer.pretraining.masking_collator import MaskingCollator
 from hftransfer.pretraining.packed_attention import PackedAttention, find_packed_attention, padded_inputs
 from hftransfer.pretraining.packing import packed_layout, padded_layout, place_rows, row_means
 from hftransfer.pretraining.pretraining_model import PretrainingModel
 from hftransfer.pretraining.sentence_anchor import SentenceAnchor
-from hftransfer.pretraining.word_masking import WordMasking
 
 TOKENS = list(range(5, 60))
 LENGTHS = (20, 3, 11, 9, 17, 5)

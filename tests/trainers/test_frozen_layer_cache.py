@@ -126,8 +126,9 @@ def test_losses_are_those_of_a_run_without_in_half_precision(tmp_path):
     assert not cached.calls
 
 
-def test_a_perturbed_forward_runs_all_layers(tmp_path):
-    cached = same_losses(make, tmp_path, 1e-4, objectives={"vat": 0.1})
+@pytest.mark.parametrize("objective", ["vat", "masked_lm"])
+def test_another_forward_runs_all_layers(tmp_path, objective):
+    cached = same_losses(make, tmp_path, 1e-4, objectives={objective: 0.1})
     assert cached.calls
 
 

@@ -93,7 +93,7 @@ def test_a_schedule_follows_the_run(tmp_path):
     assert run.model.objectives["strength"].seen == [0, 0.125, 0.25, 0.375]
 
 
-WAITS = ("deepjdot",)  # its plan is found on the host, and its page says so
+WAITS = ("deepjdot", "masked_lm")  # a plan is found, words are chosen on the host, and their pages say so
 
 
 class Syncs(TorchDispatchMode):

@@ -16,6 +16,7 @@ from ..teachers.build import build_teachers
 from ..teachers.weight_average import build_weight_average
 from .batch_norm_setting import build_mix
 from .label_shift import build_label_shift
+from .masked_words import build_word_hiding, fill_heads, vocabulary_facts
 from .objective_check import check_task
 from .preparation import Prepared
 from .published_encoder_check import check_published_encoder
@@ -34,6 +35,7 @@ def build_joint_model(args: AdaptationConfig, prepared: Prepared) -> JointModel:
     specs = args.objective_specs()
     check_task(specs, prepared.label_space)
     check_perturbed_forward(prepared, args)
+    word_hiding = build_word_hiding(prepared, args, specs)
     strong_views = build_strong_views(args, prepared)
     teachers = build_teachers(args, prepared, specs)
     weight_average = build_weight_average(model, args, specs)
@@ -45,7 +47,9 @@ def build_joint_model(args: AdaptationConfig, prepared: Prepared) -> JointModel:
         prepared.label_space.names,
         prepared.label_space.task,
         (lambda layer: ()) if teachers is None else teachers.facts,
+        None if word_hiding is None else vocabulary_facts(model),
     )
+    fill_heads(model, modules.values())
     check_published_encoder(model, prepared.head.name, modules, specs)
     specs = [spec for spec in specs if spec.name in modules]
     objectives = ObjectiveSet(
@@ -80,6 +84,7 @@ def build_joint_model(args: AdaptationConfig, prepared: Prepared) -> JointModel:
         forward=forward,
         teachers=teachers,
         weight_average=weight_average,
+        word_hiding=word_hiding,
     )
 
 

@@ -25,6 +25,7 @@ from ..teachers.weight_average import WeightAverage
 from .feature_forward import ForwardOutputs
 from .forward_chain import JointForward, build_forward
 from .frozen_layers_forward import without_states
+from .masked_forward import MaskedTargetForward, WordHiding
 from .objective_inputs import BatchOutputs, ObjectiveInputs, pick_words
 from .objective_set import ObjectiveSet
 from .perturbed_forward import PerturbedTargetForward
@@ -65,6 +66,7 @@ class JointModel(nn.Module):
         forward: from `build_forward`, with the same model, objectives and teachers; all rows at once if not given.
         teachers: teachers and initial weights that objectives ask for. Only their fingerprint is part of this module.
         weight_average: moving average of the model's weights, if an objective follows it.
+        word_hiding: masks words of target rows, if an objective learns to predict them.
 
     Example:
         >>> from hftransfer.objectives.alignment.mmd import MMD
@@ -93,6 +95,7 @@ class JointModel(nn.Module):
         forward: JointForward | None = None,
         teachers: TeacherSet | None = None,
         weight_average: WeightAverage | None = None,
+        word_hiding: WordHiding | None = None,
     ):
         super().__init__()
         self.model = model
@@ -101,6 +104,7 @@ class JointModel(nn.Module):
         self.joint_forward = build_forward(model, head, self.objectives, teachers) if forward is None else forward
         self.batch_norm_mix = self.joint_forward.batch_norm_mix
         self.strong_views = self.joint_forward.strong_views
+        self.word_hiding = word_hiding
         self.weight_average = weight_average
         if weight_average is not None:  # the same on all processes: DDP need not send it with every step
             names = [f"weight_average.{name}" for name in weight_average.names]
@@ -202,6 +206,7 @@ class JointModel(nn.Module):
                     partial(self._build_perturbed_forward, model_inputs, rows, word_mask, precision),
                     self._reference_inputs(model_inputs, rows, outputs, teacher_outputs),
                     partial(self._averaged_logits, model_inputs, rows, word_mask, precision),
+                    partial(self._build_masked_forward, model_inputs, rows, precision),
                 )
                 for _, value, weight in self.objectives.evaluate(objective_inputs, self.progress):
                     total = total + weight * value
@@ -227,6 +232,14 @@ class JointModel(nn.Module):
         target_mask = None if word_mask is None else word_mask[rows.target]
         release_hooks = partial(self.joint_forward.features.take, target)
         return PerturbedTargetForward(self.model, target, target_mask, precision, release_hooks)
+
+    def _build_masked_forward(
+        self, inputs: dict[str, Any], rows: BatchRows, precision: torch.dtype | None
+    ) -> MaskedTargetForward:
+        assert self.word_hiding is not None
+        target = rows.pick(without_states(inputs), "target")
+        release_hooks = partial(self.joint_forward.features.take, target)
+        return MaskedTargetForward(self.model, self.word_hiding, target, precision, release_hooks)
 
     def _averaged_logits(
         self, inputs: dict[str, Any], rows: BatchRows, word_mask: torch.Tensor | None, precision: torch.dtype | None

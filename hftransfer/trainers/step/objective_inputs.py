@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from ...objectives.base import PerturbedForward
+from ...objectives.base import MaskedForward, PerturbedForward
 from ...objectives.gathered_rows import gather_rows, num_processes
 from ..batch_rows import BatchRows
 from ..teachers.teacher import TeacherOutputs
@@ -74,6 +74,7 @@ class ObjectiveInputs:
         perturbed_forward: makes `perturbed_target_forward`.
         references: what is not gathered: of the weights, and means over this process' rows.
         averaged_logits: makes `averaged_target_logits` of this process' rows.
+        masked_forward: makes `masked_target_forward`.
     """
 
     def __init__(
@@ -83,9 +84,11 @@ class ObjectiveInputs:
         perturbed_forward: Callable[[], PerturbedForward],
         references: ReferenceInputs,
         averaged_logits: Callable[[], torch.Tensor] | None = None,
+        masked_forward: Callable[[], MaskedForward] | None = None,
     ):
         self.batch, self.row_weights, self.averaged_logits = batch, row_weights, averaged_logits
         self.perturbed_forward, self.references = perturbed_forward, references
+        self.masked_forward = masked_forward
         self._values: dict[tuple[str, str], Any] = {}
 
     def get(self, name: str, feature_layer: str = "head", objective: str = "") -> Any:
@@ -98,6 +101,9 @@ class ObjectiveInputs:
     def _make(self, name: str, feature_layer: str, objective: str) -> Any:
         if name == "perturbed_target_forward":
             return self.perturbed_forward()
+        if name == "masked_target_forward":
+            assert self.masked_forward is not None
+            return self.masked_forward()
         if name in ReferenceInputs.NAMES:
             return self.references.get(name, objective)
         if name == "averaged_target_logits":

@@ -8,7 +8,7 @@ import tiny
 import torch
 from torch import nn
 
-from hftransfer.pretraining.masked_language_head import MaskedLanguageHead, masked_loss
+from hftransfer.models.masked_language_head import MaskedLanguageHead, masked_loss
 
 POSITIONS = torch.tensor([1, 2, 8, 13])
 LABELS = torch.tensor([7, 9, 7, 30])

@@ -14,8 +14,8 @@ import torch
 from torch import nn
 from transformers.utils import ModelOutput
 
-from ..models.adapters import plain_model
-from ..models.module_mode import module_mode
+from .adapters import plain_model
+from .module_mode import module_mode
 
 TOLERANCE = 1e-3  # of a probe's logits, which kernels of other shapes may round otherwise
 

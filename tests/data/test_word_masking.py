@@ -7,7 +7,7 @@ import pytest
 import tiny
 import word_tokenizers
 
-from hftransfer.pretraining.word_masking import NO_WORD, WordMasking, number_words
+from hftransfer.data.word_masking import NO_WORD, WordMasking, number_words
 
 RANDOM = np.arange(5, 48)
 MASK = 4
