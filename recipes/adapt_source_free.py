@@ -63,6 +63,7 @@ def run(options, config, given) -> int:
         labels=options.labels or None,
         epsilon=options.epsilon,
         source_numbers=options.source_numbers,
+        correct_start=options.correct_start,
         args=replace(config, push_to_hub=False),  # once the result is shown
         processing_class=options.processor,
         model_kwargs=options.model_kwargs() or None,

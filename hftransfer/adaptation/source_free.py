@@ -69,6 +69,7 @@ def adapt_source_free(
     labels: Sequence[str] | None = None,
     epsilon: float = 0.1,
     source_numbers: bool = True,
+    correct_start: bool = False,
     test: Any = None,
     rule: SourceFreeRule | None = None,
     args: AdaptationConfig | None = None,
@@ -79,9 +80,9 @@ def adapt_source_free(
     """One plain model for an unlabelled target from a fine-tuned source model, without a row of the source.
 
     The backbone trains on target rows with the classifier frozen (SHOT). The result replaces the start model only if
-    it passes gates that need no label; otherwise the start is handed over as it is, or corrected for class frequencies
-    where the source's numbers are in its config and the estimate is believed. A run that was stopped goes on with the
-    same call. There is no argument for source rows.
+    it passes gates that need no label; otherwise the start is handed over as it is, or with `correct_start` corrected
+    for class frequencies, where the source's numbers are in its config and the estimate is believed. A run that was
+    stopped goes on with the same call. There is no argument for source rows.
 
     Args:
         model: Hub id or folder of the model that was fine-tuned on the source. With `predictions`, of any backbone,
@@ -94,6 +95,8 @@ def adapt_source_free(
         labels: class names of `predictions`, where they do not name them.
         epsilon: with labels alone in `predictions`, what each leaves to the other classes.
         source_numbers: read the source's numbers that stand in the model's config, if any.
+        correct_start: correct a start model that stays for believed class frequencies. Counts alone cannot tell a
+            shift of inputs from one of frequencies: use it where you know of the latter.
         test: labelled target rows that are only ever shown, as oracle; the target's own test split when it is loaded.
         rule: decides; `SourceFreeRule()` when `None`.
         args: settings of the training run. When `None`, they fit the model.
@@ -115,7 +118,7 @@ def adapt_source_free(
         >>> (result.model / "model.safetensors").is_file()
         True
     """
-    _check_arguments(method, predictions, labels, epsilon, source_numbers, rule, args, model_kwargs)
+    _check_arguments(method, predictions, labels, epsilon, source_numbers, correct_start, rule, args, model_kwargs)
     model = as_backbone(model)
     if predictions is None and isinstance(model, dict):
         raise ValueError(
@@ -149,7 +152,7 @@ def adapt_source_free(
         numbers = run.source_numbers() if source_numbers else None
         run.train()
         with stage("judging the model"):
-            verdict = decide(run, numbers, source_numbers, rule or SourceFreeRule())
+            verdict = decide(run, numbers, source_numbers, rule or SourceFreeRule(), correct_start)
         with stage("handing over the model"):
             decided_by_first(lambda: _write(folder, run, verdict), args.world_size)
             decided_by_first(lambda: remove_replaced(folder / CANDIDATES, key), args.world_size)
@@ -198,6 +201,7 @@ def _check_arguments(
     labels: Any,
     epsilon: Any,
     source_numbers: Any,
+    correct_start: Any,
     rule: Any,
     args: Any,
     model_kwargs: Any,
@@ -213,6 +217,11 @@ def _check_arguments(
         )
     if not isinstance(source_numbers, bool):
         raise TypeError(f"source_numbers must be True or False, not {source_numbers!r}.")
+    if not isinstance(correct_start, bool):
+        raise TypeError(f"correct_start must be True or False, not {correct_start!r}.")
+    if correct_start and (predictions is not None or not source_numbers):
+        why = "predictions are no model that could be corrected" if source_numbers else "source_numbers are not read"
+        raise ValueError(f"correct_start has no effect: {why}. Leave it out.")
     if predictions is None:
         for name, value, default in (("labels", labels, None), ("epsilon", epsilon, 0.1)):
             if value != default:

@@ -18,7 +18,7 @@ from .data_requirements import check_map_style, check_target_size
 from .training_defaults import training_defaults
 
 EPOCHS = {"text": 5.0, "image": 10.0}
-ROWS = 32  # of a batch: class frequencies are counted in it
+ROWS = 64  # of a batch, in which class frequencies are counted; as SHOT's authors have it
 METHODS = {
     "shot": "information maximisation and centroid pseudo-labels; the classifier stays frozen",
     "shot_im": "information maximisation; the classifier stays frozen",
@@ -135,7 +135,7 @@ def with_source_free_defaults(
     """Settings of a source-free run with defaults for what the user did not name.
 
     Half of a fine-tuning rate for a model that is trained already, the whole of it for a student; five epochs of text
-    or ten of images; 32 rows a batch.
+    or ten of images; 64 rows a batch.
 
     Args:
         args: the settings.

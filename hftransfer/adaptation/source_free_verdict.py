@@ -49,7 +49,11 @@ class SourceFreeVerdict:
 
 
 def decide(
-    run: SourceFreeRun, numbers: SourceNumbers | None, reads_numbers: bool, rule: SourceFreeRule
+    run: SourceFreeRun,
+    numbers: SourceNumbers | None,
+    reads_numbers: bool,
+    rule: SourceFreeRule,
+    correct_start: bool = False,
 ) -> SourceFreeVerdict:
     """Verdict from predictions on target rows; their labels are read for the oracle figures alone.
 
@@ -58,6 +62,7 @@ def decide(
         numbers: of the source; `None` without.
         reads_numbers: the user wants them read.
         rule: decides.
+        correct_start: a start that stays is corrected for believed class frequencies.
     """
     names, start = run.model.class_names, run.start_seen
     shift = None if numbers is None else estimate_label_shift(numbers.predictions(start.logits), method="bbse")
@@ -86,7 +91,12 @@ def decide(
         reasons.append(_about_frequencies(shift, numbers, reads_numbers))
     if kind == "unchanged" and believed is not None and shift is not None and numbers is not None:
         obstacle = _obstacle(run)
-        if obstacle:
+        if not correct_start:
+            reasons.append(
+                "The start model is not corrected for these frequencies: counts cannot tell a shift of inputs, by "
+                "which a class only looks commoner, from one of frequencies. correct_start=True corrects it."
+            )
+        elif obstacle:
             reasons.append(f"Class frequencies are not corrected: {obstacle}.")
         else:
             kind, correction = "corrected", Correction(numbers.temperature, shift.weights)

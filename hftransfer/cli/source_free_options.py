@@ -55,7 +55,15 @@ class SourceFreeArguments:
         "shot", "Method", "shot: information maximisation and pseudo-labels by centroids; shot_im: without these."
     )
     source_numbers: bool = option(
-        True, "Method", "Read the source's counts in the model's config.json, if any, and correct by them."
+        True,
+        "Method",
+        "Read the source's counts in the model's config.json, if any, for the target's class frequencies.",
+    )
+    correct_start: bool = option(
+        False,
+        "Method",
+        "Correct the start model for believed class frequencies where the adapted one is refused. Counts alone cannot "
+        "tell a shift of inputs from one of frequencies.",
     )
     predictions: str | None = option(
         None,

@@ -53,7 +53,17 @@ def target(rows: int = 96, seed: int = 1, frequencies=FREQUENCIES, labelled: boo
 
 def run(model, folder, rows=None, **how):
     """`adapt_source_free` on the target; what it takes goes by its name, the rest to the config."""
-    names = ("method", "predictions", "labels", "epsilon", "source_numbers", "test", "rule", "processing_class")
+    names = (
+        "method",
+        "predictions",
+        "labels",
+        "epsilon",
+        "source_numbers",
+        "correct_start",
+        "test",
+        "rule",
+        "processing_class",
+    )
     own = {name: how.pop(name) for name in names if name in how}
     return adapt_source_free(model, target() if rows is None else rows, args=tiny_shift.config(folder, **how), **own)
 

@@ -98,7 +98,7 @@ def test_a_refused_model_leaves_the_start_as_it_is(numberless, tmp_path):
 
 def test_believed_frequencies_correct_the_start(model, tmp_path):
     rows = world.target(600)
-    result = world.run(model, tmp_path / "mine", rows, rule=NO, max_steps=1)
+    result = world.run(model, tmp_path / "mine", rows, rule=NO, correct_start=True, max_steps=1)
     assert result.shift.believed, str(result.shift)
     assert result.verdict == "corrected"
     assert np.abs(result.shift.target_frequencies - world.FREQUENCIES).max() < 0.15
@@ -111,6 +111,19 @@ def test_believed_frequencies_correct_the_start(model, tmp_path):
         before.classifier.weight.detach().numpy() / numbers["temperature"], abs=1e-5
     )
     assert not hasattr(after.config, "hftransfer") or KEY not in after.config.hftransfer
+
+
+def test_believed_frequencies_alone_do_not_change_the_start(model, tmp_path):
+    result = world.run(model, tmp_path / "mine", world.target(600), rule=NO, max_steps=1)
+    assert result.shift.believed
+    assert result.verdict == "unchanged"
+    assert any("correct_start=True corrects it" in reason for reason in result.reasons)
+
+
+@pytest.mark.parametrize("how", [{"source_numbers": False}, {"predictions": ["up"]}], ids=["unread", "predictions"])
+def test_a_correction_that_cannot_be_is_refused(model, tmp_path, how):
+    with pytest.raises(ValueError, match="correct_start has no effect"):
+        world.run(model, tmp_path / "mine", correct_start=True, **how)
 
 
 def test_numbers_may_be_left_unread(model, tmp_path):
