@@ -45,8 +45,8 @@ class MaskedLM(Objective):
 
     calls: torch.Tensor
     paper = "Karouzos et al., UDALM: Unsupervised Domain Adaptation through Language Modeling, NAACL 2021"
-    default_weight = 1.0
-    search: ClassVar = {"weight": Range(0.1, 10.0, log=True), "probability": Range(0.1, 0.4)}
+    default_weight = 0.1
+    search: ClassVar = {"weight": Range(0.01, 1.0, log=True), "probability": Range(0.1, 0.4)}
 
     def __init__(self, feature_dim: int, vocabulary: VocabularyFacts | None = None, probability: float = 0.15):
         super().__init__()
