@@ -52,6 +52,7 @@ ROOMS = {
         "embeddings",
         "selection",
         "trainers",
+        "pretraining",
         "reporting",
         "hub_connection",
     },

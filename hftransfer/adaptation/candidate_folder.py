@@ -46,8 +46,7 @@ def write_record(folder: Path, predictions: StoredPredictions, record: Mapping[s
 
 def write_model_record(folder: Path, record: Mapping[str, Any]) -> None:
     """Record of a candidate whose model is saved; its checkpoints, of no more use, removed."""
-    files = {path.name: _facts(path) for path in model_files(folder)}
-    write_whole(folder / DONE, json.dumps(dict(record) | {"files": files}, indent=1))
+    write_whole(folder / DONE, json.dumps(dict(record) | {"files": file_facts(folder)}, indent=1))
     remove_checkpoints(folder)
 
 
@@ -86,7 +85,7 @@ def read_record(folder: Path, key: str, digests: bool = True) -> tuple[dict[str,
         return {}, f"{folder / DONE} is damaged."
     if record["key"] != key:
         return {}, ""
-    fault = next(_faults(folder, record.get("files", {}), digests), "")
+    fault = next(file_faults(folder, record.get("files", {}), digests), "")
     if not fault and not any(path.is_file() for pattern in WEIGHTS for path in folder.glob(pattern)):
         fault = f"its weights are missing from {folder}."
     return ({}, fault) if fault else (record, "")
@@ -99,7 +98,7 @@ def read_predictions(folder: Path, record: Mapping[str, Any]) -> StoredPredictio
         ValueError: they are missing, or not those that were written.
     """
     written = record.get("predictions")
-    fault = next(_faults(folder, {PREDICTIONS: written} if written else {}, True), "")
+    fault = next(file_faults(folder, {PREDICTIONS: written} if written else {}, True), "")
     if fault:
         raise ValueError(fault)
     return StoredPredictions.load(folder / PREDICTIONS)
@@ -126,11 +125,17 @@ def remove_candidate(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+def file_facts(folder: Path) -> dict[str, list[Any]]:
+    """Size and digest of each file of a model, by which it is known as whole later."""
+    return {path.name: _facts(path) for path in model_files(folder)}
+
+
 def _facts(path: Path) -> list[Any]:
     return [path.stat().st_size, digest(path)]
 
 
-def _faults(folder: Path, files: Mapping[str, Any], digests: bool) -> Iterator[str]:
+def file_faults(folder: Path, files: Mapping[str, Any], digests: bool = True) -> Iterator[str]:
+    """Sentences on files that are missing, or not those that were written."""
     for name, (size, written) in files.items():
         path = folder / name
         if not path.is_file():

@@ -12,6 +12,7 @@ from ..messages import nearest, shown
 from ..objectives.drawn_settings import draw_settings
 from ..settings import read_choice
 from ..yaml_files import read_yaml
+from .pretrained_start import check_pretraining_settings
 
 Effort = Literal["quick", "standard", "thorough"]
 LISTS = Path(__file__).parent / "candidates"
@@ -30,6 +31,8 @@ KEYS = {
     "round_of": "a round of self-training: the last of these, a student, trained further on what all of them say of "
     "the target, within quotas of the classes",
     "start": "the trained candidate whose weights it starts from; the backbone itself when absent",
+    "pretrain": "settings of PretrainingConfig: it starts from the backbone, pre-trained without labels on the rows of "
+    "the target and the sources",
     "adabn_of": "this candidate with batch norm's statistics of the target",
 }
 OF_ALL_ROWS = "all candidates read the same rows and classes, so it belongs to the whole run"
@@ -61,6 +64,7 @@ class CandidateRecipe:
         student_of, adabn_of: name of another candidate.
         start: the candidate whose weights its run starts from. It then goes on for half as long at half the rate.
         round_of: names of other candidates; the last is the student that it starts from.
+        pretrain: settings of the pre-training that its start comes from; `None` where it is the backbone itself.
     """
 
     name: str
@@ -73,6 +77,7 @@ class CandidateRecipe:
     adabn_of: str = ""
     start: str = ""
     round_of: tuple[str, ...] = ()
+    pretrain: dict[str, Any] | None = None
 
     @property
     def trains(self) -> bool:
@@ -82,7 +87,7 @@ class CandidateRecipe:
     @property
     def base(self) -> bool:
         """Whether it is a plain source-only run."""
-        return self.trains and not (self.student_of or self.start or self.training)
+        return self.trains and self.pretrain is None and not (self.student_of or self.start or self.training)
 
     @property
     def learns_soft_labels(self) -> bool:
@@ -91,8 +96,8 @@ class CandidateRecipe:
 
     @property
     def reads_target(self) -> bool:
-        """Whether its training run reads rows of the target."""
-        return self.trains and not self.base
+        """Whether its training run reads rows of the target; a pre-training before it does not count."""
+        return self.trains and bool(self.learns_soft_labels or self.start or self.training)
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -108,7 +113,7 @@ class CandidateRecipe:
     def cost(self) -> float:
         """Cost of the run beside a source-only one, roughly: rows of a step."""
         rows = (2.0 if self.reads_target and not self.learns_soft_labels else 1.0) if self.trains else 0.0
-        return rows * (2.0 if self.learns_soft_labels and not self.start else 1.0)
+        return rows * (2.0 if self.learns_soft_labels and not self.start else 1.0) + 3.0 * (self.pretrain is not None)
 
 
 def candidate_list(effort: str = "standard", modality: str = "text") -> list[CandidateRecipe]:
@@ -223,6 +228,10 @@ def _read(title: str, name: str, value: Any, before: Mapping[str, CandidateRecip
         if any(key != "student_of" for key in made_of):
             raise ValueError(f"{title}: only a candidate that trains has a start.")
         parts["start"] = _part_names(f"{title}: start", value["start"], before, False)
+    if "pretrain" in value:
+        if "start" in parts or any(key != "student_of" for key in made_of):
+            raise ValueError(f"{title}: pretrain is for a candidate that trains from the backbone.")
+        parts["pretrain"] = check_pretraining_settings(f"{title}: pretrain", value["pretrain"] or {})
     seed = 0 if value.get("seed") is None else value["seed"]
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise ValueError(f"{title}: seed={seed!r} must be a whole number of at least 0.")

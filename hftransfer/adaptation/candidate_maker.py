@@ -54,6 +54,8 @@ class CandidateMaker:
                 continue
             try:
                 config = self.runner.config(recipe)
+                if recipe.pretrain is not None:
+                    self.runner.starts.config(recipe.pretrain)
                 weights_in_order("class_weights", config.class_weight_map(), class_names)
                 weights_in_order("source_weights", config.source_weight_map(), list(self.runner.inputs.train))
             except (ValueError, TypeError, ImportError, FileNotFoundError) as error:

@@ -33,6 +33,7 @@ from .candidate_folder import (
 )
 from .candidate_list import CandidateRecipe
 from .candidate_predictions import CandidatePredictor
+from .pretrained_start import PretrainedStarts
 from .run_inputs import RunInputs
 from .settings_hash import settings_hash
 from .stored_predictions import StoredPredictions
@@ -113,6 +114,11 @@ class CandidateRunner:
         """Hash of what all candidates are made from."""
         return self.inputs.key()
 
+    @cached_property
+    def starts(self) -> PretrainedStarts:
+        """Pre-trained backbones, for candidates that ask for one."""
+        return PretrainedStarts(self.inputs, self.folder, self.key)
+
     def stored(self, recipe: CandidateRecipe, soft_labels: SoftLabels | None = None) -> CandidateOutcome | None:
         """Outcome of an earlier run with the same settings and data; `None` if a process finds none."""
         outcome = self._stored(recipe, soft_labels)
@@ -181,7 +187,8 @@ class CandidateRunner:
                     model_name=Path(str(self.inputs.args.output_dir)).name, finetuned_from=backbone
                 )
             record["model"] = dataclasses.asdict(_model_facts(trainer, self.inputs.modality))
-            record["findings"] = findings_of(trainer)
+            pretraining = [] if recipe.pretrain is None else self.starts.findings(recipe.pretrain)
+            record["findings"] = [*pretraining, *findings_of(trainer)]
             record["class_weights"] = _class_weights(trainer, soft_labels)
         with stage(f"predicting with the candidate {recipe.name}"):
             predictions = self.predictor.predict(trainer)
@@ -230,8 +237,9 @@ class CandidateRunner:
             target = add_soft_labels(target.select(soft_labels.rows), soft_labels.probabilities)
         if saved is None and recipe.start:
             saved = self.folder / recipe.start
+        start = inputs.model if recipe.pretrain is None or saved is not None else self.starts.make(recipe.pretrain)
         return AdaptationTrainer(
-            str(saved) if saved is not None else inputs.model,
+            str(saved) if saved is not None else start,
             self.config(recipe, soft_labels),
             dict(inputs.train),
             target if recipe.reads_target else None,
@@ -305,6 +313,8 @@ class CandidateRunner:
             parts["parts"] = [read_json(self.folder / name / DONE).get("key") for name in recipe.parts]
         if recipe.start:  # its key says what that candidate was made from
             settings["start"] = read_json(self.folder / recipe.start / DONE).get("key")
+        if recipe.pretrain is not None:
+            settings["start"] = self.starts.key_of(recipe.pretrain)
         return settings_hash(
             run=self.key, recipe=settings, soft_labels=soft, reads_target=recipe.reads_target, **parts
         )[:16]

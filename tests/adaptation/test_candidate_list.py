@@ -67,6 +67,12 @@ def test_a_file_reads_as_the_map_that_it_holds(tmp_path):
             PLAIN | {"b": {"seed": 1}, "m": {"mean_of": ["source-only", "b"]}, "x": {"adabn_of": "m"}},
             "there is no model",
         ),
+        (PLAIN | {"x": {"pretrain": 3}}, "must be a map of settings"),
+        (PLAIN | {"x": {"pretrain": {"learning_rat": 1e-4}}}, "Did you mean 'learning_rate'"),
+        (PLAIN | {"x": {"pretrain": {"output_dir": "runs/x"}}}, "a folder of its own"),
+        (PLAIN | {"x": {"pretrain": {}, "start": "source-only"}}, "trains from the backbone"),
+        (PLAIN | {"b": {"seed": 1}, "x": {"pretrain": {}, "mean_of": ["source-only", "b"]}}, "from the backbone"),
+        ({"x": {"pretrain": {}}}, "no plain source-only run"),
     ],
 )
 def test_what_cannot_be_is_refused_with_its_name(entries, said):
@@ -77,7 +83,7 @@ def test_what_cannot_be_is_refused_with_its_name(entries, said):
 
 def test_the_keys_that_messages_list_are_those_that_are_read():
     others = {"mean_of", "average_of", "student_of", "round_of", "start", "adabn_of"}
-    assert set(KEYS) == {"about", "seed", "training", "draw"} | others
+    assert set(KEYS) == {"about", "seed", "training", "draw", "pretrain"} | others
 
 
 def test_drawn_settings_are_the_seeds_and_lie_in_the_search_ranges():
