@@ -31,8 +31,8 @@ KEYS = {
     "round_of": "a round of self-training: the last of these, a student, trained further on what all of them say of "
     "the target, within quotas of the classes",
     "start": "the trained candidate whose weights it starts from; the backbone itself when absent",
-    "pretrain": "settings of PretrainingConfig: it starts from the backbone, pre-trained without labels on the rows of "
-    "the target and the sources",
+    "pretrain": "settings of PretrainingConfig: it starts from the backbone, pre-trained without labels on the rows "
+    "of the target and the sources",
     "adabn_of": "this candidate with batch norm's statistics of the target",
 }
 OF_ALL_ROWS = "all candidates read the same rows and classes, so it belongs to the whole run"
