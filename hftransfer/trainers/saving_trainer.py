@@ -115,6 +115,12 @@ class SavingTrainer(BaseTrainer):
         else:
             self.checkpoint_reader.load(resume_from_checkpoint, super()._load_from_checkpoint)
 
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        """As in `Trainer`; a name of a tied weight, which is saved under another name alone, is not missing."""
+        tied = getattr(self.model, "all_tied_weights_keys", None) or {}
+        missing = [name for name in load_result.missing_keys if name not in tied]
+        super()._issue_warnings_after_load(load_result._replace(missing_keys=missing))
+
     def _load_best_model(self) -> None:
         if self.is_fsdp_enabled:
             super()._load_best_model()
