@@ -138,15 +138,10 @@ def judge_with_answers(
         scores[TRAINED_ON] = rows.cross_fitted(entry, logits)
         comparison = compare(scores[TRAINED_ON], scores[name], rows.weights)
         comparisons = [*comparisons, comparison]
-        takes = "takes the place" if comparison.wins else "does not take the place"
-        folds = min(FOLDS, len(answers))
-        sentences.append(
-            f"{TRAINED_ON} {takes} of {name}: trained on {folds - 1} of {folds} parts of the answers and compared "
-            f"on the part left out, it is {_beside(comparison)}."
-        )
-        if (refusal := judged.judgement.refused.get(TRAINED_ON)) and comparison.wins:
-            sentences.append(f"The gates, which read no target label, would have refused {TRAINED_ON}: {refusal}.")
-        chosen = entry if comparison.wins else chosen
+        refusal = judged.judgement.refused.get(TRAINED_ON, "")
+        taken = comparison.taken(bool(refusal))
+        sentences += _of_training(comparison, taken, refusal, len(answers))
+        chosen = entry if taken else chosen
     refused = {other: why for other, why in judged.judgement.refused.items() if other != chosen.name}
     reasons = [*verdicts.judgement.reasons, *sentences]
     judgement = replace(judged.judgement, chosen=chosen.name, refused=refused, reasons=reasons)
@@ -197,8 +192,31 @@ def _decided(standing: str, chosen: str, comparisons: Sequence[PairedComparison]
     return f"{by}, {standing} stays: no other is clearly better. The nearest, {best.name}, is {_beside(best)}."
 
 
+def _of_training(c: PairedComparison, taken: bool, refusal: str, answers: int) -> list[str]:
+    """Sentences on whether the model that was trained on the answers is taken, and why."""
+    folds = min(FOLDS, answers)
+    takes = "takes the place" if taken else "does not take the place"
+    sentences = [
+        f"{c.name} {takes} of {c.standing}: trained on {folds - 1} of {folds} parts of the answers and compared on "
+        f"the part left out, it is {_gained(c)} (paired tests: p = {c.p:.2g} of no gain, {c.p_worse:.2g} of no loss; "
+        f"{c.level:.2g} is clear)."
+    ]
+    if refusal and not c.wins:
+        sentences.append(f"The gates, which read no target label, refuse {c.name}: {refusal}.")
+    elif refusal:
+        sentences.append(f"The gates, which read no target label, would have refused {c.name}: {refusal}.")
+    elif taken and not c.wins:
+        sentences.append(
+            f"That is no clear gain. {c.name} is taken because labels of the target are what the others lack, and "
+            "nothing speaks against it."
+        )
+    return sentences
+
+
+def _gained(c: PairedComparison) -> str:
+    return f"{100 * abs(c.gain):.1f} points {'better' if c.gain >= 0 else 'worse'}"
+
+
 def _beside(c: PairedComparison) -> str:
     """What a comparison showed, after "it is"."""
-    points = 100 * abs(c.gain)
-    direction = "better" if c.gain >= 0 else "worse"
-    return f"{points:.1f} points {direction} (paired test: p = {c.p:.2g}, at most {c.level:.2g} is asked for)"
+    return f"{_gained(c)} (paired test: p = {c.p:.2g}, at most {c.level:.2g} is asked for)"

@@ -10,7 +10,7 @@ import numpy as np
 from .answers import AnsweredScores
 
 LEVEL = 0.1  # of all comparisons together
-PLANNED_LEVEL = 0.2  # of the one comparison that was planned: with a model that was trained on answers
+PLANNED_LEVEL = 0.2  # of the one comparison that was planned: with a model that was trained on answers, either way
 EXACT, DRAWS = 12, 9999  # up to 2^12 signs are all tried; of more, so many are drawn
 
 
@@ -23,7 +23,8 @@ class PairedComparison:
         gain: estimated accuracy of the first less that of the second, in shares.
         p: one-sided, of its quadratic score not being better.
         level: that p has to keep below.
-        wins: whether it takes the other's place.
+        wins: whether it is clearly better.
+        p_worse: one-sided, of its quadratic score not being worse.
     """
 
     name: str
@@ -32,6 +33,25 @@ class PairedComparison:
     p: float
     level: float
     wins: bool
+    p_worse: float = 1.0
+
+    @property
+    def harms(self) -> bool:
+        """Whether it is clearly worse: estimated to be right less often, and of a worse quadratic score at the level."""
+        return self.gain < -1e-12 and self.p_worse <= self.level
+
+    def taken(self, refused: bool) -> bool:
+        """Whether a model that was trained on answers is taken: unless it is clearly worse, or no gain and refused.
+
+        Args:
+            refused: by a gate that reads no target label.
+
+        Example:
+            >>> unclear = PairedComparison("trained", "student", gain=0.02, p=0.4, level=0.2, wins=False, p_worse=0.6)
+            >>> unclear.taken(refused=False), unclear.taken(refused=True)
+            (True, False)
+        """
+        return self.wins or not (self.harms or refused)
 
     def __str__(self) -> str:
         points = 100 * self.gain
@@ -80,8 +100,8 @@ def compare(
     """
     total = weights @ standing.units
     gain = float(weights @ (other.right - standing.right) / total) if total > 0 else 0.0
-    p = sign_flip_test(weights * (standing.loss - other.loss))
-    return PairedComparison(other.name, standing.name, gain, p, level, gain >= -1e-12 and p <= level)
+    p, p_worse = (sign_flip_test(sign * weights * (standing.loss - other.loss)) for sign in (1, -1))
+    return PairedComparison(other.name, standing.name, gain, p, level, gain >= -1e-12 and p <= level, p_worse)
 
 
 def decide(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hftransfer.selection.answers import AnsweredScores
-from hftransfer.selection.paired_decision import LEVEL, compare, decide, sign_flip_test
+from hftransfer.selection.paired_decision import LEVEL, PLANNED_LEVEL, compare, decide, sign_flip_test
 
 
 def model(name: str, right: np.ndarray, sure: float = 0.8) -> AnsweredScores:
@@ -79,3 +79,38 @@ def test_rows_count_by_their_weights():
     heavy = np.array([2.0] * 10 + [0.1] * 10)
     assert decide([model("a", ~right), model("b", right)], "a", heavy)[0] == "b"
     assert decide([model("a", ~right), model("b", right)], "a", heavy[::-1])[0] == "a"
+
+
+@pytest.mark.parametrize("rows", [20, 50, 200])
+def test_harm_is_the_other_side_of_a_gain(rows):
+    """Both sides by the same test, with the two models changing places."""
+    good, poor = drawn("good", 0.9, rows, 3), drawn("poor", 0.5, rows, 3)
+    weights = np.random.default_rng(rows).uniform(0.1, 2, rows)
+    up, down = compare(good, poor, weights), compare(poor, good, weights)
+    assert up.wins
+    assert down.harms
+    assert not (up.harms)
+    assert not (down.wins)
+    assert (up.p, up.p_worse) == pytest.approx((down.p_worse, down.p), abs=0.02)
+
+
+def test_equal_models_neither_win_nor_harm():
+    a = drawn("a", 0.7, 50, 0)
+    comparison = compare(model("b", a.right), a, np.ones(50))
+    assert not comparison.harms
+    assert not comparison.wins
+
+
+def test_a_model_that_is_as_good_seldom_harms():
+    level = PLANNED_LEVEL
+    harms = [compare(drawn("a", 0.75, 50, s), drawn("bb", 0.75, 50, s), np.ones(50)).harms for s in range(200)]
+    assert np.mean(harms) < level + 3 * np.sqrt(level * (1 - level) / 200)
+
+
+def test_what_was_trained_on_answers_stays_out_if_it_harms_and_no_gate_stops_a_clear_gain():
+    right = np.arange(40) < 20
+    standing = model("a", right)
+    better, worse = model("b", np.arange(40) < 34), model("c", np.arange(40) < 8)
+    for other, ends in ((better, (True, True)), (worse, (False, False)), (model("d", right), (True, False))):
+        comparison = compare(other, standing, np.ones(40))
+        assert (comparison.taken(refused=False), comparison.taken(refused=True)) == ends
