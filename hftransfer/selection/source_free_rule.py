@@ -14,6 +14,7 @@ from .validators.prediction_entropy import entropies
 
 START = "the start model"
 MOST_ROWS = 4000  # of each kind that votes are counted over
+KEPT = 0.2  # of five neighbours that bore the old name, one still does
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class SourceFreeRule:
 
     The start model stays unless the adapted one passes every gate. Collapse, diversity and a lost class are gates that
     no label is needed for, as in `SelectionRule`. A model that contradicts its start on most rows has become another
-    one. And what it changed must be supported by something that neither model's names were made from: of each row that
+    one. And what it changed must be supported by something that neither classifier has shaped much: of each row that
     the two name differently, the nearest rows that they name alike are asked, in the features of an early layer. They
     must side with the adapted model clearly more often than with the start (`neighbour_votes`). In the final layer's
     features they would side with the model whose features these are.
@@ -54,6 +55,7 @@ class SourceFreeRule:
         agreement: smallest share of rows that both name alike.
         clear: standard errors by which votes for the adapted model must outnumber those for the start.
         neighbours: rows that are asked for each.
+        kept: share of its rows that a class must keep, so that they can be asked.
         frequencies: by how much the adapted model's class frequencies may lie further from believed ones than the
             start's, in total variation, where it is known that they differ.
         layer: of the start model, whose features neighbours are found by: `"hidden:0"` is the first of its stack,
@@ -77,6 +79,7 @@ class SourceFreeRule:
     agreement: float = 0.5
     clear: float = 2.0
     neighbours: int = 5
+    kept: float = KEPT
     frequencies: float = 0.02
     layer: str = "hidden:0"
 
@@ -116,7 +119,7 @@ class SourceFreeRule:
             return SourceFreeJudgement(False, ["its predictions are not finite"], 0.0, (0, 0), ("finite",))
         was, now = before.argmax(1), after.argmax(1)
         agreement, changed = float((was == now).mean()), int((was != now).sum())
-        votes = neighbour_votes(np.asarray(features, dtype=np.float64), was, now, self.neighbours)
+        votes = neighbour_votes(np.asarray(features, dtype=np.float64), was, now, self.neighbours, self.kept)
         asked = self._asked(votes, was, now, start, space, class_names)
         found = {
             "lost class": self._lost_class(before, after, believed, start, class_names),
@@ -184,7 +187,7 @@ class SourceFreeRule:
             f"of {(was != now).sum():,} rows that it names otherwise, the nearest rows that both name alike, by "
             f"{space}, side with it on {votes[0]:,} and with {start} on {votes[1]:,}"
         )
-        emptied = emptied_classes(was, now, self.neighbours)
+        emptied = emptied_classes(was, now, self.kept)
         if emptied.any():
             k = int(np.argmax(emptied * np.bincount(was, minlength=len(emptied))))
             name = repr(names[k]) if names else f"class {k}"
@@ -204,7 +207,9 @@ class SourceFreeRule:
         return f"nothing shows that what it changed is better: {asked}"
 
 
-def neighbour_votes(features: np.ndarray, was: np.ndarray, now: np.ndarray, neighbours: int = 5) -> tuple[int, int]:
+def neighbour_votes(
+    features: np.ndarray, was: np.ndarray, now: np.ndarray, neighbours: int = 5, kept: float = KEPT
+) -> tuple[int, int]:
     """Rows with two names whose nearest neighbours, of those with one name, bear the new or the old one more often.
 
     Nearest is by the cosine of centred features. A row whose old class has been emptied (`emptied_classes`) counts for
@@ -212,9 +217,11 @@ def neighbour_votes(features: np.ndarray, was: np.ndarray, now: np.ndarray, neig
     would. With fewer rows of one name than neighbours, nothing is counted.
 
     Args:
-        features: (m, d), of a space in which rows of a class lie together, and which the names were not made from.
+        features: (m, d), of a space in which rows of a class lie together, and which neither classifier has shaped
+            much.
         was, now: (m,) class numbers.
         neighbours: that are asked.
+        kept: share of its rows that a class must keep.
 
     Returns:
         Rows for the new names, rows for the old ones; a tie counts for neither.
@@ -237,23 +244,21 @@ def neighbour_votes(features: np.ndarray, was: np.ndarray, now: np.ndarray, neig
     nearest = np.argsort(-(x[changed] @ x[alike].T), axis=1, kind="stable")[:, :neighbours]
     names = was[alike][nearest]
     for_new, for_old = ((names == y[changed][:, None]).sum(1) for y in (now, was))
-    emptied = emptied_classes(was, now, neighbours)[was[changed]]
+    emptied = emptied_classes(was, now, kept)[was[changed]]
     return int(((for_new > for_old) & ~emptied).sum()), int(((for_old > for_new) | emptied).sum())
 
 
-def emptied_classes(was: np.ndarray, now: np.ndarray, neighbours: int = 5) -> np.ndarray:
-    """Emptied classes: (K,) those that keep fewer than one of `neighbours` rows under new names.
-
-    Where all neighbours of a row bore its old name, fewer than one still does.
+def emptied_classes(was: np.ndarray, now: np.ndarray, kept: float = KEPT) -> np.ndarray:
+    """Emptied classes: (K,) those of whose rows too small a share keeps its name.
 
     Args:
         was, now: (m,) class numbers.
-        neighbours: that are asked.
+        kept: the share.
 
     Example:
-        >>> emptied_classes(np.array([0, 0, 1, 1, 1]), np.array([1, 0, 0, 0, 0]), neighbours=2)
+        >>> emptied_classes(np.array([0, 0, 1, 1, 1]), np.array([1, 0, 0, 0, 0]))
         array([False,  True])
     """
     classes = int(max(was.max(), now.max())) + 1
-    before, kept = (np.bincount(names, minlength=classes) for names in (was, was[was == now]))
-    return np.asarray(kept * neighbours < before)
+    before, still = (np.bincount(names, minlength=classes) for names in (was, was[was == now]))
+    return np.asarray((still / np.maximum(before, 1) < kept) & (before > 0))

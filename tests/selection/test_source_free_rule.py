@@ -160,7 +160,7 @@ def test_emptied_classes_by_hand():
     was, now = draw.integers(6, size=90), draw.integers(6, size=90)
     now = np.where(draw.random(90) < 0.15, was, now)
     shares = [np.mean(now[was == k] == k) for k in range(6)]
-    found = emptied_classes(was, now, neighbours=4)
+    found = emptied_classes(was, now, 0.25)
     assert found.tolist() == [share < 0.25 for share in shares]
     assert 0 < found.sum() < 6
 
