@@ -95,8 +95,9 @@ def adapt_source_free(
         labels: class names of `predictions`, where they do not name them.
         epsilon: with labels alone in `predictions`, what each leaves to the other classes.
         source_numbers: read the source's numbers that stand in the model's config, if any.
-        correct_start: correct a start model that stays for believed class frequencies. Counts alone cannot tell a
-            shift of inputs from one of frequencies: use it where you know of the latter.
+        correct_start: correct a start model that stays for believed class frequencies, and refuse an adapted one that
+            lies further from them. Counts alone cannot tell a shift of inputs from one of frequencies: use it where
+            you know of the latter.
         test: labelled target rows that are only ever shown, as oracle; the target's own test split when it is loaded.
         rule: decides; `SourceFreeRule()` when `None`.
         args: settings of the training run. When `None`, they fit the model.
@@ -139,7 +140,10 @@ def adapt_source_free(
     given = None if predictions is None else read_predictions(predictions, len(target_rows), labels)
     if given is not None:
         given.smoothed(epsilon)  # whatever is wrong is said before anything is loaded
-    run = SourceFreeRun.of(model, args, data, given, epsilon, method, processing_class, model_kwargs, dataset_names)
+    rule = rule or SourceFreeRule()
+    run = SourceFreeRun.of(
+        model, args, data, given, epsilon, method, rule.layer, processing_class, model_kwargs, dataset_names
+    )
     with working_in(folder, args):
         parts = run.inputs.parts | _hashes(method, given, epsilon)
         key = settings_hash(**parts)[:16]
@@ -152,7 +156,7 @@ def adapt_source_free(
         numbers = run.source_numbers() if source_numbers else None
         run.train()
         with stage("judging the model"):
-            verdict = decide(run, numbers, source_numbers, rule or SourceFreeRule(), correct_start)
+            verdict = decide(run, numbers, source_numbers, rule, correct_start)
         with stage("handing over the model"):
             decided_by_first(lambda: _write(folder, run, verdict), args.world_size)
             decided_by_first(lambda: remove_replaced(folder / CANDIDATES, key), args.world_size)

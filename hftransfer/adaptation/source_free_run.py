@@ -17,6 +17,8 @@ from ..data.label_masking import mask_target_labels
 from ..data.label_space import LabelSpace
 from ..data.soft_label_column import SoftlyLabelled, add_soft_labels
 from ..models.adapter_folders import read_adapter_config
+from ..models.layer_hook import HEAD
+from ..models.model_structure import layer_stack
 from ..models.trained_head import trained_task_and_labels
 from ..selection.source_numbers import KEY, SourceNumbers
 from ..stages import stage
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 METHODS = {"shot": SHOT, "shot_im": SHOT_IM}
 STUDENT = {"soft_labels": 1.0, "im": {"weight": 1.0, "schedule": "warm_start"}, "mixup": 1.0}
 ADAPTED = "adapted"  # the folder of what training made
+WIDEST = 256  # features that neighbours are found by
 
 
 @dataclass
@@ -49,9 +52,12 @@ class SourceFreeRun:
         given: predictions that a student learns from; `None` for a source model.
         epsilon: of their smoothing.
         method: of a source model.
+        layer: whose features neighbours are found by, `SourceFreeRule.layer`.
 
     Attributes:
-        start_seen, adapted_seen: predictions on the target rows that judge; of a student's start, those given.
+        start_seen, adapted_seen: predictions on the target rows that judge; of a student's start, those given. The
+            start's come with the features of the layer.
+        space: what sentences call these features.
         start_test, adapted_test: on the test split, if there is one.
         model: facts of the model.
         findings: what was wrong in training, in plain sentences.
@@ -61,6 +67,8 @@ class SourceFreeRun:
     given: GivenPredictions | None
     epsilon: float
     method: str
+    layer: str
+    space: str = field(init=False, default="")
     start_seen: DomainPredictions = field(init=False)
     adapted_seen: DomainPredictions = field(init=False)
     start_test: DomainPredictions | None = field(init=False, default=None)
@@ -81,6 +89,7 @@ class SourceFreeRun:
         given: GivenPredictions | None,
         epsilon: float,
         method: str,
+        layer: str,
         processing_class: Any,
         model_kwargs: Mapping[str, Any] | None,
         dataset_names: Mapping[str, str] | None,
@@ -88,7 +97,7 @@ class SourceFreeRun:
         """Run from the arguments of `adapt_source_free`; the target's labels are left behind."""
         target = mask_target_labels(data.target, args.label_column)
         inputs = RunInputs(model, args, {}, {}, target, data.test, processing_class, None, model_kwargs, dataset_names)
-        return cls(inputs, given, epsilon, method)
+        return cls(inputs, given, epsilon, method, layer)
 
     @property
     def folder(self) -> Path:
@@ -102,7 +111,8 @@ class SourceFreeRun:
             key: hash of what the run is made from.
 
         Raises:
-            ValueError, FileNotFoundError: a model without a trained classifier, or rows that cannot be read.
+            ValueError, FileNotFoundError: a model without a trained classifier, or without the layer that neighbours
+                are asked in; rows that cannot be read.
         """
         self.candidates, self.key = candidates, key
         with stage("loading the model and encoding the data"):
@@ -114,8 +124,9 @@ class SourceFreeRun:
         self.model = ModelFacts(
             names, [0] * len(names), prepared.head.name, prepared.label_space.task, prepared.encoder.modality
         )
+        layer, self.space = _layer_of(prepared.model, self.layer)
         with stage("predicting with the start model"):
-            self.start_seen, self.start_test = self._predict(self.trainer)
+            self.start_seen, self.start_test = self._predict(self.trainer, layer)
         if self.given is not None:
             given = np.maximum(self.given.probabilities[self.start_seen.rows], 1e-6)
             self.start_seen = dataclasses.replace(self.start_seen, logits=np.log(given))
@@ -226,10 +237,31 @@ class SourceFreeRun:
             settings["save_strategy"] = "epoch"
         return dataclasses.replace(args, **settings)
 
-    def _predict(self, trainer: SourceFreeTrainer) -> tuple[DomainPredictions, DomainPredictions | None]:
-        """Predictions on the target rows that judge, and on the test split, which is only ever shown."""
+    def _predict(
+        self, trainer: SourceFreeTrainer, layer: str | None = None
+    ) -> tuple[DomainPredictions, DomainPredictions | None]:
+        """Predictions on the target rows that judge, with a layer's features, and on the test split, which is only
+        ever shown."""
         target: Any = trainer.prepared.train.domain_rows[-1]  # type: ignore[union-attr]
         rows = target.rows if isinstance(target, SoftlyLabelled) else target
-        seen = predict_rows(trainer, rows, MOST_JUDGED, JUDGE_SEED)
+        width = None if layer is None else WIDEST
+        seen = predict_rows(trainer, rows, MOST_JUDGED, JUDGE_SEED, width, layer or HEAD)
         test = self.inputs.test.get("target")
         return seen, None if test is None else predict_rows(trainer, test, features=None)
+
+
+def _layer_of(model: Any, wanted: str) -> tuple[str, str]:
+    """Layer whose features neighbours are found by, and what sentences call them.
+
+    Of a model without a stack of layers it is the head's input, which sides with the start: it is refused more easily.
+    """
+    if wanted == HEAD:
+        return HEAD, "what the start model's final layer sees"
+    try:
+        name, stack = layer_stack(model)
+    except ValueError:
+        return HEAD, "what the start model's final layer sees, for want of a stack of layers"
+    index = int(wanted.split(":")[1])
+    if not -len(stack) <= index < len(stack):
+        raise ValueError(f"rule: layer={wanted!r} is not there: the model's stack {name!r} has {len(stack)} layers.")
+    return wanted, f"the start model's layer {index % len(stack) + 1} of {len(stack)}"

@@ -62,7 +62,8 @@ def decide(
         numbers: of the source; `None` without.
         reads_numbers: the user wants them read.
         rule: decides.
-        correct_start: a start that stays is corrected for believed class frequencies.
+        correct_start: the user knows that class frequencies differ: believed ones bind the adapted model, and a start
+            that stays is corrected for them.
     """
     names, start = run.model.class_names, run.start_seen
     shift = None if numbers is None else estimate_label_shift(numbers.predictions(start.logits), method="bbse")
@@ -77,6 +78,8 @@ def decide(
         names,
         start="the interface" if is_student else START,
         needs_gain=not is_student,
+        space=run.space,
+        frequencies_differ=correct_start,
     )
     correction, reasons = Correction(), []
     if judgement.accepted:

@@ -62,8 +62,8 @@ class SourceFreeArguments:
     correct_start: bool = option(
         False,
         "Method",
-        "Correct the start model for believed class frequencies where the adapted one is refused. Counts alone cannot "
-        "tell a shift of inputs from one of frequencies.",
+        "Correct the start model for believed class frequencies where the adapted one is refused, as it then is if it "
+        "lies further from them. Counts alone cannot tell a shift of inputs from one of frequencies.",
     )
     predictions: str | None = option(
         None,

@@ -1,7 +1,8 @@
-"""Features of an inner layer: a hook on one layer of the stack, and a mean over its tokens."""
+"""Features of an inner layer: a hook on one layer of the stack, and means over its tokens or over cells of a map."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -12,6 +13,8 @@ from .model_structure import layer_stack
 from .module_mode import module_mode
 
 HEAD, MEAN = "head", "mean"
+SIDE = 4  # of the grid that a feature map is averaged over
+MOST_OTHERS = 5  # positions before an image's patches: a class token and up to four registers
 
 
 class LayerHook:
@@ -49,11 +52,16 @@ class LayerHook:
         (rows, tokens, width), or with `pool` (rows, width): the mean over the tokens that are not padding, or over
         the positions of a feature map, whichever way round it is.
         """
+        x = self._taken()
+        return self._pooled(x, inputs) if pool else x
+
+    def _taken(self) -> torch.Tensor:
         x, self._output = self._output, None
         if x is None:
             raise RuntimeError("The hooked layer did not run in the last forward.")
-        if not pool:
-            return x
+        return x
+
+    def _pooled(self, x: torch.Tensor, inputs: dict[str, Any]) -> torch.Tensor:
         if x.ndim == 4:
             return x.mean((1, 2) if self._channels_last(x) else (2, 3))
         mask = inputs.get("attention_mask")
@@ -69,6 +77,22 @@ class LayerHook:
         if x.ndim == 4:
             return x.flatten(1, 2) if self._channels_last(x) else x.flatten(2).transpose(1, 2)
         return x
+
+    def take_grid(self, inputs: dict[str, Any]) -> torch.Tensor:
+        """Output of the hooked layer with a coarse sense of place: (rows, 16 · width) means over the cells of a 4 x 4
+        grid, of a feature map or of an image's patches. Of a text, (rows, width): the mean over its tokens.
+
+        An early layer says what is where, and a mean over the whole image forgets it.
+        """
+        x = self._taken()
+        if x.ndim == 4:
+            x = x.permute(0, 3, 1, 2) if self._channels_last(x) else x
+        else:
+            side = math.isqrt(x.shape[1]) if "pixel_values" in inputs else 0
+            if not side or x.shape[1] - side**2 > MOST_OTHERS:
+                return self._pooled(x, inputs)
+            x = x[:, -(side**2) :].transpose(1, 2).unflatten(2, (side, side))
+        return nn.functional.adaptive_avg_pool2d(x.float(), SIDE).flatten(1)
 
     def _channels_last(self, x: torch.Tensor) -> bool:
         return x.shape[-1] == self._width != x.shape[1]

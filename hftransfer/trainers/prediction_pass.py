@@ -19,7 +19,7 @@ from ..data.label_space import column_names
 from ..data.text_encoder import LENGTH, WORD_MASK, without_other_tokenizations
 from ..ignored_label import IGNORE
 from ..models.batch_norm_statistics import average_statistics, batch_norms
-from ..models.layer_hook import HEAD
+from ..models.layer_hook import HEAD, LayerHook
 from ..models.module_mode import module_mode
 from ..selection.validators.mixval import SHARE
 from .batch_rows import has_rows
@@ -54,8 +54,8 @@ class DomainPredictions:
         logits: (n, K), single precision.
         labels: (n,) class ids; `None` where the data set has none. -100 only in the training target, where a few were
             revealed.
-        features: (n, d), half precision: what the final layer sees, on a fixed random projection where it is wider
-            than was asked for; `None` where none were asked for.
+        features: (n, d), half precision: what the final layer sees, or those of the layer that was asked for, on a
+            fixed random projection where they are wider than was asked for; `None` where none were.
         rows: (n,) row of the data set that each came from, in ascending order.
     """
 
@@ -71,6 +71,7 @@ def predict_rows(
     rows: int | None = None,
     seed: int = 0,
     features: int | None = 64,
+    feature_layer: str = HEAD,
 ) -> DomainPredictions:
     """Predictions on a fixed subset of rows, from one pass in evaluation mode that leaves the run as it was.
 
@@ -83,9 +84,12 @@ def predict_rows(
         rows: how many, drawn with `seed`; all when `None`. In tagging they are sentences.
         seed: of the draw.
         features: largest width of the features; `None` leaves them out.
+        feature_layer: `"head"` for what the final layer sees, or `"hidden:i"` for layer i of the stack, by
+            `LayerHook.take_grid`.
 
     Raises:
-        ValueError: multi-label classification or regression, a stream without `rows`, or rows that cannot be encoded.
+        ValueError: multi-label classification or regression, a stream without `rows`, rows that cannot be encoded, a
+            layer that is not there, or one for the words of tagging.
 
     Example:
         >>> target = predict_rows(trainer, medical, rows=20)
@@ -93,6 +97,8 @@ def predict_rows(
         ((20, 3), dtype('float16'), 20)
     """
     _check_task(trainer)
+    if feature_layer != HEAD and trainer.prepared.label_space.task == "token-classification":
+        raise ValueError(f"feature_layer={feature_layer!r} is of whole rows, and the task is token-classification.")
     encoded = trainer.prepared.encode_evaluation(dataset, "dataset")
     row_numbers, row_of = _chosen_rows(encoded, rows, seed)
     labelled = "labels" in column_names(encoded)
@@ -110,14 +116,19 @@ def predict_rows(
             kept = labels != IGNORE if word_mask is None else word_mask.bool()  # a user's collator may drop the mask
         arrays = [numbers[kept], logits[kept]]
         arrays += [] if labels is None else [labels[kept]]
-        arrays += [] if features is None else [head_inputs[kept].float()]
+        arrays += [] if features is None else [(head_inputs if hook is None else hook.take_grid(inputs))[kept].float()]
         parts = [array.cpu().numpy() for array in arrays]
         if features is not None:
             parts[-1] = _projected(parts[-1], features)
         return [tuple(parts)]
 
     lengths = _lengths(encoded, row_numbers)
-    parts = _in_batches(trainer, row_numbers, lengths, predict)
+    hook = None if feature_layer == HEAD else LayerHook(joint_model_of(trainer).model, feature_layer)
+    try:
+        parts = _in_batches(trainer, row_numbers, lengths, predict)
+    finally:
+        if hook is not None:
+            hook.remove()
     columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
     order = np.argsort(columns[0], kind="stable")  # words of a row stay in their order
     numbers, logits, *others = (column[order] for column in columns)

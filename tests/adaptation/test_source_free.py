@@ -13,11 +13,13 @@ import pytest
 import source_free_world as world
 import tiny
 import tiny_shift
+import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification
 
 from hftransfer import SourceFreeRule, SourceFreeTrainer, adapt_source_free, print_source_free
 from hftransfer.adaptation import source_free as job
+from hftransfer.adaptation import source_free_run
 from hftransfer.selection.source_numbers import KEY
 
 YES = world.ANY
@@ -85,6 +87,58 @@ def test_the_card_says_what_left_the_site(adapted):
     assert "one temperature. Nothing else, and no row." in section
     assert "weights that were trained on 96 unlabelled rows" in section
     assert "without a row of the data that it was trained on before" in card
+
+
+@pytest.mark.parametrize("layer", ["hidden:0", "hidden:-1", "head"])
+def test_neighbours_are_asked_in_the_layer_of_the_rule(model, tmp_path, monkeypatch, layer):
+    """Of the start model, on the rows that judge."""
+    asked = []
+    judge = SourceFreeRule.judge
+
+    def watching(rule, before, after, features, *arguments, **how):
+        asked.append((features, how["space"]))
+        return judge(rule, before, after, features, *arguments, **how)
+
+    monkeypatch.setattr(SourceFreeRule, "judge", watching)
+    rows = world.target(20)
+    world.run(model, tmp_path / "mine", rows, rule=SourceFreeRule(layer=layer), max_steps=1)
+    start, tokenizer = AutoModelForSequenceClassification.from_pretrained(model), tiny.tokenizer()
+    expected = []
+    for text in rows["text"]:
+        with torch.no_grad():
+            out = start(**tokenizer(text, return_tensors="pt"), output_hidden_states=True)
+            pooled = start.bert.pooler(out.hidden_states[-1])[0]
+        index = 1 if layer == "hidden:0" else -1
+        expected.append((pooled if layer == "head" else out.hidden_states[index][0].mean(0)).numpy())
+    ((features, space),) = asked
+    np.testing.assert_allclose(features, expected, atol=5e-3)
+    places = {
+        "hidden:0": "layer 1 of 2",
+        "hidden:-1": "layer 2 of 2",
+        "head": "what the start model's final layer sees",
+    }
+    assert places[layer] in space
+
+
+def test_a_model_that_a_huge_rate_spoiled_is_refused(model, tmp_path):
+    result = world.run(model, tmp_path / "mine", world.target(200), method="shot_im", learning_rate=0.3)
+    assert result.verdict == "unchanged"
+    assert "neighbours" in result.judgement.failed
+    assert result.judgement.votes[1] > result.judgement.votes[0]
+    assert any("by the start model's layer 1 of 2, side with it on" in reason for reason in result.reasons)
+
+
+def test_a_layer_that_is_not_there_is_refused_before_training(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(SourceFreeTrainer, "train", lambda *args, **kwargs: pytest.fail("it trains"))
+    with pytest.raises(ValueError, match="layer='hidden:2' is not there: .* has 2 layers"):
+        world.run(model, tmp_path / "mine", rule=SourceFreeRule(layer="hidden:2"))
+    assert not (tmp_path / "mine/_candidates").exists()
+
+
+def test_a_model_without_a_stack_of_layers_is_asked_at_its_head():
+    layer, space = source_free_run._layer_of(torch.nn.Linear(2, 2), "hidden:0")
+    assert layer == "head"
+    assert "for want of a stack of layers" in space
 
 
 def test_a_refused_model_leaves_the_start_as_it_is(numberless, tmp_path):

@@ -1,10 +1,12 @@
 """Source-free adaptation on digits: a model trained on one set is adapted to the other without its rows; resumable.
 
     python tests/benchmarks/source_free.py --data DIR --task mnist-usps --seeds 1 2 3
+    python tests/benchmarks/source_free.py --data DIR --task usps-mnist --seeds 1 --methods shot_im --rows three
 
 The source model is that of tests/benchmarks/images.py: a ResNet of three blocks, 32 x 32, from scratch, two epochs,
 saved with its numbers. `adapt_source_free` then has its folder and the target's training images, and nothing else, at
-half the source's learning rate. Columns called oracle read the target's test labels; nothing is chosen by them.
+half the source's learning rate. `--rows`, `--learning_rate` and `--batch_size` make runs that do harm, which the
+verdict has to notice. Columns called oracle read the target's test labels; nothing is chosen by them.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from images import DIGITS, load
 
 METHODS = ("shot_im", "shot", "predictions", "labels alone")
 RATE = 2e-3
+ROWS = ("all", "three", "skewed", "few", "noise")  # three classes; frequencies up to ten to one; 1,500 rows
 
 
 def settings(folder: Path, seed: int, **more: Any) -> Any:
@@ -56,6 +59,31 @@ def source_model(data: Path, source: str, folder: Path, seed: int) -> tuple[Path
     return folder, time.time() - started
 
 
+def target_rows(data: Path, domain: str, split: str, kind: str, seed: int) -> Any:
+    """The target's rows: all, or those of a shift in which adapting does harm."""
+    import numpy as np
+    import PIL.Image
+    from datasets import Dataset
+
+    rows = load(data, domain, split)
+    labels, draw = np.array(rows["label"]), np.random.default_rng(seed)
+    if kind == "all":
+        return rows
+    if kind == "noise":
+        squares = [np.kron(draw.random((7, 7)), np.ones((4, 4))) for _ in range(min(3000, len(rows)))]
+        images = [PIL.Image.fromarray((255 * square).astype(np.uint8)) for square in squares]
+        numbers = draw.integers(10, size=len(images))  # nobody could say what is on them
+        return Dataset.from_dict({"image": images, "label": numbers}).cast_column("label", rows.features["label"])
+    if kind == "three":
+        kept = np.flatnonzero(np.isin(labels, draw.permutation(10)[:3]))
+    elif kind == "skewed":
+        shares = np.geomspace(1, 0.1, 10)[draw.permutation(10)]
+        kept = np.flatnonzero(draw.random(len(labels)) < shares[labels])
+    else:
+        kept = np.sort(draw.permutation(len(labels))[:1500])
+    return rows.select(kept)
+
+
 def answers(model: Path, rows: Any, target: Path, seed: int) -> Any:
     """Probabilities that the source model, as an interface, gives target rows."""
     import numpy as np
@@ -71,27 +99,38 @@ def answers(model: Path, rows: Any, target: Path, seed: int) -> Any:
 
 
 def run_cell(
-    data: Path, runs: Path, task: str, method: str, seed: int, epochs: float, batch_size: int
+    data: Path,
+    runs: Path,
+    task: str,
+    method: str,
+    seed: int,
+    epochs: float,
+    batch_size: int,
+    rows: str = "all",
+    learning_rate: float | None = None,
 ) -> dict[str, Any]:
     from hftransfer import adapt_source_free
 
     source, target = task.split("-")
     model, source_seconds = source_model(data, source, runs / f"{task}-{seed}-source", seed)
-    rows, folder = load(data, target, "train"), runs / f"{task}-{seed}-{method.replace(' ', '-')}-{batch_size}"
+    train, test = (target_rows(data, target, split, rows, seed) for split in ("train", "test"))
+    name = f"{task}-{seed}-{method.replace(' ', '-')}-{batch_size}"
+    name += "" if rows == "all" else f"-{rows}"
+    folder = runs / (name if learning_rate is None else f"{name}-{learning_rate:g}")
     how: dict[str, Any] = {"method": method}
     start: Any = str(model)
     if method not in ("shot_im", "shot"):
-        given, names = answers(model, rows, folder, seed)
+        given, names = answers(model, train, folder, seed)
         if method == "labels alone":
             given = [names[k] for k in given.argmax(1)]
         how, start = {"predictions": given, "labels": names}, DIGITS
     began = time.time()
-    rate = RATE if "predictions" in how else RATE / 2
+    rate = learning_rate or (RATE if "predictions" in how else RATE / 2)
     result = adapt_source_free(
         start,
-        rows.remove_columns("label"),
+        train.remove_columns("label"),
         folder,
-        test=load(data, target, "test"),
+        test=test,
         args=settings(
             folder, seed, num_train_epochs=epochs, learning_rate=rate, per_device_train_batch_size=batch_size
         ),
@@ -104,10 +143,13 @@ def run_cell(
         "seed": seed,
         "epochs": epochs,
         "batch_size": batch_size,
+        "rows": rows,
+        "learning_rate": learning_rate,
         "verdict": result.verdict,
         "failed": list(result.judgement.failed),
         "agreement": result.judgement.agreement,
         "votes": list(result.judgement.votes),
+        "reasons": list(result.judgement.reasons),
         "shift": shift,
         "seconds": round(time.time() - began, 1),
         "source_seconds": round(source_seconds, 1),
@@ -123,6 +165,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--epochs", type=float, default=5.0, help="over the target")
     parser.add_argument("--batch_size", type=int, default=64, help="of target rows; SHOT's authors take 64")
+    parser.add_argument("--rows", choices=ROWS, default="all", help="of the target")
+    parser.add_argument("--learning_rate", type=float, help="half the source's when absent; as much for a student")
     parser.add_argument("--runs", type=Path, default=Path("runs/source_free"))
     parser.add_argument("--out", type=Path, default=Path("runs/source_free.jsonl"))
     args = parser.parse_args()
@@ -131,8 +175,8 @@ def main() -> None:
     for seed in args.seeds:
         for method in args.methods:
             key = {"task": args.task, "method": method, "seed": seed, "epochs": args.epochs}
-            key["batch_size"] = args.batch_size
-            if any(all(row[k] == v for k, v in key.items()) for row in done):
+            key |= {"batch_size": args.batch_size, "rows": args.rows, "learning_rate": args.learning_rate}
+            if any(all(row.get(k) == v for k, v in key.items()) for row in done):
                 continue
             row = run_cell(args.data, args.runs, **key)
             with args.out.open("a") as file:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import families
+import numpy as np
 import pytest
 import runs
 import tiny
@@ -50,6 +51,57 @@ def test_feature_maps_are_averaged_over_positions():
     hook = LayerHook(model, "mean")
     out = model[0][0](torch.randn(2, 3, 4, 4))
     torch.testing.assert_close(hook.take({}, pool=True), out.mean((2, 3)))
+
+
+def cells(x, side=4):
+    """(rows, height, width, channels) -> means over the cells of a grid, a loop by hand; channels first."""
+    rows, height, width, channels = x.shape
+    out = np.zeros((rows, channels, side, side))
+    for i in range(side):
+        for j in range(side):
+            top, left = i * height // side, j * width // side
+            bottom, right = -(-(i + 1) * height // side), -(-(j + 1) * width // side)
+            out[:, :, i, j] = x[:, top:bottom, left:right].mean((1, 2))
+    return out.reshape(rows, -1)
+
+
+@pytest.mark.parametrize("sides", [(4, 4), (8, 8), (7, 5), (2, 3)])
+def test_a_grid_of_a_feature_map(sides):
+    model = torch.nn.Sequential(torch.nn.ModuleList([torch.nn.Conv2d(3, 5, 1)]))
+    hook = LayerHook(model, "hidden:0")
+    out = model[0][0](torch.randn(2, 3, *sides)).detach()
+    expected = cells(out.permute(0, 2, 3, 1).double().numpy())
+    np.testing.assert_allclose(hook.take_grid({}).detach(), expected, atol=1e-6)
+
+
+def test_a_grid_of_a_map_with_channels_last():
+    model = torch.nn.Sequential(torch.nn.ModuleList([torch.nn.Linear(3, 5)]))
+    hook = LayerHook(model, "hidden:0")
+    out = model[0][0](torch.randn(2, 8, 8, 3)).detach()
+    np.testing.assert_allclose(hook.take_grid({}).detach(), cells(out.double().numpy()), atol=1e-6)
+
+
+@pytest.mark.parametrize("others", [0, 1, 5])
+def test_a_grid_of_an_images_patches_leaves_other_tokens_out(others):
+    model = torch.nn.Sequential(torch.nn.ModuleList([torch.nn.Linear(3, 5)]))
+    hook = LayerHook(model, "hidden:0")
+    out = model[0][0](torch.randn(2, others + 64, 3)).detach()
+    expected = cells(out[:, others:].double().numpy().reshape(2, 8, 8, 5))
+    np.testing.assert_allclose(hook.take_grid({"pixel_values": None}).detach(), expected, atol=1e-6)
+
+
+def test_patches_that_form_no_square_and_tokens_of_a_text_are_averaged():
+    model, inputs = families.build("bert").eval(), families.batch(True)
+    hook = LayerHook(model, "hidden:0")
+    with torch.no_grad():
+        model(**inputs)
+        whole = hook.take_grid(inputs)
+        model(**inputs)
+    torch.testing.assert_close(whole, hook.take(inputs, pool=True))
+    model = torch.nn.Sequential(torch.nn.ModuleList([torch.nn.Linear(3, 5)]))
+    hook = LayerHook(model, "hidden:0")
+    out = model[0][0](torch.randn(2, 6 + 64, 3))
+    torch.testing.assert_close(hook.take_grid({"pixel_values": None}), out.mean(1))
 
 
 def test_widths_change_neither_random_state_nor_modes():

@@ -16,6 +16,7 @@ from datasets import Dataset
 from peft import LoraConfig
 from transformers import TrainerCallback
 
+from hftransfer.models.layer_hook import LayerHook
 from hftransfer.trainers.prediction_pass import predict_mixed, predict_rows
 
 SPREAD = {"initializer_range": 0.5}  # predictions vary from row to row
@@ -41,6 +42,28 @@ def test_logits_labels_and_features_are_the_plain_models(tmp_path):
     assert predictions.labels.tolist() == data["label"]
     assert predictions.rows.tolist() == list(range(21))
     assert (predictions.logits.dtype, predictions.features.dtype) == (np.float32, np.float16)
+
+
+def test_features_of_an_inner_layer(tmp_path):
+    """By the model's own report; the hook is gone afterwards, and no layer that is not there is taken."""
+    data = tiny.domain(9, seed=5)
+    run = runs.trainer(tmp_path, tiny.bert(**SPREAD), per_device_eval_batch_size=4)
+    model = run.model.model
+    seen = predict_rows(run, data, feature_layer="hidden:0")
+    for text, features in zip(data["text"], seen.features, strict=True):
+        with torch.no_grad():
+            states = model.eval()(
+                **tiny.tokenizer()(text, return_tensors="pt"), output_hidden_states=True
+            ).hidden_states
+        np.testing.assert_allclose(features, states[1][0].mean(0), atol=2e-3)
+    assert np.array_equal(seen.logits, predict_rows(run, data).logits)
+    assert not [m for m in model.modules() if any(isinstance(h.__self__, LayerHook) for h in hooks_of(m))]
+    with pytest.raises(ValueError, match="layers only"):
+        predict_rows(run, data, feature_layer="hidden:9")
+
+
+def hooks_of(module):
+    return [hook for hook in module._forward_hooks.values() if hasattr(hook, "__self__")]
 
 
 def test_a_subset_is_fixed_by_its_seed_and_a_larger_one_holds_it(tmp_path):
