@@ -37,7 +37,7 @@ class PairedComparison:
 
     @property
     def harms(self) -> bool:
-        """Whether it is clearly worse: estimated to be right less often, and of a worse quadratic score at the level."""
+        """Whether it is clearly worse: right less often by the estimate, and of a worse quadratic score."""
         return self.gain < -1e-12 and self.p_worse <= self.level
 
     def taken(self, refused: bool) -> bool:
