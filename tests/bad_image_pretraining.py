@@ -39,10 +39,11 @@ def masked_autoencoder():
 
 BAD_IMAGES = {
     "a file that is not there": (
-        {"target": {"image": PATHS}}, ValueError, "target row 0: there is no file 'nowhere/0.png'", "from that file",
+        {"target": {"image": PATHS}, "settings": {"held_out": 0}}, ValueError,
+        "target row 0: there is no file 'nowhere/0.png'", "from that file",
     ),
     "a missing image": (
-        {"target": {"image": [*TARGET["image"][:8], None]}}, ValueError,
+        {"target": {"image": [*TARGET["image"][:8], None]}, "settings": {"held_out": 0}}, ValueError,
         "target row 8: 'image' is None", "Drop or fill",
     ),
     "numbers that are no pixels": (

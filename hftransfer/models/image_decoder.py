@@ -32,12 +32,13 @@ def find_decoder(model: Any, pixel_values: torch.Tensor, masked: torch.Tensor) -
     backbone = find_backbone(model)
     inside = set() if backbone is None else set(backbone.modules())
     called: set[nn.Module] = set()
-    layers: list[tuple[str, nn.Module]] = []
+    layers: list[tuple[str, torch.Tensor]] = []
 
     def keep(module: nn.Module, _: Any, output: Any, name: str) -> None:
         called.add(module)
-        if module not in inside and isinstance(getattr(module, "weight", None), torch.Tensor):
-            layers.append((name, module))
+        weight = getattr(module, "weight", None)
+        if module not in inside and isinstance(weight, torch.Tensor):
+            layers.append((name, weight))
 
     parameter = next(model.parameters())
     with watched_forward(model, keep):
@@ -46,8 +47,8 @@ def find_decoder(model: Any, pixel_values: torch.Tensor, masked: torch.Tensor) -
         idle, uncalled = idle_and_uncalled(model, painted, called)
     if backbone is None or not layers:
         raise ValueError(f"{type(model).__name__} has no layer behind its backbone that paints pixels.")
-    name, layer = layers[-1]
-    return Head(name, int(layer.weight.shape[1]), idle=idle, uncalled=uncalled)
+    name, weight = layers[-1]
+    return Head(name, weight.shape[1], idle=idle, uncalled=uncalled)
 
 
 def reconstruction_loss(pixels: torch.Tensor, painted: torch.Tensor, masked: torch.Tensor) -> torch.Tensor:

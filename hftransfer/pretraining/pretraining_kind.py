@@ -12,6 +12,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, TrainingArguments
 
 from ..data.encoder import MODALITY_NAMES, InputColumns, find_modality
+from ..data.image_encoder import IMAGE
 from ..data.label_space import column_names
 from ..data.text_encoder import TextColumns
 from ..models.pretrained import load_quietly
@@ -19,11 +20,10 @@ from ..reporting.pretraining_card import IMAGE_CARD, TEXT_CARD, CardWords
 from .pretraining_config import PretrainingConfig
 
 # Settings of `PretrainingConfig` that are for images, and that are for both; all others of its own are for texts.
-IMAGE_SETTINGS = ("image_mask_share", "image_mask_unit", "image_size", "augment", "augment_flip")
+IMAGE_SETTINGS = ("image_mask_share", "image_mask_unit", "image_column", "image_size", "augment", "augment_flip")
 SHARED_SETTINGS = (
     *("trainable", "freeze", "layer_decay", "head_lr_multiplier", "backbone_lr_multiplier"),
     *("held_out", "merge_adapter", "overwrite_output_dir"),
-    *("text_column", "image_column"),  # which say what is read
 )
 LARGEST_LOSS = 700.0  # of which the exponential is a number
 
@@ -114,7 +114,8 @@ def find_kind(
     columns = InputColumns(text, args.image_column, bool(args.text_column or args.text_pair_column))
     kind = KINDS[find_modality(domains, columns)]
     has_texts = all({text.text, text.tokens} & set(column_names(rows)) for rows in domains.values())
-    if kind is IMAGES and has_texts and not _reads_images(model, dict(model_kwargs or {})):
+    is_either = kind is IMAGES and has_texts and args.image_column == IMAGE  # and no column was named
+    if is_either and not _reads_images(model, dict(model_kwargs or {})):
         kind = TEXTS
     _refuse_settings_of_others(kind, args, next(iter(domains)))
     return kind

@@ -17,7 +17,14 @@ from hftransfer.pretraining.pretraining_kind import IMAGE_SETTINGS, SHARED_SETTI
 CASES = BAD_IMAGES | BAD_PAINTERS | BAD_IMAGE_SETTINGS
 TEXT_SETTINGS = (
     *("mask_probability", "mask_hidden_share", "mask_random_share", "target_word_bias"),
-    *("sentence_anchor", "sentence_contrast", "contrast_temperature", "text_pair_column", "tokens_column"),
+    *(
+        "sentence_anchor",
+        "sentence_contrast",
+        "contrast_temperature",
+        "text_column",
+        "text_pair_column",
+        "tokens_column",
+    ),
     *("max_length", "new_words", "packing", "pack_length"),
 )
 
