@@ -101,6 +101,7 @@ class PretrainArguments(RunArguments):
                 image_column=config.image_column,
                 encoding=self.encoding,
                 text_columns=(config.text_column, config.text_pair_column, config.tokens_column),
+                labelled=False,
             )
             if self.pool:
                 data.train[POOL] = self._near_rows(data.train[POOL], data.target, config)

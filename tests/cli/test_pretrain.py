@@ -89,10 +89,10 @@ def test_lora_and_a_plan_alone(recipe, folder, tmp_path, capsys):
 
 
 def test_from_folders_of_images_to_a_model(recipe, tmp_path, capsys):
-    """Labelled folders and unlabelled ones; nothing but the model and what is in them says that these are images."""
+    """Of a source without labels, too; nothing but the model and what is in the folders says that these are images."""
     pictures.vit(patch_size=4).save_pretrained(tmp_path / "vit")
     pictures.processor().save_pretrained(tmp_path / "vit")
-    source = pictures.write_folder(tmp_path / "photos", {"train": 12})
+    source = pictures.write_folder(tmp_path / "photos", {"train": 12}, labelled=False)
     target = pictures.write_folder(tmp_path / "scans", {"train": 20, "validation": 6}, seed=9, labelled=False)
     given = ["--model", str(tmp_path / "vit"), "--source", source, "--target", target, "--max_steps", "2"]
     given += [*QUIET, "--per_device_train_batch_size", "4", "--image_mask_share", "0.5", "--output_dir"]
