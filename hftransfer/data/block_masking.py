@@ -34,8 +34,8 @@ class BlockMasking:
     Example:
         >>> masking = BlockMasking(patches=4, unit=2, share=0.5)
         >>> masking(np.random.default_rng(0)).reshape(4, 4).astype(int)
-        array([[0, 0, 1, 1],
-               [0, 0, 1, 1],
+        array([[1, 1, 0, 0],
+               [1, 1, 0, 0],
                [1, 1, 0, 0],
                [1, 1, 0, 0]])
     """
