@@ -79,10 +79,10 @@ from .objectives.base import Objective as Objective
 from .objectives.published_statistics import PublishedStatistics as PublishedStatistics
 from .objectives.published_statistics import load_statistics as load_statistics
 from .objectives.registry import register_objective as register_objective
-from .pretraining.prepared_pretraining import prepare_pretraining as prepare_pretraining
 from .pretraining.pretrain import Pretraining as Pretraining
 from .pretraining.pretrain import pretrain as pretrain
 from .pretraining.pretraining_config import PretrainingConfig as PretrainingConfig
+from .pretraining.pretraining_preparation import prepare_pretraining as prepare_pretraining
 from .pretraining.row_choice import ChosenRows as ChosenRows
 from .pretraining.row_choice import choose_rows as choose_rows
 from .pretraining.vocabulary_extension import VocabularyExtension as VocabularyExtension

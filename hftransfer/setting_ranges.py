@@ -171,6 +171,8 @@ RANGES: dict[str, Bounds] = {
     "mask_probability": Bounds(0, 1, above=True, below=True, hint="It is a share of the words; 0.15 is usual."),
     "mask_hidden_share": Bounds(0, 1),
     "mask_random_share": Bounds(0, 1),
+    "image_mask_share": Bounds(0, 1, above=True, below=True, hint="It is a share of an image's units; 0.6 is usual."),
+    "image_mask_unit": Bounds(1, whole=True, hint="It counts pixels."),
     "target_word_bias": Bounds(0, 4, hint="1 follows the ratio of the frequencies; 0 masks all words alike."),
     "sentence_anchor": FROM_ZERO,
     "sentence_contrast": FROM_ZERO,

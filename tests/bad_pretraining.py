@@ -6,7 +6,6 @@ import math
 from typing import Any
 
 import masked_models
-import pictures
 import tiny
 from datasets import Dataset
 from peft import LoraConfig
@@ -55,12 +54,6 @@ PRETRAINING_TEXTS = {
         "target has neither a column 'text'",
         "Did you mean 'texts'?",
     ),
-    "images": (
-        {"target": Dataset.from_list(pictures.pictures(4))},
-        ValueError,
-        "target has neither a column 'text'",
-        "say which it is",
-    ),
     "encoded rows": (
         {"target": Dataset.from_dict({"input_ids": [[1, 2]] * 9})},
         ValueError,
@@ -107,7 +100,7 @@ PRETRAINING_TEXTS = {
     "a stream beside a data set": (
         {"target": ROWS.to_iterable_dataset(), "source": ROWS, "settings": {"held_out": 0}},
         ValueError,
-        "is a stream and other texts are not",
+        "is a stream and other rows are not",
         "or none",
     ),
     "counted words of a stream": (

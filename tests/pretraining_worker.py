@@ -6,6 +6,7 @@ import os
 import signal
 
 import masked_models
+import pictures
 import tiny
 from peft import LoraConfig
 from torch import nn
@@ -18,6 +19,9 @@ CASES = {
     "adapter": {"peft": True, "gradient_accumulation_steps": 2},
     "contrast": {"sentence_contrast": 0.5},
     "stream": {"stream": True, "held_out": 4},
+    "images": {},
+    "image adapter": {"peft": True, "gradient_accumulation_steps": 2},
+    "image stream": {"stream": True, "held_out": 4},
 }
 
 
@@ -37,11 +41,16 @@ def train(folder: str, case: str, settings: dict, kill_at: int = 0) -> None:
     import pretraining_runs as runs  # its data sets are made in this process
 
     chosen = dict(CASES[case]) | settings
-    model = masked_models.masked_model()
+    if case.startswith("image"):
+        import masked_images
+
+        model, rows, processing = masked_images.painter(), masked_images.TARGET, pictures.processor()
+    else:
+        model, rows, processing = masked_models.masked_model(), runs.TARGET, tiny.tokenizer()
     if chosen.pop("no_dropout", False):
         without_dropout(model)
     peft = LoraConfig(r=2, lora_dropout=0.1) if chosen.pop("peft", False) else None
-    target = runs.TARGET.to_iterable_dataset() if chosen.pop("stream", False) else runs.TARGET
+    target = rows.to_iterable_dataset() if chosen.pop("stream", False) else rows
     if kill_at:
         forwards = [0]
         compute = PretrainingTrainer.compute_loss
@@ -54,4 +63,4 @@ def train(folder: str, case: str, settings: dict, kill_at: int = 0) -> None:
 
         PretrainingTrainer.compute_loss = counted
     given = {"model": model, "target": target, "peft_config": peft}
-    runs.run(folder, given | {"processing_class": tiny.tokenizer()}, **chosen)
+    runs.run(folder, given | {"processing_class": processing}, **chosen)

@@ -41,14 +41,16 @@ Take a model from the domain with labels to the domain without.
   accelerate launch recipes/finetune.py --config recipes/configs/news_to_medical.yaml --dry_run
 """,
     "pretrain": """\
-Train an encoder on masked words of texts without labels, before the task. What is saved is a plain model, which
-finetune and adapt take as --model.
+Train an encoder on masked words of texts, or masked images, without labels, before the task. What is saved is a plain
+model, which finetune and adapt take as --model.
 
   hftransfer pretrain --target medical.csv --output_dir runs/medical-bert
   hftransfer pretrain --target medical.csv --source news.csv --target_word_bias 0.5 --output_dir runs/medical-bert
+  hftransfer pretrain --target scans/ --model google/vit-base-patch16-224-in21k --output_dir runs/scans-vit
   hftransfer finetune --model runs/medical-bert --source news.csv --target medical.csv --output_dir runs/mine
 
-Perplexity is measured on held-out target rows before and after. --dry_run says what would train, and how.
+Perplexity, of images the reconstruction loss, is measured on held-out target rows before and after. --dry_run says
+what would train, and how.
 """,
     "choose_source": """\
 Which checkpoint, which source: ranked on frozen features before anything is trained.

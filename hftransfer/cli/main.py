@@ -17,7 +17,7 @@ usage: hftransfer <recipe> [--accelerate_config one_process|multi_gpu|fsdp2|FILE
 recipes:
   adapt              one better model for the target, chosen without its labels (hftransfer adapt --help)
   adapt-source-free  a fine-tuned model and unlabelled rows; no source row      (hftransfer adapt-source-free --help)
-  pretrain           learn the target's words from texts without labels         (hftransfer pretrain --help)
+  pretrain           learn the target's words or images without labels          (hftransfer pretrain --help)
   finetune           train on labelled sources and an unlabelled target         (hftransfer finetune --help)
   benchmark          compare methods over shifts and seeds                      (hftransfer benchmark --help)
   interpolate        average trained weights: WiSE-FT, soups; no training       (hftransfer interpolate --help)

@@ -15,8 +15,8 @@ POOL = "pool"  # name of its rows among the sources
 USUAL_FRACTION = RunArguments.validation_fraction
 
 
-class Texts(NamedTuple):
-    """Texts of a pre-training: those of the target, of sources by name, and target texts to measure on."""
+class UnlabelledRows(NamedTuple):
+    """Texts or images of a pre-training: those of the target, of sources by name, and target rows to measure on."""
 
     target: Any
     source: dict[str, Any] | None
@@ -26,7 +26,7 @@ class Texts(NamedTuple):
 @explain_fields()
 @dataclass
 class PretrainArguments(RunArguments):
-    """Arguments of the recipe `pretrain` besides `PretrainingConfig`: which texts, which model.
+    """Arguments of the recipe `pretrain` besides `PretrainingConfig`: which texts or images, which model.
 
     `source` and `target` are as in `RunArguments`; one of them is enough, and labels are never read.
 
@@ -50,7 +50,9 @@ class PretrainArguments(RunArguments):
                 labelled rows or for a model from scratch.
         """
         if not self.source and not self.target:
-            raise ValueError("--target and --source are missing: name texts to read, such as `--target sample`.")
+            raise ValueError(
+                "--target and --source are missing: name texts or images to read, such as `--target sample`."
+            )
         if self.source:
             super().check_domains()
         if (self.pool is None) != (self.pool_rows is None):
@@ -65,7 +67,7 @@ class PretrainArguments(RunArguments):
         if self.validation_fraction != USUAL_FRACTION:
             raise ValueError(
                 f"validation_fraction={self.validation_fraction} cuts labelled rows, and these are read without "
-                "labels: set held_out to the share of rows that perplexity is measured on."
+                "labels: set held_out to the share of rows that the model is measured on."
             )
         if self.model_config:
             raise ValueError(
@@ -79,8 +81,8 @@ class PretrainArguments(RunArguments):
         others = {"target": self.target, POOL: self.pool}
         return {**self.sources, **{name: spec for name, spec in others.items() if spec}}
 
-    def load_texts(self, config: PretrainingConfig) -> Texts:
-        """Texts of the domains, read once and cached for the other processes.
+    def load_rows(self, config: PretrainingConfig) -> UnlabelledRows:
+        """Texts or images of the domains, read once and cached for the other processes.
 
         Args:
             config: says which columns are read.
@@ -96,12 +98,14 @@ class PretrainArguments(RunArguments):
                 self.target,
                 validation_fraction=0,
                 seed=config.seed,
+                image_column=config.image_column,
                 encoding=self.encoding,
                 text_columns=(config.text_column, config.text_pair_column, config.tokens_column),
+                labelled=False,
             )
             if self.pool:
                 data.train[POOL] = self._near_rows(data.train[POOL], data.target, config)
-        return Texts(data.target, data.train or None, data.validation.get("target"))
+        return UnlabelledRows(data.target, data.train or None, data.validation.get("target"))
 
     def _near_rows(self, pool: Any, target: Any, config: PretrainingConfig) -> Any:
         """The rows of the pool that are nearest to the target's."""
@@ -114,6 +118,11 @@ class PretrainArguments(RunArguments):
                 "chosen to be like the target's. Leave one of the two out."
             )
         column = config.text_column
+        if config.image_column in pool.column_names and (column or "text") not in pool.column_names:
+            raise ValueError(
+                f"--pool {self.pool} holds images, and rows of a pool are chosen by their words. Leave it out, or "
+                "give the images as a --source."
+            )
         chosen = choose_rows(
             pool, target, int(self.pool_rows or 0), seed=config.seed, column=column, like_column=column
         )

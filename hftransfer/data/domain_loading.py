@@ -54,6 +54,7 @@ def load_shift(
     encoding: str | None = None,
     label_column: str = "label",
     text_columns: Collection[str | None] = (),
+    labelled: bool = True,
 ) -> LoadedDomains:
     """Sources and target of a run, loaded by their names: a Hub id, a folder, a file, a pattern, or a sample.
 
@@ -71,6 +72,7 @@ def load_shift(
         encoding: of csv, tsv, json and jsonl files, where it is not UTF-8.
         label_column: where labels are; classes of image folders come in a column of this name.
         text_columns: columns with texts or words that are not called `text` or `tokens`.
+        labelled: sources need labels.
 
     Returns:
         `train`, `validation` and `test`, datasets by name; `target`; and `summaries`, what was read of each. Tests are
@@ -87,7 +89,7 @@ def load_shift(
         (871, 870, ['source', 'target'])
     """
     validation_fraction = read_number("validation_fraction", validation_fraction)
-    options = read_options(image_column, label_column, encoding, text_columns)
+    options = read_options(image_column, label_column, encoding, text_columns, labelled)
     locations = {name: locate_domain(spec, "source") for name, spec in sources.items()}
     if target:
         locations["target"] = locate_domain(target, "target")
@@ -259,7 +261,7 @@ def _read_folder(location: DomainLocation, role: str, options: ReadOptions, is_t
     else:
         if not is_test:
             require_train(dict.fromkeys(images.images, ""), name, "Call the folder of images to train on train/.")
-        is_source = role == "source" and not is_test
+        is_source = role == "source" and options.labelled and not is_test
         if not is_test:
             label_images(images, name, is_source)
         splits = read_images(folder, images, name, is_source, options.image_column, options.label_column)

@@ -14,12 +14,14 @@ from .table_files import FORMATS, USUAL
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """Options of reading files: image and label columns, other columns that matter, the encoding of text files."""
+    """Options of reading files: image and label columns, other columns that matter, the encoding of text files, and
+    whether sources need labels."""
 
     image_column: str = "image"
     label_column: str = "label"
     encoding: str | None = None
     content_columns: tuple[str, ...] = USUAL
+    labelled: bool = True
 
 
 @dataclass(frozen=True)
@@ -31,11 +33,15 @@ class LoadedDomain:
 
 
 def read_options(
-    image_column: str, label_column: str, encoding: str | None, text_columns: Collection[str | None]
+    image_column: str,
+    label_column: str,
+    encoding: str | None,
+    text_columns: Collection[str | None],
+    labelled: bool = True,
 ) -> ReadOptions:
     """Options of reading files, with all columns that matter."""
     columns = dict.fromkeys([*USUAL, image_column, *(column for column in text_columns if column)])
-    return ReadOptions(image_column, label_column, encoding, tuple(columns))
+    return ReadOptions(image_column, label_column, encoding, tuple(columns), labelled)
 
 
 def loaded_domain(
@@ -50,7 +56,7 @@ def loaded_domain(
     """Domain with its splits in order and a summary of what was read."""
     splits = {split: splits[split] for split in SPLITS if split in splits}
     all_notes = [*notes, *note_duplicates(splits, options.content_columns)]
-    if role == "source":
+    if role == "source" and options.labelled:
         all_notes += note_unlabelled(splits, options.label_column)
     return LoadedDomain(splits, summarize_domain(spec, splits, files, tuple(all_notes), tuple(left_aside)))
 

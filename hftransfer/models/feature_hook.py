@@ -7,6 +7,8 @@ features are taken at the same token.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -60,22 +62,11 @@ def find_head(model: nn.Module, batch: dict[str, Any]) -> Head:
         if isinstance(module, nn.Linear):
             linear_calls[name] = (args[0], output)
 
-    hooks = [m.register_forward_hook(partial(keep, name=name)) for name, m in model.named_modules()]
-    frozen = [p for p in model.parameters() if not p.requires_grad and p.is_floating_point()]
     device = next(model.parameters()).device
-    try:
-        for parameter in frozen:
-            parameter.requires_grad_(True)
-        # The graph says who has a say in the logits.
-        with module_mode(model), torch.enable_grad(), torch.random.fork_rng(devices=[]):
-            inputs = {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
-            logits = model(**inputs).logits
-            idle, uncalled = _idle_and_uncalled(model, logits, called_modules)
-    finally:
-        for hook in hooks:
-            hook.remove()
-        for parameter in frozen:
-            parameter.requires_grad_(False)
+    inputs = {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
+    with watched_forward(model, keep):
+        logits = model(**inputs).logits
+        idle, uncalled = idle_and_uncalled(model, logits, called_modules)
 
     for name, (x, out) in linear_calls.items():
         if out is logits and _reproduces(model, name, x, out):
@@ -92,7 +83,32 @@ def find_head(model: nn.Module, batch: dict[str, Any]) -> Head:
     )
 
 
-def _idle_and_uncalled(
+@contextmanager
+def watched_forward(model: nn.Module, keep: Callable[..., None]) -> Iterator[None]:
+    """One forward inside a `with` block that every module tells of, in evaluation mode and with a whole graph.
+
+    Random state, modes and what requires a gradient are as before afterwards.
+
+    Args:
+        model: which runs inside the block.
+        keep: called as `keep(module, args, output, name=name)` after each module.
+    """
+    hooks = [m.register_forward_hook(partial(keep, name=name)) for name, m in model.named_modules()]
+    frozen = [p for p in model.parameters() if not p.requires_grad and p.is_floating_point()]
+    try:
+        for parameter in frozen:
+            parameter.requires_grad_(True)
+        # The graph says who has a say in the output.
+        with module_mode(model), torch.enable_grad(), torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for parameter in frozen:
+            parameter.requires_grad_(False)
+
+
+def idle_and_uncalled(
     model: nn.Module, logits: torch.Tensor, called_modules: set[nn.Module]
 ) -> tuple[frozenset[str], frozenset[str]]:
     """`Head.idle` and `Head.uncalled`, by what the graph of the logits leads to and which modules ran.

@@ -1,20 +1,21 @@
-"""Held-out texts: rows to measure perplexity on, none of which stands among those that are trained on."""
+"""Held-out rows: texts or images to measure on, none of which stands among those that are trained on."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
-from ..data.duplicate_rows import rows_without_copies, text_keys
+from ..data.duplicate_rows import rows_without_copies
 from ..data.hold_out import choose_rows
 from ..data.row_origins import ORIGIN
-from ..data.text_encoder import TextColumns
+
+Keys = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
 
 def hold_out_rows(
-    dataset: Any, held_out: float, seed: int, columns: TextColumns, name: str, others: Mapping[str, Any] | None = None
+    dataset: Any, held_out: float, seed: int, keys: Keys, name: str, others: Mapping[str, Any] | None = None
 ) -> tuple[Any, Any]:
     """Rows to train on, and rows that are held out.
 
@@ -22,9 +23,9 @@ def hold_out_rows(
         dataset: map-style or streaming.
         held_out: a share below 1, or a number of rows; the first ones of a stream.
         seed: of the draw.
-        columns: where texts are.
+        keys: of rows, which equal rows share, of data sets by name; such as `text_keys` and `image_keys` make.
         name: of the dataset, for messages.
-        others: data sets that are trained on too, by name; none of their texts is held out.
+        others: data sets that are trained on too, by name; none of their rows is held out.
 
     Raises:
         ValueError: a share of a stream, a number that is not whole, too few rows, or rows that all stand there twice.
@@ -47,15 +48,12 @@ def hold_out_rows(
             f"{name} has {len(dataset)} row(s), of which held_out={held_out:g} leaves none to train on. Lower it; 0 "
             "holds nothing out."
         )
-    column = columns.input_column(dataset, False, name)
-    free = rows_without_copies(
-        text_keys(dataset, [column]),
-        [text_keys(other, [columns.input_column(other, False, key)]) for key, other in (others or {}).items()],
-    )
+    by_name = keys({name: dataset, **(others or {})})
+    free = rows_without_copies(by_name[name], [by_name[other] for other in others or {}])
     if len(free) < count:
         raise ValueError(
             f"{name}: {count} rows are to be held out, and only {len(free)} of its {len(dataset)} rows stand there "
-            "once and in no other texts. Drop the copies, lower held_out, or set it to 0."
+            "once and in no other data. Drop the copies, lower held_out, or set it to 0."
         )
     chosen = free[choose_rows(np.zeros(len(free), int), count, seed, False)]
     if ORIGIN not in dataset.column_names:

@@ -1,4 +1,4 @@
-"""`pretrain`: masked language modelling on texts without labels, and a plain model for the task that comes next."""
+"""`pretrain`: masked words or images without labels, and a plain model for the task that comes next."""
 
 from __future__ import annotations
 
@@ -17,32 +17,16 @@ from ..trainers.results import write_scores
 from ..trainers.saving.output_lock import lock_output_dir
 from ..trainers.saving.written_files import CARD, RESULTS, is_edited_card, record_written, write_whole
 from ..trainers.setup.constructor_check import check_settings
-from .prepared_pretraining import PreparedPretraining, prepare_pretraining
 from .pretraining_config import PretrainingConfig
+from .pretraining_kind import PretrainingKind
+from .pretraining_preparation import prepare_pretraining
+from .pretraining_run import PreparedPretraining
 from .pretraining_trainer import PretrainingTrainer
 
 if TYPE_CHECKING:
     from peft import PeftConfig
 
     from ..trainers.argument_types import Domains, Processing, Rows
-
-# Settings that the model card names.
-SHOWN = (
-    "mask_probability",
-    "mask_hidden_share",
-    "mask_random_share",
-    "target_word_bias",
-    "sentence_anchor",
-    "sentence_contrast",
-    "new_words",
-    "learning_rate",
-    "num_train_epochs",
-    "max_steps",
-    "per_device_train_batch_size",
-    "gradient_accumulation_steps",
-    "warmup_steps",
-    "seed",
-)
 
 
 @dataclass(frozen=True)
@@ -51,11 +35,15 @@ class Pretraining:
 
     Attributes:
         model: folder of the model, for `AutoModel`, `pipeline("fill-mask")` and the `model` of any other recipe.
-        perplexity_before: at masked words of the held-out rows, before training; `None` where none were held out.
+        perplexity_before: at masked words of the held-out texts, before training; `None` where none were held out, and
+            of images.
         perplexity_after: the same, after it.
         held_out_rows: how many rows those are.
         steps: updates of the training.
-        notes: how it was done: packing, what trained, new words.
+        notes: how it was done: packing, masking, what trained, new words.
+        reconstruction_loss_before: mean absolute error at masked patches of the held-out images, before training;
+            `None` where none were held out, and of texts.
+        reconstruction_loss_after: the same, after it.
 
     Example:
         >>> Pretraining("runs/medical-bert", 31.0, 35.5, held_out_rows=50, steps=900, notes=()).got_worse
@@ -68,13 +56,22 @@ class Pretraining:
     held_out_rows: int
     steps: int
     notes: tuple[str, ...]
+    reconstruction_loss_before: float | None = None
+    reconstruction_loss_after: float | None = None
+
+    @property
+    def scores(self) -> tuple[float, float] | None:
+        """Perplexity or reconstruction loss, before and after; `None` where no rows were held out."""
+        pairs = (
+            (self.perplexity_before, self.perplexity_after),
+            (self.reconstruction_loss_before, self.reconstruction_loss_after),
+        )
+        return next(((before, after) for before, after in pairs if before is not None and after is not None), None)
 
     @property
     def got_worse(self) -> bool:
-        """Whether the perplexity is higher than before, or no number."""
-        if self.perplexity_before is None or self.perplexity_after is None:
-            return False
-        return not self.perplexity_after <= self.perplexity_before
+        """Whether that number is higher than before, or no number."""
+        return self.scores is not None and not self.scores[1] <= self.scores[0]
 
 
 def pretrain(
@@ -89,27 +86,29 @@ def pretrain(
     model_kwargs: Mapping[str, Any] | None = None,
     dataset_names: Mapping[str, str] | None = None,
 ) -> Pretraining:
-    """Masked language modelling on texts without labels (Gururangan et al. 2020, task- and domain-adaptive).
+    """Masked language or image modelling on rows without labels (Gururangan et al. 2020; SimMIM, Xie et al. 2022).
 
-    Whole words are masked, rows are packed where the model's attention keeps them apart, and the vocabulary is
-    projected onto at masked positions alone. Perplexity is measured before and after, on rows that are held out. What
-    is saved to `args.output_dir` is a plain masked language model with its tokenizer, which every other recipe takes
-    as its model; a run that was stopped goes on with `resume_from_checkpoint`.
+    Of texts, whole words are masked, rows are packed where the model's attention keeps them apart, and the vocabulary
+    is projected onto at masked positions alone; of images, square units of patches are masked, and their pixels
+    painted. Perplexity or reconstruction loss is measured before and after, on rows that are held out. What is saved
+    to `args.output_dir` is a plain model with its tokenizer or image processor, which every other recipe takes as its
+    model; a run that was stopped goes on with `resume_from_checkpoint`.
 
     Args:
-        model: Hub id or folder of an encoder, or a loaded `AutoModelForMaskedLM`. One without a masked-language head
-            gets a new one, tied to its word embeddings.
-        target: texts of the target; labels in it are not read.
-        source: texts of a source, or a dict of several by name. One of the two is enough.
+        model: Hub id or folder of an encoder, or a loaded `AutoModelForMaskedLM` or `AutoModelForMaskedImageModeling`.
+            One without a head for what is masked gets a new one: of words, tied to its word embeddings.
+        target: texts or images of the target; labels in it are not read.
+        source: those of a source, or a dict of several by name. One of the two is enough.
         args: a `PretrainingConfig`.
-        validation: target texts to measure on, instead of held-out ones.
-        processing_class: the tokenizer, or the Hub id or folder of one; the checkpoint's own when absent.
+        validation: target rows to measure on, instead of held-out ones.
+        processing_class: the tokenizer or image processor, or the Hub id or folder of one; the checkpoint's own when
+            absent.
         peft_config: an adapter that is trained instead of the model, and merged into it in the end.
         model_kwargs: for `from_pretrained`, when `model` is a name.
-        dataset_names: of the texts, as the model card calls them.
+        dataset_names: of the rows, as the model card calls them.
 
     Raises:
-        ValueError, TypeError, FileNotFoundError: whatever is wrong with texts, model or settings, before training.
+        ValueError, TypeError, FileNotFoundError: whatever is wrong with rows, model or settings, before training.
         FileExistsError: the output folder holds another run.
         FloatingPointError: the loss, the gradient or the weights are not finite.
         HubError: the push was refused; the model is saved.
@@ -127,7 +126,7 @@ def pretrain(
     check_settings(args)  # type: ignore[arg-type]
     args = copy.copy(args)
     with lock_output_dir(args):  # type: ignore[arg-type]
-        with stage("loading the model and encoding the texts"):
+        with stage("loading the model and encoding the rows"):
             prepared = prepare_pretraining(
                 model, args, target, source, validation, processing_class, peft_config, model_kwargs
             )
@@ -142,21 +141,19 @@ def _run(prepared: PreparedPretraining, args: PretrainingConfig, dataset_names: 
     trainer = PretrainingTrainer(prepared, replace(args, push_to_hub=False))
     trainer.check_output_folder(args.resume_from_checkpoint)
     print_lines(*prepared.notes)
-    before = trainer.held_out_scores() if prepared.held_out else None
+    kind, rows = prepared.kind, prepared.held_out_rows
+    before = trainer.held_out_scores()[kind.score] if prepared.held_out else None
     if before is not None:
-        print_lines(f"Perplexity at masked words of {prepared.held_out_rows} held-out rows: {_shown(before)} before.")
+        print_lines(f"{kind.measures} of {rows} held-out rows: {before:.{kind.digits}f} before.")
     trainer.train()
-    after = trainer.held_out_scores() if prepared.held_out else None
+    after = trainer.held_out_scores()[kind.score] if prepared.held_out else None
+    scores: dict[str, Any] = {"perplexity_before": None, "perplexity_after": None}
+    scores |= {f"{kind.score}_before": before, f"{kind.score}_after": after}
     result = Pretraining(
-        folder,
-        None if before is None else before["perplexity"],
-        None if after is None else after["perplexity"],
-        prepared.held_out_rows,
-        trainer.state.global_step,
-        prepared.notes,
+        model=folder, held_out_rows=rows, steps=trainer.state.global_step, notes=prepared.notes, **scores
     )
     _save(trainer, prepared, args, result, dataset_names)
-    _say(result, before, after)
+    _say(result, kind)
     if pushes:
         with stage("pushing to the Hub"):
             print_lines(f"Pushed to {push_folder(args, folder)}.")  # type: ignore[arg-type]
@@ -164,22 +161,13 @@ def _run(prepared: PreparedPretraining, args: PretrainingConfig, dataset_names: 
     return result
 
 
-def _shown(scores: Mapping[str, float]) -> str:
-    return f"{scores['perplexity']:.2f}"
-
-
-def _say(result: Pretraining, before: Mapping[str, float] | None, after: Mapping[str, float] | None) -> None:
-    """Perplexity before and after, printed; a run that got worse says so."""
-    if before is not None and after is not None:
-        print_lines(
-            f"Perplexity at masked words of {result.held_out_rows} held-out rows: {_shown(before)} before, "
-            f"{_shown(after)} after."
-        )
+def _say(result: Pretraining, kind: PretrainingKind) -> None:
+    """Score before and after, printed; a run that got worse says so."""
+    if result.scores is not None:
+        before, after = (f"{score:.{kind.digits}f}" for score in result.scores)
+        print_lines(f"{kind.measures} of {result.held_out_rows} held-out rows: {before} before, {after} after.")
     if result.got_worse:
-        print_lines(
-            "It got worse: the model knows the held-out texts less well than the one it started from. Lower the "
-            "learning rate, or give more text."
-        )
+        print_lines(f"It got worse: {kind.worse}")
     print_lines(f"The model is in {result.model}.")
 
 
@@ -196,30 +184,30 @@ def _save(
     trainer.save_model()
     if not trainer.is_world_process_zero():
         return
-    scores = (result.perplexity_before, result.perplexity_after)
-    perplexity = None if None in scores else scores
-    texts = {name: dataset_names.get(name, name) for name in prepared.domain_names}
+    kind = prepared.kind
+    datasets = {name: dataset_names.get(name, name) for name in prepared.domain_names}
     unused = "num_train_epochs" if args.max_steps > 0 else "max_steps"
-    settings = {name: getattr(args, name) for name in SHOWN if name != unused and getattr(args, name)}
+    settings = {name: getattr(args, name) for name in kind.shown if name != unused and getattr(args, name)}
     rows = len(prepared.train) if hasattr(prepared.train, "__len__") else 0
     if not is_edited_card(folder):
         card = pretraining_card(
             (args.hub_model_id or folder.name).rpartition("/")[2],
             prepared.base_model,
-            texts,
+            datasets,
             rows,
             settings,
             prepared.notes,
-            perplexity,  # type: ignore[arg-type]
-            prepared.tokenizer.mask_token,
+            result.scores,
+            getattr(prepared.processing_class, "mask_token", None) or "",
             args.hub_model_id if "/" in (args.hub_model_id or "") else None,
+            kind.card,
         )
         write_whole(folder / CARD, card)
         record_written(folder, [CARD])
     measured = {
         "held_out_rows": result.held_out_rows,
-        "perplexity_before": _finite(result.perplexity_before),
-        "perplexity_after": _finite(result.perplexity_after),
+        f"{kind.score}_before": _finite(getattr(result, f"{kind.score}_before")),
+        f"{kind.score}_after": _finite(getattr(result, f"{kind.score}_after")),
         "got_worse": result.got_worse,
         "steps": result.steps,
         "notes": list(result.notes),

@@ -1,12 +1,13 @@
-"""`PretrainingConfig`: settings of masked language pre-training, on top of transformers' `TrainingArguments`."""
+"""`PretrainingConfig`: settings of pre-training, on top of transformers' `TrainingArguments`."""
 
 from __future__ import annotations
 
 from dataclasses import MISSING, dataclass, field, fields
-from typing import Any
+from typing import Any, Literal
 
 from transformers import TrainingArguments
 
+from ..data.block_masking import USUAL_SHARE
 from ..data.word_masking import check_shares
 from ..messages import keep_secret
 from ..models.parameter_sets import parse_freeze, parse_trainable
@@ -23,22 +24,23 @@ from ..trainers.setup.learning_rate_check import check_rates
 from ..trainers.setup.learning_rate_schedule import check_schedule_name, check_slanted, known_to_transformers
 from ..trainers.setup.precision_check import check_precision
 
-# Settings of `TrainingArguments` that say nothing of masked language pre-training, with the reason.
+# Settings of `TrainingArguments` that say nothing of pre-training, with the reason.
 REFUSED = {
-    "label_smoothing_factor": "the words that were hidden are predicted as they stood",
+    "label_smoothing_factor": "what was hidden is predicted as it stood",
     "neftune_noise_alpha": "masking is the noise of this training",
     "fsdp": "the model is held whole by each process",
     "deepspeed": "the model is held whole by each process",
     "torch_compile": "batches differ in shape, and each shape would be compiled anew",
-    "include_for_metrics": "what is measured on held-out rows is the loss at masked words",
-    "batch_eval_metrics": "what is measured on held-out rows is the loss at masked words",
-    "eval_do_concat_batches": "what is measured on held-out rows is the loss at masked words",
-    "eval_use_gather_object": "what is measured on held-out rows is the loss at masked words",
+    "include_for_metrics": "what is measured on held-out rows is the loss at what was masked",
+    "batch_eval_metrics": "what is measured on held-out rows is the loss at what was masked",
+    "eval_do_concat_batches": "what is measured on held-out rows is the loss at what was masked",
+    "eval_use_gather_object": "what is measured on held-out rows is the loss at what was masked",
     "eval_accumulation_steps": "no predictions are kept in evaluation",
     "prediction_loss_only": "no predictions are kept in evaluation",
 }
+PlainAugment = Literal["none", "weak"]  # other colours and shapes would be what the model learns to paint
 USUAL_TEMPERATURE = 0.05  # the paper's
-METRICS = ("loss", "eval_loss", "perplexity", "eval_perplexity")
+METRICS = tuple(f"{kind}{name}" for kind in ("", "eval_") for name in ("loss", "perplexity", "reconstruction_loss"))
 
 
 def _option(default: Any, group: str, text: str) -> Any:
@@ -48,10 +50,10 @@ def _option(default: Any, group: str, text: str) -> Any:
 @explain_fields(inherited="Training defaults that differ")
 @dataclass
 class PretrainingConfig(TrainingArguments):
-    """Settings of masked language pre-training.
+    """Settings of pre-training on masked words or images.
 
     Every field of `transformers.TrainingArguments` is here too, and those below besides. A batch holds
-    `per_device_train_batch_size` texts, packed or not.
+    `per_device_train_batch_size` texts, packed or not, or images.
 
     Example:
         >>> PretrainingConfig(output_dir="out", num_train_epochs=1).mask_probability
@@ -68,6 +70,13 @@ class PretrainingConfig(TrainingArguments):
         "Masking",
         "Mask words more often the commoner they are in the target than in the source: the power of that ratio which "
         "a word's probability follows. 0 masks all words alike. Needs both domains.",
+    )
+    image_mask_share: float = _option(USUAL_SHARE, "Masking", "Share of the units of an image that are masked.")
+    image_mask_unit: int | None = _option(
+        None,
+        "Masking",
+        "Side of the square units of an image that are masked or not, in pixels: whole patches that divide the image. "
+        "When absent 32, in images of fewer than 192 pixels a sixth of their side, as nearly as that can be.",
     )
     sentence_anchor: float = _option(
         0.0,
@@ -105,19 +114,32 @@ class PretrainingConfig(TrainingArguments):
         "Factor on the learning rate per step away from the head: the last layer gets it once, the one before twice.",
     )
     head_lr_multiplier: float = _option(
-        1.0, "Policy", "Learning rate of the masked-language head, times the base rate; more suits a new head."
+        1.0,
+        "Policy",
+        "Learning rate of the head that predicts, times the base rate; more suits a new head.",
     )
     backbone_lr_multiplier: float = _option(1.0, "Policy", "Learning rate of the backbone, times the base rate.")
 
     held_out: float = _option(
         0.05,
         "Data",
-        "Target rows (source rows without a target) that are held out to measure the perplexity before and after: a "
-        "share below 1, or their number. 0 measures nothing. A validation split is used instead where there is one.",
+        "Target rows (source rows without a target) that are held out to measure the perplexity before and after, of "
+        "images the reconstruction loss: a share below 1, or their number. 0 measures nothing. A validation split is "
+        "used instead where there is one.",
     )
-    text_column: str | None = _option(None, "Data", "Column with the text; text when absent.")
+    text_column: str | None = _option(
+        None, "Data", "Column with the text; text when absent. Name it when images stand beside it."
+    )
     text_pair_column: str | None = _option(None, "Data", "Column with second texts, each read as a text of its own.")
     tokens_column: str = _option("tokens", "Data", "Column with pre-split words.")
+    image_column: str = _option("image", "Data", "Column with the image: a path, bytes, a PIL image or an array.")
+    image_size: int | None = _option(
+        None, "Data", "Height and width of images in pixels; the image processor's own when absent."
+    )
+    augment: PlainAugment | None = _option(
+        None, "Data", "How training images are changed at random: none, or weak (a random resized crop), when absent."
+    )
+    augment_flip: bool = _option(False, "Data", "Mirror half of the training images; not for digits and letters.")
     max_length: int | None = _option(
         None,
         "Data",
@@ -147,8 +169,8 @@ class PretrainingConfig(TrainingArguments):
     overwrite_output_dir: bool = _option(False, "Output", "Replace the run that an output folder already holds.")
 
     # Defaults that differ from TrainingArguments.
-    per_device_train_batch_size: int = field(default=32, metadata={"help": "Texts per device and step."})
-    per_device_eval_batch_size: int = field(default=64, metadata={"help": "Texts per device in evaluation."})
+    per_device_train_batch_size: int = field(default=32, metadata={"help": "Texts or images per device and step."})
+    per_device_eval_batch_size: int = field(default=64, metadata={"help": "Texts or images per device in evaluation."})
     lr_scheduler_type: str = field(
         default="linear",
         metadata={
@@ -195,8 +217,8 @@ class PretrainingConfig(TrainingArguments):
             )
         if self.metric_for_best_model is not None and self.metric_for_best_model not in METRICS:
             raise ValueError(
-                f"metric_for_best_model={self.metric_for_best_model!r}: pre-training measures loss and perplexity on "
-                "held-out rows. Leave it out, or name one of them."
+                f"metric_for_best_model={self.metric_for_best_model!r}: pre-training measures loss and perplexity (of "
+                "images, reconstruction_loss) on held-out rows. Leave it out, or name one of them."
             )
         if self.load_best_model_at_end or self.metric_for_best_model is not None:
             self.metric_for_best_model = self.metric_for_best_model or "loss"

@@ -2,42 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
-from transformers.utils import ModelOutput
 
-from ..models.adapters import is_peft
-from ..models.freezing import frozen_modules
 from ..models.masked_language_head import MaskedLanguageHead, masked_loss
 from .packed_attention import PackedAttention, padded_inputs
 from .sentence_anchor import SentenceAnchor
 from .sentence_contrast import SentenceContrast
+from .wrapped_model import PretrainingOutput, WrappedModel
 
 MASKED_WORDS, ANCHOR, CONTRAST = "masked_words", "sentence_anchor", "sentence_contrast"
 
 
-@dataclass
-class PretrainingOutput(ModelOutput):
-    """Output of a `PretrainingModel`.
-
-    Attributes:
-        loss: weighted sum, to train on.
-        losses: (losses,) each by itself, detached: a mean over masked tokens, means over rows. In evaluation, without
-            the contrast.
-        largest_values: (2,) of hidden states and logits, detached.
-        logits: (masked, vocabulary).
-    """
-
-    loss: torch.Tensor | None = None
-    losses: torch.Tensor | None = None
-    largest_values: torch.Tensor | None = None
-    logits: torch.Tensor | None = None
-
-
-class PretrainingModel(nn.Module):
+class PretrainingModel(WrappedModel):
     """The user's model and what is asked of it, for one forward.
 
     Args:
@@ -50,8 +28,6 @@ class PretrainingModel(nn.Module):
         contrast_weight: what that counts.
     """
 
-    accepts_loss_kwargs = False  # for transformers' Trainer: this loss is a per-batch mean of its own
-
     def __init__(
         self,
         model: Any,
@@ -62,31 +38,18 @@ class PretrainingModel(nn.Module):
         contrast: SentenceContrast | None = None,
         contrast_weight: float = 0.0,
     ):
-        super().__init__()
-        self.model = model
+        super().__init__(model)
         self.head, self.attention, self.anchor, self.anchor_weight = head, attention, anchor, anchor_weight
         self.contrast, self.contrast_weight = contrast, contrast_weight
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            if name == "model":
-                raise
-            return getattr(self.model, name)
-
-    def train(self, mode: bool = True) -> PretrainingModel:
-        """As in any module, but frozen modules stay in evaluation mode; an adapter's base keeps its dropout."""
-        super().train(mode)
-        if mode and not is_peft(self.model):
-            for module in frozen_modules(self.model):
-                module.eval()
-        return self
 
     @property
     def loss_names(self) -> list[str]:
         others = {ANCHOR: self.anchor, CONTRAST: self.contrast}
         return [MASKED_WORDS, *(name for name, loss in others.items() if loss is not None)]
+
+    def count_items(self, batch: dict[str, Any]) -> tuple[int, int]:
+        """Masked tokens and rows of a batch."""
+        return len(batch["labels"]), batch["rows"]
 
     def forward(
         self,

@@ -1,8 +1,7 @@
-"""`PretrainingTrainer`: transformers' `Trainer` for masked words, with the saving that all trainers share."""
+"""`PretrainingTrainer`: transformers' `Trainer` for what is masked, with the saving that all trainers share."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,8 +26,9 @@ from ..trainers.saving.run_settings import describe_adapters, describe_model, de
 from ..trainers.saving_trainer import SavingTrainer
 from ..trainers.setup.sampling import paired_loader
 from ..trainers.step.loss_log import LossLog
-from .prepared_pretraining import PreparedPretraining
 from .pretraining_config import PretrainingConfig
+from .pretraining_kind import IMAGE_SETTINGS
+from .pretraining_run import PreparedPretraining
 
 MASKING = (
     "mask_probability",
@@ -38,11 +38,12 @@ MASKING = (
     "sentence_anchor",
     "sentence_contrast",
     "contrast_temperature",
+    *IMAGE_SETTINGS,
 )
 
 
 class PretrainingFolder(RunFolder):
-    """Output folder of a pre-training, whose checkpoints say how words were masked."""
+    """Output folder of a pre-training, whose checkpoints say how rows were masked."""
 
     def describe_run(self) -> dict[str, Any]:
         prepared: Any = self.prepared
@@ -59,14 +60,14 @@ class PretrainingFolder(RunFolder):
 
 
 class PretrainingWriter(CheckpointWriter):
-    """Writer of masked language models."""
+    """Writer of models that predict what is masked."""
 
     def _describe(self, model: Any) -> None:
         prepared: Any = self.prepared
         plain_model(model).config.hftransfer = {
             "pretraining": {
-                "texts": list(prepared.domain_names),
-                "mask_probability": self.trainer.args.mask_probability,  # type: ignore[attr-defined]
+                prepared.kind.inputs: list(prepared.domain_names),
+                **prepared.masking,
                 "trainable": prepared.trainable.choice,
             }
         }
@@ -76,14 +77,14 @@ class PretrainingWriter(CheckpointWriter):
 
 
 class PretrainingTrainer(SavingTrainer):
-    """Trainer of a `PretrainingModel` on masked rows.
+    """Trainer of a `WrappedModel` on masked rows.
 
     Args:
         prepared: from `prepare_pretraining`.
         args: the run's settings.
     """
 
-    loss_is_scaled_for_ga = False  # our loss is a mean over the update's masked tokens; see get_batch_samples
+    loss_is_scaled_for_ga = False  # our loss is a mean over what the update masks; see get_batch_samples
 
     def __init__(self, prepared: PreparedPretraining, args: PretrainingConfig):
         self.prepared = prepared  # type: ignore[assignment]
@@ -96,7 +97,7 @@ class PretrainingTrainer(SavingTrainer):
             data_collator=prepared.collator,
             train_dataset=prepared.train,
             eval_dataset=prepared.held_out or None,
-            processing_class=prepared.tokenizer,
+            processing_class=prepared.processing_class,
         )
         self.label_names = ["labels"]
         self._add_collaborators(split_into_blocks(prepared.joint.model, prepared.head), None)
@@ -105,7 +106,7 @@ class PretrainingTrainer(SavingTrainer):
 
     def _add_collaborators(self, blocks: Any, phases: Any) -> None:
         prepared: Any = self.prepared
-        self.loss_log = LossLog(self.accelerator, ("hidden states", "logits"))
+        self.loss_log = LossLog(self.accelerator, prepared.joint.value_names)
         self.run_folder = PretrainingFolder(self, prepared)
         self.finite_guard = FiniteGuard(self, self.run_folder, self.loss_log)
         self.checkpoint_reader = CheckpointReader(self, self.finite_guard)
@@ -133,13 +134,12 @@ class PretrainingTrainer(SavingTrainer):
     def get_batch_samples(
         self, epoch_iterator: Iterator, num_batches: int, device: torch.device
     ) -> tuple[list, torch.Tensor | int | None]:
-        """Micro-batches of one update, and the masked tokens and rows of each if they were spread evenly."""
+        """Micro-batches of one update, and what is masked and the rows of each if they were spread evenly."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         if not batches:
             return batches, None
-        count = torch.tensor([[len(b["labels"]), b["rows"]] for b in batches], dtype=torch.float32, device=device).sum(
-            0
-        )
+        items = [self.prepared.joint.count_items(batch) for batch in batches]  # type: ignore[attr-defined]
+        count = torch.tensor(items, dtype=torch.float32, device=device).sum(0)
         if self.args.world_size > 1:
             count = self.accelerator.reduce(count, "sum")
         return batches, count.clamp_min(1) / (len(batches) * self.args.world_size)
@@ -153,7 +153,7 @@ class PretrainingTrainer(SavingTrainer):
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> torch.Tensor | tuple[torch.Tensor, Any]:
-        """Loss at the masked words of a batch, and those of sentences, if any."""
+        """Loss at what is masked of a batch, and those of sentences, if any."""
         outputs = model(**inputs, num_items=num_items_in_batch)
         if model.training:
             self.loss_log.add(outputs["losses"], outputs["largest_values"])
@@ -166,14 +166,14 @@ class PretrainingTrainer(SavingTrainer):
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
-        """Loss and perplexity at the masked words of the held-out rows, which are masked the same way each time."""
+        """Scores of `held_out_scores`, logged; the held-out rows are masked the same way each time."""
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in self.held_out_scores().items()}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
     def held_out_scores(self) -> dict[str, float]:
-        """`loss`, a mean over the masked tokens of the held-out rows, and `perplexity`, its exponential."""
+        """`loss`, a mean over what is masked of the held-out rows, and the score of the run's kind, made of it."""
         prepared: Any = self.prepared
         model, device, args = prepared.joint, self.args.device, self.args
         model.to(device)
@@ -181,13 +181,13 @@ class PretrainingTrainer(SavingTrainer):
         with stage("evaluating"), module_mode(model), torch.no_grad(), self.compute_loss_context_manager():
             for batch in prepared.held_out[args.process_index :: args.world_size]:
                 inputs = {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
-                masked = len(inputs["labels"])
+                masked, _ = model.count_items(inputs)
                 mean = model(**inputs).losses[0].double()
                 sums += torch.stack([mean * masked, torch.tensor(float(masked), device=device, dtype=torch.float64)])
         if args.world_size > 1:
             sums = self.accelerator.reduce(sums, "sum")
         loss = float(sums[0] / sums[1].clamp_min(1))
-        return {"loss": loss, "perplexity": math.exp(min(loss, 700.0)) if math.isfinite(loss) else loss}
+        return {"loss": loss, prepared.kind.score: prepared.kind.read(loss)}
 
     # ---- a run
 

@@ -8,9 +8,10 @@ import json
 from pathlib import Path
 
 import masked_models
+import pictures
 import pytest
 import tiny
-from transformers import AutoModelForMaskedLM
+from transformers import AutoModelForImageClassification, AutoModelForMaskedLM
 
 from hftransfer import PretrainArguments, PretrainingConfig, RecipeParser
 from hftransfer.cli.help import recipe_options
@@ -85,6 +86,26 @@ def test_lora_and_a_plan_alone(recipe, folder, tmp_path, capsys):
     assert not out.exists()
     assert recipe(given) == 0
     assert not (out / "adapter_config.json").exists()
+
+
+def test_from_folders_of_images_to_a_model(recipe, tmp_path, capsys):
+    """Of a source without labels, too; nothing but the model and what is in the folders says that these are images."""
+    pictures.vit(patch_size=4).save_pretrained(tmp_path / "vit")
+    pictures.processor().save_pretrained(tmp_path / "vit")
+    source = pictures.write_folder(tmp_path / "photos", {"train": 12}, labelled=False)
+    target = pictures.write_folder(tmp_path / "scans", {"train": 20, "validation": 6}, seed=9, labelled=False)
+    given = ["--model", str(tmp_path / "vit"), "--source", source, "--target", target, "--max_steps", "2"]
+    given += [*QUIET, "--per_device_train_batch_size", "4", "--image_mask_share", "0.5", "--output_dir"]
+    assert recipe([*given, str(tmp_path / "plan"), "--dry_run"]) == 0
+    assert "Masking: 8 of 16 units of 4 x 4 pixels, in images of 16 x 16." in capsys.readouterr().out
+    assert recipe([*given, str(tmp_path / "out")]) == 0
+    said = capsys.readouterr().out
+    assert "Reconstruction loss at masked patches of 6 held-out rows" in said
+    assert (
+        type(AutoModelForImageClassification.from_pretrained(tmp_path / "out")).__name__ == "ViTForImageClassification"
+    )
+    assert "reconstruction_loss_after" in json.loads((tmp_path / "out" / "results.json").read_text())
+    assert "scans" in (tmp_path / "out" / "README.md").read_text()
 
 
 def test_help_lists_the_options_of_the_parser():

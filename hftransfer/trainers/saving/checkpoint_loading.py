@@ -19,6 +19,7 @@ from .checkpoint_files import STATE_FILE, TRAINER_STATE
 from .finite_guard import FiniteGuard
 from .finite_weights import first_broken, is_finite_state
 from .process_agreement import raise_together
+from .renamed_weights import load_renamed_weights
 
 if TYPE_CHECKING:
     from transformers import Trainer
@@ -88,7 +89,7 @@ class CheckpointReader:
         with user_model_in(self.trainer):
             if _has_several(self.trainer.model):  # the stock loader would switch all but the first off
                 restore_adapters(self.trainer.model, checkpoint)
-            else:
+            elif not load_renamed_weights(self.trainer.model, checkpoint):
                 load_model(checkpoint)
         self._load_adaptation_state(checkpoint)
 

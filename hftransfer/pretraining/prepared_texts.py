@@ -1,27 +1,22 @@
-"""Preparation of a pre-training: texts, model, masking and packing, checked before the first step."""
+"""Texts of a pre-training: rows, model, masking and packing of masked language modelling, all checked."""
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 
-from ..data.domain_arguments import as_domain, by_name, source_label
-from ..data.pairing import PairedDataset
-from ..data.streaming import PairedStream
+from ..data.duplicate_rows import text_keys
 from ..data.text_encoder import TextColumns
 from ..data.word_masking import WordMasking
-from ..models.adapters import attach_adapter, is_peft, merge_obstacle
+from ..models.adapters import is_peft, merge_obstacle
 from ..models.content_identity import model_identity
 from ..models.feature_hook import Head, find_head
-from ..models.freezing import TrainableReport, check_something_trains, freeze_idle, report_trainable, set_trainable
+from ..models.freezing import TrainableReport, report_trainable, set_trainable
 from ..models.masked_language_head import MaskedLanguageHead
-from ..models.parameter_sets import describe_choice, is_default_choice
 from ..models.processing_class import max_input_length
-from ..models.weight_checks import check_precision
 from .domain_word_bias import DomainWordBias, count_words
 from .held_out_rows import hold_out_rows
 from .masked_language_model import load_masked_language_model
@@ -29,58 +24,23 @@ from .masking_collator import MaskingCollator, held_out_batches
 from .packed_attention import find_packed_attention, padded_inputs
 from .packing import padded_layout, place_rows
 from .pretraining_config import PretrainingConfig
+from .pretraining_kind import TEXTS
 from .pretraining_model import PretrainingModel
+from .pretraining_run import PreparedPretraining
 from .sentence_anchor import SentenceAnchor
 from .sentence_contrast import SentenceContrast
 from .text_rows import tokenize_rows
+from .trained_part import check_adapter, checked_part, put_adapter
+from .unlabelled_domains import domain_title, is_counted, training_rows
 from .vocabulary_extension import extend_vocabulary
 
 LONGEST = 512  # tokens of a row, where neither the user nor the model says less
-SHUFFLED = 1000  # rows of a stream among which the next is drawn
 
 
-@dataclass
-class PreparedPretraining:
-    """All that a pre-training runs on.
-
-    Attributes:
-        joint: the model with its losses.
-        head: the projection onto the vocabulary.
-        tokenizer: which is saved beside the model.
-        train: rows to train on, a `PairedDataset` or a stream.
-        held_out: batches of held-out rows, masked; empty without.
-        held_out_rows: how many they are.
-        collator: of training batches.
-        trainable: what trains.
-        merge_on_save: an adapter is saved merged into a plain model.
-        domain_names: of the texts.
-        start: identity of the model as it was loaded.
-        base_model: Hub id or folder of the model, if it has one.
-        notes: sentences on what was decided: packing, the head, new weights.
-        label_space: none, since there are no labels.
-    """
-
-    joint: PretrainingModel
-    head: Head
-    tokenizer: Any
-    train: Any
-    held_out: list[dict[str, Any]]
-    held_out_rows: int
-    collator: MaskingCollator
-    trainable: TrainableReport
-    merge_on_save: bool
-    domain_names: tuple[str, ...]
-    start: dict[str, str]
-    base_model: str
-    notes: tuple[str, ...]
-    label_space: None = None
-
-
-def prepare_pretraining(
+def prepare_texts(
     model: Any,
     args: PretrainingConfig,
-    target: Any = None,
-    source: Any = None,
+    domains: dict[str, Any],
     validation: Any = None,
     processing_class: Any = None,
     peft_config: Any = None,
@@ -91,35 +51,23 @@ def prepare_pretraining(
     Args:
         model, processing_class, model_kwargs: as `load_masked_language_model` takes them.
         args: the run's settings.
-        target: unlabelled texts of the target; labels in it are not read.
-        source: texts of a source, or a dict of several by name.
-        validation: target texts to measure on, instead of held-out ones.
+        domains: from `unlabelled_domains`.
+        validation: from `checked_validation`.
         peft_config: an adapter that is trained instead of the model.
 
     Raises:
         ValueError, TypeError, FileNotFoundError: whatever is wrong with data, model or settings.
-
-    Example:
-        >>> settings = PretrainingConfig("runs/medical-bert", use_cpu=True)
-        >>> prepared = prepare_pretraining("runs/teacher", settings, target=medical)
-        >>> len(prepared.train), prepared.held_out_rows, prepared.notes[0]
-        (23, 1, 'Batches: packed (sdpa attention with a mask of pairs).')
     """
-    domains = _domains(target, source)
-    _check_measuring(args, validation)
-    _check_bias(args, target, source)
+    _check_bias(args, domains)
     measured = next(iter(domains))  # the target, where there is one
     columns = TextColumns(args.text_column or "text", args.text_pair_column, args.tokens_column)
-    words = [columns.input_column(rows, False, _title(name)) == columns.tokens for name, rows in domains.items()]
-    torch.manual_seed(args.seed)  # a new head is drawn here, the same on every process
+    words = [columns.input_column(rows, False, domain_title(name)) == columns.tokens for name, rows in domains.items()]
     loaded, tokenizer = load_masked_language_model(model, processing_class, model_kwargs, words=any(words))
-    texts: Any = None
-    if validation is not None:
-        texts = _as_validation(validation)
-    elif args.held_out:
-        others = {_title(name): rows for name, rows in domains.items() if name != measured}
+    texts = validation
+    if validation is None and args.held_out:
+        others = {domain_title(name): rows for name, rows in domains.items() if name != measured}
         domains[measured], texts = hold_out_rows(
-            domains[measured], args.held_out, args.seed, columns, _title(measured), others
+            domains[measured], args.held_out, args.seed, partial(_keys, columns), domain_title(measured), others
         )
     tokenizer, new_words = _with_new_words(loaded, tokenizer, domains[measured], columns, args.new_words)
     start = model_identity(loaded)
@@ -131,24 +79,27 @@ def prepare_pretraining(
     )
     limit = max_input_length(tokenizer, loaded, "text", args.max_length)
     longest = args.max_length or min(limit or LONGEST, LONGEST)
-    encoded = {name: tokenize_rows(rows, tokenizer, columns, _title(name), longest) for name, rows in domains.items()}
+    encoded = {
+        name: tokenize_rows(rows, tokenizer, columns, domain_title(name), longest) for name, rows in domains.items()
+    }
     rates, bias = _word_rates(args, encoded)
     probe = _probe(masking, longest, tokenizer.pad_token_id)
     joint, head, report, (reason, *notes) = _assemble(loaded, args, peft_config, probe, masking, longest)
     layout = "packed"
     if joint.attention is None:
-        layout = f"{'rows of similar length' if _is_counted(encoded.values()) else 'rows as they come'}, padded"
+        layout = f"{'rows of similar length' if is_counted(encoded.values()) else 'rows as they come'}, padded"
     pack_length = args.pack_length if joint.attention is not None else None
     collator = MaskingCollator(masking, tokenizer.pad_token_id, args.seed, rates, pack_length)
     held_out: list[dict[str, Any]] = []
     if texts is not None:
-        rows = tokenize_rows(texts, tokenizer, columns, f"held-out rows of {_title(measured)}", longest)
+        rows = tokenize_rows(texts, tokenizer, columns, f"held-out rows of {domain_title(measured)}", longest)
         held_out = held_out_batches(rows, collator, args.per_device_eval_batch_size)
     return PreparedPretraining(
+        kind=TEXTS,
         joint=joint,
         head=head,
-        tokenizer=tokenizer,
-        train=_train_rows(encoded, args),
+        processing_class=tokenizer,
+        train=training_rows(encoded, args),
         held_out=held_out,
         held_out_rows=0 if texts is None else len(texts),
         collator=collator,
@@ -158,62 +109,22 @@ def prepare_pretraining(
         start=start,
         base_model=str(getattr(loaded.config, "name_or_path", "") or ""),
         notes=(f"Batches: {layout} ({reason}).", *notes, *bias, *new_words),
+        masking={"mask_probability": args.mask_probability},
     )
 
 
-def _domains(target: Any, source: Any) -> dict[str, Any]:
-    """Checked texts by name, the target first."""
-    domains: dict[str, Any] = {}
-    if target is not None:
-        domains["target"] = as_domain(target, "target")
-    if source is not None:
-        for name, rows in by_name(source).items():
-            if str(name) == "target":
-                raise ValueError("A source is called 'target'. Give it another name.")
-            domains[str(name)] = as_domain(rows, source_label(str(name)))
-    if not domains:
-        raise ValueError("There are no texts: give a target, a source, or both.")
-    streams = [name for name, rows in domains.items() if not hasattr(rows, "__len__")]
-    if streams and len(streams) < len(domains):
-        raise ValueError(
-            f"{streams[0]} is a stream and other texts are not: pass all as streams (`to_iterable_dataset()`), or "
-            "none."
-        )
-    return domains
-
-
-def _check_measuring(args: PretrainingConfig, validation: Any) -> None:
-    """Check that there are rows to measure on where that is asked for; raises `ValueError`."""
-    if (
-        validation is None
-        and not args.held_out
-        and str(getattr(args.eval_strategy, "value", args.eval_strategy)) != "no"
-    ):
-        raise ValueError(
-            "eval_strategy measures on held-out rows, and held_out=0 holds none out. Leave one of them out."
-        )
-
-
-def _check_bias(args: PretrainingConfig, target: Any, source: Any) -> None:
+def _check_bias(args: PretrainingConfig, domains: Mapping[str, Any]) -> None:
     """Check that there are two domains whose words can be compared; raises `ValueError`."""
-    if args.target_word_bias and (target is None or source is None):
+    if args.target_word_bias and ("target" not in domains or len(domains) == 1):
         raise ValueError(
             f"target_word_bias={args.target_word_bias:g} compares the words of the target with those of a source, and "
-            f"there is no {'target' if target is None else 'source'}. Give both, or leave it out."
+            f"there is no {'source' if 'target' in domains else 'target'}. Give both, or leave it out."
         )
 
 
-def _as_validation(validation: Any) -> Any:
-    """Checked rows to measure on."""
-    rows = as_domain(validation, "validation")
-    if not hasattr(rows, "__len__"):
-        raise ValueError("validation is a stream, and is read before and after training. Take some rows of it.")
-    return rows
-
-
-def _is_counted(domains: Any) -> bool:
-    """Whether no domain is a stream."""
-    return all(hasattr(rows, "__len__") for rows in domains)
+def _keys(columns: TextColumns, datasets: Mapping[str, Any]) -> dict[str, Any]:
+    """Keys of rows by their texts."""
+    return {name: text_keys(rows, [columns.input_column(rows, False, name)]) for name, rows in datasets.items()}
 
 
 def _with_new_words(
@@ -231,15 +142,11 @@ def _with_new_words(
     return extension.tokenizer, (str(extension),)
 
 
-def _title(name: str) -> str:
-    return name if name == "target" else source_label(name)
-
-
 def _word_rates(args: PretrainingConfig, encoded: Mapping[str, Any]) -> tuple[Any, tuple[str, ...]]:
     """Chances of a row's words, where they differ, and a note on them."""
     if not args.target_word_bias:
         return None, ()
-    if not _is_counted(encoded.values()):
+    if not is_counted(encoded.values()):
         raise ValueError(
             "target_word_bias counts all words before training, and these texts are streams. Pass data sets, or leave "
             "it out."
@@ -276,19 +183,12 @@ def _assemble(
         anchor = SentenceAnchor(loaded) if args.sentence_anchor else None
         trained = loaded
     else:
-        if not is_default_choice(args.trainable, args.freeze):
-            choice = describe_choice(args.trainable, args.freeze)
-            raise ValueError(f"The adapter decides what trains: leave out {choice}, or the adapter.")
+        check_adapter(peft_config, args)
         anchor = SentenceAnchor(loaded, shares_all=True) if args.sentence_anchor else None
         trained = _with_adapter(loaded, peft_config, head, probe)
         head = find_head(trained, probe)
         report = report_trainable(trained, peft_config.peft_type.value.lower())
-    if freeze_idle(trained, head):
-        report = report_trainable(trained, report.choice, report.notes)
-    check_something_trains(trained)
-    check_precision(trained, "The model")
-    if args.merge_adapter and is_peft(trained) and (reason := merge_obstacle(trained)) is not None:
-        raise ValueError(f"merge_adapter: {reason}")
+    report = checked_part(trained, head, report, args)
     attention, reason = None, "packing is off"
     if args.packing:
         attention, reason = find_packed_attention(trained, masking.random_ids.tolist(), longest)
@@ -309,17 +209,10 @@ def _assemble(
 
 def _with_adapter(model: Any, peft_config: Any, head: Head, probe: dict[str, torch.Tensor]) -> Any:
     """The model with an adapter; a new head is trained in full beside it, all but what is tied to the embeddings."""
-    if isinstance(peft_config, type) or not hasattr(peft_config, "peft_type"):
-        raise TypeError(
-            f"peft_config must be a PEFT config such as LoraConfig(r=8), not {type(peft_config).__name__}."
-        )
     _refuse_embeddings(model, peft_config, head)
     fresh = sorted({key.rpartition(".")[0] for key in model.fresh_weights})
     own = [name for name in fresh if name and not f"{head.name}.".startswith(f"{name}.")]
-    peft_config = copy.deepcopy(peft_config)
-    if getattr(peft_config, "modules_to_save", None) is None and hasattr(peft_config, "modules_to_save"):
-        peft_config.modules_to_save = own
-    return attach_adapter(model, peft_config, head, probe)
+    return put_adapter(model, peft_config, head, own, probe)
 
 
 def _refuse_embeddings(model: Any, peft_config: Any, head: Head) -> None:
@@ -334,13 +227,3 @@ def _refuse_embeddings(model: Any, peft_config: Any, head: Head) -> None:
                     "vocabulary are one tensor here, which an adapter would tear apart. Leave it out, or train "
                     "without an adapter."
                 )
-
-
-def _train_rows(encoded: Mapping[str, Any], args: PretrainingConfig) -> Any:
-    """Rows to train on behind one index, or one stream."""
-    if _is_counted(encoded.values()):
-        return PairedDataset(dict(encoded), None, draws=True)
-    if args.max_steps <= 0:
-        raise ValueError("A stream has no end: set max_steps to the number of updates.")
-    seed = args.seed if args.data_seed is None else args.data_seed
-    return PairedStream(dict(encoded), None, seed=seed, buffer_size=SHUFFLED, draws=True)
