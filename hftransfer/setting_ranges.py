@@ -168,7 +168,7 @@ RANGES: dict[str, Bounds] = {
     "max_length": Bounds(4, whole=True, hint="Fewer tokens leave no room for text."),
     "image_size": Bounds(4, whole=True, hint="Images are squares of at least 4 pixels a side."),
     # PretrainingConfig
-    "mask_probability": Bounds(0, 1, above=True, below=True, hint="It is a share of the words; 0.15 is usual."),
+    "mask_probability": Bounds(0, 1, below=True, hint="It is a share of the words; 0.15 is usual, 0 masks none."),
     "mask_hidden_share": Bounds(0, 1),
     "mask_random_share": Bounds(0, 1),
     "image_mask_share": Bounds(0, 1, above=True, below=True, hint="It is a share of an image's units; 0.6 is usual."),
@@ -177,6 +177,9 @@ RANGES: dict[str, Bounds] = {
     "sentence_anchor": FROM_ZERO,
     "sentence_contrast": FROM_ZERO,
     "contrast_temperature": POSITIVE,
+    "sentence_denoising": FROM_ZERO,
+    "deleted_share": Bounds(0, 1, above=True, below=True, hint="It is a share of the words; the paper's is 0.6."),
+    "denoising_layers": Bounds(0, whole=True, hint="0 ties the decoder to the encoder's own layers."),
     "held_out": Bounds(0, hint="It is a share below 1, or a number of rows; 0 holds nothing out."),
     "pool_rows": COUNT,
     "new_words": Bounds(0, whole=True),

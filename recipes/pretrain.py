@@ -1,13 +1,14 @@
 # /// script
 # dependencies = ["hftransfer"]
 # ///
-"""Train an encoder on masked words or images without labels, before the task; save a plain model.
+"""Train an encoder on masked words, sentences or images without labels, before the task; save a plain model.
 
     accelerate launch recipes/pretrain.py --target medical.csv --output_dir runs/medical-bert
     accelerate launch recipes/pretrain.py --target medical.csv --source news.csv --target_word_bias 0.5 \
         --output_dir runs/medical-bert
     accelerate launch recipes/pretrain.py --target scans/ --model google/vit-base-patch16-224-in21k \
         --output_dir runs/scans-vit
+    accelerate launch recipes/pretrain.py --config recipes/configs/two_steps_encoder.yaml
     hftransfer finetune --model runs/medical-bert --source news.csv --target medical.csv --output_dir runs/mine
 """
 

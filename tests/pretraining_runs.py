@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import masked_models
+import numpy as np
 import tiny
 
 from hftransfer import PretrainingConfig, pretrain
@@ -33,3 +34,12 @@ def run(folder, given: dict | None = None, **settings):
     usual = {"model": model(), "target": TARGET, "processing_class": tiny.tokenizer()}
     arguments = usual | (given or {})
     return pretrain(arguments.pop("model"), args=config(folder, **settings), **arguments)
+
+
+def contrast_by_hand(first: np.ndarray, second: np.ndarray, temperature: float) -> float:
+    """The loss of SimCSE in double precision, of two readings (rows, width)."""
+    u, v = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (first, second))
+    logits = u @ v.T / temperature
+    largest = logits.max(1, keepdims=True)
+    log_sums = np.log(np.exp(logits - largest).sum(1)) + largest[:, 0]
+    return float((log_sums - np.diag(logits)).mean())

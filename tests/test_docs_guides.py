@@ -67,7 +67,7 @@ def files(tmp_path_factory) -> Path:
         columns = {"text": texts} | ({"label": labels} if labelled else {})
         Dataset.from_dict(columns).to_csv(str(root / file), index=False)
     for i, folder in enumerate(
-        ("sentence-transformers/all-MiniLM-L6-v2", "runs/teacher", "runs/start", "runs/trained")
+        ("sentence-transformers/all-MiniLM-L6-v2", "runs/teacher", "runs/start", "runs/trained", "runs/encoder")
     ):
         tiny.bert(LABELS, seed=i, num_hidden_layers=6).save_pretrained(root / folder)
         tiny.tokenizer().save_pretrained(root / folder)

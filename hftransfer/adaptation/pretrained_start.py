@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 
 FOLDER = "_pretrained-{}"  # beside the candidates' folders; no candidate's name begins so
 MADE = "pretrained.json"
+# By what a start is measured, and what that is called.
+MEASURED = {
+    "perplexity": "perplexity of held-out texts",
+    "reconstruction_loss": "reconstruction loss of held-out images",
+    "loss": "loss on held-out texts",
+}
 # Settings of the run that its pre-training takes over: how it computes, what it shows, where inputs stand.
 TAKEN_OVER = (
     *("seed", "data_seed", "full_determinism", "bf16", "fp16", "tf32", "bf16_full_eval", "fp16_full_eval"),
@@ -147,9 +153,10 @@ class PretrainedStarts:
         results = read_json(self.folder / FOLDER.format(self.key_of(settings)) / RESULTS)
         if not results.get("got_worse"):
             return []
-        before, after = (results.get(f"perplexity_{when}") for when in ("before", "after"))
+        name = next((name for name in MEASURED if f"{name}_after" in results), "perplexity")
+        before, after = (results.get(f"{name}_{when}") for when in ("before", "after"))
         change = f", from {before:.2f} to {after:.2f}" if before and after else ""
-        return [f"Its pre-training made the perplexity of held-out texts worse{change}."]
+        return [f"Its pre-training made the {MEASURED[name]} worse{change}."]
 
 
 def _is_whole(folder: Path, key: str) -> bool:

@@ -94,7 +94,7 @@ class PairedBatchSampler(torch.utils.data.Sampler[list[int]]):
         chunks: micro-batches per update, all processes together.
         epoch_by: `"source"` ends an epoch when every source row was seen, `"longest"` when the longer domain is
             through; the shorter one starts over meanwhile.
-        balanced: several sources in equal shares instead of by size.
+        balanced: several sources in equal shares of every batch instead of by size.
         group_by_length: put rows of similar length together, each domain by itself, and pair source and target
             batches by rank of length; needs `length` columns.
         drop_last: leave out the last, partly repeated update of an epoch.
@@ -204,13 +204,24 @@ class PairedBatchSampler(torch.utils.data.Sampler[list[int]]):
         # between processes does not follow length.
         for block in (s, t):
             for row in block:
-                rng.shuffle(row)
+                for places in self._places_by_source(row):
+                    row[places] = rng.permutation(row[places])
         return s[order], t[order]
 
     def _sorted(self, block: np.ndarray) -> np.ndarray:
         assert self.lengths is not None
-        flat = block.reshape(-1)
-        return flat[np.argsort(self.lengths[flat % len(self.dataset)], kind="stable")].reshape(block.shape)
+        flat = block.reshape(-1).copy()
+        for places in self._places_by_source(flat):
+            ids = flat[places]
+            flat[places] = ids[np.argsort(self.lengths[ids % len(self.dataset)], kind="stable")]
+        return flat.reshape(block.shape)
+
+    def _places_by_source(self, indices: np.ndarray) -> list[Any]:
+        """Places of each source's rows among indices, where sources keep their shares of a batch; else all as one."""
+        if not self.balanced:
+            return [slice(None)]
+        source = np.searchsorted(self.dataset.starts, indices % len(self.dataset), side="right")
+        return [np.flatnonzero(source == number) for number in np.unique(source)]
 
 
 def _stream(size: int, start: int, count: int, key: tuple[int, ...], stride: int = 0) -> np.ndarray:

@@ -46,9 +46,9 @@ class WordMasking:
     r"""Whole-word masking of rows.
 
     Word \(w\) is masked with probability \(p_w\), by default the same for all; the expected share of masked tokens is
-    then \(p\). Words are drawn by systematic sampling in random order (Madow 1949): each with its probability, and
-    their number is within one of its expectation, so that a row with \(\sum_w p_w \ge 1\) has a masked word. Of
-    masked words, a share is hidden behind the mask token, a share is replaced by random tokens, and the rest stays.
+    then \(p\). Words are drawn as `draw_words` says: their number is within one of its expectation, so that a row with
+    \(\sum_w p_w \ge 1\) has a masked word. Of masked words, a share is hidden behind the mask token, a share is
+    replaced by random tokens, and the rest stays.
 
     Args:
         mask_id: of the mask token.
@@ -94,9 +94,7 @@ class WordMasking:
                 f"{type(tokenizer).__name__} has no mask token, so this is no model of masked words. Pre-train an "
                 "encoder whose tokenizer has one, such as BERT's, RoBERTa's or ModernBERT's."
             )
-        special = {*tokenizer.all_special_ids, *(i for i, t in tokenizer.added_tokens_decoder.items() if t.special)}
-        ids = np.array(sorted(set(tokenizer.get_vocab().values()) - special))
-        return cls(int(tokenizer.mask_token_id), ids, **settings)
+        return cls(int(tokenizer.mask_token_id), ordinary_ids(tokenizer), **settings)
 
     def __call__(
         self,
@@ -116,10 +114,7 @@ class WordMasking:
         ids, words = np.array(input_ids), np.asarray(words)
         count = int(words.max(initial=NO_WORD)) + 1
         rates = np.full(count, self.probability) if rates is None else rates
-        order = rng.permutation(count)
-        before = rng.random() + np.concatenate([[0.0], np.cumsum(rates[order])])
-        chosen = np.zeros(count + 1, dtype=bool)  # the last, at -1, is no word
-        chosen[order] = np.floor(before[1:]) > np.floor(before[:-1])
+        chosen = draw_words(rng, rates)
         kind = np.append(rng.random(count), 1.0)  # a draw of each word, so that none depends on which are masked
         positions = np.flatnonzero(chosen[words])
         labels, kinds = ids[positions], kind[words[positions]]
@@ -128,6 +123,34 @@ class WordMasking:
         ids[positions[hidden]] = self.mask_id
         ids[positions[random]] = rng.choice(self.random_ids, int(random.sum()))
         return MaskedRow(ids, positions, labels)
+
+
+def draw_words(rng: np.random.Generator, rates: np.ndarray) -> np.ndarray:
+    """Words drawn by systematic sampling in random order (Madow 1949): each with its probability, and their number is
+    within one of its expectation.
+
+    Args:
+        rng: decides.
+        rates: (words,) probability of each.
+
+    Returns:
+        (words + 1,) whether each is drawn; the last, at -1, stands for tokens of no word and never is.
+
+    Example:
+        >>> draw_words(np.random.default_rng(0), np.full(4, 0.5)).sum().item()
+        2
+    """
+    order = rng.permutation(len(rates))
+    before = rng.random() + np.concatenate([[0.0], np.cumsum(rates[order])])
+    drawn = np.zeros(len(rates) + 1, dtype=bool)
+    drawn[order] = np.floor(before[1:]) > np.floor(before[:-1])
+    return drawn
+
+
+def ordinary_ids(tokenizer: Any) -> np.ndarray:
+    """(tokens,) ids of all tokens of a tokenizer but the special ones, in order."""
+    special = {*tokenizer.all_special_ids, *(i for i, t in tokenizer.added_tokens_decoder.items() if t.special)}
+    return np.array(sorted(set(tokenizer.get_vocab().values()) - special))
 
 
 def check_shares(probability: float, hidden_share: float, random_share: float) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from .feature_hook import Head, find_head
+from .feature_hook import Head, find_encoder_output, find_head
 from .model_structure import embedding_modules, head_modules, layer_stack
 
 LINEARS = (nn.Linear, Conv1D)
@@ -83,7 +83,7 @@ def attach_adapter(model: Any, peft_config: Any, head: Head, batch: dict[str, An
         wrapped = get_peft_model(model, config)
         _check_called(model, head)
         if batch is not None:
-            find_head(wrapped, batch)
+            (find_head if head.name else find_encoder_output)(wrapped, batch)
         return wrapped
     except (ValueError, TypeError, NotImplementedError, AttributeError, RuntimeError) as error:
         method, reason = config.peft_type.value, str(error).strip().splitlines()[0].rstrip(".")

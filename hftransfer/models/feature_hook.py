@@ -24,7 +24,7 @@ class Head:
     """The final linear layer of a model.
 
     Args:
-        name: full name of the final linear.
+        name: full name of the final linear; empty for an encoder without a head.
         in_features: width of the features.
         pooled_after: the linear sees every token and one token's logits are selected afterwards (decoder heads).
         idle: names of parameters that run without a say in the logits, such as CLIP's norm of a pooled output that
@@ -81,6 +81,42 @@ def find_head(model: nn.Module, batch: dict[str, Any]) -> Head:
         f"{type(model).__name__} has no linear layer whose output is its logits, so there is no feature to align. "
         "Use a model with a linear classification head."
     )
+
+
+def find_encoder_output(model: nn.Module, batch: dict[str, Any]) -> Head:
+    """What stands in place of a head where an encoder has none: an empty name, the width of its hidden states, and the
+    parameters that have no say in them, such as a pooler's.
+
+    Args:
+        model: an encoder (`AutoModel`), PEFT-wrapped or not.
+        batch: model inputs, one row or more.
+
+    Raises:
+        ValueError: its first output is not one vector for each token.
+
+    Example:
+        >>> from transformers import BertConfig, BertModel
+        >>> sizes = {"vocab_size": 64, "hidden_size": 8, "intermediate_size": 8, "num_attention_heads": 2}
+        >>> head = find_encoder_output(BertModel(BertConfig(num_hidden_layers=1, **sizes)), batch)
+        >>> head.name, head.in_features, sorted(head.idle)
+        ('', 8, ['pooler.dense.bias', 'pooler.dense.weight'])
+    """
+    called_modules: set[nn.Module] = set()
+
+    def keep(module: nn.Module, args: Any, output: Any, name: str) -> None:
+        called_modules.add(module)
+
+    device = next(model.parameters()).device
+    inputs = {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
+    with watched_forward(model, keep):
+        hidden = model(**inputs)[0]
+        idle, uncalled = idle_and_uncalled(model, hidden, called_modules)
+    if hidden.ndim != 3 or hidden.shape[:2] != inputs["input_ids"].shape:
+        raise ValueError(
+            f"{type(model).__name__} gives an output of shape {tuple(hidden.shape)} for "
+            f"{tuple(inputs['input_ids'].shape)} tokens, and an encoder of text gives a vector for each. Name one."
+        )
+    return Head("", hidden.shape[-1], idle=idle, uncalled=uncalled)
 
 
 @contextmanager

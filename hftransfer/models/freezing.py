@@ -100,7 +100,7 @@ def set_trainable(
     for name, parameter in model.named_parameters(remove_duplicate=False):
         parameter.requires_grad_(name in trainable_names)
     of_head = {name for block in blocks if block.head for name in block.parameters}
-    if not of_head & trainable_names and not any(item.kind == "classifier" for item in frozen):
+    if of_head and not of_head & trainable_names and not any(item.kind == "classifier" for item in frozen):
         remedy = "freeze names it" if of_head & candidates else 'trainable=["head", …] trains it too'
         notes.append(f"The head stays as it is; {remedy}.")
     return report_trainable(model, " without ".join([label, *filter(None, [" + ".join(map(str, frozen))])]), notes)

@@ -39,8 +39,11 @@ def backbone_prefix(model: nn.Module) -> str:
 def head_modules(model: nn.Module, head: Head) -> list[str]:
     """Names of the children outside the backbone that hold parameters: the head and what comes just before it.
 
-    Works where `model.base_model` is the model itself, since it goes by where the layers are.
+    Works where `model.base_model` is the model itself, since it goes by where the layers are. An encoder without a
+    head has none.
     """
+    if not head.name:
+        return []
     prefix = backbone_prefix(model)
     names = [n for n, child in model.named_children() if n != prefix and any(True for _ in child.parameters())]
     final = head.name.split(".")[0]

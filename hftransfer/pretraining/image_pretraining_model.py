@@ -26,7 +26,7 @@ class ImagePretrainingModel(WrappedModel):
     def loss_names(self) -> list[str]:
         return [MASKED_PATCHES]
 
-    def count_items(self, batch: dict[str, Any]) -> tuple[int, int]:
+    def count_items(self, batch: dict[str, Any]) -> tuple[int, ...]:
         """Masked patches and rows of a batch."""
         return int(batch["masked"].sum()), batch["rows"]
 

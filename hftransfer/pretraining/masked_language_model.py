@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from torch import nn
 from transformers import AutoModelForMaskedLM
 
-from ..models.pretrained import load_tokenizer
-from ..models.processing_class import fit_processing_class
 from ..models.weight_checks import modules_of_weights
+from .fast_tokenizer import fast_tokenizer
 from .masked_model_loading import MaskedModelClass, load_masked_model
 
 logger = logging.getLogger(__name__)
@@ -58,22 +56,7 @@ def load_masked_language_model(
             name,
             modules_of_weights(loaded.fresh_weights),
         )
-    options = dict(model_kwargs or {})
-    if processing_class is None and not name:
-        raise ValueError(
-            "processing_class is missing: a model that was not loaded from anywhere says of no tokenizer. Pass the "
-            "tokenizer that belongs to it."
-        )
-    if processing_class is None or isinstance(processing_class, (str, Path)):
-        trusted = bool(options.get("trust_remote_code"))
-        revision = options.get("revision") if processing_class is None else None
-        processing_class = load_tokenizer(str(processing_class or name), revision, words, trusted)
-    tokenizer = fit_processing_class(processing_class, loaded, "text")
-    if not getattr(tokenizer, "is_fast", False):
-        raise ValueError(
-            f"{type(tokenizer).__name__} is no fast tokenizer, and whole words are masked by what a fast one says of "
-            "them. Load it with `AutoTokenizer.from_pretrained(...)`."
-        )
+    tokenizer = fast_tokenizer(processing_class, loaded, name, model_kwargs or {}, words)
     if tokenizer.mask_token_id is None:
         raise ValueError(f"{type(tokenizer).__name__} has no mask token, so no word can be hidden. {ENCODERS}.")
     return loaded, tokenizer

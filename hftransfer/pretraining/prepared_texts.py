@@ -10,10 +10,11 @@ import torch
 
 from ..data.duplicate_rows import text_keys
 from ..data.text_encoder import TextColumns
-from ..data.word_masking import WordMasking
+from ..data.word_deletion import WordDeletion
+from ..data.word_masking import WordMasking, ordinary_ids
 from ..models.adapters import is_peft, merge_obstacle
 from ..models.content_identity import model_identity
-from ..models.feature_hook import Head, find_head
+from ..models.feature_hook import Head, find_encoder_output, find_head
 from ..models.freezing import TrainableReport, report_trainable, set_trainable
 from ..models.masked_language_head import MaskedLanguageHead
 from ..models.processing_class import max_input_length
@@ -23,12 +24,13 @@ from .masked_language_model import load_masked_language_model
 from .masking_collator import MaskingCollator, held_out_batches
 from .packed_attention import find_packed_attention, padded_inputs
 from .packing import padded_layout, place_rows
+from .plain_encoder import check_reads_both_ways, load_encoder
 from .pretraining_config import PretrainingConfig
-from .pretraining_kind import TEXTS
+from .pretraining_kind import SENTENCES, TEXTS
 from .pretraining_model import PretrainingModel
 from .pretraining_run import PreparedPretraining
-from .sentence_anchor import SentenceAnchor
-from .sentence_contrast import SentenceContrast
+from .sentence_settings import check_contrast_rows
+from .sentence_terms import SentenceTerms
 from .text_rows import tokenize_rows
 from .trained_part import check_adapter, checked_part, put_adapter
 from .unlabelled_domains import domain_title, is_counted, training_rows
@@ -49,7 +51,8 @@ def prepare_texts(
     """Texts, model, masking and packing of a run, all checked.
 
     Args:
-        model, processing_class, model_kwargs: as `load_masked_language_model` takes them.
+        model, processing_class, model_kwargs: as `load_masked_language_model` takes them, or without masked words
+            `load_encoder`.
         args: the run's settings.
         domains: from `unlabelled_domains`.
         validation: from `checked_validation`.
@@ -62,7 +65,8 @@ def prepare_texts(
     measured = next(iter(domains))  # the target, where there is one
     columns = TextColumns(args.text_column or "text", args.text_pair_column, args.tokens_column)
     words = [columns.input_column(rows, False, domain_title(name)) == columns.tokens for name, rows in domains.items()]
-    loaded, tokenizer = load_masked_language_model(model, processing_class, model_kwargs, words=any(words))
+    load = load_masked_language_model if args.mask_probability else load_encoder
+    loaded, tokenizer = load(model, processing_class, model_kwargs, words=any(words))
     texts = validation
     if validation is None and args.held_out:
         others = {domain_title(name): rows for name, rows in domains.items() if name != measured}
@@ -71,31 +75,38 @@ def prepare_texts(
         )
     tokenizer, new_words = _with_new_words(loaded, tokenizer, domains[measured], columns, args.new_words)
     start = model_identity(loaded)
-    masking = WordMasking.for_tokenizer(
-        tokenizer,
-        probability=args.mask_probability,
-        hidden_share=args.mask_hidden_share,
-        random_share=args.mask_random_share,
-    )
+    masking, tokens = _masking(args, tokenizer), ordinary_ids(tokenizer).tolist()
+    if masking is None:
+        check_reads_both_ways(loaded, tokens, tokenizer.pad_token_id)
     limit = max_input_length(tokenizer, loaded, "text", args.max_length)
     longest = args.max_length or min(limit or LONGEST, LONGEST)
     encoded = {
         name: tokenize_rows(rows, tokenizer, columns, domain_title(name), longest) for name, rows in domains.items()
     }
     rates, bias = _word_rates(args, encoded)
-    probe = _probe(masking, longest, tokenizer.pad_token_id)
-    joint, head, report, (reason, *notes) = _assemble(loaded, args, peft_config, probe, masking, longest)
+    probe = _probe(tokens, longest, tokenizer.pad_token_id)
+    terms = SentenceTerms(args, loaded, longest, tokenizer.pad_token_id, tokens, (model_kwargs or {}).get("revision"))
+    joint, head, report, (reason, *notes) = _assemble(loaded, args, peft_config, probe, tokens, longest, terms)
     layout = "packed"
     if joint.attention is None:
         layout = f"{'rows of similar length' if is_counted(encoded.values()) else 'rows as they come'}, padded"
     pack_length = args.pack_length if joint.attention is not None else None
-    collator = MaskingCollator(masking, tokenizer.pad_token_id, args.seed, rates, pack_length)
+    collator = MaskingCollator(
+        masking,
+        tokenizer.pad_token_id,
+        args.seed,
+        rates,
+        pack_length,
+        WordDeletion(args.deleted_share) if args.sentence_denoising else None,
+        reads_texts=bool(args.sentence_contrast or args.sentence_anchor),
+    )
     held_out: list[dict[str, Any]] = []
     if texts is not None:
         rows = tokenize_rows(texts, tokenizer, columns, f"held-out rows of {domain_title(measured)}", longest)
+        check_contrast_rows(args, len(rows))
         held_out = held_out_batches(rows, collator, args.per_device_eval_batch_size)
     return PreparedPretraining(
-        kind=TEXTS,
+        kind=SENTENCES if masking is None else TEXTS,
         joint=joint,
         head=head,
         processing_class=tokenizer,
@@ -109,7 +120,19 @@ def prepare_texts(
         start=start,
         base_model=str(getattr(loaded.config, "name_or_path", "") or ""),
         notes=(f"Batches: {layout} ({reason}).", *notes, *bias, *new_words),
-        masking={"mask_probability": args.mask_probability},
+        masking={"mask_probability": args.mask_probability, **terms.described},
+    )
+
+
+def _masking(args: PretrainingConfig, tokenizer: Any) -> WordMasking | None:
+    """How words are masked; `None` where none are."""
+    if not args.mask_probability:
+        return None
+    return WordMasking.for_tokenizer(
+        tokenizer,
+        probability=args.mask_probability,
+        hidden_share=args.mask_hidden_share,
+        random_share=args.mask_random_share,
     )
 
 
@@ -159,52 +182,58 @@ def _word_rates(args: PretrainingConfig, encoded: Mapping[str, Any]) -> tuple[An
     )
 
 
-def _probe(masking: WordMasking, longest: int, pad_id: int) -> dict[str, torch.Tensor]:
+def _probe(tokens: list[int], longest: int, pad_id: int) -> dict[str, torch.Tensor]:
     """Model inputs of two short rows."""
-    tokens = masking.random_ids[: max(1, min(6, longest))].tolist()
+    tokens = tokens[: max(1, min(6, longest))]
     rows = [tokens, tokens[: max(1, len(tokens) - 2)]]
     return padded_inputs(place_rows(rows, padded_layout([len(row) for row in rows]), pad_id))
 
 
 def _assemble(
-    loaded: Any, args: PretrainingConfig, peft_config: Any, probe: dict[str, torch.Tensor], masking: Any, longest: int
+    loaded: Any,
+    args: PretrainingConfig,
+    peft_config: Any,
+    probe: dict[str, torch.Tensor],
+    tokens: list[int],
+    longest: int,
+    terms: SentenceTerms,
 ) -> tuple[PretrainingModel, Head, TrainableReport, tuple[str, ...]]:
     """The joint model, its head, what trains of it, and notes: why rows are packed or not, and what was decided."""
-    try:
-        head = find_head(loaded, probe)
-    except ValueError as error:
-        raise ValueError(
-            f"{type(loaded).__name__} has no linear layer that gives its logits, so its head cannot be told from its "
-            "backbone. Pre-train a model whose masked-language head ends in one."
-        ) from error
-    anchor = None
+    head = _find_head(loaded, probe, args)
     if peft_config is None:
         report = set_trainable(loaded, head, args.trainable, args.freeze)
-        anchor = SentenceAnchor(loaded) if args.sentence_anchor else None
+        terms.keep_start(loaded)
         trained = loaded
     else:
         check_adapter(peft_config, args)
-        anchor = SentenceAnchor(loaded, shares_all=True) if args.sentence_anchor else None
+        terms.keep_start(loaded, shares_all=True)
         trained = _with_adapter(loaded, peft_config, head, probe)
-        head = find_head(trained, probe)
+        head = _find_head(trained, probe, args)
         report = report_trainable(trained, peft_config.peft_type.value.lower())
     report = checked_part(trained, head, report, args)
     attention, reason = None, "packing is off"
     if args.packing:
-        attention, reason = find_packed_attention(trained, masking.random_ids.tolist(), longest)
-    masked_head = MaskedLanguageHead(trained, probe)
-    seen = "masked positions only" if masked_head.selects else "all positions: the head reads whole rows"
-    if args.sentence_contrast and args.per_device_train_batch_size * args.world_size < 2:
+        attention, reason = find_packed_attention(trained, tokens, longest)
+    masked_head = MaskedLanguageHead(trained, probe) if args.mask_probability else None
+    joint = PretrainingModel(trained, masked_head, attention, **terms.of(trained, probe))
+    notes = [reason]
+    if masked_head is not None:
+        seen = "masked positions only" if masked_head.selects else "all positions: the head reads whole rows"
+        notes.append(f"Vocabulary projection: {seen}.")
+    return joint, head, report, (*notes, *terms.notes(joint), f"Trains: {report}.", *report.notes)
+
+
+def _find_head(model: Any, probe: dict[str, torch.Tensor], args: PretrainingConfig) -> Head:
+    """The projection onto the vocabulary; without masked words, what stands in its place."""
+    if not args.mask_probability:
+        return find_encoder_output(model, probe)
+    try:
+        return find_head(model, probe)
+    except ValueError as error:
         raise ValueError(
-            "sentence_contrast tells the texts of a batch apart, and per_device_train_batch_size=1 leaves one alone. "
-            "Raise it, or leave sentence_contrast out."
-        )
-    contrast = SentenceContrast(trained, args.contrast_temperature) if args.sentence_contrast else None
-    joint = PretrainingModel(
-        trained, masked_head, attention, anchor, args.sentence_anchor, contrast, args.sentence_contrast
-    )
-    notes = (reason, f"Vocabulary projection: {seen}.", f"Trains: {report}.", *report.notes)
-    return joint, head, report, notes
+            f"{type(model).__name__} has no linear layer that gives its logits, so its head cannot be told from its "
+            "backbone. Pre-train a model whose masked-language head ends in one."
+        ) from error
 
 
 def _with_adapter(model: Any, peft_config: Any, head: Head, probe: dict[str, torch.Tensor]) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from ..trainers.results import write_scores
 from ..trainers.saving.output_lock import lock_output_dir
 from ..trainers.saving.written_files import CARD, RESULTS, is_edited_card, record_written, write_whole
 from ..trainers.setup.constructor_check import check_settings
+from .held_out_report import card_rows, described_scores, results_of
 from .pretraining_config import PretrainingConfig
 from .pretraining_kind import PretrainingKind
 from .pretraining_preparation import prepare_pretraining
@@ -44,6 +45,10 @@ class Pretraining:
         reconstruction_loss_before: mean absolute error at masked patches of the held-out images, before training;
             `None` where none were held out, and of texts.
         reconstruction_loss_after: the same, after it.
+        loss_before: weighted sum of the losses of sentences on held-out texts, before training; `None` where none were
+            held out or words are masked.
+        loss_after: the same, after it.
+        scores_before, scores_after: all scores of the held-out rows by name, from `held_out_scores`; empty without.
 
     Example:
         >>> Pretraining("runs/medical-bert", 31.0, 35.5, held_out_rows=50, steps=900, notes=()).got_worse
@@ -58,13 +63,18 @@ class Pretraining:
     notes: tuple[str, ...]
     reconstruction_loss_before: float | None = None
     reconstruction_loss_after: float | None = None
+    loss_before: float | None = None
+    loss_after: float | None = None
+    scores_before: Mapping[str, float] = field(default_factory=dict)
+    scores_after: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def scores(self) -> tuple[float, float] | None:
-        """Perplexity or reconstruction loss, before and after; `None` where no rows were held out."""
+        """Perplexity, reconstruction loss or loss of sentences, before and after; `None` without held-out rows."""
         pairs = (
             (self.perplexity_before, self.perplexity_after),
             (self.reconstruction_loss_before, self.reconstruction_loss_after),
+            (self.loss_before, self.loss_after),
         )
         return next(((before, after) for before, after in pairs if before is not None and after is not None), None)
 
@@ -90,13 +100,16 @@ def pretrain(
 
     Of texts, whole words are masked, rows are packed where the model's attention keeps them apart, and the vocabulary
     is projected onto at masked positions alone; of images, square units of patches are masked, and their pixels
-    painted. Perplexity or reconstruction loss is measured before and after, on rows that are held out. What is saved
-    to `args.output_dir` is a plain model with its tokenizer or image processor, which every other recipe takes as its
-    model; a run that was stopped goes on with `resume_from_checkpoint`.
+    painted. Sentences are learnt by contrast (SimCSE) or denoising (TSDAE), beside masked words or with
+    `mask_probability=0` alone; the model is then a plain encoder. Perplexity, reconstruction loss or the losses of
+    sentences are measured before and after, on rows that are held out. What is saved to `args.output_dir` is a plain
+    model with its tokenizer or image processor, which every other recipe takes as its model; a run that was stopped
+    goes on with `resume_from_checkpoint`.
 
     Args:
         model: Hub id or folder of an encoder, or a loaded `AutoModelForMaskedLM` or `AutoModelForMaskedImageModeling`.
-            One without a head for what is masked gets a new one: of words, tied to its word embeddings.
+            One without a head for what is masked gets a new one: of words, tied to its word embeddings. With
+            `mask_probability=0`, a loaded `AutoModel`.
         target: texts or images of the target; labels in it are not read.
         source: those of a source, or a dict of several by name. One of the two is enough.
         args: a `PretrainingConfig`.
@@ -142,13 +155,15 @@ def _run(prepared: PreparedPretraining, args: PretrainingConfig, dataset_names: 
     trainer.check_output_folder(args.resume_from_checkpoint)
     print_lines(*prepared.notes)
     kind, rows = prepared.kind, prepared.held_out_rows
-    before = trainer.held_out_scores()[kind.score] if prepared.held_out else None
-    if before is not None:
-        print_lines(f"{kind.measures} of {rows} held-out rows: {before:.{kind.digits}f} before.")
+    before = trainer.held_out_scores() if prepared.held_out else {}
+    if before:
+        first = f"{kind.measures} of {rows} held-out rows: {before[kind.score]:.{kind.digits}f} before."
+        print_lines(first, *described_scores(before, rows))
     trainer.train()
-    after = trainer.held_out_scores()[kind.score] if prepared.held_out else None
+    after = trainer.held_out_scores() if prepared.held_out else {}
     scores: dict[str, Any] = {"perplexity_before": None, "perplexity_after": None}
-    scores |= {f"{kind.score}_before": before, f"{kind.score}_after": after}
+    scores |= {f"{kind.score}_before": before.get(kind.score), f"{kind.score}_after": after.get(kind.score)}
+    scores |= {"scores_before": before, "scores_after": after}
     result = Pretraining(
         model=folder, held_out_rows=rows, steps=trainer.state.global_step, notes=prepared.notes, **scores
     )
@@ -165,7 +180,8 @@ def _say(result: Pretraining, kind: PretrainingKind) -> None:
     """Score before and after, printed; a run that got worse says so."""
     if result.scores is not None:
         before, after = (f"{score:.{kind.digits}f}" for score in result.scores)
-        print_lines(f"{kind.measures} of {result.held_out_rows} held-out rows: {before} before, {after} after.")
+        first = f"{kind.measures} of {result.held_out_rows} held-out rows: {before} before, {after} after."
+        print_lines(first, *described_scores(result.scores_before, result.held_out_rows, result.scores_after))
     if result.got_worse:
         print_lines(f"It got worse: {kind.worse}")
     print_lines(f"The model is in {result.model}.")
@@ -201,6 +217,7 @@ def _save(
             getattr(prepared.processing_class, "mask_token", None) or "",
             args.hub_model_id if "/" in (args.hub_model_id or "") else None,
             kind.card,
+            card_rows(result.scores_before, result.scores_after),
         )
         write_whole(folder / CARD, card)
         record_written(folder, [CARD])
@@ -208,6 +225,7 @@ def _save(
         "held_out_rows": result.held_out_rows,
         f"{kind.score}_before": _finite(getattr(result, f"{kind.score}_before")),
         f"{kind.score}_after": _finite(getattr(result, f"{kind.score}_after")),
+        **results_of(result.scores_before, result.scores_after),
         "got_worse": result.got_worse,
         "steps": result.steps,
         "notes": list(result.notes),

@@ -23,6 +23,7 @@ from ..trainers.setup.inherited_settings import (
 from ..trainers.setup.learning_rate_check import check_rates
 from ..trainers.setup.learning_rate_schedule import check_schedule_name, check_slanted, known_to_transformers
 from ..trainers.setup.precision_check import check_precision
+from .sentence_settings import USUAL_DELETED, USUAL_TEMPERATURE, check_sentence_settings
 
 # Settings of `TrainingArguments` that say nothing of pre-training, with the reason.
 REFUSED = {
@@ -39,7 +40,6 @@ REFUSED = {
     "prediction_loss_only": "no predictions are kept in evaluation",
 }
 PlainAugment = Literal["none", "weak"]  # other colours and shapes would be what the model learns to paint
-USUAL_TEMPERATURE = 0.05  # the paper's
 METRICS = tuple(f"{kind}{name}" for kind in ("", "eval_") for name in ("loss", "perplexity", "reconstruction_loss"))
 
 
@@ -50,7 +50,7 @@ def _option(default: Any, group: str, text: str) -> Any:
 @explain_fields(inherited="Training defaults that differ")
 @dataclass
 class PretrainingConfig(TrainingArguments):
-    """Settings of pre-training on masked words or images.
+    """Settings of pre-training on masked words, sentences or images.
 
     Every field of `transformers.TrainingArguments` is here too, and those below besides. A batch holds
     `per_device_train_batch_size` texts, packed or not, or images.
@@ -60,7 +60,12 @@ class PretrainingConfig(TrainingArguments):
         0.15
     """
 
-    mask_probability: float = _option(0.15, "Masking", "Share of the words that are masked, whole words each.")
+    mask_probability: float = _option(
+        0.15,
+        "Masking",
+        "Share of the words that are masked, whole words each. 0 masks none: what is learnt comes from "
+        "sentence_contrast or sentence_denoising, and the model is a plain encoder without a masked-language head.",
+    )
     mask_hidden_share: float = _option(0.8, "Masking", "Share of masked words that become mask tokens.")
     mask_random_share: float = _option(
         0.1, "Masking", "Share of masked words that become random tokens; the rest stays as it is."
@@ -81,8 +86,8 @@ class PretrainingConfig(TrainingArguments):
     sentence_anchor: float = _option(
         0.0,
         "Training objective",
-        "Weight of a second loss, which keeps the mean of a text's last hidden states near that of the model before "
-        "training: for sentence encoders. 1 is a start; 0 leaves it out.",
+        "Weight of a second loss, which keeps a text's vector near that of the model before training: for sentence "
+        "encoders. 1 is a start; 0 leaves it out.",
     )
     sentence_contrast: float = _option(
         0.0,
@@ -94,6 +99,27 @@ class PretrainingConfig(TrainingArguments):
         USUAL_TEMPERATURE,
         "Training objective",
         "Temperature of sentence_contrast: lower looks at the nearest texts alone.",
+    )
+    sentence_denoising: float = _option(
+        0.0,
+        "Training objective",
+        "Weight of writing each text anew from the vector of what is left of it when words are deleted (TSDAE): for "
+        "sentence encoders. 1 is a start; 0 leaves it out.",
+    )
+    deleted_share: float = _option(
+        USUAL_DELETED, "Training objective", "Share of the words that sentence_denoising deletes."
+    )
+    denoising_layers: int = _option(
+        0,
+        "Training objective",
+        "Layers of sentence_denoising's decoder, with weights of their own. 0 ties it to the encoder, which takes an "
+        "encoder of BERT's, RoBERTa's or ELECTRA's kind.",
+    )
+    sentence_pooling: str | None = _option(
+        None,
+        "Training objective",
+        "The vector of a text: mean, of its last hidden states, or cls, that of its first token. When absent, what "
+        "the checkpoint declares (sentence-transformers), else mean.",
     )
     trainable: dict | str | list | None = _option(
         "all",
@@ -120,12 +146,18 @@ class PretrainingConfig(TrainingArguments):
     )
     backbone_lr_multiplier: float = _option(1.0, "Policy", "Learning rate of the backbone, times the base rate.")
 
+    balance_domains: bool = _option(
+        False,
+        "Data",
+        "Every batch holds the domains in equal shares instead of by size, so that texts are told apart across "
+        "domains; an epoch is then one pass over the largest domain. Streams always take turns.",
+    )
     held_out: float = _option(
         0.05,
         "Data",
-        "Target rows (source rows without a target) that are held out to measure the perplexity before and after, of "
-        "images the reconstruction loss: a share below 1, or their number. 0 measures nothing. A validation split is "
-        "used instead where there is one.",
+        "Target rows (source rows without a target) that are held out to measure the perplexity (and the losses of "
+        "sentences) before and after, of images the reconstruction loss: a share below 1, or their number. 0 measures "
+        "nothing. A validation split is used instead where there is one.",
     )
     text_column: str | None = _option(
         None, "Data", "Column with the text; text when absent. Name it when images stand beside it."
@@ -209,12 +241,9 @@ class PretrainingConfig(TrainingArguments):
         set_transformers_values(self)
         check_dependent_settings(self)
         check_precision(self)
-        check_shares(self.mask_probability, self.mask_hidden_share, self.mask_random_share)
-        if self.contrast_temperature != USUAL_TEMPERATURE and not self.sentence_contrast:
-            raise ValueError(
-                f"contrast_temperature={self.contrast_temperature:g} is of sentence_contrast, which is 0. Give that a "
-                "weight, or leave the temperature out."
-            )
+        if self.mask_probability:
+            check_shares(self.mask_probability, self.mask_hidden_share, self.mask_random_share)
+        check_sentence_settings(self)
         if self.metric_for_best_model is not None and self.metric_for_best_model not in METRICS:
             raise ValueError(
                 f"metric_for_best_model={self.metric_for_best_model!r}: pre-training measures loss and perplexity (of "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,14 @@ from ..data.image_encoder import IMAGE
 from ..data.label_space import column_names
 from ..data.text_encoder import TextColumns
 from ..models.pretrained import load_quietly
-from ..reporting.pretraining_card import IMAGE_CARD, TEXT_CARD, CardWords
+from ..reporting.pretraining_card import IMAGE_CARD, SENTENCE_CARD, TEXT_CARD, CardWords
 from .pretraining_config import PretrainingConfig
 
 # Settings of `PretrainingConfig` that are for images, and that are for both; all others of its own are for texts.
 IMAGE_SETTINGS = ("image_mask_share", "image_mask_unit", "image_column", "image_size", "augment", "augment_flip")
 SHARED_SETTINGS = (
     *("trainable", "freeze", "layer_decay", "head_lr_multiplier", "backbone_lr_multiplier"),
-    *("held_out", "merge_adapter", "overwrite_output_dir"),
+    *("held_out", "balance_domains", "merge_adapter", "overwrite_output_dir"),
 )
 LARGEST_LOSS = 700.0  # of which the exponential is a number
 
@@ -75,10 +75,19 @@ TEXTS = PretrainingKind(
     "give more text.",
     shown=(
         *("mask_probability", "mask_hidden_share", "mask_random_share", "target_word_bias"),
-        *("sentence_anchor", "sentence_contrast", "new_words"),
+        *("sentence_anchor", "sentence_contrast", "sentence_denoising", "new_words", "balance_domains"),
         *_SHOWN,
     ),
     card=TEXT_CARD,
+)
+SENTENCES = replace(
+    TEXTS,
+    score="loss",
+    measures="Weighted sum of the losses",
+    read=float,
+    digits=4,
+    shown=("sentence_anchor", "sentence_contrast", "sentence_denoising", "new_words", "balance_domains", *_SHOWN),
+    card=SENTENCE_CARD,
 )
 IMAGES = PretrainingKind(
     modality="image",

@@ -13,7 +13,6 @@ from transformers.trainer_utils import TrainOutput
 
 from ..data.pairing import PairedBatchSampler, PairedDataset
 from ..models.adapters import is_peft, plain_model
-from ..models.module_mode import module_mode
 from ..models.parameter_blocks import split_into_blocks
 from ..stages import stage
 from ..trainers.optimizer import OptimizerBuilder
@@ -26,6 +25,7 @@ from ..trainers.saving.run_settings import describe_adapters, describe_model, de
 from ..trainers.saving_trainer import SavingTrainer
 from ..trainers.setup.sampling import paired_loader
 from ..trainers.step.loss_log import LossLog
+from .held_out_scores import held_out_scores
 from .pretraining_config import PretrainingConfig
 from .pretraining_kind import IMAGE_SETTINGS
 from .pretraining_run import PreparedPretraining
@@ -38,6 +38,10 @@ MASKING = (
     "sentence_anchor",
     "sentence_contrast",
     "contrast_temperature",
+    "sentence_denoising",
+    "deleted_share",
+    "denoising_layers",
+    "balance_domains",
     *IMAGE_SETTINGS,
 )
 
@@ -53,7 +57,7 @@ class PretrainingFolder(RunFolder):
             "model": describe_model(model),
             "adapter": describe_adapters(model),
             "masking": {name: getattr(args, name) for name in MASKING}
-            | {"seed": args.seed, "packed": prepared.joint.attention is not None},
+            | {"seed": args.seed, "packed": prepared.joint.attention is not None, **prepared.masking},
             "trainable": describe_trainable(prepared.trainable),
             "optimizer": describe_optimizer(args),
         }
@@ -84,7 +88,7 @@ class PretrainingTrainer(SavingTrainer):
         args: the run's settings.
     """
 
-    loss_is_scaled_for_ga = False  # our loss is a mean over what the update masks; see get_batch_samples
+    loss_is_scaled_for_ga = False  # our losses are means over the update's items; see get_batch_samples
 
     def __init__(self, prepared: PreparedPretraining, args: PretrainingConfig):
         self.prepared = prepared  # type: ignore[assignment]
@@ -125,6 +129,7 @@ class PretrainingTrainer(SavingTrainer):
             self.train_dataset,
             self._train_batch_size or args.per_device_train_batch_size,
             chunks=args.world_size * args.gradient_accumulation_steps,
+            balanced=args.balance_domains,
             group_by_length=self.model.attention is None,
             drop_last=args.dataloader_drop_last,
             seed=args.seed if args.data_seed is None else args.data_seed,
@@ -134,7 +139,7 @@ class PretrainingTrainer(SavingTrainer):
     def get_batch_samples(
         self, epoch_iterator: Iterator, num_batches: int, device: torch.device
     ) -> tuple[list, torch.Tensor | int | None]:
-        """Micro-batches of one update, and what is masked and the rows of each if they were spread evenly."""
+        """Micro-batches of one update, and the items that each would count if they were spread evenly."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         if not batches:
             return batches, None
@@ -161,6 +166,11 @@ class PretrainingTrainer(SavingTrainer):
                 self.finite_guard.last_inputs = inputs
         return (outputs["loss"], outputs) if return_outputs else outputs["loss"]
 
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        """As in `Trainer`, which counts tokens: of what is left of the texts where nothing else is read."""
+        renamed = {"input_ids": inputs["left_input_ids"]} if "left_input_ids" in inputs else {}
+        return super().floating_point_ops(renamed | inputs)
+
     # ---- evaluation
 
     def evaluate(
@@ -173,21 +183,16 @@ class PretrainingTrainer(SavingTrainer):
         return metrics
 
     def held_out_scores(self) -> dict[str, float]:
-        """`loss`, a mean over what is masked of the held-out rows, and the score of the run's kind, made of it."""
+        """Scores on the held-out rows, as the function of this name says."""
         prepared: Any = self.prepared
-        model, device, args = prepared.joint, self.args.device, self.args
-        model.to(device)
-        sums = torch.zeros(2, dtype=torch.float64, device=device)
-        with stage("evaluating"), module_mode(model), torch.no_grad(), self.compute_loss_context_manager():
-            for batch in prepared.held_out[args.process_index :: args.world_size]:
-                inputs = {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
-                masked, _ = model.count_items(inputs)
-                mean = model(**inputs).losses[0].double()
-                sums += torch.stack([mean * masked, torch.tensor(float(masked), device=device, dtype=torch.float64)])
+        args, add_up = self.args, lambda sums: sums
         if args.world_size > 1:
-            sums = self.accelerator.reduce(sums, "sum")
-        loss = float(sums[0] / sums[1].clamp_min(1))
-        return {"loss": loss, prepared.kind.score: prepared.kind.read(loss)}
+            add_up = lambda sums: self.accelerator.reduce(sums, "sum")  # noqa: E731
+        prepared.joint.to(args.device)
+        share = slice(args.process_index, None, args.world_size)
+        with stage("evaluating"), self.compute_loss_context_manager():
+            measured = (prepared.joint, prepared.kind, prepared.held_out)
+            return held_out_scores(*measured, args.seed, args.device, share, add_up)
 
     # ---- a run
 

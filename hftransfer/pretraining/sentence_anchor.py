@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from ..models.adapters import plain_model
-from .packing import row_means
+from .plain_encoder import encoder_of
+from .sentence_vectors import SentencePooling, row_vectors
 
 
 class SentenceAnchor:
@@ -24,21 +25,22 @@ class SentenceAnchor:
     masked row. It is 0 before the first step, dropout aside. What does not train is shared with the model.
 
     Args:
-        model: an `AutoModelForMaskedLM` as training begins, before an adapter is put on it.
+        model: an `AutoModelForMaskedLM` or an encoder as training begins, before an adapter is put on it.
         shares_all: nothing of the backbone will train (an adapter does).
+        pooling: of a row's hidden states; the first one of each in place of the mean with `"cls"`.
 
     Raises:
         ValueError: the model has no backbone apart from its head.
     """
 
-    def __init__(self, model: Any, shares_all: bool = False):
-        inner = plain_model(model)
-        backbone = getattr(inner, "base_model", inner)
-        if backbone is inner:
+    def __init__(self, model: Any, shares_all: bool = False, pooling: SentencePooling = "mean"):
+        backbone = encoder_of(model)
+        if backbone is None:
             raise ValueError(
                 f"sentence_anchor needs a model whose head stands apart from its backbone, which "
-                f"{type(inner).__name__} does not say. Leave it out."
+                f"{type(plain_model(model)).__name__} does not say. Leave it out."
             )
+        self.pooling = pooling
         memo: dict[int, Any] = {id(p): p for p in backbone.parameters() if shares_all or not p.requires_grad}
         frozen = copy.deepcopy(backbone, memo).eval()
         for parameter in frozen.parameters():
@@ -61,7 +63,8 @@ class SentenceAnchor:
         frozen.to(hidden.device)
         with torch.no_grad():
             before = frozen(**inputs)[0]
-        return anchor_distance(row_means(hidden, segments, rows), row_means(before, segments, rows))
+        vectors = [row_vectors(states, segments, rows, self.pooling) for states in (hidden, before)]
+        return anchor_distance(*vectors)
 
 
 def anchor_distance(means: torch.Tensor, before: torch.Tensor) -> torch.Tensor:

@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 
 from ..models.adapters import plain_model
-from ..models.masked_language_head import find_backbone
 from ..objectives.contrastive import contrastive_loss
 from ..objectives.gathered_rows import gather_rows
-from .packing import row_means
+from .plain_encoder import encoder_of
+from .sentence_vectors import SentencePooling, row_vectors
 
 
 class SentenceContrast:
@@ -21,14 +21,15 @@ class SentenceContrast:
         L = -\frac1n \sum_i \log \frac{\exp(\cos(u_i, v_i) / \tau)}{\sum_j \exp(\cos(u_i, v_j) / \tau)}
     \]
 
-    for the mean \(u_i\) of row \(i\)'s last hidden states in the forward that predicts masked words, and the mean
-    \(v_i\) in a second forward of the same, masked row. The other rows are those of the batch on all processes. A
-    model that tells nothing apart scores \(\log n\). The paper reads whole texts; here both readings see the text with
-    some words masked, which makes them no easier to tell from their dropout alone.
+    for the vector \(u_i\) of row \(i\) (the mean of its last hidden states, or its first token's) and that of a second
+    forward of the same row, \(v_i\). The other rows are those of the batch on all processes. A model that tells
+    nothing apart scores \(\log n\). The paper reads whole texts, as here without masked words; beside them, the first
+    forward is the one that predicts them, and both readings see the text with some words masked.
 
     Args:
-        model: an `AutoModelForMaskedLM`, PEFT-wrapped or not.
+        model: an `AutoModelForMaskedLM` or an encoder, PEFT-wrapped or not.
         temperature: \(\tau\); 0.05 in the paper.
+        pooling: of a row's hidden states.
 
     Raises:
         ValueError: the model has no backbone apart from its head, or no dropout.
@@ -36,9 +37,9 @@ class SentenceContrast:
     Paper: Gao, Yao and Chen, SimCSE: Simple Contrastive Learning of Sentence Embeddings, EMNLP 2021.
     """
 
-    def __init__(self, model: Any, temperature: float = 0.05):
+    def __init__(self, model: Any, temperature: float = 0.05, pooling: SentencePooling = "mean"):
         inner = plain_model(model)
-        if find_backbone(model) is None:
+        if encoder_of(model) is None:
             raise ValueError(
                 f"sentence_contrast needs a model whose head stands apart from its backbone, which "
                 f"{type(inner).__name__} does not say. Leave it out."
@@ -50,7 +51,7 @@ class SentenceContrast:
                 f"{type(inner).__name__} has none. Load it with some, such as "
                 f"model_kwargs={{{next(iter(sorted(rates)), 'hidden_dropout_prob')!r}: 0.1}}, or leave it out."
             )
-        self.temperature = temperature
+        self.temperature, self.pooling = temperature, pooling
 
     def __call__(
         self, model: Any, inputs: dict[str, Any], hidden: torch.Tensor, segments: torch.Tensor, rows: int
@@ -64,10 +65,8 @@ class SentenceContrast:
             segments: (sequences, width) row of each position, -1 for padding.
             rows: how many there are; the same number on every process.
         """
-        backbone = find_backbone(model)
-        assert backbone is not None
-        again = backbone(**inputs)[0]
-        first, second = (row_means(states, segments, rows) for states in (hidden, again))
+        again = encoder_of(model)(**inputs)[0]
+        first, second = (row_vectors(states, segments, rows, self.pooling) for states in (hidden, again))
         return two_reading_loss(gather_rows(first), gather_rows(second), self.temperature)
 
 

@@ -70,7 +70,10 @@ def is_counted(domains: Iterable[Any]) -> bool:
 
 
 def training_rows(encoded: Mapping[str, Any], args: PretrainingConfig) -> Any:
-    """Rows to train on behind one index, or one stream. Raises a `ValueError` for a stream without `max_steps`."""
+    """Rows to train on behind one index, or one stream. Raises a `ValueError` for a stream without `max_steps`, and
+    for one domain in balance."""
+    if args.balance_domains and len(encoded) < 2:
+        raise ValueError("balance_domains shares a batch among domains, and there is one. Give a source and a target.")
     if is_counted(encoded.values()):
         return PairedDataset(dict(encoded), None, draws=True)
     if args.max_steps <= 0:

@@ -22,7 +22,8 @@ class PretrainingOutput(ModelOutput):
         losses: (losses,) each by itself, detached: a mean over what was masked, means over rows. In evaluation,
             without the contrast.
         largest_values: (values,) as `WrappedModel.value_names` calls them, detached.
-        logits: predictions at masked places: (masked, vocabulary) of words, (rows, channels, side, side) of images.
+        logits: predictions at masked places: (masked, vocabulary) of words, (rows, channels, side, side) of images;
+            without masked words, the hidden states or the sentence vectors.
     """
 
     loss: torch.Tensor | None = None
@@ -69,6 +70,17 @@ class WrappedModel(nn.Module):
         """Names of the losses of a forward."""
         raise NotImplementedError
 
-    def count_items(self, batch: dict[str, Any]) -> tuple[int, int]:
-        """What a batch's losses are means over: what was masked in it, and its rows."""
+    @property
+    def loss_names_in_evaluation(self) -> list[str]:
+        """Names of the losses of a forward in evaluation mode."""
+        return self.loss_names
+
+    @property
+    def measured(self) -> dict[str, int]:
+        """Losses that are measured on held-out rows, and which of the counts of `count_items` each is a mean over; the
+        first count is that of what was masked."""
+        return {self.loss_names[0]: 0}
+
+    def count_items(self, batch: dict[str, Any]) -> tuple[int, ...]:
+        """What a batch's losses are means over: what was masked in it, its rows, and other things."""
         raise NotImplementedError

@@ -57,6 +57,26 @@ or as the start of a task: `hftransfer finetune --model "{repo}" ...`, `AutoMode
     "more text; otherwise start from the base model.",
     digits=2,
 )
+SENTENCE_CARD = CardWords(
+    pipeline="feature-extraction",
+    tag="sentence-similarity",
+    base="An encoder",
+    trained="sentences of texts without labels",
+    rows=", long texts cut into several",
+    loading="""\
+```python
+from transformers import AutoModel, AutoTokenizer
+
+model, tokenizer = AutoModel.from_pretrained("{repo}"), AutoTokenizer.from_pretrained("{repo}")
+```
+
+or as the start of a task: `hftransfer finetune --model "{repo}" ...`, `AutoModelForSequenceClassification`.""",
+    score="loss",
+    measured="Weighted sum of the losses on held-out texts, with the same random draws before and after:",
+    worse="**The loss on held-out texts is higher than before.** Lower the learning rate, or train for longer on more "
+    "text; otherwise start from the base model.",
+    digits=4,
+)
 IMAGE_CARD = CardWords(
     pipeline="image-feature-extraction",
     tag="masked-image-modeling",
@@ -93,6 +113,7 @@ def pretraining_card(
     mask_token: str = "[MASK]",
     repo: str | None = None,
     words: CardWords = TEXT_CARD,
+    others: Mapping[str, tuple[str, str]] | None = None,
 ) -> str:
     """Text of README.md of a model that was trained on masked words or images.
 
@@ -107,6 +128,7 @@ def pretraining_card(
         mask_token: of the tokenizer.
         repo: Hub id of the model, once it has one.
         words: of the kind of pre-training.
+        others: more scores by what they are called, before and after, as text.
 
     Example:
         >>> card = pretraining_card("mine", "owner/bert", {"target": "medical.csv"}, 900, {}, [], (31.0, 12.5))
@@ -134,6 +156,9 @@ def pretraining_card(
         parts.append("\n".join(rows_of_table))
         if after > before:
             parts.append(words.worse)
+    if others:
+        cells = [table_row([name, *pair]) for name, pair in others.items()]
+        parts.append("\n".join([table_row(["besides", "before", "after"]), table_rule(3), *cells]))
     if notes:
         parts.append("\n".join(f"- {escaped(note)}" for note in notes))
     if settings:

@@ -128,6 +128,19 @@ def test_several_sources_share_equally_when_balanced(batch_size):
         assert spread(source.ravel()[which == i] - sum(sizes[:i]), size) <= 1
 
 
+@pytest.mark.parametrize("chunks", [1, 2])
+def test_balanced_sources_keep_their_shares_in_batches_of_similar_length(chunks):
+    sizes = (200, 40)
+    data = paired(sizes, None)
+    data.lengths = np.concatenate([np.arange(200) % 7 + 30, np.arange(40) % 7 + 3])  # one source has the short rows
+    sampler = PairedBatchSampler(data, 8, chunks=chunks, balanced=True)
+    source = source_of(sampler, epoch_of(sampler))
+    assert ((source < 200).sum(1) == 4).all()
+    assert set(source.ravel()) == set(range(240))
+    spread_of_lengths = [np.ptp(data.lengths[batch[batch < 200]]) for batch in source]
+    assert np.mean(spread_of_lengths) < 2  # each source by itself is sorted
+
+
 def test_one_source_is_balanced_already():
     plain, balanced = (PairedBatchSampler(paired(), 4, balanced=b) for b in (False, True))
     assert np.array_equal(epoch_of(plain), epoch_of(balanced))

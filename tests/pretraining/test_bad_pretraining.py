@@ -5,12 +5,18 @@ from __future__ import annotations
 import pretraining_runs as runs
 import pytest
 import tiny
-from bad_pretraining import PRETRAINING_MODELS, PRETRAINING_SETTINGS, PRETRAINING_TEXTS, ROWS
+from bad_pretraining import (
+    PRETRAINING_MODELS,
+    PRETRAINING_SENTENCES,
+    PRETRAINING_SETTINGS,
+    PRETRAINING_TEXTS,
+    ROWS,
+)
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from hftransfer import PretrainArguments, pretrain
 
-CASES = PRETRAINING_TEXTS | PRETRAINING_MODELS | PRETRAINING_SETTINGS
+CASES = PRETRAINING_TEXTS | PRETRAINING_MODELS | PRETRAINING_SETTINGS | PRETRAINING_SENTENCES
 
 
 def pretrain_on(folder, settings=None, args=None, **given):

@@ -8,19 +8,12 @@ import pretraining_runs as runs
 import pytest
 import tiny
 import torch
+from pretraining_runs import contrast_by_hand as by_hand
 
 from hftransfer import prepare_pretraining
 from hftransfer.pretraining.packed_attention import padded_inputs
 from hftransfer.pretraining.pretraining_trainer import PretrainingTrainer
 from hftransfer.pretraining.sentence_contrast import two_reading_loss
-
-
-def by_hand(first: np.ndarray, second: np.ndarray, temperature: float) -> float:
-    u, v = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (first, second))
-    logits = u @ v.T / temperature
-    largest = logits.max(1, keepdims=True)
-    log_sums = np.log(np.exp(logits - largest).sum(1)) + largest[:, 0]
-    return float((log_sums - np.diag(logits)).mean())
 
 
 @pytest.mark.parametrize("temperature", [0.05, 0.5])
