@@ -9,7 +9,7 @@ import numpy as np
 
 from .answers import AnsweredScores
 
-LEVEL = 0.1  # of all comparisons together
+LEVEL = 0.02  # of all comparisons together: a wrong step costs points, and the one that stands has evidence of its own
 PLANNED_LEVEL = 0.2  # of the one comparison that was planned: with a model that was trained on answers, either way
 EXACT, DRAWS = 12, 9999  # up to 2^12 signs are all tried; of more, so many are drawn
 
