@@ -14,13 +14,14 @@ PAIR_OPTIONS = {  # by the names of `PairSettings`
     "batch_size": "per_device_train_batch_size",
     "learning_rate": "learning_rate",
     "max_pairs": "max_pairs",
+    "save_steps": "save_steps",
 }
 
 
 @explain_fields()
 @dataclass
 class FewShotArguments:
-    """Arguments of the recipe `few_shot`: a few labelled rows, an encoder, and what is made of them.
+    """Arguments of the recipe `few_shot`: a source of a few labelled rows, an encoder, and what is made of them.
 
     Example:
         >>> options = FewShotArguments(source="few.csv", output_dir="runs/few", learning_rate=1e-4)
@@ -30,17 +31,18 @@ class FewShotArguments:
 
     source: str | None = option(
         None,
-        "Rows",
-        "A few labelled rows of each class: a Hub id, a folder of files or images, a csv, json or parquet file, or a "
-        "pattern such as data/few_{split}.csv. Rows with an empty label are left out; a test split is scored.",
+        "Domains",
+        "Labelled source, a few rows of each class: a Hub id, a folder of files or images, a csv, json or parquet "
+        "file, or a pattern such as data/few_{split}.csv. Rows with an empty label are left out; a test split is "
+        "scored.",
     )
-    label_column: str = option("label", "Rows", "Column with the class.")
-    text_column: str | None = option(None, "Rows", "Column with the text; found when absent.")
-    image_column: str | None = option(None, "Rows", "Column with the image; found when absent.")
+    label_column: str = option("label", "Domains", "Column with the class.")
+    text_column: str | None = option(None, "Domains", "Column with the text; found when absent.")
+    image_column: str | None = option(None, "Domains", "Column with the image; found when absent.")
     encoding: str | None = option(
-        None, "Rows", "Of csv, tsv, json and jsonl files that are not UTF-8, such as latin-1."
+        None, "Domains", "Of csv, tsv, json and jsonl files that are not UTF-8, such as latin-1."
     )
-    dry_run: bool = option(False, "Rows", "Read the rows, check that a model of them can be saved, and stop.")
+    dry_run: bool = option(False, "Domains", "Read the source, check that a model of it can be saved, and stop.")
 
     model: str = option(DEFAULT_MODEL, "Encoder", "Hub id or folder of a text or image encoder.")
     pooling: str | None = option(
@@ -64,6 +66,9 @@ class FewShotArguments:
     per_device_train_batch_size: int | None = option(None, "Method", "Pairs of a step; 16 when absent.")
     learning_rate: float | None = option(None, "Method", "Of the encoder; 2e-5 when absent.")
     max_pairs: int | None = option(None, "Method", "Pairs of an epoch, at most; 10,000 when absent.")
+    save_steps: int | None = option(
+        None, "Method", "Steps between two states that a stopped run goes on from; 50 when absent."
+    )
     seed: int = option(42, "Method", "Of pairs and dropout.")
     output_dir: str | None = option(None, "Method", "Where the model goes; it must not exist.")
 
@@ -71,13 +76,13 @@ class FewShotArguments:
         read_fields(self)
 
     def check(self) -> None:
-        """Check that the options name rows and an output folder.
+        """Check that the options name a source and an output folder.
 
         Raises:
             ValueError: one of them is missing.
         """
         if not self.source:
-            raise ValueError("--source is missing: name a file or folder with a few labelled rows of each class.")
+            raise ValueError("--source is missing: name a labelled source, with a few rows of each class.")
         if not self.output_dir and not self.dry_run:
             raise ValueError("--output_dir is missing: name a folder for the model.")
 
