@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ..settings import explain_fields, read_fields
-from .run_options import DEFAULT_MODEL, option
+from ..settings import explain_fields, field_of, option, read_fields
+from .choose_source_options import ChooseSourceArguments
+from .run_options import DEFAULT_MODEL
 
 PAIR_OPTIONS = {  # by the names of `PairSettings`
     "sampling": "sampling",
@@ -37,8 +38,8 @@ class FewShotArguments:
         "scored.",
     )
     label_column: str = option("label", "Domains", "Column with the class.")
-    text_column: str | None = option(None, "Domains", "Column with the text; found when absent.")
-    image_column: str | None = option(None, "Domains", "Column with the image; found when absent.")
+    text_column: str | None = field_of(ChooseSourceArguments, "text_column")
+    image_column: str | None = field_of(ChooseSourceArguments, "image_column")
     encoding: str | None = option(
         None, "Domains", "Of csv, tsv, json and jsonl files that are not UTF-8, such as latin-1."
     )
@@ -48,10 +49,10 @@ class FewShotArguments:
     pooling: str | None = option(
         None, "Encoder", "How hidden states become features: mean, cls, last, head; by the model when absent."
     )
-    max_length: int | None = option(None, "Encoder", "Longest text in tokens; the model's own limit when absent.")
-    per_device_eval_batch_size: int = option(64, "Encoder", "Rows at a time.")
-    use_cpu: bool = option(False, "Encoder", "Even where there is an accelerator.")
-    cache_dir: str | None = option(None, "Encoder", "Folder where features are kept; the usual one when absent.")
+    max_length: int | None = field_of(ChooseSourceArguments, "max_length", "Encoder")
+    per_device_eval_batch_size: int = field_of(ChooseSourceArguments, "per_device_eval_batch_size", "Encoder")
+    use_cpu: bool = field_of(ChooseSourceArguments, "use_cpu", "Encoder")
+    cache_dir: str | None = field_of(ChooseSourceArguments, "cache_dir", "Encoder")
 
     method: Literal["prototype", "probe", "pairs", "pairs_prototype"] = option(
         "pairs",
