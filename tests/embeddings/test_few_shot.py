@@ -330,6 +330,7 @@ def test_a_row_without_text_is_named(value, method):
     [
         ({"method": "pair"}, "method='pair' must be one of .* Did you mean 'pairs'"),
         ({"method": "probe", "pairs": FAST}, "takes no settings of pairs"),
+        ({"folder": 7}, "folder=7 must be a path"),
         ({"method": "probe", "folder": "runs"}, "trains on no pairs, so folder='runs'"),
         ({"method": "prototype", "C": 2.0}, "C=2.0 is of a logistic regression"),
         ({"C": 0}, "C=0 must be"),

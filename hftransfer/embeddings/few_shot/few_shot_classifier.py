@@ -265,6 +265,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
             raise ValueError(
                 f"method={self.method!r} tunes no encoder, so it takes no settings of pairs: leave them out."
             )
+        if not isinstance(self.folder, (str, os.PathLike, type(None))):
+            raise TypeError(f"folder={shown(self.folder)} must be a path or None.")
         if self.folder is not None and not tunes:
             raise ValueError(
                 f"method={self.method!r} trains on no pairs, so folder={os.fspath(self.folder)!r} would stay empty: "

@@ -147,7 +147,8 @@ def train_on_pairs(
     encoder = extractor.trainable(inputs.kind)
     rows = EncodedRows(encoder, inputs)
     run = _Run(encoder, settings, steps)
-    done, pairs = 0, None
+    done = 0
+    pairs: Pairs | None = None
     with _training(encoder, settings.seed):
         if folder is not None:
             run.resume(Path(folder) / STATE, _identity(rows, classes, settings))
