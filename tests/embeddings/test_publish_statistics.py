@@ -272,7 +272,7 @@ def test_a_weak_model_is_aligned_to_prototypes(published):
     found = relative(target_features=rows, target_logits=logits)
     passed = sure >= sure.mean()
     distances = [((site[k] - y[passed & (chosen == k)].mean(0)) ** 2).sum() for k in set(chosen[passed])]
-    assert float(found) == pytest.approx(np.mean(distances), rel=1e-3)
+    assert found.item() == pytest.approx(np.mean(distances), rel=1e-3)
     found.backward()
     moved = rows.grad.abs().sum(1).numpy() > 0
     assert moved.tolist() == passed.tolist()
