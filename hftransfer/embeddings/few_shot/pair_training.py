@@ -204,7 +204,8 @@ class _Run:
         """State, where it is kept: weights, optimizer, random numbers and losses, whose number is the position."""
         if self.path is None:
             return
-        tensors = {f"{WEIGHTS}{name}": value for name, value in self.model.named_parameters()}
+        tensors: dict[str, torch.Tensor] = {}
+        tensors |= {f"{WEIGHTS}{name}": value for name, value in self.model.named_parameters()}
         tensors |= optimizer_tensors(self.optimizer)
         tensors |= {f"random.{name}": value for name, value in _random_states(self.device).items()}
         tensors["losses"] = torch.tensor(self.losses, dtype=torch.float64)
