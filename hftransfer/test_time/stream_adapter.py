@@ -62,7 +62,8 @@ class TestTimeAdapter:
     - `"stable"`, the default: EATA's and SAR's safeguards together, and ours. Rows are learned from only where the
       start weights predict the same class. The step is pulled to the start and stays near it. Predictions are the
       mean of the adapted model's and the start's, or the start's where a batch holds few classes. The adapter starts
-      again when its predictions fall together to fewer classes than the start's. A batch costs three forward and two
+      again when its predictions fall together to fewer classes than the start's. Where batches hold rows alike, as on
+      a stream that comes class by class, they count as fewer. A batch costs three or four forward and two
       backward passes.
     - `"tent"`: Wang et al. 2021. All rows, Adam, batch statistics, no safeguard.
     - `"eata"`: Niu et al. 2022. Reliable rows that are not redundant, weighted; with `fisher_batches` the anchor.
@@ -123,7 +124,8 @@ class TestTimeAdapter:
         if device is not None:
             self.model.to(torch.device(device))
         self.weights = AdaptedWeights(find_parameters(self.model, self.settings.parameters))
-        mixes = self._mixes_statistics([name for name in ("batch_norm", "prior_rows") if name in settings])
+        of_statistics = ("batch_norm", "prior_rows", "design_effect")
+        mixes = self._mixes_statistics([name for name in of_statistics if name in settings])
         self.forwards = StreamForwards(self.model, self.weights, self.settings, mixes)
         self.monitor = StreamMonitor(self.settings)
         self.counts = dict.fromkeys(COUNTS, 0)
@@ -164,7 +166,7 @@ class TestTimeAdapter:
         inputs, rows = stream_inputs(self.model, batch, self.forwards.device)
         with self.forwards.running(train=True):
             start = self.forwards.start_prediction(inputs) if self.settings.asks_start else None
-            log_p = self.forwards.forward(inputs)
+            log_p, effect = self.forwards.forward(inputs), 1.0
             if not torch.isfinite(log_p).all():
                 if start is None:
                     start = self.forwards.start_prediction(inputs)
@@ -173,8 +175,13 @@ class TestTimeAdapter:
                 reset: str | None = "the adapted model's logits are not finite"
             else:
                 reset = None
+                if self._counts_rows:
+                    self.monitor.add_spread(log_p)
+                    effect = self._design_effect(rows)
+                if effect > 1:
+                    log_p = self.forwards.forward(inputs, effect)
             prediction = self.forwards.mixed(log_p.detach(), start)
-            learned = self._learn(inputs, log_p, start)
+            learned = self._learn(inputs, log_p, start, effect)
             self.monitor.add("adapted", log_p.exp().mean(0), rows)
             if start is not None:
                 self.monitor.add("start", start.exp().mean(0), rows)
@@ -192,10 +199,10 @@ class TestTimeAdapter:
         Args:
             batch: as in `adapt_and_predict`.
         """
-        inputs, _ = stream_inputs(self.model, batch, self.forwards.device)
+        inputs, rows = stream_inputs(self.model, batch, self.forwards.device)
         with self.forwards.running(train=False):
             start = self.forwards.start_prediction(inputs) if self.settings.predicts_with_start else None
-            prediction = self.forwards.mixed(self.forwards.forward(inputs), start)
+            prediction = self.forwards.mixed(self.forwards.forward(inputs, self._design_effect(rows)), start)
         return TestTimePrediction(prediction, prediction.argmax(1))
 
     def reset(self) -> None:
@@ -256,8 +263,17 @@ class TestTimeAdapter:
 
     # ---- a step
 
-    def _learn(self, inputs: dict[str, Any], log_p: torch.Tensor, start: torch.Tensor | None) -> int:
-        """Step on the rows of a batch that are learned from; their number."""
+    @property
+    def _counts_rows(self) -> bool:
+        """Whether a batch's rows may count as fewer in mixed statistics."""
+        return self.settings.design_effect and self.forwards.mixes and self.settings.batch_norm == "mixed"
+
+    def _design_effect(self, rows: int) -> float:
+        """How many times fewer a batch's rows count, from 1 on."""
+        return 1 + (rows - 1) * self.monitor.correlation() if self._counts_rows else 1.0
+
+    def _learn(self, inputs: dict[str, Any], log_p: torch.Tensor, start: torch.Tensor | None, effect: float) -> int:
+        """Step on the rows of a batch that are learned from, which count as `effect` times fewer; their number."""
         rate = self._rate()
         rows = select_rows(log_p, self.settings, self.monitor.learned, start)
         if not rate or not bool(rows.chosen.any()):
@@ -266,7 +282,7 @@ class TestTimeAdapter:
             self.monitor.add("learned", log_p.detach().exp()[rows.chosen].mean(0), int(rows.chosen.sum()))
         gradients = self.forwards.gradients(weighted_entropy(log_p, rows))
         if self.settings.sharpness and gradients is not None:
-            gradients, rows, log_p = self._sharp_gradients(inputs, gradients, rows)
+            gradients, rows, log_p = self._sharp_gradients(inputs, gradients, rows, effect)
         count = int(rows.chosen.sum())
         if count and self.settings.reset_entropy is not None:
             self.monitor.add("entropy", mean_entropy(log_p, rows), count)
@@ -274,20 +290,20 @@ class TestTimeAdapter:
             self.counts["skipped_steps"] += 1
             return 0
         if count:
-            self._step(gradients, rate * min(1.0, count / self.settings.full_step_rows))
+            self._step(gradients, rate * min(1.0, count / (effect * self.settings.full_step_rows)))
             self.counts["steps"] += 1
             self.counts["learned_rows"] += count
         return count
 
     def _sharp_gradients(
-        self, inputs: dict[str, Any], gradients: dict[str, torch.Tensor], rows: SelectedRows
+        self, inputs: dict[str, Any], gradients: dict[str, torch.Tensor], rows: SelectedRows, effect: float
     ) -> tuple[dict[str, torch.Tensor] | None, SelectedRows, torch.Tensor]:
         """Gradients where the loss is highest within the radius, of the rows that are reliable there too, these rows,
         and the log-probabilities there."""
         norm = torch.stack([g.square().sum() for g in gradients.values()]).sum().sqrt().clamp_min(1e-12)
         shifts = {name: g * (self.settings.sharpness / norm) for name, g in gradients.items()}
         with self.weights.moved(shifts):
-            log_p = self.forwards.forward(inputs)
+            log_p = self.forwards.forward(inputs, effect)
             again = select_rows(log_p, self.settings)
             chosen = rows.chosen & again.chosen
             rows = SelectedRows(chosen, torch.where(chosen, rows.weights, 0), rows.bound)

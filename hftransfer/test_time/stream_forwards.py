@@ -55,9 +55,14 @@ class StreamForwards:
         ):
             yield
 
-    def forward(self, inputs: dict[str, Any]) -> torch.Tensor:
-        """(n, K) log-probabilities of the adapted model."""
-        prior = self.settings.prior_rows if self.settings.batch_norm == "mixed" else 0.0
+    def forward(self, inputs: dict[str, Any], design_effect: float = 1.0) -> torch.Tensor:
+        """(n, K) log-probabilities of the adapted model.
+
+        Args:
+            inputs: of the model.
+            design_effect: a batch's rows count as so many times fewer in mixed statistics.
+        """
+        prior = self.settings.prior_rows * design_effect if self.settings.batch_norm == "mixed" else 0.0
         with mixed_statistics(self.model, prior) if self.mixes else nullcontext():
             return read_logits(self.model(**inputs)).log_softmax(1)
 

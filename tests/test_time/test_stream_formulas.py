@@ -7,12 +7,13 @@ import math
 import numpy as np
 import pytest
 import torch
-from stream_cases import Probe, equal, rows, state
+from stream_cases import Probe, equal, rows, state, sure
 from torch import nn
 
 from hftransfer import TestTimeAdapter
 from hftransfer.test_time.mixed_statistics import mixed_statistics
 from hftransfer.test_time.reliable_rows import class_mix, select_rows
+from hftransfer.test_time.stream_monitor import StreamMonitor
 from hftransfer.test_time.stream_settings import StreamSettings
 
 
@@ -125,6 +126,70 @@ def test_predictions_are_the_mean_of_both_models():
         probe.head.bias.add_(torch.tensor([60.0, 0, 0]))  # one class only: the start's word alone
         only = TestTimeAdapter(probe, learning_rate=0.0).adapt_and_predict(x).logits
         torch.testing.assert_close(only, probe(x).log_softmax(1))
+
+
+def numpy_correlation(batches: list[np.ndarray], settings: StreamSettings) -> float:
+    """Of batches of probabilities, the moving average of which is theirs."""
+    average, terms = None, None
+    for p in batches:
+        kept = 0.9 ** (len(p) / settings.full_step_rows)
+        if average is not None and len(p) > 1:
+            away = p - average
+            total, between = np.square(away).sum(1).mean(), np.square(away.mean(0)).sum()
+            new = np.array([len(p) * between - total, (len(p) - 1) * total])
+            terms = new if terms is None else kept * terms + (1 - kept) * new
+        average = p.mean(0) if average is None else kept * average + (1 - kept) * p.mean(0)
+    return min(max(terms[0] / terms[1], 0), 1)
+
+
+def test_the_correlation_within_batches_is_that_of_numpy():
+    settings, draw = StreamSettings(), np.random.default_rng(0)
+    for purity, low, high in ((0.0, 0.0, 0.05), (0.6, 0.3, 0.9), (1.0, 0.9, 1.0)):
+        monitor, batches = StreamMonitor(settings), []
+        for i in range(60):
+            own = draw.random(12) < purity  # rows of the batch's class; the others are of any
+            classes = np.where(own, i % 5, draw.integers(0, 5, 12))
+            batches.append(np.full((12, 5), 0.01) + 0.95 * np.eye(5)[classes])
+            log_p = torch.from_numpy(batches[-1]).log()
+            monitor.add_spread(log_p)
+            monitor.add("adapted", log_p.exp().mean(0), 12)
+        assert monitor.correlation() == pytest.approx(numpy_correlation(batches, settings), abs=1e-4)
+        assert low <= monitor.correlation() <= high, purity
+    monitor.add_spread(log_p[:1])  # a single row says nothing
+    assert monitor.correlation() == pytest.approx(numpy_correlation(batches, settings), abs=1e-4)
+
+
+def test_rows_that_are_alike_count_as_fewer():
+    """Statistics of batches of one class count by the design effect; `predict` uses it and changes nothing."""
+    model = sure(Probe(norm=nn.BatchNorm1d))
+    one, other = rows(8, seed=1) * 0.1 + 2, rows(8, seed=2) * 0.1 - 2
+    settings = {"learning_rate": 0.0, "start_share": 0.0, "class_mix": False}
+    adapter, plain = (TestTimeAdapter(model, design_effect=value, **settings) for value in (True, False))
+    for batch in [one, other] * 6:
+        found, without = adapter.adapt_and_predict(batch), plain.adapt_and_predict(batch)
+    effect = 1 + 7 * adapter.monitor.correlation()
+    assert effect > 4
+    with torch.no_grad(), mixed_statistics(model, 64 * effect):
+        expected = model(other).log_softmax(1)
+    torch.testing.assert_close(found.logits, expected)
+    assert not torch.allclose(without.logits, expected, atol=1e-3)
+    before = adapter.state_dict()["tensors"]
+    torch.testing.assert_close(adapter.predict(other).logits, expected)
+    assert equal(before, adapter.state_dict()["tensors"])
+    copy = TestTimeAdapter(model, **settings)
+    copy.load_state_dict(adapter.state_dict())
+    torch.testing.assert_close(copy.predict(one).logits, adapter.predict(one).logits, rtol=0, atol=0)
+
+
+def test_a_step_on_rows_that_are_alike_is_smaller(monkeypatch):
+    settings = {"entropy_threshold": 1.0, "redundancy_margin": None, "agreement": False, "learning_rate": 0.05}
+    for correlation, effect in ((0.0, 1.0), (0.5, 4.5)):
+        adapter, rates = TestTimeAdapter(Probe(norm=nn.BatchNorm1d), **settings), []
+        monkeypatch.setattr(adapter.monitor, "correlation", lambda value=correlation: value)
+        monkeypatch.setattr(adapter, "_step", lambda gradients, rate, to=rates: to.append(rate))
+        found = adapter.adapt_and_predict(rows(8))
+        assert found.learned_rows > 0
+        assert rates == [pytest.approx(0.05 * found.learned_rows / (64 * effect))]
 
 
 def test_the_mix_of_classes_is_even_where_chance_would_have_it():
