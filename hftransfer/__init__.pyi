@@ -89,6 +89,7 @@ from .pretraining.vocabulary_extension import VocabularyExtension as VocabularyE
 from .pretraining.vocabulary_extension import extend_vocabulary as extend_vocabulary
 from .reporting.alignment_card import alignment_card as alignment_card
 from .reporting.console import print_lines as print_lines
+from .reporting.few_shot_card import few_shot_card as few_shot_card
 from .reporting.tables import print_results as print_results
 from .selection.calibration import fit_temperature as fit_temperature
 from .selection.class_frequencies import estimate_label_shift as estimate_label_shift

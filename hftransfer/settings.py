@@ -49,6 +49,44 @@ class Help(str):
         return help_text
 
 
+def option(default: Any, group: str, text: str, repeated: bool = False) -> Any:
+    """Field of a dataclass of settings with the text and the group that `--help` shows.
+
+    Args:
+        default: a value, or a function that makes one.
+        group: heading of the option.
+        text: what it says.
+        repeated: whether the option may be given several times.
+    """
+    extra = {"default_factory": default} if callable(default) else {"default": default}
+    return dataclasses.field(**extra, metadata={"help": Help(text, group, repeated)})
+
+
+def field_of(cls: Any, name: str, group: str | None = None) -> Any:
+    """Field as another dataclass of settings has it, with its default and its text, for one that shares the setting.
+
+    Args:
+        cls: the other dataclass.
+        name: of the field, in both.
+        group: heading of the option here; the other's when `None`.
+
+    Example:
+        >>> @dataclasses.dataclass
+        ... class Settings:
+        ...     seed: int = option(42, "Run", "Of all draws.")
+        >>> @dataclasses.dataclass
+        ... class Others:
+        ...     seed: int = field_of(Settings, "seed")
+        >>> Others().seed, str(dataclasses.fields(Others)[0].metadata["help"])
+        (42, 'Of all draws.')
+    """
+    shared = next(field for field in dataclasses.fields(cls) if field.name == name)
+    metadata = dict(shared.metadata)
+    if group is not None:
+        metadata["help"] = Help(metadata["help"], group, getattr(metadata["help"], "repeated", False))
+    return dataclasses.field(default=shared.default, default_factory=shared.default_factory, metadata=metadata)
+
+
 def explain_fields(inherited: str | None = None) -> Callable[[Class], Class]:
     """Decorator of dataclasses of settings: their docstring explains every field, under the heading of its group.
 

@@ -62,7 +62,7 @@ def run(args) -> int:
         use_known_classes=not args.no_known_classes,
         known_class_weight=args.known_class_weight,
         settings=settings,
-        folder=f"{args.output_dir}.training",
+        folder=f"{Path(args.output_dir)}.training",
         cache_dir=args.cache_dir,
         batch_size=args.per_device_eval_batch_size,
         device="cpu" if args.use_cpu else None,

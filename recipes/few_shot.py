@@ -32,32 +32,38 @@ def learn(argv: list[str]) -> int:
         raise ValueError("few-shot trains on a handful of rows. Start it as one process.")
     if options.output_dir and Path(options.output_dir).exists():
         raise FileExistsError(f"{options.output_dir} exists already; name an --output_dir that does not.")
-    with stage("learning from few labels", if_stopped="Nothing was written; start it again."):
+    with stage("learning from few labels", if_stopped="The same command goes on where this one stopped."):
         return run(options)
 
 
 def run(options) -> int:
-    from hftransfer import print_lines
+    from hftransfer import few_shot_card, print_lines
 
-    # 2. Load the rows; what could not be saved is refused before the encoder is tuned.
-    rows, test = load_rows(options)
+    # 2. Load the source; what could not be saved is refused before the encoder is tuned.
+    source, test = load_domains(options)
     classifier = make_classifier(options)
-    classifier.check_save(rows, options.label_column)
+    classifier.check_save(source, options.label_column)
     if options.dry_run:
-        print_lines(f"{len(rows):,} rows; to be done: {options.method}.")
+        print_lines(f"source: {len(source):,} rows; to be done: {options.method}.")
         return 0
 
-    # 3. Learn, score on a test split where there is one, and save a plain model.
-    classifier.fit(rows, options.label_column)
+    # 3. Learn, and score on the source's test split where there is one.
+    classifier.fit(source, options.label_column)
     counts = Counter(map(str, classifier.labels_))
-    print_lines("Labelled rows: " + ", ".join(f"{name} {count:,}" for name, count in sorted(counts.items())) + ".")
-    if classifier.training_:
-        print_lines(f"Steps of pair training: {classifier.training_.steps:,}.")
+    print_lines("source, labelled rows: " + ", ".join(f"{name} {n:,}" for name, n in sorted(counts.items())) + ".")
+    if training := classifier.training_:
+        earlier = f", {training.earlier_steps:,} of them by a run that was stopped" if training.earlier_steps else ""
+        print_lines(f"Steps of pair training: {training.steps:,}{earlier}.")
+    accuracy = None
     if test is not None:
         with stage("scoring"):
             accuracy = classifier.score(test, options.label_column)
-        print_lines(f"Accuracy on the test split: {100 * accuracy:.1f} %.")
-    classifier.save(options.output_dir)
+        print_lines(f"Accuracy on the source's test split: {100 * accuracy:.1f} %.")
+
+    # 4. Save a plain model with its card.
+    name = Path(options.output_dir).name
+    card = few_shot_card(name, options.source, **classifier.card_facts(), accuracy=accuracy)
+    classifier.save(options.output_dir, card=card)
     print_lines(f"The model is in {options.output_dir}; transformers loads it.")
     return 0
 
@@ -77,11 +83,12 @@ def make_classifier(options):
         device="cpu" if options.use_cpu else None,
         cache_dir=options.cache_dir,
         column=options.text_column or options.image_column,
+        folder=f"{Path(options.output_dir)}.training" if pairs is not None and options.output_dir else None,
     )
 
 
-def load_rows(options):
-    """Labelled rows, and a test split or `None`; replace it by your own for data that are loaded in another way."""
+def load_domains(options):
+    """Labelled source, and its test split or `None`; your own data sets may take their place."""
     from hftransfer import load_shift
 
     data = load_shift(

@@ -58,6 +58,13 @@ STREAMS = {  # the model, keywords of the adapter, a batch
         (pictures.resnet, {"method": "tent", "prior_rows": 9}, PIXELS), ValueError, "prior_rows=9 has no effect",
         "batch_norm='batch'",
     ),
+    "a design effect without mixed statistics": (
+        (pictures.resnet, {"method": "sar", "design_effect": True}, PIXELS), ValueError,
+        "design_effect=True has no effect", "batch_norm='batch'",
+    ),
+    "a design effect without batch norm": (
+        (tiny.bert, {"design_effect": True}, TEXT), ValueError, "design_effect=True has no effect", "Leave it out",
+    ),
     "a momentum of Adam": (
         (tiny.bert, {"method": "tent", "momentum": 0.5}, TEXT), ValueError, "momentum=0.5 has no effect",
         "optimizer='adam'",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from ..settings import explain_fields, read_choice
-from .run_options import RunArguments, option
+from ..settings import explain_fields, option, read_choice
+from .run_options import RunArguments
 
 Effort = Literal["quick", "standard", "thorough"]
 

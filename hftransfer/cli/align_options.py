@@ -30,17 +30,15 @@ def align_parser() -> argparse.ArgumentParser:
         ('clip', 200)
     """
     parser = OptionParser(
-        prog="hftransfer align-image-text",
-        description="Join a frozen image encoder and a frozen text encoder, so that words classify images.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+        "align-image-text",
+        "Join a frozen image encoder and a frozen text encoder, so that words classify images.",
+        EXAMPLES,
     )
-    add = parser.add_argument
+    add, add_shared = parser.add_argument, parser.add_shared
     add("--image_encoder", required=True, help="Hub id or folder; with its classifier, its own classes are used too")
     add("--text_encoder", default="sentence-transformers/all-MiniLM-L6-v2", help="Hub id or folder [all-MiniLM-L6-v2]")
     add("--source", required=True, help="images with class names or captions, given as in finetune")
-    add("--output_dir", required=True, help="where the model goes; it must not exist")
+    add_shared("output_dir")
     add("--image_column", default="image", help="column with the image [image]")
     add("--label_column", default="label", help="column with the class [label]")
     add("--caption_column", help="column with sentences, instead of classes")
@@ -56,21 +54,11 @@ def align_parser() -> argparse.ArgumentParser:
     add("--learning_rate", type=ranged("learning_rate"), default=3e-4, help="[3e-4]")
     add("--ridge", type=float, default=1.0, help="strength of the start's regularisation [1]")
     add("--width", type=int, default=0, help="of the common space; that of the text features when 0 [0]")
-    add(
-        "--validation_fraction",
-        type=ranged("validation_fraction"),
-        default=0.1,
-        help="of a source without a validation split [0.1]",
-    )
-    add("--seed", type=ranged("seed"), default=42, help="of that cut and of training [42]")
-    add("--encoding", help="of csv, tsv, json and jsonl files that are not UTF-8, such as latin-1")
+    add_shared("validation_fraction")
+    add_shared("seed", "of that cut and of training [42]")
+    add_shared("encoding")
     add("--cache_dir", metavar="FOLDER", help="of the features, instead of the usual one")
-    add(
-        "--per_device_eval_batch_size",
-        type=ranged("per_device_eval_batch_size"),
-        default=64,
-        help="rows that an encoder sees at once [64]",
-    )
-    add("--debug", action="store_true", help="show the trace of what breaks; HFTRANSFER_DEBUG=1 as well")
-    add("--use_cpu", action="store_true", help="even where there is an accelerator")
+    add_shared("per_device_eval_batch_size", "rows that an encoder sees at once [64]")
+    add_shared("debug")
+    add_shared("use_cpu")
     return parser

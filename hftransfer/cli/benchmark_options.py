@@ -20,11 +20,9 @@ def benchmark_parser() -> argparse.ArgumentParser:
     width = max(map(len, KEYS))
     keys = "\n".join(f"  {key:{width}}  {text}" for key, text in KEYS.items())
     parser = OptionParser(
-        prog="hftransfer benchmark",
-        description="Compare methods over shifts, policies and seeds; a run that stopped goes on where it was.",
-        epilog=f"The file's keys:\n{keys}\n\n  hftransfer benchmark --config mine.yaml --only method=mmd,dann seed=1",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+        "benchmark",
+        "Compare methods over shifts, policies and seeds; a run that stopped goes on where it was.",
+        f"The file's keys:\n{keys}\n\n  hftransfer benchmark --config mine.yaml --only method=mmd,dann seed=1",
     )
     parser.add_argument("--config", type=Path, required=True, help="the YAML file")
     parser.add_argument(
@@ -39,8 +37,6 @@ def benchmark_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="import what the file's methods name as module:name (a constraint's function)",
     )
-    parser.add_argument(
-        "--debug", action="store_true", help="show the trace of what breaks; HFTRANSFER_DEBUG=1 as well"
-    )
+    parser.add_shared("debug")
     parser.add_argument("--dry_run", action="store_true", help="check everything, print the cells and stop")
     return parser

@@ -22,13 +22,7 @@ The folder is --cache_dir, $HFTRANSFER_CACHE, or hftransfer/features in the Hub'
 
 def cache_parser() -> argparse.ArgumentParser:
     """Parser of the options of `hftransfer cache`."""
-    parser = OptionParser(
-        prog="hftransfer cache",
-        description="List or clear the cache of frozen features.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = OptionParser("cache", "List or clear the cache of frozen features.", EXAMPLES)
     parser.add_argument("--cache_dir", metavar="FOLDER", help="instead of the usual folder")
     parser.add_argument("--clear", nargs="?", const="", metavar="MODEL", help="remove all, or what is of such models")
     parser.add_argument("--shrink", metavar="SIZE", help="remove the least recently used beyond a size")

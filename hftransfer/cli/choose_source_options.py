@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ..settings import explain_fields, read_fields
-from .run_options import DEFAULT_MODEL, option, sources_by_name
+from ..settings import explain_fields, option, read_fields
+from .run_options import DEFAULT_MODEL, sources_by_name
 
 
 def usual_scores() -> list[str]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ..settings import explain_fields, read_fields
-from .run_options import DEFAULT_MODEL, option
+from ..settings import explain_fields, field_of, option, read_fields
+from .choose_source_options import ChooseSourceArguments
+from .run_options import DEFAULT_MODEL
 
 PAIR_OPTIONS = {  # by the names of `PairSettings`
     "sampling": "sampling",
@@ -14,13 +15,14 @@ PAIR_OPTIONS = {  # by the names of `PairSettings`
     "batch_size": "per_device_train_batch_size",
     "learning_rate": "learning_rate",
     "max_pairs": "max_pairs",
+    "save_steps": "save_steps",
 }
 
 
 @explain_fields()
 @dataclass
 class FewShotArguments:
-    """Arguments of the recipe `few_shot`: a few labelled rows, an encoder, and what is made of them.
+    """Arguments of the recipe `few_shot`: a source of a few labelled rows, an encoder, and what is made of them.
 
     Example:
         >>> options = FewShotArguments(source="few.csv", output_dir="runs/few", learning_rate=1e-4)
@@ -30,26 +32,27 @@ class FewShotArguments:
 
     source: str | None = option(
         None,
-        "Rows",
-        "A few labelled rows of each class: a Hub id, a folder of files or images, a csv, json or parquet file, or a "
-        "pattern such as data/few_{split}.csv. Rows with an empty label are left out; a test split is scored.",
+        "Domains",
+        "Labelled source, a few rows of each class: a Hub id, a folder of files or images, a csv, json or parquet "
+        "file, or a pattern such as data/few_{split}.csv. Rows with an empty label are left out; a test split is "
+        "scored.",
     )
-    label_column: str = option("label", "Rows", "Column with the class.")
-    text_column: str | None = option(None, "Rows", "Column with the text; found when absent.")
-    image_column: str | None = option(None, "Rows", "Column with the image; found when absent.")
+    label_column: str = option("label", "Domains", "Column with the class.")
+    text_column: str | None = field_of(ChooseSourceArguments, "text_column")
+    image_column: str | None = field_of(ChooseSourceArguments, "image_column")
     encoding: str | None = option(
-        None, "Rows", "Of csv, tsv, json and jsonl files that are not UTF-8, such as latin-1."
+        None, "Domains", "Of csv, tsv, json and jsonl files that are not UTF-8, such as latin-1."
     )
-    dry_run: bool = option(False, "Rows", "Read the rows, check that a model of them can be saved, and stop.")
+    dry_run: bool = option(False, "Domains", "Read the source, check that a model of it can be saved, and stop.")
 
     model: str = option(DEFAULT_MODEL, "Encoder", "Hub id or folder of a text or image encoder.")
     pooling: str | None = option(
         None, "Encoder", "How hidden states become features: mean, cls, last, head; by the model when absent."
     )
-    max_length: int | None = option(None, "Encoder", "Longest text in tokens; the model's own limit when absent.")
-    per_device_eval_batch_size: int = option(64, "Encoder", "Rows at a time.")
-    use_cpu: bool = option(False, "Encoder", "Even where there is an accelerator.")
-    cache_dir: str | None = option(None, "Encoder", "Folder where features are kept; the usual one when absent.")
+    max_length: int | None = field_of(ChooseSourceArguments, "max_length", "Encoder")
+    per_device_eval_batch_size: int = field_of(ChooseSourceArguments, "per_device_eval_batch_size", "Encoder")
+    use_cpu: bool = field_of(ChooseSourceArguments, "use_cpu", "Encoder")
+    cache_dir: str | None = field_of(ChooseSourceArguments, "cache_dir", "Encoder")
 
     method: Literal["prototype", "probe", "pairs", "pairs_prototype"] = option(
         "pairs",
@@ -64,6 +67,9 @@ class FewShotArguments:
     per_device_train_batch_size: int | None = option(None, "Method", "Pairs of a step; 16 when absent.")
     learning_rate: float | None = option(None, "Method", "Of the encoder; 2e-5 when absent.")
     max_pairs: int | None = option(None, "Method", "Pairs of an epoch, at most; 10,000 when absent.")
+    save_steps: int | None = option(
+        None, "Method", "Steps between two states that a stopped run goes on from; 50 when absent."
+    )
     seed: int = option(42, "Method", "Of pairs and dropout.")
     output_dir: str | None = option(None, "Method", "Where the model goes; it must not exist.")
 
@@ -71,13 +77,13 @@ class FewShotArguments:
         read_fields(self)
 
     def check(self) -> None:
-        """Check that the options name rows and an output folder.
+        """Check that the options name a source and an output folder.
 
         Raises:
             ValueError: one of them is missing.
         """
         if not self.source:
-            raise ValueError("--source is missing: name a file or folder with a few labelled rows of each class.")
+            raise ValueError("--source is missing: name a labelled source, with a few rows of each class.")
         if not self.output_dir and not self.dry_run:
             raise ValueError("--output_dir is missing: name a folder for the model.")
 

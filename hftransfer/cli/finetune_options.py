@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..settings import explain_fields
-from .run_options import RunArguments, option
+from ..settings import explain_fields, option
+from .run_options import RunArguments
 
 
 @explain_fields()

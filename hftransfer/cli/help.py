@@ -88,6 +88,11 @@ ARGUMENTS = {
 }
 CONFIGS = {"pretrain": ("hftransfer.pretraining.pretraining_config", "PretrainingConfig")}  # where it is another
 USUAL_CONFIG = ("hftransfer.trainers.config", "AdaptationConfig")
+SHARED = {  # dataclasses that others share fields with: where they are, and the group of fields that name none
+    "RunArguments": ("hftransfer.cli.run_options", "Domains"),
+    "ChooseSourceArguments": ("hftransfer.cli.choose_source_options", "Domains"),
+    "AdaptationConfig": ("hftransfer.trainers.config", "Training"),
+}
 FILES = {"adapt_source_free": "source_free_options"}  # of options that do not bear the recipe's name
 UNSHARED = ("adapt_source_free",)  # recipes that have no source, and so none of the options that others share
 ALONE = ("choose_source", "few_shot")  # recipes without a training config, which have no options but their own
@@ -100,12 +105,13 @@ def recipe_options(recipe: str) -> list[Option]:
         recipe: `"adapt"`, `"adapt_source_free"`, `"finetune"`, `"pretrain"`, `"choose_source"` or `"few_shot"`.
     """
     file = FILES.get(recipe, f"{recipe}_options")
-    own = read_options(module_path(f"hftransfer.cli.{file}"), ARGUMENTS[recipe], "Domains")
+    others = {name: read_options(module_path(module), name, group) for name, (module, group) in SHARED.items()}
+    own = read_options(module_path(f"hftransfer.cli.{file}"), ARGUMENTS[recipe], "Domains", others)
     if recipe in ALONE:
         return own
-    shared = read_options(module_path("hftransfer.cli.run_options"), "RunArguments", "Domains")
+    shared = others["RunArguments"]
     module, config_class = CONFIGS.get(recipe, USUAL_CONFIG)
-    config = read_options(module_path(module), config_class, "Training")
+    config = read_options(module_path(module), config_class, "Training", others)
     base = read_options(module_path("transformers.training_args"), "TrainingArguments", "Training")
     overridden = {o.name for o in config}
     shared = [] if recipe in UNSHARED else shared

@@ -38,18 +38,16 @@ def interpolate_parser() -> argparse.ArgumentParser:
         (['runs/a', 'runs/b'], 'greedy')
     """
     parser = OptionParser(
-        prog="hftransfer interpolate",
-        description="Average the weights of trained models, with the start or with each other. Nothing is trained.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+        "interpolate",
+        "Average the weights of trained models, with the start or with each other. Nothing is trained.",
+        EXAMPLES,
     )
-    add = parser.add_argument
+    add, add_shared = parser.add_argument, parser.add_shared
     add("--models", nargs="+", required=True, metavar="FOLDER", help="fine-tuned models; adapters are merged")
     add("--start", help="Hub id or folder of what they were fine-tuned from; leave it out for a soup alone")
     add("--source", action="append", required=True, help="labelled source, as in finetune; repeat it as name=...")
     add("--target", help="target, as in finetune, for label-free scores; labels, if any, are shown as oracle")
-    add("--output_dir", required=True, help="where the model goes; it must not exist")
+    add_shared("output_dir")
     add(
         "--alphas",
         nargs="+",
@@ -59,14 +57,8 @@ def interpolate_parser() -> argparse.ArgumentParser:
     )
     add("--soup", default="greedy", choices=("greedy", "uniform"), help="how several models become one [greedy]")
     add("--metric", help="what chooses [eval_source_accuracy; eval_source_mse in regression]")
-    add(
-        "--validation_fraction",
-        type=ranged("validation_fraction"),
-        default=0.1,
-        help="of a source without a validation split [0.1]",
-    )
-    add("--seed", type=ranged("seed"), default=42, help="of that cut [42]")
-    add("--encoding", help="of csv, tsv, json and jsonl files that are not UTF-8, such as latin-1")
+    for name in ("validation_fraction", "seed", "encoding"):
+        add_shared(name)
     add("--dtype", help="float32, bfloat16 or float16, where the folders differ")
     for name, text in DATA.items():
         add(f"--{name}", help=text)
@@ -75,12 +67,6 @@ def interpolate_parser() -> argparse.ArgumentParser:
         type=ranged("max_length"),
         help="longest input in tokens; the model's own limit when absent",
     )
-    add(
-        "--per_device_eval_batch_size",
-        type=ranged("per_device_eval_batch_size"),
-        default=64,
-        help="rows a device [64]",
-    )
-    add("--debug", action="store_true", help="show the trace of what breaks; HFTRANSFER_DEBUG=1 as well")
-    add("--use_cpu", action="store_true", help="even where there is an accelerator")
+    for name in ("per_device_eval_batch_size", "debug", "use_cpu"):
+        add_shared(name)
     return parser

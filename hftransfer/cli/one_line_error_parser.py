@@ -1,4 +1,5 @@
-"""Command-line parser whose errors are one line and show no value that may be a secret."""
+"""Command-line parser whose errors are one line and show no value that may be a secret, and options that parsers
+share."""
 
 from __future__ import annotations
 
@@ -12,7 +13,32 @@ from ..setting_ranges import read_number
 
 
 class OptionParser(argparse.ArgumentParser):
-    """Argument parser of argparse with errors of one line."""
+    """Argument parser of argparse with errors of one line.
+
+    Args:
+        recipe: name of the command, as it is typed.
+        description, epilog: as in argparse; line ends stay.
+    """
+
+    def __init__(self, recipe: str, description: str, epilog: str):
+        formatter = argparse.RawDescriptionHelpFormatter
+        super().__init__(
+            f"hftransfer {recipe}",
+            description=description,
+            epilog=epilog,
+            formatter_class=formatter,
+            allow_abbrev=False,
+        )
+
+    def add_shared(self, name: str, text: str | None = None) -> None:
+        """Option that several recipes have.
+
+        Args:
+            name: one of `SHARED`.
+            text: of its help, where it means something else here.
+        """
+        settings = SHARED[name]
+        self.add_argument(f"--{name}", **settings | ({} if text is None else {"help": text}))
 
     def error(self, message: str) -> NoReturn:
         """Exit with one line, without tokens."""
@@ -44,3 +70,22 @@ def ranged(name: str) -> Callable[[str], int | float]:
             raise argparse.ArgumentTypeError(str(error)) from error
 
     return read
+
+
+SHARED: dict[str, dict[str, Any]] = {  # options of several recipes
+    "output_dir": {"required": True, "help": "where the model goes; it must not exist"},
+    "validation_fraction": {
+        "type": ranged("validation_fraction"),
+        "default": 0.1,
+        "help": "of a source without a validation split [0.1]",
+    },
+    "seed": {"type": ranged("seed"), "default": 42, "help": "of that cut [42]"},
+    "encoding": {"help": "of csv, tsv, json and jsonl files that are not UTF-8, such as latin-1"},
+    "per_device_eval_batch_size": {
+        "type": ranged("per_device_eval_batch_size"),
+        "default": 64,
+        "help": "rows a device [64]",
+    },
+    "debug": {"action": "store_true", "help": "show the trace of what breaks; HFTRANSFER_DEBUG=1 as well"},
+    "use_cpu": {"action": "store_true", "help": "even where there is an accelerator"},
+}

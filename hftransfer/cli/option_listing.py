@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import ast
 import importlib.util
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
 
 @dataclass(frozen=True)
@@ -30,13 +32,16 @@ def module_path(name: str) -> Path:
     return Path(spec.origin).parent.joinpath(*rest).with_suffix(".py")
 
 
-def read_options(path: Path, class_name: str, group: str) -> list[Option]:
+def read_options(
+    path: Path, class_name: str, group: str, others: Mapping[str, Sequence[Option]] = MappingProxyType({})
+) -> list[Option]:
     """Fields of a dataclass in source order.
 
     Args:
         path: the file.
         class_name: the class in it.
         group: of fields that name none.
+        others: options of the dataclasses that it shares fields with (`field_of`), by their names.
     """
     tree = ast.parse(path.read_text(encoding="utf-8"))
     body = next(n.body for n in tree.body if isinstance(n, ast.ClassDef) and n.name == class_name)
@@ -48,14 +53,17 @@ def read_options(path: Path, class_name: str, group: str) -> list[Option]:
             continue
         if isinstance(node.value, ast.Call) and any(k.arg == "init" for k in node.value.keywords):
             continue
-        options.append(_option(node, group))
+        options.append(_option(node, group, others))
     return options
 
 
-def _option(node: ast.AnnAssign, group: str) -> Option:
+def _option(node: ast.AnnAssign, group: str, others: Mapping[str, Sequence[Option]]) -> Option:
     assert isinstance(node.target, ast.Name)
     name, value = node.target.id, node.value
     default, text = "", ""
+    if isinstance(value, ast.Call) and getattr(value.func, "id", "") == "field_of":
+        shared = next(o for o in others[ast.unparse(value.args[0])] if o.name == _literal(value.args[1]))
+        return replace(shared, group=str(_literal(value.args[2]))) if len(value.args) > 2 else shared
     if isinstance(value, ast.Call) and getattr(value.func, "id", "") in ("_option", "option"):
         default, group, text = ast.unparse(value.args[0]), str(_literal(value.args[1])), str(_literal(value.args[2]))
     elif isinstance(value, ast.Call):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..settings import explain_fields
-from .run_options import RunArguments, option
+from ..settings import explain_fields, option
+from .run_options import RunArguments
 
 if TYPE_CHECKING:
     from ..pretraining.pretraining_config import PretrainingConfig

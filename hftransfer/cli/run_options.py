@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from ..settings import Help, explain_fields, read_fields, read_setting
+from ..settings import explain_fields, option, read_fields, read_setting
 
 if TYPE_CHECKING:
     from ..data.domain_loading import LoadedDomains
     from ..trainers.config import AdaptationConfig
 
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
-
-
-def option(default: Any, group: str, text: str, repeated: bool = False) -> Any:
-    extra = {"default_factory": default} if callable(default) else {"default": default}
-    return field(**extra, metadata={"help": Help(text, group, repeated)})
 
 
 @explain_fields()
@@ -114,19 +110,7 @@ class RunArguments:
         Raises:
             ValueError, FileNotFoundError: as `load_shift`.
         """
-        from ..data.domain_loading import load_shift
-
-        with config.main_process_first(desc="loading"):
-            return load_shift(
-                self.sources,
-                self.target,
-                self.validation_fraction,
-                config.seed,
-                image_column=config.image_column,
-                encoding=self.encoding,
-                label_column=config.label_column,
-                text_columns=(config.text_column, config.text_pair_column, config.tokens_column),
-            )
+        return load_domains(config, self.sources, self.target, self.validation_fraction, self.encoding)
 
     def peft_config(self) -> Any:
         """PEFT's `LoraConfig` with `use_lora`, else `None`."""
@@ -162,8 +146,7 @@ class RunArguments:
 
     def model_kwargs(self) -> dict[str, Any]:
         """Options of `from_pretrained`, which the trainer hands on."""
-        options = {name.removeprefix("model_"): getattr(self, name) for name in LOADING}
-        return {name: value for name, value in options.items() if value}
+        return loading_options(self)
 
 
 LOADING = ("model_revision", "dtype", "attn_implementation", "trust_remote_code")  # how a model is loaded
@@ -172,6 +155,44 @@ MODEL_OPTIONS = {  # which model it is, by name: all of their group but LoRA's
     for f in fields(RunArguments)
     if f.metadata["help"].group == "Model" and "lora" not in f.name
 }
+
+
+def loading_options(arguments: Any) -> dict[str, Any]:
+    """Options of `from_pretrained` among a recipe's arguments, which have the fields of `LOADING`."""
+    options = {name.removeprefix("model_"): getattr(arguments, name) for name in LOADING}
+    return {name: value for name, value in options.items() if value}
+
+
+def load_domains(
+    config: AdaptationConfig,
+    sources: Mapping[str, str],
+    target: str | None,
+    validation_fraction: float,
+    encoding: str | None,
+) -> LoadedDomains:
+    """Sources and target as data sets by split, read once and cached for the other processes.
+
+    Args:
+        config: says which columns are read, and seeds the cut of validation rows.
+        sources: by name; none in a run on the target alone.
+        target, validation_fraction, encoding: as in `load_shift`.
+
+    Raises:
+        ValueError, FileNotFoundError: as `load_shift`.
+    """
+    from ..data.domain_loading import load_shift
+
+    with config.main_process_first(desc="loading"):
+        return load_shift(
+            sources,
+            target,
+            validation_fraction,
+            config.seed,
+            image_column=config.image_column,
+            encoding=encoding,
+            label_column=config.label_column,
+            text_columns=(config.text_column, config.text_pair_column, config.tokens_column),
+        )
 
 
 def sources_by_name(specs: list[str]) -> dict[str, str]:

@@ -6,8 +6,8 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
-from ..settings import explain_fields, read_choice, read_fields
-from .run_options import LOADING, RunArguments, option
+from ..settings import explain_fields, field_of, option, read_choice, read_fields
+from .run_options import RunArguments, load_domains, loading_options
 
 Method = Literal["shot", "shot_im"]
 
@@ -30,9 +30,7 @@ class SourceFreeArguments:
         "Unlabelled target: a Hub id, a folder of files or images, a csv, json or parquet file, a pattern such as "
         "data/notes_{split}.csv, sample, or sample:digits.",
     )
-    encoding: str | None = option(
-        None, "Domains", "Encoding of csv, tsv, json and jsonl files that are not UTF-8, such as latin-1."
-    )
+    encoding: str | None = field_of(RunArguments, "encoding")
     dry_run: bool = option(False, "Domains", "Read the data and the settings, say what would be done, and stop.")
 
     model: str | None = option(
@@ -41,15 +39,11 @@ class SourceFreeArguments:
     model_config: dict | str | None = option(
         None, "Model", "With predictions, instead of a model: settings of a student from scratch; JSON or YAML."
     )
-    processor: str | None = option(
-        None, "Model", "Hub id or folder of the tokenizer or image processor; the model's own when absent."
-    )
-    model_revision: str | None = option(None, "Model", "Branch, tag or commit of the model.")
-    dtype: str | None = option(
-        None, "Model", "float32, bfloat16 or float16 weights; the checkpoint's own when absent."
-    )
-    attn_implementation: str | None = option(None, "Model", "eager, sdpa, flash_attention_2 ...")
-    trust_remote_code: bool = option(False, "Model", "Run code that comes with the model. Off unless you read it.")
+    processor: str | None = field_of(RunArguments, "processor")
+    model_revision: str | None = field_of(RunArguments, "model_revision")
+    dtype: str | None = field_of(RunArguments, "dtype")
+    attn_implementation: str | None = field_of(RunArguments, "attn_implementation")
+    trust_remote_code: bool = field_of(RunArguments, "trust_remote_code")
 
     method: str = option(
         "shot", "Method", "shot: information maximisation and pseudo-labels by centroids; shot_im: without these."
@@ -110,19 +104,7 @@ class SourceFreeArguments:
         Raises:
             ValueError, FileNotFoundError: as `load_shift`.
         """
-        from ..data.domain_loading import load_shift
-
-        with config.main_process_first(desc="loading"):
-            return load_shift(
-                {},
-                self.target,
-                0.0,
-                config.seed,
-                image_column=config.image_column,
-                encoding=self.encoding,
-                label_column=config.label_column,
-                text_columns=(config.text_column, config.text_pair_column, config.tokens_column),
-            )
+        return load_domains(config, {}, self.target, 0.0, self.encoding)
 
     def start_model(self) -> Any:
         """Source model or backbone, as `adapt_source_free` takes it.
@@ -136,5 +118,4 @@ class SourceFreeArguments:
 
     def model_kwargs(self) -> dict[str, Any]:
         """Options of `from_pretrained`."""
-        options = {name.removeprefix("model_"): getattr(self, name) for name in LOADING}
-        return {name: value for name, value in options.items() if value}
+        return loading_options(self)

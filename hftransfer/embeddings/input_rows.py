@@ -21,7 +21,7 @@ from ..data.text_encoder import checked_texts
 from ..messages import nearest
 
 Kind = Literal["text", "tokens", "image"]
-NAME = "rows"  # what messages call the data
+NAME = "rows"  # what messages call the data, where nobody says better
 # Rows of a chunk: what a killed pass loses at most, and what is sorted by length at once.
 CHUNK_ROWS: dict[Kind, int] = {"text": 2048, "tokens": 2048, "image": 256}
 
@@ -34,11 +34,13 @@ class Chunk:
         numbers: of the rows in the data set.
         values: checked inputs.
         hashes: (rows, 16) bytes, one hash a row.
+        data: what messages call the data.
     """
 
     numbers: Sequence[int]
     values: list[Any]
     hashes: np.ndarray
+    data: str = NAME
 
     @property
     def key(self) -> str:
@@ -47,12 +49,13 @@ class Chunk:
 
     def names(self) -> list[str]:
         """Names of the rows in messages."""
-        return [f"{NAME} row {number}" for number in self.numbers]
+        return [f"{self.data} row {number}" for number in self.numbers]
 
     def select(self, places: Sequence[int]) -> Chunk:
         """Chunk of some of its rows, by their places in it."""
         chosen = list(map(int, places))
-        return Chunk([self.numbers[i] for i in chosen], [self.values[i] for i in chosen], self.hashes[chosen])
+        numbers, values = [self.numbers[i] for i in chosen], [self.values[i] for i in chosen]
+        return Chunk(numbers, values, self.hashes[chosen], self.data)
 
 
 @dataclass(frozen=True)
@@ -63,11 +66,13 @@ class InputRows:
         kind: `"text"`, `"tokens"` (lists of words) or `"image"`.
         rows: a sequence of values, or a data set.
         column: of the data set; `None` where `rows` are the values.
+        data: what messages call the data.
     """
 
     kind: Kind
     rows: Any
     column: str | None = None
+    data: str = NAME
 
     @property
     def modality(self) -> Literal["text", "image"]:
@@ -90,7 +95,7 @@ class InputRows:
             checked = self._checked(values, list(map(str, numbers)))
             digest = b"".join(row_hash(np.asarray(v) if hasattr(v, "getpixel") else v) for v in checked)
             hashes = np.frombuffer(digest, dtype=np.uint8).reshape(-1, ROW_BYTES)
-            yield Chunk(numbers, checked, hashes)
+            yield Chunk(numbers, checked, hashes, self.data)
             start += len(values)
 
     def _slices(self, size: int) -> Iterator[list[Any]]:
@@ -107,62 +112,66 @@ class InputRows:
 
     def _checked(self, values: list[Any], names: Sequence[str]) -> list[Any]:
         if self.kind == "image":
-            return [_image(value, f"{NAME} row {name}") for value, name in zip(values, names, strict=True)]
-        return checked_texts(values, names, self.column or "the text", NAME, self.kind == "tokens")
+            return [_image(value, f"{self.data} row {name}") for value, name in zip(values, names, strict=True)]
+        return checked_texts(values, names, self.column or "the text", self.data, self.kind == "tokens")
 
 
-def input_rows(rows: Any, column: str | None = None, model_modality: str | None = None) -> InputRows:
+def input_rows(rows: Any, column: str | None = None, model_modality: str | None = None, data: str = NAME) -> InputRows:
     """Inputs of a pass, from whatever holds them.
 
     Args:
         rows: a list of texts, of lists of words or of images (PIL, paths, bytes, arrays); a numpy array or a pandas
-            Series of such; a `datasets.Dataset` or `IterableDataset`, a DataFrame, a list of dicts or a dict of lists.
+            Series of such; a `datasets.Dataset` or `IterableDataset`, a DataFrame, a list of dicts or a dict of lists;
+            or what this function has given, which is given again.
         column: of a data set; found by its name (`text`, `tokens`, `image`), or as the only one of its kind.
         model_modality: what the model reads, `"text"` or `"image"`, where that is known: texts are paths for a model
             of images.
+        data: what messages call the data.
 
     Raises:
         TypeError: something else.
         ValueError: no rows, or no such column.
     """
+    if isinstance(rows, InputRows):
+        return rows
     if isinstance(rows, (str, bytes, os.PathLike)):
-        raise TypeError(f"{NAME} is one {type(rows).__name__}; pass a list of them, or a dataset.")
+        raise TypeError(f"{data} is one {type(rows).__name__}; pass a list of them, or a dataset.")
     if isinstance(rows, (list, tuple)) and rows and isinstance(rows[0], Mapping) and set(rows[0]) <= {"path", "bytes"}:
-        return InputRows("image", rows)
+        return InputRows("image", rows, data=data)
     if is_table_like(rows):
-        rows = as_dataset(rows, NAME, None, None if column is None else [column])
+        rows = as_dataset(rows, data, None, None if column is None else [column])
     if isinstance(rows, Mapping):
-        raise TypeError(f"{NAME} is a dict of datasets ({', '.join(map(str, rows))}); pass one of them.")
+        raise TypeError(f"{data} is a dict of datasets ({', '.join(map(str, rows))}); pass one of them.")
     if isinstance(rows, (Dataset, IterableDataset)):
-        return _from_dataset(rows, column, model_modality)
+        return _from_dataset(rows, column, model_modality, data)
     if column is not None:
-        raise ValueError(f"column={column!r} names a column of a data set, and {NAME} is a {type(rows).__name__}.")
+        raise ValueError(f"column={column!r} names a column of a data set, and {data} is a {type(rows).__name__}.")
     if isinstance(rows, np.ndarray) and rows.ndim == 1:
         rows = rows.tolist()
     elif hasattr(rows, "iloc"):
         rows = list(rows)
     if not hasattr(rows, "__len__") or not hasattr(rows, "__getitem__"):
         raise TypeError(
-            f"{NAME} must be a list of texts or images, a dataset or a DataFrame, not {type(rows).__name__}."
+            f"{data} must be a list of texts or images, a dataset or a DataFrame, not {type(rows).__name__}."
         )
     if not len(rows):
-        raise ValueError(f"{NAME} is empty: it has no rows.")
-    return InputRows(_kind_of_value(rows[0], model_modality), rows)
+        raise ValueError(f"{data} is empty: it has no rows.")
+    return InputRows(_kind_of_value(rows[0], model_modality), rows, data=data)
 
 
-def _from_dataset(dataset: Any, column: str | None, model_modality: str | None) -> InputRows:
+def _from_dataset(dataset: Any, column: str | None, model_modality: str | None, data: str) -> InputRows:
     dataset = undecoded(dataset.with_format(None))
     if isinstance(dataset, Dataset) and not len(dataset):
-        raise ValueError(f"{NAME} is empty: it has no rows.")
+        raise ValueError(f"{data} is empty: it has no rows.")
     columns, first = column_names(dataset), None
     if not dataset.features or not columns:  # a stream that does not say what it holds
         first = next(iter(dataset), None)
         if first is None:
-            raise ValueError(f"{NAME} is empty: the stream has no rows.")
+            raise ValueError(f"{data} is empty: the stream has no rows.")
         columns = list(first)
     if column is not None and column not in columns:
         raise ValueError(
-            f"{NAME} has no column {column!r}; its columns are {', '.join(map(repr, columns))}."
+            f"{data} has no column {column!r}; its columns are {', '.join(map(repr, columns))}."
             f"{nearest(column, columns)}"
         )
     kinds = {
@@ -171,16 +180,16 @@ def _from_dataset(dataset: Any, column: str | None, model_modality: str | None) 
         else _kind_of_feature(dataset.features[name], _paths(name, column, model_modality))
         for name in columns
     }
-    column = column or _found_column(kinds, model_modality)
+    column = column or _found_column(kinds, model_modality, data)
     kind = kinds[column] or "image"  # arrays
     if first is None:
         dataset = dataset.select_columns([column])  # others are not read
     if isinstance(dataset, Dataset) and kind == "image" and kinds[column] is None:
         dataset = dataset.with_format("numpy")
-    return InputRows(kind, dataset, column)
+    return InputRows(kind, dataset, column, data)
 
 
-def _found_column(kinds: Mapping[str, Kind | None], model_modality: str | None) -> str:
+def _found_column(kinds: Mapping[str, Kind | None], model_modality: str | None, data: str) -> str:
     """Column with the inputs: the one with the usual name, or the only one of a kind that the model reads."""
     usual: list[Kind] = ["image", "text", "tokens"] if model_modality != "text" else ["text", "tokens"]
     usual = ["image"] if model_modality == "image" else usual
@@ -192,7 +201,7 @@ def _found_column(kinds: Mapping[str, Kind | None], model_modality: str | None) 
         if len(of_kind) == 1:
             return of_kind[0]
     raise ValueError(
-        f"{NAME} has no column {' or '.join(map(repr, usual))}, and its columns ({', '.join(map(repr, kinds))}) do "
+        f"{data} has no column {' or '.join(map(repr, usual))}, and its columns ({', '.join(map(repr, kinds))}) do "
         "not say which is meant: name it with `column`."
     )
 

@@ -32,6 +32,7 @@ def export_probe(
     output_dir: str | os.PathLike[str] | None = None,
     names: Sequence[str] | None = None,
     modality: str | None = None,
+    card: str | None = None,
 ) -> PreTrainedModel:
     """Plain transformers model of a linear probe: `AutoModelForSequenceClassification`, `…TokenClassification` or
     `…ImageClassification`.
@@ -49,6 +50,7 @@ def export_probe(
         output_dir: a folder that does not exist yet, for the model and its processor; written whole or not at all.
         names: of the classes in the order of the probe's `classes_`; those themselves when `None`.
         modality: `"text"` or `"image"`, of a model that reads both.
+        card: text of its README.md; there is none when `None`.
 
     Raises:
         TypeError: no such pipeline.
@@ -93,6 +95,8 @@ def export_probe(
         with new_folder(output_dir) as folder:
             model.save_pretrained(folder)
             extractor.processing(kind).save_pretrained(folder)
+            if card is not None:
+                (folder / "README.md").write_text(card, encoding="utf-8")
     return model
 
 

@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 from transformers import AutoConfig, PreTrainedModel
 
@@ -26,11 +25,12 @@ from .model_structure import backbone_prefix
 from .model_structure import embedding_modules as embedding_modules
 from .model_structure import layer_stack as layer_stack
 from .pretrained import load_model, load_quietly
+from .reshaped_weights import NONE, is_position_table, position_offset, reshape_weights
 from .transplant_report import TransferredTensor, Transplant
 
 PICKS = ("even", "first", "last")
 PARTS = ("embeddings", "layers", "head", "rest")
-ALL, NONE = "all", "nothing"
+ALL = "all"
 
 
 def transplant(
@@ -195,10 +195,10 @@ class _Plan:
     def lengthen(self, positions: int) -> None:
         if positions < 1 or not hasattr(self.config, "max_position_embeddings"):
             raise ValueError(f"max_positions={positions}: {type(self.old).__name__} cannot have as many positions.")
-        tables = [m for n, m in self.old.named_modules() if _is_position_table(n, m)]
+        tables = [m for n, m in self.old.named_modules() if is_position_table(n, m)]
         if not tables:
             self.notes.append("Positions are computed, not learned: there is no table to take over.")
-        self.config.max_position_embeddings = positions + (_position_offset(tables[0]) if tables else 0)
+        self.config.max_position_embeddings = positions + (position_offset(tables[0]) if tables else 0)
 
     def resize(self, size: int) -> None:
         patch = getattr(self.image, "patch_size", None)
@@ -260,7 +260,7 @@ class _Plan:
                 tensor.copy_(source_tensor)
                 taken, how = tensor.numel(), ALL if name == source else f"{ALL}, from layer {self._layer(source)}"
             else:
-                taken, how = self._reshape(new_model, name, tensor, source_tensor)
+                taken, how = reshape_weights(new_model, name, tensor, source_tensor)
             if name in parameters:
                 result.tensors.append(TransferredTensor(name, label, tensor.numel(), taken, how))
         self._note_left(set(dict(self.old.named_parameters())) - used_names)
@@ -274,35 +274,6 @@ class _Plan:
                 self.notes.append(f"Layers that were left out: {', '.join(map(str, dropped_layers))} of {self.stack}.")
         if names:
             self.notes.append(f"Weights that were left out: {', '.join(sorted(names))}.")
-
-    def _reshape(
-        self, new_model: Any, name: str, tensor: torch.Tensor, source_tensor: torch.Tensor
-    ) -> tuple[int, str]:
-        module = new_model.get_submodule(name.rpartition(".")[0])
-        if _is_position_table(name.rpartition(".")[0], module) and self.old.main_input_name == "input_ids":
-            offset = _position_offset(module)
-            count = len(source_tensor) - offset
-            index = torch.arange(len(tensor))
-            index[offset:] = offset + (index[offset:] - offset) % count
-            tensor.copy_(source_tensor[index])
-            return tensor.numel(), f"{min(count, len(tensor) - offset):,} positions" + (
-                ", then over again" if len(tensor) > len(source_tensor) else ""
-            )
-        if "position_embedding" in name and tensor.shape[-1] == source_tensor.shape[-1]:
-            tensor.copy_(_interpolated_positions(source_tensor, tensor.shape).view_as(tensor))
-            return tensor.numel(), "interpolated over the grid of patches"
-        if isinstance(module, nn.Conv2d) and tensor.ndim == 4 and tensor.shape[0] == source_tensor.shape[0]:
-            if tensor.shape[2:] == source_tensor.shape[2:] and module.groups == 1:
-                channels, old_channels = tensor.shape[1], source_tensor.shape[1]
-                mixed = (
-                    source_tensor.sum(1, keepdim=True)
-                    if channels == 1
-                    else source_tensor[:, torch.arange(channels) % old_channels] * (old_channels / channels)
-                )
-                tensor.copy_(mixed)
-                return tensor.numel(), f"{old_channels} input channels made {channels}"
-        shapes = " x ".join(map(str, source_tensor.shape)), " x ".join(map(str, tensor.shape))
-        return 0, f"{NONE}: {shapes[0]} does not fit {shapes[1]}"
 
     def _source_name(self, name: str) -> str:
         if self.picks is None or not name.startswith(f"{self.stack}."):
@@ -378,28 +349,3 @@ def _interchangeable_layers(stack: nn.ModuleList) -> bool:
         for block in stack
         for name, parameter in block.named_parameters()
     )
-
-
-def _is_position_table(name: str, module: Any) -> bool:
-    return isinstance(module, nn.Embedding) and name.endswith(("position_embeddings", "wpe"))
-
-
-def _position_offset(table: nn.Embedding) -> int:
-    """First position of a table: RoBERTa counts positions from its padding index on."""
-    return 0 if table.padding_idx is None else table.padding_idx + 1
-
-
-def _interpolated_positions(old: torch.Tensor, shape: torch.Size) -> torch.Tensor:
-    """Positions of a square grid of patches, behind those of class tokens, for another grid."""
-    width = old.shape[-1]
-    rows, new_count = old.reshape(-1, width), shape.numel() // width
-    old_side = int(len(rows) ** 0.5)
-    class_tokens = len(rows) - old_side**2
-    new_side = round((new_count - class_tokens) ** 0.5)
-    if new_side**2 + class_tokens != new_count:
-        raise ValueError(
-            f"{new_count} positions are no square grid behind {class_tokens} class tokens; give a square image_size."
-        )
-    grid = rows[class_tokens:].T.reshape(1, width, old_side, old_side).float()
-    grid = F.interpolate(grid, size=(new_side, new_side), mode="bicubic", align_corners=False)
-    return torch.cat([rows[:class_tokens], grid.reshape(width, -1).T.to(old.dtype)])

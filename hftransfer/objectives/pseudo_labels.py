@@ -1,18 +1,21 @@
-"""Pseudo-labels of target rows: predicted classes of which the model is sure, by a threshold that follows the source's
-own confidence, for every class alike or by how far it is learnt."""
+"""Pseudo-labels of target rows: predicted classes of which the model is sure, by a threshold that follows its
+confidence on the source or, without source rows, on the target itself, for every class alike or by how far it is
+learnt."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
 from ..ignored_label import IGNORE
+from ..settings import read_choice
 from .moments import class_membership, mean
 
-RELATIVE = 0.9  # the relative threshold where no threshold is given
+Reference = Literal["source", "target"]
+RELATIVE: dict[Reference, float] = {"source": 0.9, "target": 1.0}  # the relative threshold where none is given
 DECAY = 0.99  # of running shares: what a batch counts after the next one
 LEAST_SCALE = 0.5  # of a class's threshold beside that of all
 
@@ -59,6 +62,10 @@ class PseudoLabels(nn.Module):
     model that is as sure of the target as of the source has labels for most rows, however high or low the numbers are.
     Without a labelled source row the source counts as certain: τ. `threshold` sets a fixed bar instead.
 
+    With `relative_to="target"` the bar is \(\tau\,\bar c^T\), with \(\bar c^T\) the running mean of
+    \(\max_k p^T_{ik}\) over the target rows themselves: FreeMatch's self-adaptive threshold, where τ is 1. No source
+    row is read, and a model that is sure of nothing labels the rows that it is surest of.
+
     With `per_class` a class k whose rows pass less often than those of the class that passes most has a lower bar:
 
     \[c_k = c\,\max\Big(\tfrac12,\ \frac{\beta_k}{2-\beta_k}\Big),\qquad
@@ -71,13 +78,14 @@ class PseudoLabels(nn.Module):
     Args:
         num_classes: width of the logits; only `per_class` needs it.
         threshold: a fixed probability; relative to the source when `None`.
-        relative_threshold: τ; 0.9 when both are `None`.
+        relative_threshold: τ; when both are `None` 0.9, and 1 relative to the target.
         per_class: scale the bar by class.
+        relative_to: `"source"` or `"target"`.
 
     Shapes: (m, K), (n, K), (n,), (n,) -> (m,), -100 where a row has no label. No gradient.
 
     Paper: Berthelot et al., AdaMatch: A Unified Approach to Semi-Supervised Learning and Domain Adaptation, ICLR 2022;
-    by class: Zhang et al., FlexMatch, NeurIPS 2021.
+    by class: Zhang et al., FlexMatch, NeurIPS 2021; relative to the target: Wang et al., FreeMatch, ICLR 2023.
 
     Example:
         >>> labels = PseudoLabels(relative_threshold=0.9)
@@ -92,22 +100,25 @@ class PseudoLabels(nn.Module):
         threshold: float | None = None,
         relative_threshold: float | None = None,
         per_class: bool = False,
+        relative_to: Reference = "source",
     ):
         super().__init__()
+        read_choice("relative_to", relative_to, Reference)
         for name, value in (("threshold", threshold), ("relative_threshold", relative_threshold)):
             if value is not None:
                 check_probability(name, value)
         if threshold is not None and relative_threshold is not None:
             raise ValueError(
                 f"threshold={threshold} is a fixed bar and relative_threshold={relative_threshold} one that follows "
-                "the source's confidence. Give one of them."
+                f"the confidence on the {relative_to}. Give one of them."
             )
         if not isinstance(per_class, bool):
             raise ValueError(f"per_class={per_class!r} must be true or false.")
         if per_class and num_classes is None:
             raise ValueError("per_class=True needs num_classes, the width of the logits.")
         self.threshold = threshold
-        self.relative_threshold = RELATIVE if relative_threshold is None else relative_threshold
+        self.relative_threshold = RELATIVE[relative_to] if relative_threshold is None else relative_threshold
+        self.own_confidence = RunningMean(1) if threshold is None and relative_to == "target" else None
         self.passing = RunningMean(num_classes) if per_class and num_classes is not None else None
 
     def forward(
@@ -118,7 +129,10 @@ class PseudoLabels(nn.Module):
         source_weights: torch.Tensor | None = None,
     ) -> torch.Tensor:
         confidence, predicted = target_logits.detach().softmax(-1).max(-1)
-        bar = self.bar(source_logits, source_labels, source_weights)
+        if self.own_confidence is None:
+            bar = self.bar(source_logits, source_labels, source_weights)
+        else:
+            bar = self.relative_threshold * self.own_confidence(confidence.unsqueeze(1))
         if self.passing is None:
             return torch.where(confidence >= bar, predicted, IGNORE)
         passed = class_membership(predicted, target_logits.shape[1]) & (confidence >= bar).unsqueeze(1)
@@ -131,7 +145,7 @@ class PseudoLabels(nn.Module):
         source_labels: torch.Tensor | None = None,
         source_weights: torch.Tensor | None = None,
     ) -> torch.Tensor | float:
-        """() least probability of a pseudo-label, before it is scaled by class.
+        """() least probability of a pseudo-label, fixed or relative to the source, before it is scaled by class.
 
         Raises:
             ValueError: the bar is relative, and there are no predictions on the source.

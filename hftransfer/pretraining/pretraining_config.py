@@ -11,7 +11,9 @@ from ..data.block_masking import USUAL_SHARE
 from ..data.word_masking import check_shares
 from ..messages import keep_secret
 from ..models.parameter_sets import parse_freeze, parse_trainable
-from ..settings import Help, explain_fields, read_fields
+from ..settings import explain_fields, field_of, read_fields
+from ..settings import option as _option
+from ..trainers.config import AdaptationConfig
 from ..trainers.saving.resume_setting import read_resume
 from ..trainers.setup.dependent_settings import check_dependent_settings, check_report_to
 from ..trainers.setup.inherited_settings import (
@@ -41,10 +43,6 @@ REFUSED = {
 }
 PlainAugment = Literal["none", "weak"]  # other colours and shapes would be what the model learns to paint
 METRICS = tuple(f"{kind}{name}" for kind in ("", "eval_") for name in ("loss", "perplexity", "reconstruction_loss"))
-
-
-def _option(default: Any, group: str, text: str) -> Any:
-    return field(default=default, metadata={"help": Help(text, group)})
 
 
 @explain_fields(inherited="Training defaults that differ")
@@ -134,17 +132,13 @@ class PretrainingConfig(TrainingArguments):
         "block:layer.3, pattern:*.attention.* or regex:…; or a list. The projection onto the vocabulary is tied to "
         "the embeddings and stays with them.",
     )
-    layer_decay: float = _option(
-        1.0,
-        "Policy",
-        "Factor on the learning rate per step away from the head: the last layer gets it once, the one before twice.",
-    )
+    layer_decay: float = field_of(AdaptationConfig, "layer_decay")
     head_lr_multiplier: float = _option(
         1.0,
         "Policy",
         "Learning rate of the head that predicts, times the base rate; more suits a new head.",
     )
-    backbone_lr_multiplier: float = _option(1.0, "Policy", "Learning rate of the backbone, times the base rate.")
+    backbone_lr_multiplier: float = field_of(AdaptationConfig, "backbone_lr_multiplier")
 
     balance_domains: bool = _option(
         False,
@@ -159,19 +153,15 @@ class PretrainingConfig(TrainingArguments):
         "sentences) before and after, of images the reconstruction loss: a share below 1, or their number. 0 measures "
         "nothing. A validation split is used instead where there is one.",
     )
-    text_column: str | None = _option(
-        None, "Data", "Column with the text; text when absent. Name it when images stand beside it."
-    )
+    text_column: str | None = field_of(AdaptationConfig, "text_column")
     text_pair_column: str | None = _option(None, "Data", "Column with second texts, each read as a text of its own.")
-    tokens_column: str = _option("tokens", "Data", "Column with pre-split words.")
-    image_column: str = _option("image", "Data", "Column with the image: a path, bytes, a PIL image or an array.")
-    image_size: int | None = _option(
-        None, "Data", "Height and width of images in pixels; the image processor's own when absent."
-    )
+    tokens_column: str = field_of(AdaptationConfig, "tokens_column")
+    image_column: str = field_of(AdaptationConfig, "image_column")
+    image_size: int | None = field_of(AdaptationConfig, "image_size")
     augment: PlainAugment | None = _option(
         None, "Data", "How training images are changed at random: none, or weak (a random resized crop), when absent."
     )
-    augment_flip: bool = _option(False, "Data", "Mirror half of the training images; not for digits and letters.")
+    augment_flip: bool = field_of(AdaptationConfig, "augment_flip")
     max_length: int | None = _option(
         None,
         "Data",
@@ -198,37 +188,19 @@ class PretrainingConfig(TrainingArguments):
         "Output",
         "Save an adapter merged into a plain model, which other recipes take; when absent, wherever it can be merged.",
     )
-    overwrite_output_dir: bool = _option(False, "Output", "Replace the run that an output folder already holds.")
+    overwrite_output_dir: bool = field_of(AdaptationConfig, "overwrite_output_dir")
 
     # Defaults that differ from TrainingArguments.
     per_device_train_batch_size: int = field(default=32, metadata={"help": "Texts or images per device and step."})
     per_device_eval_batch_size: int = field(default=64, metadata={"help": "Texts or images per device in evaluation."})
-    lr_scheduler_type: str = field(
-        default="linear",
-        metadata={
-            "help": "How the learning rate goes on: linear, cosine, constant … (transformers' SchedulerType), or "
-            "slanted_triangular."
-        },
-    )
-    warmup_steps: float = field(default=0.1, metadata={"help": "Warm-up steps, or their share when below 1."})
-    weight_decay: float = field(default=0.01, metadata={"help": "Weight decay of the optimizer."})
-    logging_steps: float = field(default=10, metadata={"help": "Steps between logs, or their share when below 1."})
-    logging_nan_inf_filter: bool = field(
-        default=False,
-        metadata={
-            "help": "Hide losses that are not finite in logs, at a device sync a step. Otherwise the first "
-            "one stops the run."
-        },
-    )
-    remove_unused_columns: bool = field(
-        default=False, metadata={"help": "Unused: hftransfer prepares the columns itself."}
-    )
-    ddp_find_unused_parameters: bool | None = field(
-        default=False, metadata={"help": "Let DDP look for parameters that a step did not use."}
-    )
-    ddp_broadcast_buffers: bool | None = field(
-        default=False, metadata={"help": "Let DDP broadcast buffers at each forward."}
-    )
+    lr_scheduler_type: str = field_of(AdaptationConfig, "lr_scheduler_type")
+    warmup_steps: float = field_of(AdaptationConfig, "warmup_steps")
+    weight_decay: float = field_of(AdaptationConfig, "weight_decay")
+    logging_steps: float = field_of(AdaptationConfig, "logging_steps")
+    logging_nan_inf_filter: bool = field_of(AdaptationConfig, "logging_nan_inf_filter")
+    remove_unused_columns: bool = field_of(AdaptationConfig, "remove_unused_columns")
+    ddp_find_unused_parameters: bool | None = field_of(AdaptationConfig, "ddp_find_unused_parameters")
+    ddp_broadcast_buffers: bool | None = field_of(AdaptationConfig, "ddp_broadcast_buffers")
 
     def __post_init__(self) -> None:
         keep_secret(self.hub_token)

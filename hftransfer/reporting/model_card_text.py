@@ -75,11 +75,11 @@ class CardFacts:
 
     @property
     def shown_sources(self) -> str:
-        return ", ".join(map(_shown, self.sources))
+        return ", ".join(map(shown_dataset, self.sources))
 
     @property
     def shown_target(self) -> str:
-        return _shown(self.target)
+        return shown_dataset(self.target)
 
     @property
     def columns(self) -> dict[str, str]:
@@ -119,8 +119,7 @@ def render_card(
         "tags": sorted({"hftransfer", "domain-adaptation", *facts.objectives, *tags}),
     }
     meta = {key: value for key, value in {**meta, **(extra_metadata or {})}.items() if value}
-    others = (f"{name} {metadata.version(name)}" for name in ("transformers", "torch"))
-    versions = ", ".join([f"hftransfer {__version__}", *others])
+    versions = shown_versions()
     template = resources.files("hftransfer.reporting").joinpath("model_card.md.jinja").read_text(encoding="utf-8")
     environment = jinja2.Environment(
         trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined, finalize=escaped
@@ -192,6 +191,12 @@ def _is_file(name: str) -> bool:
     return Path(name).exists() or Path(name).suffix in (".csv", ".tsv", ".json", ".jsonl", ".parquet")
 
 
-def _shown(name: str) -> str:
+def shown_dataset(name: str) -> str:
     """Name of a data set for strangers: files and folders without the way to them."""
     return name if is_hub_id(name.partition(":")[0]) else Path(name).name
+
+
+def shown_versions() -> str:
+    """Versions of what a model was made with."""
+    others = (f"{name} {metadata.version(name)}" for name in ("transformers", "torch"))
+    return ", ".join([f"hftransfer {__version__}", *others])

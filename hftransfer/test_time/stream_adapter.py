@@ -5,8 +5,7 @@ from __future__ import annotations
 import copy as copying
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,12 +14,11 @@ from torch import nn
 
 from ..models.batch_norm_statistics import batch_norms
 from ..models.content_identity import model_identity
-from ..models.module_mode import module_mode
-from .adapted_weights import AdaptedWeights, find_parameters, only_these_train
+from .adapted_weights import AdaptedWeights, find_parameters
 from .adapter_state import COUNTS, apply_state, collect_state
-from .mixed_statistics import mixed_statistics
-from .reliable_rows import SelectedRows, class_mix, mean_entropy, select_rows, weighted_entropy
-from .stream_inputs import load_stream_model, read_logits, stream_inputs
+from .reliable_rows import SelectedRows, mean_entropy, select_rows, weighted_entropy
+from .stream_forwards import StreamForwards, estimate_fisher
+from .stream_inputs import load_stream_model, stream_inputs
 from .stream_monitor import StreamMonitor
 from .stream_settings import Method, StreamSettings, read_settings
 from .stream_state import read_state, write_state
@@ -64,7 +62,8 @@ class TestTimeAdapter:
     - `"stable"`, the default: EATA's and SAR's safeguards together, and ours. Rows are learned from only where the
       start weights predict the same class. The step is pulled to the start and stays near it. Predictions are the
       mean of the adapted model's and the start's, or the start's where a batch holds few classes. The adapter starts
-      again when its predictions fall together to fewer classes than the start's. A batch costs three forward and two
+      again when its predictions fall together to fewer classes than the start's. Where batches hold rows alike, as on
+      a stream that comes class by class, they count as fewer. A batch costs three or four forward and two
       backward passes.
     - `"tent"`: Wang et al. 2021. All rows, Adam, batch statistics, no safeguard.
     - `"eata"`: Niu et al. 2022. Reliable rows that are not redundant, weighted; with `fisher_batches` the anchor.
@@ -125,27 +124,31 @@ class TestTimeAdapter:
         if device is not None:
             self.model.to(torch.device(device))
         self.weights = AdaptedWeights(find_parameters(self.model, self.settings.parameters))
-        self._check_statistics([name for name in ("batch_norm", "prior_rows") if name in settings])
+        of_statistics = ("batch_norm", "prior_rows", "design_effect")
+        mixes = self._mixes_statistics([name for name in of_statistics if name in settings])
+        self.forwards = StreamForwards(self.model, self.weights, self.settings, mixes)
         self.monitor = StreamMonitor(self.settings)
         self.counts = dict.fromkeys(COUNTS, 0)
         self.draws = torch.Generator().manual_seed(self.settings.seed)
         self._identity: dict[str, str] | None = None
         self._start_optimizer()
-        self.fisher = None if fisher_batches is None else self._estimate_fisher(fisher_batches)
+        self.fisher = None if fisher_batches is None else estimate_fisher(self.forwards, fisher_batches)
 
-    def _check_statistics(self, given: list[str]) -> None:
+    def _mixes_statistics(self, given: list[str]) -> bool:
+        """Whether batch norms use mixed statistics; raises `ValueError` for settings without effect."""
         has_norms = bool(batch_norms(self.model))
-        self._mixes = has_norms and self.settings.batch_norm != "running"
+        mixes = has_norms and self.settings.batch_norm != "running"
         if not has_norms and given and self.settings.batch_norm != "running":
             raise ValueError(
                 f"{given[0]}={getattr(self.settings, given[0])!r} has no effect: {type(self.model).__name__} has no "
                 "batch norm with running statistics. Leave it out."
             )
-        if self.method == "statistics" and not self._mixes:
+        if self.method == "statistics" and not mixes:
             raise ValueError(
                 f"method='statistics' has no effect on {type(self.model).__name__}, which has no batch norm whose "
                 "statistics could follow. Use method='stable'."
             )
+        return mixes
 
     # ---- prediction
 
@@ -160,20 +163,25 @@ class TestTimeAdapter:
             TypeError, ValueError: a batch that is none.
             FloatingPointError: the start weights' logits are not finite on it; nothing has changed.
         """
-        inputs, rows = stream_inputs(self.model, batch, self._device)
-        with self._running(train=True):
-            start = self._start_prediction(inputs) if self.settings.asks_start else None
-            log_p = self._forward(inputs)
+        inputs, rows = stream_inputs(self.model, batch, self.forwards.device)
+        with self.forwards.running(train=True):
+            start = self.forwards.start_prediction(inputs) if self.settings.asks_start else None
+            log_p, effect = self.forwards.forward(inputs), 1.0
             if not torch.isfinite(log_p).all():
                 if start is None:
-                    start = self._start_prediction(inputs)
+                    start = self.forwards.start_prediction(inputs)
                 self._start_again("the adapted model's logits are not finite")
-                log_p = self._forward(inputs)
+                log_p = self.forwards.forward(inputs)
                 reset: str | None = "the adapted model's logits are not finite"
             else:
                 reset = None
-            prediction = self._mixed(log_p.detach(), start)
-            learned = self._learn(inputs, log_p, start)
+                if self._counts_rows:
+                    self.monitor.add_spread(log_p)
+                    effect = self._design_effect(rows)
+                if effect > 1:
+                    log_p = self.forwards.forward(inputs, effect)
+            prediction = self.forwards.mixed(log_p.detach(), start)
+            learned = self._learn(inputs, log_p, start, effect)
             self.monitor.add("adapted", log_p.exp().mean(0), rows)
             if start is not None:
                 self.monitor.add("start", start.exp().mean(0), rows)
@@ -191,10 +199,10 @@ class TestTimeAdapter:
         Args:
             batch: as in `adapt_and_predict`.
         """
-        inputs, _ = stream_inputs(self.model, batch, self._device)
-        with self._running(train=False):
-            start = self._start_prediction(inputs) if self.settings.predicts_with_start else None
-            prediction = self._mixed(self._forward(inputs), start)
+        inputs, rows = stream_inputs(self.model, batch, self.forwards.device)
+        with self.forwards.running(train=False):
+            start = self.forwards.start_prediction(inputs) if self.settings.predicts_with_start else None
+            prediction = self.forwards.mixed(self.forwards.forward(inputs, self._design_effect(rows)), start)
         return TestTimePrediction(prediction, prediction.argmax(1))
 
     def reset(self) -> None:
@@ -255,17 +263,26 @@ class TestTimeAdapter:
 
     # ---- a step
 
-    def _learn(self, inputs: dict[str, Any], log_p: torch.Tensor, start: torch.Tensor | None) -> int:
-        """Step on the rows of a batch that are learned from; their number."""
+    @property
+    def _counts_rows(self) -> bool:
+        """Whether a batch's rows may count as fewer in mixed statistics."""
+        return self.settings.design_effect and self.forwards.mixes and self.settings.batch_norm == "mixed"
+
+    def _design_effect(self, rows: int) -> float:
+        """How many times fewer a batch's rows count, from 1 on."""
+        return 1 + (rows - 1) * self.monitor.correlation() if self._counts_rows else 1.0
+
+    def _learn(self, inputs: dict[str, Any], log_p: torch.Tensor, start: torch.Tensor | None, effect: float) -> int:
+        """Step on the rows of a batch that are learned from, which count as `effect` times fewer; their number."""
         rate = self._rate()
         rows = select_rows(log_p, self.settings, self.monitor.learned, start)
         if not rate or not bool(rows.chosen.any()):
             return 0
         if self.settings.redundancy_margin is not None:
             self.monitor.add("learned", log_p.detach().exp()[rows.chosen].mean(0), int(rows.chosen.sum()))
-        gradients = self._gradients(weighted_entropy(log_p, rows))
+        gradients = self.forwards.gradients(weighted_entropy(log_p, rows))
         if self.settings.sharpness and gradients is not None:
-            gradients, rows, log_p = self._sharp_gradients(inputs, gradients, rows)
+            gradients, rows, log_p = self._sharp_gradients(inputs, gradients, rows, effect)
         count = int(rows.chosen.sum())
         if count and self.settings.reset_entropy is not None:
             self.monitor.add("entropy", mean_entropy(log_p, rows), count)
@@ -273,34 +290,24 @@ class TestTimeAdapter:
             self.counts["skipped_steps"] += 1
             return 0
         if count:
-            self._step(gradients, rate * min(1.0, count / self.settings.full_step_rows))
+            self._step(gradients, rate * min(1.0, count / (effect * self.settings.full_step_rows)))
             self.counts["steps"] += 1
             self.counts["learned_rows"] += count
         return count
 
     def _sharp_gradients(
-        self, inputs: dict[str, Any], gradients: dict[str, torch.Tensor], rows: SelectedRows
+        self, inputs: dict[str, Any], gradients: dict[str, torch.Tensor], rows: SelectedRows, effect: float
     ) -> tuple[dict[str, torch.Tensor] | None, SelectedRows, torch.Tensor]:
         """Gradients where the loss is highest within the radius, of the rows that are reliable there too, these rows,
         and the log-probabilities there."""
         norm = torch.stack([g.square().sum() for g in gradients.values()]).sum().sqrt().clamp_min(1e-12)
         shifts = {name: g * (self.settings.sharpness / norm) for name, g in gradients.items()}
         with self.weights.moved(shifts):
-            log_p = self._forward(inputs)
+            log_p = self.forwards.forward(inputs, effect)
             again = select_rows(log_p, self.settings)
             chosen = rows.chosen & again.chosen
             rows = SelectedRows(chosen, torch.where(chosen, rows.weights, 0), rows.bound)
-            return self._gradients(weighted_entropy(log_p, rows)), rows, log_p.detach()
-
-    def _gradients(self, loss: torch.Tensor) -> dict[str, torch.Tensor] | None:
-        """Gradients of the adapted weights, in single precision; `None` where one is not finite."""
-        parameters = self.weights.parameters
-        found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
-        gradients = {
-            name: torch.zeros_like(self.weights.values[name]) if g is None else g.float()
-            for name, g in zip(parameters, found, strict=True)
-        }
-        return gradients if all(bool(torch.isfinite(g).all()) for g in gradients.values()) else None
+            return self.forwards.gradients(weighted_entropy(log_p, rows)), rows, log_p.detach()
 
     @torch.no_grad()
     def _step(self, gradients: dict[str, torch.Tensor], rate: float) -> None:
@@ -322,82 +329,7 @@ class TestTimeAdapter:
             self.weights.keep_near(self.settings.largest_drift)
         self.weights.write()
 
-    def _rate(self) -> float:
-        if self.settings.learning_rate is not None:
-            return self.settings.learning_rate
-        return 2.5e-4 if self.settings.parameters == "norms" and batch_norms(self.model) else 1e-3
-
-    def _estimate_fisher(self, batches: Iterable[Any]) -> dict[str, torch.Tensor]:
-        """Fisher information of each adapted weight: the mean over batches of the squared gradient of the
-        cross-entropy with the predicted classes."""
-        total = {name: torch.zeros_like(value) for name, value in self.weights.values.items()}
-        count = 0
-        for batch in batches:
-            inputs, _ = stream_inputs(self.model, batch, self._device)
-            with self._running(train=True):
-                log_p = self._forward(inputs)
-                gradients = self._gradients(-log_p.max(1).values.mean())
-            if gradients is None:
-                raise FloatingPointError(f"fisher_batches: gradients on batch {count} are not finite.")
-            total = {name: value + gradients[name].square() for name, value in total.items()}
-            count += 1
-        if not count:
-            raise ValueError("fisher_batches is empty: give unlabelled batches like those of training.")
-        return {name: value / count for name, value in total.items()}
-
-    # ---- forwards
-
-    @contextmanager
-    def _running(self, train: bool) -> Iterator[None]:
-        """Evaluation mode, gradients of the adapted weights alone, the caller's modes and flags as they were after.
-
-        Under the caller's autocast, weights are cast anew in each forward: those that are cached would be old ones.
-        """
-        kind = self._device.type
-        precision: Any = nullcontext()
-        if torch.is_autocast_enabled(kind):
-            precision = torch.autocast(kind, dtype=torch.get_autocast_dtype(kind), cache_enabled=False)
-        with (
-            torch.inference_mode(False),
-            torch.set_grad_enabled(train),
-            precision,
-            module_mode(self.model),
-            only_these_train(self.model, self.weights.parameters),
-        ):
-            yield
-
-    def _forward(self, inputs: dict[str, Any]) -> torch.Tensor:
-        """(n, K) log-probabilities of the adapted model."""
-        prior = self.settings.prior_rows if self.settings.batch_norm == "mixed" else 0.0
-        with mixed_statistics(self.model, prior) if self._mixes else nullcontext():
-            return read_logits(self.model(**inputs)).log_softmax(1)
-
-    def _start_prediction(self, inputs: dict[str, Any]) -> torch.Tensor:
-        """(n, K) log-probabilities of the start weights, on running statistics."""
-        with torch.no_grad(), self.weights.as_at_start():
-            log_p = read_logits(self.model(**inputs)).log_softmax(1)
-        if not torch.isfinite(log_p).all():
-            rows = (~torch.isfinite(log_p).all(1)).nonzero().flatten().tolist()
-            raise FloatingPointError(
-                f"The model's logits are not finite before any adaptation, on row {rows[0]} of the batch: look at its "
-                "inputs."
-            )
-        return log_p
-
-    def _mixed(self, log_p: torch.Tensor, start: torch.Tensor | None) -> torch.Tensor:
-        """Log of the mean of both probabilities, by `start_share` and `class_mix`."""
-        if start is None or not self.settings.predicts_with_start:
-            return log_p
-        share = log_p.new_tensor(self.settings.start_share)
-        if self.settings.class_mix:
-            share = share + (1 - share) * (1 - class_mix(log_p))
-        return torch.logaddexp((1 - share).log() + log_p, share.log() + start)
-
     # ---- the start
-
-    @property
-    def _device(self) -> torch.device:
-        return next(self.model.parameters()).device
 
     def _start_optimizer(self) -> None:
         values = list(self.weights.values.values())
@@ -406,6 +338,11 @@ class TestTimeAdapter:
             if self.settings.optimizer == "adam"
             else torch.optim.SGD(values, momentum=self.settings.momentum)
         )
+
+    def _rate(self) -> float:
+        if self.settings.learning_rate is not None:
+            return self.settings.learning_rate
+        return 2.5e-4 if self.settings.parameters == "norms" and batch_norms(self.model) else 1e-3
 
     def forget(self) -> None:
         """Start weights, a new optimizer and no averages."""

@@ -10,7 +10,7 @@ from ..objectives.probabilities import entropy
 from .stream_settings import StreamSettings
 
 KEPT = 0.9  # what a moving average keeps over `full_step_rows` rows
-AVERAGES = ("adapted", "start", "learned", "entropy")
+AVERAGES = ("adapted", "start", "learned", "entropy", "spread")
 
 
 class StreamMonitor:
@@ -23,12 +23,14 @@ class StreamMonitor:
         adapted, start: (K,) mean probabilities of the adapted model and of the start weights.
         learned: (K,) those of rows that were learned from.
         entropy: () mean entropy of rows that were learned from, at the weights that the step was taken for.
+        spread: (2,) terms of the correlation of rows within a batch; see `correlation`.
     """
 
     adapted: torch.Tensor | None
     start: torch.Tensor | None
     learned: torch.Tensor | None
     entropy: torch.Tensor | None
+    spread: torch.Tensor | None
 
     def __init__(self, settings: StreamSettings):
         self.settings = settings
@@ -50,6 +52,32 @@ class StreamMonitor:
         average, mean = getattr(self, name), mean.detach().float()
         kept = KEPT ** (rows / self.settings.full_step_rows)
         setattr(self, name, mean.clone() if average is None else kept * average + (1 - kept) * mean)
+
+    def add_spread(self, log_p: torch.Tensor) -> None:
+        """A batch's part in `correlation`; a single row, and a first batch, have none.
+
+        Args:
+            log_p: (n, K) log-probabilities of the adapted model, on statistics in which each row counts.
+        """
+        rows, average = len(log_p), self.adapted
+        if rows == 1 or average is None:
+            return
+        away = log_p.detach().exp().float() - average
+        total, between = away.square().sum(1).mean(), away.mean(0).square().sum()
+        self.add("spread", torch.stack([rows * between - total, (rows - 1) * total]), rows)
+
+    def correlation(self) -> float:
+        r"""Intraclass correlation of predictions within batches, from 0 (rows as if drawn at random) to 1 (all alike).
+
+        \[\rho = \frac{\overline{n B - T}}{\overline{(n - 1)\,T}},\qquad
+          T = \frac1n\sum_i\lVert p_i - a\rVert^2,\qquad B = \lVert \bar p - a\rVert^2\]
+
+        with a the moving average of predictions. Rows that are drawn independently have B = T/n in expectation.
+        """
+        if self.spread is None:
+            return 0.0
+        numerator, denominator = self.spread.tolist()
+        return min(max(numerator / denominator, 0.0), 1.0) if denominator > 0 else 0.0
 
     def diversity(self, name: str) -> float:
         """Number of classes that are predicted, exp H of an average: 1 to K; not a number where there is none yet."""

@@ -47,6 +47,9 @@ class StreamSettings:
             or \((N\mu_{\text{running}} + n\mu_{\text{batch}})/(N + n)\) for n rows (`"mixed"`; Schneider et al. 2020),
             and the same of variances.
         prior_rows: N, what the running statistics count.
+        design_effect: the n rows of a batch count as n / (1 + (n - 1) ρ) in mixed statistics and in the size of a
+            step, with ρ the correlation of predictions within the batches so far (Kish 1965): where classes come one
+            after the other, statistics of a batch are those of its class.
         learning_rate: 1e-3, or 2.5e-4 where batch norms adapt, when `None`; 0 trains nothing.
         optimizer: `"sgd"` or `"adam"`.
         momentum: of SGD.
@@ -80,6 +83,7 @@ class StreamSettings:
     parameters: Parameters = "norms"
     batch_norm: Statistics = "mixed"
     prior_rows: float = 64
+    design_effect: bool = True
     learning_rate: float | None = None
     optimizer: Optimizer = "sgd"
     momentum: float = 0.9
@@ -102,7 +106,7 @@ class StreamSettings:
     def __post_init__(self) -> None:
         for name, choices in (("parameters", Parameters), ("batch_norm", Statistics), ("optimizer", Optimizer)):
             read_choice(name, getattr(self, name), choices)
-        for name in ("entropy_weights", "agreement", "class_mix"):
+        for name in ("design_effect", "entropy_weights", "agreement", "class_mix"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name}={getattr(self, name)!r} must be true or false.")
         for name, bounds in BOUNDS.items():
@@ -124,6 +128,7 @@ class StreamSettings:
 
 
 PLAIN: dict[str, Any] = {
+    "design_effect": False,
     "entropy_threshold": None,
     "entropy_weights": False,
     "redundancy_margin": None,
@@ -166,7 +171,8 @@ def read_settings(method: Any, given: dict[str, Any], has_fisher: bool) -> Strea
             )
     values = METHODS[method] | ({"fisher": FISHER} if method == "eata" and has_fisher else {}) | given
     settings = StreamSettings(**values)
-    for name, needed, value in (("momentum", "optimizer", "sgd"), ("prior_rows", "batch_norm", "mixed")):
+    of_mixed = [(name, "batch_norm", "mixed") for name in ("prior_rows", "design_effect")]
+    for name, needed, value in (("momentum", "optimizer", "sgd"), *of_mixed):
         if name in given and getattr(settings, needed) != value:
             raise ValueError(f"{name}={given[name]!r} has no effect with {needed}={getattr(settings, needed)!r}.")
     if settings.fisher and not has_fisher:

@@ -18,7 +18,8 @@ from ..models.parameter_sets import parse_freeze, parse_trainable
 from ..models.stochastic_norm import check_stochastic_norm
 from ..objectives.label_shift_weights import Estimator
 from ..objectives.specification import ObjectiveSpec, check_task_weight, checked_objectives, parse_objectives
-from ..settings import Help, explain_fields, read_fields
+from ..settings import explain_fields, read_fields
+from ..settings import option as _option
 from .metrics import lower_is_better
 from .saving.resume_setting import read_resume
 from .setup.dependent_settings import check_dependent_settings, check_report_to
@@ -29,11 +30,6 @@ from .setup.precision_check import check_precision
 from .setup.row_weights import read_row_weights
 from .setup.unfreezing import check_phases
 from .teachers.teacher_setting import read_teacher_names
-
-
-def _option(default: Any, group: str, text: str) -> Any:
-    return field(default=default, metadata={"help": Help(text, group)})
-
 
 FrozenCache = Literal["none", "float16", "float32"]
 

@@ -137,6 +137,7 @@ def main() -> None:
     parser.add_argument("--length", type=int, default=50, help="batches of each corruption before the next")
     parser.add_argument("--window", type=int, default=50)
     parser.add_argument("--by_class", action="store_true", help="rows come class by class within each corruption")
+    parser.add_argument("--no_design_effect", action="store_true", help="of stable: each row of a batch counts whole")
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--rows", type=int, default=5000, help="of the source, to train on")
     parser.add_argument("--seed", type=int, default=1)
@@ -145,7 +146,8 @@ def main() -> None:
 
     torch.set_num_threads(1)
     model = trained(args.data, args.source, args.seed, args.epochs, args.rows)
-    adapters = {name: TestTimeAdapter(model, name) for name in args.methods}
+    changed = {"stable": {"design_effect": False}} if args.no_design_effect else {}
+    adapters = {name: TestTimeAdapter(model, name, **changed.get(name, {})) for name in args.methods}
     seconds = dict.fromkeys(["unadapted", *adapters], 0.0)
     right: dict[str, list[float]] = {name: [] for name in seconds}
     kinds = []

@@ -14,6 +14,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipe
 
 from hftransfer import Embedder, FewShotClassifier, NearestPrototype, PairSettings
 from hftransfer.embeddings.feature_extractor import FeatureExtractor
+from hftransfer.embeddings.few_shot import pair_training
 from hftransfer.embeddings.few_shot.few_shot_classifier import METHODS
 from hftransfer.embeddings.few_shot.labelled_rows import labelled_rows
 from hftransfer.embeddings.few_shot.pair_sampling import Pairs, draw_pairs
@@ -21,6 +22,7 @@ from hftransfer.embeddings.few_shot.pair_training import EncodedRows, pair_loss_
 from hftransfer.embeddings.few_shot.token_mean import token_mean_classifier
 from hftransfer.embeddings.few_shot.unit_spread import UnitSpread
 from hftransfer.embeddings.input_rows import input_rows
+from hftransfer.embeddings.training_state import read_training_state, write_training_state
 
 ROWS = tiny.domain(12)
 TEXTS, CLASSES = list(ROWS["text"]), np.array(ROWS["label"])
@@ -85,6 +87,85 @@ def test_training_is_the_seed_s():
     name = "bert.encoder.layer.0.attention.self.query.weight"
     assert torch.equal(models[0][name], models[1][name])
     assert not torch.equal(models[0][name], models[2][name])
+
+
+# ---- stopped, and gone on with
+
+
+def stopping(monkeypatch, after: int) -> None:
+    """Breaks pair training off as Ctrl-C would, before the step after so many."""
+    stock, done = pair_training.pair_loss_of, []
+
+    def pair_loss_of(*args):
+        if len(done) == after:
+            raise KeyboardInterrupt
+        done.append(1)
+        return stock(*args)
+
+    monkeypatch.setattr(pair_training, "pair_loss_of", pair_loss_of)
+
+
+# Three steps an epoch; 3 stops where one ends, 4 after the last state, 5 right before the next.
+TWO_EPOCHS = PairSettings(learning_rate=2e-3, batch_size=8, max_pairs=20, epochs=2, save_steps=3, warmup=0.4)
+
+
+@pytest.mark.parametrize(("after", "earlier"), [(3, 3), (5, 3), (2, 0)])
+def test_a_run_that_broke_goes_on_bit_for_bit(after, earlier, tmp_path, monkeypatch):
+    def train(folder=None, settings=TWO_EPOCHS):
+        return train_on_pairs(extractor(tiny.bert()), input_rows(TEXTS), CLASSES, settings, False, folder)
+
+    undisturbed = train()
+    with monkeypatch.context() as patch:
+        stopping(patch, after)
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path)
+    random_state = torch.random.get_rng_state()
+    resumed = train(tmp_path)
+    assert torch.equal(torch.random.get_rng_state(), random_state)
+    assert (resumed.steps, resumed.earlier_steps) == (6, earlier)
+    np.testing.assert_array_equal(resumed.losses, undisturbed.losses)
+    for name, value in undisturbed.model.state_dict().items():
+        assert torch.equal(value, resumed.model.state_dict()[name]), name
+    with monkeypatch.context() as patch:
+        stopping(patch, 0)
+        assert train(tmp_path).earlier_steps == 6  # nothing is left to train
+
+
+def test_a_state_of_another_run_is_refused(tmp_path):
+    def train(texts=TEXTS, classes=CLASSES, seed=0, **settings):
+        settings = {"max_pairs": 8, "batch_size": 8} | settings
+        model = extractor(tiny.bert(seed=seed))
+        return train_on_pairs(model, input_rows(texts), classes, PairSettings(**settings), False, tmp_path)
+
+    train()
+    assert train(save_steps=7).earlier_steps == 1  # which is no other run
+    others = ({"learning_rate": 1e-3}, {"texts": [*TEXTS[:-1], "w9"]}, {"classes": np.roll(CLASSES, 1)}, {"seed": 1})
+    for other in others:
+        with pytest.raises(ValueError, match="on other rows, from another encoder or with other settings"):
+            train(**other)
+    (tmp_path / pair_training.STATE).write_bytes(b"cut")
+    with pytest.raises(ValueError, match="remove it to start anew"):
+        train()
+
+
+def test_weights_that_are_not_finite_leave_the_last_state(tmp_path):
+    path = tmp_path / "state"
+    write_training_state(path, "a", {"now.w": torch.ones(2)}, {})
+    with pytest.raises(FloatingPointError, match="The weights w are not finite"):
+        write_training_state(path, "a", {"now.w": torch.tensor([1.0, float("nan")])}, {})
+    tensors, _ = read_training_state(path, "a", "")
+    assert torch.equal(tensors["now.w"], torch.ones(2))
+    assert [file.name for file in tmp_path.iterdir()] == ["state"]
+
+
+def test_saving_removes_the_state_and_nothing_else(tmp_path):
+    classifier = few(folder=tmp_path / "training").fit(TEXTS, NAMES)
+    classifier.save()
+    assert (tmp_path / "training" / pair_training.STATE).is_file()
+    (tmp_path / "training" / "notes.txt").write_text("mine")
+    classifier.save(tmp_path / "few", card="# few")
+    assert [file.name for file in (tmp_path / "training").iterdir()] == ["notes.txt"]
+    assert (tmp_path / "few" / "README.md").read_text() == "# few"
 
 
 def test_batch_norms_keep_their_statistics():
@@ -218,17 +299,17 @@ def test_rows_without_a_label_are_left_out_of_a_column():
 @pytest.mark.parametrize(
     ("rows", "y", "message"),
     [
-        (TEXTS[:2], ["up", "up"], "All labelled rows are of one class, 'up'"),
-        (TEXTS[:2], ["up", None], "rows row 1 has no label"),
-        (TEXTS[:2], [1.0, float("nan")], "rows row 1 has no label"),
+        (TEXTS[:2], ["up", "up"], "All labelled rows of the source are of one class, 'up'"),
+        (TEXTS[:2], ["up", None], "source row 1 has no label"),
+        (TEXTS[:2], [1.0, float("nan")], "source row 1 has no label"),
         (TEXTS[:2], ["up", 1], "some labels are texts and some are numbers"),
-        (TEXTS[:2], [["up"], ["down"]], "rows row 0: its label is"),
-        (TEXTS[:3], ["up", "down"], "There are 2 labels for 3 rows"),
-        ([], [], "rows are empty"),
+        (TEXTS[:2], [["up"], ["down"]], "source row 0: its label is"),
+        (TEXTS[:3], ["up", "down"], "source: there are 2 labels for 3 rows"),
+        ([], [], "source is empty"),
         (ROWS, "lable", "has no column 'lable'.*Did you mean 'label'"),
         (Dataset.from_dict({"text": ["w1", "w2"], "label": [None, None]}), "label", "is empty throughout"),
         (Dataset.from_dict({"text": ["w1", "w2"], "label": [["a"], ["b"]]}), "label", "holds lists"),
-        (ROWS.to_iterable_dataset(), "label", "stream"),
+        (ROWS.to_iterable_dataset(), "label", "source is a stream"),
     ],
 )
 def test_rows_that_cannot_be_learned_from(rows, y, message, monkeypatch):
@@ -240,7 +321,7 @@ def test_rows_that_cannot_be_learned_from(rows, y, message, monkeypatch):
 @pytest.mark.parametrize("value", [None, " ", 3])
 @pytest.mark.parametrize("method", ["probe", "pairs"])
 def test_a_row_without_text_is_named(value, method):
-    with pytest.raises(ValueError, match="rows row 1"):
+    with pytest.raises(ValueError, match="source row 1"):
         few(method).fit(["w1", value, "w2"], ["up", "down", "down"])
 
 
@@ -249,6 +330,8 @@ def test_a_row_without_text_is_named(value, method):
     [
         ({"method": "pair"}, "method='pair' must be one of .* Did you mean 'pairs'"),
         ({"method": "probe", "pairs": FAST}, "takes no settings of pairs"),
+        ({"folder": 7}, "folder=7 must be a path"),
+        ({"method": "probe", "folder": "runs"}, "trains on no pairs, so folder='runs'"),
         ({"method": "prototype", "C": 2.0}, "C=2.0 is of a logistic regression"),
         ({"C": 0}, "C=0 must be"),
         ({"pairs": {"epochs": 1}}, "must be PairSettings"),
@@ -275,6 +358,7 @@ def test_settings_that_cannot_be(settings, message):
         ("warmup", 1.0),
         ("weight_decay", -1),
         ("max_pairs", 0),
+        ("save_steps", 0),
         ("seed", -1),
     ],
 )

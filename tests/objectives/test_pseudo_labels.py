@@ -52,6 +52,24 @@ def test_by_class_the_bar_follows_how_often_a_class_passes():
     assert lowered > 0
 
 
+def test_without_a_source_the_bar_is_the_running_confidence_on_the_target_itself():
+    """FreeMatch's threshold over a stream, of which the model is less and less sure: the bar follows."""
+    for share in (None, 0.8):
+        module, total, rows = PseudoLabels(relative_threshold=share, relative_to="target"), 0.0, 0.0
+        for seed, scale in enumerate((2.0, 1.0, 0.5, 0.2)):
+            target = logits(30 + seed, seed=seed, scale=scale)
+            p = softmax(array(target))
+            total, rows = 0.99 * total + p.max(1).sum(), 0.99 * rows + len(p)
+            expected = labels_above(p, np.full(4, (share or 1.0) * total / rows))
+            assert module(target).tolist() == expected, (share, seed)
+        copy = PseudoLabels(relative_to="target")
+        copy.load_state_dict(module.state_dict())  # of a run that was resumed
+        assert float(copy.own_confidence.total) == pytest.approx(total, rel=1e-5)
+    assert not dict(PseudoLabels(threshold=0.5, relative_to="target").named_buffers())
+    with pytest.raises(ValueError, match="Did you mean 'target'"):
+        PseudoLabels(relative_to="targets")
+
+
 def test_a_fixed_threshold_needs_no_source_and_a_relative_one_says_so():
     target = torch.tensor([[0.8, 0.2], [0.55, 0.45]]).log()
     assert PseudoLabels(threshold=0.6)(target).tolist() == [0, -100]
@@ -82,3 +100,4 @@ def test_a_sweep_leaves_the_relative_threshold_alone_where_it_is_fixed():
     for kind in ("supcon", "prototype", "fixmatch"):
         assert "relative_threshold" in draw_settings({kind: {}}, 0)[kind]
         assert "relative_threshold" not in draw_settings({kind: {"threshold": 0.8}}, 0)[kind]
+    assert "relative_threshold" in draw_settings({"prototype": {"statistics": "runs/published"}}, 0)["prototype"]

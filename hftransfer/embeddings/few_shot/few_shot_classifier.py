@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -24,8 +28,8 @@ from ..feature_extractor import FeatureExtractor
 from ..input_rows import InputRows, input_rows
 from ..nearest_prototype import NearestPrototype
 from ..probe_export import export_probe
-from .labelled_rows import labelled_rows
-from .pair_training import PairSettings, PairTraining, train_on_pairs
+from .labelled_rows import SOURCE, labelled_rows
+from .pair_training import STATE, PairSettings, PairTraining, train_on_pairs
 from .token_mean import token_mean_classifier
 from .unit_spread import UnitSpread
 
@@ -51,11 +55,14 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         C: inverse strength of the logistic regression's penalty.
         max_length, batch_size, device, cache_dir, processing_class, revision, progress: see `embed`.
         column: of a data set, with the texts or images; found when `None`.
+        folder: for the state of pair training, so that a run that was stopped goes on; `save` removes the state.
+            Nothing is kept when `None`.
 
     Attributes:
         classes_: (K,) in order.
         labels_: (n,) of the rows that were learned from.
         training_: of the encoder, a `PairTraining`; `None` of a frozen one.
+        pooling_: how hidden states become features.
         pipeline_: embedder, scaling and classifier, as `export_probe` takes it.
 
     Paper: Tunstall et al., Efficient Few-Shot Learning Without Prompts, 2022 (SetFit); Wang et al., SimpleShot, 2019.
@@ -84,6 +91,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         column: str | None = None,
         revision: str | None = None,
         progress: bool = True,
+        folder: str | os.PathLike[str] | None = None,
     ):
         self.model = model
         self.method = method
@@ -98,6 +106,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         self.column = column
         self.revision = revision
         self.progress = progress
+        self.folder = folder
 
     def fit(self, rows: Any, y: ArrayLike | str) -> FewShotClassifier:
         """Classifier of the labelled rows.
@@ -109,26 +118,29 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         Raises:
             TypeError, ValueError: settings, rows or labels that cannot be used; the message names the setting or row.
             FloatingPointError: pair training that diverges, or features that are not finite.
+            DiskFullError: there is no room for the state of pair training.
         """
         tunes, head = self._checked_settings()
         rows, labels = labelled_rows(rows, y, self.column)
         self.classes_, classes = np.unique(labels, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(
-                f"All labelled rows are of one class, {shown(self.classes_[0].item())}: a classifier needs two."
+                f"All labelled rows of the source are of one class, {shown(self.classes_[0].item())}: a classifier "
+                "needs two."
             )
         extractor, inputs = self._read(rows)
         if inputs.count != len(labels):
-            raise ValueError(f"There are {len(labels)} labels for {inputs.count} rows.")
+            raise ValueError(f"{SOURCE}: there are {len(labels)} labels for {inputs.count} rows.")
         self.labels_ = labels
         self.training_: PairTraining | None = None
+        self.pooling_ = extractor.poolings[0]
         if tunes:
-            self.training_ = train_on_pairs(extractor, inputs, classes, self.pairs, self.progress)
+            self.training_ = train_on_pairs(extractor, inputs, classes, self.pairs, self.progress, self.folder)
             processing = extractor.processing(inputs.kind)
             extractor = self._extractor(self.training_.model, extractor.poolings[0], processing)
         self.modality_ = inputs.modality
         self.pipeline_: Pipeline = make_pipeline(self._embedder(extractor, inputs), UnitSpread(), head)
-        self.pipeline_.fit(rows, labels)
+        self.pipeline_.fit(inputs, labels)
         return self
 
     def predict(self, rows: Any) -> np.ndarray:
@@ -168,17 +180,21 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         Raises:
             ValueError: rows or labels that cannot be used.
         """
-        rows, labels = labelled_rows(rows, y, self.column)
+        rows, labels = labelled_rows(rows, y, self.column, "test")
         return float(np.mean(self.predict(rows) == labels))
 
     def save(
-        self, output_dir: str | os.PathLike[str] | None = None, names: Sequence[str] | None = None
+        self,
+        output_dir: str | os.PathLike[str] | None = None,
+        names: Sequence[str] | None = None,
+        card: str | None = None,
     ) -> PreTrainedModel:
         """Plain `AutoModelForSequenceClassification` or `AutoModelForImageClassification`, saved with its processor.
 
         Args:
             output_dir: a folder that does not exist yet; nothing is written when `None`.
             names: of the classes in the order of `classes_`; those themselves when `None`.
+            card: text of its README.md, such as `few_shot_card` gives; there is none when `None`.
 
         Returns:
             The model, which loads and works without hftransfer.
@@ -188,7 +204,41 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
             FileExistsError: `output_dir` exists.
         """
         check_is_fitted(self)
-        return export_probe(self.pipeline_, output_dir, names, self.modality_)
+        model = export_probe(self.pipeline_, output_dir, names, self.modality_, card)
+        if output_dir is not None and self.folder is not None:
+            (Path(self.folder) / STATE).unlink(missing_ok=True)
+            with suppress(OSError):  # other files are in it
+                Path(self.folder).rmdir()
+        return model
+
+    def card_facts(self) -> dict[str, Any]:
+        """Facts that `few_shot_card` takes: base model, method, labelled rows by class, settings.
+
+        Example:
+            >>> texts, labels = ["w1 w2", "w3", "w1 w4", "w3 w5"], ["up", "down", "up", "down"]
+            >>> few = FewShotClassifier("runs/teacher", "probe", cache_dir=False, progress=False).fit(texts, labels)
+            >>> few.card_facts()["labelled"]
+            {'down': 2, 'up': 2}
+        """
+        check_is_fitted(self)
+        is_name = isinstance(self.model, str)
+        settings: dict[str, Any] = {"method": self.method, "pooling": self.pooling_}
+        if self.method in LOGISTIC:
+            settings["C"] = self.C
+        for name in ("max_length", "revision"):
+            if getattr(self, name) is not None:
+                settings[name] = getattr(self, name)
+        if self.training_ is not None:
+            settings |= {"steps of pair training": self.training_.steps, **asdict(self.pairs or PairSettings())}
+            del settings["save_steps"]
+        counts = Counter(self.labels_.tolist())
+        return {
+            "base_model": self.model if is_name else getattr(self.model.config, "_name_or_path", ""),
+            "modality": self.modality_,
+            "method": self.method,
+            "labelled": {str(name): counts[name] for name in self.classes_.tolist()},
+            "settings": settings,
+        }
 
     def check_save(self, rows: Any, y: ArrayLike | str) -> None:
         """Check that what is fitted on these rows can be saved, before an encoder is tuned.
@@ -200,7 +250,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
             ValueError: it cannot; the message says why, and which pooling can.
         """
         self._checked_settings()
-        settings = {**self.get_params(deep=False), "method": "prototype", "pairs": None, "C": 1.0, "cache_dir": False}
+        frozen = {"method": "prototype", "pairs": None, "C": 1.0, "cache_dir": False, "folder": None}
+        settings = {**self.get_params(deep=False), **frozen}
         FewShotClassifier(**settings).fit(rows, y).save()
 
     def _checked_settings(self) -> tuple[bool, Any]:
@@ -214,6 +265,13 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
             raise ValueError(
                 f"method={self.method!r} tunes no encoder, so it takes no settings of pairs: leave them out."
             )
+        if not isinstance(self.folder, (str, os.PathLike, type(None))):
+            raise TypeError(f"folder={shown(self.folder)} must be a path or None.")
+        if self.folder is not None and not tunes:
+            raise ValueError(
+                f"method={self.method!r} trains on no pairs, so folder={os.fspath(self.folder)!r} would stay empty: "
+                "leave it out."
+            )
         C = POSITIVE.read("C", self.C)
         if not is_logistic and C != 1:
             raise ValueError(f"C={C} is of a logistic regression, and method={self.method!r} has none: leave it out.")
@@ -224,9 +282,9 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
     def _read(self, rows: Any) -> tuple[FeatureExtractor, InputRows]:
         """Extractor for such rows, and the rows as it takes them."""
         modality = self._extractor(self.model, "mean", self.processing_class).modality
-        inputs = input_rows(rows, self.column, modality)
+        inputs = input_rows(rows, self.column, modality, SOURCE)
         if inputs.count is None:
-            raise ValueError("The labelled rows are a stream: pass a list or a map-style data set of them.")
+            raise ValueError(f"{SOURCE} is a stream: pass a list or a map-style data set of the labelled rows.")
         pooling = self.pooling or ("head" if inputs.kind == "image" else "mean")
         return self._extractor(self.model, pooling, self.processing_class), inputs
 

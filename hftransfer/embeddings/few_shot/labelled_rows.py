@@ -14,16 +14,17 @@ from ...data.row_classes import row_classes
 from ...messages import shown
 
 logger = logging.getLogger(__name__)
-NAME = "rows"  # what messages call them
+SOURCE = "source"  # what messages call them
 
 
-def labelled_rows(rows: Any, y: Any, column: str | None = None) -> tuple[Any, np.ndarray]:
+def labelled_rows(rows: Any, y: Any, column: str | None = None, data: str = SOURCE) -> tuple[Any, np.ndarray]:
     """Labelled rows and their labels, checked.
 
     Args:
         rows: as `FewShotClassifier.fit` takes them.
         y: labels, or the column that holds them, whose empty rows are left out.
         column: with the inputs; found when `None`.
+        data: what messages call them.
 
     Raises:
         TypeError: a column of what has none.
@@ -35,26 +36,26 @@ def labelled_rows(rows: Any, y: Any, column: str | None = None) -> tuple[Any, np
         (['w1', 'w3'], ['up', 'down'])
     """
     if isinstance(y, str):
-        rows = as_domain(rows, NAME, y, None if column is None else {y, column})
+        rows = as_domain(rows, data, y, None if column is None else {y, column})
         if not isinstance(rows, Dataset):
-            raise ValueError(f"{NAME} are a stream: read some first, `Dataset.from_list(list(stream.take(100)))`.")
-        names = row_classes(rows, y, NAME)
+            raise ValueError(f"{data} is a stream: read some first, `Dataset.from_list(list(stream.take(100)))`.")
+        names = row_classes(rows, y, data)
         kept = [row for row, name in enumerate(names) if name is not None]
         if not kept:
-            raise ValueError(f"{NAME}: {y!r} is empty throughout, and a few rows of each class must have a label.")
+            raise ValueError(f"{data}: {y!r} is empty throughout, and a few rows of each class must have a label.")
         if len(kept) < len(names):
-            logger.info("%s: %s of %s have a label; the others are left out.", NAME, len(kept), len(names))
+            logger.info("%s: %s of %s rows have a label; the others are left out.", data, len(kept), len(names))
         return rows.select(kept).remove_columns(y), np.array([names[row] for row in kept])
     values = y.tolist() if isinstance(y, np.ndarray) else list(y)
     if not values:
-        raise ValueError(f"{NAME} are empty: give a few labelled rows of each class.")
+        raise ValueError(f"{data} is empty: give a few labelled rows of each class.")
     for row, value in enumerate(values):
         if value is not None and not np.isscalar(value):
-            raise ValueError(f"{NAME} row {row}: its label is {shown(value)}; one class a row is needed.")
+            raise ValueError(f"{data} row {row}: its label is {shown(value)}; one class a row is needed.")
         if value is None or value != value:
-            raise ValueError(f"{NAME} row {row} has no label: pass the labelled rows alone.")
+            raise ValueError(f"{data} row {row} has no label: pass the labelled rows alone.")
     if len({isinstance(value, str) for value in values}) > 1:
-        raise ValueError(f"{NAME}: some labels are texts and some are numbers; write all in one way.")
+        raise ValueError(f"{data}: some labels are texts and some are numbers; write all in one way.")
     labels = np.array(values)
     check_classification_targets(labels)
     return rows, labels

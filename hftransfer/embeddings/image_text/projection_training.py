@@ -10,21 +10,28 @@ import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
-import safetensors.torch
 import torch
-from safetensors import SafetensorError, safe_open
 
 from ...messages import nearest
 from ...objectives.pair_loss import clip_loss, siglip_loss
+from ..training_state import (
+    WEIGHTS,
+    optimizer_tensors,
+    read_training_state,
+    restore_optimizer,
+    under,
+    write_training_state,
+)
 from .image_text_pairs import ImageTextPairs
 from .projections import Projections, ridge_projections
 
 Loss = Literal["clip", "siglip"]
 LOSSES: tuple[Loss, ...] = get_args(Loss)
 STATE = "projection_training.safetensors"
+BEST = "best."  # in its tensors' names
 COUNTS = {"steps": 0, "batch_size": 2, "chunk": 0, "evaluation_steps": 1, "patience": 1, "width": 0, "seed": 0}
 POSITIVE = ("learning_rate", "ridge")
 
@@ -196,53 +203,22 @@ class _Run:
 
     def save(self, path: Path, identity: str) -> None:
         """State, written by one rename."""
-        tensors = {f"now.{name}": value for name, value in self.projections.state_dict().items()}
-        tensors |= {f"best.{name}": value for name, value in self.best.items()}
-        for number, values in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{number}.{name}": value for name, value in values.items()}
-        facts = {
-            "identity": identity,
-            "step": str(self.step),
-            "best_step": str(self.best_step),
-            "scores": json.dumps(self.scores),
-        }
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f"{path.name}.part")
-        try:
-            safetensors.torch.save_file({k: v.contiguous().clone() for k, v in tensors.items()}, partial, facts)
-            os.replace(partial, path)
-        except BaseException:
-            partial.unlink(missing_ok=True)
-            raise
+        tensors = {f"{WEIGHTS}{name}": value for name, value in self.projections.state_dict().items()}
+        tensors |= {f"{BEST}{name}": value for name, value in self.best.items()}
+        facts = {"step": str(self.step), "best_step": str(self.best_step), "scores": json.dumps(self.scores)}
+        write_training_state(path, identity, tensors | optimizer_tensors(self.optimizer), facts)
 
     def resume(self, path: Path, identity: str) -> None:
         """State of an earlier run, where there is one."""
-        if not path.exists():
+        found = read_training_state(path, identity, "on other pairs or with other settings")
+        if found is None:
             return
-        try:
-            with safe_open(path, "pt") as file:
-                facts = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}
-        except SafetensorError as error:
-            raise ValueError(f"{path} cannot be read ({error}): remove it to start anew.") from error
-        if facts.get("identity") != identity:
-            raise ValueError(
-                f"{path} is the state of a run on other pairs or with other settings: name another folder, or remove "
-                "it."
-            )
-        self.projections.load_state_dict(_under(tensors, "now."))
-        self.best = _under(tensors, "best.")
+        tensors, facts = found
+        self.projections.load_state_dict(under(tensors, WEIGHTS))
+        self.best = under(tensors, BEST)
         self.step, self.best_step = int(facts["step"]), int(facts["best_step"])
         self.scores = {int(step): value for step, value in json.loads(facts["scores"]).items()}
-        state = self.optimizer.state_dict()
-        for name, value in _under(tensors, "optimizer.").items():
-            number, key = name.split(".")
-            state["state"].setdefault(int(number), {})[key] = value
-        self.optimizer.load_state_dict(state)
-
-
-def _under(tensors: dict[str, Any], prefix: str) -> dict[str, Any]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+        restore_optimizer(self.optimizer, tensors)
 
 
 def _identity(pairs: ImageTextPairs, settings: ProjectionSettings) -> str:

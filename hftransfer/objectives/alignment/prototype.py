@@ -14,7 +14,7 @@ from ..base import Objective, Range, is_positive
 from ..contrastive import excluded_logit
 from ..kernels import squared_distances, squared_norms
 from ..moments import class_membership, mean, row_weights, shares
-from ..pseudo_labels import RELATIVE, PseudoLabels, without_relative_threshold, without_source_logits
+from ..pseudo_labels import PseudoLabels, Reference, without_relative_threshold, without_source_logits
 from ..published_statistics import PublishedStatistics, load_statistics, needed, source_side
 
 SOURCE, TARGET = 0, 1
@@ -53,27 +53,29 @@ class Prototype(Objective):
     a class is makes no difference here.
 
     With `statistics`, the source's centroids are published prototypes and stay as they are; target rows are clipped as
-    the site's rows were, and no source row is read. A class without a prototype is left out.
+    the site's rows were, and no source row is read. A class without a prototype is left out. Which target rows take
+    part then follows the model's confidence on the target itself, as in FreeMatch: a row does that is at least as sure
+    as target rows have been of late.
 
     Args:
         feature_dim, num_classes: widths.
         class_names: in the order of the logits; published prototypes are matched by name.
         decay: θ.
         threshold: a fixed probability that a target row's prediction must have; 0 takes all rows, as the paper does;
-            relative to the source when `None`.
+            relative when `None`.
         distance: `"squared"` or `"cosine"`.
         temperature: τ of the contrastive form; `None` for the plain one.
-        relative_threshold: the threshold as a share of the mean confidence on source rows; 0.9 when both are `None`.
+        relative_threshold: the threshold as a share of the mean confidence on source rows, 0.9 when both are `None`;
+            with `statistics`, of the running mean confidence on target rows, 1 when both are `None`.
         per_class: lower the bar of classes whose rows seldom pass it.
-        statistics: folder that `publish_statistics` wrote, in the place of source rows. The source then counts as
-            certain: the threshold is 0.9 when it is `None`.
+        statistics: folder that `publish_statistics` wrote, in the place of source rows.
 
     Shapes: (n, d), (m, d), (n,), (m, K), (n,), (n, K) -> ().
 
     Paper: Xie et al., Learning Semantic Representations for Unsupervised Domain Adaptation, ICML 2018 (MSTN, of which
     this is the centroid term); Snell et al., Prototypical Networks for Few-shot Learning, NeurIPS 2017; Li et al.,
     Prototypical Contrastive Learning of Unsupervised Representations, ICLR 2021; the relative threshold: Berthelot et
-    al., AdaMatch, ICLR 2022.
+    al., AdaMatch, ICLR 2022, and Wang et al., FreeMatch, ICLR 2023.
     """
 
     centroids: torch.Tensor
@@ -110,14 +112,8 @@ class Prototype(Objective):
         if temperature is not None and not is_positive(temperature):
             raise ValueError(f"temperature={temperature!r} must be a positive number or nothing.")
         self.decay, self.distance, self.temperature = decay, distance, temperature
-        if statistics is not None:
-            if relative_threshold is not None:
-                raise ValueError(
-                    f"relative_threshold={relative_threshold!r} has no effect with statistics, which hold no "
-                    "predictions on source rows: give threshold."
-                )
-            threshold = RELATIVE if threshold is None else threshold
-        self.pseudo_labels = PseudoLabels(num_classes, threshold, relative_threshold, per_class)
+        relative_to: Reference = "source" if statistics is None else "target"
+        self.pseudo_labels = PseudoLabels(num_classes, threshold, relative_threshold, per_class, relative_to)
         self.register_buffer("centroids", torch.zeros(2, num_classes, feature_dim))
         self.register_buffer("seen", torch.zeros(2, num_classes))  # 1 for a class that has a centroid
         self.published: PublishedStatistics | None = None
@@ -141,9 +137,7 @@ class Prototype(Objective):
 
     @classmethod
     def search_ranges(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
-        is_published = settings.get("statistics") is not None
-        fixed = {**settings, "threshold": RELATIVE} if is_published else settings
-        return without_relative_threshold(fixed, super().search_ranges(settings))
+        return without_relative_threshold(settings, super().search_ranges(settings))
 
     @classmethod
     def reads(cls, settings: Mapping[str, Any]) -> dict[str, str]:
