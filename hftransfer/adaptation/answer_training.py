@@ -18,6 +18,7 @@ from ..data.label_masking import REVEALED, mask_target_labels
 from ..data.label_values import read_labels
 from ..models.pretrained import head_class, load_quietly
 from ..stages import stage
+from ..trainers.callbacks import AverageWithStart
 from ..trainers.prediction_pass import predict_rows
 from ..trainers.saving.process_agreement import decided_by_first
 from ..trainers.saving.resume_advice import going_on_by_itself
@@ -35,6 +36,7 @@ from .settings_hash import settings_hash
 TRAINED_ON = "trained-on-answers"
 EPOCHS = 6  # passes over the answers
 RATE = 0.25  # of the run's learning rate
+TRAINED_SHARE = 0.5  # of the weights after training, in their mean with those before it
 FEWEST = 10  # answers, below which nothing is trained on them
 FOLDS = 5
 FOLD_LOGITS = "held_out.npz"
@@ -45,7 +47,8 @@ class AnswerRunner(CandidateRunner):
     """Runs of one candidate: a chosen model, trained further on answers.
 
     A batch holds as many answered target rows as source rows, drawn anew for each pass. The learning rate is a quarter
-    of the run's. The answers reach training by the door for few target labels, a column `revealed_label`.
+    of the run's. What comes of it is averaged with the model that it started from (WiSE-FT), weight by weight. The
+    answers reach training by the door for few target labels, a column `revealed_label`.
 
     Args:
         runner: of the other candidates.
@@ -100,7 +103,7 @@ class AnswerRunner(CandidateRunner):
 
     def _trainer(self, recipe: CandidateRecipe, soft_labels: SoftLabels | None, saved: Path | None) -> Any:
         inputs = self.inputs
-        return AdaptationTrainer(
+        trainer = AdaptationTrainer(
             self._loaded(saved),
             self.config(recipe),
             self._source_rows(),
@@ -109,6 +112,8 @@ class AnswerRunner(CandidateRunner):
             processing_class=inputs.processing_class or str(saved or self._start),
             peft_config=inputs.peft_config if saved is None else None,
         )
+        trainer.add_callback(AverageWithStart(trainer, TRAINED_SHARE))
+        return trainer
 
     @property
     def _facts(self) -> ModelFacts:
@@ -161,6 +166,7 @@ class AnswerRunner(CandidateRunner):
             temperature=None if correction.weights is None else correction.temperature,
             weights=correction.weights,
             answers=self.answers.hash,
+            trained_share=TRAINED_SHARE,
         )[:16]
 
     # ---- its predictions of rows that it was not trained on

@@ -1,10 +1,12 @@
-"""Trainer callbacks: training progress for schedules and sampler, a moving average of weights, gradual unfreezing."""
+"""Trainer callbacks: training progress for schedules and sampler, averages of weights, gradual unfreezing."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from typing import Any
 
+import torch
 from transformers import TrainerCallback
 
 from .setup.unfreezing import Phases
@@ -38,6 +40,35 @@ class WeightAveraging(TrainerCallback):
         joint = joint_model_of(self.trainer)
         if joint.weight_average is not None:
             joint.weight_average.update(joint.model)
+
+
+class AverageWithStart(TrainerCallback):
+    r"""Weights after training, averaged with those before it: \(\theta = \alpha\theta_1 + (1-\alpha)\theta_0\).
+
+    Half of each keeps most of what few rows teach, and takes back much of what they spoil elsewhere. Floating-point
+    buffers, such as batch norm's statistics, are averaged, too.
+
+    Args:
+        trainer: before it trains or loads a checkpoint; its weights are copied.
+        alpha: share of the trained weights.
+
+    Paper: Wortsman et al., Robust Fine-Tuning of Zero-Shot Models (WiSE-FT), CVPR 2022; its default is 0.5.
+    """
+
+    def __init__(self, trainer: RunningTrainer, alpha: float = 0.5):
+        self.trainer, self.alpha = trainer, alpha
+        self.start = {name: tensor.detach().clone() for name, tensor in self._tensors()}
+
+    def _tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
+        model = joint_model_of(self.trainer).model
+        yield from ((name, p) for name, p in model.named_parameters() if p.requires_grad)
+        yield from ((name, b) for name, b in model.named_buffers() if b.is_floating_point())
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        with torch.no_grad():
+            for name, tensor in self._tensors():
+                start = self.start[name].to(tensor.device)
+                tensor.copy_(start + self.alpha * (tensor - start))
 
 
 class Unfreezing(TrainerCallback):
