@@ -78,6 +78,15 @@ def test_the_table_of_asking(side_by_side):
     assert asking.table(rows) + "\n" in (ROOT / "docs/asking.md").read_text(encoding="utf-8")
 
 
+def test_the_tables_of_pretraining(side_by_side):
+    """Of all models on one page, of rounds of self-training on another."""
+    import pretraining
+
+    lines = pretraining.read(ROOT / "docs/results/pretraining.jsonl")
+    assert pretraining.table(lines) + "\n" in (ROOT / "docs/pretraining.md").read_text(encoding="utf-8")
+    assert pretraining.table_of_rounds(lines) + "\n" in (ROOT / "docs/adapt.md").read_text(encoding="utf-8")
+
+
 def test_a_table_mixes_no_settings(side_by_side, monkeypatch, capsys):
     """Cells that differ in something that is not shown are an error, not the last one of them; so is a typo."""
     monkeypatch.chdir(ROOT)

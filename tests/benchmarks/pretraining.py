@@ -153,11 +153,10 @@ def table(lines: list[dict[str, Any]]) -> str:
         "student, pre-trained on masked words": (("student",), "pretrained"),
         "student, pre-trained by contrast": (("student",), "contrast"),
         "student of masked words": (("joint-student",), "plain"),
-        "second round": (("student-2",), "plain"),
-        "third round": (("student-3",), "plain"),
     }
     rows = ["| shift | model | runs | source | target (oracle) |", "|---|---|---|---|---|"]
-    for shift in dict.fromkeys(line["shift"] for line in lines):
+    learnt = (line["shift"] for line in lines if line["start"] in PRETRAINING or "joint" in line["oracle"])
+    for shift in dict.fromkeys(learnt):
         for kind, (names, start) in kinds.items():
             cell = [line for line in lines if (line["shift"], line["start"]) == (shift, start)]
             values = {
@@ -167,6 +166,21 @@ def table(lines: list[dict[str, Any]]) -> str:
             if values["oracle"]:
                 shown = " | ".join(spread(values[role]) for role in ("source", "oracle"))
                 rows.append(f"| {shift} | {kind} | {len(values['oracle'])} | {shown} |")
+    return "\n".join(rows)
+
+
+def table_of_rounds(lines: list[dict[str, Any]]) -> str:
+    """Markdown: oracle accuracy before and after rounds of self-training, and that of the round that was not kept."""
+    rows = [
+        "| shift | seed | student | after the rounds | second round's student, kept or not |",
+        "|---|---|---|---|---|",
+    ]
+    for line in lines:
+        oracle = {name: 100 * value for name, value in line["oracle"].items()}
+        if "student-2" in oracle:
+            kept = [name for name in ("student", "student-2", "student-3") if name not in line["refused"]]
+            shown = [f"{oracle[name]:.1f}" for name in ("student", kept[-1], "student-2")]
+            rows.append(f"| {line['shift']} | {line['seed']} | {' | '.join(shown)} |")
     return "\n".join(rows)
 
 
@@ -193,7 +207,8 @@ def main() -> None:
             for seed in options.seeds:
                 line = run_case(options, shift, seed)
                 keep(options.out, line)
-    print(table(read(options.table or options.out)))
+    lines = read(options.table or options.out)
+    print(table(lines), table_of_rounds(lines), sep="\n\n")
 
 
 if __name__ == "__main__":
