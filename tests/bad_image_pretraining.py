@@ -155,13 +155,18 @@ BAD_IMAGE_SETTINGS = {
 }  # fmt: skip
 # Settings of images, for texts.
 BAD_TEXT_SETTINGS = {
-    "units of texts": ({"image_mask_unit": 32}, "image_mask_unit=32 is for images, and target holds text"),
-    "a share of texts": ({"image_mask_share": 0.5}, "image_mask_share=0.5 is for images"),
-    "cropped texts": ({"augment": "weak"}, "augment='weak' is for images"),
-    "mirrored texts": ({"augment_flip": True}, "augment_flip=True is for images"),
-    "texts of pixels": ({"image_size": 32}, "image_size=32 is for images"),
+    "units of texts": (
+        {"image_mask_unit": 32},
+        "image_mask_unit=32 is for images, and target holds text",
+        "Leave it out",
+    ),
+    "a share of texts": ({"image_mask_share": 0.5}, "image_mask_share=0.5 is for images", "Leave it out"),
+    "cropped texts": ({"augment": "weak"}, "augment='weak' is for images", "Leave it out"),
+    "mirrored texts": ({"augment_flip": True}, "augment_flip=True is for images", "Leave it out"),
+    "texts of pixels": ({"image_size": 32}, "image_size=32 is for images", "Leave it out"),
     "painted texts": (
         {"metric_for_best_model": "reconstruction_loss"},
         "pre-training on texts measures loss and perpl",
+        "Leave it out",
     ),
 }

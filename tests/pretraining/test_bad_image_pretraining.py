@@ -42,9 +42,9 @@ def test_bad_input_is_refused(tmp_path, given, error, culprit, remedy):
     assert not folder.exists()
 
 
-@pytest.mark.parametrize(("settings", "culprit"), BAD_TEXT_SETTINGS.values(), ids=BAD_TEXT_SETTINGS.keys())
-def test_settings_of_images_are_refused_for_texts(tmp_path, settings, culprit):
-    with pytest.raises(ValueError, match="Leave it out") as found:
+@pytest.mark.parametrize(("settings", "culprit", "remedy"), BAD_TEXT_SETTINGS.values(), ids=BAD_TEXT_SETTINGS.keys())
+def test_settings_of_images_are_refused_for_texts(tmp_path, settings, culprit, remedy):
+    with pytest.raises(ValueError, match=remedy) as found:
         runs.run(tmp_path / "run", **settings)
     assert culprit in str(found.value)
     assert not (tmp_path / "run").exists()
