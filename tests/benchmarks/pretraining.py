@@ -63,7 +63,7 @@ def pretrained(data: Path, output: Path, shift: str, seed: int, start: str, mode
     from hftransfer import PretrainingConfig, choose_rows, pretrain
 
     folder = output / f"{shift}.{seed}.start-{start}"
-    facts = folder.with_suffix(".json")
+    facts = folder.with_name(f"{folder.name}.json")
     if not facts.is_file():
         column = "tokens" if shift.startswith("news") else "text"
         domains = splits_of(data, shift)
