@@ -9,11 +9,11 @@ import numpy as np
 
 from ..reporting.console import print_lines
 from ..selection.answers import AnsweredScores, accuracy_of_answers, answer_weights, answered_scores
-from ..selection.paired_decision import PairedComparison, compare, decide
+from ..selection.paired_decision import LEVEL, PairedComparison, compare, decide
 from ..selection.target_accuracy import AccuracyEstimate, estimate_accuracy
 from ..trainers.saving.process_agreement import failed_everywhere
 from .answer_reading import Answers
-from .answer_training import FEWEST, FOLDS, TRAINED_ON, AnswerRunner
+from .answer_training import FEWEST, FOLDS, HALF, TRAINED_ON, WHOLE, AnswerRunner
 from .candidate_maker import is_of_the_disk
 from .candidate_run import CandidateOutcome, CandidateRunner
 from .judging import Entry, Verdicts
@@ -127,7 +127,10 @@ def judge_with_answers(
     sentences = [_decided(verdicts.chosen.name, name, comparisons, len(rows.kept))]
     base_scores = scores[verdicts.base.name]
 
-    trained, logits, sentence = _trained_on(answers, chosen, verdicts, runner)
+    def clearly_better(logits: Sequence[np.ndarray]) -> bool:
+        return compare(rows.cross_fitted(chosen, logits), scores[name], rows.weights, LEVEL).wins
+
+    trained, logits, sentence = _trained_on(answers, chosen, verdicts, runner, clearly_better)
     sentences += [sentence] * bool(sentence)
     all_outcomes = [*outcomes, *([trained] if trained is not None else [])]
     judged = verdicts
@@ -160,18 +163,26 @@ def _competes(entry: Entry, verdicts: Verdicts) -> bool:
 
 
 def _trained_on(
-    answers: Answers, chosen: Entry, verdicts: Verdicts, runner: CandidateRunner
+    answers: Answers,
+    chosen: Entry,
+    verdicts: Verdicts,
+    runner: CandidateRunner,
+    clearly_better: Callable[[Sequence[np.ndarray]], bool],
 ) -> tuple[CandidateOutcome | None, list[np.ndarray], str]:
     """Candidate that is trained on the answers, its cross-fitted logits, and what there is to say.
 
-    There is none where answers are too few; one that breaks is noted, as others are.
+    The trained weights are averaged with those before them, unless the cross-fitted logits of the whole step are
+    clearly better than the model before. There is none where answers are too few; one that breaks is noted, as others
+    are.
     """
     if len(answers) < FEWEST:
         return None, [], f"Nothing is trained on fewer than {FEWEST} answers."
     own = AnswerRunner(runner, chosen, answers, verdicts)
     print_lines("", f"{TRAINED_ON}: {own.recipe.about}")
     try:
-        return own.make(), own.cross_fitted_logits(), ""
+        logits = own.cross_fitted_logits()
+        own.share = WHOLE if clearly_better(logits[WHOLE]) else HALF
+        return own.make(), logits[own.share], ""
     except Exception as error:
         if is_of_the_disk(error) or not failed_everywhere(runner.inputs.args.world_size):
             raise

@@ -36,7 +36,7 @@ from .settings_hash import settings_hash
 TRAINED_ON = "trained-on-answers"
 EPOCHS = 6  # passes over the answers
 RATE = 0.25  # of the run's learning rate
-TRAINED_SHARE = 0.5  # of the weights after training, in their mean with those before it
+HALF, WHOLE = 0.5, 1.0  # of the weights after training, in their mean with those before it
 FEWEST = 10  # answers, below which nothing is trained on them
 FOLDS = 5
 FOLD_LOGITS = "held_out.npz"
@@ -47,8 +47,8 @@ class AnswerRunner(CandidateRunner):
     """Runs of one candidate: a chosen model, trained further on answers.
 
     A batch holds as many answered target rows as source rows, drawn anew for each pass. The learning rate is a quarter
-    of the run's. What comes of it is averaged with the model that it started from (WiSE-FT), weight by weight. The
-    answers reach training by the door for few target labels, a column `revealed_label`.
+    of the run's. What comes of it is averaged with the model that it started from (WiSE-FT), weight by weight, or
+    kept whole. The answers reach training by the door for few target labels, a column `revealed_label`.
 
     Args:
         runner: of the other candidates.
@@ -57,6 +57,8 @@ class AnswerRunner(CandidateRunner):
         verdicts: say which label shift is believed.
         name: of the candidate and its folder.
     """
+
+    share = HALF  # of the trained weights in what is kept
 
     def __init__(
         self, runner: CandidateRunner, chosen: Entry, answers: Answers, verdicts: Verdicts, name: str = TRAINED_ON
@@ -102,8 +104,13 @@ class AnswerRunner(CandidateRunner):
     # ---- what its trainer gets
 
     def _trainer(self, recipe: CandidateRecipe, soft_labels: SoftLabels | None, saved: Path | None) -> Any:
+        trainer = self._plain_trainer(recipe, saved)
+        trainer.add_callback(AverageWithStart(trainer, self.share))
+        return trainer
+
+    def _plain_trainer(self, recipe: CandidateRecipe, saved: Path | None = None) -> Any:
         inputs = self.inputs
-        trainer = AdaptationTrainer(
+        return AdaptationTrainer(
             self._loaded(saved),
             self.config(recipe),
             self._source_rows(),
@@ -112,8 +119,6 @@ class AnswerRunner(CandidateRunner):
             processing_class=inputs.processing_class or str(saved or self._start),
             peft_config=inputs.peft_config if saved is None else None,
         )
-        trainer.add_callback(AverageWithStart(trainer, TRAINED_SHARE))
-        return trainer
 
     @property
     def _facts(self) -> ModelFacts:
@@ -166,36 +171,38 @@ class AnswerRunner(CandidateRunner):
             temperature=None if correction.weights is None else correction.temperature,
             weights=correction.weights,
             answers=self.answers.hash,
-            trained_share=TRAINED_SHARE,
+            trained_share=self.share,
         )[:16]
 
     # ---- its predictions of rows that it was not trained on
 
-    def cross_fitted_logits(self) -> list[np.ndarray]:
+    def cross_fitted_logits(self) -> dict[float, list[np.ndarray]]:
         """Logits of each answered row from a model that was trained on the other answers.
 
         The answers are cut into five parts, and for each part a model is trained on the others. In tagging, logits
         are of the words that the tokenizer keeps.
 
         Returns:
-            (1, K) arrays, in tagging (words, K), in the order of the answers.
+            By the share of the trained weights, `HALF` and `WHOLE`: (1, K) arrays, in tagging (words, K), in the order
+            of the answers.
 
         Raises:
             Exception: whatever stops a training run.
         """
         count = len(self.answers)
         folds = np.array_split(np.random.default_rng(SEED).permutation(count), min(FOLDS, count))
-        logits: list[np.ndarray] = [np.zeros((0, 0))] * count
+        logits: dict[float, list[np.ndarray]] = {share: [np.zeros((0, 0))] * count for share in (HALF, WHOLE)}
         for number, held_out in enumerate(folds):
             others = np.setdiff1d(np.arange(count), held_out)
             part = AnswerRunner(
                 self, self.chosen, self.answers.part(others), self.verdicts, f"{self.name}-fold-{number + 1}"
             )
-            for position, row_logits in zip(held_out, part.logits_of(self.answers.part(held_out)), strict=True):
-                logits[int(position)] = row_logits
+            for share, of_part in part.logits_of(self.answers.part(held_out)).items():
+                for position, row_logits in zip(held_out, of_part, strict=True):
+                    logits[share][int(position)] = row_logits
         return logits
 
-    def logits_of(self, others: Answers) -> list[np.ndarray]:
+    def logits_of(self, others: Answers) -> dict[float, list[np.ndarray]]:
         """Logits of other answered rows, of a model that is trained for that and not kept.
 
         Args:
@@ -206,14 +213,21 @@ class AnswerRunner(CandidateRunner):
         stored = decided_by_first(lambda: _read_logits(folder, key), processes)
         if stored is None:
             decided_by_first(lambda: _emptied(folder, {"run": self.key}), processes)
-            trainer = self._trainer(self.recipe, None, None)
+            trainer = self._plain_trainer(self.recipe)
+            averaging = AverageWithStart(trainer, HALF)
             with stage(f"training {self.name}"), going_on_by_itself():
                 trainer.train()
             rows = mask_target_labels(self.inputs.target.select(others.rows), self.inputs.args.label_column)
-            predictions = predict_rows(trainer, rows, features=None)
-            stored = {"logits": predictions.logits, "rows": predictions.rows}
+            whole = predict_rows(trainer, rows, features=None)
+            averaging.average()
+            half = predict_rows(trainer, rows, features=None)
+            stored = {"whole": whole.logits, "half": half.logits, "rows": half.rows}
             decided_by_first(lambda: _keep_logits(folder, {"run": self.key, "key": key}, stored), processes)
-        return [stored["logits"][stored["rows"] == number] for number in range(len(others))]
+        numbers = range(len(others))
+        return {
+            share: [stored[name][stored["rows"] == number] for number in numbers]
+            for share, name in ((HALF, "half"), (WHOLE, "whole"))
+        }
 
     def config(self, recipe: CandidateRecipe, soft_labels: SoftLabels | None = None) -> Any:
         """Settings of its training run; a fold is short, and is trained anew rather than from a checkpoint."""
@@ -229,7 +243,7 @@ def _read_logits(folder: Path, key: str) -> Mapping[str, np.ndarray] | None:
         return None
     try:
         with np.load(folder / FOLD_LOGITS, allow_pickle=False) as file:
-            return {name: file[name] for name in ("logits", "rows")}
+            return {name: file[name] for name in ("whole", "half", "rows")}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
         return None
 

@@ -65,10 +65,14 @@ class AverageWithStart(TrainerCallback):
         yield from ((name, b) for name, b in model.named_buffers() if b.is_floating_point())
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        with torch.no_grad():
-            for name, tensor in self._tensors():
-                start = self.start[name].to(tensor.device)
-                tensor.copy_(start + self.alpha * (tensor - start))
+        self.average()
+
+    @torch.no_grad()
+    def average(self) -> None:
+        """Average the weights of the trainer's model with those of the start, in place."""
+        for name, tensor in self._tensors():
+            start = self.start[name].to(tensor.device)
+            tensor.copy_(start + self.alpha * (tensor - start))
 
 
 class Unfreezing(TrainerCallback):
