@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +12,7 @@ from ..messages import nearest, shown
 from ..objectives.drawn_settings import draw_settings
 from ..settings import read_choice
 from ..yaml_files import read_yaml
-from .pretrained_start import check_pretraining_settings
+from .pretrained_start import check_pretraining_settings, check_setting_names
 
 Effort = Literal["quick", "standard", "thorough"]
 LISTS = Path(__file__).parent / "candidates"
@@ -203,12 +203,7 @@ def _read(title: str, name: str, value: Any, before: Mapping[str, CandidateRecip
     settings = dict(training)
     if not isinstance(value.get("draw", False), bool):
         raise ValueError(f"{title}: draw={value['draw']!r} must be true or false.")
-    known = {f.name for f in fields(AdaptationConfig) if f.init}
-    for key in settings:
-        if key in NOT_HERE:
-            raise ValueError(f"{title}: training: {key!r} cannot stand here: {NOT_HERE[key]}.")
-        if key not in known:
-            raise ValueError(f"{title}: training: there is no setting {key!r}.{nearest(key, known)}")
+    check_setting_names(f"{title}: training", settings, AdaptationConfig, NOT_HERE)
     for key in ("start", *MADE_OF):
         if key in value and not value[key] and value[key] != 0:
             raise ValueError(f"{title}: {key} is empty: name a candidate, or leave it out.")
@@ -231,7 +226,8 @@ def _read(title: str, name: str, value: Any, before: Mapping[str, CandidateRecip
     if "pretrain" in value:
         if "start" in parts or any(key != "student_of" for key in made_of):
             raise ValueError(f"{title}: pretrain is for a candidate that trains from the backbone.")
-        parts["pretrain"] = check_pretraining_settings(f"{title}: pretrain", value["pretrain"] or {})
+        pretrain = {} if value["pretrain"] is None else value["pretrain"]
+        parts["pretrain"] = check_pretraining_settings(f"{title}: pretrain", pretrain)
     seed = 0 if value.get("seed") is None else value["seed"]
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise ValueError(f"{title}: seed={seed!r} must be a whole number of at least 0.")

@@ -67,13 +67,28 @@ def check_pretraining_settings(title: str, value: Any) -> dict[str, Any]:
 
     if not isinstance(value, Mapping):
         raise ValueError(f"{title} must be a map of settings of `hftransfer pretrain` to values, not {value!r}.")
-    known = {field.name for field in fields(PretrainingConfig) if field.init}
-    for key in value:
-        if key in NOT_HERE:
-            raise ValueError(f"{title}: {key!r} cannot stand here: {NOT_HERE[key]}.")
+    check_setting_names(title, value, PretrainingConfig, NOT_HERE)
+    return dict(value)
+
+
+def check_setting_names(title: str, settings: Mapping[str, Any], config: type, refused: Mapping[str, str]) -> None:
+    """Check that settings which a candidate names are those of a config, and may stand there.
+
+    Args:
+        title: of messages.
+        settings: names to values.
+        config: the dataclass that has them.
+        refused: name -> why it cannot stand there.
+
+    Raises:
+        ValueError: one that cannot stand there, or that there is not.
+    """
+    known = {field.name for field in fields(config) if field.init}
+    for key in settings:
+        if key in refused:
+            raise ValueError(f"{title}: {key!r} cannot stand here: {refused[key]}.")
         if key not in known:
             raise ValueError(f"{title}: there is no setting {key!r}.{nearest(str(key), known)}")
-    return dict(value)
 
 
 class PretrainedStarts:

@@ -68,6 +68,7 @@ def test_a_file_reads_as_the_map_that_it_holds(tmp_path):
             "there is no model",
         ),
         (PLAIN | {"x": {"pretrain": 3}}, "must be a map of settings"),
+        (PLAIN | {"x": {"pretrain": False}}, "must be a map of settings"),
         (PLAIN | {"x": {"pretrain": {"learning_rat": 1e-4}}}, "Did you mean 'learning_rate'"),
         (PLAIN | {"x": {"pretrain": {"output_dir": "runs/x"}}}, "a folder of its own"),
         (PLAIN | {"x": {"pretrain": {}, "start": "source-only"}}, "trains from the backbone"),
