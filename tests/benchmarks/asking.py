@@ -41,13 +41,15 @@ def fill(questions: Path, answers: Path, target: Any) -> None:
 def random_questions(asked: Path, path: Path, target: Any, inputs: dict[str, Any], count: int, seed: int) -> None:
     """Question file of rows drawn alike, of the same population as another file."""
     from hftransfer.adaptation.candidate_predictions import CandidatePredictor
+    from hftransfer.adaptation.given_domains import load_domains
     from hftransfer.adaptation.question_file import Question, TargetCells, write_questions
     from hftransfer.adaptation.run_inputs import RunInputs
 
     with asked.open(encoding="utf-8-sig", newline="") as file:
         first = next(csv.DictReader(file))
     population, classes = int(first["drawn_from"]), first["classes"].split(" | ")
-    run = RunInputs(inputs["model"], inputs["args"], {"source": inputs["source"]}, {}, target)
+    data = load_domains(inputs["source"], target, inputs["validation"], None, 0.0, inputs["args"])
+    run = RunInputs(inputs["model"], inputs["args"], data.train, {}, data.target)
     rows = CandidatePredictor(run, population).rows_to_predict
     drawn = np.random.default_rng((seed, count)).permutation(rows)[:count]
     questions = [Question(k + 1, int(row), 1 / (population - k), population) for k, row in enumerate(drawn)]
@@ -75,7 +77,7 @@ def run_cell(data: Path, models: Path, output: Path, shift: str, seed: int, coun
         answers = output / "answers" / f"{shift}.{seed}.{way}-{count}.csv"
         if way == "random":
             answers.parent.mkdir(parents=True, exist_ok=True)
-            random_questions(asked, answers, target, {"model": model, "args": args, "source": source}, count, seed)
+            random_questions(asked, answers, target, {"model": model, "source": source} | how, count, seed)
             asked = answers
         fill(asked, answers, target)
     result = adapt(model, source, target, **how, answers=answers)
@@ -90,16 +92,16 @@ def run_cell(data: Path, models: Path, output: Path, shift: str, seed: int, coun
 def table(rows: list[dict[str, Any]]) -> str:
     """Test accuracy of what was handed over, of the model trained on the answers, and how far the estimate was off."""
     lines = [
-        "| labels | drawn | seeds | handed over | trained on answers | estimate off by |",
-        "|---|---|---|---|---|---|",
+        "| shift | labels | drawn | seeds | handed over | trained on answers | estimate off by |",
+        "|---|---|---|---|---|---|---|",
     ]
-    for count, way in sorted({(row["count"], row["way"]) for row in rows}):
-        cell = [row for row in rows if (row["count"], row["way"]) == (count, way)]
+    for shift, count, way in sorted({(row["shift"], row["count"], row["way"]) for row in rows}):
+        cell = [row for row in rows if (row["shift"], row["count"], row["way"]) == (shift, count, way)]
         handed = [100 * row["oracle"][row["chosen"]] for row in cell]
         trained = [100 * row["oracle"]["trained-on-answers"] for row in cell if "trained-on-answers" in row["oracle"]]
         off = statistics.mean(abs(100 * row["estimate"][0] - h) for row, h in zip(cell, handed, strict=True))
         shown = [spread(handed), spread(trained) if trained else "", f"{off:.1f}"]
-        lines.append(f"| {count} | {way if count else ''} | {len(cell)} | {' | '.join(shown)} |")
+        lines.append(f"| {shift} | {count} | {way if count else ''} | {len(cell)} | {' | '.join(shown)} |")
     return "\n".join(lines)
 
 
