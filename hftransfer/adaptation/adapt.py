@@ -176,7 +176,9 @@ def adapt(
         model_kwargs,
         dataset_names,
     )
-    recipes = with_rounds(candidate_list(effort, inputs.modality) if recipes is None else recipes, rounds)
+    if recipes is None:
+        recipes = candidate_list(effort, inputs.modality, from_scratch=isinstance(model, Mapping))
+    recipes = with_rounds(recipes, rounds)
     with working_in(folder, args):
         look = raise_together(lambda: look_at(data, args), args.world_size)
         run = {"the list of candidates": str(recipes), "the rule": str(rule), "output_dir": str(folder.absolute())}

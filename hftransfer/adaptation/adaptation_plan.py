@@ -76,7 +76,7 @@ def print_adaptation_plan(
     )
     prepared.encode_test_splits(source.test)
     if candidates is None:
-        recipes = candidate_list(effort, prepared.encoder.modality)
+        recipes = candidate_list(effort, prepared.encoder.modality, from_scratch=isinstance(model, Mapping))
     recipes = with_rounds(recipes, rounds)
     inputs = RunInputs(model, args, source.train, source.validation, target, peft_config=peft_config)
     runner = CandidateRunner(inputs, Path(str(args.output_dir)) / CANDIDATES, inputs.judged_rows)

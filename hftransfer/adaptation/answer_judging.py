@@ -12,6 +12,7 @@ from ..selection.answers import AnsweredScores, accuracy_of_answers, answer_weig
 from ..selection.paired_decision import LEVEL, PairedComparison, compare, decide
 from ..selection.target_accuracy import AccuracyEstimate, estimate_accuracy
 from ..trainers.saving.process_agreement import failed_everywhere
+from .answer_probe import PROBED, AnswerProbe
 from .answer_reading import Answers
 from .answer_training import FEWEST, FOLDS, HALF, TRAINED_ON, WHOLE, AnswerRunner
 from .candidate_maker import is_of_the_disk
@@ -87,8 +88,9 @@ def check_answers(answers: Answers, predicted: np.ndarray, names: Sequence[str])
     Raises:
         ValueError: rows that are not predicted, or a candidate's name that is taken.
     """
-    if TRAINED_ON in names:
-        raise ValueError(f"A candidate is called {TRAINED_ON!r}, which is the one that answers make. Rename it.")
+    for taken in (TRAINED_ON, PROBED):
+        if taken in names:
+            raise ValueError(f"A candidate is called {taken!r}, which is one that answers make. Rename it.")
     unknown = np.setdiff1d(answers.rows, predicted)
     if len(unknown):
         raise ValueError(
@@ -106,7 +108,8 @@ def judge_with_answers(
     First, the candidates that have not seen the answers are compared on them (`decide`); the label-free choice stays
     unless another is better. The one that stands is then trained further on the answers. What comes of it has to be
     better on answers that it was not trained on (`cross_fitted_logits`); the gates, which guess by the source how a
-    model does on the target, do not bind it.
+    model does on the target, do not bind it. Where a linear probe is among the candidates, another one is fitted with
+    the answers, and takes the place of what stands by then where it is clearly better.
 
     Args:
         answers: that were read.
@@ -145,6 +148,17 @@ def judge_with_answers(
         taken = comparison.taken(bool(refusal))
         sentences += _of_training(comparison, taken, refusal, len(answers))
         chosen = entry if taken else chosen
+    probed, logits, sentence = _probed(answers, outcomes, runner)
+    sentences += [sentence] * bool(sentence)
+    if probed is not None:
+        all_outcomes = [*all_outcomes, probed]
+        judged = judge(all_outcomes)
+        entry, chosen = (next(e for e in judged.entries if e.name == name) for name in (PROBED, chosen.name))
+        scores[PROBED] = rows.cross_fitted(entry, logits)
+        comparison = compare(scores[PROBED], scores[chosen.name], rows.weights, LEVEL)
+        comparisons = [*comparisons, comparison]
+        sentences.append(_of_probe(comparison, len(answers)))
+        chosen = entry if comparison.wins and comparison.gain > 0 else chosen
     refused = {other: why for other, why in judged.judgement.refused.items() if other != chosen.name}
     reasons = [*verdicts.judgement.reasons, *sentences]
     judgement = replace(judged.judgement, chosen=chosen.name, refused=refused, reasons=reasons)
@@ -191,6 +205,27 @@ def _trained_on(
         return CandidateOutcome(own.recipe, failure=reason), [], ""
 
 
+def _probed(
+    answers: Answers, outcomes: Sequence[CandidateOutcome], runner: CandidateRunner
+) -> tuple[CandidateOutcome | None, list[np.ndarray], str]:
+    """Linear probe that is fitted with the answers, its cross-fitted logits, and what there is to say.
+
+    There is none without a linear probe among the candidates, or where answers are too few.
+    """
+    if len(answers) < FEWEST or not any(o.recipe.probe and o.predictions is not None for o in outcomes):
+        return None, [], ""
+    own = AnswerProbe(runner, answers)
+    print_lines("", f"{PROBED}: {own.recipe.about}")
+    try:
+        return own.make(), own.cross_fitted_logits(), ""
+    except Exception as error:
+        if is_of_the_disk(error) or not failed_everywhere(runner.inputs.args.world_size):
+            raise
+        reason = " ".join(str(error).split()) or type(error).__name__
+        print_lines(f"{PROBED} failed and is left out: {reason}")
+        return None, [], f"{PROBED} failed and is left out: {reason}"
+
+
 def _decided(standing: str, chosen: str, comparisons: Sequence[PairedComparison], answers: int) -> str:
     """Sentence on the decision among the candidates that have not seen the answers."""
     by = f"By {answers} labelled target rows"
@@ -222,6 +257,16 @@ def _of_training(c: PairedComparison, taken: bool, refusal: str, answers: int) -
             "nothing speaks against it."
         )
     return sentences
+
+
+def _of_probe(c: PairedComparison, answers: int) -> str:
+    """Sentence on whether the linear probe that was fitted with answers is taken."""
+    takes = "takes the place" if c.wins and c.gain > 0 else "does not take the place"
+    folds = min(FOLDS, answers)
+    return (
+        f"{c.name} {takes} of {c.standing}: fitted on the source and {folds - 1} of {folds} parts of the answers and "
+        f"compared on the part left out, it is {_beside(c)}."
+    )
 
 
 def _gained(c: PairedComparison) -> str:

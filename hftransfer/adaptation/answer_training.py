@@ -190,9 +190,8 @@ class AnswerRunner(CandidateRunner):
             Exception: whatever stops a training run.
         """
         count = len(self.answers)
-        folds = np.array_split(np.random.default_rng(SEED).permutation(count), min(FOLDS, count))
         logits: dict[float, list[np.ndarray]] = {share: [np.zeros((0, 0))] * count for share in (HALF, WHOLE)}
-        for number, held_out in enumerate(folds):
+        for number, held_out in enumerate(fold_parts(count)):
             others = np.setdiff1d(np.arange(count), held_out)
             part = AnswerRunner(
                 self, self.chosen, self.answers.part(others), self.verdicts, f"{self.name}-fold-{number + 1}"
@@ -235,6 +234,11 @@ class AnswerRunner(CandidateRunner):
         if self.name != TRAINED_ON:
             settings = dataclasses.replace(settings, save_strategy="no", load_best_model_at_end=False)
         return settings
+
+
+def fold_parts(count: int) -> list[np.ndarray]:
+    """Positions of answers in the parts that are left out in turn."""
+    return np.array_split(np.random.default_rng(SEED).permutation(count), min(FOLDS, count))
 
 
 def _read_logits(folder: Path, key: str) -> Mapping[str, np.ndarray] | None:

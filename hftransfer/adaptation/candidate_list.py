@@ -34,6 +34,7 @@ KEYS = {
     "pretrain": "settings of PretrainingConfig: it starts from the backbone, pre-trained without labels on the rows "
     "of the target and the sources",
     "adabn_of": "this candidate with batch norm's statistics of the target",
+    "probe": "true: the backbone as it is, with a final layer that is fitted on the source's features",
 }
 OF_ALL_ROWS = "all candidates read the same rows and classes, so it belongs to the whole run"
 NOT_HERE = {
@@ -65,6 +66,8 @@ class CandidateRecipe:
         start: the candidate whose weights its run starts from. It then goes on for half as long at half the rate.
         round_of: names of other candidates; the last is the student that it starts from.
         pretrain: settings of the pre-training that its start comes from; `None` where it is the backbone itself.
+        probe: a final layer fitted on the features of the frozen backbone.
+        answers: hash of the answered target rows that it is fitted on, too; empty without.
     """
 
     name: str
@@ -78,11 +81,13 @@ class CandidateRecipe:
     start: str = ""
     round_of: tuple[str, ...] = ()
     pretrain: dict[str, Any] | None = None
+    probe: bool = False
+    answers: str = ""
 
     @property
     def trains(self) -> bool:
         """Whether it takes a training run of its own."""
-        return not (self.mean_of or self.average_of or self.adabn_of)
+        return not (self.mean_of or self.average_of or self.adabn_of or self.probe)
 
     @property
     def base(self) -> bool:
@@ -116,12 +121,15 @@ class CandidateRecipe:
         return rows * (2.0 if self.learns_soft_labels and not self.start else 1.0) + 3.0 * (self.pretrain is not None)
 
 
-def candidate_list(effort: str = "standard", modality: str = "text") -> list[CandidateRecipe]:
+def candidate_list(
+    effort: str = "standard", modality: str = "text", from_scratch: bool = False
+) -> list[CandidateRecipe]:
     """Candidates that an effort asks for.
 
     Args:
         effort: `"quick"`, `"standard"` or `"thorough"`.
         modality: `"text"` or `"image"`.
+        from_scratch: the model has no weights yet, and so no features to fit a probe on.
 
     Raises:
         ValueError: no such effort.
@@ -131,7 +139,8 @@ def candidate_list(effort: str = "standard", modality: str = "text") -> list[Can
         ['source-only']
     """
     read_choice("effort", effort, Effort)
-    return read_candidates(LISTS / f"{effort}_{modality}.yaml")
+    recipes = read_candidates(LISTS / f"{effort}_{modality}.yaml")
+    return [recipe for recipe in recipes if not (recipe.probe and from_scratch)]
 
 
 def read_candidates(source: str | Path | Mapping[str, Any]) -> list[CandidateRecipe]:
@@ -207,11 +216,13 @@ def _read(title: str, name: str, value: Any, before: Mapping[str, CandidateRecip
     for key in ("start", *MADE_OF):
         if key in value and not value[key] and value[key] != 0:
             raise ValueError(f"{title}: {key} is empty: name a candidate, or leave it out.")
+    _check_probe(title, value)
     made_of = [key for key in MADE_OF if key in value]
     if len(made_of) > 1 or (made_of and made_of[0] not in STUDENTS and (settings or value.get("seed"))):
         raise ValueError(f"{title}: {made_of[0]} stands alone; other candidates are listed under names of their own.")
-    parts = {key: value[key] for key in made_of}
-    for key, names in parts.items():
+    parts = {key: value[key] for key in made_of} | ({"probe": True} if value.get("probe") else {})
+    for key in made_of:
+        names = parts[key]
         parts[key] = _part_names(f"{title}: {key}", names, before, key in ("mean_of", "average_of", "round_of"))
     if "round_of" in parts:
         if "start" in value:
@@ -242,6 +253,15 @@ def _read(title: str, name: str, value: Any, before: Mapping[str, CandidateRecip
         except ValueError as error:
             raise ValueError(f"{title}: training: {error}") from error
     return CandidateRecipe(name, " ".join(str(about).split()), seed, settings, **parts)
+
+
+def _check_probe(title: str, value: Mapping[str, Any]) -> None:
+    probe = value.get("probe", False)
+    if not isinstance(probe, bool):
+        raise ValueError(f"{title}: probe={probe!r} must be true or false.")
+    others = [key for key in value if key not in ("about", "probe")]
+    if probe and others:
+        raise ValueError(f"{title}: probe stands alone, for nothing of it is drawn or trained: leave out {others[0]}.")
 
 
 def _part_names(title: str, names: Any, before: Mapping[str, CandidateRecipe], several: bool) -> Any:

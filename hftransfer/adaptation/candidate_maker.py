@@ -16,10 +16,11 @@ from ..trainers.saving.folder_lock import FolderInUse
 from ..trainers.saving.process_agreement import failed_everywhere
 from ..trainers.setup.row_weights import weights_in_order
 from .candidate_list import CandidateRecipe
-from .candidate_run import CandidateOutcome, CandidateRunner, SoftLabels
+from .candidate_run import CandidateOutcome, CandidateRunner, SoftLabels, model_facts
 from .combined_models import save_average, save_with_target_statistics
 from .corrections import Correction, calibration, soft_probabilities, training_weights
 from .judging import estimate_shift
+from .probe_candidate import NO_FEATURES, fitted_probe, save_probe, source_rows
 from .round_decision import decide_round
 from .round_teaching import choose_teachers
 from .stored_predictions import StoredPredictions
@@ -50,6 +51,8 @@ class CandidateMaker:
             ValueError, TypeError: settings that cannot be, with the candidate.
         """
         for recipe in self.recipes:
+            if recipe.probe and not isinstance(self.runner.inputs.model, str):
+                raise ValueError(f"Candidate {recipe.name!r}: {NO_FEATURES}")
             if not recipe.trains:
                 continue
             try:
@@ -197,11 +200,19 @@ class CandidateMaker:
 
     def _put_together(self, recipe: CandidateRecipe) -> CandidateOutcome:
         """Outcome of a model that takes no training run, saved in a folder of its own and predicted from there."""
+        if recipe.probe:
+            trainer = self.runner.trainer_of(recipe, None)
+            probe = fitted_probe(trainer, [source_rows(trainer)])
+            return self.runner.run_untrained(
+                recipe, model_facts(trainer), lambda folder: save_probe(trainer, probe, folder)
+            )
         parts = [self.outcomes[name] for name in recipe.parts]
+        facts = parts[0].model
+        assert facts is not None
         if recipe.average_of:
-            return self.runner.run_untrained(recipe, parts[0], lambda folder: save_average(parts, folder))
+            return self.runner.run_untrained(recipe, facts, lambda folder: save_average(parts, folder))
         trainer = self.runner.trainer_of(replace(recipe, training={"adabn": True}), parts[0].folder)
-        return self.runner.run_untrained(recipe, parts[0], lambda folder: save_with_target_statistics(trainer, folder))
+        return self.runner.run_untrained(recipe, facts, lambda folder: save_with_target_statistics(trainer, folder))
 
 
 def _without(recipe: CandidateRecipe, missing: CandidateOutcome) -> CandidateOutcome:

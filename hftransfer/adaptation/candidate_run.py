@@ -186,7 +186,7 @@ class CandidateRunner:
                 trainer.create_model_card(
                     model_name=Path(str(self.inputs.args.output_dir)).name, finetuned_from=backbone
                 )
-            record["model"] = dataclasses.asdict(_model_facts(trainer, self.inputs.modality))
+            record["model"] = dataclasses.asdict(model_facts(trainer))
             pretraining = [] if recipe.pretrain is None else self.starts.findings(recipe.pretrain)
             record["findings"] = [*pretraining, *findings_of(trainer)]
             record["class_weights"] = _class_weights(trainer, soft_labels)
@@ -197,36 +197,35 @@ class CandidateRunner:
         return self._outcome(recipe, predictions, record)
 
     def run_untrained(
-        self, recipe: CandidateRecipe, first: CandidateOutcome, save: Callable[[Path], None]
+        self, recipe: CandidateRecipe, model: ModelFacts, save: Callable[[Path], None]
     ) -> CandidateOutcome:
         """Candidate that takes no training run: saved, then predicted from its folder.
 
         Args:
-            recipe: an average of weights, or one with the target's batch norm statistics.
-            first: the first candidate that it is made of.
-            save: writes its model to a folder that does not exist. All processes call it for batch norm.
+            recipe: an average of weights, one with the target's batch norm statistics, or a linear probe.
+            model: facts of it.
+            save: writes its model to a folder that does not exist. All processes call it where rows are read.
         """
         started, folder = time.monotonic(), self.folder / recipe.name
         state, processes = PartialState(), self.inputs.args.world_size
         decided_by_first(lambda: remove_candidate(folder), processes)
-        if recipe.adabn_of:
+        if recipe.adabn_of or recipe.probe:
             save(folder)
         else:
             decided_by_first(lambda: save(folder), processes)
         state.wait_for_everyone()
         predictions = self.predictor.predict(self.trainer_of(recipe, folder))
-        assert first.model is not None
         record = {
             "key": self._key(recipe, None),
             "seconds": time.monotonic() - started,
             "findings": [],
-            "model": dataclasses.asdict(first.model),
+            "model": dataclasses.asdict(model),
         }
         self._keep(folder, predictions, record)
         return self._outcome(recipe, predictions, record)
 
     def trainer_of(self, recipe: CandidateRecipe, folder: Path | None) -> Any:
-        """Trainer of a saved model."""
+        """Trainer of a saved model; of the backbone itself, with a new head, when `None`."""
         return self._trainer(recipe, None, folder)
 
     # ---- a run
@@ -245,7 +244,7 @@ class CandidateRunner:
             target if recipe.reads_target else None,
             {source_set(name): rows for name, rows in inputs.validation.items()},
             processing_class=inputs.processing_class,
-            peft_config=inputs.peft_config if saved is None or saved.name == recipe.start else None,
+            peft_config=inputs.peft_config if _gets_adapter(recipe, saved) else None,
             model_kwargs=dict(inputs.model_kwargs or {}) or None,
         )
 
@@ -306,7 +305,10 @@ class CandidateRunner:
         return checkpoint
 
     def _key(self, recipe: CandidateRecipe, soft_labels: SoftLabels | None) -> str:
-        settings = {"seed": recipe.seed, "training": recipe.training, "student": recipe.learns_soft_labels}
+        settings: dict[str, Any] = {"seed": recipe.seed, "training": recipe.training}
+        settings["student"] = recipe.learns_soft_labels
+        if recipe.probe:
+            settings["probe"] = recipe.answers or True
         soft = soft_labels.hash if soft_labels is not None else ""
         parts: dict[str, Any] = {}
         if recipe.average_of or recipe.adabn_of:  # what a student learned from is in its soft labels
@@ -334,14 +336,22 @@ class CandidateRunner:
         )
 
 
-def _model_facts(trainer: Any, modality: str) -> ModelFacts:
+def _gets_adapter(recipe: CandidateRecipe, saved: Path | None) -> bool:
+    """Whether an adapter of the run is put around the model: where it is trained."""
+    return recipe.trains and (saved is None or saved.name == recipe.start)
+
+
+def model_facts(trainer: Any) -> ModelFacts:
+    """What is said of a candidate's model wherever it is handed on."""
     prepared = trainer.prepared
     names, train = list(prepared.label_space.names), prepared.train
     labels = [label for rows in train.domain_rows[: len(train.source_sizes)] for label in rows["labels"]]
     flat = np.concatenate([np.ravel(label) for label in labels]) if labels else np.zeros(0, int)
     counts = np.bincount(flat[flat >= 0].astype(int), minlength=len(names))
     head = prepared.head.name.removeprefix("base_model.model.").removesuffix(".modules_to_save.default")
-    return ModelFacts(names, [int(count) for count in counts], head, prepared.label_space.task, modality)
+    return ModelFacts(
+        names, [int(count) for count in counts], head, prepared.label_space.task, prepared.encoder.modality
+    )
 
 
 def _class_weights(trainer: Any, soft_labels: SoftLabels | None) -> dict[str, float] | None:

@@ -157,12 +157,13 @@ def contender(entry: Entry, base: bool) -> Contender:
 
 
 def predicts_as_the_source_taught(outcome: CandidateOutcome, outcomes: Sequence[CandidateOutcome]) -> bool:
-    """Whether no target row had a part in a candidate: a source-only run, or a mean or average of such."""
+    """Whether no target row had a part in a candidate: a source-only run, a linear probe, or a mean or
+    average of such."""
     by_name = {other.name: other for other in outcomes}
     parts = outcome.recipe.parts
     if parts and not (outcome.recipe.trains or outcome.recipe.adabn_of):
         return all(predicts_as_the_source_taught(by_name[name], outcomes) for name in parts)
-    return outcome.recipe.base
+    return outcome.recipe.base or (outcome.recipe.probe and not outcome.recipe.answers)
 
 
 def trained_weights(outcome: CandidateOutcome, class_names: Sequence[str]) -> np.ndarray | None:

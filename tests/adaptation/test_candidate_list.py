@@ -74,6 +74,11 @@ def test_a_file_reads_as_the_map_that_it_holds(tmp_path):
         (PLAIN | {"x": {"pretrain": {}, "start": "source-only"}}, "trains from the backbone"),
         (PLAIN | {"b": {"seed": 1}, "x": {"pretrain": {}, "mean_of": ["source-only", "b"]}}, "from the backbone"),
         ({"x": {"pretrain": {}}}, "no plain source-only run"),
+        (PLAIN | {"x": {"probe": 1}}, "true or false"),
+        (PLAIN | {"x": {"probe": True, "seed": 3}}, "stands alone"),
+        (PLAIN | {"x": {"probe": True, "training": {"learning_rate": 1e-3}}}, "leave out training"),
+        (PLAIN | {"x": {"probe": True, "student_of": "source-only"}}, "leave out student_of"),
+        ({"x": {"probe": True}}, "no plain source-only run"),
     ],
 )
 def test_what_cannot_be_is_refused_with_its_name(entries, said):
@@ -83,7 +88,7 @@ def test_what_cannot_be_is_refused_with_its_name(entries, said):
 
 
 def test_the_keys_that_messages_list_are_those_that_are_read():
-    others = {"mean_of", "average_of", "student_of", "round_of", "start", "adabn_of"}
+    others = {"mean_of", "average_of", "student_of", "round_of", "start", "adabn_of", "probe"}
     assert set(KEYS) == {"about", "seed", "training", "draw", "pretrain"} | others
 
 

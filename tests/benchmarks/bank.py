@@ -112,10 +112,20 @@ def run_case(data: Path, models: Path, output: Path, shift: str, seed: int, effo
     recipes = {
         recipe.name: {
             key: list(value) if isinstance(value, tuple) else value
-            for key in ("about", "seed", "training", "mean_of", "average_of", "student_of", "start", "adabn_of")
+            for key in (
+                "about",
+                "seed",
+                "training",
+                "mean_of",
+                "average_of",
+                "student_of",
+                "start",
+                "adabn_of",
+                "probe",
+            )
             if (value := getattr(recipe, key))
         }
-        for recipe in candidate_list(effort, modality)
+        for recipe in candidate_list(effort, modality, from_scratch=isinstance(model, dict))
     }
     recipes |= {name: CANDIDATES[name] for name in more}
     case = output / f"{shift}.{seed}"

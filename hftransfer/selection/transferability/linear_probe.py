@@ -32,10 +32,12 @@ class Probe:
         return (features - self.mean) / self.scale @ self.weights.T + self.bias
 
 
-def fit_probe(features: np.ndarray, classes: np.ndarray, class_count: int | None = None) -> Probe:
+def fit_probe(
+    features: np.ndarray, classes: np.ndarray, class_count: int | None = None, row_weights: np.ndarray | None = None
+) -> Probe:
     r"""Linear probe fitted on frozen features: multinomial logistic regression with an L2 penalty.
 
-    \[\min_W\ \tfrac12\lVert W\rVert^2 + C\sum_i -\log\mathrm{softmax}(Wx_i + b)_{y_i}\]
+    \[\min_W\ \tfrac12\lVert W\rVert^2 + C\sum_i w_i\cdot-\log\mathrm{softmax}(Wx_i + b)_{y_i}\]
 
     on standardised features, C = 0.01, in single precision. Of two classes, only the difference of their weights is
     penalised: the usual binary regression.
@@ -45,6 +47,7 @@ def fit_probe(features: np.ndarray, classes: np.ndarray, class_count: int | None
         classes: (n,) ids, of which some may not occur.
         class_count: K; one more than the largest id when `None`. A class that does not occur is never predicted: its
             logit is far below all others.
+        row_weights: (n,) what each row counts, 1 on average; all alike when `None`.
 
     Example:
         >>> probe = fit_probe(np.array([[0.0], [0.1], [5.0], [5.1]]), np.array([0, 0, 2, 2]))
@@ -61,7 +64,8 @@ def fit_probe(features: np.ndarray, classes: np.ndarray, class_count: int | None
     bias[present] = 0.0
     if len(present) > 1:
         standardised = ((features - mean) / scale).astype(np.float32)
-        regression = LogisticRegression(C=STRENGTH, max_iter=1000).fit(standardised, inverse.reshape(-1))
+        regression = LogisticRegression(C=STRENGTH, max_iter=1000)
+        regression.fit(standardised, inverse.reshape(-1), sample_weight=row_weights)
         found, offset = regression.coef_.astype(np.float64), regression.intercept_.astype(np.float64)
         if len(present) == 2:  # scikit-learn keeps the second class's alone
             found, offset = np.concatenate([0 * found, found]), np.append(0 * offset, offset)

@@ -1,0 +1,238 @@
+"""Linear probes as candidates of `adapt`: alone, with answers, and as a start of fine-tuning."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import answer_sheets
+import numpy as np
+import pytest
+import tiny
+import tiny_shift
+import torch
+from datasets import concatenate_datasets
+from safetensors.torch import load_file
+from sklearn.linear_model import LogisticRegression
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, RobertaConfig, RobertaModel
+
+from hftransfer import AdaptationTrainer
+from hftransfer.adaptation import probe_candidate
+from hftransfer.adaptation.answer_probe import PROBED, AnswerProbe
+from hftransfer.adaptation.answer_reading import Answers
+from hftransfer.adaptation.answer_training import TRAINED_ON
+from hftransfer.adaptation.candidate_list import candidate_list, read_candidates
+from hftransfer.adaptation.candidate_maker import CandidateMaker
+from hftransfer.adaptation.candidate_run import CandidateRunner
+from hftransfer.adaptation.judging import predicts_as_the_source_taught
+from hftransfer.adaptation.question_file import Question
+from hftransfer.adaptation.run_inputs import RunInputs
+from hftransfer.selection.transferability.linear_probe import STRENGTH
+
+SOURCE = tiny_shift.domain(160, 0)
+TARGET = tiny_shift.domain(240, 1, tiny_shift.FREQUENCIES)
+LIST = {"source-only": {}, "probe": {"probe": True}, "tuned": {"start": "probe"}}
+
+
+def run(model, folder: Path, **how):
+    with tiny_shift.with_short_estimates():
+        return tiny_shift.run(
+            model, folder, **{"source": SOURCE, "target": TARGET, "candidates": LIST, "max_steps": 4} | how
+        )
+
+
+@pytest.fixture(scope="module")
+def result(shift_model, tmp_path_factory):
+    return run(shift_model, tmp_path_factory.mktemp("probe") / "out", ask=40)
+
+
+def features_of(model: str, texts: list[str]) -> np.ndarray:
+    """What the last layer of a BERT reads."""
+    bert, tokenizer = (c.from_pretrained(model) for c in (AutoModelForSequenceClassification, AutoTokenizer))
+    with torch.no_grad():
+        return (
+            bert.bert(**tokenizer(list(texts), padding=True, return_tensors="pt")).pooler_output.numpy().astype(float)
+        )
+
+
+def test_its_logits_are_a_regressions_on_the_backbones_features(result, shift_model):
+    """Fitted here by scikit-learn, on features that transformers gives."""
+    x, rows = features_of(shift_model, SOURCE["text"]), features_of(shift_model, TARGET["text"])
+    mean, scale = x.mean(0), x.std(0)
+    alone = LogisticRegression(C=STRENGTH, max_iter=1000, tol=1e-6).fit((x - mean) / scale, SOURCE["label"])
+    expected = alone.decision_function((rows - mean) / scale)
+    stored = np.load(result.model / "_candidates/probe/predictions.npz")
+    found = stored["target_logits"]
+    difference = (found - found.mean(1, keepdims=True)) - (expected - expected.mean(1, keepdims=True))
+    assert np.abs(difference).max() < 0.02 * np.abs(expected).max()
+
+
+def test_the_backbone_stays_and_the_head_is_new(result, shift_model):
+    before = load_file(Path(shift_model) / "model.safetensors")
+    after = load_file(result.model / "_candidates/probe/model.safetensors")
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"classifier.weight", "classifier.bias"}
+
+
+def test_it_loads_in_a_fresh_process_without_the_package(result):
+    code = (
+        "import sys; from transformers import pipeline\n"
+        f"print(pipeline('text-classification', {str(result.model / '_candidates/probe')!r})('w1 w2')[0]['label'])\n"
+        "assert not any(name.startswith('hftransfer') for name in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip().splitlines()[-1] in tiny.LABELS
+
+
+def test_it_is_judged_as_what_the_source_taught_and_starts_a_training(result):
+    outcomes = {entry.outcome.name: entry.outcome for entry in result.verdicts.entries}
+    assert predicts_as_the_source_taught(outcomes["probe"], list(outcomes.values()))
+    after, before = (load_file(result.model / f"_candidates/{name}/model.safetensors") for name in ("tuned", "probe"))
+    head = (after["classifier.weight"] - before["classifier.weight"]).abs().max()
+    assert 0 < head < before["classifier.weight"].abs().max()
+
+
+def test_it_is_not_made_twice(result, shift_model, monkeypatch):
+    monkeypatch.setattr(probe_candidate, "fit_probe", None)
+    again = run(shift_model, result.model, ask=40)
+    assert again.chosen == result.chosen
+
+
+def test_it_counts_rows_as_training_does(shift_model, tmp_path):
+    """`weight`, `class_weights` and `source_weights` are multiplied."""
+    weights = np.linspace(0.5, 2.0, len(SOURCE))
+    weighted = SOURCE.add_column("weight", weights.tolist())
+    trainer = AdaptationTrainer(
+        shift_model,
+        tiny_shift.config(tmp_path, class_weights={tiny.LABELS[1]: 3.0}, source_weights={"b": 0.5}),
+        {"a": weighted, "b": weighted.select(range(20))},
+    )
+    rows = probe_candidate.source_rows(trainer)
+    labels = np.concatenate([SOURCE["label"], SOURCE["label"][:20]])
+    expected = np.concatenate([weights, 0.5 * weights[:20]]) * np.where(labels == 1, 3.0, 1.0)
+    assert np.array_equal(rows.labels, labels)
+    assert np.allclose(rows.weights, expected)
+
+
+def test_rows_that_count_nothing_change_nothing(shift_model, tmp_path):
+    trainer = AdaptationTrainer(shift_model, tiny_shift.config(tmp_path), SOURCE)
+    rows = probe_candidate.source_rows(trainer)
+    wrong = dataclasses.replace(rows, labels=(rows.labels + 1) % 3, weights=np.zeros(len(rows.labels)))
+    both = probe_candidate.ProbeRows(
+        *(np.concatenate(pair) for pair in zip(*map(vars_of, (rows, wrong)), strict=True))
+    )
+    plain, other = (probe_candidate.fitted_probe(trainer, [of]) for of in (rows, both))
+    x = rows.features.astype(float)
+    assert np.allclose(plain.logits(x), other.logits(x), atol=1e-2)
+    assert not np.allclose(
+        plain.logits(x), probe_candidate.fitted_probe(trainer, [wrong_counts(both)]).logits(x), atol=0.1
+    )
+
+
+def vars_of(rows) -> tuple:
+    return rows.features, rows.labels, rows.weights
+
+
+def wrong_counts(rows):
+    return dataclasses.replace(rows, weights=np.ones(len(rows.labels)))
+
+
+def test_new_weights_below_the_final_layer_leave_it_out(tmp_path):
+    """A RoBERTa without a trained head has a dense layer there whose features mean nothing."""
+    tokenizer = tiny.tokenizer()
+    config = RobertaConfig(
+        vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
+        max_position_embeddings=80, pad_token_id=tokenizer.pad_token_id,
+    )  # fmt: skip
+    RobertaModel(config).save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    result = run(str(tmp_path / "model"), tmp_path / "out", max_steps=1)
+    failed = tiny_shift.result_of(result.model)["failed"]
+    assert "classifier.dense below the final layer is new" in failed["probe"]
+    assert "made of probe, which failed" in failed["tuned"]
+    assert result.chosen == "source-only"
+
+
+def test_lists_for_images_have_one_unless_there_are_no_features_yet():
+    for effort in ("standard", "thorough"):
+        assert [r.name for r in candidate_list(effort, "image") if r.probe] == ["probe"]
+        assert not any(r.probe for r in candidate_list(effort, "image", from_scratch=True))
+
+
+def test_a_model_from_scratch_is_refused_before_anything_is_trained(tmp_path):
+    settings = {"model_type": "bert", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    maker = CandidateMaker(runner_of(settings, tmp_path), read_candidates(LIST))
+    with pytest.raises(ValueError, match=r"Candidate 'probe': .* trained from scratch, and has no features yet"):
+        maker.check(tiny.LABELS)
+
+
+def turned(row: int) -> str:
+    """Labels of a target where the classes have changed their names."""
+    return tiny.LABELS[(TARGET[row]["label"] + 1) % 3]
+
+
+@pytest.fixture(scope="module")
+def answered(result, shift_model, tmp_path_factory):
+    """The run with answers that nothing but labels of the target can tell."""
+    path = tmp_path_factory.mktemp("answers") / "mine.csv"
+    path.write_bytes(result.questions.read_bytes())
+    answer_sheets.fill(path, turned)
+    folder = tmp_path_factory.mktemp("answered") / "out"
+    return run(shift_model, folder, answers=path), path
+
+
+def test_answers_make_a_probe_that_is_compared_on_rows_which_it_has_not_seen(answered):
+    result, _ = answered
+    by_name = {c.name: c for c in result.answers.comparisons}
+    assert list(by_name)[-2:] == [TRAINED_ON, PROBED]
+    assert by_name[PROBED].level == 0.02
+    assert any(sentence.startswith(f"{PROBED} takes the place") or f"{PROBED} does not" in sentence
+               for sentence in result.answers.sentences)  # fmt: skip
+    entry = next(entry for entry in result.verdicts.entries if entry.name == PROBED)
+    assert entry.verdict == "adapted"
+    assert not any(entry.name == f"{PROBED}, corrected" for entry in result.verdicts.entries)
+    assert (entry.outcome.folder / "model.safetensors").is_file()
+
+
+def test_its_folder_is_found_again_and_other_answers_fit_another(answered, shift_model, monkeypatch, tmp_path):
+    result, path = answered
+    fits = []
+    fit = probe_candidate.fit_probe
+    monkeypatch.setattr(probe_candidate, "fit_probe", lambda *args: fits.append(1) or fit(*args))
+    again = run(shift_model, result.model, answers=path)
+    assert again.chosen == result.chosen
+    assert len(fits) == 5  # of the parts; the candidate itself is there
+
+
+def test_an_answer_has_no_part_in_its_own_prediction(result, shift_model, tmp_path):
+    runner = runner_of(shift_model, tmp_path)
+    answers = answers_of(list(range(10)))
+    changed = answers_of(list(range(10)), flipped=3)
+    one, other = (AnswerProbe(runner, given).cross_fitted_logits() for given in (answers, changed))
+    same = [np.array_equal(a, b) for a, b in zip(one, other, strict=True)]
+    assert same[3]
+    assert not all(same)
+
+
+def answers_of(rows: list[int], flipped: int | None = None) -> Answers:
+    labels = [np.array([(TARGET[row]["label"] + (row == flipped)) % 3]) for row in rows]
+    questions = tuple(Question(k + 1, row, 0.1, 240) for k, row in enumerate(rows))
+    return Answers(Path("a.csv"), questions, np.arange(len(rows)), tuple(labels))
+
+
+def runner_of(model, folder: Path):
+    args = tiny_shift.config(folder)
+    inputs = RunInputs(model, args, {"source": SOURCE}, {"source": SOURCE.select(range(40))}, TARGET)
+    return CandidateRunner(inputs, folder, 240)
+
+
+def test_two_sources_are_one_for_the_probe(shift_model, tmp_path):
+    halves = {"a": SOURCE.select(range(80)), "b": SOURCE.select(range(80, 160))}
+    trainers = [
+        AdaptationTrainer(shift_model, tiny_shift.config(tmp_path / name), rows)
+        for name, rows in (("one", concatenate_datasets(list(halves.values()))), ("two", halves))
+    ]
+    one, two = (probe_candidate.fitted_probe(t, [probe_candidate.source_rows(t)]) for t in trainers)
+    assert np.allclose(one.weights, two.weights, atol=1e-3)
