@@ -12,7 +12,7 @@ import numpy as np
 from .answer_facts import AnswerFacts
 
 VERDICTS = {
-    "adapted": "A model that was trained with the target's rows is handed over.",
+    "adapted": "A candidate that is better than plain training on the source is handed over.",
     "corrected": "A model that was trained on the source is handed over, corrected for the target without training.",
     "source-only": "The model that was trained on the source is handed over as it is.",
 }
