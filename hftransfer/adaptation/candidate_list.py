@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -140,7 +140,11 @@ def candidate_list(
     """
     read_choice("effort", effort, Effort)
     recipes = read_candidates(LISTS / f"{effort}_{modality}.yaml")
-    return [recipe for recipe in recipes if not (recipe.probe and from_scratch)]
+    if not from_scratch:
+        return recipes
+    probes = {recipe.name for recipe in recipes if recipe.probe}
+    kept = [recipe for recipe in recipes if recipe.name not in probes]
+    return [replace(r, mean_of=tuple(name for name in r.mean_of if name not in probes)) for r in kept]
 
 
 def read_candidates(source: str | Path | Mapping[str, Any]) -> list[CandidateRecipe]:

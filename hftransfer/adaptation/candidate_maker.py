@@ -72,7 +72,7 @@ class CandidateMaker:
             Exception: what broke the plain source-only run, without which there is nothing to compare with, or what
                 broke on some processes and not on others.
         """
-        for number, recipe in enumerate(self.recipes):
+        for number, recipe in enumerate(map(self._of_what_is_made, self.recipes)):
             needed = [recipe.start] if recipe.round_of else recipe.parts  # others need not teach a round
             missing = [self.outcomes[name] for name in needed if self.outcomes[name].predictions is None]
             if missing:
@@ -91,6 +91,15 @@ class CandidateMaker:
                 print_lines(f"{recipe.name} failed and is left out: {reason}")
                 self._keep(CandidateOutcome(recipe, failure=reason))
         return list(self.outcomes.values())
+
+    def _of_what_is_made(self, recipe: CandidateRecipe) -> CandidateRecipe:
+        """A mean of those of its parts that were made, if that is two at least; other recipes as they are."""
+        made = tuple(name for name in recipe.mean_of if self.outcomes[name].predictions is not None)
+        if not 2 <= len(made) < len(recipe.mean_of):
+            return recipe
+        missing = ", ".join(name for name in recipe.mean_of if name not in made)
+        print_lines(f"{recipe.name} is the mean of {', '.join(made)}: without {missing}.")
+        return replace(recipe, mean_of=made)
 
     def _check_rows(self, outcome: CandidateOutcome) -> None:
         """Check that a candidate predicts what source-only does, without which they cannot be compared.

@@ -139,16 +139,20 @@ def wrong_counts(rows):
     return dataclasses.replace(rows, weights=np.ones(len(rows.labels)))
 
 
-def test_new_weights_below_the_final_layer_leave_it_out(tmp_path):
-    """A RoBERTa without a trained head has a dense layer there whose features mean nothing."""
+def bare_roberta(folder: Path) -> str:
+    """RoBERTa without a trained head, which has a dense layer there whose features mean nothing."""
     tokenizer = tiny.tokenizer()
     config = RobertaConfig(
         vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
         max_position_embeddings=80, pad_token_id=tokenizer.pad_token_id,
     )  # fmt: skip
-    RobertaModel(config).save_pretrained(tmp_path / "model")
-    tokenizer.save_pretrained(tmp_path / "model")
-    result = run(str(tmp_path / "model"), tmp_path / "out", max_steps=1)
+    RobertaModel(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+def test_new_weights_below_the_final_layer_leave_it_out(tmp_path):
+    result = run(bare_roberta(tmp_path / "model"), tmp_path / "out", max_steps=1)
     failed = tiny_shift.result_of(result.model)["failed"]
     assert "classifier.dense below the final layer is new" in failed["probe"]
     assert "made of probe, which failed" in failed["tuned"]
@@ -158,7 +162,20 @@ def test_new_weights_below_the_final_layer_leave_it_out(tmp_path):
 def test_lists_for_images_have_one_unless_there_are_no_features_yet():
     for effort in ("standard", "thorough"):
         assert [r.name for r in candidate_list(effort, "image") if r.probe] == ["probe"]
-        assert not any(r.probe for r in candidate_list(effort, "image", from_scratch=True))
+        scratch = candidate_list(effort, "image", from_scratch=True)
+        assert not any(r.probe for r in scratch)
+        assert {name for r in scratch for name in r.parts} <= {r.name for r in scratch}
+
+
+def test_a_mean_is_of_the_parts_that_were_made(tmp_path):
+    """A probe that cannot be fitted does not take the mean and its student with it."""
+    entries = {"source-only": {}, "second": {"seed": 9}, "probe": {"probe": True}, "third": {"seed": 7}}
+    entries |= {"mean": {"mean_of": list(entries)}, "pair": {"mean_of": ["second", "probe"]}}
+    maker = CandidateMaker(runner_of(bare_roberta(tmp_path / "model"), tmp_path / "out"), read_candidates(entries))
+    outcomes = {outcome.name: outcome for outcome in maker.make_all()}
+    assert outcomes["mean"].recipe.mean_of == ("source-only", "second", "third")
+    assert outcomes["mean"].predictions is not None
+    assert "made of probe, which failed" in outcomes["pair"].failure
 
 
 def test_a_model_from_scratch_is_refused_before_anything_is_trained(tmp_path):
