@@ -9,7 +9,7 @@ import tiny
 import tiny_shift
 import torch
 
-CANDIDATES = {"source-only": {}, "student": {"student_of": "source-only"}}
+CANDIDATES = {"source-only": {}, "probe": {"probe": True}, "student": {"student_of": "source-only"}}
 
 
 def save_model(folder: Path) -> str:

@@ -28,7 +28,7 @@ def test_two_processes_decide_as_one(model, tmp_path):
         for name, values in alone[kind].items():
             assert both[kind][name] == pytest.approx(values, abs=1e-6), (kind, name)
     start = load_file(f"{model}/model.safetensors")
-    for candidate in ("source-only", "student"):
+    for candidate in adapting.CANDIDATES:
         before, after = (load_file(f / "_candidates" / candidate / "model.safetensors") for f in (one, two))
         assert max((before[name] - start[name]).abs().max() for name in start if name in before) > 1e-3
         assert max((before[name] - after[name]).abs().max() for name in before) < 1e-6
