@@ -99,7 +99,8 @@ def judge(
     A candidate that saw the source alone is corrected for its own estimate of the target's class frequencies, where
     the test believes it. What target rows did to a model's predictions would be taken for a shift: one that was
     trained with them is left as it is. Source-only runs of further seeds are parts of a mean; they do not compete, nor
-    do rounds of self-training that were set aside.
+    do rounds of self-training that were set aside. A linear probe competes only where training lost accuracy on the
+    source beside it: scores of the target favour models that are sure, and one fitted to the end is.
 
     Args:
         outcomes: in the order of the list; those without predictions are left out.
@@ -111,6 +112,7 @@ def judge(
     bases = [outcome for outcome in sound if outcome.recipe.base]
     base_outcome = next(outcome for outcome in bases if outcome.recipe.seed == 0)
     entries: list[Entry] = []
+    standing_back: dict[str, str] = {}
     shifts: dict[str, LabelShiftEstimate] = {}
     for outcome in sound:
         assert outcome.predictions is not None
@@ -118,7 +120,11 @@ def judge(
             continue
         trained = trained_weights(outcome, class_names)
         plain = calibration(outcome.predictions, trained)
-        entries.append(Entry(outcome.name, outcome, plain, outcome.predictions.map_logits(plain), trained))
+        entry = Entry(outcome.name, outcome, plain, outcome.predictions.map_logits(plain), trained)
+        if outcome.recipe.probe and not outcome.recipe.answers and (why := _stands_back(entry, base_outcome, rule)):
+            standing_back[outcome.name] = why
+            continue
+        entries.append(entry)
         if not predicts_as_the_source_taught(outcome, sound):
             continue
         shifts[outcome.name] = shift = estimate_shift(outcome.predictions)
@@ -132,6 +138,7 @@ def judge(
     means = [outcome.name for outcome in sound if outcome.recipe.mean_of and outcome.name in shifts]
     shift = shifts[means[0]] if means else shifts[base.name]
     judgement = rule.judge([contender(entry, entry is base) for entry in entries], shift, class_names)
+    judgement.refused.update(standing_back)
     judgement.refused.update({outcome.name: outcome.set_aside for outcome in outcomes if outcome.set_aside})
     rounds = (outcome.set_aside or outcome.round_reason for outcome in outcomes)
     judgement.reasons.extend(reason for reason in rounds if reason)
@@ -164,6 +171,22 @@ def predicts_as_the_source_taught(outcome: CandidateOutcome, outcomes: Sequence[
     if parts and not (outcome.recipe.trains or outcome.recipe.adabn_of):
         return all(predicts_as_the_source_taught(by_name[name], outcomes) for name in parts)
     return outcome.recipe.base or (outcome.recipe.probe and not outcome.recipe.answers)
+
+
+def _stands_back(probe: Entry, base: CandidateOutcome, rule: SelectionRule) -> str:
+    """Why a linear probe does not compete; empty where plain training lost accuracy on the source beside it."""
+    assert base.predictions is not None
+    plain = Entry(base.name, base, calibration(base.predictions), base.predictions)
+    contenders = contender(plain, True), contender(probe, False)
+    if rule.gates().source_accuracy(contenders[0], contenders[1:]):
+        return ""
+    right = [
+        100 * float((c.predictions.source_logits.argmax(1) == c.predictions.source_labels).mean()) for c in contenders
+    ]
+    return (
+        f"{probe.name} competes only where training lost accuracy on the source beside it, and on source validation "
+        f"rows {base.name} has {right[0]:.1f} and {probe.name} {right[1]:.1f}, which shows none"
+    )
 
 
 def trained_weights(outcome: CandidateOutcome, class_names: Sequence[str]) -> np.ndarray | None:

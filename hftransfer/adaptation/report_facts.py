@@ -195,6 +195,11 @@ def oracle_metrics(logits: np.ndarray | None, labels: np.ndarray | None) -> dict
     return {"accuracy": accuracy, "macro F1": float(f1)}
 
 
+def _why_not(outcome: CandidateOutcome, refusal: str | None) -> str:
+    """Why an outcome was not judged."""
+    return outcome.failure or outcome.set_aside or refusal or "It is a part of a mean and does not compete."
+
+
 def _candidates(outcomes: Sequence[CandidateOutcome], verdicts: Verdicts) -> list[CandidateFacts]:
     judgement, facts = verdicts.judgement, []
     once = next((o.seconds for o in outcomes if o.recipe.base and o.seconds), 0.0)
@@ -206,7 +211,7 @@ def _candidates(outcomes: Sequence[CandidateOutcome], verdicts: Verdicts) -> lis
                 CandidateFacts(
                     outcome.name,
                     outcome.recipe.about,
-                    refused=outcome.failure or outcome.set_aside or "It is a part of a mean and does not compete.",
+                    refused=_why_not(outcome, judgement.refused.get(outcome.name)),
                     oracle={}
                     if stored is None
                     else oracle_metrics(stored.target_test_logits, stored.target_test_labels_oracle),

@@ -44,12 +44,13 @@ class Gates:
         if contender.base:
             return None
         return (
-            self._source_accuracy(contender, others)
+            self.source_accuracy(contender, others)
             or self._lost_class(contender, base, believed)
             or self._collapse(contender, base, believed)
         )
 
-    def _source_accuracy(self, contender: Contender, others: Sequence[Contender]) -> str | None:
+    def source_accuracy(self, contender: Contender, others: Sequence[Contender]) -> str | None:
+        """That a contender's accuracy on source validation rows is clearly below another's, in one sentence."""
         p = contender.predictions
         weights = row_weights(p.source_labels, contender.weights)
         weights = weights / weights.sum()

@@ -23,12 +23,13 @@ from hftransfer.adaptation import probe_candidate
 from hftransfer.adaptation.answer_probe import PROBED, AnswerProbe
 from hftransfer.adaptation.answer_reading import Answers
 from hftransfer.adaptation.answer_training import TRAINED_ON
-from hftransfer.adaptation.candidate_list import candidate_list, read_candidates
+from hftransfer.adaptation.candidate_list import CandidateRecipe, candidate_list, read_candidates
 from hftransfer.adaptation.candidate_maker import CandidateMaker
-from hftransfer.adaptation.candidate_run import CandidateRunner
-from hftransfer.adaptation.judging import predicts_as_the_source_taught
+from hftransfer.adaptation.candidate_run import CandidateOutcome, CandidateRunner
+from hftransfer.adaptation.judging import judge
 from hftransfer.adaptation.question_file import Question
 from hftransfer.adaptation.run_inputs import RunInputs
+from hftransfer.selection.rule import SelectionRule
 from hftransfer.selection.transferability.linear_probe import STRENGTH
 
 SOURCE = tiny_shift.domain(160, 0)
@@ -86,12 +87,26 @@ def test_it_loads_in_a_fresh_process_without_the_package(result):
     assert done.stdout.strip().splitlines()[-1] in tiny.LABELS
 
 
-def test_it_is_judged_as_what_the_source_taught_and_starts_a_training(result):
-    outcomes = {entry.outcome.name: entry.outcome for entry in result.verdicts.entries}
-    assert predicts_as_the_source_taught(outcomes["probe"], list(outcomes.values()))
+def test_a_training_may_start_from_it(result):
     after, before = (load_file(result.model / f"_candidates/{name}/model.safetensors") for name in ("tuned", "probe"))
     head = (after["classifier.weight"] - before["classifier.weight"]).abs().max()
     assert 0 < head < before["classifier.weight"].abs().max()
+
+
+@pytest.mark.parametrize(("spoiled", "competes"), [(0.4, True), (0.0, False)])
+def test_it_competes_where_training_lost_accuracy_on_the_source(result, spoiled, competes):
+    """Judged as what the source taught, and corrected for class frequencies, if so."""
+    base = result.verdicts.base.outcome
+    labels = base.predictions.source_validation_labels
+    right = 4.0 * np.eye(3)[labels]
+    wrong = np.random.default_rng(0).random(len(labels)) < spoiled
+    own = dataclasses.replace(base.predictions, source_validation_logits=np.where(wrong[:, None], -right, right))
+    better = dataclasses.replace(base.predictions, source_validation_logits=right)
+    probe = CandidateOutcome(CandidateRecipe("probe", probe=True), predictions=better, model=base.model)
+    verdicts = judge([dataclasses.replace(base, predictions=own), probe], SelectionRule(), tiny.LABELS)
+    refused = verdicts.judgement.refused.get("probe", "")
+    assert ("probe" in {entry.name for entry in verdicts.entries}) == ("probe" in verdicts.shifts) == competes
+    assert refused.startswith("probe competes only where training lost") == (not competes)
 
 
 def test_it_is_not_made_twice(result, shift_model, monkeypatch):

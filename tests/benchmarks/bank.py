@@ -182,7 +182,9 @@ def collect(output: Path) -> list[dict[str, Any]]:
         outcomes = stored_outcomes(case)
         verdicts = judge(outcomes, SelectionRule(), outcomes[0].model.class_names)
         judged = {entry.name: entry.predictions for entry in verdicts.entries}
-        judged |= {outcome.name: outcome.predictions for outcome in outcomes if outcome.recipe.base}
+        judged |= {
+            outcome.name: outcome.predictions for outcome in outcomes if outcome.recipe.base or outcome.recipe.probe
+        }
         estimate = verdicts.accuracy
         lines.append(
             {
