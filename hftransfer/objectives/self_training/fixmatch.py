@@ -56,8 +56,8 @@ class FixMatch(Objective):
 
     Paper: Sohn et al., FixMatch: Simplifying Semi-Supervised Learning with Consistency and Confidence, NeurIPS 2020;
     Zhang et al., FlexMatch, NeurIPS 2021; relative thresholds and alignment across domains: Berthelot et al.,
-    AdaMatch, ICLR 2022; relative to the target: Wang et al., FreeMatch, ICLR 2023; hidden spans: Shen et al., A Simple but Tough-to-Beat Data Augmentation Approach for Natural
-    Language Understanding and Generation (Cutoff), 2020.
+    AdaMatch, ICLR 2022; relative to the target: Wang et al., FreeMatch, ICLR 2023; hidden spans: Shen et al., A Simple
+    but Tough-to-Beat Data Augmentation Approach for Natural Language Understanding and Generation (Cutoff), 2020.
 
     Example:
         >>> weak, strong = torch.tensor([[3.0, 0.0], [0.1, 0.0]]), torch.zeros(2, 2)
