@@ -67,6 +67,16 @@ def shown(value: object, longest: int = LONGEST_VALUE) -> str:
     return text if len(text) <= 2 * longest else f"{text[: longest - 1]}…"
 
 
+def first_line(error: BaseException) -> str:
+    """First line of an error's message without its full stop; the error's kind where it has no message.
+
+    Example:
+        >>> first_line(ValueError("It broke.\\nSee below."))
+        'It broke'
+    """
+    return next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
+
+
 def keep_secret(value: str | None) -> None:
     """Registration of a secret, such as a token that somebody passed: `redacted` hides it wherever it turns up."""
     if value and len(value) >= SHORTEST_SECRET:

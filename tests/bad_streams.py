@@ -92,6 +92,24 @@ STREAMS = {  # the model, keywords of the adapter, a batch
     "texts that are not tokenised": (
         (tiny.bert, {}, {"input_ids": ["w1 w2"]}), TypeError, "batch['input_ids']", 'return_tensors="pt"',
     ),
+    "rows that do not match": (
+        (tiny.bert, {}, {**TEXT, "attention_mask": torch.ones(3, 4, dtype=torch.long)}),
+        ValueError, "batch['attention_mask'] has the shape (3, 4), and input_ids (1, 4)", "one call of the tokenizer",
+    ),
+    "ids that the model does not know": (
+        (tiny.bert, {}, {"input_ids": torch.full((1, 4), 999)}),
+        ValueError, "BertForSequenceClassification cannot read the batch", "own tokenizer",
+    ),
+    "pixels of one channel": (
+        (pictures.resnet, {}, PIXELS[:, :1]), ValueError, "pixel_values (3, 1, 12, 12)", "image processor",
+    ),
+    "a copy that is neither": ((tiny.bert, {"copy": "no"}, TEXT), ValueError, "copy='no'", "true or false"),
+    "a device that is not there": (
+        (tiny.bert, {"device": "nowhere"}, TEXT), ValueError, "device='nowhere'", "leave it out",
+    ),
+    "Fisher batches that are none": (
+        (tiny.bert, {"method": "eata", "fisher_batches": 7}, TEXT), TypeError, "fisher_batches=7", "a list of batches",
+    ),
     "a batch that is a list": ((tiny.bert, {}, [1, 2]), TypeError, "batch=[1, 2]", "a map of tensors"),
     "labels alone": ((tiny.bert, {}, {"labels": torch.ones(2)}), ValueError, "no model input", "it has labels"),
     "no rows": ((pictures.resnet, {}, PIXELS[:0]), ValueError, "batch has no rows", "one row or more"),

@@ -18,13 +18,16 @@ EXAMPLES = """\
 
 The folder is --cache_dir, $HFTRANSFER_CACHE, or hftransfer/features in the Hub's cache.
 """
+EVERYTHING = object()  # --clear without a name; an empty name, as of a variable that is not set, is none
 
 
 def cache_parser() -> argparse.ArgumentParser:
     """Parser of the options of `hftransfer cache`."""
     parser = OptionParser("cache", "List or clear the cache of frozen features.", EXAMPLES)
     parser.add_argument("--cache_dir", metavar="FOLDER", help="instead of the usual folder")
-    parser.add_argument("--clear", nargs="?", const="", metavar="MODEL", help="remove all, or what is of such models")
+    parser.add_argument(
+        "--clear", nargs="?", const=EVERYTHING, metavar="MODEL", help="remove all, or what is of such models"
+    )
     parser.add_argument("--shrink", metavar="SIZE", help="remove the least recently used beyond a size")
     return parser
 
@@ -43,16 +46,23 @@ def cache_command(argv: Sequence[str]) -> int:
     options = parser.parse_args(argv)
     if options.clear is not None and options.shrink is not None:
         parser.error("--clear and --shrink do the same job in two ways: give one.")
-    folder = cache_folder(options.cache_dir)
+    if options.clear == "":
+        parser.error(
+            "--clear '' names no model. Give a part of a model's name, or --clear alone to remove everything."
+        )
+    try:
+        folder, limit = cache_folder(options.cache_dir), cache_size()
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
     if options.shrink is not None:
         try:
-            limit = cache_size(options.shrink)
+            removed = trim(folder, cache_size(options.shrink))
         except ValueError:
             parser.error(f"--shrink {options.shrink!r} is no size: write it as '5 GB'.")
-        removed = trim(folder, limit)
     else:
         entries = cache_entries(folder)
-        removed = [e for e in entries if options.clear is not None and options.clear.lower() in e.model.lower()]
+        name = options.clear
+        removed = [e for e in entries if name is EVERYTHING or (name is not None and name.lower() in e.model.lower())]
         for entry in removed:
             remove(entry)
     if options.clear is not None or options.shrink is not None:
@@ -62,7 +72,7 @@ def cache_command(argv: Sequence[str]) -> int:
     total = readable_size(sum(entry.size for entry in entries))
     print_lines(
         *(_line(entry, readable_size(entry.size)) for entry in entries),
-        f"{folder}: {len(entries)} entries, {total}; the limit is {readable_size(cache_size())}.",
+        f"{folder}: {len(entries)} entries, {total}; the limit is {readable_size(limit)}.",
     )
     return 0
 

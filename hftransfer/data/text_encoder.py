@@ -338,16 +338,14 @@ def _checked_words(value: Any, row: str, column: str, name: str) -> list[str]:
     if value is None:
         raise ValueError(f"{name} row {row}: {column!r} is None. Drop or fill such rows first.")
     words = literal_list(value) if isinstance(value, str) else value
-    odd_item = (
-        next((item for item in words if not isinstance(item, str)), None) if isinstance(words, (list, tuple)) else None
-    )
-    if odd_item is not None:
-        raise ValueError(
-            f"{name} row {row}: {column!r} must be a list of words, and {shown(odd_item)} is of type "
-            f"{type(odd_item).__name__}. Write each word as text."
-        )
-    if not isinstance(words, (list, tuple)) or None in words:
+    if not isinstance(words, (list, tuple)):
         raise ValueError(f"{name} row {row}: {column!r} must be a list of words, not {type(value).__name__}.")
+    odd_items = [item for item in words if not isinstance(item, str)]
+    if odd_items:
+        raise ValueError(
+            f"{name} row {row}: {column!r} must be a list of words, and {shown(odd_items[0])} is of type "
+            f"{type(odd_items[0]).__name__}. Write each word as text."
+        )
     if not words:
         raise ValueError(f"{name} row {row}: {column!r} is empty. Drop or fill such rows first.")
     return list(words)

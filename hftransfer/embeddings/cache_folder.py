@@ -44,12 +44,26 @@ class CacheEntry:
 
 
 def cache_folder(folder: str | os.PathLike[str] | None = None) -> Path:
-    """Folder of the cache: the given one, `$HFTRANSFER_CACHE`, or `hftransfer/features` in the Hub's cache."""
+    """Folder of the cache: the given one, `$HFTRANSFER_CACHE`, or `hftransfer/features` in the Hub's cache.
+
+    Raises:
+        TypeError: no path.
+        ValueError: an empty path.
+        NotADirectoryError: a file.
+    """
+    name = "cache_dir"
     if folder is None:
         from huggingface_hub.constants import HF_HOME
 
-        folder = os.environ.get(FOLDER) or Path(HF_HOME) / "hftransfer" / "features"
-    return Path(folder).expanduser()
+        name, folder = FOLDER, os.environ.get(FOLDER) or Path(HF_HOME) / "hftransfer" / "features"
+    if not isinstance(folder, (str, os.PathLike)):
+        raise TypeError(f"{name}={folder!r} must be the path of a folder, None or False.")
+    if not os.fspath(folder):
+        raise ValueError(f"{name} is an empty text: name a folder, or leave it out.")
+    path = Path(folder).expanduser()
+    if path.exists() and not path.is_dir():
+        raise NotADirectoryError(f"{name} {str(path)!r} is a file: name a folder.")
+    return path
 
 
 def cache_size(size: str | int | None = None) -> int:

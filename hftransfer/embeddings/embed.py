@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ..setting_ranges import COUNT
 from .cache_folder import cache_folder, cache_size, trim
 from .feature_extractor import FeatureExtractor
 from .feature_pass import PassStatistics, Processes, run_pass
@@ -45,7 +46,9 @@ class Embeddings:
     statistics: PassStatistics = field(default_factory=PassStatistics, compare=False)
 
     def __getitem__(self, name: str) -> np.ndarray:
-        """Features of one layer and pooling, as a view."""
+        """Features of one layer and pooling, as a view; raises `KeyError` for a name that is not in `columns`."""
+        if name not in self.columns:
+            raise KeyError(f"There are no columns {name!r}; there are {', '.join(self.columns)}.")
         return self.features[:, self.columns[name]]
 
 
@@ -117,7 +120,7 @@ def embed_rows(
     progress: bool = True,
 ) -> Embeddings:
     """Frozen features by an extractor that is there already; see `embed`."""
-    check_pass(batch_size, cache_dir)
+    batch_size = check_pass(batch_size, cache_dir)
     limit, processes, statistics = cache_size(size_limit), Processes(), PassStatistics()
     kept = cache_dir is not False
     made = tempfile.mkdtemp(prefix="hftransfer-") if not kept and processes.rank == 0 else None
@@ -151,12 +154,17 @@ def embed_rows(
     return _described(stored, statistics)
 
 
-def check_pass(batch_size: Any, cache_dir: Any) -> None:
-    """Check of settings of a pass; raises `ValueError` for what is no number of rows or no folder."""
-    if not isinstance(batch_size, int) or batch_size < 1:
-        raise ValueError(f"batch_size={batch_size!r} must be a number of rows, 1 or more.")
+def check_pass(batch_size: Any, cache_dir: Any) -> int:
+    """Number of rows of a batch, and check of a pass's folder.
+
+    Raises:
+        ValueError, TypeError: what is no number of rows, or no folder.
+    """
     if cache_dir is True:
         raise ValueError("cache_dir=True is no folder: None takes the usual one, False none.")
+    if cache_dir is not False:
+        cache_folder(cache_dir)
+    return int(COUNT.read("batch_size", batch_size))
 
 
 def _described(stored: StoredSet, statistics: PassStatistics) -> Embeddings:

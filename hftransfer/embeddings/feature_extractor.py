@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from functools import cached_property
 from typing import Any
 
@@ -14,6 +15,8 @@ from ..messages import nearest, shown
 from ..models.adapters import is_peft, merged_copy, plain_model
 from ..models.content_identity import checkpoint_identity, model_identity, processing_identity
 from ..models.pretrained import load_processing, load_quietly, local_folder
+from ..models.processing_class import check_processing_class
+from ..setting_ranges import COUNT
 from .frozen_backbone import IMAGES, FrozenBackbone, load_backbone
 from .pooling import check_poolings
 
@@ -30,7 +33,7 @@ class FeatureExtractor:
         dtype: `"float32"`, `"bfloat16"` or `"float16"`; when `None`, a loaded model's own, else bfloat16 on an
             accelerator that has it, and float32 elsewhere.
         device: of a checkpoint that is loaded; the accelerator if there is one. A loaded model stays where it is.
-        processing_class: tokenizer or image processor; the checkpoint's own when `None`.
+        processing_class: tokenizer or image processor, or the name of one; the checkpoint's own when `None`.
         revision: branch, tag or commit on the Hub.
 
     Raises:
@@ -48,15 +51,15 @@ class FeatureExtractor:
         processing_class: Any = None,
         revision: str | None = None,
     ):
+        model = os.fspath(model) if isinstance(model, os.PathLike) else model
         if not isinstance(model, str) and not (isinstance(model, torch.nn.Module) and hasattr(model, "config")):
             raise TypeError(f"model={shown(model)} must be a Hub id, a folder or a loaded transformers model.")
-        if max_length is not None and (not isinstance(max_length, int) or max_length < 1):
-            raise ValueError(f"max_length={max_length!r} must be a number of tokens, 1 or more.")
         self.model: Any = model
         self.processing_class, self.revision = processing_class, revision
         self.poolings, self.layers = check_poolings(pooling, layer)
-        self.max_length, self.dtype, self.given_device = max_length, _dtype(dtype), device
-        if not isinstance(model, str) and device is not None and torch.device(device).type != model.device.type:
+        self.max_length = None if max_length is None else int(COUNT.read("max_length", max_length))
+        self.dtype, self.given_device = _dtype(dtype), _device(device)
+        if not isinstance(model, str) and self.given_device and self.given_device.type != model.device.type:
             raise ValueError(f"device={str(device)!r}, but the model is on {model.device}: move it there yourself.")
         self._commit: dict[str, str] | None = None
         self._processing: dict[str, Any] = {}
@@ -75,7 +78,7 @@ class FeatureExtractor:
         if not isinstance(self.model, str):
             return torch.device(self.model.device)
         if self.given_device is not None:
-            return torch.device(self.given_device)
+            return self.given_device
         accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
         if accelerator is None:
             return torch.device("cpu")
@@ -114,18 +117,21 @@ class FeatureExtractor:
 
         Raises:
             FileNotFoundError: the checkpoint has none.
+            TypeError: `processing_class` is for other inputs.
             ValueError: a loaded model without `processing_class`, whose checkpoint is not known.
         """
-        if self.processing_class is not None:
-            inner = "image_processor" if kind == "image" else "tokenizer"
-            return getattr(self.processing_class, inner, self.processing_class)
+        modality = "image" if kind == "image" else "text"
+        given = self.processing_class
+        if given is not None and not isinstance(given, (str, os.PathLike)):
+            return check_processing_class(given, modality)
+        if given is not None and kind not in self._processing:
+            self._processing[kind] = load_processing(os.fspath(given), None, modality, words=kind == "tokens")
         if kind not in self._processing:
             is_name = isinstance(self.model, str)
             name = "" if is_name else getattr(self.model.config, "_name_or_path", "")
             if not is_name and not name:
                 raise ValueError("The model was not loaded from a checkpoint: pass its processor as processing_class.")
             source, revision = self._checkpoint if is_name else (name, self.revision)
-            modality = "image" if kind == "image" else "text"
             self._processing[kind] = load_processing(source, revision, modality, words=kind == "tokens")
         return self._processing[kind]
 
@@ -188,7 +194,9 @@ class FeatureExtractor:
         """
         frozen = self.backbone(kind)  # with all its checks
         if isinstance(self.model, str):
-            model = load_backbone(self._checkpoint[0], self.commit_or_revision, kind, self.poolings, torch.float32)
+            name, revision = self._checkpoint
+            revision = self._identity().get("commit", revision)
+            model = load_backbone(name, revision, kind, self.poolings, torch.float32)
         else:
             model = merged_copy(self.model) if is_peft(self.model) else copy.deepcopy(self.model)
         model = model.float().to(self.device)
@@ -207,6 +215,20 @@ class FeatureExtractor:
         identity = checkpoint_identity(*self._checkpoint)
         self._commit = identity if "commit" in identity else None
         return identity
+
+
+def _device(device: Any) -> torch.device | None:
+    """Device by its name; raises `ValueError` where this machine has none such."""
+    if device is None:
+        return None
+    try:
+        found = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"device={shown(device)} is none that torch knows, such as 'cpu' or 'cuda:0'.") from error
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    if found.type not in ("cpu", "" if accelerator is None else accelerator.type):
+        raise ValueError(f"device={str(device)!r} is not on this machine. Leave it out, or say 'cpu'.")
+    return found
 
 
 def _dtype(dtype: Any) -> torch.dtype | None:

@@ -115,15 +115,26 @@ class FeatureStore:
         text = json.dumps({"format": FORMAT, **recipe}, sort_keys=True)
         self.folder = Path(root).expanduser() / hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
         self.parts, self.sets = self.folder / "parts", self.folder / "sets"
-        self.parts.mkdir(parents=True, exist_ok=True)
-        self.sets.mkdir(exist_ok=True)
-        if not (self.folder / RECIPE).is_file():
-            write_text(self.folder / RECIPE, json.dumps({"about": dict(about), "recipe": dict(recipe)}, indent=1))
+        self._facts = json.dumps({"about": dict(about), "recipe": dict(recipe)}, indent=1)
+        try:
+            self._make_folders()
+        except OSError as error:
+            raise OSError(
+                f"The cache of features cannot be written in {root} ({error.strerror}). Set cache_dir or "
+                "$HFTRANSFER_CACHE to a folder that can, or cache_dir=False to keep nothing."
+            ) from error
         self._places: dict[str, Place] = {}
         self._found: dict[str, StoredSet] = {}  # sets by the name of their folder
         self._indices: list[tuple[str, RowIndex]] = []
         self._touched: set[str] = set()
         self._whole: dict[tuple[str, int], bool] = {}  # parts of sets, as far as their checksums were compared
+
+    def _make_folders(self) -> None:
+        """Folders of the recipe where they are not there, or not any more: somebody cleared the cache in a pass."""
+        for folder in (self.parts, self.sets):
+            folder.mkdir(parents=True, exist_ok=True)
+        if not (self.folder / RECIPE).is_file():
+            write_text(self.folder / RECIPE, self._facts)
 
     # ---- parts
 
@@ -141,6 +152,7 @@ class FeatureStore:
         arrays = {"features": part.features} | ({} if part.positions is None else {"positions": part.positions})
         facts = {"columns": json.dumps(dict(part.columns)), "checksum": str(part.checksum)}
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        self._make_folders()
         try:
             with enough_disk_space("features", self.parts, part.features.nbytes, lambda: ROOM):
                 save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, temporary, facts)
@@ -258,6 +270,7 @@ class FeatureStore:
             DiskFullError: there is not enough room.
         """
         folder = self._set_folder(keys)
+        self._make_folders()
         staging = Path(tempfile.mkdtemp(prefix=".", dir=self.sets))
         try:
             first = self._needed(keys[0])
@@ -309,8 +322,8 @@ class FeatureStore:
         part = self.read(key)
         if part is None:
             raise FileNotFoundError(
-                f"A part of the features is not in {self.parts}. If several processes make them, cache_dir must be a "
-                "folder that all of them share."
+                f"A part of the features is not in {self.parts}: the cache was cleared meanwhile, and the same call "
+                "computes what is missing; or several processes make them, and cache_dir is no folder that all share."
             )
         return part
 

@@ -58,7 +58,7 @@ class FrozenBackbone:
     ):
         self.model, self.kind, self.poolings, self.layers = model, kind, tuple(poolings), tuple(layers)
         self.autocast = autocast
-        self.backbone = model if "head" in self.poolings else find_backbone(model, kind)
+        self.backbone = model if self.poolings == ("head",) else find_backbone(model, kind)
         modality = "image" if kind == "image" else "text"
         with _config_kept(model):
             processing = fit_processing_class(copy.deepcopy(processing), model, modality, kind == "tokens")
@@ -69,7 +69,8 @@ class FrozenBackbone:
         else:
             processing.padding_side = "right"  # positions are counted from the first token
             self.pad = DataCollatorWithPadding(processing)
-        self._hook: FeatureHook | None = None
+        self._hook: FeatureHook | None = None  # on the head
+        self._below: OutputHook | None = None  # on the backbone, where the whole model runs
 
     @property
     def device(self) -> torch.device:
@@ -124,9 +125,10 @@ class FrozenBackbone:
             try:
                 yield
             finally:
-                if self._hook is not None:
-                    self._hook.remove()
-                    self._hook = None
+                for hook in (self._hook, self._below):
+                    if hook is not None:
+                        hook.remove()
+                self._hook = self._below = None
 
     def pooled(self, batch: dict[str, torch.Tensor], rows: Sequence[dict[str, Any]]) -> list[torch.Tensor]:
         """Pooled hidden states of a batch, by layer and then by pooling, each (rows, width); of `"token"`, (words,
@@ -137,15 +139,21 @@ class FrozenBackbone:
             rows: that it was made of.
         """
         inputs = {key: value.to(self.device) for key, value in batch.items()}
-        if "head" in self.poolings and self._hook is None:
+        with_head = "head" in self.poolings
+        if with_head and self._hook is None:
             self._hook = FeatureHook(self.model, self._find_head({key: value[:1] for key, value in batch.items()}))
+            self._below = OutputHook(self.backbone)
+        runs = self.model if with_head else self.backbone
         inner = [layer for layer in self.layers if layer != -1]
         options = {"output_hidden_states": True} if inner else {}
-        accepted = inspect.signature(self.backbone.forward).parameters
+        accepted = inspect.signature(runs.forward).parameters
         if "use_cache" in accepted:
             options["use_cache"] = False
         known = {k: v for k, v in inputs.items() if k in accepted or "kwargs" in accepted}
-        outputs = self.backbone(**known, **options)
+        outputs = runs(**known, **options)
+        if with_head:
+            assert self._below is not None
+            outputs = self._below.outputs
         mask = inputs.get("attention_mask")
         pooled: list[torch.Tensor] = []
         for layer in self.layers:
@@ -192,6 +200,25 @@ class FrozenBackbone:
         if not -len(states) <= layer < len(states):
             raise ValueError(f"layer={layer}: the model has {len(states) - 1} layers; 0 is its embeddings.")
         return states[layer]
+
+
+class OutputHook:
+    """Hook that keeps what a module gave last.
+
+    Args:
+        module: any.
+    """
+
+    def __init__(self, module: torch.nn.Module):
+        self.outputs: Any = None
+        self._handle = module.register_forward_hook(self._keep)
+
+    def _keep(self, module: torch.nn.Module, inputs: Any, outputs: Any) -> None:
+        self.outputs = outputs
+
+    def remove(self) -> None:
+        """Module as it was."""
+        self._handle.remove()
 
 
 def find_backbone(model: Any, kind: str) -> Any:

@@ -107,8 +107,13 @@ class InputRows:
                 yield list(self.rows[start : start + size][self.column])
         else:
             stream = iter(self.rows)
-            while rows := [row[self.column] for row in islice(stream, size)]:
-                yield rows
+            start = 0
+            while rows := list(islice(stream, size)):
+                lacking = next((i for i, row in enumerate(rows) if self.column not in row), None)
+                if lacking is not None:
+                    raise ValueError(f"{self.data} row {start + lacking} has no column {self.column!r}.")
+                yield [row[self.column] for row in rows]
+                start += len(rows)
 
     def _checked(self, values: list[Any], names: Sequence[str]) -> list[Any]:
         if self.kind == "image":
@@ -156,7 +161,7 @@ def input_rows(rows: Any, column: str | None = None, model_modality: str | None 
         )
     if not len(rows):
         raise ValueError(f"{data} is empty: it has no rows.")
-    return InputRows(_kind_of_value(rows[0], model_modality), rows, data=data)
+    return InputRows(_kind(_kind_of_value(rows[0], model_modality), rows[0], model_modality, data), rows, data=data)
 
 
 def _from_dataset(dataset: Any, column: str | None, model_modality: str | None, data: str) -> InputRows:
@@ -175,13 +180,13 @@ def _from_dataset(dataset: Any, column: str | None, model_modality: str | None, 
             f"{nearest(column, columns)}"
         )
     kinds = {
-        name: _kind_of_value(first[name], _paths(name, column, model_modality), None)
+        name: _kind_of_value(first[name], _paths(name, column, model_modality))
         if first is not None
         else _kind_of_feature(dataset.features[name], _paths(name, column, model_modality))
         for name in columns
     }
     column = column or _found_column(kinds, model_modality, data)
-    kind = kinds[column] or "image"  # arrays
+    kind = _kind(kinds[column], None if first is None else first[column], model_modality, data)
     if first is None:
         dataset = dataset.select_columns([column])  # others are not read
     if isinstance(dataset, Dataset) and kind == "image" and kinds[column] is None:
@@ -220,13 +225,34 @@ def _kind_of_feature(feature: Any, model_modality: str | None) -> Kind | None:
     return "tokens" if isinstance(item, Value) and item.dtype in ("string", "large_string") else None
 
 
-def _kind_of_value(value: Any, model_modality: str | None, otherwise: Any = "image") -> Any:
+def _kind(found: Kind | None, first: Any, model_modality: str | None, data: str) -> Kind:
+    """Kind of rows: what was found; where that says nothing, what the model reads, and a check of each row says more.
+
+    Raises:
+        ValueError: the model reads something else.
+    """
+    if found is None:
+        words = isinstance(first, (list, tuple))
+        return "image" if model_modality != "text" else "tokens" if words else "text"
+    if model_modality is not None and (found == "image") != (model_modality == "image"):
+        held = {"image": "images", "text": "texts", "tokens": "lists of words"}[found]
+        reads = "images" if model_modality == "image" else "text"
+        raise ValueError(
+            f"{data}: the rows hold {held}, and the model reads {reads}. Give another model, or other rows."
+        )
+    return found
+
+
+def _kind_of_value(value: Any, model_modality: str | None) -> Kind | None:
     if isinstance(value, str):
         return "image" if model_modality == "image" else "text"
     if isinstance(value, (list, tuple)) and value and isinstance(value[0], str):
         return "tokens"
     is_image = hasattr(value, "getpixel") or isinstance(value, (bytes, bytearray, os.PathLike, Mapping))
-    return "image" if is_image or np.ndim(value) in (2, 3) else otherwise
+    try:
+        return "image" if is_image or np.ndim(value) in (2, 3) else None
+    except ValueError:  # lists of several lengths
+        return None
 
 
 def _image(value: Any, name: str) -> Any:

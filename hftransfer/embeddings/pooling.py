@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from numbers import Integral
 from typing import Any, Literal, get_args
 
 import torch
 
-from ..messages import nearest
+from ..messages import nearest, shown
 
 Pooling = Literal["mean", "cls", "max", "last", "token", "head", "pooler"]
 POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
@@ -22,15 +24,17 @@ def check_poolings(poolings: Any, layers: Any) -> tuple[tuple[Pooling, ...], tup
     Raises:
         ValueError: an unknown pooling, one twice, `"token"` beside another, `"head"` or `"pooler"` of an
             inner layer.
-        TypeError: a layer that is no integer.
+        TypeError: a pooling that is no name, a layer that is no integer.
     """
+    if not isinstance(poolings, Iterable):
+        raise TypeError(f"pooling={shown(poolings)} must be one or several of {', '.join(POOLINGS)}.")
     names = (poolings,) if isinstance(poolings, str) else tuple(poolings)
-    numbers = tuple(layers) if isinstance(layers, (list, tuple, range)) else (layers,)
+    numbers = (layers,) if isinstance(layers, str) or not isinstance(layers, Iterable) else tuple(layers)
     for name in names:
         if name not in POOLINGS:
             raise ValueError(f"pooling={name!r} must be one of {', '.join(POOLINGS)}.{nearest(name, POOLINGS)}")
     for number in numbers:
-        if not isinstance(number, int) or isinstance(number, bool):
+        if not isinstance(number, Integral) or isinstance(number, bool):
             raise TypeError(f"layer={number!r} must be an integer: 0 the embeddings, 1 the first layer, -1 the last.")
     if not names or not numbers or len(set(names)) < len(names) or len(set(numbers)) < len(numbers):
         raise ValueError(f"pooling={poolings!r} and layer={layers!r} must each name one or several, none twice.")
@@ -39,7 +43,7 @@ def check_poolings(poolings: Any, layers: Any) -> tuple[tuple[Pooling, ...], tup
     for name, what in (("head", "what the model's last layer reads"), ("pooler", "the model's own pooled output")):
         if name in names and numbers != (-1,):
             raise ValueError(f'pooling="{name}" is {what}: leave `layer` out.')
-    return names, numbers
+    return names, tuple(int(number) for number in numbers)
 
 
 def pool(hidden: torch.Tensor, mask: torch.Tensor | None, pooling: Pooling) -> torch.Tensor:

@@ -271,6 +271,7 @@ def local_folder(name: str, revision: str | None = None) -> str | None:
 
     Raises:
         FileNotFoundError: the path does not exist, or the Hub is out of reach and holds no local copy.
+        ValueError: a revision of a folder, which has none.
     """
     path = Path(name).expanduser()
     if name.startswith((".", "/", "~")) and not path.is_dir():
@@ -278,6 +279,8 @@ def local_folder(name: str, revision: str | None = None) -> str | None:
             f"There is no folder {name!r}. Give an existing folder, or a Hub id such as owner/name."
         )
     if path.is_dir():
+        if revision is not None:
+            raise ValueError(f"revision={revision!r} is of models on the Hub, and {name!r} is a folder: leave it out.")
         return str(path)
     if hub_reachable():
         return None

@@ -27,28 +27,39 @@ def fit_processing_class(
         ValueError: a tokenizer that cannot pad, cannot tell words or has tokens that the model has not; a model of
             other than three channels.
     """
+    processing = check_processing_class(processing, modality)
     if modality == "image":
-        processing = getattr(processing, "image_processor", processing)
-        if "pixel_values" not in getattr(processing, "model_input_names", ()):
-            raise TypeError(
-                f"processing_class is a {type(processing).__name__}, and the data is images: pass the image processor "
-                "that belongs to the model."
-            )
         check_channels(getattr(model.config, "num_channels", 3))
         drop_remote_code(processing, f"This {type(processing).__name__}")
         return processing if image_size is None else resized_processor(processing, image_size)
-    processing = getattr(processing, "tokenizer", processing)
-    if not hasattr(processing, "pad_token_id"):
-        raise TypeError(
-            f"processing_class is a {type(processing).__name__}, and the data is text: pass the tokenizer that "
-            "belongs to the model."
-        )
     check_tokenizer(processing, model)
     drop_remote_code(processing, f"This {type(processing).__name__}")
     if words and not processing.is_fast:
         raise ValueError(
             f"{type(processing).__name__} is no fast tokenizer, and tagging needs one to know which sub-words make a "
             "word. Load it with `AutoTokenizer.from_pretrained(...)`."
+        )
+    return processing
+
+
+def check_processing_class(processing: Any, modality: str) -> Any:
+    """The tokenizer or image processor itself, of a processor that holds several.
+
+    Args:
+        processing: a tokenizer, an image processor, or a processor that holds one.
+        modality: what the data is.
+
+    Raises:
+        TypeError: it is for other data.
+    """
+    is_image = modality == "image"
+    processing = getattr(processing, "image_processor" if is_image else "tokenizer", processing)
+    reads_images = "pixel_values" in getattr(processing, "model_input_names", ())
+    if not (reads_images if is_image else hasattr(processing, "pad_token_id")):
+        data, needed = ("images", "image processor") if is_image else ("text", "tokenizer")
+        raise TypeError(
+            f"processing_class is a {type(processing).__name__}, and the data is {data}: pass the {needed} that "
+            "belongs to the model."
         )
     return processing
 

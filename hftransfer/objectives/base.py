@@ -234,6 +234,11 @@ class Objective(nn.Module):
         return {name: name for name in cls.needs()}
 
     @classmethod
+    def without_source(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """The settings in a run without source rows: what was left open may follow the target's instead."""
+        return dict(settings)
+
+    @classmethod
     def layer_indices(cls, settings: Mapping[str, Any], total: int) -> list[int]:
         """Indices of the layers that `layer_pairs` is to hold, in a stack of `total`."""
         return []

@@ -168,9 +168,9 @@ def class_scales(passing: torch.Tensor) -> torch.Tensor:
 
 
 def without_source_logits(settings: Mapping[str, Any], reads: dict[str, str]) -> dict[str, str]:
-    """What an objective reads, without predictions on the source where its threshold is fixed: they are not
-    gathered for nothing."""
-    if settings.get("threshold") is None:
+    """What an objective reads, without predictions on the source where its threshold is fixed or relative to the
+    target: they are not gathered for nothing."""
+    if settings.get("threshold") is None and settings.get("relative_to") != "target":
         return reads
     return {argument: name for argument, name in reads.items() if name != "source_logits"}
 

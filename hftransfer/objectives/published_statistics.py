@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
+from safetensors import SafetensorError
+from safetensors.torch import load
 
-from ..messages import shown
+from ..messages import first_line, shown
 
 TENSORS, FACTS = "statistics.safetensors", "facts.json"
 FORMAT = 1
@@ -22,7 +24,10 @@ KINDS = {  # what can be published -> the tensors that it consists of
     "prototypes": ("prototypes", "has_prototype"),
     "random_features": ("random_features", "frequencies", "amplitude"),
 }
-REQUIRED = ("format", "statistics", "encoder", "features", "dimension", "clip_norm", "noise", "sha256")
+REQUIRED = (
+    *("format", "statistics", "encoder", "features", "dimension", "classes", "clip_norm", "kernel", "noise", "means"),
+    "sha256",
+)
 
 
 @dataclass(frozen=True)
@@ -139,15 +144,69 @@ def load_statistics(path: str | os.PathLike[str]) -> PublishedStatistics:
     content = (folder / TENSORS).read_bytes()
     if hashlib.sha256(content).hexdigest() != facts["sha256"]:
         raise ValueError(f"{folder / TENSORS} is not the file that {FACTS} speaks of (sha256). {again}")
-    tensors = load_file(folder / TENSORS)
-    for kind in facts["statistics"]:
-        for name in KINDS.get(kind, (kind,)):
-            if name not in tensors:
-                raise ValueError(f"{folder / TENSORS} lacks {name}. {again}")
+    wrong = _wrong_fact(facts)
+    if wrong:
+        raise ValueError(f"{folder / FACTS}: {wrong}={shown(facts[wrong])} is not what it has to be. {again}")
+    try:
+        tensors = load(content)
+    except SafetensorError as error:
+        raise ValueError(f"{folder / TENSORS} holds no tensors: {first_line(error)}. {again}") from error
+    shapes = _shapes(facts)
+    for name in shapes:
+        if name not in tensors:
+            raise ValueError(f"{folder / TENSORS} lacks {name}. {again}")
     for name, tensor in tensors.items():
+        if name not in shapes:
+            raise ValueError(f"{folder / TENSORS} holds {name}, of which {FACTS} says nothing. {again}")
+        if tuple(tensor.shape) != shapes[name]:
+            raise ValueError(
+                f"{folder / TENSORS}: {name} has the shape {tuple(tensor.shape)}, and {shapes[name]} is what {FACTS} "
+                f"says. {again}"
+            )
         if not torch.isfinite(tensor.float()).all():
             raise ValueError(f"{folder / TENSORS}: {name} is not finite. {again}")
     return PublishedStatistics(tensors, facts)
+
+
+def _wrong_fact(facts: Mapping[str, Any]) -> str | None:
+    """Name of the first fact that is not of its kind."""
+    kinds, classes, norm, kernel = (facts[name] for name in ("statistics", "classes", "clip_norm", "kernel"))
+    is_named = isinstance(kinds, list) and bool(kinds) and all(kind in list(KINDS) for kind in kinds)
+    is_list = isinstance(classes, list) and all(isinstance(name, str) for name in classes)
+    is_right = {
+        "statistics": is_named and len(set(kinds)) == len(kinds),
+        "encoder": isinstance(facts["encoder"], str),
+        "dimension": type(facts["dimension"]) is int and facts["dimension"] > 0,
+        "classes": is_list and len(set(classes)) == len(classes),
+        "clip_norm": norm is None or (_is_number(norm) and norm > 0),
+        "kernel": isinstance(kernel, dict) and (not is_named or "random_features" not in kinds or _has_terms(kernel)),
+    }
+    return next((name for name, right in is_right.items() if not right), None)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _has_terms(kernel: Mapping[str, Any]) -> bool:
+    return _is_number(kernel.get("within")) and type(kernel.get("frequencies")) is int
+
+
+def _shapes(facts: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Shape of each tensor that the facts speak of."""
+    width, classes, frequencies = facts["dimension"], len(facts["classes"]), facts["kernel"].get("frequencies", 0)
+    shapes = {
+        "mean": (width,),
+        "covariance": (width, width),
+        "prototypes": (classes, width),
+        "has_prototype": (classes,),
+        "random_features": (2 * frequencies,),
+        "frequencies": (width, frequencies),
+        "amplitude": (frequencies,),
+    }
+    read = {name for kind in facts["statistics"] for name in KINDS[kind]}
+    counted = classes if "prototypes" in facts["statistics"] else 1
+    return {"counts": (counted,)} | {name: shape for name, shape in shapes.items() if name in read}
 
 
 def source_side(settings: Mapping[str, Any], needs: tuple[str, ...]) -> dict[str, str]:

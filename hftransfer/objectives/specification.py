@@ -7,7 +7,7 @@ import inspect
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import nn
@@ -52,6 +52,10 @@ class ObjectiveSpec:
     def reads_source(self) -> bool:
         """Whether the objective needs source rows, in training or to be fitted before."""
         return any("source" in need for need in self.reads().values()) or bool(self.cls.fit_inputs(self.settings))
+
+    def without_source(self) -> ObjectiveSpec:
+        """The same in a run without source rows."""
+        return replace(self, settings=self.cls.without_source(self.settings))
 
     def __str__(self) -> str:
         extra = "".join(f", {k}={v}" for k, v in self.settings.items())
@@ -256,7 +260,7 @@ def build_objectives(
     Args:
         specs: from `parse_objectives`.
         feature_dim: width of the features, or widths by feature layer (`"head"`, `"mean"`, `"hidden:-3"`).
-        num_classes, num_sources: of the run.
+        num_classes, num_sources: of the run; 0 sources in one on target rows alone.
         class_names: in the order of the logits; their numbers if not given.
         task: of the run.
         teachers: facts of the teachers, by feature layer.
@@ -269,6 +273,7 @@ def build_objectives(
     for spec in specs:
         if spec.weight == 0:
             continue
+        spec = spec if num_sources else spec.without_source()
         cls: Any = spec.cls
         width = feature_dim if isinstance(feature_dim, int) else feature_dim[spec.features]
         filled_in: dict[str, Any] = {"feature_dim": width, "num_classes": num_classes, "num_sources": num_sources}

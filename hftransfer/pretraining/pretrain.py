@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..reporting.console import print_lines
-from ..reporting.pretraining_card import pretraining_card
+from ..reporting.pretraining_card import CardWords, pretraining_card
 from ..stages import stage
 from ..trainers.hub.push import create_repo, push_folder
 from ..trainers.results import write_scores
 from ..trainers.saving.output_lock import lock_output_dir
 from ..trainers.saving.written_files import CARD, RESULTS, is_edited_card, record_written, write_whole
 from ..trainers.setup.constructor_check import check_settings
-from .held_out_report import card_rows, described_scores, results_of
+from .held_out_report import card_rows, described_scores, measure, results_of
 from .pretraining_config import PretrainingConfig
 from .pretraining_kind import PretrainingKind
 from .pretraining_preparation import prepare_pretraining
@@ -157,8 +157,7 @@ def _run(prepared: PreparedPretraining, args: PretrainingConfig, dataset_names: 
     kind, rows = prepared.kind, prepared.held_out_rows
     before = trainer.held_out_scores() if prepared.held_out else {}
     if before:
-        first = f"{kind.measures} of {rows} held-out rows: {before[kind.score]:.{kind.digits}f} before."
-        print_lines(first, *described_scores(before, rows))
+        print_lines(*described_scores(kind, before, rows))
     trainer.train()
     after = trainer.held_out_scores() if prepared.held_out else {}
     scores: dict[str, Any] = {"perplexity_before": None, "perplexity_after": None}
@@ -179,9 +178,7 @@ def _run(prepared: PreparedPretraining, args: PretrainingConfig, dataset_names: 
 def _say(result: Pretraining, kind: PretrainingKind) -> None:
     """Score before and after, printed; a run that got worse says so."""
     if result.scores is not None:
-        before, after = (f"{score:.{kind.digits}f}" for score in result.scores)
-        first = f"{kind.measures} of {result.held_out_rows} held-out rows: {before} before, {after} after."
-        print_lines(first, *described_scores(result.scores_before, result.held_out_rows, result.scores_after))
+        print_lines(*described_scores(kind, result.scores_before, result.held_out_rows, result.scores_after))
     if result.got_worse:
         print_lines(f"It got worse: {kind.worse}")
     print_lines(f"The model is in {result.model}.")
@@ -216,7 +213,7 @@ def _save(
             result.scores,
             getattr(prepared.processing_class, "mask_token", None) or "",
             args.hub_model_id if "/" in (args.hub_model_id or "") else None,
-            kind.card,
+            _card_words(kind, result),
             card_rows(result.scores_before, result.scores_after),
         )
         write_whole(folder / CARD, card)
@@ -231,6 +228,12 @@ def _save(
         "notes": list(result.notes),
     }
     write_scores(folder, RESULTS, measured)
+
+
+def _card_words(kind: PretrainingKind, result: Pretraining) -> CardWords:
+    """Words of the model card, with the name of what was measured."""
+    named = kind.card.measured.replace(kind.measures, measure(kind, result.scores_before))
+    return replace(kind.card, measured=named)
 
 
 def _finite(value: float | None) -> float | None:

@@ -8,8 +8,12 @@ from typing import Any
 
 import torch
 
+from ..models.adapters import plain_model
 from .stream_monitor import AVERAGES
 
+CLASS_AVERAGES = ("adapted", "start", "learned")  # of probabilities
+PARTS = ("momentum_buffer", "exp_avg", "exp_avg_sq", "step")  # of an optimizer's state
+REMEDY = "Load another state, or start the stream anew."
 COUNTS = ("batches", "rows", "learned_rows", "steps", "skipped_steps", "resets")
 
 
@@ -39,36 +43,32 @@ def apply_state(adapter: Any, state: Mapping[str, Any]) -> None:
     """
     try:
         tensors, facts = dict(state["tensors"]), dict(state["facts"])
-        settings, counts, identity = facts["settings"], facts["counts"], facts["model"]
+        settings, counts, identity = dict(facts["settings"]), dict(facts["counts"]), facts["model"]
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError("This is no state of a TestTimeAdapter: it lacks tensors and facts.") from error
-    for name, value in adapter.settings.__dict__.items():
-        if settings.get(name) != value:
+    own = adapter.settings.__dict__
+    for name in own | settings:
+        if settings.get(name) != own.get(name):
             raise ValueError(
-                f"The state was made with {name}={settings.get(name)!r}, and this adapter has {name}={value!r}: "
-                "make the adapter with the same settings."
+                f"The state was made with {name}={settings.get(name)!r}, and this adapter has {name}="
+                f"{own.get(name)!r}: make the adapter with the same settings."
             )
     if identity != adapter.start_identity():
         raise ValueError(
             "The state belongs to another model: the start weights or the structure differ. Load the model that "
             "the stream was started with."
         )
-    needed = {f"weights.{name}": value for name, value in adapter.weights.values.items()}
-    needed |= {f"fisher.{name}": value for name, value in (adapter.fisher or {}).items()}
-    for name, value in needed.items():
-        if name not in tensors or tensors[name].shape != value.shape:
-            raise ValueError(f"The state is not whole: {name} is missing or has another shape.")
-    if "draws" not in tensors or set(counts) != set(COUNTS):
-        raise ValueError("The state is not whole: draws or counts are missing.")
+    _check_tensors(adapter, tensors)
+    if set(counts) != set(COUNTS) or any(type(count) is not int or count < 0 for count in counts.values()):
+        raise ValueError(f"The state is not whole: counts must hold {', '.join(COUNTS)}, each 0 or more. {REMEDY}")
     adapter.forget()
     device = next(adapter.model.parameters()).device
     for name, value in adapter.weights.values.items():
         value.copy_(tensors[f"weights.{name}"])
-        for key, held in tensors.items():
-            part, _, rest = key.removeprefix("optimizer.").partition(".")
-            if key.startswith("optimizer.") and rest == name:
+        for part in PARTS:
+            if f"optimizer.{part}.{name}" in tensors:
                 on = "cpu" if part == "step" else device
-                adapter.optimizer.state[value][part] = held.clone().to(on)
+                adapter.optimizer.state[value][part] = tensors[f"optimizer.{part}.{name}"].clone().to(on)
     adapter.weights.write()
     for name in AVERAGES:
         average = tensors.get(f"average.{name}")
@@ -76,4 +76,45 @@ def apply_state(adapter: Any, state: Mapping[str, Any]) -> None:
     if adapter.fisher is not None:
         adapter.fisher = {name: tensors[f"fisher.{name}"].clone().to(device) for name in adapter.weights.values}
     adapter.draws.set_state(tensors["draws"].cpu())
-    adapter.counts = {name: int(counts[name]) for name in COUNTS}
+    adapter.counts = {name: counts[name] for name in COUNTS}
+
+
+def check_finite(tensors: Mapping[str, torch.Tensor]) -> None:
+    """Check that a state holds numbers alone.
+
+    Raises:
+        ValueError: a tensor does not; it is named.
+    """
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise ValueError(f"The state is no good: {name} is not finite. {REMEDY}")
+
+
+def _check_tensors(adapter: Any, tensors: Mapping[str, Any]) -> None:
+    """Check of a state's tensors by name, shape and type; raises `ValueError`."""
+    values, draws = adapter.weights.values, adapter.draws.get_state()
+    needed = {f"weights.{name}": value for name, value in values.items()} | {"draws": draws}
+    needed |= {f"fisher.{name}": value for name, value in (adapter.fisher or {}).items()}
+    classes = next((len(tensors[f"average.{n}"]) for n in CLASS_AVERAGES if f"average.{n}" in tensors), 0)
+    shapes = {"entropy": (), "spread": (2,)} | dict.fromkeys(CLASS_AVERAGES, (classes,))
+    parts = {part for part in PARTS if any(name.startswith(f"optimizer.{part}.") for name in tensors)}
+    moments = {f"optimizer.{part}.{name}": value for part in parts for name, value in values.items()}
+    needed |= {name: value.new_zeros(()) if ".step." in name else value for name, value in moments.items()}
+    expected = needed | {f"average.{name}": torch.zeros(shape) for name, shape in shapes.items()}
+    for name, like in expected.items():
+        held = tensors.get(name)
+        fits = isinstance(held, torch.Tensor) and (held.shape, held.dtype) == (like.shape, like.dtype)
+        if not fits and (name in needed or held is not None):
+            raise ValueError(f"The state is not whole: {name} is missing or has another shape or type. {REMEDY}")
+    for name in tensors:
+        if name not in expected:
+            raise ValueError(f"The state holds {name}, which is no part of it. {REMEDY}")
+    known = _num_classes(adapter)
+    if classes and known and classes != known:
+        raise ValueError(f"The state counts {classes} classes, and the model has {known}. {REMEDY}")
+    check_finite(tensors)
+
+
+def _num_classes(adapter: Any) -> int | None:
+    """Classes of an adapter's model, where they are known before a batch."""
+    return getattr(getattr(plain_model(adapter.model), "config", None), "num_labels", None)

@@ -12,10 +12,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..messages import first_line, shown
 from ..models.batch_norm_statistics import batch_norms
 from ..models.content_identity import model_identity
 from .adapted_weights import AdaptedWeights, find_parameters
-from .adapter_state import COUNTS, apply_state, collect_state
+from .adapter_state import COUNTS, apply_state, check_finite, collect_state
 from .reliable_rows import SelectedRows, mean_entropy, select_rows, weighted_entropy
 from .stream_forwards import StreamForwards, estimate_fisher
 from .stream_inputs import load_stream_model, stream_inputs
@@ -115,6 +116,8 @@ class TestTimeAdapter:
         device: Any = None,
         **settings: Any,
     ):
+        if not isinstance(copy, bool):
+            raise ValueError(f"copy={copy!r} must be true or false.")
         self.method = method
         self.settings: StreamSettings = read_settings(method, settings, fisher_batches is not None)
         loaded = load_stream_model(model)
@@ -122,7 +125,7 @@ class TestTimeAdapter:
             raise ValueError(f"device={str(device)!r} with copy=False would move your model: move it there yourself.")
         self.model: nn.Module = copying.deepcopy(loaded) if copy and loaded is model else loaded
         if device is not None:
-            self.model.to(torch.device(device))
+            self._move(device)
         self.weights = AdaptedWeights(find_parameters(self.model, self.settings.parameters))
         of_statistics = ("batch_norm", "prior_rows", "design_effect")
         mixes = self._mixes_statistics([name for name in of_statistics if name in settings])
@@ -133,6 +136,14 @@ class TestTimeAdapter:
         self._identity: dict[str, str] | None = None
         self._start_optimizer()
         self.fisher = None if fisher_batches is None else estimate_fisher(self.forwards, fisher_batches)
+
+    def _move(self, device: Any) -> None:
+        try:
+            self.model.to(torch.device(device))
+        except (AssertionError, RuntimeError, TypeError) as error:
+            raise ValueError(
+                f"device={shown(device)} is not here: {first_line(error)}. Name another, or leave it out."
+            ) from error
 
     def _mixes_statistics(self, given: list[str]) -> bool:
         """Whether batch norms use mixed statistics; raises `ValueError` for settings without effect."""
@@ -247,8 +258,10 @@ class TestTimeAdapter:
 
         Raises:
             FileExistsError: something else is there.
+            ValueError: a step has led to weights that are not finite.
         """
         state = self.state_dict()
+        check_finite(state["tensors"])
         write_state(path, state["tensors"], state["facts"])
 
     def load(self, path: str | os.PathLike[str]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..messages import first_line, shown
 from ..models.module_mode import module_mode
 from .adapted_weights import AdaptedWeights, only_these_train
 from .mixed_statistics import mixed_statistics
@@ -64,12 +65,12 @@ class StreamForwards:
         """
         prior = self.settings.prior_rows * design_effect if self.settings.batch_norm == "mixed" else 0.0
         with mixed_statistics(self.model, prior) if self.mixes else nullcontext():
-            return read_logits(self.model(**inputs)).log_softmax(1)
+            return self._log_p(inputs)
 
     def start_prediction(self, inputs: dict[str, Any]) -> torch.Tensor:
         """(n, K) log-probabilities of the start weights, on running statistics."""
         with torch.no_grad(), self.weights.as_at_start():
-            log_p = read_logits(self.model(**inputs)).log_softmax(1)
+            log_p = self._log_p(inputs)
         if not torch.isfinite(log_p).all():
             rows = (~torch.isfinite(log_p).all(1)).nonzero().flatten().tolist()
             raise FloatingPointError(
@@ -77,6 +78,23 @@ class StreamForwards:
                 "inputs."
             )
         return log_p
+
+    def _log_p(self, inputs: dict[str, Any]) -> torch.Tensor:
+        """(n, K) log-probabilities of the model as it stands."""
+        rows = next(len(value) for value in inputs.values() if value.ndim)
+        held = ", ".join(f"{name} {tuple(x.shape)} of {x.dtype}" for name, x in inputs.items())
+        refusal = f"{type(self.model).__name__} cannot read the batch ({held}): "
+        remedy = "Give it what the model's own tokenizer or image processor makes of rows."
+        try:
+            outputs = self.model(**inputs)
+        except torch.OutOfMemoryError:
+            raise
+        except (IndexError, RuntimeError, TypeError, ValueError) as error:
+            raise ValueError(f"{refusal}{first_line(error)}. {remedy}") from error
+        logits = read_logits(outputs)
+        if len(logits) != rows:
+            raise ValueError(f"{refusal}it gives {len(logits)} predictions for {rows} rows. {remedy}")
+        return logits.log_softmax(1)
 
     def mixed(self, log_p: torch.Tensor, start: torch.Tensor | None) -> torch.Tensor:
         """Log of the mean of both probabilities, by `start_share` and `class_mix`."""
@@ -103,6 +121,8 @@ def estimate_fisher(forwards: StreamForwards, batches: Iterable[Any]) -> dict[st
     cross-entropy with the predicted classes."""
     total = {name: torch.zeros_like(value) for name, value in forwards.weights.values.items()}
     count = 0
+    if not isinstance(batches, Iterable):
+        raise TypeError(f"fisher_batches={shown(batches)} must be a list of batches, or whatever yields them.")
     for batch in batches:
         inputs, _ = stream_inputs(forwards.model, batch, forwards.device)
         with forwards.running(train=True):

@@ -71,7 +71,7 @@ def stream_inputs(model: nn.Module, batch: Any, device: torch.device) -> tuple[d
 
     Raises:
         TypeError: no map and no tensor, or a value that is none.
-        ValueError: no inputs, or no rows.
+        ValueError: no inputs, no rows, or a mask of other rows.
     """
     if isinstance(batch, torch.Tensor):
         batch = {getattr(plain_model(model), "main_input_name", "pixel_values"): batch}
@@ -96,6 +96,13 @@ def stream_inputs(model: nn.Module, batch: Any, device: torch.device) -> tuple[d
             inputs[name] = value.clone() if value.is_inference() else value
     if not inputs or rows is None:
         raise ValueError(f"batch holds no model input: it has {', '.join(map(str, batch)) or 'nothing'}.")
+    ids = inputs.get("input_ids")
+    for name in ("attention_mask", "token_type_ids"):  # a model may take one of another shape for another row's
+        if ids is not None and name in inputs and inputs[name].shape != ids.shape:
+            raise ValueError(
+                f"batch[{name!r}] has the shape {tuple(inputs[name].shape)}, and input_ids {tuple(ids.shape)}: give "
+                "both as one call of the tokenizer makes them."
+            )
     if not rows:
         raise ValueError("batch has no rows: skip it, or give one row or more.")
     return inputs, rows

@@ -26,7 +26,7 @@ def write_state(path: str | os.PathLike[str], tensors: Mapping[str, torch.Tensor
     if file.exists():
         try:
             read_state(file)
-        except ValueError:
+        except (ValueError, FileNotFoundError):
             raise FileExistsError(f"{file} exists and is no state of a stream: name another file.") from None
     file.parent.mkdir(parents=True, exist_ok=True)
     handle, staging = tempfile.mkstemp(prefix=f".{file.name}-", dir=file.parent)

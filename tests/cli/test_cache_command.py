@@ -11,6 +11,7 @@ import tiny
 from hftransfer import Embedder, embed
 from hftransfer.cli import main as cli
 from hftransfer.cli.cache_command import cache_command
+from hftransfer.embeddings.cache_folder import cache_entries
 
 TEXTS = list(tiny.domain(6)["text"])
 
@@ -57,6 +58,8 @@ def test_a_cache_that_is_not_there_is_empty(tmp_path, capsys):
         (["--shrink", "much"], "'much' is no size"),
         (["--clear", "--shrink", "1"], "give one"),
         (["--claer"], "unknown argument --claer. Did you mean '--clear'"),
+        (["--clear", ""], "--clear '' names no model"),
+        (["--cache_dir", __file__], "is a file: name a folder"),
     ],
 )
 def test_what_cannot_be_is_one_line(options, message, capsys):
@@ -64,6 +67,20 @@ def test_what_cannot_be_is_one_line(options, message, capsys):
         cache_command(options)
     assert stopped.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_limit_that_is_none_is_one_line(monkeypatch, capsys):
+    monkeypatch.setenv("HFTRANSFER_CACHE_SIZE", "much")
+    with pytest.raises(SystemExit) as stopped:
+        cache_command([])
+    assert stopped.value.code == 2
+    assert "'much' is no size" in capsys.readouterr().err
+
+
+def test_an_empty_name_clears_nothing(folder):
+    with pytest.raises(SystemExit):
+        cache_command(["--cache_dir", str(folder), "--clear", ""])
+    assert len(cache_entries(folder)) == 3
 
 
 def test_the_command_is_one_of_hftransfers(folder, capsys, monkeypatch):

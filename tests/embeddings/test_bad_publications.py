@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 
 import bad_publications
 import pytest
 import tiny
+import torch
+from safetensors.torch import load_file, save
 
 from hftransfer import load_statistics, publish_statistics
 from hftransfer.embeddings import private_noise
@@ -30,6 +33,21 @@ def published(model_folder, tmp_path_factory):
         (lambda f: change(f, format=2), ValueError, "the format 2"),
         (lambda f: change(f, encoder=...), ValueError, "lacks encoder"),
         (lambda f: (f / "statistics.safetensors").write_bytes(b"0" * 90), ValueError, "sha256"),
+        (lambda f: replace(f, b"0" * 90), ValueError, "holds no tensors"),
+        (lambda f: change_tensor(f, "mean", lambda t: t[:-1]), ValueError, r"mean has the shape \(31,\), and \(32,\)"),
+        (lambda f: change_tensor(f, "covariance", lambda t: t[:1]), ValueError, r"covariance has the shape \(1, 32\)"),
+        (lambda f: change_tensor(f, "mean", lambda t: t * torch.nan), ValueError, "mean is not finite"),
+        (lambda f: change_tensor(f, "mean", lambda t: None), ValueError, "lacks mean"),
+        (lambda f: change_tensor(f, "rows", lambda t: torch.ones(3)), ValueError, "holds rows, of which"),
+        (lambda f: change(f, dimension=16), ValueError, r"and \(16, 16\) is what facts.json says"),
+        (lambda f: change(f, dimension="32"), ValueError, "dimension='32' is not what"),
+        (lambda f: change(f, clip_norm=-1.0), ValueError, "clip_norm=-1.0 is not what"),
+        (lambda f: change(f, statistics="moments"), ValueError, "statistics='moments' is not what"),
+        (lambda f: change(f, statistics=["rows"]), ValueError, r"statistics=\['rows'\] is not what"),
+        (lambda f: change(f, classes=["up", "up"]), ValueError, r"classes=\['up', 'up'\] is not what"),
+        (lambda f: change(f, kernel=None), ValueError, "kernel=None is not what"),
+        (lambda f: change(f, encoder=7), ValueError, "encoder=7 is not what"),
+        (lambda f: change(f, means=...), ValueError, "lacks means"),
     ],
 )
 def test_a_folder_that_is_not_whole_is_refused(published, tmp_path, spoil, error, culprit):
@@ -46,6 +64,18 @@ def test_a_folder_that_is_not_whole_is_refused(published, tmp_path, spoil, error
 def change(folder, **facts) -> None:
     held = json.loads((folder / "facts.json").read_text()) | facts
     (folder / "facts.json").write_text(json.dumps({k: v for k, v in held.items() if v is not ...}))
+
+
+def change_tensor(folder, name, make) -> None:
+    tensors = load_file(folder / "statistics.safetensors")
+    made = make(tensors.pop(name, None))
+    replace(folder, save(tensors if made is None else tensors | {name: made.contiguous()}))
+
+
+def replace(folder, content: bytes) -> None:
+    """Other tensors, with a hash that fits."""
+    (folder / "statistics.safetensors").write_bytes(content)
+    change(folder, sha256=hashlib.sha256(content).hexdigest())
 
 
 @pytest.mark.parametrize(

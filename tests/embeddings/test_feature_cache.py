@@ -18,8 +18,8 @@ from frozen import CHUNK, work
 from processes import KILLED, forked, together
 
 from hftransfer import embed
-from hftransfer.embeddings import input_rows
-from hftransfer.embeddings.cache_folder import cache_entries, cache_size, trim
+from hftransfer.embeddings import feature_pass, input_rows
+from hftransfer.embeddings.cache_folder import cache_entries, cache_size, remove, trim
 from hftransfer.embeddings.feature_store import FEATURES
 
 TEXTS = list(tiny.domain(3 * CHUNK + 5)["text"])
@@ -322,8 +322,6 @@ def test_a_set_larger_than_the_limit_is_kept_while_it_is_used(tmp_path, model):
 
 
 def test_parts_of_a_pass_that_goes_on_are_not_removed(tmp_path, model, monkeypatch):
-    from hftransfer.embeddings import feature_pass
-
     with monkeypatch.context() as patch:
         patch.setattr(feature_pass.FeatureStore, "assemble", None)
         with pytest.raises(TypeError):
@@ -332,6 +330,43 @@ def test_parts_of_a_pass_that_goes_on_are_not_removed(tmp_path, model, monkeypat
     monkeypatch.setattr("hftransfer.embeddings.cache_folder.ABANDONED", -1)
     assert [entry.rows for entry in trim(tmp_path, 0)] == [None]
     assert not cache_entries(tmp_path)
+
+
+def cleared_at_a_chunk(monkeypatch, folder, number):
+    """A cache that somebody clears while a pass computes a chunk."""
+    stock, chunks = feature_pass.compute, iter(range(100))
+
+    def compute(*arguments):
+        if next(chunks) == number:
+            for entry in cache_entries(folder):
+                remove(entry)
+        return stock(*arguments)
+
+    monkeypatch.setattr(feature_pass, "compute", compute)
+
+
+def test_a_cache_that_is_cleared_in_a_pass_says_so(tmp_path, model, monkeypatch):
+    cleared_at_a_chunk(monkeypatch, tmp_path, 2)
+    with pytest.raises(FileNotFoundError, match="cleared meanwhile, and the same call computes what is missing"):
+        made(tmp_path, model=model)
+    assert [entry.kind for entry in cache_entries(tmp_path)] == ["text"]  # it is listed as before
+    again = made(tmp_path, model=model)
+    assert (again.statistics.computed, again.statistics.read) == (2 * CHUNK, CHUNK + 5)
+    np.testing.assert_allclose(again.features, made(False, model=model).features, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("folder", "error", "message"),
+    [
+        ("", ValueError, "cache_dir is an empty text"),
+        (__file__, NotADirectoryError, "is a file: name a folder"),
+        (5, TypeError, "cache_dir=5 must be the path of a folder"),
+        ("/proc/none", OSError, "cannot be written in /proc/none .* Set cache_dir"),
+    ],
+)
+def test_a_folder_that_cannot_be_is_refused(folder, error, message, model):
+    with pytest.raises(error, match=message):
+        made(folder, ["w1"], model)
 
 
 @pytest.mark.parametrize(("text", "size"), [("20 GB", 20 * 10**9), ("1.5mb", 1_500_000), ("2k", 2000), (7, 7)])

@@ -8,7 +8,7 @@ import pictures
 import pytest
 import tiny
 import torch
-from datasets import Dataset
+from datasets import Dataset, IterableDataset
 from frozen import hidden_states
 from transformers import CLIPConfig, CLIPModel, GPT2Config, GPT2Model, T5Config, T5Model
 
@@ -108,6 +108,37 @@ def test_images_of_any_family(family):
         hidden = backbone(**batch).last_hidden_state
     expected = hidden.mean((2, 3)) if hidden.ndim == 4 else hidden.mean(1)
     np.testing.assert_allclose(made, expected, atol=2e-5 * max(1, np.abs(expected.numpy()).max()))
+
+
+@pytest.mark.parametrize("name", ["bert", "resnet"])
+def test_the_head_stands_beside_others(name):
+    """In one pass, each as by itself."""
+    model, rows, processor = {
+        "bert": (tiny.bert(), TEXTS, tiny.tokenizer()),
+        "resnet": (pictures.resnet(), pictures.pictures(6), pictures.processor()),
+    }[name]
+    both = frozen(rows, model, processor, pooling=["head", "mean", "pooler"])
+    for pooling in ("head", "mean", "pooler"):
+        alone = frozen(rows, model, processor, pooling=pooling).features
+        np.testing.assert_allclose(both[f"-1/{pooling}"], alone, atol=1e-6)
+
+
+def test_settings_may_be_numpys():
+    model = tiny.bert()
+    made = frozen(TEXTS, model, layer=np.arange(1, 3), max_length=np.int64(8), batch_size=np.int64(4))
+    assert list(made.columns) == ["1/mean", "2/mean"]
+    np.testing.assert_array_equal(
+        made.features, frozen(TEXTS, model, batch_size=4, layer=[1, 2], max_length=8).features
+    )
+
+
+def test_a_folder_and_a_processor_may_be_paths(tmp_path):
+    tiny.bert().save_pretrained(tmp_path / "model")
+    tiny.tokenizer().save_pretrained(tmp_path / "tokenizer")
+    made = embed(TEXTS, tmp_path / "model", processing_class=tmp_path / "tokenizer", cache_dir=False)
+    np.testing.assert_allclose(made.features, frozen(TEXTS, tiny.bert()).features, atol=1e-6)
+    with pytest.raises(ValueError, match="revision='v2' is of models on the Hub, and .* is a folder: leave it out"):
+        embed(TEXTS, tmp_path / "model", revision="v2", cache_dir=False)
 
 
 @pytest.mark.parametrize("family", families.VISION)
@@ -212,6 +243,49 @@ REFUSED = {
         lambda: frozen(pictures.pictures(2), pictures.resnet(), pictures.processor(), pooling="cls"),
         ValueError,
         "feature maps",
+    ),
+    "no pooling": (
+        lambda: frozen(["w1"], tiny.bert(), pooling=None),
+        TypeError,
+        "pooling=None must be one or several",
+    ),
+    "half a layer": (lambda: frozen(["w1"], tiny.bert(), layer=0.5), TypeError, "layer=0.5 must be an integer"),
+    "a switch for a number": (lambda: frozen(["w1"], tiny.bert(), max_length=True), ValueError, "a whole number"),
+    "a device that is none": (lambda: embed(["w1"], "runs", device="gpu"), ValueError, "device='gpu' is none"),
+    "a device that is not here": (lambda: embed(["w1"], "runs", device="xla"), ValueError, "is not on this machine"),
+    "a processor of images": (
+        lambda: frozen(["w1"], tiny.bert(), pictures.processor()),
+        TypeError,
+        "the data is text: pass the tokenizer",
+    ),
+    "numbers for text": (lambda: frozen([1, 2], tiny.bert()), ValueError, r"rows row 0: .* not int \(1\)"),
+    "numbers in a column": (
+        lambda: frozen({"a": ["w1"], "b": [1]}, tiny.bert(), column="b"),
+        ValueError,
+        "rows row 0: 'b' must be a string, not int",
+    ),
+    "rows of cells": (lambda: frozen(np.array([["w1"]]), tiny.bert()), ValueError, "row 0: .* not ndarray"),
+    "no words": (lambda: frozen([[], ["w1"]], tiny.bert()), ValueError, "rows row 0: .* is empty"),
+    "a word that is none": (lambda: frozen([["w1", None]], tiny.bert()), ValueError, "None is of type NoneType"),
+    "pictures for text": (
+        lambda: embed([np.zeros((8, 8, 3), np.uint8)], tiny.bert(), cache_dir=False),
+        ValueError,
+        "the rows hold images, and the model reads text",
+    ),
+    "words for images": (
+        lambda: embed([["w1"]], pictures.resnet(), cache_dir=False),
+        ValueError,
+        "the rows hold lists of words, and the model reads images",
+    ),
+    "a row of a stream without the column": (
+        lambda: frozen(IterableDataset.from_generator(lambda: iter([{"text": "w1"}, {"txt": "w2"}])), tiny.bert()),
+        ValueError,
+        "rows row 1 has no column 'text'",
+    ),
+    "columns by a wrong name": (
+        lambda: frozen(["w1"], tiny.bert(), pooling=["mean", "cls"])["mean"],
+        KeyError,
+        "no columns 'mean'; there are -1/mean, -1/cls",
     ),
     "images for text": (lambda: frozen(pictures.pictures(2), tiny.bert(), column="image"), ValueError, "reads text"),
     "no such column": (

@@ -48,6 +48,8 @@ BAD = [  # (kind, setting, values, what the message says)
     ("fixmatch", "view", ("weak",), "view='weak' must be 'strong' or 'same'"),
     ("fixmatch", "cutoff", (0, 1.0, "half", True), "cutoff=.* must be between 0 and 1"),
     ("fixmatch", "function", (3, "nowhere:at_all"), "function=.* (must be a Python callable|cannot be imported)"),
+    ("fixmatch", "relative_to", ("sources",), "relative_to='sources' must be 'source' or 'target'"),
+    ("fixmatch", {"threshold": 0.9, "relative_to": "target"}, (), "threshold=0.9 is a fixed bar.*leave relative_to"),
     ("fixmatch", {"view": "same", "cutoff": 0.2}, (), "has no effect beside view='same'"),
     ("fixmatch", {"cutoff": 0.2, "function": abs}, (), "has no effect beside a function"),
     ("masked_lm", "probability", (0, 1, -0.1, 1.5, True, "some", None), "probability=.* must be above 0 and below 1"),

@@ -15,9 +15,10 @@ from hftransfer.objectives.second_view import SecondView, second_view_of
 class Definition:
     """The method in NumPy over a stream of batches."""
 
-    def __init__(self, aligned: bool, threshold: float | None):
-        self.aligned, self.threshold = aligned, threshold
+    def __init__(self, aligned: bool, threshold: float | None, relative_to: str = "source"):
+        self.aligned, self.threshold, self.relative_to = aligned, threshold, relative_to
         self.means = {name: np.zeros(CLASSES + 1) for name in ("source", "target")}
+        self.means["confidence"] = np.zeros(2)
 
     def __call__(self, inputs) -> float:
         q, p = (softmax(array(inputs[name])) for name in ("target_logits", "target_view_logits"))
@@ -28,6 +29,8 @@ class Definition:
             q = q * wanted / favoured
             q = q / q.sum(1, keepdims=True)
         bar = 0.9 * np.average(source.max(1), weights=weights) if self.threshold is None else self.threshold
+        if self.relative_to == "target":
+            bar = self.mean("confidence", q.max(1, keepdims=True), np.ones(len(q)))[0] - 1e-7
         terms = [-np.log(row[seen.argmax()]) if seen.max() >= bar else 0.0 for row, seen in zip(p, q, strict=True)]
         return float(np.mean(terms))
 
@@ -45,11 +48,10 @@ def stream():
 
 
 @pytest.mark.parametrize("aligned", [False, True])
-@pytest.mark.parametrize("threshold", [None, 0.6])
-def test_value_is_the_definition_batch_by_batch(aligned, threshold):
-    given = {} if threshold is None else {"threshold": threshold}
+@pytest.mark.parametrize("given", [{}, {"threshold": 0.6}, {"relative_to": "target"}])
+def test_value_is_the_definition_batch_by_batch(aligned, given):
     module = make("fixmatch", distribution_alignment=aligned, **given)
-    definition, values = Definition(aligned, threshold), []
+    definition, values = Definition(aligned, given.get("threshold"), given.get("relative_to", "source")), []
     for inputs in stream():
         values.append(definition(inputs))
         assert call(module, inputs).item() == pytest.approx(values[-1], rel=1e-5)
@@ -88,6 +90,18 @@ def test_what_is_read_follows_the_settings():
     assert set(make("fixmatch", threshold=0.9).inputs) == {"target_logits", "target_view_logits"}
     assert "source_logits" in make("fixmatch").inputs
     assert "source_weights" in make("fixmatch", threshold=0.9, distribution_alignment=True).inputs
+    assert set(make("fixmatch", relative_to="target").inputs) == {"target_logits", "target_view_logits"}
+
+
+def test_in_a_run_without_a_source_the_bar_follows_the_target():
+    def built(**settings):
+        return build_objectives(parse_objectives({"fixmatch": settings}), 4, 3, num_sources=0)[0]["fixmatch"]
+
+    alone = built()
+    assert set(alone.inputs) == {"target_logits", "target_view_logits"}
+    unsure = torch.tensor([[0.2, 0.0, 0.0], [0.1, 0.0, 0.0]])
+    assert alone(unsure, torch.zeros(2, 3)).item() == pytest.approx(np.log(3) / 2)
+    assert built(threshold=0.9).pseudo_labels.own_confidence is None
 
 
 def test_a_run_has_one_second_view():

@@ -59,8 +59,17 @@ def test_the_contrast_of_held_out_texts_falls_and_stands_in_place_of_the_perplex
         assert scores[f"{name}_after"] == result.scores_after[name]
     assert "perplexity_before" not in scores
     card = (folder / "README.md").read_text()
-    assert "Contrast of two readings" in card
+    assert card.count("Contrast of two readings") == 1
+    assert "Weighted sum" not in card
     assert "fill-mask" not in card
+
+
+@pytest.mark.parametrize(("others", "lines"), [({}, 0), ({"sentence_denoising": 0.5}, 2)])
+def test_a_sum_of_one_loss_is_not_said_twice(tmp_path, capsys, others, lines):
+    runs.run(tmp_path, {"model": encoder()}, max_steps=1, **WHOLE | others)
+    printed = capsys.readouterr().out
+    assert printed.count("Contrast of two readings of 3 held-out rows") == 2
+    assert printed.count("Weighted sum of the losses of 3 held-out rows") == lines
 
 
 def test_what_is_saved_is_the_encoder_alone(trained):

@@ -300,6 +300,70 @@ def test_a_state_that_does_not_fit_is_refused(tmp_path, change, culprit, remedy)
         other.load(tmp_path / "none.safetensors")
 
 
+MOMENTUM, WEIGHT = "optimizer.momentum_buffer.norm.weight", "weights.norm.weight"
+
+
+@pytest.mark.parametrize(
+    ("change", "culprit"),
+    [
+        (lambda tensors, facts: tensors[WEIGHT].fill_(torch.nan), f"{WEIGHT} is not finite"),
+        (lambda tensors, facts: tensors[MOMENTUM].fill_(torch.inf), f"{MOMENTUM} is not finite"),
+        (lambda tensors, facts: tensors.update({MOMENTUM: torch.zeros(9)}), f"{MOMENTUM} is missing or has"),
+        (lambda tensors, facts: tensors.pop(MOMENTUM), f"{MOMENTUM} is missing"),
+        (
+            lambda tensors, facts: tensors.update({WEIGHT: tensors[WEIGHT].double()}),
+            f"{WEIGHT} is missing or has another",
+        ),
+        (
+            lambda tensors, facts: tensors.update({"average.start": torch.ones(7)}),
+            "average.start is missing or has another",
+        ),
+        (
+            lambda tensors, facts: tensors.update({"average.entropy": torch.ones(7)}),
+            "average.entropy is missing or has",
+        ),
+        (lambda tensors, facts: tensors.update({"weights.more": torch.ones(7)}), "weights.more, which is no part"),
+        (lambda tensors, facts: tensors.update(draws=torch.zeros(5)), "draws is missing or has another"),
+        (lambda tensors, facts: facts["counts"].update(rows="many"), "counts must hold batches, rows"),
+        (lambda tensors, facts: facts["counts"].update(rows=-1), "counts must hold batches, rows"),
+        (lambda tensors, facts: facts["settings"].update(later=1), "later=1"),
+        (lambda tensors, facts: facts.update(settings=[1]), "no state of a TestTimeAdapter"),
+    ],
+)
+def test_a_damaged_state_is_refused_by_name_and_nothing_changes(change, culprit):
+    adapters = [TestTimeAdapter(Probe(), **LEARNS) for _ in range(2)]
+    for adapter in adapters:
+        adapter.adapt_and_predict(rows(8))
+    state = adapters[0].state_dict()
+    assert MOMENTUM in state["tensors"]
+    change(state["tensors"], state["facts"])
+    before = adapters[1].state_dict()
+    with pytest.raises(ValueError, match=re.escape(culprit)):
+        adapters[1].load_state_dict(state)
+    after = adapters[1].state_dict()
+    assert equal(after["tensors"], before["tensors"])
+    assert after["facts"] == before["facts"]
+
+
+def test_the_classes_of_a_state_are_those_of_the_model():
+    adapter = TestTimeAdapter(tiny.bert())
+    adapter.adapt_and_predict(BATCHES[0])
+    state = adapter.state_dict()
+    state["tensors"] |= {f"average.{name}": torch.full((7,), 1 / 7) for name in ("adapted", "start")}
+    with pytest.raises(ValueError, match="counts 7 classes, and the model has 3"):
+        adapter.load_state_dict(state)
+
+
+def test_a_state_that_is_not_finite_is_not_saved(tmp_path):
+    adapter = TestTimeAdapter(Probe())
+    adapter.weights.values["norm.weight"].fill_(torch.inf)
+    with pytest.raises(ValueError, match=r"weights\.norm\.weight is not finite"):
+        adapter.save(tmp_path / "stream.safetensors")
+    with pytest.raises(FileExistsError, match="name another file"):
+        TestTimeAdapter(Probe()).save(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 # ---- the page
 
 

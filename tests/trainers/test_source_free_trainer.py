@@ -208,3 +208,9 @@ def test_an_adaptation_trainer_without_a_source_has_something_to_learn_from(tmp_
             target_dataset=tiny.domain(labelled=False),
             processing_class=tiny.tokenizer(),
         )
+
+
+def test_fixmatch_learns_without_a_source_from_rows_that_are_surer_than_others(tmp_path):
+    run = trainer(tmp_path, objectives={"fixmatch": {"weight": 1.0, "schedule": "constant"}})
+    run.train()
+    assert all(runs.logged(run, "fixmatch_loss"))

@@ -9,7 +9,13 @@ import torch
 
 from ..base import Objective, Range
 from ..moments import mean
-from ..pseudo_labels import PseudoLabels, RunningMean, without_relative_threshold, without_source_logits
+from ..pseudo_labels import (
+    PseudoLabels,
+    Reference,
+    RunningMean,
+    without_relative_threshold,
+    without_source_logits,
+)
 from ..second_view import SecondView, View
 
 
@@ -22,8 +28,8 @@ class FixMatch(Objective):
 
     where q is the prediction on the weak view, which is the row in the joint batch, without gradient. A row that is
     not sure counts 0 and stays in m. `PseudoLabels` says what is sure: nearly as likely as classes of source rows are,
-    as in AdaMatch, or more than a fixed `threshold`, as in FixMatch; with `per_class` the bar is lower for classes
-    that are learnt late, as in FlexMatch.
+    as in AdaMatch, or as target rows have been of late, as in FreeMatch, or more than a fixed `threshold`, as in
+    FixMatch; with `per_class` the bar is lower for classes that are learnt late, as in FlexMatch.
 
     With `distribution_alignment` predictions are corrected for what the model favours,
 
@@ -39,18 +45,19 @@ class FixMatch(Objective):
     Args:
         num_classes: width of the logits.
         relative_threshold: least probability of a pseudo-label as a share of the mean confidence on source rows; 0.9
-            when both are `None`.
+            when both are `None`. Relative to the target, of the running mean confidence on target rows; 1.
         threshold: a fixed least probability instead.
         per_class: lower the bar of classes whose rows seldom pass it.
         distribution_alignment: correct predictions for the classes that the model favours.
         view, cutoff, function: of the strong view; see `SecondView`.
+        relative_to: `"source"` or `"target"`; when `None` the source, or the target in a run without one.
 
     Shapes: (m, K), (m, K), (n, K), (n,), (n,) -> ().
 
     Paper: Sohn et al., FixMatch: Simplifying Semi-Supervised Learning with Consistency and Confidence, NeurIPS 2020;
     Zhang et al., FlexMatch, NeurIPS 2021; relative thresholds and alignment across domains: Berthelot et al.,
-    AdaMatch, ICLR 2022; hidden spans: Shen et al., A Simple but Tough-to-Beat Data Augmentation Approach for Natural
-    Language Understanding and Generation (Cutoff), 2020.
+    AdaMatch, ICLR 2022; relative to the target: Wang et al., FreeMatch, ICLR 2023; hidden spans: Shen et al., A Simple
+    but Tough-to-Beat Data Augmentation Approach for Natural Language Understanding and Generation (Cutoff), 2020.
 
     Example:
         >>> weak, strong = torch.tensor([[3.0, 0.0], [0.1, 0.0]]), torch.zeros(2, 2)
@@ -78,12 +85,20 @@ class FixMatch(Objective):
         view: View = "strong",
         cutoff: float | None = None,
         function: Any = None,
+        relative_to: Reference | None = None,
     ):
         super().__init__()
         SecondView(view, cutoff, function)
+        if threshold is not None and relative_to is not None:
+            raise ValueError(
+                f"threshold={threshold} is a fixed bar, which is relative to nothing: leave relative_to="
+                f"{relative_to!r} out, or give relative_threshold instead."
+            )
         if not isinstance(distribution_alignment, bool):
             raise ValueError(f"distribution_alignment={distribution_alignment!r} must be true or false.")
-        self.pseudo_labels = PseudoLabels(num_classes, threshold, relative_threshold, per_class)
+        self.pseudo_labels = PseudoLabels(
+            num_classes, threshold, relative_threshold, per_class, "source" if relative_to is None else relative_to
+        )
         self.source_mean = RunningMean(num_classes) if distribution_alignment else None
         self.target_mean = RunningMean(num_classes) if distribution_alignment else None
 
@@ -102,6 +117,11 @@ class FixMatch(Objective):
             return reads
         reads = without_source_logits(settings, reads)
         return reads if "source_logits" in reads else {k: v for k, v in reads.items() if not k.startswith("source_")}
+
+    @classmethod
+    def without_source(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
+        is_open = settings.get("threshold") is None and settings.get("relative_to") is None
+        return {**settings, "relative_to": "target"} if is_open else dict(settings)
 
     def forward(
         self,

@@ -32,14 +32,15 @@ def check_without_source(args: AdaptationConfig, target: Any) -> None:
     Raises:
         ValueError: an objective or a setting that needs source rows, nothing to learn from, or a stream.
     """
-    readers = [spec.name for spec in args.objective_specs() if spec.weight and spec.reads_source]
+    specs = [spec.without_source() for spec in args.objective_specs() if spec.weight]
+    readers = [spec.name for spec in specs if spec.reads_source]
     if readers:
         verb = "needs" if len(readers) == 1 else "need"
         raise ValueError(
             f"train_dataset is missing: {', '.join(readers)} {verb} at least one labelled source. Without source rows "
             "a model learns from objectives that read the target alone, such as im and soft_labels."
         )
-    if not (any(spec.weight for spec in args.objective_specs()) or args.reveal_target_labels):
+    if not (specs or args.reveal_target_labels):
         raise ValueError(
             "train_dataset is missing: pass at least one labelled source, or objectives that read the target alone, "
             "such as im. Without either there is nothing to learn from."
