@@ -124,6 +124,14 @@ def shift_model(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def source_free_model(tmp_path_factory):
+    """A folder with the model that source-free adaptation starts from, with its numbers of the source."""
+    import source_free_world
+
+    return source_free_world.save_source_model(tmp_path_factory.mktemp("source_free"))
+
+
+@pytest.fixture(scope="session")
 def run_elsewhere():
     """A function from a script and its arguments to what it prints where hftransfer has never been heard of."""
     with elsewhere.started() as run:
