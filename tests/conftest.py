@@ -70,6 +70,7 @@ LONGEST = (  # files by how long they take, of those that take ten seconds and m
     "adaptation/test_adaptation_runs.py",
     "distributed/test_policies_on_two.py",
     "test_hub.py",
+    "test_hub_failures.py",
     "test_hub_recipes.py",
     "test_distribution.py",
     "cli/test_adapt.py",
