@@ -70,6 +70,7 @@ LONGEST = (  # files by how long they take, of those that take ten seconds and m
     "adaptation/test_adaptation_runs.py",
     "distributed/test_policies_on_two.py",
     "test_hub.py",
+    "test_hub_failures.py",
     "test_hub_recipes.py",
     "test_distribution.py",
     "cli/test_adapt.py",
@@ -121,6 +122,14 @@ def shift_model(tmp_path_factory):
     import tiny_shift
 
     return tiny_shift.save_model(tmp_path_factory.mktemp("shift"))
+
+
+@pytest.fixture(scope="session")
+def source_free_model(tmp_path_factory):
+    """A folder with the model that source-free adaptation starts from, with its numbers of the source."""
+    import source_free_world
+
+    return source_free_world.save_source_model(tmp_path_factory.mktemp("source_free"))
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import shlex
 import shutil
@@ -84,10 +85,15 @@ def files(tmp_path_factory) -> Path:
     return root
 
 
+def _linked_or_copied(source: str, target: str) -> None:
+    """Pictures, of which there are hundreds, are only read."""
+    (os.link if source.endswith(".png") else shutil.copy2)(source, target)
+
+
 @pytest.fixture(autouse=True)
 def folder(files, tmp_path, monkeypatch) -> Path:
     work = tmp_path / "work"
-    shutil.copytree(files, work)
+    shutil.copytree(files, work, copy_function=_linked_or_copied)
     (work / "recipes").symlink_to(ROOT / "recipes")
     monkeypatch.chdir(work)
     return work

@@ -22,19 +22,18 @@ def save_model(folder: Path) -> str:
 def adapt(model: str, folder: str, rows_of_a_process: int) -> None:
     """A run whose steps do not blow rounding up, as those of Adam do."""
     torch.set_num_threads(1)
-    with tiny_shift.with_short_estimates():
-        tiny_shift.run(
-            model,
-            Path(folder),
-            candidates=CANDIDATES,
-            source_rows=64,
-            target=tiny_shift.domain(96, 1, tiny_shift.FREQUENCIES, labelled=False),
-            validation=tiny_shift.domain(90, 2),
-            optim="sgd",
-            learning_rate=0.1,
-            max_steps=6,
-            per_device_train_batch_size=rows_of_a_process,
-        )
+    tiny_shift.run(
+        model,
+        Path(folder),
+        candidates=CANDIDATES,
+        source_rows=64,
+        target=tiny_shift.domain(96, 1, tiny_shift.FREQUENCIES, labelled=False),
+        validation=tiny_shift.domain(90, 2),
+        optim="sgd",
+        learning_rate=0.1,
+        max_steps=6,
+        per_device_train_batch_size=rows_of_a_process,
+    )
 
 
 def adapt_other_rows(model: str, folder: str, said: str) -> None:

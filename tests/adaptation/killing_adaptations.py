@@ -34,19 +34,18 @@ def adapt(model: str, folder: str, moment: str | None = None, n: int = 1) -> Non
     torch.set_num_threads(1)
     if moment is not None:
         MOMENTS[moment](n)
-    with tiny_shift.with_short_estimates():
-        tiny_shift.run(
-            model,
-            Path(folder),
-            candidates=CANDIDATES,
-            source_rows=80,
-            target=tiny_shift.domain(120, 1, tiny_shift.FREQUENCIES, labelled=False),
-            validation=tiny_shift.domain(90, 2),
-            max_steps=STEPS,
-            save_strategy="steps",
-            save_steps=3,
-            learning_rate=3e-3,
-        )
+    tiny_shift.run(
+        model,
+        Path(folder),
+        candidates=CANDIDATES,
+        source_rows=80,
+        target=tiny_shift.domain(120, 1, tiny_shift.FREQUENCIES, labelled=False),
+        validation=tiny_shift.domain(90, 2),
+        max_steps=STEPS,
+        save_strategy="steps",
+        save_steps=3,
+        learning_rate=3e-3,
+    )
 
 
 def _before(owner: Any, name: str, when: Callable[..., bool] = lambda *args: True) -> Callable[[int], None]:

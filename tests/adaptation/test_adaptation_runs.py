@@ -24,7 +24,7 @@ def model(shift_model):
 def shifted(model, tmp_path_factory):
     """A standard run where class frequencies differ, and its folder."""
     folder = tmp_path_factory.mktemp("runs") / "mine"
-    return tiny_shift.run(model, folder, draws=True), folder
+    return tiny_shift.run(model, folder, draws=True, exact=True), folder
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def test_a_label_shift_is_seen_and_its_correction_is_better(shifted):
 
 
 def test_without_a_shift_nothing_is_corrected(model, tmp_path):
-    result = tiny_shift.run(model, tmp_path / "out", (1 / 3, 1 / 3, 1 / 3), effort="quick")
+    result = tiny_shift.run(model, tmp_path / "out", (1 / 3, 1 / 3, 1 / 3), effort="quick", exact=True)
     assert (result.verdict, result.chosen) == ("source-only", "source-only")
     assert "not believed" in " ".join(result.reasons)
 
@@ -101,7 +101,7 @@ def test_a_second_call_trains_nothing_and_decides_the_same(model, shifted, monke
     result, folder = shifted
     before, kept = weights_of(folder), tiny_shift.result_of(folder)
     trained = tiny_shift.training_runs(monkeypatch)
-    again = tiny_shift.run(model, folder)
+    again = tiny_shift.run(model, folder, exact=True)
     assert trained == []
     assert (again.chosen, again.verdict) == (result.chosen, result.verdict)
     assert weights_of(folder) == before
@@ -173,7 +173,7 @@ def test_source_only_that_crashes_ends_the_run(model, tmp_path):
 )
 def test_a_run_that_was_stopped_goes_on_to_the_same_end(model, shifted, tmp_path, monkeypatch, epochs, step):
     """One unbroken run, one stopped in its n-th step: the same verdict, the same weights."""
-    how = {"num_train_epochs": epochs}  # each 10 steps: of source-only, thrice, and of the student
+    how = {"num_train_epochs": epochs, "exact": True}  # each 10 steps: of source-only, thrice, and of the student
     whole, folder = shifted
     if epochs > 1:
         folder = tmp_path / "whole" / "mine"

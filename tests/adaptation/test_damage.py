@@ -31,8 +31,7 @@ SMALL = {"candidates": CANDIDATES, "max_steps": 3, "source_rows": 60}
 
 def run(model: str, folder: Path, **how):
     sets = {"target": tiny_shift.domain(60, 1, labelled=False), "validation": tiny_shift.domain(60, 2)}
-    with tiny_shift.with_short_estimates():
-        return tiny_shift.run(model, folder, **sets | SMALL | how)
+    return tiny_shift.run(model, folder, **sets | SMALL | how)
 
 
 @pytest.fixture(scope="module")

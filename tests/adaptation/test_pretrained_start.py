@@ -43,17 +43,16 @@ def pretrainings(monkeypatch):
 
 
 def run(backbone: str, folder: Path, candidates=None, **settings):
-    with tiny_shift.with_short_estimates():
-        return tiny_shift.run(
-            backbone,
-            folder,
-            candidates=candidates or CANDIDATES,
-            source_rows=48,
-            target=tiny_shift.domain(48, 1, labelled=False),
-            validation=tiny_shift.domain(40, 2),
-            max_steps=2,
-            **settings,
-        )
+    return tiny_shift.run(
+        backbone,
+        folder,
+        candidates=candidates or CANDIDATES,
+        source_rows=48,
+        target=tiny_shift.domain(48, 1, labelled=False),
+        validation=tiny_shift.domain(40, 2),
+        max_steps=2,
+        **settings,
+    )
 
 
 def start_of(folder: Path) -> Path:

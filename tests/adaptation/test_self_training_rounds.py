@@ -222,10 +222,9 @@ def model(shift_model):
 
 
 def adapted(model, folder, **how):
-    with tiny_shift.with_short_estimates():
-        target = tiny_shift.domain(120, 1, labelled=False)
-        how = {"candidates": LIST, "target": target, "validation": tiny_shift.domain(90, 2)} | how
-        return tiny_shift.run(model, folder, source_rows=80, max_steps=6, **how)
+    target = tiny_shift.domain(120, 1, labelled=False)
+    how = {"candidates": LIST, "target": target, "validation": tiny_shift.domain(90, 2)} | how
+    return tiny_shift.run(model, folder, source_rows=80, max_steps=6, **how)
 
 
 @pytest.fixture(scope="module")

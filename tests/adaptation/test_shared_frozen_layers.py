@@ -20,16 +20,15 @@ def test_the_second_and_the_third_source_only_run_read_what_the_first_computed(t
         made.append((self.statistics.computed > 0, self.statistics.read > 0))
 
     monkeypatch.setattr(FrozenLayerCache, "fill", watched)
-    with tiny_shift.with_short_estimates():
-        tiny_shift.run(
-            adapting.save_model(tmp_path / "model"),
-            tmp_path / "out",
-            candidates=SOURCE_ONLY,
-            source_rows=48,
-            target=tiny_shift.domain(48, 1, labelled=False),
-            validation=tiny_shift.domain(40, 2),
-            max_steps=2,
-            freeze="first_1",
-            cache_frozen_layers="float16",
-        )
+    tiny_shift.run(
+        adapting.save_model(tmp_path / "model"),
+        tmp_path / "out",
+        candidates=SOURCE_ONLY,
+        source_rows=48,
+        target=tiny_shift.domain(48, 1, labelled=False),
+        validation=tiny_shift.domain(40, 2),
+        max_steps=2,
+        freeze="first_1",
+        cache_frozen_layers="float16",
+    )
     assert made == [(True, False), (False, True), (False, True)]

@@ -27,8 +27,8 @@ NO = SourceFreeRule(agreement=1.1)
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return world.save_source_model(tmp_path_factory.mktemp("model"))
+def model(source_free_model):
+    return source_free_model
 
 
 @pytest.fixture(scope="module")
@@ -128,13 +128,6 @@ def test_a_model_that_a_huge_rate_spoiled_is_refused(model, tmp_path):
     assert any("by the start model's layer 1 of 2, side with it on" in reason for reason in result.reasons)
 
 
-def test_a_layer_that_is_not_there_is_refused_before_training(model, tmp_path, monkeypatch):
-    monkeypatch.setattr(SourceFreeTrainer, "train", lambda *args, **kwargs: pytest.fail("it trains"))
-    with pytest.raises(ValueError, match="layer='hidden:2' is not there: .* has 2 layers"):
-        world.run(model, tmp_path / "mine", rule=SourceFreeRule(layer="hidden:2"))
-    assert not (tmp_path / "mine/_candidates").exists()
-
-
 def test_a_model_without_a_stack_of_layers_is_asked_at_its_head():
     layer, space = source_free_run._layer_of(torch.nn.Linear(2, 2), "hidden:0")
     assert layer == "head"
@@ -172,12 +165,6 @@ def test_believed_frequencies_alone_do_not_change_the_start(model, tmp_path):
     assert result.shift.believed
     assert result.verdict == "unchanged"
     assert any("correct_start=True corrects it" in reason for reason in result.reasons)
-
-
-@pytest.mark.parametrize("how", [{"source_numbers": False}, {"predictions": ["up"]}], ids=["unread", "predictions"])
-def test_a_correction_that_cannot_be_is_refused(model, tmp_path, how):
-    with pytest.raises(ValueError, match="correct_start has no effect"):
-        world.run(model, tmp_path / "mine", correct_start=True, **how)
 
 
 def test_numbers_may_be_left_unread(model, tmp_path):
@@ -314,86 +301,6 @@ def test_the_result_is_printed(adapted, capsys):
     said = capsys.readouterr().out
     for phrase in ("Verdict: adapted.", "The model is in", "What left the source's site", "(oracle:"):
         assert phrase in said
-
-
-# ---- what is refused
-
-TARGET = tiny_shift.domain(30, 1, labelled=False)
-BAD = {
-    "no target": ({"target": None}, ValueError, "There is no target"),
-    "few rows": ({"target": TARGET.select(range(5))}, ValueError, "5 rows"),
-    "a target without text": ({"target": TARGET.rename_column("text", "body")}, ValueError, "neither a column 'text'"),
-    "a stream": ({"target": TARGET.to_iterable_dataset()}, ValueError, "is a stream"),
-    "a target that is not there": ({"target": "nowhere.csv"}, FileNotFoundError, "nowhere.csv"),
-    "no model": ({"model": None}, TypeError, "model must be"),
-    "a loaded model": ({"model": tiny.bert()}, TypeError, "model must be"),
-    "a model that is not there": ({"model": "./nowhere"}, (FileNotFoundError, OSError, ValueError), "nowhere"),
-    "a model from scratch": ({"model": {"model_type": "bert"}}, ValueError, "has learned nothing"),
-    "the model's own folder": ({"output_dir": "model"}, ValueError, "would be replaced"),
-    "an unknown method": ({"method": "shto"}, ValueError, "Did you mean|must be one of"),
-    "no config": ({"args": {"learning_rate": 1}}, TypeError, "args must be"),
-    "no rule": ({"rule": "strict"}, TypeError, "rule must be"),
-    "model_kwargs that are no map": ({"model_kwargs": ["revision"]}, TypeError, "model_kwargs must be"),
-    "numbers that are no switch": ({"source_numbers": "yes"}, TypeError, "source_numbers must be"),
-    "labels without predictions": ({"labels": ["a", "b"]}, ValueError, "labels is about predictions"),
-    "epsilon without predictions": ({"epsilon": 0.2}, ValueError, "epsilon is about predictions"),
-    "a method with predictions": ({"predictions": ["up"], "method": "shot_im"}, ValueError, "is for a source model"),
-    "predictions of other rows": ({"predictions": ["up", "down"]}, ValueError, "holds 2 rows, and the target 30"),
-    "labels as one text": ({"predictions": ["up"] * 30, "labels": "up"}, TypeError, "labels must be a list"),
-    "an epsilon above 1": ({"predictions": ["up", "down"] * 15, "epsilon": 1.5}, ValueError, "epsilon=1.5"),
-    "objectives": ({"settings": {"objectives": {"im": 1.0}}}, ValueError, "objectives cannot be set here"),
-    "label shift": ({"settings": {"label_shift": "mlls"}}, ValueError, "label_shift cannot be set here"),
-    "a checkpoint": ({"settings": {"resume_from_checkpoint": True}}, ValueError, "goes on by itself"),
-    "revealed labels": ({"settings": {"reveal_target_labels": 3}}, ValueError, "no target label is read"),
-    "an adapter kept apart": ({"settings": {"merge_adapter": False}}, ValueError, "merge_adapter=False"),
-    "a test without labels": ({"test": TARGET}, ValueError, "test has no column 'label'"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("case", BAD)
-def test_bad_input_is_refused_before_anything_is_trained_or_written(model, tmp_path, monkeypatch, case):
-    how, error, said = BAD[case]
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(SourceFreeTrainer, "train", lambda *args, **kwargs: pytest.fail("it trains"))
-    how = dict(how)
-    folder = model if how.get("output_dir") == "model" else str(tmp_path / "mine")
-    settings = how.pop("settings", {})
-    how = {"model": model, "target": TARGET, "args": tiny_shift.config(Path(folder), **settings)} | how
-    how["output_dir"] = folder
-    with pytest.raises(error, match=said):
-        adapt_source_free(how.pop("model"), how.pop("target"), **how)
-    assert not (tmp_path / "mine").exists()
-
-
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        (lambda n: n | {"temperature": -1}, "from 0.05 to 20"),
-        (lambda n: n | {"labels": ["a", "b", "c"]}, "are of the labels"),
-        (lambda n: {"rows": [["a text of the source"]]}, "must be a map with"),
-    ],
-)
-def test_damaged_numbers_are_named_with_the_remedy(model, tmp_path, change, said):
-    here = tmp_path / "model"
-    shutil.copytree(model, here)
-    config = json.loads((here / "config.json").read_text())
-    config["hftransfer"][KEY] = change(config["hftransfer"][KEY])
-    (here / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ValueError, match=f"(?s){said}.*source_numbers=False"):
-        world.run(str(here), tmp_path / "mine", max_steps=1)
-    assert not (tmp_path / "mine/_candidates").exists()
-
-
-def test_models_of_another_kind_are_refused(tmp_path):
-    for name, other, said in (
-        ("words", tiny.bert(tiny.TAGS, tagging=True), "is for token-classification"),
-        ("scores", tiny.bert(("score",)), "is for regression"),
-    ):
-        other.save_pretrained(tmp_path / name)
-        tiny.tokenizer().save_pretrained(tmp_path / name)
-        with pytest.raises(ValueError, match=said):
-            world.run(str(tmp_path / name), tmp_path / "mine")
-    assert not (tmp_path / "mine").exists()
 
 
 # ---- the command line

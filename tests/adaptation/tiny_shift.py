@@ -73,9 +73,17 @@ def config(folder: Path, **settings) -> AdaptationConfig:
     return AdaptationConfig(str(folder), **defaults | settings)
 
 
-def run(model: str, folder: Path, frequencies=FREQUENCIES, source_rows: int = 160, draws: bool = False, **how):
+def run(
+    model: str,
+    folder: Path,
+    frequencies=FREQUENCIES,
+    source_rows: int = 160,
+    draws: bool = False,
+    exact: bool = False,
+    **how,
+):
     """`adapt` on the shift; what it takes goes by its name, the rest to the config. The report's pictures, a third of
-    what a tiny run takes, are drawn when asked for."""
+    what a tiny run takes, are drawn when asked for, and estimates of class frequencies are exact when asked for."""
     names = (
         "effort",
         "candidates",
@@ -95,7 +103,7 @@ def run(model: str, folder: Path, frequencies=FREQUENCIES, source_rows: int = 16
     own.setdefault("validation", domain(240, 2))
     own.setdefault("test", {"source": domain(60, 3), "target": domain(120, 4, frequencies)})
     undrawn = mock.patch.object(adaptation_report, "draw_pictures", return_value=ReportPictures())
-    with nullcontext() if draws else undrawn:
+    with nullcontext() if draws else undrawn, nullcontext() if exact else with_short_estimates():
         return adapt(model, own.pop("source"), own.pop("target"), args=config(folder, **how), **own)
 
 

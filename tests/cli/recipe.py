@@ -84,18 +84,22 @@ def run(argv: list[str], name: str = "finetune") -> int:
     return load(name).main(argv)
 
 
-def start(command: list[str], cwd: Path) -> subprocess.CompletedProcess:
-    """A command in a fresh process, offline, on one thread and a wide terminal."""
-    env = os.environ | ENVIRONMENT
-    return subprocess.run([sys.executable, *command], cwd=cwd, env=env, capture_output=True, text=True, timeout=300)
+def script(words: list[str], cwd: Path) -> subprocess.CompletedProcess:
+    """`python recipes/finetune.py …`, offline, on one thread and a wide terminal, in a process that has imported what
+    takes long (`test_two_processes.py` has fresh ones)."""
+    return heard(_script, words, cwd=cwd, **ENVIRONMENT)
 
 
 def command(words: list[str], cwd: Path) -> subprocess.CompletedProcess:
-    """The command `hftransfer …`, as `start` would start it, in a process that has imported what takes long.
+    """The command `hftransfer …`, in such a process.
 
     The recipe takes the command's place without an exec, which would import it all again (`test_signals.py` has one).
     """
     return heard(_command, words, cwd=cwd, **ENVIRONMENT)
+
+
+def _script(words: list[str]) -> None:
+    _run_script(sys.executable, [sys.executable, str(RECIPE), *words], dict(os.environ))
 
 
 def _command(words: list[str]) -> None:

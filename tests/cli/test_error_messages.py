@@ -139,7 +139,7 @@ start_recipe(lambda argv: run_recipe(job, argv), "finetune")
 """
 
 
-@pytest.mark.parametrize("words", [[], ["both"]])
+@pytest.mark.parametrize("words", [[], pytest.param(["both"], marks=pytest.mark.slow)])
 def test_of_two_processes_one_says_it_and_both_end(tmp_path, words):
     (tmp_path / "two.yaml").write_text(
         "compute_environment: LOCAL_MACHINE\ndistributed_type: MULTI_GPU\nmixed_precision: 'no'\nnum_machines: 1\n"

@@ -23,9 +23,9 @@ def world(tmp_path_factory, model_folder):
 
 @pytest.fixture(scope="module")
 def finished(world):
-    """One run from a shell, as a user starts it."""
+    """One run as from a shell."""
     output = world.folder / "run"
-    done = recipe.start([str(recipe.RECIPE), *recipe.words(**world.data, output_dir=str(output))], world.folder)
+    done = recipe.script(recipe.words(**world.data, output_dir=str(output)), world.folder)
     assert done.returncode == 0, done.stderr
     return SimpleNamespace(
         output=output, stdout=done.stdout, results=json.loads((output / "results.json").read_text())
@@ -225,6 +225,7 @@ def test_the_shipped_config_is_readable_and_plans_the_demo(world, tmp_path, monk
 # ---- through the command
 
 
+@pytest.mark.slow
 def test_the_command_launches_the_recipe_and_passes_its_one_message_on(world, tmp_path):
     wrong = recipe.words(**world.data | {"source": "gone.csv"}, output_dir="run")
     done = recipe.command(["finetune", "--accelerate_config", "one_process", *wrong], tmp_path)

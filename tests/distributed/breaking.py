@@ -31,13 +31,18 @@ class FullOnOne(TrainerCallback):
             shutil.disk_usage = lambda path: namedtuple("Usage", "total used free")(1, 1, 0)  # type: ignore[assignment]
 
 
-CASES: dict[str, Any] = {"weights": BreaksOnOne, "disk": FullOnOne, "lock": None, "foreign": None}
+CASES: dict[str, Any] = {"lock": None, "foreign": None, "weights": BreaksOnOne, "disk": FullOnOne}
 
 
-def run(folder: str, case: str) -> None:
-    """Trains; each process writes what it was told to `told_RANK`."""
+def work(folder: str) -> None:
+    """Every case in a folder of its own; the full disk, which stays full, is the last."""
     torch.set_num_threads(1)
-    path = Path(folder)
+    for case in CASES:
+        run(Path(folder) / case, case)
+
+
+def run(path: Path, case: str) -> None:
+    """Trains; each process writes what it was told to `told_RANK`."""
     callback = CASES[case]
     trainer = runs.trainer(
         path / "run",
@@ -50,7 +55,7 @@ def run(folder: str, case: str) -> None:
     )
     if case in ("lock", "foreign") and os.environ["RANK"] == "0":
         other = path / "run" / ("_writing/run.json" if case == "lock" else "README.md")
-        other.parent.mkdir(exist_ok=True)
+        other.parent.mkdir(parents=True, exist_ok=True)
         other.write_text(json.dumps({"host": "node7", "pid": 3, "started": "today"}))
     trainer.accelerator.wait_for_everyone()
     try:

@@ -78,10 +78,6 @@ VOCABULARY = VocabularyFacts(size=64, width=32, state_width=32)  # of `tiny.bert
 LOCAL = "mmd_of_each_process"  # what a loss without gathering computes: shows that the harness can tell
 
 
-def cases() -> list[tuple[str, str]]:
-    return [(task, name) for task in TASKS for name in OBJECTIVES] + [("sequence", LOCAL)]
-
-
 def build(task: str, name: str) -> JointModel:
     spec = {"kind": "mmd"} if name == LOCAL else OBJECTIVES[name]
     still = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
@@ -199,11 +195,11 @@ def sharded(adapter):
 WRAPPINGS = {"ddp": data_parallel, "fsdp2": sharded}
 
 
-def work(report_file: str, ways: tuple[tuple[str, str], ...]) -> None:
-    """Each objective in each way, a task and a wrapping."""
+def work(report_file: str, cases: tuple[tuple[str, str, str], ...]) -> None:
+    """Each case, a task, an objective and a wrapping."""
     torch.set_num_threads(1)
     mine = {}
-    wanted = [(task, name) for task, name in cases() if any(task == way[0] for way in ways)]
+    wanted = list(dict.fromkeys(case[:2] for case in cases))
     for task, name in wanted[int(os.environ["RANK"]) :: WORLD]:  # without a process group nothing is gathered
         adapter = build(task, name)
         mine[task, name] = list(train(adapter, adapter, task, None))
@@ -214,7 +210,7 @@ def work(report_file: str, ways: tuple[tuple[str, str], ...]) -> None:
     mine = {}
     for task, name in wanted:
         for wrapping, wrap in WRAPPINGS.items():
-            if (task, wrapping) not in ways:
+            if (task, name, wrapping) not in cases:
                 continue
             adapter = build(task, name)
             alone = {"gather_rows": lambda rows: rows, "num_processes": lambda: 1}

@@ -11,7 +11,7 @@ import tiny
 import torch
 import torch.distributed as dist
 from domains import encoded
-from policy_cases import CASES, FEW
+from policy_cases import CASES
 from safetensors.torch import save_file
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
@@ -123,11 +123,11 @@ def sharded(rank: int, world: int) -> dict[str, float]:
     return {"differ": differ, "least": least, "stages": [len(names) for names in moved]}
 
 
-def work(folder: str) -> None:
-    """All of it, on one of two processes."""
+def work(folder: str, names: tuple[str, ...]) -> None:
+    """Cases on one of two processes, and what is by hand."""
     torch.set_num_threads(1)
     out = Path(folder)
-    for name in FEW:
+    for name in names:
         train(name, 4, 1, out / name / "two_processes")
         train(name, 2, 2, out / name / "two_processes_accumulated")
     found = {"stock": stock(out), "sharded": sharded(dist.get_rank(), dist.get_world_size())}

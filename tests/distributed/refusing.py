@@ -19,15 +19,18 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def train(folder: str) -> None:
-    """A run with a checkpoint at 2."""
+def work(folder: str) -> None:
+    """A run with a checkpoint at 2, and every case, on it or in a folder of its own."""
     torch.set_num_threads(1)
-    runs.trainer(folder, save_strategy="steps", save_steps=2).train()
+    done = Path(folder) / "run"
+    runs.trainer(done, save_strategy="steps", save_steps=2).train()
+    for case in CASES:
+        own = Path(folder) / case
+        refuse(done if "resume" in CASES[case][1] else own / "run", case, own)
 
 
-def refuse(folder: str, case: str, said: str) -> None:
+def refuse(folder: Path, case: str, own: Path) -> None:
     """Writes what a process was told to a file of its own."""
-    torch.set_num_threads(1)
     settings = dict(CASES[case][1])
     resume = settings.pop("resume", None)
     model = tiny.bert()
@@ -36,7 +39,8 @@ def refuse(folder: str, case: str, said: str) -> None:
     words = ""
     try:
         run = runs.trainer(folder, model, save_strategy="steps", save_steps=2, max_steps=3, **settings)
-        run.train(resume_from_checkpoint=Path(folder) if resume == Path() else resume)
+        run.train(resume_from_checkpoint=folder if resume == Path() else resume)
     except (ValueError, FileNotFoundError) as error:
         words = str(error)
-    Path(f"{said}.{os.environ['RANK']}").write_text(words)
+    own.mkdir(exist_ok=True)
+    (own / f"said.{os.environ['RANK']}").write_text(words)

@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import pytest
 import refusing
-from processes import forked
+from processes import together
 
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
     folder = tmp_path_factory.mktemp("refused")
-    assert forked(refusing.train, str(folder / "run"), processes=2, log=folder / "log") == 0, (
-        folder / "log"
-    ).read_text()
-    return folder / "run"
+    together(refusing.work, str(folder), log=folder / "log")
+    return folder
 
 
 @pytest.mark.parametrize("case", refusing.CASES)
-def test_both_processes_say_why(done, tmp_path, case):
-    folder = done if "resume" in refusing.CASES[case][1] else tmp_path / "run"
-    said, log = tmp_path / "said", tmp_path / "log"
-    assert forked(refusing.refuse, str(folder), case, str(said), processes=2, log=log) == 0, log.read_text()
+def test_both_processes_say_why(done, case):
     for rank in (0, 1):
-        assert refusing.CASES[case][0] in (tmp_path / f"said.{rank}").read_text()
+        assert refusing.CASES[case][0] in (done / case / f"said.{rank}").read_text()

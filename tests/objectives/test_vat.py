@@ -10,13 +10,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from cases import FakePerturbedForward, array, make, softmax
-from toy import ToyModel, draw
+from toy import SEEDS, ToyModel, draw
 
 from hftransfer.objectives.schedules import warm_start
 from hftransfer.objectives.self_training.vat import start_direction
 from hftransfer.trainers.step.perturbed_forward import PerturbedTargetForward
-
-SEEDS = (0, 1, 2)
 
 
 def start(v: np.ndarray, mask: np.ndarray, number: int) -> np.ndarray:
@@ -203,9 +201,10 @@ def train(seed: int, weight: float, forward=ToyTokens, steps: int = 300) -> tupl
     return source, target
 
 
+@pytest.mark.parametrize("seeds", SEEDS)
 @pytest.mark.parametrize("forward", [ToyTokens, toy_pixels])
-def test_the_target_gains(forward):
-    for seed in SEEDS:
+def test_the_target_gains(forward, seeds):
+    for seed in seeds:
         (source, target), (source_after, target_after) = train(seed, 0.0), train(seed, 1.0, forward)
         assert target_after > target + 0.02
         assert target_after > 0.98

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from cases import array
 from kernel_cases import mmd
@@ -19,6 +20,10 @@ from hftransfer.trainers.step.joint_model import JointModel
 from hftransfer.trainers.step.objective_set import ObjectiveSet
 
 INPUTS, WIDTH, CLASSES = 6, 16, 3
+SEEDS = [  # of what is trained: one in the quick tests, three in the slow ones
+    pytest.param((1,), id="one seed"),
+    pytest.param((0, 1, 2), id="three seeds", marks=pytest.mark.slow),
+]
 
 
 class ToyModel(nn.Module):

@@ -5,13 +5,8 @@ from __future__ import annotations
 import pretraining_runs as runs
 import pytest
 import tiny
-from bad_pretraining import (
-    PRETRAINING_MODELS,
-    PRETRAINING_SENTENCES,
-    PRETRAINING_SETTINGS,
-    PRETRAINING_TEXTS,
-    ROWS,
-)
+from bad_pretraining import PRETRAINING_MODELS, PRETRAINING_TEXTS, ROWS
+from bad_pretraining_settings import PRETRAINING_SENTENCES, PRETRAINING_SETTINGS
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from hftransfer import PretrainArguments, pretrain

@@ -146,8 +146,23 @@ def test_an_objective_that_never_acts_is_named(tmp_path, caplog, threshold, said
     assert "mmd was 0" not in caplog.text
 
 
-@pytest.mark.parametrize("tagging", [False, True], ids=["sequences", "words"])
-@pytest.mark.parametrize("kind", [name for name in REGISTRY if name not in ("strength", "breaking", *WAITS)])
+KINDS = [name for name in REGISTRY if name not in ("strength", "breaking", *WAITS)]
+ON_WORDS = (  # one of each kind; the rest in the slow tests
+    *("mmd", "coral", "dann", "cdan", "mdd", "supcon", "nt_xent", "prototype", "bnm"),
+    *("constraint", "soft_labels", "fixmatch", "mixup", "distill_features"),
+)
+
+
+@pytest.mark.parametrize(
+    ("kind", "tagging"),
+    [
+        *(pytest.param(kind, False, id=f"{kind}-sequences") for kind in KINDS),
+        *(
+            pytest.param(kind, True, id=f"{kind}-words", marks=[] if kind in ON_WORDS else pytest.mark.slow)
+            for kind in KINDS
+        ),
+    ],
+)
 def test_the_device_is_waited_for_once_a_log_not_once_a_step(kind, tagging, tmp_path, monkeypatch):
     data = {"train_dataset": tiny.tagged(), "target_dataset": tiny.tagged(seed=1, labelled=False)} if tagging else {}
     labels = tiny.TAGS if tagging else tiny.LABELS
