@@ -9,7 +9,7 @@ import numpy as np
 
 from ..reporting.console import print_lines
 from ..selection.answers import AnsweredScores, accuracy_of_answers, answer_weights, answered_scores
-from ..selection.paired_decision import LEVEL, PairedComparison, compare, decide
+from ..selection.paired_decision import LEVEL, PLANNED_LEVEL, PairedComparison, compare, decide
 from ..selection.target_accuracy import AccuracyEstimate, estimate_accuracy
 from ..trainers.saving.process_agreement import failed_everywhere
 from .answer_probe import PROBED, AnswerProbe
@@ -109,7 +109,8 @@ def judge_with_answers(
     unless another is better. The one that stands is then trained further on the answers. What comes of it has to be
     better on answers that it was not trained on (`cross_fitted_logits`); the gates, which guess by the source how a
     model does on the target, do not bind it. Where a linear probe is among the candidates, another one is fitted with
-    the answers, and takes the place of what stands by then where it is clearly better.
+    the answers. It takes the place of what stands by then where it is clearly better; where a probe stood before, it
+    is that probe with the answers, and takes the place unless it is clearly worse, as training does.
 
     Args:
         answers: that were read.
@@ -126,7 +127,7 @@ def judge_with_answers(
         raise ValueError(f"{answers.path}: the tokenizer cuts each of the answered sentences. Raise max_length.")
     scores = {e.name: rows.scores(e) for e in verdicts.entries if _competes(e, verdicts)}
     name, comparisons = decide(list(scores.values()), verdicts.chosen.name, rows.weights)
-    chosen = next(entry for entry in verdicts.entries if entry.name == name)
+    chosen = _named(verdicts, name)
     sentences = [_decided(verdicts.chosen.name, name, comparisons, len(rows.kept))]
     base_scores = scores[verdicts.base.name]
 
@@ -139,26 +140,28 @@ def judge_with_answers(
     judged = verdicts
     if trained is not None and trained.predictions is not None:
         judged = judge(all_outcomes)
-        entry = next(entry for entry in judged.entries if entry.name == TRAINED_ON)
-        chosen = next(entry for entry in judged.entries if entry.name == name)
+        entry, chosen = _named(judged, TRAINED_ON), _named(judged, name)
         scores[TRAINED_ON] = rows.cross_fitted(entry, logits)
         comparison = compare(scores[TRAINED_ON], scores[name], rows.weights)
         comparisons = [*comparisons, comparison]
         refusal = judged.judgement.refused.get(TRAINED_ON, "")
         taken = comparison.taken(bool(refusal))
-        sentences += _of_training(comparison, taken, refusal, len(answers))
+        sentences += _of_answers(comparison, taken, refusal, len(answers), "trained")
         chosen = entry if taken else chosen
     probed, logits, sentence = _probed(answers, outcomes, runner)
     sentences += [sentence] * bool(sentence)
     if probed is not None:
         all_outcomes = [*all_outcomes, probed]
         judged = judge(all_outcomes)
-        entry, chosen = (next(e for e in judged.entries if e.name == name) for name in (PROBED, chosen.name))
+        entry, chosen = _named(judged, PROBED), _named(judged, chosen.name)
         scores[PROBED] = rows.cross_fitted(entry, logits)
-        comparison = compare(scores[PROBED], scores[chosen.name], rows.weights, LEVEL)
+        planned = _named(verdicts, name).outcome.recipe.probe  # it is what stood, with the answers
+        comparison = compare(scores[PROBED], scores[chosen.name], rows.weights, PLANNED_LEVEL if planned else LEVEL)
         comparisons = [*comparisons, comparison]
-        sentences.append(_of_probe(comparison, len(answers)))
-        chosen = entry if comparison.wins and comparison.gain > 0 else chosen
+        refusal = judged.judgement.refused.get(PROBED, "")
+        taken = probe_is_taken(comparison, planned, bool(refusal))
+        sentences += _of_answers(comparison, taken, refusal, len(answers), "fitted")
+        chosen = entry if taken else chosen
     refused = {other: why for other, why in judged.judgement.refused.items() if other != chosen.name}
     reasons = [*verdicts.judgement.reasons, *sentences]
     judgement = replace(judged.judgement, chosen=chosen.name, refused=refused, reasons=reasons)
@@ -170,6 +173,21 @@ def judge_with_answers(
     final = replace(judged, chosen=chosen, judgement=judgement, accuracy=accuracy, base_accuracy=base_accuracy)
     findings = AnswerFindings(answers, len(rows.kept), accuracy, base_accuracy, without, comparisons, sentences)
     return final, all_outcomes, findings
+
+
+def probe_is_taken(comparison: PairedComparison, planned: bool, refused: bool) -> bool:
+    """Whether a linear probe that was fitted with answers is taken.
+
+    Args:
+        comparison: with what stands.
+        planned: a probe stood before the answers, and this is that probe with them: taken unless it is clearly worse.
+        refused: by a gate that reads no target label.
+    """
+    return comparison.taken(refused) if planned else comparison.wins and comparison.gain > 0
+
+
+def _named(verdicts: Verdicts, name: str) -> Entry:
+    return next(entry for entry in verdicts.entries if entry.name == name)
 
 
 def _competes(entry: Entry, verdicts: Verdicts) -> bool:
@@ -238,12 +256,12 @@ def _decided(standing: str, chosen: str, comparisons: Sequence[PairedComparison]
     return f"{by}, {standing} stays: no other is clearly better. The nearest, {best.name}, is {_beside(best)}."
 
 
-def _of_training(c: PairedComparison, taken: bool, refusal: str, answers: int) -> list[str]:
-    """Sentences on whether the model that was trained on the answers is taken, and why."""
+def _of_answers(c: PairedComparison, taken: bool, refusal: str, answers: int, made: str) -> list[str]:
+    """Sentences on whether a model that was made with the answers, `"trained"` or `"fitted"`, is taken, and why."""
     folds = min(FOLDS, answers)
     takes = "takes the place" if taken else "does not take the place"
     sentences = [
-        f"{c.name} {takes} of {c.standing}: trained on {folds - 1} of {folds} parts of the answers and compared on "
+        f"{c.name} {takes} of {c.standing}: {made} on {folds - 1} of {folds} parts of the answers and compared on "
         f"the part left out, it is {_gained(c)} (paired tests: p = {c.p:.2g} of no gain, {c.p_worse:.2g} of no loss; "
         f"{c.level:.2g} is clear)."
     ]
@@ -257,16 +275,6 @@ def _of_training(c: PairedComparison, taken: bool, refusal: str, answers: int) -
             "nothing speaks against it."
         )
     return sentences
-
-
-def _of_probe(c: PairedComparison, answers: int) -> str:
-    """Sentence on whether the linear probe that was fitted with answers is taken."""
-    takes = "takes the place" if c.wins and c.gain > 0 else "does not take the place"
-    folds = min(FOLDS, answers)
-    return (
-        f"{c.name} {takes} of {c.standing}: fitted on the source and {folds - 1} of {folds} parts of the answers and "
-        f"compared on the part left out, it is {_beside(c)}."
-    )
 
 
 def _gained(c: PairedComparison) -> str:

@@ -20,6 +20,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, Robe
 
 from hftransfer import AdaptationTrainer
 from hftransfer.adaptation import probe_candidate
+from hftransfer.adaptation.answer_judging import probe_is_taken
 from hftransfer.adaptation.answer_probe import PROBED, AnswerProbe
 from hftransfer.adaptation.answer_reading import Answers
 from hftransfer.adaptation.answer_training import TRAINED_ON
@@ -29,6 +30,7 @@ from hftransfer.adaptation.candidate_run import CandidateOutcome, CandidateRunne
 from hftransfer.adaptation.judging import judge
 from hftransfer.adaptation.question_file import Question
 from hftransfer.adaptation.run_inputs import RunInputs
+from hftransfer.selection.paired_decision import PairedComparison
 from hftransfer.selection.rule import SelectionRule
 from hftransfer.selection.transferability.linear_probe import STRENGTH
 
@@ -226,6 +228,21 @@ def test_answers_make_a_probe_that_is_compared_on_rows_which_it_has_not_seen(ans
     assert entry.verdict == "adapted"
     assert not any(entry.name == f"{PROBED}, corrected" for entry in result.verdicts.entries)
     assert (entry.outcome.folder / "model.safetensors").is_file()
+
+
+@pytest.mark.parametrize(
+    ("facts", "planned", "refused", "taken"),
+    [
+        ({"gain": 0.05, "p": 0.3, "p_worse": 0.7, "wins": False}, False, False, False),
+        ({"gain": 0.05, "p": 0.3, "p_worse": 0.7, "wins": False}, True, False, True),
+        ({"gain": 0.05, "p": 0.3, "p_worse": 0.7, "wins": False}, True, True, False),
+        ({"gain": -0.05, "p": 0.9, "p_worse": 0.1, "wins": False}, True, False, False),
+        ({"gain": 0.05, "p": 0.01, "p_worse": 0.99, "wins": True}, False, True, True),
+    ],
+)
+def test_the_probe_with_answers_is_planned_where_a_probe_stood(facts, planned, refused, taken):
+    comparison = PairedComparison(PROBED, "probe", level=0.2, **facts)
+    assert probe_is_taken(comparison, planned, refused) == taken
 
 
 def test_its_folder_is_found_again_and_other_answers_fit_another(answered, shift_model, monkeypatch, tmp_path):
