@@ -17,6 +17,8 @@ from ..trainers.prediction_pass import predict_rows
 from ..trainers.saving.process_agreement import decided_by_first
 from ..trainers.setup.row_weights import weights_in_order
 
+MOST_ROWS = 20_000  # of the source that a probe is fitted on: more change it little, and cost a pass
+DRAW_SEED = 23  # of those rows, where there are more
 NO_FEATURES = "probe: the model of this run is to be trained from scratch, and has no features yet. Name a checkpoint."
 
 
@@ -38,7 +40,8 @@ class ProbeRows:
 def source_rows(trainer: Any) -> ProbeRows:
     """Source rows of a trainer with their features; no image of them is augmented.
 
-    Rows count what `weight`, `source_weights` and `class_weights` say.
+    Rows count what `weight`, `source_weights` and `class_weights` say. Of more than `MOST_ROWS`, in tagging words, so
+    many are drawn.
 
     Args:
         trainer: an `AdaptationTrainer` on the backbone, not trained. All processes call it.
@@ -51,14 +54,18 @@ def source_rows(trainer: Any) -> ProbeRows:
     names, sources = list(prepared.label_space.names), prepared.source_names
     of_class = np.array(weights_in_order("class_weights", args.class_weight_map(), names) or np.ones(len(names)))
     of_source = weights_in_order("source_weights", args.source_weight_map(), sources) or [1.0] * len(sources)
+    share = min(1.0, MOST_ROWS / sum(prepared.train.source_sizes))
     parts: list[ProbeRows] = []
     for weight, rows in zip(of_source, prepared.train.domain_rows, strict=False):
-        found = predict_rows(trainer, rows, features=prepared.head.in_features)
+        wanted = max(1, round(share * len(rows)))
+        found = predict_rows(trainer, rows, wanted, DRAW_SEED, features=prepared.head.in_features)
         assert found.features is not None
         assert found.labels is not None
         counted = number_column(rows, ROW_WEIGHT) if ROW_WEIGHT in rows.column_names else np.ones(len(rows))
         parts.append(ProbeRows(found.features, found.labels, weight * counted[found.rows] * of_class[found.labels]))
-    return _joined(parts)
+    joined = _joined(parts)
+    kept = np.sort(np.random.default_rng(DRAW_SEED).permutation(len(joined.labels))[:MOST_ROWS])
+    return ProbeRows(joined.features[kept], joined.labels[kept], joined.weights[kept])
 
 
 def fitted_probe(trainer: Any, rows: Sequence[ProbeRows]) -> Probe:

@@ -133,6 +133,18 @@ def test_it_counts_rows_as_training_does(shift_model, tmp_path):
     assert np.allclose(rows.weights, expected)
 
 
+def test_of_many_rows_some_are_drawn_with_their_weights(shift_model, tmp_path, monkeypatch):
+    monkeypatch.setattr(probe_candidate, "MOST_ROWS", 30)
+    weights = [1.0 + label for label in SOURCE["label"]]
+    trainer = AdaptationTrainer(
+        shift_model, tiny_shift.config(tmp_path), {"a": SOURCE.add_column("weight", weights), "b": SOURCE}
+    )
+    rows = probe_candidate.source_rows(trainer)
+    assert len(rows.labels) == len(rows.features) == 30
+    assert np.array_equal(rows.weights[:15], 1.0 + rows.labels[:15])
+    assert set(rows.weights[15:]) == {1.0}
+
+
 def test_rows_that_count_nothing_change_nothing(shift_model, tmp_path):
     trainer = AdaptationTrainer(shift_model, tiny_shift.config(tmp_path), SOURCE)
     rows = probe_candidate.source_rows(trainer)
