@@ -15,6 +15,7 @@ SMALL_TARGET = 100  # rows, below which nothing can be estimated well
 ROWS_TO_JUDGE_A_CLASS = 5  # validation rows of a class
 LARGEST_FRACTION = 0.5  # of train that a message proposes to hold out
 SOURCE_ALONE = "train on the source alone with `hftransfer finetune`, without --target"
+TRAINS_ON_STREAMS = ", or use `hftransfer finetune`, which can train on streams"
 TASK_REMEDIES = {
     "regression": "amounts (regression). `adapt` judges models by their predictions of classes: use `hftransfer "
     "finetune`, or set `task: sequence-classification` if the numbers are names of classes.",
@@ -23,18 +24,19 @@ TASK_REMEDIES = {
 }
 
 
-def check_map_style(datasets: Mapping[str, Any]) -> None:
+def check_map_style(datasets: Mapping[str, Any], recipe: str = "adapt", otherwise: str = TRAINS_ON_STREAMS) -> None:
     """Check for streams, which no row count or comparison can be had of; raises `ValueError`.
 
     Args:
         datasets: by their names in messages.
+        recipe: that needs more.
+        otherwise: what to do instead, at the end of the message.
     """
     for name, dataset in datasets.items():
         if not hasattr(dataset, "__len__") and not isinstance(dataset, Mapping):
             raise ValueError(
-                f"{name} is a stream, and `adapt` goes through all rows several times. Read it first, as with "
-                "`Dataset.from_list(list(stream.take(10_000)))`, or use `hftransfer finetune`, which can train on "
-                "streams."
+                f"{name} is a stream, and `{recipe}` goes through all rows several times. Read it first, as with "
+                f"`Dataset.from_list(list(stream.take(10_000)))`{otherwise}."
             )
 
 
@@ -46,11 +48,12 @@ def check_target(target: Any) -> None:
         )
 
 
-def check_target_size(rows: int) -> list[str]:
+def check_target_size(rows: int, otherwise: str = SOURCE_ALONE) -> list[str]:
     """Check that the target has rows enough to be estimated from.
 
     Args:
         rows: of the target.
+        otherwise: what to do without them.
 
     Returns:
         A warning where they are few.
@@ -65,7 +68,7 @@ def check_target_size(rows: int) -> list[str]:
     if rows < SMALLEST_TARGET:
         raise ValueError(
             f"target holds {rows} row{'s' * (rows != 1)}. From fewer than {SMALLEST_TARGET}, nothing about it can be "
-            f"estimated, and no model be judged for it. Give more unlabelled rows, or {SOURCE_ALONE}."
+            f"estimated, and no model be judged for it. Give more unlabelled rows, or {otherwise}."
         )
     if rows < SMALL_TARGET:
         return [

@@ -16,6 +16,7 @@ from ..settings import read_choice
 from ..trainers.config import AdaptationConfig
 from .candidate_list import Effort
 
+COUNTS = ("neighbours",)  # thresholds that count rows
 MAPS = {
     "test": 'data sets by name, such as {"target": rows, "source": more_rows}',
     "model_kwargs": 'options of from_pretrained, such as {"revision": "main"}',
@@ -70,14 +71,24 @@ def check_rule(rule: Any) -> None:
             get_validator(name)
         except (ValueError, TypeError) as error:
             raise ValueError(f"rule: scores: {error}") from error
-    for field in dataclasses.fields(SelectionRule):
-        value = getattr(rule, field.name)
-        if field.name == "scores":
+    check_thresholds(rule)
+
+
+def check_thresholds(rule: Any) -> None:
+    """Check of a rule's numbers.
+
+    Raises:
+        ValueError: a threshold that is no number of at least 0, or a count that is no whole number of at least 1.
+    """
+    for field in dataclasses.fields(rule):
+        value, default = getattr(rule, field.name), field.default
+        if not isinstance(default, (int, float)):
             continue
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
-            raise ValueError(
-                f"rule: {field.name}={shown(value)} must be a number of at least 0, such as {field.default}."
-            )
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf
+        if not is_number:
+            raise ValueError(f"rule: {field.name}={shown(value)} must be a number of at least 0, such as {default}.")
+        if field.name in COUNTS and (value < 1 or value != int(value)):
+            raise ValueError(f"rule: {field.name}={shown(value)} must be a whole number of at least 1.")
 
 
 def check_places(model: Any, folder: Path) -> None:

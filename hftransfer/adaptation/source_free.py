@@ -19,7 +19,7 @@ from ..stages import stage
 from ..trainers.config import AdaptationConfig
 from ..trainers.hub.push import create_repo, push_folder, upload_command
 from ..trainers.saving.process_agreement import check_same_everywhere, decided_by_first
-from .given_arguments import as_backbone, check_places
+from .given_arguments import as_backbone, check_places, check_thresholds
 from .output_exchange import replacing
 from .settings_hash import settings_hash
 from .source_free_data import check_source_free_settings, load_target, with_source_free_defaults
@@ -215,6 +215,8 @@ def _check_arguments(
         raise TypeError(f"args must be an AdaptationConfig, not {type(args).__name__}.")
     if rule is not None and not isinstance(rule, SourceFreeRule):
         raise TypeError(f"rule must be a SourceFreeRule, not {type(rule).__name__}.")
+    if rule is not None:
+        check_thresholds(rule)
     if model_kwargs is not None and not isinstance(model_kwargs, Mapping):
         raise TypeError(
             f"model_kwargs must be a dict of options of from_pretrained, not {type(model_kwargs).__name__}."

@@ -86,8 +86,8 @@ def load_target(target: Any, test: Any, args: AdaptationConfig) -> LoadedDomains
         raise ValueError("There is no target: source-free adaptation learns from unlabelled target rows. Give some.")
     names, label = input_columns(args).names, args.label_column
     rows = as_domain(data.target, "target", label, names)
-    check_map_style({"target": rows})
-    check_target_size(len(rows))
+    check_map_style({"target": rows}, "adapt-source-free", "")
+    check_target_size(len(rows), "use the source model as it is")
     tests = {name: split for name, split in data.test.items() if name == "target"}
     if test is not None:
         tests = {"target": as_domain(test, "test", label, names)}

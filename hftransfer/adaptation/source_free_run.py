@@ -247,7 +247,10 @@ class SourceFreeRun:
         width = None if layer is None else WIDEST
         seen = predict_rows(trainer, rows, MOST_JUDGED, JUDGE_SEED, width, layer or HEAD)
         test = self.inputs.test.get("target")
-        return seen, None if test is None else predict_rows(trainer, test, features=None)
+        if test is None:
+            return seen, None
+        encoded = trainer.prepared.encode_evaluation(test, "test")
+        return seen, predict_rows(trainer, encoded, features=None)
 
 
 def _layer_of(model: Any, wanted: str) -> tuple[str, str]:

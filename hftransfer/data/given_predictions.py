@@ -91,11 +91,13 @@ def read_predictions(given: Any, rows: int, labels: Sequence[str] | None = None)
         ('down', 'up')
     """
     names = None if labels is None else tuple(str(label) for label in labels)
-    if names is not None and (len(set(names)) < len(names) or len(names) < 2):
-        raise ValueError(f"labels={list(names)!r:.120} must be at least two names, each once.")
+    if names is not None and (len(set(names)) < len(names) or len(names) < 2 or not all(map(str.strip, names))):
+        raise ValueError(f"labels={list(names)!r:.120} must be at least two names, each once and none blank.")
     if isinstance(given, (str, os.PathLike)):
         return _of_file(Path(given).expanduser(), rows, names)
-    if isinstance(given, Sequence) and given and all(isinstance(value, str) for value in given):
+    if isinstance(given, np.ndarray) and given.ndim == 1:
+        given = given.tolist()
+    if isinstance(given, Sequence) and any(isinstance(value, str) for value in given):
         return _of_labels(list(given), rows, names, "predictions")
     try:
         values = np.asarray(given, dtype=np.float64)
@@ -162,9 +164,11 @@ def _numbers(column: Sequence[Any], name: str, file: str) -> np.ndarray:
 
 def _of_labels(values: Sequence[str | None], rows: int, names: tuple[str, ...] | None, title: str) -> GivenPredictions:
     _check_rows(len(values), rows, title)
-    unlabelled = next((row for row, value in enumerate(values) if value is None), None)
-    if unlabelled is not None:
-        raise ValueError(f"{title} row {unlabelled} has no label.")
+    for row, value in enumerate(values):
+        if value is None or (isinstance(value, str) and not value.strip()):
+            raise ValueError(f"{title} row {row} has no label. Give one for each target row.")
+        if not isinstance(value, str):
+            raise ValueError(f"{title} row {row}: {shown(value)} is no label: give the names of classes as text.")
     classes = tuple(sorted({str(value) for value in values})) if names is None else names
     if len(classes) < 2:
         raise ValueError(f"{title} names one class alone ({classes[0]!r}): there is nothing to tell apart.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -102,6 +103,9 @@ class MaskingCollator:
 def held_out_batches(rows: Any, collator: MaskingCollator, batch_size: int) -> list[dict[str, Any]]:
     """Batches of held-out rows, each masked once and for all; rows of similar length stand together.
 
+    Where chance masks no word of any of them, as of few short rows, one word of each is masked instead: nothing would
+    be measured otherwise.
+
     Args:
         rows: from `tokenize_rows`, map-style.
         collator: masks and packs.
@@ -109,4 +113,16 @@ def held_out_batches(rows: Any, collator: MaskingCollator, batch_size: int) -> l
     """
     order = np.argsort(np.asarray(rows["length"]), kind="stable")
     parts = np.array_split(order, -(-len(order) // batch_size))  # of nearly equal size
-    return [collator([{**rows[int(row)], "domain": HELD_OUT, DRAW: (int(row), 0)} for row in part]) for part in parts]
+    drawn = [[{**rows[int(row)], "domain": HELD_OUT, DRAW: (int(row), 0)} for row in part] for part in parts]
+    batches = [collator(part) for part in drawn]
+    if collator.masking is None or any(len(batch["labels"]) for batch in batches):
+        return batches
+    one_word = copy.copy(collator)
+    one_word.rates = _one_of_all
+    return [one_word(part) for part in drawn]
+
+
+def _one_of_all(input_ids: Sequence[int], words: Sequence[int]) -> np.ndarray:
+    """(words,) chances with which `draw_words` draws one word of a row."""
+    count = max(words) + 1
+    return np.full(count, 1 / count)

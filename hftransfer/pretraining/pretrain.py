@@ -155,11 +155,11 @@ def _run(prepared: PreparedPretraining, args: PretrainingConfig, dataset_names: 
     trainer.check_output_folder(args.resume_from_checkpoint)
     print_lines(*prepared.notes)
     kind, rows = prepared.kind, prepared.held_out_rows
-    before = trainer.held_out_scores() if prepared.held_out else {}
+    before = _measured(trainer, prepared, "before training")
     if before:
         print_lines(*described_scores(kind, before, rows))
     trainer.train()
-    after = trainer.held_out_scores() if prepared.held_out else {}
+    after = _measured(trainer, prepared, "after training, so the model was not saved")
     scores: dict[str, Any] = {"perplexity_before": None, "perplexity_after": None}
     scores |= {f"{kind.score}_before": before.get(kind.score), f"{kind.score}_after": after.get(kind.score)}
     scores |= {"scores_before": before, "scores_after": after}
@@ -173,6 +173,18 @@ def _run(prepared: PreparedPretraining, args: PretrainingConfig, dataset_names: 
             print_lines(f"Pushed to {push_folder(args, folder)}.")  # type: ignore[arg-type]
     trainer.accelerator.end_training()
     return result
+
+
+def _measured(trainer: PretrainingTrainer, prepared: PreparedPretraining, when: str) -> dict[str, float]:
+    """Scores on held-out rows, if there are some; raises a `FloatingPointError` for one that is no number."""
+    scores = trainer.held_out_scores() if prepared.held_out else {}
+    broken = next((name for name, value in scores.items() if not math.isfinite(value)), None)
+    if broken is not None:
+        raise FloatingPointError(
+            f"{broken} of the {prepared.held_out_rows} held-out rows is {scores[broken]:g} {when}. Lower the learning "
+            f"rate, or look at the model that it started from. {trainer.finite_guard.last_good()}"
+        )
+    return scores
 
 
 def _say(result: Pretraining, kind: PretrainingKind) -> None:

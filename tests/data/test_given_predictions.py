@@ -39,6 +39,7 @@ def test_labels_alone(tmp_path):
     ):
         assert (given.class_names, given.hard) == (("down", "up"), True)
         assert given.probabilities.tolist() == [[0, 1], [1, 0], [0, 1]]
+    assert read_predictions(np.array(["up", "down"]), 2).probabilities.tolist() == [[0, 1], [1, 0]]
     assert read_predictions(["up", "down"], 2, ["up", "flat", "down"]).probabilities.shape == (2, 3)
 
 
@@ -67,6 +68,10 @@ REFUSED = {
     "a vector": ([0.5, 0.5], 2, ["a", "b"], "not the shape"),
     "objects": ([{"a": 1}], 1, ["a", "b"], "a file, an array"),
     "one label": (["up", "up"], 2, None, "one class alone"),
+    "a blank label": (["up", " "], 2, None, "row 1 has no label. Give one"),
+    "no label": (["up", None], 2, None, "row 1 has no label. Give one"),
+    "a number among labels": (["up", 3], 2, None, "row 1: 3 is no label: give the names"),
+    "a blank name": ([[0.5, 0.5]], 1, ["a", " "], "none blank"),
     "an unknown label": (["up", "dwon"], 2, ["up", "down"], "Did you mean 'down'"),
 }
 

@@ -140,6 +140,21 @@ def test_a_run_that_got_worse_says_so(tmp_path, capsys):
     assert json.loads((tmp_path / "run" / "results.json").read_text())["got_worse"] is True
 
 
+def test_a_model_that_predicts_no_numbers_is_not_saved(tmp_path):
+    with pytest.raises(
+        FloatingPointError, match="loss of the 3 held-out rows is nan after training.*not saved.*Lower"
+    ):
+        runs.run(tmp_path / "run", learning_rate=1e30, max_steps=2)
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
+def test_a_word_of_each_held_out_row_is_masked_where_chance_masks_none(tmp_path):
+    rows = {"text": [f"w{i}" for i in range(40)]}
+    result = runs.run(tmp_path / "run", {"target": rows}, max_steps=1, per_device_train_batch_size=1)
+    assert result.held_out_rows == 2
+    assert result.perplexity_before > 20  # of 64 tokens, by an untrained model; 1 where nothing is masked
+
+
 def test_the_sentence_anchor_keeps_the_means(tmp_path):
     def moved(weight: float) -> float:
         model, start = runs.model(), runs.model()
