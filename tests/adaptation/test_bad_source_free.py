@@ -23,9 +23,9 @@ def model(source_free_model):
 TARGET = tiny_shift.domain(30, 1, labelled=False)
 BAD = {
     "no target": ({"target": None}, ValueError, "There is no target"),
-    "few rows": ({"target": TARGET.select(range(5))}, ValueError, "5 rows"),
+    "few rows": ({"target": TARGET.select(range(5))}, ValueError, "5 rows.* use the source model as it is"),
     "a target without text": ({"target": TARGET.rename_column("text", "body")}, ValueError, "neither a column 'text'"),
-    "a stream": ({"target": TARGET.to_iterable_dataset()}, ValueError, "is a stream"),
+    "a stream": ({"target": TARGET.to_iterable_dataset()}, ValueError, "is a stream, and `adapt-source-free`"),
     "a target that is not there": ({"target": "nowhere.csv"}, FileNotFoundError, "nowhere.csv"),
     "no model": ({"model": None}, TypeError, "model must be"),
     "a loaded model": ({"model": tiny.bert()}, TypeError, "model must be"),
@@ -48,6 +48,12 @@ BAD = {
     "a checkpoint": ({"settings": {"resume_from_checkpoint": True}}, ValueError, "goes on by itself"),
     "revealed labels": ({"settings": {"reveal_target_labels": 3}}, ValueError, "no target label is read"),
     "an adapter kept apart": ({"settings": {"merge_adapter": False}}, ValueError, "merge_adapter=False"),
+    "a rule of no neighbours": ({"rule": SourceFreeRule(neighbours=0)}, ValueError, "neighbours=0.*at least 1"),
+    "a rule of no number": ({"rule": SourceFreeRule(clear=float("nan"))}, ValueError, "clear=nan.*at least 0"),
+    "predictions without a label": ({"predictions": ["up", " "] * 15}, ValueError, "row 1 has no label"),
+    "a test of another class": (
+        {"test": TARGET.add_column("label", ["x"] * 30)}, ValueError, "^test row 0: label 'x'",
+    ),
     "a test without labels": ({"test": TARGET}, ValueError, "test has no column 'label'"),
 }  # fmt: skip
 
