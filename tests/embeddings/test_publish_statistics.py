@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -337,6 +338,27 @@ def test_a_weak_model_follows_prototypes_without_a_source(published, model_folde
     part = train(tmp_path / "part", str(tmp_path / "whole/checkpoint-2"))
     for (name, a), b in zip(part.model.state_dict().items(), whole.model.state_dict().values(), strict=True):
         assert torch.equal(a, b), name
+
+
+def test_a_run_goes_on_with_its_own_statistics_wherever_they_lie(published, model_folder, tmp_path):
+    """Checkpoints hold the tensors, so that others in the same folder would be half read."""
+    folder = tmp_path / "statistics"
+    shutil.copytree(published, folder)
+
+    def trainer(statistics):
+        objectives = {"mmd_rff": {"weight": 1.0, "statistics": str(statistics)}}
+        settings = {"objectives": objectives, "max_steps": 2, "save_strategy": "steps", "save_steps": 1}
+        return runs.trainer(tmp_path / "run", model_folder, **settings)
+
+    trainer(folder).train()
+    shutil.move(folder, tmp_path / "moved")
+    trainer(tmp_path / "moved").train(resume_from_checkpoint=str(tmp_path / "run/checkpoint-1"))
+    publish_statistics(
+        model_folder, tiny.domain(seed=9), folder, statistics="random_features", cache_dir=False, device="cpu"
+    )
+    other = trainer(folder)
+    with pytest.raises(ValueError, match=r"mmd_rff.statistics is sha256 \w+ there and sha256 \w+ here"):
+        other.train(resume_from_checkpoint=str(tmp_path / "run/checkpoint-1"))
 
 
 def test_an_adapter_over_the_encoder_is_accepted_and_another_encoder_is_not(published, model_folder, tmp_path):

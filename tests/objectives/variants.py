@@ -44,6 +44,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "bsp three values": ("bsp", {"k": 3}),
     "vat three iterations": ("vat", {"iterations": 3}),
     "fixmatch by class, aligned": ("fixmatch", {"per_class": True, "distribution_alignment": True}),
+    "fixmatch of the target": ("fixmatch", {"relative_to": "target"}),
     "fixmatch of fixed threshold": ("fixmatch", {"threshold": 0.6}),
     "mean_teacher divergence": ("mean_teacher", {"distance": "divergence"}),
     "l2_sp to the start": ("l2_sp", {"head": "start"}),

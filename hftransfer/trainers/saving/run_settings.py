@@ -55,7 +55,8 @@ def describe_run(trainer: Trainer, prepared: Prepared) -> dict[str, Any]:
         prepared: from `prepare`.
     """
     args = config_of(trainer)
-    model: Any = joint_model_of(trainer).model
+    joint: Any = joint_model_of(trainer)
+    model = joint.model
     return {
         "model": describe_model(model),
         "task": prepared.label_space.task,
@@ -64,12 +65,19 @@ def describe_run(trainer: Trainer, prepared: Prepared) -> dict[str, Any]:
         "adapter": describe_adapters(model),
         "objectives": {
             spec.name: {"kind": spec.kind, "features": spec.features, **_plain(spec.settings)}
+            | _statistics(joint.objectives, spec.name)
             for spec in args.objective_specs()
         },
         "trainable": describe_trainable(prepared.trainable),
         "when": {name: _value(getattr(args, name)) for name in UNFREEZING},
         "optimizer": describe_optimizer(args) | _passed(trainer),
     }
+
+
+def _statistics(objectives: Any, name: str) -> dict[str, str]:
+    """Published statistics of an objective, by their content: a folder may be moved, and filled anew."""
+    published = getattr(objectives.by_name[name], "published", None) if name in objectives.by_name else None
+    return {} if published is None else {"statistics": f"sha256 {published.facts['sha256'][:12]}"}
 
 
 def describe_model(model: Any) -> dict[str, Any]:
