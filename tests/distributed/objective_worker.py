@@ -66,6 +66,7 @@ VARIANTS = {
     "mmd_label_shift": {"kind": "mmd"},  # with class weights that are estimated anew at each step
     "cdan_randomized": {"kind": "cdan", "randomized": True, "random_dim": 64},
     "fixmatch_aligned": {"kind": "fixmatch", "per_class": True, "distribution_alignment": True},
+    "fixmatch_of_target": {"kind": "fixmatch", "relative_to": "target"},
     "prototype_contrast": {"kind": "prototype", "threshold": 0.0, "distance": "cosine", "temperature": 0.1},
     "supcon_chunk": {"kind": "supcon", "threshold": 0.34, "queue": 12, "chunk": 3},
     "nt_xent_queue": {"kind": "nt_xent", "queue": 12, "chunk": 3},
