@@ -90,17 +90,20 @@ def run_cell(data: Path, models: Path, output: Path, shift: str, seed: int, coun
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Test accuracy of what was handed over, of the model trained on the answers, and how far the estimate was off."""
+    """Test accuracy of what was handed over, of the models made with answers, and how far the estimate was off."""
     lines = [
-        "| shift | labels | drawn | seeds | handed over | trained on answers | estimate off by |",
-        "|---|---|---|---|---|---|---|",
+        "| shift | labels | drawn | seeds | handed over | trained on answers | probe with answers | estimate off by |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for shift, count, way in sorted({(row["shift"], row["count"], row["way"]) for row in rows}):
         cell = [row for row in rows if (row["shift"], row["count"], row["way"]) == (shift, count, way)]
         handed = [100 * row["oracle"][row["chosen"]] for row in cell]
-        trained = [100 * row["oracle"]["trained-on-answers"] for row in cell if "trained-on-answers" in row["oracle"]]
+        made = [
+            [100 * row["oracle"][name] for row in cell if name in row["oracle"]]
+            for name in ("trained-on-answers", "probe-with-answers")
+        ]
         off = statistics.mean(abs(100 * row["estimate"][0] - h) for row, h in zip(cell, handed, strict=True))
-        shown = [spread(handed), spread(trained) if trained else "", f"{off:.1f}"]
+        shown = [spread(handed), *(spread(values) if values else "" for values in made), f"{off:.1f}"]
         lines.append(f"| {shift} | {count} | {way if count else ''} | {len(cell)} | {' | '.join(shown)} |")
     return "\n".join(lines)
 
