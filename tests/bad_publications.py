@@ -47,6 +47,7 @@ PUBLICATIONS = {
     ),
     "lists of words": ({"rows": [["w1", "w2"], ["w3"]]}, ValueError, "lists of words", "pass texts"),
     "images for a model of texts": (
-        {"rows": [pictures.pictures(1)[0]["image"]] * 2}, ValueError, "head on images", "Name a model of images",
+        {"rows": [pictures.pictures(1)[0]["image"]] * 2},
+        ValueError, "hold images, and text is read here", "Give other rows, or another model",
     ),
 }  # fmt: skip

@@ -218,6 +218,8 @@ def adapt(
             failed = {outcome.name: outcome.failure for outcome in outcomes if outcome.failure}
             decided_by_first(lambda: write_results(folder, verdicts, facts, inputs, failed), args.world_size)
             decided_by_first(lambda: remove_replaced(folder / CANDIDATES, runner.key), args.world_size)
+            starts = [recipe.pretrain for recipe in recipes if recipe.pretrain is not None]
+            decided_by_first(lambda: runner.starts.remove_unused(starts), args.world_size)
         questions = None
         if ask is not None:
             with stage("choosing rows to ask for"):

@@ -113,7 +113,8 @@ def read_answers(path: str | Path, cells: TargetCells) -> Answers:
         )
     reader = _Reader(cells)
     for k in range(read.rows):
-        reader.read({name: values[k] or "" for name, values in columns.items()}, str(columns[ORIGIN][k]))
+        cells_of_row = {name: "" if values[k] is None else str(values[k]) for name, values in columns.items()}
+        reader.read(cells_of_row, str(columns[ORIGIN][k]))
     reader.refuse(path)
     if not reader.labels:
         raise ValueError(f"answers {str(path)!r}: none of its {read.rows} rows has an answer. {NO_ANSWER}")

@@ -33,7 +33,7 @@ from .candidate_folder import (
 )
 from .candidate_list import CandidateRecipe
 from .candidate_predictions import CandidatePredictor
-from .pretrained_start import PretrainedStarts
+from .pretrained_start import START, PretrainedStarts
 from .run_inputs import RunInputs
 from .settings_hash import settings_hash
 from .stored_predictions import StoredPredictions
@@ -189,6 +189,8 @@ class CandidateRunner:
             record["model"] = dataclasses.asdict(model_facts(trainer))
             pretraining = [] if recipe.pretrain is None else self.starts.findings(recipe.pretrain)
             record["findings"] = [*pretraining, *findings_of(trainer)]
+            if recipe.pretrain is not None:
+                record[START] = self.starts.folder_of(recipe.pretrain).name
             record["class_weights"] = _class_weights(trainer, soft_labels)
         with stage(f"predicting with the candidate {recipe.name}"):
             predictions = self.predictor.predict(trainer)

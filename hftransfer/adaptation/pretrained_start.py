@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ from ..stages import stage
 from ..trainers.saving.process_agreement import decided_by_first
 from ..trainers.saving.resume_advice import going_on_by_itself
 from ..trainers.saving.written_files import RESULTS, read_json, write_whole
-from .candidate_folder import begin_candidate, file_facts, file_faults, remove_checkpoints
+from .candidate_folder import DONE, begin_candidate, file_facts, file_faults, remove_candidate, remove_checkpoints
 from .run_inputs import RunInputs
 from .settings_hash import settings_hash
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 FOLDER = "_pretrained-{}"  # beside the candidates' folders; no candidate's name begins so
 MADE = "pretrained.json"
+START = "start"  # name of its folder, in a candidate's record
 # By what a start is measured, and what that is called.
 MEASURED = {
     "perplexity": "perplexity of held-out texts",
@@ -130,9 +131,7 @@ class PretrainedStarts:
         }
         given |= {"use_cpu": args.use_cpu, "report_to": args.report_to or "none"}
         given |= {"save_strategy": "epoch", "save_total_limit": 1} | dict(settings)
-        return PretrainingConfig(
-            output_dir=str(self.folder / FOLDER.format(self.key_of(settings))), overwrite_output_dir=True, **given
-        )
+        return PretrainingConfig(output_dir=str(self.folder_of(settings)), overwrite_output_dir=True, **given)
 
     def make(self, settings: Mapping[str, Any]) -> str:
         """Folder of the start with these settings, made if there is none.
@@ -163,9 +162,26 @@ class PretrainedStarts:
         decided_by_first(lambda: _keep(folder, key), processes)
         return str(folder)
 
+    def folder_of(self, settings: Mapping[str, Any]) -> Path:
+        """Folder of the start with these settings."""
+        return self.folder / FOLDER.format(self.key_of(settings))
+
+    def remove_unused(self, used: Iterable[Mapping[str, Any]]) -> None:
+        """Removal of starts that no candidate has any more: its settings were changed, and it was made again.
+
+        Args:
+            used: settings of the starts of this call's candidates. What other candidates in the folder started from,
+                as their records have it, stays too.
+        """
+        kept = {self.folder_of(settings).name for settings in used}
+        kept |= {str(read_json(record).get(START)) for record in self.folder.glob(f"*/{DONE}")}
+        for path in self.folder.glob(FOLDER.format("*")):
+            if path.name not in kept:
+                remove_candidate(path)
+
     def findings(self, settings: Mapping[str, Any]) -> list[str]:
         """What was wrong in a start's pre-training, in plain sentences."""
-        results = read_json(self.folder / FOLDER.format(self.key_of(settings)) / RESULTS)
+        results = read_json(self.folder_of(settings) / RESULTS)
         if not results.get("got_worse"):
             return []
         name = next((name for name in MEASURED if f"{name}_after" in results), "perplexity")

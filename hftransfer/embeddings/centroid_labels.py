@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ..setting_ranges import COUNT
 from .feature_arrays import feature_matrix
 
 ROUNDS = 2
@@ -39,8 +40,7 @@ def centroid_labels(features: ArrayLike, probabilities: ArrayLike, rounds: int =
         >>> centroid_labels(features, [[0.9, 0.1], [0.9, 0.1], [0.1, 0.9], [0.6, 0.4]])
         array([0, 0, 1, 1])
     """
-    if isinstance(rounds, bool) or not isinstance(rounds, int) or rounds < 1:
-        raise ValueError(f"rounds={rounds!r} must be a whole number of at least 1.")
+    rounds = int(COUNT.read("rounds", rounds))
     f, p = feature_matrix("features", features), np.asarray(probabilities, dtype=np.float64)
     if p.ndim != 2 or len(p) != len(f) or not np.isfinite(p).all():
         raise ValueError(f"probabilities must be {len(f)} rows of finite numbers, not of shape {p.shape}.")

@@ -58,7 +58,7 @@ class FeatureExtractor:
         self.processing_class, self.revision = processing_class, revision
         self.poolings, self.layers = check_poolings(pooling, layer)
         self.max_length = None if max_length is None else int(COUNT.read("max_length", max_length))
-        self.dtype, self.given_device = _dtype(dtype), _device(device)
+        self.dtype, self.given_device = _dtype(dtype), _device(device, isinstance(model, str))
         if not isinstance(model, str) and self.given_device and self.given_device.type != model.device.type:
             raise ValueError(f"device={str(device)!r}, but the model is on {model.device}: move it there yourself.")
         self._commit: dict[str, str] | None = None
@@ -217,8 +217,8 @@ class FeatureExtractor:
         return identity
 
 
-def _device(device: Any) -> torch.device | None:
-    """Device by its name; raises `ValueError` where this machine has none such."""
+def _device(device: Any, needed: bool) -> torch.device | None:
+    """Device by its name; raises `ValueError` for no name of one, and where it is needed and not on this machine."""
     if device is None:
         return None
     try:
@@ -226,7 +226,7 @@ def _device(device: Any) -> torch.device | None:
     except (RuntimeError, TypeError) as error:
         raise ValueError(f"device={shown(device)} is none that torch knows, such as 'cpu' or 'cuda:0'.") from error
     accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    if found.type not in ("cpu", "" if accelerator is None else accelerator.type):
+    if needed and found.type not in ("cpu", "" if accelerator is None else accelerator.type):
         raise ValueError(f"device={str(device)!r} is not on this machine. Leave it out, or say 'cpu'.")
     return found
 

@@ -236,10 +236,8 @@ def _kind(found: Kind | None, first: Any, model_modality: str | None, data: str)
         return "image" if model_modality != "text" else "tokens" if words else "text"
     if model_modality is not None and (found == "image") != (model_modality == "image"):
         held = {"image": "images", "text": "texts", "tokens": "lists of words"}[found]
-        reads = "images" if model_modality == "image" else "text"
-        raise ValueError(
-            f"{data}: the rows hold {held}, and the model reads {reads}. Give another model, or other rows."
-        )
+        reads = "images are" if model_modality == "image" else "text is"
+        raise ValueError(f"{data} hold {held}, and {reads} read here. Give other rows, or another model.")
     return found
 
 

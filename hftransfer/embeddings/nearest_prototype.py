@@ -9,6 +9,9 @@ from sklearn.preprocessing import normalize
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_array, check_is_fitted, check_X_y
 
+from .feature_arrays import check_columns, remember_columns
+from .label_arrays import label_array
+
 
 class NearestPrototype(ClassifierMixin, BaseEstimator):
     r"""Classifier by the nearest prototype: cosine, on centred features.
@@ -52,11 +55,12 @@ class NearestPrototype(ClassifierMixin, BaseEstimator):
             ValueError: one class only, or values that are not finite.
         """
         x, y = check_X_y(X, y)
+        y = label_array("y", y, len(x))
         check_classification_targets(y)
         self.classes_, classes = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(f"The labels have one class, {self.classes_[0]!r}: a classifier needs two or more.")
-        self.n_features_in_ = x.shape[1]
+        remember_columns(self, X, x.shape[1])
         self.mean_ = x.mean(0) if self.centre else np.zeros(x.shape[1])
         rows = normalize(x - self.mean_)
         self.prototypes_ = normalize(np.stack([rows[classes == k].mean(0) for k in range(len(self.classes_))]))
@@ -69,6 +73,7 @@ class NearestPrototype(ClassifierMixin, BaseEstimator):
             X: (n, d) features.
         """
         check_is_fitted(self)
+        check_columns(self, X)
         x = check_array(X)
         if x.shape[1] != self.n_features_in_:
             raise ValueError(

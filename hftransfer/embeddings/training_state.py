@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import safetensors.torch
@@ -37,7 +38,7 @@ def write_training_state(
         name = broken[0].removeprefix(WEIGHTS)
         raise FloatingPointError(f"The weights {name} are not finite: lower learning_rate. The last state stays.")
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.part")
+    partial = _partial(path)
     try:
         with enough_disk_space("the state of the training", path.parent, tensor_bytes(tensors.values())):
             held = {name: value.detach().contiguous() for name, value in tensors.items()}
@@ -75,6 +76,15 @@ def read_training_state(
     return tensors, facts
 
 
+def remove_training_state(path: str | os.PathLike[str]) -> None:
+    """State of a run whose result is saved, removed; so is its folder, where nothing else is in it."""
+    path = Path(path)
+    for file in (path, _partial(path)):
+        file.unlink(missing_ok=True)
+    with suppress(OSError):  # other files are in it, or there is none
+        path.parent.rmdir()
+
+
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
     """State of an optimizer by name, `optimizer.<number of the parameter>.<key>`."""
     state = optimizer.state_dict()["state"]
@@ -93,6 +103,11 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, to
         number, _, key = name.partition(".")
         state["state"].setdefault(int(number), {})[key] = value
     optimizer.load_state_dict(state)
+
+
+def _partial(path: Path) -> Path:
+    """File that a state is written to, before it replaces the last one."""
+    return path.with_name(f"{path.name}.part")
 
 
 def under(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:

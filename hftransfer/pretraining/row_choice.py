@@ -191,11 +191,8 @@ def _said_of(name: str) -> Iterator[None]:
 
 
 def _texts(rows: Any, column: str | None) -> InputRows:
-    """Rows of texts, or of lists of words. Raises as `input_rows`, and for images a `ValueError`."""
-    found = input_rows(rows, column, "text")
-    if found.kind == "image":
-        raise ValueError("it holds images, and rows are chosen from texts.")
-    return found
+    """Rows of texts, or of lists of words. Raises as `input_rows`."""
+    return input_rows(rows, column, "text")
 
 
 def _each(rows: InputRows, wanted: np.ndarray | None = None) -> Iterator[str]:

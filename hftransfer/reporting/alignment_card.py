@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from .markdown import joined, table_row, table_rule
+from .model_card_text import is_hub_id
 
 MOST_NAMES = 50  # that are listed
 LOADING = """\
@@ -32,7 +33,7 @@ def alignment_card(
 
     Args:
         name: of the model.
-        image_encoder, text_encoder: Hub ids or folders.
+        image_encoder, text_encoder: Hub ids, or folders, whose paths a card does not show.
         trained: class names, or captions.
         known: how many classes of the image encoder's own were trained on too.
         settings: of the training.
@@ -48,7 +49,7 @@ def alignment_card(
         "---\nlibrary_name: transformers\npipeline_tag: zero-shot-image-classification\n"
         "tags:\n- hftransfer\n- vision-text-dual-encoder\n---",
         f"# {name}",
-        f"Two frozen encoders, {joined([image_encoder])} for images and {joined([text_encoder])} for text, joined by "
+        f"Two frozen encoders, {_shown(image_encoder)} for images and {_shown(text_encoder)} for text, joined by "
         "linear projections that hftransfer trained on their features.",
         LOADING.format(name=name),
         f"Trained on: {shown}.",
@@ -66,3 +67,7 @@ def alignment_card(
             lines.append(table_row([method, *(f"{100 * row[c]:.1f} %" if c in row else "-" for c in columns)]))
         parts.append("\n".join(lines))
     return "\n\n".join(parts) + "\n"
+
+
+def _shown(encoder: str) -> str:
+    return joined([encoder]) if is_hub_id(encoder) else "a local checkpoint"

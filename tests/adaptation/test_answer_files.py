@@ -4,6 +4,7 @@ from pathlib import Path
 
 import answer_sheets
 import numpy as np
+import pandas as pd
 import pictures
 import pytest
 import tiny
@@ -109,6 +110,19 @@ def test_a_spreadsheet_may_save_it_in_its_own_way(path, cells):
     assert answers.rows.tolist() == list(ROWS[:-2])
     answer_sheets.write(path, [rows[0], rows[2]])
     assert (len(read_answers(path, cells)), read_answers(path, cells).left_out) == (2, 1)
+
+
+@pytest.mark.parametrize("ending", ["json", "parquet"])
+def test_a_program_may_save_it_with_numbers(tmp_path, ending):
+    """Rows and classes as numbers, the row 0 and the class 0 among them."""
+    cells = cells_of(Dataset.from_dict({"text": [f"text {row}" for row in range(20)]}), names=("0", "1"))
+    write_questions(tmp_path / "ask.csv", questions((0, 5)), cells)
+    table = pd.read_csv(tmp_path / "ask.csv").assign(label=[0, 1])
+    path = tmp_path / f"ask.{ending}"
+    table.to_json(path, orient="records", double_precision=15) if ending == "json" else table.to_parquet(path)
+    answers = read_answers(path, cells)
+    assert answers.rows.tolist() == [0, 5]
+    assert [int(label[0]) for label in answers.labels] == [0, 1]
 
 
 def test_tags_are_written_with_spaces_between(tmp_path):

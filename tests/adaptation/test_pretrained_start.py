@@ -11,6 +11,7 @@ import tiny_shift
 import torch
 from safetensors.torch import load_file
 
+from hftransfer.adaptation.pretrained_start import PretrainedStarts
 from hftransfer.pretraining.pretraining_trainer import PretrainingTrainer
 
 SHORT = {"max_steps": 4, "learning_rate": 1e-2, "per_device_train_batch_size": 8, "held_out": 8}
@@ -79,6 +80,24 @@ def test_two_candidates_share_one_start_which_is_made_once_and_differs_from_the_
 
     run(backbone, tmp_path / "out")  # a second call finds all that the first made
     assert len(made) == 4
+
+    changed = {"pretrain": SHORT | {"mask_probability": 0.3}}
+    run(backbone, tmp_path / "out", CANDIDATES | {name: changed for name, c in CANDIDATES.items() if "pretrain" in c})
+    assert len(made) == 8
+    assert start_of(tmp_path / "out") != start  # the former one is gone
+
+
+def test_a_start_stays_while_a_candidate_has_it(tmp_path):
+    starts = PretrainedStarts(None, tmp_path, "key")
+    listed, other, unused = ({"seed": number} for number in range(3))
+    for settings in (listed, other, unused):
+        starts.folder_of(settings).mkdir()
+    (tmp_path / "of-another-list").mkdir()
+    (tmp_path / "of-another-list" / "candidate.json").write_text(json.dumps({"start": starts.folder_of(other).name}))
+    starts.remove_unused([listed])
+    assert starts.folder_of(listed).is_dir()
+    assert starts.folder_of(other).is_dir()
+    assert not starts.folder_of(unused).exists()
 
 
 def test_a_start_that_was_stopped_goes_on_to_the_same_weights(backbone, tmp_path, pretrainings):

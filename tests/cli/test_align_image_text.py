@@ -50,6 +50,10 @@ def test_from_folders_to_a_model_and_its_card(world, monkeypatch, capsys):
     assert "Trained on: down, up." in card
     assert "| aligned |" in card
     assert json.loads((output / "processor_config.json").read_text())
+    assert "Two frozen encoders, a local checkpoint for images and a local checkpoint for text" in card
+    texts = {path.name: path.read_text() for path in output.iterdir() if path.suffix in (".md", ".json", ".txt")}
+    assert [name for name, text in texts.items() if str(world.folder) in text] == []
+    assert not list(world.folder.glob("dual.*"))  # the state of the training
     assert recipe.run(argv, "align_image_text") == 1
     assert "exists already" in capsys.readouterr().err
 

@@ -118,7 +118,8 @@ def test_the_relative_ratio_is_bounded_and_follows_the_known_one():
     ("call", "message"),
     [
         (lambda s, t: rulsif(s, t, alpha=1.0), "alpha=1.0 must be at least 0 and below 1"),
-        (lambda s, t: rulsif(s, t, ridge=0), "ridge=0 must be a number above 0"),
+        (lambda s, t: rulsif(s, t, ridge=0), "ridge=0 must be positive"),
+        (lambda s, t: rulsif(s, t, bandwidth="wide"), "bandwidth='wide' must be a number"),
         (lambda s, t: kliep(s, t, bandwidth=-1), "bandwidth=-1 must be"),
         (lambda s, t: kernel_mean_matching(s, t, ridge=-1), "ridge=-1 must be"),
         (lambda s, t: kernel_mean_matching(s, t, bound=0.1), "bound=0.1 leaves no weights with a sum of"),

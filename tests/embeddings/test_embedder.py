@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 
 import numpy as np
+import pandas as pd
 import pytest
 import tiny
 from sklearn.base import clone
@@ -104,3 +105,13 @@ def test_centring_tells_classes_apart_that_share_a_direction():
 
 def test_it_is_an_estimator_by_scikit_learns_own_checks():
     check_estimator(NearestPrototype())
+
+
+def test_a_prototype_knows_its_columns_and_labels():
+    table = pd.DataFrame([[0.0, 1.0], [0.0, 2.0], [3.0, 1.0]], columns=["a", "b"])
+    probe = NearestPrototype().fit(table, ["up", "up", "down"])
+    assert probe.feature_names_in_.tolist() == ["a", "b"]
+    with pytest.raises(ValueError, match="that NearestPrototype was fitted on in another order"):
+        probe.predict(table[["b", "a"]])
+    with pytest.raises(ValueError, match="y has none in row 1"):
+        NearestPrototype().fit(table, np.array(["up", None, "down"], dtype=object))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import ot
+import pandas as pd
 import pytest
 import scipy.linalg
 import sklearn
@@ -14,7 +15,7 @@ from sklearn.linear_model import LogisticRegression, Perceptron
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
-from hftransfer import CorrelationAlignment, PseudoLabelClassifier, SubspaceAlignment, TransportMapping
+from hftransfer import CorrelationAlignment, PseudoLabelClassifier, SubspaceAlignment, TrAdaBoost, TransportMapping
 from hftransfer.embeddings.alignment.pseudo_label_classifier import surest_of_each_class
 
 SOURCE, LABELS, TARGET = mapped_classes()
@@ -218,6 +219,8 @@ def test_names_of_classes_are_kept():
         (lambda: CorrelationAlignment().fit(SOURCE, target=TARGET[:, :2]), "X are 4 wide and target 2"),
         (lambda: CorrelationAlignment().fit(SOURCE * np.nan, target=TARGET), "X are not finite"),
         (lambda: CorrelationAlignment(-1).fit(SOURCE, target=TARGET), "regularization=-1 must be"),
+        (lambda: CorrelationAlignment("much").fit(SOURCE, target=TARGET), "regularization='much' must be a number"),
+        (lambda: SubspaceAlignment("3").fit(SOURCE, target=TARGET), "components='3' must be between 1 and 4"),
         (lambda: CorrelationAlignment(0).fit(SOURCE[:3], target=TARGET), "of X has no full rank, with 3 rows of 4"),
         (lambda: SubspaceAlignment(5).fit(SOURCE, target=TARGET), "components=5 must be between 1 and 4"),
         (lambda: SubspaceAlignment(1.5).fit(SOURCE, target=TARGET), "components=1.5 must be"),
@@ -228,6 +231,18 @@ def test_names_of_classes_are_kept():
         (lambda: PseudoLabelClassifier(rounds=-1).fit(SOURCE, LABELS, target=TARGET), "rounds=-1 must be"),
         (lambda: PseudoLabelClassifier().fit(SOURCE, LABELS * 0, target=TARGET), "y holds one class alone"),
         (lambda: PseudoLabelClassifier().fit(SOURCE, LABELS[1:], target=TARGET), "y must be 200 labels"),
+        (
+            lambda: PseudoLabelClassifier().fit(SOURCE, np.where(LABELS == 0, np.nan, 1.0), target=TARGET),
+            "y has none in row 0. Leave out",
+        ),
+        (
+            lambda: TransportMapping("sinkhorn_classes").fit(SOURCE, LABELS[1:], target=TARGET),
+            "y must be 200 labels, one a row",
+        ),
+        (
+            lambda: TransportMapping("sinkhorn_classes").fit(SOURCE, [None, *LABELS[1:].tolist()], target=TARGET),
+            "y has none in row 0",
+        ),
         (
             lambda: PseudoLabelClassifier(Perceptron()).fit(SOURCE, LABELS, target=TARGET),
             "Perceptron has no predict_proba",
@@ -250,6 +265,31 @@ def test_refusals(fit, message):
 def test_nothing_is_mapped_before_it_is_fitted():
     with pytest.raises(NotFittedError):
         CorrelationAlignment().transform(TARGET)
+    for ask in (PseudoLabelClassifier().predict, PseudoLabelClassifier().predict_proba):
+        with pytest.raises(NotFittedError):
+            ask(TARGET)
+
+
+COLUMNS = ["a", "b", "c", "d"]
+
+
+@pytest.mark.parametrize("estimator", [CorrelationAlignment(), PseudoLabelClassifier(rounds=1), TrAdaBoost(rounds=1)])
+def test_columns_of_tables_are_in_one_order(estimator):
+    """The target's when it is fitted, and a table's when it is mapped or predicted."""
+    source, target = pd.DataFrame(SOURCE, columns=COLUMNS), pd.DataFrame(TARGET, columns=COLUMNS)
+    given = {"target_labels": np.arange(len(TARGET)) % 2} if isinstance(estimator, TrAdaBoost) else {}
+    with pytest.raises(ValueError, match="target has the columns that X has in another order"):
+        estimator.fit(source, LABELS, target=target[COLUMNS[::-1]], **given)
+    estimator.fit(source, LABELS, target=target, **given)
+    assert estimator.feature_names_in_.tolist() == COLUMNS
+    assert estimator.n_features_in_ == 4
+    use = getattr(estimator, "predict", None) or estimator.transform
+    with pytest.raises(ValueError, match=f"that {type(estimator).__name__} was fitted on in another order"):
+        use(target[COLUMNS[::-1]])
+    with pytest.raises(ValueError, match="other columns than .*'d' is in one of them alone"):
+        use(target.rename(columns={"d": "e"}))
+    np.testing.assert_array_equal(use(target), use(TARGET))
+    assert not hasattr(estimator.fit(SOURCE, LABELS, target=TARGET, **given), "feature_names_in_")
 
 
 def test_a_missing_pot_is_named(monkeypatch):

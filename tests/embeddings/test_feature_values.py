@@ -270,12 +270,12 @@ REFUSED = {
     "pictures for text": (
         lambda: embed([np.zeros((8, 8, 3), np.uint8)], tiny.bert(), cache_dir=False),
         ValueError,
-        "the rows hold images, and the model reads text",
+        "rows hold images, and text is read here",
     ),
     "words for images": (
         lambda: embed([["w1"]], pictures.resnet(), cache_dir=False),
         ValueError,
-        "the rows hold lists of words, and the model reads images",
+        "rows hold lists of words, and images are read here",
     ),
     "a row of a stream without the column": (
         lambda: frozen(IterableDataset.from_generator(lambda: iter([{"text": "w1"}, {"txt": "w2"}])), tiny.bert()),
@@ -287,7 +287,11 @@ REFUSED = {
         KeyError,
         "no columns 'mean'; there are -1/mean, -1/cls",
     ),
-    "images for text": (lambda: frozen(pictures.pictures(2), tiny.bert(), column="image"), ValueError, "reads text"),
+    "images for text": (
+        lambda: frozen(pictures.pictures(2), tiny.bert(), column="image"),
+        ValueError,
+        "text is read here",
+    ),
     "no such column": (
         lambda: frozen(tiny.domain(3), tiny.bert(), column="txt"),
         ValueError,

@@ -280,6 +280,13 @@ def test_unit_spread_is_one_number():
     np.testing.assert_allclose(UnitSpread().fit_transform(np.ones((3, 2)) * 0.1), 0, atol=1e-15)
 
 
+def test_a_score_on_labels_of_another_kind_is_refused():
+    probe = few("probe").fit(TEXTS, NAMES)
+    assert probe.score(TEXTS, NAMES) > 0.5
+    with pytest.raises(ValueError, match="test: the labels are such as 0, and those that were learned such as 'down'"):
+        probe.score(TEXTS, CLASSES)
+
+
 def test_a_copy_has_the_same_model():
     classifier = few(C=2.0)
     copied = clone(classifier)

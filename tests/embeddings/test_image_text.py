@@ -303,6 +303,8 @@ def test_encoders_that_do_not_fit_are_refused_first(encoders, tmp_path, monkeypa
     [
         ({"captions": ["down"] * 5}, "there are 5 for 36 images"),
         ({"captions": ["down"] * 36}, "all are 'down'"),
+        ({"captions": [0, 1] * 18}, "captions row 0: the class is the number 0, which says nothing. Give names"),
+        ({"captions": ["down", None] * 18}, "captions row 1: there is no name or sentence, but None"),
         ({"held_out": ["donw"], "validation": True}, "'donw' is not among the classes"),
         ({"held_out": ["down", "up"], "validation": True}, "fewer than two classes"),
         ({"known_class_weight": 0}, "known_class_weight=0"),
@@ -350,6 +352,16 @@ def test_names_are_shots_of_a_probe(alignment):
         names_as_shots(alignment, images, names, ["down"])
     with pytest.raises(ValueError, match="there are 1 for 2 images"):
         names_as_shots(alignment, images, ["down"])
+    with pytest.raises(ValueError, match="labels row 0: the class is the number 0"):
+        names_as_shots(alignment, images, [0, 1])
+
+
+def test_a_report_needs_a_name_for_each_image(alignment):
+    images, names = rows(3)
+    with pytest.raises(ValueError, match="captions: there are 2 for 3 images"):
+        zero_shot_report(alignment, images, names[:2], templates=TEMPLATES)
+    with pytest.raises(ValueError, match="captions row 2: the class is the number 7"):
+        zero_shot_report(alignment, images, [*names[:2], "7"], templates=TEMPLATES)
 
 
 FAMILIES = {

@@ -108,7 +108,10 @@ def test_little_overlap_is_refused_before_flattening_hides_it():
     [
         ({"method": "kmmm"}, "method='kmmm' must be one of .*Did you mean 'kmm'"),
         ({"clip": 0.5}, "clip=0.5 must be at least 1"),
-        ({"flatten": 1.5}, "flatten=1.5 must be between 0 and 1"),
+        ({"flatten": 1.5}, "flatten=1.5 must be at least 0 and at most 1"),
+        ({"flatten": "half"}, "flatten='half' must be a number"),
+        ({"clip": True}, "clip=True must be a number"),
+        ({"seed": -1}, "seed=-1 must be at least 0"),
         ({"bandwidth": 1.0}, "method='discriminator' has no setting 'bandwidth'"),
         ({"method": "kliep", "alpha": 0.5}, "method='kliep' has no setting 'alpha'; its settings are bandwidth"),
     ],

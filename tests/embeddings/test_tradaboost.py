@@ -131,6 +131,8 @@ def test_it_is_cross_validated_as_any_classifier():
         ({}, "needs a few labelled target rows"),
         ({"target": [[0.0], [1.0]], "target_labels": [0]}, "target_labels must be 2 labels"),
         ({"target": [[0.0, 1.0]] * 2, "target_labels": [0, 1]}, "X are 1 wide and target 2"),
+        ({"target": [[0.0], [1.0]], "target_labels": ["0", "1"]}, "y and target_labels: some labels are texts"),
+        ({"target": [[0.0], [1.0]], "target_labels": [0, None]}, "target_labels has none in row 1"),
     ],
 )
 def test_refusals(given, message):

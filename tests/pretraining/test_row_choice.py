@@ -182,7 +182,7 @@ BAD = {
     "nothing like": (lambda: choose_rows(NEWS, [], 3), "like: rows is empty"),
     "one text": (lambda: choose_rows("news", LIKE, 3), "pool: rows is one str"),
     "a hole": (lambda: choose_rows(NEWS, [*LIKE, " "], 3), "like: rows row 2: .* is empty"),
-    "images": (lambda: choose_rows([np.zeros((4, 4))], LIKE, 1), "pool: it holds images"),
+    "images": (lambda: choose_rows([np.zeros((4, 4))], LIKE, 1), "pool: rows hold images, and text is read here"),
     "a stream": (
         lambda: choose_rows(Dataset.from_dict({"text": NEWS}).to_iterable_dataset(), LIKE, 1),
         "pool: it is a stream",

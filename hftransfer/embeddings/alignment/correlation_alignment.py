@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from sklearn.base import OneToOneFeatureMixin
 
+from ...setting_ranges import FROM_ZERO
 from .feature_adapter import FeatureAdapter
 
 
@@ -44,24 +43,23 @@ class CorrelationAlignment(OneToOneFeatureMixin, FeatureAdapter):
         self.regularization = regularization
 
     def _fit(self, source: np.ndarray, y: np.ndarray | None, target: np.ndarray) -> None:
-        if not 0 <= self.regularization < math.inf:
-            raise ValueError(f"regularization={self.regularization!r} must be a number of at least 0.")
+        strength = FROM_ZERO.read("regularization", self.regularization)
         self.source_mean_, self.target_mean_ = source.mean(0), target.mean(0)
-        whitened = self._power("X", source, -0.5)
-        self.map_ = whitened @ self._power("target", target, 0.5)
-
-    def _power(self, name: str, rows: np.ndarray, exponent: float) -> np.ndarray:
-        """Power of a regularised covariance, (d, d)."""
-        covariance = np.cov(rows, rowvar=False).reshape(rows.shape[1], -1)
-        ridge = self.regularization * np.trace(covariance) / len(covariance)
-        values, vectors = np.linalg.eigh(covariance)
-        values = np.maximum(values, 0.0) + ridge
-        if exponent < 0 and values.min() <= values.max() * len(values) * np.finfo(np.float64).eps:
-            raise ValueError(
-                f"The covariance of {name} has no full rank, with {len(rows)} rows of {len(values)} columns: raise "
-                f"regularization ({self.regularization:g}), or leave constant columns out."
-            )
-        return (vectors * values**exponent) @ vectors.T
+        self.map_ = _power("X", source, strength, -0.5) @ _power("target", target, strength, 0.5)
 
     def _map_source(self, rows: np.ndarray) -> np.ndarray:
         return (rows - self.source_mean_) @ self.map_ + self.target_mean_
+
+
+def _power(name: str, rows: np.ndarray, strength: float, exponent: float) -> np.ndarray:
+    """Power of a regularised covariance, (d, d)."""
+    covariance = np.cov(rows, rowvar=False).reshape(rows.shape[1], -1)
+    ridge = strength * np.trace(covariance) / len(covariance)
+    values, vectors = np.linalg.eigh(covariance)
+    values = np.maximum(values, 0.0) + ridge
+    if exponent < 0 and values.min() <= values.max() * len(values) * np.finfo(np.float64).eps:
+        raise ValueError(
+            f"The covariance of {name} has no full rank, with {len(rows)} rows of {len(values)} columns: raise "
+            f"regularization ({strength:g}), or leave constant columns out."
+        )
+    return (vectors * values**exponent) @ vectors.T

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, TransformerMixin
 
 from ...settings import read_choice
-from ..feature_arrays import domain_matrices, feature_matrix
+from ..feature_arrays import domain_matrices, fitted_matrix, remember_columns
 
 Domain = Literal["source", "target"]
 MISSING_TARGET = (
@@ -48,7 +48,7 @@ class FeatureAdapter(TransformerMixin, BaseEstimator, ABC):
             ValueError: no target rows, fewer than two of a domain, other widths, or values that are not finite.
         """
         source_rows, target_rows = domain_matrices(X, asked_target(target, self), "X", "target")
-        self.n_features_in_ = source_rows.shape[1]
+        remember_columns(self, X, source_rows.shape[1])
         self._fit(source_rows, None if y is None else np.asarray(y), target_rows)
         return self
 
@@ -67,17 +67,10 @@ class FeatureAdapter(TransformerMixin, BaseEstimator, ABC):
             (rows, k) array, or what `set_output` asks for.
 
         Raises:
-            ValueError: rows of another width, not finite, or another domain.
+            ValueError: rows of another width, not finite, a table with other columns, or another domain.
             NotFittedError: before `fit`.
         """
-        from sklearn.utils.validation import check_is_fitted
-
-        check_is_fitted(self)
-        rows = feature_matrix("X", X, fewest=1)
-        if rows.shape[1] != self.n_features_in_:
-            raise ValueError(
-                f"X is {rows.shape[1]} wide, and {type(self).__name__} was fitted on {self.n_features_in_}."
-            )
+        rows = fitted_matrix(self, X)
         return self._map_source(rows) if read_choice("domain", domain, Domain) == "source" else self._map_target(rows)
 
     @abstractmethod

@@ -9,9 +9,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 
-from ..feature_arrays import feature_matrix
+from ...setting_ranges import Bounds
+from ..feature_arrays import domain_matrices, fitted_matrix, remember_columns
+from ..label_arrays import label_array
 from .correlation_alignment import CorrelationAlignment
 from .feature_adapter import asked_target
+
+ROUNDS = Bounds(0, whole=True)
 
 
 class PseudoLabelClassifier(ClassifierMixin, BaseEstimator):
@@ -66,22 +70,19 @@ class PseudoLabelClassifier(ClassifierMixin, BaseEstimator):
             y: (n,) their labels.
             target: (m, d) target rows, without labels.
         """
-        labels = np.asarray(y)
-        if isinstance(self.rounds, bool) or not isinstance(self.rounds, int) or self.rounds < 0:
-            raise ValueError(f"rounds={self.rounds!r} must be a whole number of at least 0.")
-        source_rows = feature_matrix("X", X)
-        if labels.shape != (len(source_rows),):
-            raise ValueError(f"y must be {len(source_rows)} labels, one a row of X, not of shape {labels.shape}.")
+        rounds = int(ROUNDS.read("rounds", self.rounds))
+        source_rows, target_rows = domain_matrices(X, asked_target(target, self), "X", "target")
+        labels = label_array("y", y, len(source_rows))
         self.classes_ = np.unique(labels)
         if len(self.classes_) < 2:
-            raise ValueError(f"y holds one class alone ({self.classes_[0]!r}): there is nothing to tell apart.")
+            raise ValueError(f"y holds one class alone ({self.classes_[0].item()!r}): there is nothing to tell apart.")
         self.alignment_ = CorrelationAlignment() if self.alignment is None else clone(self.alignment)
-        target_rows = asked_target(target, self)
+        remember_columns(self, X, source_rows.shape[1])
         source = self.alignment_.fit_transform(source_rows, labels, target=target_rows)
         target_rows = self.alignment_.transform(target_rows)
         self.estimator_ = self._new_estimator().fit(source, labels)
-        for number in range(1, self.rounds + 1):
-            chosen, answers = surest_of_each_class(self.estimator_.predict_proba(target_rows), number / self.rounds)
+        for number in range(1, rounds + 1):
+            chosen, answers = surest_of_each_class(self.estimator_.predict_proba(target_rows), number / rounds)
             rows = np.concatenate([source, target_rows[chosen]])
             joint_labels = np.concatenate([labels, self.estimator_.classes_[answers]])
             self.estimator_ = self._new_estimator().fit(rows, joint_labels)
@@ -89,11 +90,17 @@ class PseudoLabelClassifier(ClassifierMixin, BaseEstimator):
 
     def predict(self, X: ArrayLike) -> np.ndarray:
         """Classes of target rows: (rows, d) -> (rows,)."""
-        return np.asarray(self.estimator_.predict(self.alignment_.transform(X)))
+        rows = self._aligned(X)
+        return np.asarray(self.estimator_.predict(rows))
 
     def predict_proba(self, X: ArrayLike) -> np.ndarray:
         """Probabilities of target rows, (rows, d) -> (rows, K), in the order of `classes_`."""
-        return np.asarray(self.estimator_.predict_proba(self.alignment_.transform(X)))
+        rows = self._aligned(X)
+        return np.asarray(self.estimator_.predict_proba(rows))
+
+    def _aligned(self, X: ArrayLike) -> Any:
+        rows = fitted_matrix(self, X)  # before fit there is no alignment
+        return self.alignment_.transform(rows)
 
     def _new_estimator(self) -> Any:
         from sklearn.linear_model import LogisticRegression

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from numbers import Real
+
 import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin
 
@@ -55,12 +57,13 @@ class SubspaceAlignment(ClassNamePrefixFeaturesOutMixin, FeatureAdapter):
         self._n_features_out = k  # for the names of columns
 
     def _number(self, *variances: np.ndarray) -> int:
-        if isinstance(self.components, float) and 0 < self.components < 1:
+        if isinstance(self.components, bool) or not isinstance(self.components, Real):
+            return 0
+        if 0 < self.components < 1:
             shares = [values.cumsum() / values.sum() for values in variances]
             wanted = max(int(np.searchsorted(share, self.components)) + 1 for share in shares)
             return min(wanted, *(len(values) for values in variances))
-        whole = float(self.components).is_integer() and not isinstance(self.components, bool)
-        return int(self.components) if whole else 0
+        return int(self.components) if float(self.components).is_integer() else 0
 
     def _map_source(self, rows: np.ndarray) -> np.ndarray:
         turned = self.source_components_ @ (self.source_components_.T @ self.target_components_)

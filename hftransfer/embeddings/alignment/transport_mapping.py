@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, Literal
 
 import numpy as np
 from sklearn.base import OneToOneFeatureMixin
 
 from ...extras import install_hint
+from ...setting_ranges import POSITIVE
 from ...settings import read_choice
+from ..label_arrays import label_array
 from .feature_adapter import FeatureAdapter
 
 Method = Literal["emd", "sinkhorn", "sinkhorn_classes", "linear"]
@@ -59,27 +60,25 @@ class TransportMapping(OneToOneFeatureMixin, FeatureAdapter):
 
     def _fit(self, source: np.ndarray, y: np.ndarray | None, target: np.ndarray) -> None:
         method = read_choice("method", self.method, Method)
-        for name in ("regularization", "class_regularization"):
-            value = getattr(self, name)
-            if not 0 < value < math.inf:
-                raise ValueError(f"{name}={value!r} must be a number above 0.")
+        names = ("regularization", "class_regularization")
+        numbers = {name: float(POSITIVE.read(name, getattr(self, name))) for name in names}
         classes = None
         if method == "sinkhorn_classes":
             if y is None:
                 raise ValueError(
                     "method='sinkhorn_classes' needs the labels of the source: fit(X, y, target=X_target)."
                 )
-            classes = np.unique(y, return_inverse=True)[1]
-        self.transport_ = self._solver(method)
+            classes = np.unique(label_array("y", y, len(source)), return_inverse=True)[1]
+        self.transport_ = self._solver(method, numbers["regularization"], numbers["class_regularization"])
         self.transport_.fit(Xs=source, ys=classes, Xt=target)
         plan = getattr(self.transport_, "coupling_", None)  # POT puts a row without a plan at 0
         if plan is not None and not (np.isfinite(plan).all() and (plan.sum(1) > 0).all()):
             raise ValueError(
-                f"TransportMapping found no finite plan: raise regularization ({self.regularization:g}), or lower "
-                f"class_regularization ({self.class_regularization:g})."
+                f"TransportMapping found no finite plan: raise regularization ({numbers['regularization']:g}), or "
+                f"lower class_regularization ({numbers['class_regularization']:g})."
             )
 
-    def _solver(self, method: str) -> Any:
+    def _solver(self, method: str, regularization: float, class_regularization: float) -> Any:
         try:
             import ot.da
         except ImportError as error:
@@ -87,10 +86,10 @@ class TransportMapping(OneToOneFeatureMixin, FeatureAdapter):
         if method == "emd":
             return ot.da.EMDTransport(norm="max", max_iter=PIVOTS)
         if method == "linear":
-            return ot.da.LinearTransport(reg=self.regularization)
+            return ot.da.LinearTransport(reg=regularization)
         if method == "sinkhorn":
             return ot.da.SinkhornTransport(
-                reg_e=self.regularization,
+                reg_e=regularization,
                 method="sinkhorn_log",
                 norm="max",
                 out_of_sample_map="ferradans",
@@ -98,8 +97,8 @@ class TransportMapping(OneToOneFeatureMixin, FeatureAdapter):
                 tol=1e-6,
             )
         return ot.da.SinkhornLpl1Transport(
-            reg_e=self.regularization,
-            reg_cl=self.class_regularization,
+            reg_e=regularization,
+            reg_cl=class_regularization,
             norm="max",
             out_of_sample_map="ferradans",
             max_inner_iter=SCALINGS // 10,

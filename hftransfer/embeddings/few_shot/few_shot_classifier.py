@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -28,6 +27,7 @@ from ..feature_extractor import FeatureExtractor
 from ..input_rows import InputRows, input_rows
 from ..nearest_prototype import NearestPrototype
 from ..probe_export import export_probe
+from ..training_state import remove_training_state
 from .labelled_rows import SOURCE, labelled_rows
 from .pair_training import STATE, PairSettings, PairTraining, train_on_pairs
 from .token_mean import token_mean_classifier
@@ -178,9 +178,17 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
             rows, y: as in `fit`.
 
         Raises:
-            ValueError: rows or labels that cannot be used.
+            ValueError: rows or labels that cannot be used; numbers where names of classes were learned, or names where
+                numbers were.
         """
+        check_is_fitted(self)
         rows, labels = labelled_rows(rows, y, self.column, "test")
+        given, learned = labels[0].item(), self.classes_[0].item()
+        if isinstance(given, str) != isinstance(learned, str):
+            raise ValueError(
+                f"test: the labels are such as {shown(given)}, and those that were learned such as {shown(learned)}. "
+                "Write both as texts, or both as numbers."
+            )
         return float(np.mean(self.predict(rows) == labels))
 
     def save(
@@ -206,9 +214,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         model = export_probe(self.pipeline_, output_dir, names, self.modality_, card)
         if output_dir is not None and self.folder is not None:
-            (Path(self.folder) / STATE).unlink(missing_ok=True)
-            with suppress(OSError):  # other files are in it
-                Path(self.folder).rmdir()
+            remove_training_state(Path(self.folder) / STATE)
         return model
 
     def card_facts(self) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from ...data.domain_arguments import as_domain
 from ...data.row_classes import row_classes
 from ...messages import shown
+from ..label_arrays import check_one_kind, is_missing
 
 logger = logging.getLogger(__name__)
 SOURCE = "source"  # what messages call them
@@ -50,12 +51,11 @@ def labelled_rows(rows: Any, y: Any, column: str | None = None, data: str = SOUR
     if not values:
         raise ValueError(f"{data} is empty: give a few labelled rows of each class.")
     for row, value in enumerate(values):
-        if value is not None and not np.isscalar(value):
+        if np.ndim(value):
             raise ValueError(f"{data} row {row}: its label is {shown(value)}; one class a row is needed.")
-        if value is None or value != value:
+        if is_missing(value):
             raise ValueError(f"{data} row {row} has no label: pass the labelled rows alone.")
-    if len({isinstance(value, str) for value in values}) > 1:
-        raise ValueError(f"{data}: some labels are texts and some are numbers; write all in one way.")
+    check_one_kind(data, values)
     labels = np.array(values)
     check_classification_targets(labels)
     return rows, labels

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.utils.validation import check_array, check_is_fitted
+from sklearn.utils.validation import check_array
+
+from ..feature_arrays import fitted_matrix
 
 
 class UnitSpread(TransformerMixin, BaseEstimator):
@@ -35,6 +37,7 @@ class UnitSpread(TransformerMixin, BaseEstimator):
             ValueError: values that are not finite.
         """
         x = check_array(X, dtype=np.float64)
+        self.n_features_in_ = x.shape[1]
         self.mean_ = x.mean(0)
         spread = float(np.sqrt(np.square(x - self.mean_).sum(1).mean()))
         self.spread_ = spread if spread > 1e-12 * max(1.0, float(np.abs(x).max())) else 1.0
@@ -42,5 +45,4 @@ class UnitSpread(TransformerMixin, BaseEstimator):
 
     def transform(self, X: ArrayLike) -> np.ndarray:
         """(n, d) -> (n, d)."""
-        check_is_fitted(self)
-        return np.asarray((check_array(X, dtype=np.float64) - self.mean_) / self.spread_)
+        return (fitted_matrix(self, X) - self.mean_) / self.spread_

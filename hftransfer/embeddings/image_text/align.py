@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,16 +15,19 @@ from transformers import VisionTextDualEncoderProcessor
 
 from ...models.atomic_folder import new_folder
 from ..embedder import Embedder
+from ..training_state import remove_training_state
+from .captioned_images import checked_captions
 from .dual_encoder import check_dual_encoder, dual_encoder
 from .image_text_pairs import ImageTextPairs, joined
 from .known_classes import known_classes
-from .projection_training import ProjectionSettings, train_projections
+from .projection_training import STATE, ProjectionSettings, train_projections
 from .projections import Projections, ridge_projections
 from .prompts import TEMPLATES, prompts
 from .zero_shot import class_accuracy, ensemble, harmonic_mean, retrieval_recall
 
 KNOWN_TEMPLATES = 2  # of a known class: there are many of them
 KNOWN_WEIGHTS = (1.0, 3.0, 10.0)  # of which held-out classes choose one; the middle one where there are none
+STAGES = ("choosing", "final")  # of the training, whose states are in folders of these names
 FEWEST_CLASSES = 4  # of which some can be held out
 SAMPLES = ("a", "a photo of two cats.")  # texts of different length
 
@@ -42,6 +46,7 @@ class ImageTextAlignment:
         known: how many of the image encoder's own classes were trained on as well.
         known_class_weight: how often one of them counted against a class or caption.
         settings: of the training.
+        folder: with the state of the training, which `save` removes.
 
     Example:
         >>> pictures = [np.full((8, 8, 3), 40 * i, dtype=np.uint8) for i in range(4)]
@@ -63,6 +68,7 @@ class ImageTextAlignment:
     known: int = 0
     known_class_weight: float = 1.0
     settings: ProjectionSettings = field(default_factory=ProjectionSettings)
+    folder: str | os.PathLike[str] | None = None
 
     def embed_images(self, images: Any) -> np.ndarray:
         """(n, width) embeddings of length 1 of images, as `Embedder` takes them."""
@@ -111,6 +117,11 @@ class ImageTextAlignment:
             images.processing.save_pretrained(folder)  # pipelines look for it by itself
             if card is not None:
                 (folder / "README.md").write_text(card, encoding="utf-8")
+        if self.folder is not None:
+            for name in STAGES:
+                remove_training_state(Path(self.folder) / name / STATE)
+            with suppress(OSError):  # other files are in it, or there is none
+                Path(self.folder).rmdir()
 
     def _sides(self) -> tuple[tuple[Embedder, str], tuple[Embedder, str]]:
         return (self.image_embedder, "image"), (self.text_embedder, "text")
@@ -201,12 +212,12 @@ def align_image_text(
             starts = [ridge_projections(pairs_of(kept, w), settings.width, settings.ridge) for w in KNOWN_WEIGHTS]
             with torch.no_grad():
                 weight = KNOWN_WEIGHTS[int(np.argmax([score(start) for start in starts]))]
-        found = train_projections(pairs_of(kept, weight), settings, score, _inside(folder, "choosing"))
+        found = train_projections(pairs_of(kept, weight), settings, score, _inside(folder, STAGES[0]))
         steps, scores = found.step, found.scores
         final = None if chosen_out else found.projections
     if final is None:
         taken = replace(settings, steps=steps)
-        final = train_projections(pairs_of(rows, weight), taken, None, _inside(folder, "final")).projections
+        final = train_projections(pairs_of(rows, weight), taken, None, _inside(folder, STAGES[1])).projections
     return ImageTextAlignment(
         image_embedder,
         text_embedder,
@@ -218,6 +229,7 @@ def align_image_text(
         0 if known is None else len(known[0]),
         weight,
         settings,
+        folder,
     )
 
 
@@ -313,7 +325,7 @@ class _Score:
 
 
 def _rows(embedder: Embedder, images: Any, captions: Sequence[str], what: str) -> _Rows:
-    captions = [str(caption) for caption in captions]
+    captions = checked_captions(captions, what)
     if hasattr(images, "__len__") and len(images) != len(captions):
         raise ValueError(f"{what}: there are {len(captions)} for {len(images)} images.")
     features = embedder.transform(images)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from numbers import Number
 from typing import Any
 
 from datasets import ClassLabel
@@ -43,11 +45,27 @@ def captioned_images(
     feature, values = dataset.features[caption_column], dataset[caption_column][:]
     if isinstance(feature, ClassLabel):
         values = [None if value is None or value < 0 else feature.int2str(value) for value in values]
+    return dataset.select_columns([image_column]), checked_captions(values, name, caption_column)
+
+
+def checked_captions(values: Iterable[Any], name: str, column: str | None = None) -> list[str]:
+    """Class names or sentences, one an image.
+
+    Args:
+        values: of the rows.
+        name: what messages call them.
+        column: that they stand in, if they stand in one.
+
+    Raises:
+        ValueError: a number, which says nothing of an image, or nothing at all; the message names the row.
+    """
+    captions = []
     for row, value in enumerate(values):
-        if isinstance(value, (int, float)) or (isinstance(value, str) and value.strip().isdigit()):
-            raise ValueError(
-                f"{name} row {row}: the class is the number {value}, which says nothing. Take a column with names."
-            )
+        if isinstance(value, Number) or (isinstance(value, str) and value.strip().isdigit()):
+            where = "Take a column with names." if column else "Give names."
+            raise ValueError(f"{name} row {row}: the class is the number {value}, which says nothing. {where}")
         if not isinstance(value, str) or not value.strip():
-            raise ValueError(f"{name} row {row}: {caption_column!r} holds no name or sentence, but {value!r}.")
-    return dataset.select_columns([image_column]), [str(value) for value in values]
+            held = f"{column!r} holds no name or sentence, but" if column else "there is no name or sentence, but"
+            raise ValueError(f"{name} row {row}: {held} {value!r}.")
+        captions.append(str(value))
+    return captions

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .align import ImageTextAlignment
+from .captioned_images import checked_captions
 from .prompts import TEMPLATES
 
 
@@ -48,7 +49,7 @@ def names_as_shots(
         >>> rows.shape, labels.tolist()
         ((4, 32), ['w1', 'w1', 'w2', 'w3'])
     """
-    labels = [str(label) for label in labels]
+    labels = checked_captions(labels, "labels")
     classes = list(dict.fromkeys(labels if names is None else map(str, names)))
     unknown = [label for label in labels if label not in classes]
     if unknown:

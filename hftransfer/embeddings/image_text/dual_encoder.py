@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import os
 from typing import Any
 
 import torch
@@ -29,6 +30,8 @@ def dual_encoder(image_encoder: Any, text_encoder: Any, projections: Projections
     vision, text = _copy(image_encoder), _copy(text_encoder)
     for model, linear in ((vision, projections.visual), (text, projections.text)):
         model.config.hidden_size = linear.in_features  # MobileNets and ConvNeXts have no such setting, and it is read
+        if os.path.exists(model.config._name_or_path):
+            model.config._name_or_path = ""  # a saved config has those of its parts: no path of this machine
     config = VisionTextDualEncoderConfig.from_vision_text_configs(
         vision.config,
         text.config,

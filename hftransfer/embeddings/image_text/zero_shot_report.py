@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from .align import ImageTextAlignment
+from .captioned_images import checked_captions
 from .known_classes import known_classes
 from .prompts import TEMPLATES, prompts
 from .zero_shot import cka_scores, class_accuracy, conse_scores, ensemble, retrieval_recall
@@ -37,6 +38,9 @@ def zero_shot_report(
         among the new names, `trained_accuracy` on trained classes among all names: each the mean over classes.
         `image_to_text_…_recall` ranks names or captions for an image, `text_to_image_…_recall` images for a name.
 
+    Raises:
+        ValueError: not one caption an image, or a caption that is a number or nothing.
+
     Example:
         >>> from types import SimpleNamespace
         >>> pictures = [np.full((8, 8, 3), 40 * i, dtype=np.uint8) for i in range(6)]
@@ -48,12 +52,14 @@ def zero_shot_report(
         >>> round(report["chance"]["new_accuracy"], 2)
         0.33
     """
-    captions = [str(caption) for caption in captions]
+    captions = checked_captions(captions, "captions")
     names = list(dict.fromkeys([*(alignment.names if templates is not None else ()), *captions]))
     labels = np.array([names.index(caption) for caption in captions])
     sentences = names if templates is None else prompts(names, templates)
     count = 1 if templates is None else len(templates)
     features = np.asarray(alignment.image_embedder.transform(images))
+    if len(features) != len(captions):
+        raise ValueError(f"captions: there are {len(captions)} for {len(features)} images.")
     texts = np.asarray(alignment.text_embedder.transform(sentences))
     with torch.no_grad():
         u = alignment.projections.images(torch.from_numpy(np.array(features))).numpy()

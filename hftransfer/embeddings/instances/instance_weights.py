@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ...setting_ranges import SEED
 from ...settings import read_choice
 from ..feature_arrays import domain_matrices
 from .domain_classifier import cross_fitted_log_odds, ratios_of
@@ -62,7 +63,7 @@ def instance_weights(
         >>> bool(np.average(source[:, 0], weights=weights) > 0.7)
         True
     """
-    method = read_choice("method", method, Method)
+    method, seed = read_choice("method", method, Method), int(SEED.read("seed", seed))
     source, target = domain_matrices(source_features, target_features)
     source, target = _standardised(source, target)
     log_odds = cross_fitted_log_odds(source, target, seed)

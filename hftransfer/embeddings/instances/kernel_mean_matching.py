@@ -7,6 +7,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ...setting_ranges import FROM_ZERO, POSITIVE, SEED
 from ..feature_arrays import domain_matrices
 from .gaussian_kernel import gaussian_kernel, median_distance
 
@@ -58,11 +59,10 @@ def kernel_mean_matching(
         True
     """
     source, target = domain_matrices(source_features, target_features)
-    for name, value in (("bandwidth", bandwidth), ("bound", bound), ("tolerance", tolerance)):
-        if value is not None and not 0 < value < math.inf:
-            raise ValueError(f"{name}={value!r} must be a number above 0.")
-    if isinstance(ridge, bool) or not 0 <= ridge < math.inf:
-        raise ValueError(f"ridge={ridge!r} must be a number of at least 0.")
+    bandwidth = None if bandwidth is None else POSITIVE.read("bandwidth", bandwidth)
+    tolerance = None if tolerance is None else POSITIVE.read("tolerance", tolerance)
+    bound = POSITIVE.read("bound", bound)
+    ridge, seed = FROM_ZERO.read("ridge", ridge), int(SEED.read("seed", seed))
     sigma = median_distance(source, target, seed) if bandwidth is None else bandwidth
     order = np.random.default_rng(seed).permutation(len(source))
     weights = np.empty(len(source))

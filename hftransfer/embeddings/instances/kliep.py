@@ -7,6 +7,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ...setting_ranges import POSITIVE, SEED
 from ..feature_arrays import domain_matrices
 from .gaussian_kernel import median_distance, squared_distances
 
@@ -53,8 +54,8 @@ def kliep(
         1.0
     """
     source, target = domain_matrices(source_features, target_features)
-    if bandwidth is not None and not 0 < bandwidth < math.inf:
-        raise ValueError(f"bandwidth={bandwidth!r} must be a number above 0.")
+    bandwidth = None if bandwidth is None else float(POSITIVE.read("bandwidth", bandwidth))
+    seed = int(SEED.read("seed", seed))
     draw = np.random.default_rng(seed)
     centres = target[draw.choice(len(target), min(CENTRES, len(target)), replace=False)]
     on_source, on_target = squared_distances(source, centres), squared_distances(target, centres)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ...setting_ranges import POSITIVE, SEED, SHARE_BELOW_1
 from ..feature_arrays import domain_matrices
 from .gaussian_kernel import median_distance, squared_distances
 
@@ -59,11 +58,9 @@ def rulsif(
         (True, (300,))
     """
     source, target = domain_matrices(source_features, target_features)
-    if isinstance(alpha, bool) or not 0 <= alpha < 1:
-        raise ValueError(f"alpha={alpha!r} must be at least 0 and below 1.")
-    for name, value in (("bandwidth", bandwidth), ("ridge", ridge)):
-        if value is not None and not 0 < value < math.inf:
-            raise ValueError(f"{name}={value!r} must be a number above 0.")
+    alpha, seed = SHARE_BELOW_1.read("alpha", alpha), int(SEED.read("seed", seed))
+    bandwidth = None if bandwidth is None else POSITIVE.read("bandwidth", bandwidth)
+    ridge = None if ridge is None else POSITIVE.read("ridge", ridge)
     draw = np.random.default_rng(seed)
     centres = target[draw.choice(len(target), min(CENTRES, len(target)), replace=False)]
     on_source, on_target = squared_distances(source, centres), squared_distances(target, centres)

@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 
-from ..feature_arrays import domain_matrices, feature_matrix
+from ...setting_ranges import COUNT, SEED
+from ..feature_arrays import domain_matrices, fitted_matrix, remember_columns
+from ..label_arrays import check_one_kind, label_array
 
 CAP = 0.49  # of the error on target rows: above 1/2 the paper's factor would be below 1
 
@@ -78,23 +80,21 @@ class TrAdaBoost(ClassifierMixin, BaseEstimator):
             raise ValueError(
                 "TrAdaBoost needs a few labelled target rows: fit(X, y, target=X_target, target_labels=y_target)."
             )
-        if isinstance(self.rounds, bool) or not isinstance(self.rounds, int) or self.rounds < 1:
-            raise ValueError(f"rounds={self.rounds!r} must be a whole number of at least 1.")
+        rounds, seed = int(COUNT.read("rounds", self.rounds)), int(SEED.read("seed", self.seed))
         source_rows, target_rows = domain_matrices(X, target, "X", "target")
         n, m = len(source_rows), len(target_rows)
-        for name, given, count in (("y", y, n), ("target_labels", target_labels, m)):
-            if np.shape(given) != (count,):
-                raise ValueError(f"{name} must be {count} labels, one a row, not of shape {np.shape(given)}.")
-        rows, labels = np.concatenate([source_rows, target_rows]), np.concatenate([np.asarray(y), target_labels])
+        given = [label_array("y", y, n), label_array("target_labels", target_labels, m)]
+        check_one_kind("y and target_labels", [label for array in given for label in array.tolist()])
+        rows, labels = np.concatenate([source_rows, target_rows]), np.concatenate(given)
         self.classes_ = np.unique(labels)
         if len(self.classes_) < 2:
-            raise ValueError(f"There is one class alone ({self.classes_[0]!r}): nothing to tell apart.")
-        self.n_features_in_ = rows.shape[1]
-        draw = np.random.default_rng(self.seed)
-        source_factor = 1 / (1 + math.sqrt(2 * math.log(n) / self.rounds))
+            raise ValueError(f"There is one class alone ({self.classes_[0].item()!r}): nothing to tell apart.")
+        remember_columns(self, X, rows.shape[1])
+        draw = np.random.default_rng(seed)
+        source_factor = 1 / (1 + math.sqrt(2 * math.log(n) / rounds))
         weights = np.concatenate([np.full(n, 1 / n), np.full(m, 1 / m)])
         self.estimators_, errors = [], []
-        for _ in range(self.rounds):
+        for _ in range(rounds):
             weights = weights / weights.sum()
             estimator = self._fitted(rows, labels, weights, draw)
             wrong = np.asarray(estimator.predict(rows)) != labels
@@ -121,12 +121,9 @@ class TrAdaBoost(ClassifierMixin, BaseEstimator):
 
     def decision_votes(self, X: ArrayLike) -> np.ndarray:
         """Sums of the votes by class, (rows, d) -> (rows, K), in the order of `classes_`."""
-        from sklearn.utils.validation import check_is_fitted
-
-        check_is_fitted(self)
-        rows = feature_matrix("X", X, fewest=1)
+        rows = fitted_matrix(self, X)
         votes = np.zeros((len(rows), len(self.classes_)))
-        first = math.ceil(self.rounds / 2) - 1
+        first = math.ceil(len(self.estimators_) / 2) - 1
         for estimator, error in zip(self.estimators_[first:], self.errors_[first:], strict=True):
             answers = np.asarray(estimator.predict(rows))[:, None] == self.classes_
             votes += answers * math.log((1 - error) / error)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ...setting_ranges import Bounds
+
+CLIP = Bounds(1, hint="1 is the mean weight, and None caps nothing.")
+FLATTEN = Bounds(0, 1)
 FEWEST = 0.1  # share of the rows that weights must rest on
 
 
@@ -53,10 +55,8 @@ def corrected_weights(weights: ArrayLike, clip: float | None = 10.0, flatten: fl
         >>> corrected_weights([1, 1, 4], clip=None, flatten=0.5)
         array([0.75, 0.75, 1.5 ])
     """
-    if clip is not None and not 1 <= clip < math.inf:
-        raise ValueError(f"clip={clip!r} must be at least 1, the mean weight, or None.")
-    if isinstance(flatten, bool) or not 0 <= flatten <= 1:
-        raise ValueError(f"flatten={flatten!r} must be between 0 and 1.")
+    clip = None if clip is None else CLIP.read("clip", clip)
+    flatten = FLATTEN.read("flatten", flatten)
     w = checked_weights(weights)
     w = w / w.max()  # so that no sum overflows
     w = w / w.mean()

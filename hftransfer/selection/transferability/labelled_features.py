@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from ...embeddings.label_arrays import label_array
+
 FEWEST_ROWS = 4
 
 
@@ -63,10 +65,7 @@ class LabelledFeatures:
 
 def class_ids(labels: np.ndarray) -> np.ndarray:
     """(n,) ids from 0 on of the classes that occur; raises `ValueError` for one class, or a missing label."""
-    missing = [i for i, label in enumerate(labels.tolist()) if label is None or label != label]
-    if missing:
-        raise ValueError(f"labels has none in row {missing[0]}. Leave out rows without a label.")
-    names, ids = np.unique(labels, return_inverse=True)
+    names, ids = np.unique(label_array("labels", labels, len(labels)), return_inverse=True)
     if len(names) < 2:
         raise ValueError(f"labels holds one class only ({names[0]}): there is nothing to tell apart.")
     return ids.reshape(-1)
