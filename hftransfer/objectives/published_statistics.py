@@ -155,7 +155,7 @@ def load_statistics(path: str | os.PathLike[str]) -> PublishedStatistics:
     for name in shapes:
         if name not in tensors:
             raise ValueError(f"{folder / TENSORS} lacks {name}. {again}")
-    for name, tensor in tensors.items():
+    for name, tensor in sorted(tensors.items()):
         if name not in shapes:
             raise ValueError(f"{folder / TENSORS} holds {name}, of which {FACTS} says nothing. {again}")
         if tuple(tensor.shape) != shapes[name]:
