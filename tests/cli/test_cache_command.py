@@ -11,7 +11,7 @@ import tiny
 from hftransfer import Embedder, embed
 from hftransfer.cli import main as cli
 from hftransfer.cli.cache_command import cache_command
-from hftransfer.embeddings.cache_folder import cache_entries
+from hftransfer.embeddings.cache_folder import cache_entries, cache_size
 
 TEXTS = list(tiny.domain(6)["text"])
 
@@ -89,3 +89,14 @@ def test_the_command_is_one_of_hftransfers(folder, capsys, monkeypatch):
         cli.main()
     assert stopped.value.code == 0
     assert "3 entries" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("text", "size"), [("20 GB", 20 * 10**9), ("1.5mb", 1_500_000), ("2k", 2000), (7, 7)])
+def test_sizes(text, size):
+    assert cache_size(text) == size
+
+
+def test_no_size_is_refused(monkeypatch):
+    monkeypatch.setenv("HFTRANSFER_CACHE_SIZE", "much")
+    with pytest.raises(ValueError, match="'much' is no size"):
+        cache_size()

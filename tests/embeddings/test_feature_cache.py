@@ -19,7 +19,7 @@ from processes import KILLED, forked, together
 
 from hftransfer import embed
 from hftransfer.embeddings import feature_pass, input_rows
-from hftransfer.embeddings.cache_folder import cache_entries, cache_size, remove, trim
+from hftransfer.embeddings.cache_folder import cache_entries, remove, trim
 from hftransfer.embeddings.feature_store import FEATURES
 
 TEXTS = list(tiny.domain(3 * CHUNK + 5)["text"])
@@ -367,17 +367,6 @@ def test_a_cache_that_is_cleared_in_a_pass_says_so(tmp_path, model, monkeypatch)
 def test_a_folder_that_cannot_be_is_refused(folder, error, message, model):
     with pytest.raises(error, match=message):
         made(folder, ["w1"], model)
-
-
-@pytest.mark.parametrize(("text", "size"), [("20 GB", 20 * 10**9), ("1.5mb", 1_500_000), ("2k", 2000), (7, 7)])
-def test_sizes(text, size):
-    assert cache_size(text) == size
-
-
-def test_no_size_is_refused(monkeypatch):
-    monkeypatch.setenv("HFTRANSFER_CACHE_SIZE", "much")
-    with pytest.raises(ValueError, match="'much' is no size"):
-        cache_size()
 
 
 def test_memory_does_not_grow_with_a_stream(tmp_path, monkeypatch):
