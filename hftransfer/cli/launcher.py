@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -45,6 +46,22 @@ def ends_together() -> Iterator[None]:
         sys.exit(BY_SIGNAL + error.sigval)
     finally:
         launch.simple_launcher = stock
+
+
+def set_port(args: Any, settings: Any) -> None:
+    """Port on which the processes of one machine meet: a free one where the user names none, so that two runs beside
+    each other do not ask for the same. Several machines must agree on one, and keep what they have.
+
+    Args:
+        args: of `accelerate launch`, changed in place.
+        settings: the accelerate config, or None where there is none.
+    """
+    given = args.main_process_port is not None or getattr(settings, "main_process_port", None) is not None
+    if given or (getattr(settings, "num_machines", 1) or 1) > 1:
+        return
+    with socket.socket() as server:
+        server.bind(("", 0))
+        args.main_process_port = server.getsockname()[1]
 
 
 def replace_this_process(args: Any) -> NoReturn:

@@ -86,7 +86,7 @@ def launch(script: Path, argv: list[str]) -> None:
     from accelerate.commands.config.config_args import default_config_file, load_config_from_file
     from accelerate.commands.launch import launch_command, launch_command_parser
 
-    from .launcher import ends_together
+    from .launcher import ends_together, set_port
 
     config: list[str] = []
     argv = [part for word in argv for part in (word.split("=", 1) if word.startswith(f"{OPTION}=") else [word])]
@@ -105,9 +105,11 @@ def launch(script: Path, argv: list[str]) -> None:
         config, argv = ["--config_file", str(path)], argv[:index] + argv[index + 2 :]
     # Quiet: the recipe has said what is wrong; the launcher would bury it under a traceback of its own.
     args = launch_command_parser().parse_args(["--quiet", *config, str(script), *argv])
+    settled = args.config_file or os.path.isfile(default_config_file)
+    settings = load_config_from_file(args.config_file) if settled else None
+    set_port(args, settings)
     if "OMP_NUM_THREADS" not in os.environ and not torch.accelerator.is_available():
-        settled = args.config_file or os.path.isfile(default_config_file)
-        processes = load_config_from_file(args.config_file).num_processes if settled else 1
+        processes = settings.num_processes if settings else 1
         args.num_cpu_threads_per_process = max(1, cores() // max(1, processes))
     with ends_together():
         launch_command(args)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import resource
 import subprocess
 import sys
@@ -138,6 +139,34 @@ def test_processors_do_not_idle(monkeypatch, tmp_path, given, processes, acceler
     )
     command(monkeypatch, "finetune", *(["--accelerate_config", str(config)] if processes > 1 else []), "--dry_run")
     assert launched[0].num_cpu_threads_per_process == threads
+
+
+@pytest.mark.parametrize(
+    ("settings", "port"),
+    [
+        pytest.param({}, None, id="a free one"),
+        pytest.param({"main_process_port": 29507}, 29507, id="as the user says"),
+        pytest.param(
+            {"num_machines": 2, "main_process_ip": "10.0.0.1", "main_process_port": 29507}, 29507, id="of two machines"
+        ),
+        pytest.param({"num_machines": 2, "main_process_ip": "10.0.0.1"}, 0, id="of two machines that name none"),
+    ],
+)
+def test_two_runs_beside_each_other_meet_on_ports_of_their_own(monkeypatch, tmp_path, settings, port):
+    from accelerate.commands.launch import _validate_launch_command
+
+    launched = []
+    monkeypatch.setattr("accelerate.commands.launch.launch_command", launched.append)
+    config = {"compute_environment": "LOCAL_MACHINE", "distributed_type": "MULTI_GPU", "num_processes": 2} | settings
+    (tmp_path / "mine.yaml").write_text(json.dumps(config))
+    for _ in range(2):
+        command(monkeypatch, "finetune", "--accelerate_config", str(tmp_path / "mine.yaml"), "--dry_run")
+    first, second = (_validate_launch_command(args)[0].main_process_port for args in launched)
+    if port is None:
+        assert first != second
+        assert min(first, second) > 1023
+    else:
+        assert first == second == (port or None)
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -141,7 +143,11 @@ def test_a_run_dies_with_its_launcher(tmp_path, launcher, children):
 def test_two_that_are_told_to_stop_say_it_once(tmp_path):
     (tmp_path / "idle.py").write_text(f"import torch.distributed\n{IDLE}")  # as in a run: it takes seconds
     (tmp_path / "two.yaml").write_text(TWO)
-    process, log = begin([sys.executable, "-c", LAUNCH, "--accelerate_config", "two.yaml"], tmp_path, said=2)
+    with socket.socket() as another_run:  # of whose port nothing is said
+        with suppress(OSError):  # it is taken already
+            another_run.bind(("", 29500))
+        another_run.listen()
+        process, log = begin([sys.executable, "-c", LAUNCH, "--accelerate_config", "two.yaml"], tmp_path, said=2)
     assert ends(process, signal.SIGINT) == 130
     said = [line for line in log.read_text().splitlines() if line.strip() and not line.startswith("step 10")]
     assert len(said) == 1, said
