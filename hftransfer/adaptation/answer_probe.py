@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 
 from ..data.label_masking import mask_target_labels
+from ..selection.transferability.linear_probe import Probe
 from ..stages import stage
 from ..trainers.prediction_pass import predict_rows
 from .answer_reading import Answers
 from .answer_training import fold_parts
 from .candidate_list import CandidateRecipe
 from .candidate_run import CandidateOutcome, CandidateRunner, model_facts
-from .probe_candidate import ProbeRows, fitted_probe, save_probe, source_rows
+from .probe_candidate import ProbeRows, fitted_probe, save_probe, source_rows, source_strength
 
 PROBED = "probe-with-answers"
 
@@ -48,7 +49,7 @@ class AnswerProbe:
         outcome = self.runner.stored(self.recipe)
         if outcome is not None:
             return outcome
-        probe = fitted_probe(self._trainer, [self._source, self._answered(np.arange(len(self.answers)))])
+        probe = self._fitted(np.arange(len(self.answers)))
         return self.runner.run_untrained(
             self.recipe, model_facts(self._trainer), lambda folder: save_probe(self._trainer, probe, folder)
         )
@@ -64,7 +65,7 @@ class AnswerProbe:
         with stage(f"fitting {PROBED}"):
             for held_out in fold_parts(count):
                 others = np.setdiff1d(np.arange(count), held_out)
-                probe = fitted_probe(self._trainer, [self._source, self._answered(others)])
+                probe = self._fitted(others)
                 for position in held_out:
                     logits[int(position)] = probe.logits(self._features[int(position)])
         return logits
@@ -78,6 +79,13 @@ class AnswerProbe:
     @cached_property
     def _source(self) -> ProbeRows:
         return source_rows(self._trainer)
+
+    @cached_property
+    def _strength(self) -> float:
+        return source_strength(self._trainer, self._source)
+
+    def _fitted(self, positions: np.ndarray) -> Probe:
+        return fitted_probe(self._trainer, [self._source, self._answered(positions)], self._strength)
 
     @cached_property
     def _features(self) -> list[np.ndarray]:

@@ -20,7 +20,7 @@ from .candidate_run import CandidateOutcome, CandidateRunner, SoftLabels, model_
 from .combined_models import save_average, save_with_target_statistics
 from .corrections import Correction, calibration, soft_probabilities, training_weights
 from .judging import estimate_shift
-from .probe_candidate import NO_FEATURES, fitted_probe, save_probe, source_rows
+from .probe_candidate import NO_FEATURES, fitted_probe, save_probe, source_rows, source_strength
 from .round_decision import decide_round
 from .round_teaching import choose_teachers
 from .stored_predictions import StoredPredictions
@@ -211,7 +211,8 @@ class CandidateMaker:
         """Outcome of a model that takes no training run, saved in a folder of its own and predicted from there."""
         if recipe.probe:
             trainer = self.runner.trainer_of(recipe, None)
-            probe = fitted_probe(trainer, [source_rows(trainer)])
+            source = source_rows(trainer)
+            probe = fitted_probe(trainer, [source], source_strength(trainer, source))
             return self.runner.run_untrained(
                 recipe, model_facts(trainer), lambda folder: save_probe(trainer, probe, folder)
             )

@@ -13,6 +13,7 @@ import torch
 from ..data.column_arrays import number_column
 from ..data.weight_column import ROW_WEIGHT
 from ..selection.transferability.linear_probe import Probe, fit_probe
+from ..selection.transferability.probe_strength import cross_validated_strength
 from ..trainers.prediction_pass import predict_rows
 from ..trainers.saving.process_agreement import decided_by_first
 from ..trainers.setup.row_weights import weights_in_order
@@ -68,19 +69,33 @@ def source_rows(trainer: Any) -> ProbeRows:
     return ProbeRows(joined.features[kept], joined.labels[kept], joined.weights[kept])
 
 
-def fitted_probe(trainer: Any, rows: Sequence[ProbeRows]) -> Probe:
+def source_strength(trainer: Any, source: ProbeRows) -> float:
+    """C of the probes on a source's rows, cross-validated on them.
+
+    Args:
+        trainer: that the rows are of. All processes call it, and get the same.
+        source: the rows.
+    """
+    features = source.features.astype(np.float64)
+    return decided_by_first(
+        lambda: cross_validated_strength(features, source.labels, source.weights), trainer.args.world_size
+    )
+
+
+def fitted_probe(trainer: Any, rows: Sequence[ProbeRows], strength: float) -> Probe:
     """Linear probe on rows of several kinds, each of which counts as much as the others in all.
 
     Args:
         trainer: that the rows are of. All processes call it, and get the same.
         rows: of each kind.
+        strength: C, see `source_strength`.
     """
 
     def fit() -> Probe:
         joined = _joined([ProbeRows(part.features, part.labels, part.weights / part.weights.sum()) for part in rows])
         weights = joined.weights / joined.weights[joined.weights > 0].mean()
         classes = len(trainer.prepared.label_space.names)
-        return fit_probe(joined.features.astype(np.float64), joined.labels, classes, weights)
+        return fit_probe(joined.features.astype(np.float64), joined.labels, classes, weights, strength)
 
     return decided_by_first(fit, trainer.args.world_size)
 

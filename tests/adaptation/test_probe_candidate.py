@@ -32,7 +32,7 @@ from hftransfer.adaptation.question_file import Question
 from hftransfer.adaptation.run_inputs import RunInputs
 from hftransfer.selection.paired_decision import PairedComparison
 from hftransfer.selection.rule import SelectionRule
-from hftransfer.selection.transferability.linear_probe import STRENGTH
+from hftransfer.selection.transferability.probe_strength import cross_validated_strength
 
 SOURCE = tiny_shift.domain(160, 0)
 TARGET = tiny_shift.domain(240, 1, tiny_shift.FREQUENCIES)
@@ -63,8 +63,9 @@ def features_of(model: str, texts: list[str]) -> np.ndarray:
 def test_its_logits_are_a_regressions_on_the_backbones_features(result, shift_model):
     """Fitted here by scikit-learn, on features that transformers gives."""
     x, rows = features_of(shift_model, SOURCE["text"]), features_of(shift_model, TARGET["text"])
-    mean, scale = x.mean(0), x.std(0)
-    alone = LogisticRegression(C=STRENGTH, max_iter=1000, tol=1e-6).fit((x - mean) / scale, SOURCE["label"])
+    mean, scale = x.mean(0), np.sqrt(x.var(0).sum())
+    strength = cross_validated_strength(x, np.array(SOURCE["label"]))
+    alone = LogisticRegression(C=strength, max_iter=1000, tol=1e-6).fit((x - mean) / scale, SOURCE["label"])
     expected = alone.decision_function((rows - mean) / scale)
     stored = np.load(result.model / "_candidates/probe/predictions.npz")
     found = stored["target_logits"]
@@ -152,12 +153,12 @@ def test_rows_that_count_nothing_change_nothing(shift_model, tmp_path):
     both = probe_candidate.ProbeRows(
         *(np.concatenate(pair) for pair in zip(*map(vars_of, (rows, wrong)), strict=True))
     )
-    plain, other = (probe_candidate.fitted_probe(trainer, [of]) for of in (rows, both))
+    plain, other = (probe_candidate.fitted_probe(trainer, [of], 1.0) for of in (rows, both))
     x = rows.features.astype(float)
     assert np.allclose(plain.logits(x), other.logits(x), atol=1e-2)
-    assert not np.allclose(
-        plain.logits(x), probe_candidate.fitted_probe(trainer, [wrong_counts(both)]).logits(x), atol=0.1
-    )
+    counted = probe_candidate.fitted_probe(trainer, [wrong_counts(both)], 1.0)
+    assert not np.allclose(plain.logits(x), counted.logits(x), atol=0.1)
+    assert len({probe_candidate.source_strength(trainer, of) for of in (rows, both)}) == 1
 
 
 def vars_of(rows) -> tuple:
@@ -295,5 +296,5 @@ def test_two_sources_are_one_for_the_probe(shift_model, tmp_path):
         AdaptationTrainer(shift_model, tiny_shift.config(tmp_path / name), rows)
         for name, rows in (("one", concatenate_datasets(list(halves.values()))), ("two", halves))
     ]
-    one, two = (probe_candidate.fitted_probe(t, [probe_candidate.source_rows(t)]) for t in trainers)
+    one, two = (probe_candidate.fitted_probe(t, [probe_candidate.source_rows(t)], 1.0) for t in trainers)
     assert np.allclose(one.weights, two.weights, atol=1e-3)

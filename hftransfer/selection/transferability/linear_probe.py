@@ -33,14 +33,19 @@ class Probe:
 
 
 def fit_probe(
-    features: np.ndarray, classes: np.ndarray, class_count: int | None = None, row_weights: np.ndarray | None = None
+    features: np.ndarray,
+    classes: np.ndarray,
+    class_count: int | None = None,
+    row_weights: np.ndarray | None = None,
+    strength: float | None = None,
 ) -> Probe:
     r"""Linear probe fitted on frozen features: multinomial logistic regression with an L2 penalty.
 
     \[\min_W\ \tfrac12\lVert W\rVert^2 + C\sum_i w_i\cdot-\log\mathrm{softmax}(Wx_i + b)_{y_i}\]
 
-    on standardised features, C = 0.01, in single precision. Of two classes, only the difference of their weights is
-    penalised: the usual binary regression.
+    on standardised features with C = 0.01, or with a C of your own on features of spread one: centred and divided by
+    one number, the root of the sum of their variances, so that directions keep their proportions. In single precision.
+    Of two classes, only the difference of their weights is penalised: the usual binary regression.
 
     Args:
         features: (n, d).
@@ -48,6 +53,7 @@ def fit_probe(
         class_count: K; one more than the largest id when `None`. A class that does not occur is never predicted: its
             logit is far below all others.
         row_weights: (n,) what each row counts, 1 on average; all alike when `None`.
+        strength: C, on features of spread one; see `cross_validated_strength`.
 
     Example:
         >>> probe = fit_probe(np.array([[0.0], [0.1], [5.0], [5.1]]), np.array([0, 0, 2, 2]))
@@ -59,12 +65,14 @@ def fit_probe(
     present, inverse = np.unique(classes, return_inverse=True)
     count = int(present[-1]) + 1 if class_count is None else class_count
     mean, scale = features.mean(0), features.std(0)
+    if strength is not None:
+        scale = np.full_like(scale, np.sqrt(np.square(scale).sum()))
     scale = np.where(scale > 0, scale, 1.0)
     weights, bias = np.zeros((count, features.shape[1])), np.full(count, NEVER)
     bias[present] = 0.0
     if len(present) > 1:
         standardised = ((features - mean) / scale).astype(np.float32)
-        regression = LogisticRegression(C=STRENGTH, max_iter=1000)
+        regression = LogisticRegression(C=STRENGTH if strength is None else strength, max_iter=1000)
         regression.fit(standardised, inverse.reshape(-1), sample_weight=row_weights)
         found, offset = regression.coef_.astype(np.float64), regression.intercept_.astype(np.float64)
         if len(present) == 2:  # scikit-learn keeps the second class's alone
