@@ -5,8 +5,9 @@
     python tests/benchmarks/asking.py --simulate
 
 `adapt` makes its candidates once a seed, at effort `standard`. Each cell answers questions with the target's own
-labels. *Chosen* are the questions that `ask` writes, *random* are as many rows at random. Accuracies are of the
-target's test split, by which nothing is chosen. `--simulate` needs no data: how far the estimate from answers lies
+labels. *Chosen* are the questions that `ask` writes, *random* are as many rows at random, and *alone* are the same
+random rows where source-only is the one candidate, so that nothing was adapted. Accuracies are of the target's test
+split, by which nothing is chosen. `--simulate` needs no data: how far the estimate from answers lies
 from the truth, beside that from the random half alone.
 """
 
@@ -22,7 +23,7 @@ from typing import Any
 import numpy as np
 from bank import SHIFTS, backbone_of, splits_of
 
-WAYS = ("chosen", "random")
+WAYS = ("chosen", "random", "alone")
 
 
 def fill(questions: Path, answers: Path, target: Any) -> None:
@@ -59,7 +60,8 @@ def random_questions(asked: Path, path: Path, target: Any, inputs: dict[str, Any
 def run_cell(data: Path, models: Path, output: Path, shift: str, seed: int, count: int, way: str) -> dict[str, Any]:
     from hftransfer import AdaptationConfig, adapt
 
-    case = output / f"{shift}.{seed}"
+    alone = way == "alone"
+    case = output / f"{shift}.{seed}{'.alone' * alone}"
     domains = splits_of(data, shift)
     args = AdaptationConfig(
         str(case), seed=seed, use_cpu=True, report_to="none", disable_tqdm=True, logging_steps=100, **SHIFTS[shift]
@@ -70,17 +72,18 @@ def run_cell(data: Path, models: Path, output: Path, shift: str, seed: int, coun
         "test": {role: splits["test"] for role, splits in domains.items() if "test" in splits},
         "args": args,
     }
+    more = {"candidates": {"source-only": {}}} if alone else {}
     answers = None
     if count:
-        asked = adapt(model, source, target, **how, ask=count).questions
+        asked = adapt(model, source, target, **how, **more, ask=count).questions
         assert asked is not None
         answers = output / "answers" / f"{shift}.{seed}.{way}-{count}.csv"
-        if way == "random":
+        if way != "chosen":
             answers.parent.mkdir(parents=True, exist_ok=True)
             random_questions(asked, answers, target, {"model": model, "source": source} | how, count, seed)
             asked = answers
         fill(asked, answers, target)
-    result = adapt(model, source, target, **how, answers=answers)
+    result = adapt(model, source, target, **how, **more, answers=answers)
     oracle = {c.name: c.oracle["accuracy"] for c in result.facts.candidates if "accuracy" in c.oracle}
     estimate = result.estimated_accuracy
     assert estimate is not None
@@ -146,7 +149,7 @@ def main() -> None:
     parser.add_argument("--shift", default="press-pubmed", choices=[name for name in SHIFTS if "-" in name])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--counts", type=int, nargs="+", default=[0, 20, 50, 100, 300])
-    parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=WAYS)
+    parser.add_argument("--ways", nargs="+", default=list(WAYS[:2]), choices=WAYS)
     parser.add_argument("--out", type=Path, default=Path("runs/asking.jsonl"))
     parser.add_argument("--table", action="store_true", help="show what there is, and run nothing")
     parser.add_argument("--simulate", action="store_true", help="on arrays alone")
