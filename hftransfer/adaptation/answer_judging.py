@@ -129,7 +129,7 @@ def judge_with_answers(
     name, comparisons = decide(list(scores.values()), verdicts.chosen.name, rows.weights)
     chosen = _named(verdicts, name)
     sentences = [_decided(verdicts.chosen.name, name, comparisons, len(rows.kept))]
-    base_scores = scores[verdicts.base.name]
+    base_scores = rows.scores(verdicts.base)  # it may have failed a gate
 
     def clearly_better(logits: Sequence[np.ndarray]) -> bool:
         return compare(rows.cross_fitted(chosen, logits), scores[name], rows.weights, LEVEL).wins

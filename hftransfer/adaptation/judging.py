@@ -100,7 +100,8 @@ def judge(
     the test believes it. What target rows did to a model's predictions would be taken for a shift: one that was
     trained with them is left as it is. Source-only runs of further seeds are parts of a mean; they do not compete, nor
     do rounds of self-training that were set aside. A linear probe competes only where training lost accuracy on the
-    source beside it: scores of the target favour models that are sure, and one fitted to the end is.
+    source beside it: scores of the target favour models that are sure, and one fitted to the end is. There it is the
+    better of two models that saw the source alone, and takes the place of source-only: it is what others have to beat.
 
     Args:
         outcomes: in the order of the list; those without predictions are left out.
@@ -121,7 +122,7 @@ def judge(
         trained = trained_weights(outcome, class_names)
         plain = calibration(outcome.predictions, trained)
         entry = Entry(outcome.name, outcome, plain, outcome.predictions.map_logits(plain), trained)
-        if outcome.recipe.probe and not outcome.recipe.answers and (why := _stands_back(entry, base_outcome, rule)):
+        if _is_probe(outcome) and (why := _stands_back(entry, base_outcome, rule)):
             standing_back[outcome.name] = why
             continue
         entries.append(entry)
@@ -137,7 +138,10 @@ def judge(
     base = next(entry for entry in entries if entry.name == base_outcome.name)
     means = [outcome.name for outcome in sound if outcome.recipe.mean_of and outcome.name in shifts]
     shift = shifts[means[0]] if means else shifts[base.name]
-    judgement = rule.judge([contender(entry, entry is base) for entry in entries], shift, class_names)
+    standing = next((entry for entry in entries if _is_probe(entry.outcome)), base)
+    judgement = rule.judge([contender(entry, entry is standing) for entry in entries], shift, class_names)
+    if standing is not base:
+        judgement.reasons.insert(0, _replaces_training(standing, base))
     judgement.refused.update(standing_back)
     judgement.refused.update({outcome.name: outcome.set_aside for outcome in outcomes if outcome.set_aside})
     rounds = (outcome.set_aside or outcome.round_reason for outcome in outcomes)
@@ -170,7 +174,12 @@ def predicts_as_the_source_taught(outcome: CandidateOutcome, outcomes: Sequence[
     parts = outcome.recipe.parts
     if parts and not (outcome.recipe.trains or outcome.recipe.adabn_of):
         return all(predicts_as_the_source_taught(by_name[name], outcomes) for name in parts)
-    return outcome.recipe.base or (outcome.recipe.probe and not outcome.recipe.answers)
+    return outcome.recipe.base or _is_probe(outcome)
+
+
+def _is_probe(outcome: CandidateOutcome) -> bool:
+    """Whether it is a linear probe on the source alone."""
+    return outcome.recipe.probe and not outcome.recipe.answers
 
 
 def _stands_back(probe: Entry, base: CandidateOutcome, rule: SelectionRule) -> str:
@@ -180,13 +189,23 @@ def _stands_back(probe: Entry, base: CandidateOutcome, rule: SelectionRule) -> s
     contenders = contender(plain, True), contender(probe, False)
     if rule.gates().source_accuracy(contenders[0], contenders[1:]):
         return ""
-    right = [
-        100 * float((c.predictions.source_logits.argmax(1) == c.predictions.source_labels).mean()) for c in contenders
-    ]
     return (
         f"{probe.name} competes only where training lost accuracy on the source beside it, and on source validation "
-        f"rows {base.name} has {right[0]:.1f} and {probe.name} {right[1]:.1f}, which shows none"
+        f"rows {base.name} has {_at_home(plain):.1f} and {probe.name} {_at_home(probe):.1f}, which shows none"
     )
+
+
+def _replaces_training(probe: Entry, base: Entry) -> str:
+    return (
+        f"{probe.name} takes the place of {base.name} as the model that others have to beat: taught by the same rows, "
+        f"it has {_at_home(probe):.1f} on source validation rows where {base.name} has {_at_home(base):.1f}."
+    )
+
+
+def _at_home(entry: Entry) -> float:
+    """Accuracy on source validation rows, in percent."""
+    seen = entry.seen()
+    return 100 * float((seen.source_logits.argmax(1) == seen.source_labels).mean())
 
 
 def trained_weights(outcome: CandidateOutcome, class_names: Sequence[str]) -> np.ndarray | None:

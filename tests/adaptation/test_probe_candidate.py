@@ -110,6 +110,27 @@ def test_it_competes_where_training_lost_accuracy_on_the_source(result, spoiled,
     refused = verdicts.judgement.refused.get("probe", "")
     assert ("probe" in {entry.name for entry in verdicts.entries}) == ("probe" in verdicts.shifts) == competes
     assert refused.startswith("probe competes only where training lost") == (not competes)
+    assert verdicts.base.name == "source-only"
+    assert verdicts.chosen.name == ("probe" if competes else "source-only")
+    assert verdicts.judgement.reasons[0].startswith("probe takes the place of source-only") == competes
+    assert ("source-only" in verdicts.judgement.refused) == competes
+
+
+@pytest.mark.parametrize("answers", [0, 12])
+def test_where_training_learned_less_others_have_to_beat_the_probe(shift_model, tmp_path, answers):
+    """Training at far too high a rate loses to a regression on the same rows, and is reported beside it."""
+    how = {"learning_rate": 0.1, "candidates": {name: LIST[name] for name in ("source-only", "probe")}}
+    result = run(shift_model, tmp_path / "out", ask=12, **how)
+    if answers:
+        answer_sheets.fill(result.questions, lambda row: tiny.LABELS[TARGET[row]["label"]])
+        result = run(shift_model, tmp_path / "out", answers=result.questions, **how)
+        assert result.answers.base_accuracy.value < result.answers.accuracy.value
+    kept = tiny_shift.result_of(result.model)
+    assert "probe" in result.chosen or result.chosen == TRAINED_ON
+    assert kept["verdict"] == "adapted"
+    assert kept["reasons"][0].startswith("probe takes the place of source-only as the model that others have to beat")
+    assert "that of probe" in kept["refused"]["source-only"]
+    assert "source-only" in (result.model / "README.md").read_text()
 
 
 def test_it_is_not_made_twice(result, shift_model, monkeypatch):
