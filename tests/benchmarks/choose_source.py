@@ -51,7 +51,9 @@ def tuned(data: Path, source: str, seed: int) -> dict[str, Any]:
     trainer = AdaptationTrainer(MINILM, args, review(data, source, "train"), eval_dataset=others)
     trainer.train()
     found = trainer.evaluate()
-    return {"source": source, "seed": seed} | {"accuracy": {name: found[f"eval_{name}_accuracy"] for name in others}}
+    return {"source": source, "seed": seed} | {
+        "accuracy": {name: found[f"eval_{name}_oracle_accuracy"] for name in others}
+    }
 
 
 def ranked(data: Path, models: Path, target: str) -> dict[str, Any]:
