@@ -78,6 +78,15 @@ def test_the_table_of_asking(side_by_side):
     assert asking.table(rows) + "\n" in (ROOT / "docs/asking.md").read_text(encoding="utf-8")
 
 
+def test_the_table_of_sources(side_by_side):
+    import json
+
+    import choose_source
+
+    rows = [json.loads(line) for line in (ROOT / "docs/results/choose_source.jsonl").read_text().splitlines()]
+    assert choose_source.table(rows) + "\n" in (ROOT / "docs/choose_source.md").read_text(encoding="utf-8")
+
+
 def test_the_tables_of_pretraining(side_by_side):
     """Of all models on one page, of rounds of self-training on another."""
     import pretraining

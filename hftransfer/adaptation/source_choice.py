@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,7 +86,25 @@ class SourceChoice:
         notes = [NO_PROMISE]
         if rivals:
             notes.append(f"not told apart by these rows: {self.best}, {', '.join(rivals)}")
+        first = {
+            "distance": self._leader(lambda s: -s.a_distance),
+            "agreement": self._leader(lambda s: s.agreement),
+            "estimated accuracy": self._leader(lambda s: s.estimated_accuracy),
+        }
+        first = {criterion: name for criterion, name in first.items() if name}
+        if len(set(first.values())) > 1:
+            by = ", ".join(f"by {criterion} {name}" for criterion, name in first.items())
+            notes.append(
+                f"the criteria disagree on which is first, and nothing here says which of them is right: {by}"
+            )
         return notes
+
+    def _leader(self, criterion: Callable[[SourceScores], float | None]) -> str:
+        """The one source that is first by a criterion; empty where several are, or where it says nothing."""
+        found = {name: criterion(scores) for name, scores in self.sources.items()}
+        best = max((value for value in found.values() if value is not None), default=None)
+        leaders = [name for name, value in found.items() if value == best and value is not None]
+        return leaders[0] if len(leaders) == 1 else ""
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,9 @@ from hftransfer import (
     relate_domains,
     save_choice,
 )
+from hftransfer.adaptation.source_choice import SourceChoice
 from hftransfer.selection.transferability import LabelledFeatures
+from hftransfer.selection.transferability.source_scores import SourceScores
 
 QUICK = {"cache_dir": False, "progress": False, "resamples": 100}
 READ = {"cache_dir": False, "progress": False}
@@ -167,6 +169,27 @@ def test_the_source_that_has_the_targets_words_is_first(folders):
     assert choice.sources["same"].a_distance < 0.5 < choice.sources["other"].a_distance
     assert "oracle_accuracy" not in {column.name for column in choice.tables()[0].columns}
     assert choice.parameters == count_parameters(folders["small"])
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "said"),
+    [
+        pytest.param((1.0, 0.8, 0.7), (1.2, 0.9, 0.6), "by distance a, by agreement b, by estimated accuracy a"),
+        pytest.param((1.0, 0.8, 0.7), (0.9, 0.7, 0.6), "by distance b, by agreement a, by estimated accuracy a"),
+        pytest.param((1.0, 0.8, 0.7), (1.2, 0.8, 0.8), "by distance a, by estimated accuracy b", id="one is equal"),
+        pytest.param((1.0, None, 0.7), (1.2, None, 0.8), "by distance a, by estimated accuracy b", id="unknown"),
+        pytest.param((1.0, 0.8, 0.7), (1.2, 0.8, 0.6), "", id="one is equal, and the rest agree"),
+        pytest.param((1.0, 0.8, 0.7), (1.2, 0.7, 0.6), "", id="all agree"),
+    ],
+)
+def test_criteria_that_disagree_are_said(first, second, said):
+    scores = {
+        name: SourceScores(rank, 0.5, 10, distance, distance, distance, agreement, accuracy, 0.9)
+        for rank, (name, (distance, agreement, accuracy)) in enumerate({"a": first, "b": second}.items(), 1)
+    }
+    (table,) = SourceChoice(scores, target_rows=20, parameters=1000).tables()
+    notes = [note for note in table.notes if note.startswith("the criteria disagree")]
+    assert [note.rpartition(": ")[2] for note in notes] == [said] * bool(said)
 
 
 def test_target_labels_are_oracle_alone(folders, capsys, monkeypatch):

@@ -21,6 +21,7 @@ from images import OFFICE, SMALLEST
 from images import load as load_images
 from machine import describe
 
+PLACES = ("first", "second", "third")
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 IMAGES = Path(__file__).parents[2] / "docs/results/images.jsonl"
 
@@ -66,7 +67,9 @@ def ranked(data: Path, models: Path, target: str) -> dict[str, Any]:
         model, domains, load, more = str(models / SMALLEST), OFFICE, load_images, {}
     sources = {name: load(data, name, "train") for name in domains if name != target}
     choice = choose_source(model, sources, load(data, target, "train"), progress=False, **more)
-    return {"target": target, "first": {name: round(scores.first, 3) for name, scores in choice.sources.items()}}
+    first = {name: round(scores.first, 3) for name, scores in choice.sources.items()}
+    disagree = any(note.startswith("the criteria disagree") for note in choice.tables()[0].notes)
+    return {"target": target, "first": first, "disagree": disagree}
 
 
 def tuned_on_images() -> list[dict[str, Any]]:
@@ -83,7 +86,10 @@ def tuned_on_images() -> list[dict[str, Any]]:
 def table(rows: list[dict[str, Any]]) -> str:
     """Sources of each target, as they were ranked, with the mean accuracy of models that were fine-tuned on them."""
     cells = [row for row in rows if "accuracy" in row] + tuned_on_images()
-    lines = ["| target | ranked, with how often each is first | fine-tuned on it | the best is |", "|---|---|---|---|"]
+    lines = [
+        "| target | ranked, with how often each is first | criteria | fine-tuned on it | the best is |",
+        "|---|---|---|---|---|",
+    ]
     for row in rows:
         if "first" not in row:
             continue
@@ -95,7 +101,8 @@ def table(rows: list[dict[str, Any]]) -> str:
         place = list(means).index(max(means, key=lambda name: means[name])) + 1
         ranks = ", ".join(f"{name} {100 * share:.0f} %" for name, share in row["first"].items())
         accuracies = ", ".join(f"{value:.1f}" for value in means.values())
-        lines.append(f"| {row['target']} | {ranks} | {accuracies} | {('first', 'second', 'third')[place - 1]} |")
+        agreed = "disagree" if row["disagree"] else "agree"
+        lines.append(f"| {row['target']} | {ranks} | {agreed} | {accuracies} | {PLACES[place - 1]} |")
     return "\n".join(lines)
 
 
