@@ -388,7 +388,10 @@ def a_file(monkeypatch, folder):
 
 
 FOLDERS = {
-    "full": (full_disk, r"no room for features .* Set \$HFTRANSFER_CACHE, .* or make room with `hftransfer cache --clear`$"),
+    "full": (
+        full_disk,
+        r"no room for features .* Set \$HFTRANSFER_CACHE, .* or make room with `hftransfer cache --clear`$",
+    ),
     "cleared": (cleared_meanwhile, "the cache was cleared meanwhile"),
     "broken": (broken_disk, "Input/output error"),
     "not writable": (below_a_file, r"cannot be written in .*cache \(Not a directory\)\. Set \$HFTRANSFER_CACHE, "),
