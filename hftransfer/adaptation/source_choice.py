@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..data.domain_arguments import source_label
+from ..data.label_warnings import warn_of_case
 from ..models.model_size import count_parameters
 from ..reporting.choice_picture import draw_choice, draw_matrices
 from ..reporting.choice_table import ChoiceColumn, ChoiceTable
@@ -243,4 +244,7 @@ def _labelled(sources: Any, options: RowOptions) -> dict[str, FrozenDomain]:
     if not sources:
         raise ValueError("sources is empty: name one labelled set at least.")
     named = text_keys(sources, "sources")
-    return {name: read_domain(source_label(name), rows, options) for name, rows in named.items()}
+    domains = {name: read_domain(source_label(name), rows, options) for name, rows in named.items()}
+    names = {name for domain in domains.values() for name in domain.labels or () if name is not None}
+    warn_of_case(names, options.label_column, "Write them the same way if they are one.")
+    return domains
