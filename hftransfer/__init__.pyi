@@ -64,6 +64,7 @@ from .embeddings.nearest_prototype import NearestPrototype as NearestPrototype
 from .embeddings.probe_export import export_probe as export_probe
 from .embeddings.publish_statistics import publish_statistics as publish_statistics
 from .models.adapter_arithmetic import combine_adapters as combine_adapters
+from .models.atomic_folder import check_new_folder as check_new_folder
 from .models.batch_norm_statistics import adapt_batch_norm as adapt_batch_norm
 from .models.cut_vocabulary import cut_vocabulary as cut_vocabulary
 from .models.domain_adapters import add_adapter as add_adapter

@@ -8,7 +8,7 @@ import os
 import textwrap
 import types
 import typing
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from enum import Enum
 from functools import lru_cache
 from typing import Any, Literal, TypeVar
@@ -279,6 +279,32 @@ def read_choice(name: str, value: Any, choices: Any) -> Any:
         known = f"{'one of ' * (len(first) > 1)}{', '.join(first)} or {last}"
         raise ValueError(f"{name}={shown} must be {known}.{nearest(word, choices)}")
     return value
+
+
+def text_keys(values: Mapping[Any, Any], what: str) -> dict[str, Any]:
+    """Map with its names as texts, as YAML and messages write them.
+
+    Args:
+        values: by name.
+        what: what messages call the map.
+
+    Raises:
+        ValueError: two names that are written alike; one would take the other's place.
+
+    Example:
+        >>> text_keys({1: "books", "1": "dvd"}, "sources")
+        Traceback (most recent call last):
+        ValueError: sources holds the names 1 and '1', which are written alike: rename one of them.
+    """
+    named: dict[str, Any] = {}
+    for name, value in values.items():
+        if str(name) in named:
+            first = next(other for other in values if str(other) == str(name))
+            raise ValueError(
+                f"{what} holds the names {first!r} and {name!r}, which are written alike: rename one of them."
+            )
+        named[str(name)] = value
+    return named
 
 
 def _read_text(name: str, value: Any) -> Any:

@@ -62,7 +62,7 @@ def run(args) -> int:
         use_known_classes=not args.no_known_classes,
         known_class_weight=args.known_class_weight,
         settings=settings,
-        folder=f"{Path(args.output_dir)}.training",
+        folder=f"{Path(args.output_dir).expanduser()}.training",
         cache_dir=args.cache_dir,
         batch_size=args.per_device_eval_batch_size,
         device="cpu" if args.use_cpu else None,
@@ -97,10 +97,11 @@ def run(args) -> int:
 
 
 def check(args) -> None:
+    from hftransfer import check_new_folder
+
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ValueError("align_image_text trains small projections. Start it as one process.")
-    if Path(args.output_dir).exists():
-        raise FileExistsError(f"{args.output_dir} exists already; name an --output_dir that does not.")
+    check_new_folder(args.output_dir)
     for name in ("new_classes", "held_out", "templates"):
         if args.caption_column and getattr(args, name):
             raise ValueError(f"--{name} is of classes, and --caption_column of sentences: leave one of them out.")

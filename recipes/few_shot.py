@@ -22,7 +22,7 @@ def main(argv: list[str]) -> int:
 
 
 def learn(argv: list[str]) -> int:
-    from hftransfer import FewShotArguments, RecipeParser
+    from hftransfer import FewShotArguments, RecipeParser, check_new_folder
 
     # 1. Read the options, and check what can be checked before anything is loaded.
     (options,) = RecipeParser((FewShotArguments,), "hftransfer few-shot").parse_args_and_config(argv)
@@ -30,8 +30,8 @@ def learn(argv: list[str]) -> int:
     options.pair_settings()
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ValueError("few-shot trains on a handful of rows. Start it as one process.")
-    if options.output_dir and Path(options.output_dir).exists():
-        raise FileExistsError(f"{options.output_dir} exists already; name an --output_dir that does not.")
+    if options.output_dir:
+        check_new_folder(options.output_dir)
     with stage("learning from few labels", if_stopped="The same command goes on where this one stopped."):
         return run(options)
 
@@ -83,7 +83,9 @@ def make_classifier(options):
         device="cpu" if options.use_cpu else None,
         cache_dir=options.cache_dir,
         column=options.text_column or options.image_column,
-        folder=f"{Path(options.output_dir)}.training" if pairs is not None and options.output_dir else None,
+        folder=f"{Path(options.output_dir).expanduser()}.training"
+        if pairs is not None and options.output_dir
+        else None,
     )
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import os
 import tempfile
 from itertools import islice
-from pathlib import Path
 
 from hftransfer import run_recipe, stage, start_recipe
 
@@ -85,10 +84,11 @@ def run(args) -> int:
 
 
 def check(args, sources) -> None:
+    from hftransfer import check_new_folder
+
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ValueError("interpolate scores one model at a time. Start it as one process.")
-    if Path(args.output_dir).exists():
-        raise FileExistsError(f"{args.output_dir} exists already; name an --output_dir that does not.")
+    check_new_folder(args.output_dir)
     if args.alphas and not args.start:
         raise ValueError("--alphas needs a --start to interpolate from; a soup has none.")
     if len(sources) > 1 and not args.metric:

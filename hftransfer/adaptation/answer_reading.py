@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from ..messages import nearest, shown
 from .question_file import ANSWER, ID, IMAGE, MACHINE, TEXT, Question, TargetCells, without_mark
 from .settings_hash import settings_hash
 
+WINDOWS = "cp1252"
 MOST_ERRORS = 20  # that one message names
 NO_ANSWER = "Fill in its column 'label', as the column 'classes' says."
 
@@ -100,9 +103,10 @@ def read_answers(path: str | Path, cells: TargetCells) -> Answers:
         FileNotFoundError: there is no such file.
         ValueError: it is no such file, is of other data, or holds something that cannot be; all of it is named.
     """
-    path = Path(path)
-    read = read_table(path, "answers", None, ANSWER, (TEXT, IMAGE, ID))
-    columns: Mapping[str, list[Any]] = {name: list(read.dataset[name]) for name in read.dataset.column_names}
+    path = Path(path).expanduser()
+    encoding = _encoding_of(path)
+    read = read_table(path, "answers", encoding, ANSWER, (TEXT, IMAGE, ID))
+    columns: dict[str, list[Any]] = {name: list(read.dataset[name]) for name in read.dataset.column_names}
     content = IMAGE if cells.modality == "image" else TEXT
     missing = [name for name in (ANSWER, content, *MACHINE) if name not in read.columns]
     if missing:
@@ -111,11 +115,13 @@ def read_answers(path: str | Path, cells: TargetCells) -> Answers:
             f"{', '.join(map(repr, read.columns))}.{nearest(missing[0], read.columns)} Only the column {ANSWER!r} is "
             "to be changed."
         )
+    origins = columns.pop(ORIGIN)
     reader = _Reader(cells)
     for k in range(read.rows):
         cells_of_row = {name: "" if values[k] is None else str(values[k]) for name, values in columns.items()}
-        reader.read(cells_of_row, str(columns[ORIGIN][k]))
-    reader.refuse(path)
+        if any(map(str.strip, cells_of_row.values())):
+            reader.read(cells_of_row, str(origins[k]))
+    reader.refuse(path, encoding)
     if not reader.labels:
         raise ValueError(f"answers {str(path)!r}: none of its {read.rows} rows has an answer. {NO_ANSWER}")
     order = sorted(range(len(reader.questions)), key=lambda k: reader.questions[k].number)
@@ -151,12 +157,13 @@ class _Reader:
             if label is not None:
                 self.labels[len(self.questions) - 1] = label
 
-    def refuse(self, path: Path) -> None:
+    def refuse(self, path: Path, encoding: str | None) -> None:
         """Check for errors; raises `ValueError` with all of them."""
+        hint = f" It is no UTF-8 and was read as {encoding}: save it as UTF-8." if encoding and self.others else ""
         if self.others and not self.questions:
             raise ValueError(
-                f"answers {str(path)!r} is of other target rows: none of its rows is as it was asked for. Pass the "
-                "target and the settings that it was asked for with, or ask again."
+                f"answers {str(path)!r} is of other target rows: none of its rows is as it was asked for.{hint} Pass "
+                "the target and the settings that it was asked for with, or ask again."
             )
         if self.questions and len({question.population for question in self.questions}) > 1:
             self.errors.append("rows that were drawn from different numbers of rows: files were put together")
@@ -165,7 +172,7 @@ class _Reader:
         more = len(self.errors) - MOST_ERRORS
         lines = [f"  {error}" for error in self.errors[:MOST_ERRORS]] + [f"  and {more} more"] * (more > 0)
         found = f"{len(self.errors)} error{'s' * (len(self.errors) > 1)}"
-        raise ValueError("\n".join([f"answers {str(path)!r} cannot be used, with {found}:", *lines]))
+        raise ValueError("\n".join([f"answers {str(path)!r} cannot be used, with {found}:{hint}", *lines]))
 
     def _question(self, row: Mapping[str, str], name: str) -> Question | None:
         numbers = {column: _number(row[column]) for column in MACHINE[:-1]}
@@ -193,7 +200,7 @@ class _Reader:
     def _changed(self, row: Mapping[str, str], question: Question) -> str:
         """What is not as it was asked for; empty where all is."""
         for column, text in self.cells.texts(question.row).items():
-            if _plain(without_mark(row.get(column, ""))) != _plain(text):
+            if _plain(without_mark(row.get(column, ""))) != _plain(without_mark(text)):
                 return f"{column!r} is {shown(row.get(column, ''))}, and target row {question.row} is {shown(text)}"
         if self.cells.id_of(question) != row[ID].strip():
             return f"'id' does not fit target row {question.row} and how it was drawn: one of them was changed"
@@ -219,6 +226,21 @@ class _Reader:
         key = label_key(answer)
         alike = self.folded.get(key.casefold(), [])
         return self.names.get(key, alike[0] if len(alike) == 1 else None)
+
+
+def _encoding_of(path: Path) -> str | None:
+    """Encoding of a csv file that is no UTF-8 and has no mark: the one that spreadsheets on Windows write. What comes
+    out is compared with what was asked for."""
+    if path.suffix.lower() != ".csv" or not path.is_file():
+        return None
+    content = path.read_bytes()
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return None
+    for encoding, name in (("utf-8", None), (WINDOWS, WINDOWS)):
+        with suppress(UnicodeDecodeError):
+            content.decode(encoding)
+            return name
+    raise ValueError(f"answers {str(path)!r} is neither UTF-8 nor {WINDOWS}: save it as UTF-8.")
 
 
 def _number(cell: str) -> float | None:

@@ -17,6 +17,7 @@ from ..reporting.choice_table import ChoiceColumn, ChoiceTable
 from ..selection.transferability import LabelledFeatures, get_transferability
 from ..selection.transferability.linear_probe import held_out_logits
 from ..selection.transferability.rank_resampling import order_of, resampled_means, share_first
+from ..settings import text_keys
 from .frozen_domains import FrozenDomain, RowOptions, read_domain
 
 SCORES = ("logme", "h_score", "knn")  # beside the probe, which always ranks; in the order in which they break ties
@@ -211,7 +212,7 @@ def _scored(name: str, model: Any, domain: FrozenDomain, further: Mapping[str, A
 def named_models(models: Sequence[Any] | Mapping[str, Any]) -> dict[str, Any]:
     """Models by name; raises `ValueError` where there is none, or two of a name."""
     if isinstance(models, Mapping):
-        named = {str(name): model for name, model in models.items()}
+        named = text_keys(models, "models")
     else:
         named = {}
         for model in [models] if isinstance(models, (str, Path)) else models:

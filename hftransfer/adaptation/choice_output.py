@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
 from typing import Protocol
 
-from ..models.atomic_folder import new_folder
+from ..models.atomic_folder import check_new_folder, new_folder
 from ..reporting.choice_picture import require_matplotlib
 from ..reporting.choice_table import ChoiceTable, print_choice_table
 
@@ -62,7 +61,7 @@ def check_choice_folder(folder: str | os.PathLike[str]) -> None:
     """Check that `save_choice` can write, before anything is embedded.
 
     Raises:
-        FileExistsError: there is something at `folder` already.
+        OSError, ValueError: there is something at `folder` already, or it cannot be made.
         ImportError: without matplotlib.
 
     Example:
@@ -71,5 +70,4 @@ def check_choice_folder(folder: str | os.PathLike[str]) -> None:
         FileExistsError: runs/a exists already; name an output folder that does not.
     """
     require_matplotlib()
-    if Path(folder).expanduser().exists():
-        raise FileExistsError(f"{folder} exists already; name an output folder that does not.")
+    check_new_folder(folder)

@@ -13,6 +13,7 @@ from ..data.duplicate_rows import find_rows_without_copies
 from ..data.hold_out import hold_out
 from ..data.label_space import column_names
 from ..setting_ranges import read_number
+from ..settings import text_keys
 from ..trainers.config import AdaptationConfig
 from ..trainers.setup.run_domains import input_columns
 from .data_requirements import check_map_style, check_target
@@ -66,7 +67,7 @@ def _read_domains(
     check_target(target)
     if source is None or (isinstance(source, Mapping) and not source):
         raise ValueError("source is missing: give at least one data set with labels.")
-    sources = by_name(source)
+    sources = by_name(source, what="source")
     named = [isinstance(rows, (str, Path)) for rows in (*sources.values(), target)]
     if not all(named):
         if any(named):
@@ -100,8 +101,8 @@ def _with_rows(
     target = as_domain(target, "target", label, columns.names)
     check_map_style({**{source_label(name): rows for name, rows in train.items()}, "target": target})
     validations = {
-        str(name): as_domain(rows, f"the validation split of {name}", label, columns.names)
-        for name, rows in ({} if validation is None else by_name(validation)).items()
+        name: as_domain(rows, f"the validation split of {name}", label, columns.names)
+        for name, rows in ({} if validation is None else by_name(validation, what="validation")).items()
     }
     unknown = next((name for name in validations if name not in train), None)
     if unknown is not None:
@@ -113,8 +114,8 @@ def _with_rows(
             f"are {', '.join(map(repr, column_names(validations[unlabelled])))}. Rename one, or leave validation out."
         )
     tests = {
-        str(name): as_domain(rows, f"the test split of {name}", label, columns.names)
-        for name, rows in (test or {}).items()
+        name: as_domain(rows, f"the test split of {name}", label, columns.names)
+        for name, rows in text_keys(test or {}, "test").items()
     }
     texts = (columns.text.text, columns.text.text_pair, columns.text.tokens)
     text_columns = [column for column in texts if column]

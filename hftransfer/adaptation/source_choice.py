@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..data.domain_arguments import source_label
+from ..data.label_warnings import warn_of_case
 from ..models.model_size import count_parameters
 from ..reporting.choice_picture import draw_choice, draw_matrices
 from ..reporting.choice_table import ChoiceColumn, ChoiceTable
 from ..selection.transferability.domain_relation import DomainRelation, relate_features
 from ..selection.transferability.source_scores import SourceScores, score_sources
+from ..settings import text_keys
 from .frozen_domains import FrozenDomain, RowOptions, SharedLabels, read_domain
 
 BEHIND = 0.05  # share of resamples in which another one is first, from which on it is named in a note
@@ -259,4 +261,8 @@ def _labelled(sources: Any, options: RowOptions) -> dict[str, FrozenDomain]:
         raise TypeError(f"sources must be a dict of labelled sets by name, not {type(sources).__name__}.")
     if not sources:
         raise ValueError("sources is empty: name one labelled set at least.")
-    return {str(name): read_domain(source_label(str(name)), rows, options) for name, rows in sources.items()}
+    named = text_keys(sources, "sources")
+    domains = {name: read_domain(source_label(name), rows, options) for name, rows in named.items()}
+    names = {name for domain in domains.values() for name in domain.labels or () if name is not None}
+    warn_of_case(names, options.label_column, "Write them the same way if they are one.")
+    return domains

@@ -163,8 +163,8 @@ def check_folder(folder: Path) -> None:
     Raises:
         FileExistsError: it does.
     """
+    from ..models.atomic_folder import check_access
     from ..reporting.benchmark_table import read_results
-    from ..trainers.saving.output_folder import check_access
     from ..trainers.saving.written_files import foreign_names
 
     check_access(folder)

@@ -20,7 +20,6 @@ SMALLER_BATCH = (
     "Lower per_device_train_batch_size and raise gradient_accumulation_steps by as much, or set forward_rows to run "
     "the model on fewer rows at a time; max_length and bf16 help too."
 )
-ROOM = "Make room, or choose an output_dir on another disk."
 NOTHING = "Nothing was saved yet."  # as a stopped run says it; of one that broke it goes without saying
 SMALLER_EVALUATION = "Lower per_device_eval_batch_size."
 
@@ -85,7 +84,7 @@ def _raises(file: str, line: int | str) -> bool:
 
 def _full_disk_advice(error: BaseException) -> str:
     """Advice on a disk that is full; empty for any other error."""
-    from ..models.disk_space import free_bytes, is_disk_full, readable_size
+    from ..models.disk_space import ROOM, free_bytes, is_disk_full, readable_size
 
     if not is_disk_full(error):
         return ""

@@ -77,15 +77,17 @@ class FewShotArguments:
         read_fields(self)
 
     def check(self) -> None:
-        """Check that the options name a source and an output folder.
+        """Check that the options name a source, an output folder, and one column of inputs at most.
 
         Raises:
-            ValueError: one of them is missing.
+            ValueError: one of them is missing, or there are two columns.
         """
         if not self.source:
             raise ValueError("--source is missing: name a labelled source, with a few rows of each class.")
         if not self.output_dir and not self.dry_run:
             raise ValueError("--output_dir is missing: name a folder for the model.")
+        if self.text_column and self.image_column:
+            raise ValueError("text_column and image_column are both given: an encoder reads one of them.")
 
     def pair_settings(self) -> dict[str, Any] | None:
         """Settings of `PairSettings`, the seed among them; `None` where no encoder is tuned.

@@ -8,6 +8,7 @@ from typing import Any
 
 from datasets import Dataset, DatasetDict, Image, IterableDataset, IterableDatasetDict
 
+from ..settings import text_keys
 from .dataframes import as_dataset, is_dict_of_columns, is_table_like
 
 SPLITS = ("train", "validation", "test")
@@ -60,9 +61,24 @@ def undecoded(dataset: Any) -> Any:
     return dataset
 
 
-def by_name(datasets: Any, name: str = "source") -> dict[str, Any]:
-    """Data sets by name: a dict of them as it is, one alone under `name`; a dict of columns is one."""
-    return dict(datasets) if isinstance(datasets, Mapping) and not is_dict_of_columns(datasets) else {name: datasets}
+def by_name(datasets: Any, name: str = "source", what: str = "train_dataset") -> dict[str, Any]:
+    """Data sets by name: a dict of them by names as texts, one alone under `name`; a dict of columns is one.
+
+    Args:
+        datasets: one, or a dict of several.
+        name: of one alone.
+        what: what messages call the dict.
+
+    Raises:
+        ValueError: two names that are written alike, such as 1 and "1".
+
+    Example:
+        >>> by_name({1: "a.csv", "b": "b.csv"})
+        {'1': 'a.csv', 'b': 'b.csv'}
+    """
+    if isinstance(datasets, Mapping) and not is_dict_of_columns(datasets):
+        return text_keys(datasets, what)
+    return {name: datasets}
 
 
 def as_sources(
@@ -86,8 +102,8 @@ def as_sources(
             f"sources. Pass one, train_dataset[{splits[0]!r}], or a plain dict of sources by name."
         )
     return {
-        str(name): as_domain(dataset, source_label(str(name)), label, needed_columns)
-        for name, dataset in train_dataset.items()
+        name: as_domain(dataset, source_label(name), label, needed_columns)
+        for name, dataset in by_name(train_dataset).items()
     }
 
 

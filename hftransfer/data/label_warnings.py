@@ -117,16 +117,25 @@ def warn_of_odd_labels(sources: Sequence[DatasetLabels], space: LabelSpace, labe
     names = set({label_key(name): name for name in in_order(names)}.values())
     _warn_of_lookalikes(names, label_column)
     if not space.merge_case:
-        shown_groups = [
-            " and ".join(map(repr, group)) for group in _groups(in_order(names), lambda name: label_key(name, True))
-        ]
-        if shown_groups:
-            logger.warning(
-                "Labels in %r differ by case alone, and are classes of their own: %s. Set `merge_label_case` to make "
-                "them one.",
-                label_column,
-                "; ".join(shown_groups[:5]),
-            )
+        warn_of_case(names, label_column, "Set `merge_label_case` to make them one.")
+
+
+def warn_of_case(names: Iterable[str], label_column: str, remedy: str) -> None:
+    """Warning of names that differ by case alone.
+
+    Args:
+        names: of classes.
+        label_column: where they are.
+        remedy: what makes one class of them.
+    """
+    groups = _groups(in_order(names), lambda name: label_key(name, True))
+    if groups:
+        logger.warning(
+            "Labels in %r differ by case alone, and are classes of their own: %s. %s",
+            label_column,
+            "; ".join(" and ".join(map(repr, group)) for group in groups[:5]),
+            remedy,
+        )
 
 
 def _warn_of_placeholders(labels: DatasetLabels, column: LabelColumn, label_column: str) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from ..messages import nearest, shown
 from .label_space import column_names
@@ -13,6 +14,7 @@ from .row_origins import visible
 
 WEIGHT = "weight"  # the column's usual name
 NO_COLUMN = "none"  # as a setting: a column called weight is something else
+LARGEST = float(np.finfo(np.float32).max)  # batches hold float32
 ROW_WEIGHT = "row_weight"  # of encoded rows
 ROW_WEIGHTS = "row_weights"  # of training batches
 
@@ -79,7 +81,7 @@ def read_weights(values: Sequence[Any], rows: Sequence[str], column: str, name: 
     """
     weights = [label_number(value) for value in values]
     for value, weight, row in zip(values, weights, rows, strict=True):
-        if weight is None or not 0 <= weight < math.inf:
+        if weight is None or not 0 <= weight <= LARGEST:
             raise ValueError(
                 f"{name} row {row}: {column!r} must be a number of at least 0, not {shown(value)}. Give each row what "
                 "it counts in training; or set weight_column to 'none' if the column is something else."

@@ -18,19 +18,33 @@ def feature_matrix(name: str, features: ArrayLike, fewest: int = 2) -> np.ndarra
         fewest: rows that there must be.
 
     Raises:
-        ValueError: no matrix, too few rows, or values that are not finite.
+        ValueError: no matrix of numbers, too few rows, or values that are not finite.
 
     Example:
         >>> feature_matrix("source_features", [[0, 1], [2, 3]]).dtype
         dtype('float64')
     """
-    rows = np.asarray(features, dtype=np.float64)
+    try:
+        rows = np.asarray(features, dtype=np.float64)
+    except (TypeError, ValueError) as error:  # a column of texts, lists of several lengths
+        raise ValueError(f"{name} must be a matrix of numbers ({error}).") from error
     if rows.ndim != 2 or len(rows) < fewest or not rows.shape[1]:
         fewest_rows = {1: "one row", 2: "two rows"}.get(fewest, f"{fewest} rows")
         raise ValueError(f"{name} must be a matrix of at least {fewest_rows}, not of shape {rows.shape}.")
     if not np.isfinite(rows).all():
         raise ValueError(f"{name} are not finite: the model that made them is broken.")
     return rows
+
+
+def precision_of(features: ArrayLike) -> np.dtype:
+    """Precision of features as they were given: float32 where they are in that, else float64.
+
+    Example:
+        >>> precision_of(np.zeros((2, 3), np.float32)), precision_of([[0, 1], [2, 3]])
+        (dtype('float32'), dtype('float64'))
+    """
+    given = np.asarray(features).dtype
+    return given if given == np.float32 else np.dtype(np.float64)
 
 
 def domain_matrices(

@@ -35,7 +35,8 @@ from .row_index import RowIndex
 
 FORMAT = 1
 RECIPE, SET, FEATURES, POSITIONS = "recipe.json", "set.json", "features.npy", "positions.npy"
-ROOM = "Set cache_dir to a folder on another disk, or make room with `hftransfer cache --clear`."
+ELSEWHERE = "Set $HFTRANSFER_CACHE, or cache_dir where there is one, to"
+ROOM = f"{ELSEWHERE} a folder on another disk, or make room with `hftransfer cache --clear`."
 
 
 @dataclass(frozen=True)
@@ -120,8 +121,7 @@ class FeatureStore:
             self._make_folders()
         except OSError as error:
             raise OSError(
-                f"The cache of features cannot be written in {root} ({error.strerror}). Set cache_dir or "
-                "$HFTRANSFER_CACHE to a folder that can, or cache_dir=False to keep nothing."
+                f"The cache of features cannot be written in {root} ({error.strerror}). {ELSEWHERE} a folder that can."
             ) from error
         self._places: dict[str, Place] = {}
         self._found: dict[str, StoredSet] = {}  # sets by the name of their folder
@@ -154,7 +154,7 @@ class FeatureStore:
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
         self._make_folders()
         try:
-            with enough_disk_space("features", self.parts, part.features.nbytes, lambda: ROOM):
+            with enough_disk_space("features", self.parts, part.features.nbytes, remedy=ROOM):
                 save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, temporary, facts)
                 os.replace(temporary, path)
         finally:
@@ -275,7 +275,7 @@ class FeatureStore:
         try:
             first = self._needed(keys[0])
             size = first.features.nbytes * len(keys)
-            with enough_disk_space("features", self.sets, size, lambda: ROOM):
+            with enough_disk_space("features", self.sets, size, remedy=ROOM):
                 parts = self._write_set(staging, keys, counts, first)
                 if hashes is not None and first.positions is None:
                     RowIndex.write(staging, hashes)

@@ -17,6 +17,7 @@ from ..data.dataframes import as_dataset, is_table_like
 from ..data.domain_arguments import undecoded
 from ..data.image_decoding import open_image, require_pillow
 from ..data.label_space import column_names
+from ..data.row_origins import visible
 from ..data.text_encoder import checked_texts
 from ..messages import nearest
 
@@ -174,6 +175,7 @@ def _from_dataset(dataset: Any, column: str | None, model_modality: str | None, 
         if first is None:
             raise ValueError(f"{data} is empty: the stream has no rows.")
         columns = list(first)
+    columns = visible(columns)
     if column is not None and column not in columns:
         raise ValueError(
             f"{data} has no column {column!r}; its columns are {', '.join(map(repr, columns))}."

@@ -18,7 +18,7 @@ from transformers import AutoConfig
 from .._version import __version__
 from ..data.dataframes import as_dataset, is_table_like
 from ..messages import nearest, shown
-from ..models.atomic_folder import new_folder
+from ..models.atomic_folder import check_new_folder, new_folder
 from ..models.content_identity import processing_identity
 from ..models.encoder_identity import encoder_hash
 from ..models.feature_hook import find_head
@@ -125,8 +125,7 @@ def publish_statistics(
     """
     given = {"clip_norm": clip_norm, "bandwidth": bandwidth, "kernels": kernels, "frequencies": frequencies}
     kinds = _read_kinds(statistics)
-    if os.path.exists(os.path.expanduser(path)):
-        raise FileExistsError(f"{path} exists already; name a folder that does not.")
+    check_new_folder(path)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ValueError("publish_statistics draws its noise once: call it in one process, not under a launcher.")
     settings = _read_settings(kinds, {**given, "seed": seed}, read_noise(epsilon, delta, noise_multiplier), noise_seed)

@@ -15,6 +15,7 @@ FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG)
 WORDS = ("no space left", "os error 28", "os error 27", "os error 122", "disk quota", "file too large")
 TORCH = ("PytorchStreamWriter failed", "inline_container.cc", "unexpected pos")  # which gives no reason
 SMALL = 1 << 20  # settings, states of the trainer
+ROOM = "Make room, or choose an output_dir on another disk."
 
 
 class DiskFullError(OSError):
@@ -47,7 +48,7 @@ def is_disk_full(error: BaseException) -> bool:
 
 @contextmanager
 def enough_disk_space(
-    what: str, folder: str | os.PathLike[str], needed: int, advice: Callable[[], str] = str
+    what: str, folder: str | os.PathLike[str], needed: int, advice: Callable[[], str] = str, remedy: str = ROOM
 ) -> Iterator[None]:
     """Guard of a save: it is refused where it does not fit, and a disk that fills up meanwhile becomes one message.
 
@@ -55,7 +56,8 @@ def enough_disk_space(
         what: is saved, as the message calls it.
         folder: where to.
         needed: bytes.
-        advice: what to say after that; called only if something is wrong.
+        advice: what to say last; called only if something is wrong.
+        remedy: how to make room; of what is not in an output folder, another one.
 
     Raises:
         DiskFullError: there is not enough room.
@@ -68,7 +70,7 @@ def enough_disk_space(
     """
     free = free_bytes(folder)
     if free < needed:
-        raise DiskFullError(_disk_full_message(what, folder, needed, free, advice()))
+        raise DiskFullError(_disk_full_message(what, folder, needed, free, f"{remedy} {advice()}"))
     try:
         yield
     except DiskFullError:
@@ -76,7 +78,8 @@ def enough_disk_space(
     except Exception as error:
         if not is_disk_full(error):
             raise
-        raise DiskFullError(_disk_full_message(what, folder, needed, free_bytes(folder), advice(), error)) from error
+        message = _disk_full_message(what, folder, needed, free_bytes(folder), f"{remedy} {advice()}", error)
+        raise DiskFullError(message) from error
 
 
 def readable_size(size: int) -> str:
@@ -98,7 +101,4 @@ def _disk_full_message(
     """Message of a full disk: what was to be saved, how much it needs and how much is free."""
     reason = f" ({str(error).splitlines()[0]})" if error is not None and str(error) else ""
     needs = f"it needs about {readable_size(needed)}, and " if needed else ""
-    return (
-        f"There is no room for {what} in {folder}{reason}: {needs}{readable_size(free)} are free. "
-        f"Make room, or choose an output_dir on another disk. {advice}"
-    ).rstrip()
+    return f"There is no room for {what} in {folder}{reason}: {needs}{readable_size(free)} are free. {advice}".rstrip()

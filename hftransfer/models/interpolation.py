@@ -22,6 +22,7 @@ from typing import Any
 import torch
 
 from ..messages import nearest
+from ..settings import text_keys
 from .atomic_folder import new_folder
 from .batch_norm_statistics import adapt_batch_norm, batch_norms
 from .ingredients import (
@@ -325,7 +326,7 @@ def _paths_by_name(models: Any) -> dict[str, str]:
             raise ValueError(f"{repeated} is named twice; each model counts once.")
     if not models:
         raise ValueError("There is no fine-tuned model: name one or more folders.")
-    return {str(name): os.fspath(path) for name, path in models.items()}
+    return {name: os.fspath(path) for name, path in text_keys(models, "models").items()}
 
 
 def _shared_head(paths: Mapping[str, str], labels: Sequence[str] | None) -> tuple[tuple[str, ...], type]:

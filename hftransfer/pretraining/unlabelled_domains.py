@@ -27,10 +27,10 @@ def unlabelled_domains(target: Any, source: Any) -> dict[str, Any]:
     if target is not None:
         domains["target"] = as_domain(target, "target")
     if source is not None:
-        for name, rows in by_name(source).items():
-            if str(name) == "target":
+        for name, rows in by_name(source, what="source").items():
+            if name == "target":
                 raise ValueError("A source is called 'target'. Give it another name.")
-            domains[str(name)] = as_domain(rows, source_label(str(name)))
+            domains[name] = as_domain(rows, source_label(name))
     if not domains:
         raise ValueError("There are no texts and no images: give a target, a source, or both.")
     streams = [name for name, rows in domains.items() if not hasattr(rows, "__len__")]

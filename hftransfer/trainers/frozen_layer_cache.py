@@ -17,7 +17,7 @@ from ..data.weight_column import ROW_WEIGHTS
 from ..embeddings.cache_folder import cache_folder, cache_size, trim
 from ..embeddings.feature_pass import PassStatistics
 from ..embeddings.frozen_states import StatesCache, StateShape, StatesPass, states_bytes
-from ..models.disk_space import DiskFullError, readable_size
+from ..models.disk_space import readable_size
 from ..models.frozen_layers import FrozenLayers, NoFrozenLayers, find_frozen_layers
 from .setup.frozen_layers_check import NotCached, StatesProbe, check_layers_read, check_run
 from .setup.preparation import Prepared
@@ -74,7 +74,7 @@ class FrozenLayerCache:
             joint_model_of(self.trainer).joint_forward.from_states.layers = self.layers = None
 
     def _fill(self, dtype: str) -> None:
-        plan: tuple[StatesProbe, StateShape] | None = None
+        plan: tuple[StatesProbe, StatesCache] | None = None
         reason = ""
         try:
             plan = self._plan(dtype)
@@ -86,23 +86,17 @@ class FrozenLayerCache:
             reason = next(filter(None, gather_object([reason])), "")
         if reason or plan is None:
             raise NotCached(reason)
-        probe, shape = plan
-        states = self._pass(probe, shape)
+        probe, cache = plan
         prepared, args, train = self.prepared, config_of(self.trainer), self._train
-        root = cache_folder()
-        name = str(getattr(prepared.model.config, "_name_or_path", "") or type(prepared.model).__name__)
-        cache = StatesCache(
-            root, states, prepared.processing_class, prepared.encoder.modality, name, args.per_device_eval_batch_size
-        )
         longest = 1 if train.lengths is None else int(train.lengths.max())
         try:
             train.frozen_states = [cache.of(rows, longest, not args.disable_tqdm) for rows in train.domain_rows]
-        except (DiskFullError, FloatingPointError) as error:
+        except (OSError, FloatingPointError) as error:
             if args.world_size > 1:
                 raise  # other processes wait
-            is_full = isinstance(error, DiskFullError)
-            raise (NotCached(str(error).rstrip(".")) if is_full else _not_finite(dtype)) from error
+            raise (_not_kept(error) if isinstance(error, OSError) else _not_finite(dtype)) from error
         self.statistics = cache.statistics
+        root = cache_folder()
         if self.trainer.is_world_process_zero():
             trim(root, cache_size(), [states.folder for states in train.frozen_states])
         batch = self._batch()
@@ -125,8 +119,8 @@ class FrozenLayerCache:
         assert isinstance(train, PairedDataset)
         return train
 
-    def _plan(self, dtype: str) -> tuple[StatesProbe, StateShape]:
-        """What is stored, after all that speaks against it was looked at.
+    def _plan(self, dtype: str) -> tuple[StatesProbe, StatesCache]:
+        """What is stored, and where, after all that speaks against it was looked at.
 
         Raises:
             NotCached: something does.
@@ -149,7 +143,17 @@ class FrozenLayerCache:
         shape = self._shape(probe.live(), inputs.get("attention_mask"))
         self._check_size(layers, shape, dtype)
         probe.compare(self._computed(probe, shape))
-        return probe, shape
+        return probe, self._opened(self._pass(probe, shape))
+
+    def _opened(self, states: StatesPass) -> StatesCache:
+        prepared, rows = self.prepared, config_of(self.trainer).per_device_eval_batch_size
+        name = str(getattr(prepared.model.config, "_name_or_path", "") or type(prepared.model).__name__)
+        try:
+            return StatesCache(
+                cache_folder(), states, prepared.processing_class, prepared.encoder.modality, name, rows
+            )
+        except OSError as error:
+            raise _not_kept(error) from error
 
     def _shape(self, live: torch.Tensor, mask: torch.Tensor | None) -> StateShape:
         if mask is None and self.prepared.encoder.modality == "text":
@@ -209,6 +213,11 @@ class FrozenLayerCache:
     def _inputs(batch: Mapping[str, Any]) -> dict[str, Any]:
         """What of a batch the model reads."""
         return {key: value for key, value in without_other_tokenizations(batch).items() if key not in NOT_READ}
+
+
+def _not_kept(error: OSError) -> NotCached:
+    """Reason of a folder of the cache that is full, may not be written to, or was cleared meanwhile."""
+    return NotCached(str(error).rstrip("."))
 
 
 def _not_finite(dtype: str) -> NotCached:

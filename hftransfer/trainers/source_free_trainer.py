@@ -114,8 +114,8 @@ def _refuse_source_sets(eval_dataset: Any) -> None:
     """Check for a source's rows among the sets to evaluate on; raises `ValueError`."""
     if eval_dataset is None:
         return
-    for name in by_name(eval_dataset, "source"):
-        if is_source_name(str(name), ()):
+    for name in by_name(eval_dataset, what="eval_dataset"):
+        if is_source_name(name, ()):
             raise ValueError(
                 "eval_dataset holds a source's rows, which a source-free run does not read: pass target sets by name, "
                 'such as {"target": rows}.'

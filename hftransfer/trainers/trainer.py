@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from transformers import PrinterCallback, ProgressCallback
 
 from ..data.pairing import PairedDataset
+from ..models.atomic_folder import check_access
 from ..models.batch_norm_statistics import average_statistics
 from ..models.parameter_blocks import split_into_blocks
 from ..stages import stage
@@ -21,7 +22,6 @@ from .callbacks import Clock, Unfreezing, WeightAveraging
 from .config import AdaptationConfig
 from .label_shift_verdict import judge_label_shift
 from .metrics import metrics_for, zero_without_labels
-from .saving.output_folder import check_access
 from .saving_trainer import SavingTrainer
 from .setup.batch_norm_setting import adapt_to_target
 from .setup.collated_batch_check import (

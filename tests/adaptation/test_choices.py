@@ -192,6 +192,15 @@ def test_criteria_that_disagree_are_said(first, second, said):
     assert [note.rpartition(": ")[2] for note in notes] == [said] * bool(said)
 
 
+def test_domains_whose_classes_differ_by_case_alone_are_named(folders, caplog):
+    spelt = SOURCES["other"].map(lambda row: {"label": row["label"].upper()})
+    with caplog.at_level("WARNING"):
+        related = relate_domains(folders["small"], {"a": SOURCES["same"], "b": spelt}, **READ)
+    assert related.matrices.label_overlap[0, 1] == 0
+    (said,) = (r.getMessage() for r in caplog.records if "case alone" in r.getMessage())
+    assert "classes of their own: 'DOWN' and 'down'; 'UP' and 'up'. Write them the same way if they are one." in said
+
+
 def test_target_labels_are_oracle_alone(folders, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "160")
     without = choose_source(folders["small"], SOURCES, words(0, labelled=False), **QUICK)

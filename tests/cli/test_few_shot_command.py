@@ -116,6 +116,10 @@ def test_a_dry_run_writes_nothing(world, tmp_path, capsys):
         (["--output_dir", "OUT", "--label_column", "lable"], "Did you mean 'label'"),
         (["--output_dir", "OUT", "--method", "probe", "--max_pairs", "9"], "--max_pairs is of pair training"),
         (["--output_dir", "OUT", "--method", "prototype", "--C", "2"], "C=2.0 is of a logistic regression"),
+        (
+            ["--output_dir", "OUT", "--text_column", "a", "--image_column", "b"],
+            "text_column and image_column are both",
+        ),
         (["--output_dir", "OUT", "--max_pairs", "0"], "max_pairs=0 must be"),
         (["--output_dir", "OUT", "--pooling", "last"], "cannot hold this probe"),
     ],

@@ -150,7 +150,7 @@ def test_a_folder_that_exists_and_a_source_without_validation_are_refused_before
 ):
     argv = words(world, models="none", start="none", output_dir=world.folder)
     assert recipe.run(argv, "interpolate") == 1
-    assert "exists already; name an --output_dir" in capsys.readouterr().err
+    assert "exists already; name an output folder" in capsys.readouterr().err
     argv = ["--source", str(world.folder / "news_train.csv"), "--models", "none", "--start", "none"]
     argv += ["--output_dir", str(world.folder / "never"), "--validation_fraction", "0"]
     assert recipe.run(argv, "interpolate") == 1

@@ -84,7 +84,8 @@ def test_evaluation_batches_have_no_weights(kind):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize(
-    ("value", "shown"), [(-1.0, "-1.0"), (float("nan"), "nan"), (float("inf"), "inf"), (None, "None")]
+    ("value", "shown"),
+    [(-1.0, "-1.0"), (float("nan"), "nan"), (float("inf"), "inf"), (1e39, "1e\\+39"), (None, "None")],
 )
 def test_what_is_no_weight_is_named_with_its_row(kind, stream, value, shown):
     encoder, source, _ = KINDS[kind](kind)

@@ -106,6 +106,6 @@ def test_several_processes_are_refused(model_folder, tmp_path, monkeypatch):
 
 def test_nothing_is_overwritten(published, model_folder):
     before = (published / "facts.json").read_bytes()
-    with pytest.raises(FileExistsError, match="name a folder that does not"):
+    with pytest.raises(FileExistsError, match="name an output folder that does not"):
         publish_statistics(model_folder, bad_publications.TEXTS, published)
     assert (published / "facts.json").read_bytes() == before

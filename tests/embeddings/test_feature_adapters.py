@@ -144,6 +144,21 @@ def test_metadata_routing_takes_target_rows_through_the_steps_before(adapter):
 
 
 @pytest.mark.parametrize("adapter", ADAPTERS, ids=str)
+def test_the_precision_is_that_of_the_rows(adapter):
+    """Fitted on features of a model, in float32; computed in float64."""
+    source, target = SOURCE.astype(np.float32), TARGET.astype(np.float32)
+    fitted = clone(adapter).fit(source, LABELS, target=target)
+    for rows, domain in ((source, "source"), (target, "target")):
+        mapped = fitted.transform(rows, domain)
+        assert mapped.dtype == np.float32
+        expected = fitted.transform(rows.astype(np.float64), domain)
+        assert expected.dtype == np.float64
+        np.testing.assert_array_equal(mapped, expected.astype(np.float32))
+    assert fitted.transform(pd.DataFrame(target)).dtype == np.float32
+    assert fitted.transform(target.tolist()).dtype == np.float64
+
+
+@pytest.mark.parametrize("adapter", ADAPTERS, ids=str)
 def test_columns_have_names(adapter):
     frame = clone(adapter).set_output(transform="pandas").fit_transform(SOURCE, LABELS, target=TARGET)
     assert list(frame.columns) == list(clone(adapter).fit(SOURCE, LABELS, target=TARGET).get_feature_names_out())
@@ -218,6 +233,10 @@ def test_names_of_classes_are_kept():
         (lambda: PseudoLabelClassifier().fit(SOURCE, LABELS), "PseudoLabelClassifier needs rows of the target"),
         (lambda: CorrelationAlignment().fit(SOURCE, target=TARGET[:, :2]), "X are 4 wide and target 2"),
         (lambda: CorrelationAlignment().fit(SOURCE * np.nan, target=TARGET), "X are not finite"),
+        (
+            lambda: CorrelationAlignment().fit(np.array([["up", "1"], ["down", "2"]]), target=TARGET),
+            r"X must be a matrix of numbers \(could not convert string to float: .*'up'",
+        ),
         (lambda: CorrelationAlignment(-1).fit(SOURCE, target=TARGET), "regularization=-1 must be"),
         (lambda: CorrelationAlignment("much").fit(SOURCE, target=TARGET), "regularization='much' must be a number"),
         (lambda: SubspaceAlignment("3").fit(SOURCE, target=TARGET), "components='3' must be between 1 and 4"),

@@ -361,7 +361,7 @@ def test_a_cache_that_is_cleared_in_a_pass_says_so(tmp_path, model, monkeypatch)
         ("", ValueError, "cache_dir is an empty text"),
         (__file__, NotADirectoryError, "is a file: name a folder"),
         (5, TypeError, "cache_dir=5 must be the path of a folder"),
-        ("/proc/none", OSError, "cannot be written in /proc/none .* Set cache_dir"),
+        ("/proc/none", OSError, r"cannot be written in /proc/none .* Set \$HFTRANSFER_CACHE, or cache_dir"),
     ],
 )
 def test_a_folder_that_cannot_be_is_refused(folder, error, message, model):

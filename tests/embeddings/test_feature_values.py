@@ -13,6 +13,7 @@ from frozen import hidden_states
 from transformers import CLIPConfig, CLIPModel, GPT2Config, GPT2Model, T5Config, T5Model
 
 from hftransfer import embed
+from hftransfer.data.row_origins import ORIGIN
 
 TEXTS = list(tiny.domain(37)["text"])
 
@@ -281,6 +282,11 @@ REFUSED = {
         lambda: frozen(IterableDataset.from_generator(lambda: iter([{"text": "w1"}, {"txt": "w2"}])), tiny.bert()),
         ValueError,
         "rows row 1 has no column 'text'",
+    ),
+    "no such column of a file": (
+        lambda: frozen(Dataset.from_dict({"text": ["w1"], ORIGIN: [0]}), tiny.bert(), column="txt"),
+        ValueError,
+        "rows has no column 'txt'; its columns are 'text'. Did you mean 'text'",
     ),
     "columns by a wrong name": (
         lambda: frozen(["w1"], tiny.bert(), pooling=["mean", "cls"])["mean"],

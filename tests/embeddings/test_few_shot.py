@@ -317,6 +317,12 @@ def test_rows_without_a_label_are_left_out_of_a_column():
         (Dataset.from_dict({"text": ["w1", "w2"], "label": [None, None]}), "label", "is empty throughout"),
         (Dataset.from_dict({"text": ["w1", "w2"], "label": [["a"], ["b"]]}), "label", "holds lists"),
         (ROWS.to_iterable_dataset(), "label", "source is a stream"),
+        (
+            Dataset.from_dict({"text": TEXTS[:3], "label": [1.0, 0.5, None]}),
+            "label",
+            "not whole, such as 0.5, which are",
+        ),
+        (Dataset.from_dict({"text": TEXTS[:3], "label": ["1", "2.5", ""]}), "label", "not whole, such as 2.5"),
     ],
 )
 def test_rows_that_cannot_be_learned_from(rows, y, message, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import pickle
 import re
@@ -17,7 +18,7 @@ from peft import LoraConfig
 from transformers import TrainerCallback
 
 from hftransfer.cli.cache_command import cache_command
-from hftransfer.embeddings import frozen_states
+from hftransfer.embeddings import feature_store, frozen_states
 from hftransfer.embeddings.cache_folder import cache_entries
 from hftransfer.embeddings.feature_store import FEATURES
 from hftransfer.trainers.trainer_access import joint_model_of
@@ -357,6 +358,58 @@ def test_a_run_goes_on_where_it_is_off(tmp_path):
     assert watch.layers is None
     assert watch.calls
     assert "frozen_cache_gb" in watch.trainer.frozen_layer_cache.why_off
+
+
+def full_disk(monkeypatch, folder):
+    def save(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(feature_store, "save_file", save)
+
+
+def cleared_meanwhile(monkeypatch, folder):
+    monkeypatch.setattr(feature_store.FeatureStore, "_read_file", lambda self, key: None)
+
+
+def broken_disk(monkeypatch, folder):
+    def locked(self, key):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(feature_store.FeatureStore, "locked", locked)
+
+
+def below_a_file(monkeypatch, folder):
+    folder.write_text("")
+    monkeypatch.setenv("HFTRANSFER_CACHE", str(folder / "cache"))
+
+
+def a_file(monkeypatch, folder):
+    folder.write_text("")
+
+
+FOLDERS = {
+    "full": (
+        full_disk,
+        r"no room for features .* Set \$HFTRANSFER_CACHE, .* or make room with `hftransfer cache --clear`$",
+    ),
+    "cleared": (cleared_meanwhile, "the cache was cleared meanwhile"),
+    "broken": (broken_disk, "Input/output error"),
+    "not writable": (below_a_file, r"cannot be written in .*cache \(Not a directory\)\. Set \$HFTRANSFER_CACHE, "),
+    "file": (a_file, "HFTRANSFER_CACHE '.*' is a file: name a folder"),
+}
+
+
+@pytest.mark.parametrize(("damage", "reason"), FOLDERS.values(), ids=FOLDERS.keys())
+def test_a_run_goes_on_without_a_folder_for_it(tmp_path, cache, caplog, monkeypatch, damage, reason):
+    damage(monkeypatch, cache)
+    with caplog.at_level(logging.WARNING):
+        losses, _, watch = train(make(tmp_path / "run"))
+    assert len(losses) == 4
+    assert watch.calls
+    assert watch.layers is None
+    (said,) = (r.getMessage() for r in caplog.records if "cache_frozen_layers" in r.getMessage())
+    assert re.search(reason, watch.trainer.frozen_layer_cache.why_off)
+    assert "output_dir" not in said
 
 
 def test_a_bound_alone_is_refused(tmp_path):

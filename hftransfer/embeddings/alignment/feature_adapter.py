@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, TransformerMixin
 
 from ...settings import read_choice
-from ..feature_arrays import domain_matrices, fitted_matrix, remember_columns
+from ..feature_arrays import domain_matrices, fitted_matrix, precision_of, remember_columns
 
 Domain = Literal["source", "target"]
 MISSING_TARGET = (
@@ -64,14 +64,16 @@ class FeatureAdapter(TransformerMixin, BaseEstimator, ABC):
             domain: which the rows are of, `"source"` or `"target"`.
 
         Returns:
-            (rows, k) array, or what `set_output` asks for.
+            (rows, k) array in float32 where X is, else in float64; or what `set_output` asks for.
 
         Raises:
             ValueError: rows of another width, not finite, a table with other columns, or another domain.
             NotFittedError: before `fit`.
         """
         rows = fitted_matrix(self, X)
-        return self._map_source(rows) if read_choice("domain", domain, Domain) == "source" else self._map_target(rows)
+        is_source = read_choice("domain", domain, Domain) == "source"
+        mapped = self._map_source(rows) if is_source else self._map_target(rows)
+        return mapped.astype(precision_of(X), copy=False)
 
     @abstractmethod
     def _fit(self, source: np.ndarray, y: np.ndarray | None, target: np.ndarray) -> None:

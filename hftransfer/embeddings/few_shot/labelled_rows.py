@@ -10,6 +10,8 @@ from datasets import Dataset
 from sklearn.utils.multiclass import check_classification_targets
 
 from ...data.domain_arguments import as_domain
+from ...data.label_space import declared_names
+from ...data.label_values import label_number
 from ...data.row_classes import row_classes
 from ...messages import shown
 from ..label_arrays import check_one_kind, is_missing
@@ -44,6 +46,13 @@ def labelled_rows(rows: Any, y: Any, column: str | None = None, data: str = SOUR
         kept = [row for row, name in enumerate(names) if name is not None]
         if not kept:
             raise ValueError(f"{data}: {y!r} is empty throughout, and a few rows of each class must have a label.")
+        numbers = [label_number(name) for name in names if name is not None]
+        amount = next((n for n in numbers if n is not None and not n.is_integer()), None)
+        if amount is not None and None not in numbers and declared_names(rows, y) is None:
+            raise ValueError(
+                f"{data}: {y!r} holds numbers that are not whole, such as {amount}, which are amounts and no classes. "
+                "Write classes as names or as whole numbers."
+            )
         if len(kept) < len(names):
             logger.info("%s: %s of %s rows have a label; the others are left out.", data, len(kept), len(names))
         return rows.select(kept).remove_columns(y), np.array([names[row] for row in kept])

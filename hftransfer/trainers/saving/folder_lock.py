@@ -16,9 +16,9 @@ from typing import Any
 
 import psutil
 
+from ...models.atomic_folder import check_access
 from .checkpoint_files import STATE_FILE, STEP
 from .folder_replacement import finish_replacement
-from .output_folder import check_access
 from .written_files import read_json
 
 STAGING = "_writing"  # the underscore keeps it from being uploaded

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from ...models.atomic_folder import check_access
 from .checkpoint_choice import last_good_checkpoint
 from .checkpoint_files import STEP, checkpoints
 from .resume_advice import resume_advice
@@ -88,44 +89,6 @@ def resume_hint(output_dir: str | os.PathLike[str]) -> str:
 def keeps_old_run(path: str | os.PathLike[str], is_kept: bool) -> None:
     """Old run of a folder, noted as still there and to be replaced, or as gone."""
     (_old_run_folders.add if is_kept else _old_run_folders.discard)(str(Path(path).absolute()))
-
-
-def check_access(folder: Path) -> None:
-    """Check that a folder can be written to or made: now, not when the first checkpoint is due.
-
-    Raises:
-        FileExistsError: it is a file.
-        NotADirectoryError: it lies below a file.
-        PermissionError: it cannot be written to.
-        OSError, ValueError: no folder can have that name.
-    """
-    try:
-        os.stat(folder)
-    except (FileNotFoundError, NotADirectoryError):
-        if folder.is_symlink():
-            target = os.readlink(folder)
-            raise FileExistsError(
-                f"{folder} is a link to {target}, which is not there. Make that folder, or choose another output_dir."
-            ) from None
-    except ValueError:  # of a NUL
-        raise ValueError(f"output_dir={str(folder)!r} holds a character that no path can. Choose another.") from None
-    except PermissionError:
-        raise PermissionError(f"{folder} cannot be looked into. Choose another output_dir.") from None
-    except OSError as error:  # a name that is too long, links in a ring
-        raise OSError(f"{folder} cannot be made: {_reason(error)}. Choose another output_dir.") from None
-    if os.path.lexists(folder) and not folder.is_dir():
-        raise FileExistsError(f"{folder} is a file; output_dir must be a folder. Choose another.")
-    existing = folder.absolute()
-    while not os.path.lexists(existing):
-        existing = existing.parent
-    if not existing.is_dir():
-        raise NotADirectoryError(f"{folder} cannot be made: {existing} is a file. Choose another output_dir.")
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise PermissionError(f"{existing} cannot be written to. Choose another output_dir.")
-
-
-def _reason(error: OSError) -> str:
-    return (error.strerror or str(error)).lower()
 
 
 def _refuse(folder: Path, foreign: list[str]) -> None:

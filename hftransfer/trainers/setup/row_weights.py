@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ...messages import nearest
-from ...settings import read_setting
+from ...settings import read_setting, text_keys
 
 
 def read_row_weights(setting: str, value: Any) -> dict[str, float]:
@@ -30,7 +30,7 @@ def read_row_weights(setting: str, value: Any) -> dict[str, float]:
     for name, weight in (weights or {}).items():
         if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 <= weight < math.inf:
             raise ValueError(f"{setting}: {name!r} must be a number of at least 0, not {weight!r}.")
-    return {str(name): float(weight) for name, weight in (weights or {}).items()}
+    return {name: float(weight) for name, weight in text_keys(weights or {}, setting).items()}
 
 
 def weights_in_order(setting: str, weights: dict[str, float], names: Sequence[str]) -> list[float]:

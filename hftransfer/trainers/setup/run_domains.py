@@ -107,8 +107,8 @@ def _checked_evaluation(eval_dataset: Any, columns: InputColumns) -> dict[str, A
         return None
     label, needed = columns.text.label, columns.names
     return {
-        str(name): as_domain(dataset, f"eval_dataset[{name!r}]", label, needed)
-        for name, dataset in by_name(eval_dataset).items()
+        name: as_domain(dataset, f"eval_dataset[{name!r}]", label, needed)
+        for name, dataset in by_name(eval_dataset, what="eval_dataset").items()
     }
 
 
