@@ -232,7 +232,8 @@ def test_second_texts_beside_lists_of_words_and_empty_ones(tmp_path):
     def prepared(question):
         rows = [{"tokens": ["w1", "w2"], "question": question}] * 3
         config = runs.config(tmp_path / "o", held_out=0, text_pair_column="question")
-        return prepare_pretraining(runs.model(), config, rows, processing_class=tiny.tokenizer()).train
+        train = prepare_pretraining(runs.model(), config, rows, processing_class=tiny.tokenizer()).train
+        return [train[i] for i in range(len(train))]
 
     assert {tuple(row["words"]) for row in prepared("w3 w4 w5")} == {(-1, 0, 1, -1), (-1, 0, 1, 2, -1)}
     with pytest.raises(ValueError, match="target row 0: 'question' is empty"):
