@@ -12,7 +12,9 @@ from ..extras import install_hint
 from ..setting_ranges import SEED, Bounds
 
 # Beyond these the accounting takes minutes and gigabytes, or is cruder than what it accounts for.
-EPSILON = Bounds(0, 20, above=True, hint="A larger one promises next to nothing: publish without noise, or ask for less.")
+EPSILON = Bounds(
+    0, 20, above=True, hint="A larger one promises next to nothing: publish without noise, or ask for less."
+)
 MULTIPLIER = Bounds(0.2, hint="Less noise promises next to nothing: publish without noise, or with more.")
 DELTA = Bounds(1e-15, 1, below=True, hint="A common choice is well below one over the number of rows.")
 
