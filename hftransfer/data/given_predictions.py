@@ -177,8 +177,6 @@ def _of_labels(values: Sequence[str | None], rows: int, names: tuple[str, ...] |
         if not isinstance(value, str):
             raise ValueError(f"{title} row {row}: {shown(value)} is no label: give the names of classes as text.")
     classes = tuple(sorted({str(value) for value in values})) if names is None else names
-    if len(classes) < 2:
-        raise ValueError(f"{title} names one class alone ({classes[0]!r}): there is nothing to tell apart.")
     number = {name: k for k, name in enumerate(classes)}
     for row, value in enumerate(values):
         if value not in number:
@@ -186,7 +184,9 @@ def _of_labels(values: Sequence[str | None], rows: int, names: tuple[str, ...] |
                 f"{title} row {row}: {shown(value)} is none of the labels {', '.join(classes)[:160]}."
                 f"{nearest(str(value), classes)}"
             )
-    return GivenPredictions(classes, np.eye(len(classes))[[number[str(value)] for value in values]], hard=True)
+    return _checked(
+        GivenPredictions(classes, np.eye(len(classes))[[number[v] for v in values if v]], hard=True), title
+    )
 
 
 def _of_probabilities(
@@ -209,7 +209,18 @@ def _of_probabilities(
                 f"{title} row {row} sums to {known.sum():.3g}: probabilities of all classes sum to 1. Leave a cell "
                 f"empty where the interface did not name the class.{remedy}"
             )
-    return GivenPredictions(names, np.where(said, values, 0.0), hard=False)
+    return _checked(GivenPredictions(names, np.where(said, values, 0.0), hard=False), title)
+
+
+def _checked(given: GivenPredictions, title: str) -> GivenPredictions:
+    """Predictions whose likeliest classes are two or more; raises a `ValueError`."""
+    named = np.unique(given.probabilities.argmax(1))
+    if len(named) < 2:
+        raise ValueError(
+            f"{title} names one class alone ({given.class_names[named[0]]!r}), on each row the likeliest: there is "
+            "nothing to tell apart."
+        )
+    return given
 
 
 def _check_rows(found: int, rows: int, title: str) -> None:

@@ -68,6 +68,8 @@ REFUSED = {
     "a vector": ([0.5, 0.5], 2, ["a", "b"], "not the shape"),
     "objects": ([{"a": 1}], 1, ["a", "b"], "a file, an array"),
     "one label": (["up", "up"], 2, None, "one class alone"),
+    "one label of two names": (["up", "up"], 2, ["up", "down"], "one class alone \\('up'\\)"),
+    "one class the likeliest on all rows": ([[0.9, 0.1], [0.6, 0.4]], 2, ["a", "b"], "one class alone \\('a'\\)"),
     "a blank label": (["up", " "], 2, None, "row 1 has no label. Give one"),
     "no label": (["up", None], 2, None, "row 1 has no label. Give one"),
     "a number among labels": (["up", 3], 2, None, "row 1: 3 is no label: give the names"),
