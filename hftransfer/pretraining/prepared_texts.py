@@ -29,7 +29,7 @@ from .pretraining_config import PretrainingConfig
 from .pretraining_kind import SENTENCES, TEXTS
 from .pretraining_model import PretrainingModel
 from .pretraining_run import PreparedPretraining
-from .sentence_settings import check_contrast_rows
+from .sentence_settings import check_contrast_rows, check_contrast_texts
 from .sentence_terms import SentenceTerms
 from .text_rows import single_texts, tokenize_rows
 from .trained_part import check_adapter, checked_part, put_adapter
@@ -84,6 +84,8 @@ def prepare_texts(
     encoded = {
         name: tokenize_rows(rows, tokenizer, columns, domain_title(name), longest) for name, rows in domains.items()
     }
+    if is_counted(encoded.values()):
+        check_contrast_texts(args, encoded.values())
     rates, bias = _word_rates(args, encoded)
     probe = _probe(tokens, longest, tokenizer.pad_token_id)
     terms = SentenceTerms(args, loaded, longest, tokenizer.pad_token_id, tokens, (model_kwargs or {}).get("revision"))
