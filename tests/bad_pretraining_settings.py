@@ -149,6 +149,18 @@ PRETRAINING_SENTENCES = {
         "held_out leaves one",
         "set held_out=0",
     ),
+    "one text to train on": (
+        {"model": encoder, "target": {"text": ["w1 w2"]}, "settings": CONTRAST | {"held_out": 0}},
+        ValueError,
+        "there is one text to train on",
+        "Give more texts",
+    ),
+    "texts that are all the same": (
+        {"model": encoder, "target": {"text": ["w1 w2"] * 9}, "settings": CONTRAST | {"held_out": 0}},
+        ValueError,
+        "or all are the same",
+        "leave sentence_contrast out",
+    ),
     "an encoder that is like no decoder": (
         {"model": unlike_any_decoder, "settings": DENOISING},
         ValueError,

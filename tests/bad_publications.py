@@ -21,7 +21,16 @@ PUBLICATIONS = {
         {**NOISE, "epsilon": 1.0}, ValueError, "epsilon and noise_multiplier", "give one of them",
     ),
     "a negative multiplier": (
-        {"noise_multiplier": -1.0, "delta": 1e-5}, ValueError, "noise_multiplier=-1.0", "positive",
+        {"noise_multiplier": -1.0, "delta": 1e-5}, ValueError, "noise_multiplier=-1.0", "at least 0.2",
+    ),
+    "a multiplier whose accounting fills the memory": (
+        {"noise_multiplier": 1e-6, "delta": 1e-5}, ValueError, "noise_multiplier=1e-06", "publish without noise",
+    ),
+    "an epsilon that promises nothing": (
+        {"epsilon": 1e6, "delta": 1e-5}, ValueError, "epsilon=1000000.0", "publish without noise",
+    ),
+    "a delta below what is accounted for": (
+        {"epsilon": 1.0, "delta": 1e-300}, ValueError, "delta=1e-300 must be at least 1e-15", "number of rows",
     ),
     "a seed of no noise": ({"noise_seed": 3}, ValueError, "noise_seed=3 has no effect", "give epsilon and delta"),
     "a bandwidth of nothing": ({"bandwidth": 2.0}, ValueError, "bandwidth=2 has no effect", "random_features"),

@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -95,9 +96,9 @@ def read_predictions(given: Any, rows: int, labels: Sequence[str] | None = None)
         raise ValueError(f"labels={list(names)!r:.120} must be at least two names, each once and none blank.")
     if isinstance(given, (str, os.PathLike)):
         return _of_file(Path(given).expanduser(), rows, names)
-    if isinstance(given, np.ndarray) and given.ndim == 1:
+    if getattr(given, "ndim", 0) == 1:
         given = given.tolist()
-    if isinstance(given, Sequence) and any(isinstance(value, str) for value in given):
+    if isinstance(given, Sequence) and len(given) and _are_labels(given):
         return _of_labels(list(given), rows, names, "predictions")
     try:
         values = np.asarray(given, dtype=np.float64)
@@ -142,7 +143,8 @@ def _of_file(path: Path, rows: int, names: tuple[str, ...] | None) -> GivenPredi
             "probabilities and labels cannot both be learned from. Keep one, or name the classes with labels."
         )
     values = np.stack([_numbers(table.dataset[name], name, path.name) for name in chosen], axis=1)
-    return _of_probabilities(values, rows, chosen, path.name)
+    remedy = "" if names else f" If a column of {', '.join(chosen)[:160]} is no class, name the classes with labels."
+    return _of_probabilities(values, rows, chosen, path.name, remedy)
 
 
 def _numbers(column: Sequence[Any], name: str, file: str) -> np.ndarray:
@@ -162,6 +164,11 @@ def _numbers(column: Sequence[Any], name: str, file: str) -> np.ndarray:
     return numbers
 
 
+def _are_labels(values: Sequence[Any]) -> bool:
+    """Whether values are meant as one class a row: names, or numbers of classes, which are refused by name."""
+    return any(isinstance(v, str) for v in values) or all(v is None or isinstance(v, Integral) for v in values)
+
+
 def _of_labels(values: Sequence[str | None], rows: int, names: tuple[str, ...] | None, title: str) -> GivenPredictions:
     _check_rows(len(values), rows, title)
     for row, value in enumerate(values):
@@ -170,8 +177,6 @@ def _of_labels(values: Sequence[str | None], rows: int, names: tuple[str, ...] |
         if not isinstance(value, str):
             raise ValueError(f"{title} row {row}: {shown(value)} is no label: give the names of classes as text.")
     classes = tuple(sorted({str(value) for value in values})) if names is None else names
-    if len(classes) < 2:
-        raise ValueError(f"{title} names one class alone ({classes[0]!r}): there is nothing to tell apart.")
     number = {name: k for k, name in enumerate(classes)}
     for row, value in enumerate(values):
         if value not in number:
@@ -179,10 +184,14 @@ def _of_labels(values: Sequence[str | None], rows: int, names: tuple[str, ...] |
                 f"{title} row {row}: {shown(value)} is none of the labels {', '.join(classes)[:160]}."
                 f"{nearest(str(value), classes)}"
             )
-    return GivenPredictions(classes, np.eye(len(classes))[[number[str(value)] for value in values]], hard=True)
+    return _checked(
+        GivenPredictions(classes, np.eye(len(classes))[[number[v] for v in values if v]], hard=True), title
+    )
 
 
-def _of_probabilities(values: np.ndarray, rows: int, names: tuple[str, ...], title: str) -> GivenPredictions:
+def _of_probabilities(
+    values: np.ndarray, rows: int, names: tuple[str, ...], title: str, remedy: str = ""
+) -> GivenPredictions:
     _check_rows(len(values), rows, title)
     said = ~np.isnan(values)
     for row in range(len(values)):
@@ -193,13 +202,25 @@ def _of_probabilities(values: np.ndarray, rows: int, names: tuple[str, ...], tit
             raise ValueError(
                 f"{title} row {row} must be probabilities, of at least 0 and 1 at most in sum, not "
                 f"{', '.join(f'{value:.3g}' for value in known)[:120]}. Logits go through a softmax first."
+                f"{remedy}"
             )
         if said[row].all() and abs(known.sum() - 1) > 0.02:
             raise ValueError(
                 f"{title} row {row} sums to {known.sum():.3g}: probabilities of all classes sum to 1. Leave a cell "
-                "empty where the interface did not name the class."
+                f"empty where the interface did not name the class.{remedy}"
             )
-    return GivenPredictions(names, np.where(said, values, 0.0), hard=False)
+    return _checked(GivenPredictions(names, np.where(said, values, 0.0), hard=False), title)
+
+
+def _checked(given: GivenPredictions, title: str) -> GivenPredictions:
+    """Predictions whose likeliest classes are two or more; raises a `ValueError`."""
+    named = np.unique(given.probabilities.argmax(1))
+    if len(named) < 2:
+        raise ValueError(
+            f"{title} names one class alone ({given.class_names[named[0]]!r}), on each row the likeliest: there is "
+            "nothing to tell apart."
+        )
+    return given
 
 
 def _check_rows(found: int, rows: int, title: str) -> None:

@@ -9,9 +9,14 @@ import numpy as np
 from scipy.special import ndtri
 
 from ..extras import install_hint
-from ..setting_ranges import POSITIVE, SEED, Bounds
+from ..setting_ranges import SEED, Bounds
 
-DELTA = Bounds(0, 1, above=True, below=True, hint="A common choice is well below one over the number of rows.")
+# Beyond these the accounting takes minutes and gigabytes, or is cruder than what it accounts for.
+EPSILON = Bounds(
+    0, 20, above=True, hint="A larger one promises next to nothing: publish without noise, or ask for less."
+)
+MULTIPLIER = Bounds(0.2, hint="Less noise promises next to nothing: publish without noise, or with more.")
+DELTA = Bounds(1e-15, 1, below=True, hint="A common choice is well below one over the number of rows.")
 
 
 def accountant() -> Any:
@@ -72,8 +77,9 @@ def read_noise(epsilon: Any, delta: Any, multiplier: Any) -> tuple[float, float,
         raise ValueError(f"{name} needs delta, the chance that epsilon does not hold: well below one over the rows.")
     delta = DELTA.read("delta", delta)
     if epsilon is not None:
-        multiplier = noise_multiplier(float(POSITIVE.read("epsilon", epsilon)), delta)
-    multiplier = float(POSITIVE.read("noise_multiplier", multiplier))
+        multiplier = noise_multiplier(float(EPSILON.read("epsilon", epsilon)), delta)
+    else:
+        multiplier = float(MULTIPLIER.read("noise_multiplier", multiplier))
     return multiplier, spent_epsilon(multiplier, delta), delta
 
 

@@ -56,8 +56,16 @@ class PublishedStatistics:
         for name, tensor in self.tensors.items():
             size = " x ".join(map(str, tensor.shape)) or "1"
             lines.append(f"  {name}: {size}, {tensor.nbytes:,} bytes")
+        if self.without_prototype:
+            lines.append(f"No prototype, for lack of rows or under the noise: {', '.join(self.without_prototype)}.")
         lines.append(str(self.facts["means"]))
         return lines
+
+    @property
+    def without_prototype(self) -> list[str]:
+        """Classes of published prototypes that have none."""
+        held = self.tensors.get("has_prototype", torch.ones(0)).tolist()
+        return [name for name, has_one in zip(self.facts["classes"], held, strict=False) if not has_one]
 
     def need(self, kind: str, reader: str) -> None:
         """Check that a kind of statistics was published. Raises a `ValueError`.

@@ -29,9 +29,9 @@ from .pretraining_config import PretrainingConfig
 from .pretraining_kind import SENTENCES, TEXTS
 from .pretraining_model import PretrainingModel
 from .pretraining_run import PreparedPretraining
-from .sentence_settings import check_contrast_rows
+from .sentence_settings import check_contrast_rows, check_contrast_texts
 from .sentence_terms import SentenceTerms
-from .text_rows import tokenize_rows
+from .text_rows import single_texts, tokenize_rows
 from .trained_part import check_adapter, checked_part, put_adapter
 from .unlabelled_domains import domain_title, is_counted, training_rows
 from .vocabulary_extension import extend_vocabulary
@@ -67,7 +67,8 @@ def prepare_texts(
     words = [columns.input_column(rows, False, domain_title(name)) == columns.tokens for name, rows in domains.items()]
     load = load_masked_language_model if args.mask_probability else load_encoder
     loaded, tokenizer = load(model, processing_class, model_kwargs, words=any(words))
-    texts = validation
+    domains = {name: single_texts(rows, columns, domain_title(name)) for name, rows in domains.items()}
+    texts = None if validation is None else single_texts(validation, columns, _held_out_title(measured))
     if validation is None and args.held_out:
         others = {domain_title(name): rows for name, rows in domains.items() if name != measured}
         domains[measured], texts = hold_out_rows(
@@ -83,6 +84,8 @@ def prepare_texts(
     encoded = {
         name: tokenize_rows(rows, tokenizer, columns, domain_title(name), longest) for name, rows in domains.items()
     }
+    if is_counted(encoded.values()):
+        check_contrast_texts(args, encoded.values())
     rates, bias = _word_rates(args, encoded)
     probe = _probe(tokens, longest, tokenizer.pad_token_id)
     terms = SentenceTerms(args, loaded, longest, tokenizer.pad_token_id, tokens, (model_kwargs or {}).get("revision"))
@@ -102,7 +105,7 @@ def prepare_texts(
     )
     held_out: list[dict[str, Any]] = []
     if texts is not None:
-        rows = tokenize_rows(texts, tokenizer, columns, f"held-out rows of {domain_title(measured)}", longest)
+        rows = tokenize_rows(texts, tokenizer, columns, _held_out_title(measured), longest)
         check_contrast_rows(args, len(rows))
         held_out = held_out_batches(rows, collator, args.per_device_eval_batch_size)
     return PreparedPretraining(
@@ -122,6 +125,11 @@ def prepare_texts(
         notes=(f"Batches: {layout} ({reason}).", *notes, *bias, *new_words),
         masking={"mask_probability": args.mask_probability, **terms.described},
     )
+
+
+def _held_out_title(measured: str) -> str:
+    """Name of the held-out rows in messages."""
+    return f"held-out rows of {domain_title(measured)}"
 
 
 def _masking(args: PretrainingConfig, tokenizer: Any) -> WordMasking | None:

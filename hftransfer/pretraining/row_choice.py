@@ -142,7 +142,7 @@ def choose_rows(
     usable = np.flatnonzero(first & ~known)
     if count > len(usable):
         raise ValueError(
-            f"count={count:,} rows are to be chosen, and the pool has {len(usable):,} rows that differ from each "
+            f"{count:,} rows of the pool are to be chosen, and it has {len(usable):,} that differ from each "
             "other and from the texts of the task. Choose fewer, or train on all."
         )
     draw = np.random.default_rng([seed, count])

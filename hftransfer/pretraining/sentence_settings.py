@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from ..messages import nearest
@@ -84,6 +85,24 @@ def check_contrast_rows(args: Any, held_out_rows: int) -> None:
         raise ValueError(
             f"sentence_contrast is measured among held-out texts of a batch, and {what}. Raise it, or set held_out=0 "
             "to measure nothing."
+        )
+
+
+def check_contrast_texts(args: Any, domains: Iterable[Any]) -> None:
+    """Check that two of the encoded texts differ, so that a contrast can tell them apart; raises a `ValueError`.
+
+    Args:
+        args: a `PretrainingConfig`.
+        domains: encoded rows; no streams.
+    """
+    if not args.sentence_contrast:
+        return
+    texts = (row["input_ids"] for rows in domains for row in rows)
+    first = next(texts, None)
+    if all(text == first for text in texts):
+        raise ValueError(
+            "sentence_contrast tells the texts of a batch apart, and there is one text to train on, or all are the "
+            "same. Give more texts, or leave sentence_contrast out."
         )
 
 

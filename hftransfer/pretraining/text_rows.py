@@ -16,13 +16,42 @@ WORDS = "words"  # column: number of each token's word, from `number_words`
 ROW_COLUMNS = ("input_ids", WORDS, LENGTH)
 
 
+def single_texts(dataset: Any, columns: TextColumns, name: str) -> Any:
+    """Rows of one text each: the second text of a row becomes a row of its own.
+
+    Args:
+        dataset: map-style or streaming.
+        columns: where text is.
+        name: of the dataset, for messages.
+
+    Returns:
+        The dataset as it is where there is no second text; else one column of texts, and the rows' names.
+
+    Raises:
+        ValueError: no such column, or an empty or missing text.
+    """
+    if columns.text_pair is None:
+        return dataset
+    column, pair = columns.input_column(dataset, False, name), columns.text_pair
+    require_column(dataset, pair, name, "text_pair_column")
+    is_split = column == columns.tokens
+
+    def both(batch: Mapping[str, list], numbers: list[int]) -> dict[str, list]:
+        rows = row_names(batch, numbers)
+        texts = checked_texts(batch[column], rows, column, name, is_split)
+        seconds = checked_texts(batch[pair], rows, pair, name, False)
+        return {column: [*texts, *(text.split() if is_split else text for text in seconds)], ORIGIN: [*rows, *rows]}
+
+    return dataset.map(both, batched=True, with_indices=True, remove_columns=column_names(dataset))
+
+
 def tokenize_rows(dataset: Any, tokenizer: Any, columns: TextColumns, name: str, max_length: int | None) -> Any:
     """Tokenised texts, without labels; a text longer than `max_length` is cut into several rows.
 
     Args:
         dataset: map-style or streaming. Of its columns, those with texts alone are read.
         tokenizer: a fast one.
-        columns: where text is; a second text is a row of its own.
+        columns: where text is; one text a row, see `single_texts`.
         name: of the dataset, for messages.
         max_length: in tokens, special ones included; `None` cuts nothing.
 
@@ -34,22 +63,14 @@ def tokenize_rows(dataset: Any, tokenizer: Any, columns: TextColumns, name: str,
     """
     column = columns.input_column(dataset, False, name)
     is_split = column == columns.tokens
-    if columns.text_pair is not None:
-        require_column(dataset, columns.text_pair, name, "text_pair_column")
     is_counted = hasattr(dataset, "__len__")
     if is_counted:  # others are not even read
-        read = (column, columns.text_pair, ORIGIN)
-        dataset = dataset.select_columns([name for name in dataset.column_names if name in read])
+        dataset = dataset.select_columns([name for name in dataset.column_names if name in (column, ORIGIN)])
 
     def tokenize(batch: Mapping[str, list], numbers: list[int]) -> dict[str, list]:
         rows = row_names(batch, numbers)
         texts = checked_texts(batch[column], rows, column, name, is_split)
-        encoded = _tokenized(tokenizer, texts, is_split, max_length)
-        if columns.text_pair is not None:
-            pairs = checked_texts(batch[columns.text_pair], rows, columns.text_pair, name, False)
-            for key, values in _tokenized(tokenizer, pairs, False, max_length).items():
-                encoded[key] += values
-        return encoded
+        return _tokenized(tokenizer, texts, is_split, max_length)
 
     encoded = dataset.map(
         tokenize,

@@ -106,6 +106,7 @@ class TestTimeAdapter:
 
     __test__ = False  # for pytest, which collects classes of such names
 
+    @torch.inference_mode(False)
     def __init__(
         self,
         model: Any,
@@ -124,6 +125,11 @@ class TestTimeAdapter:
         if not copy and device is not None:
             raise ValueError(f"device={str(device)!r} with copy=False would move your model: move it there yourself.")
         self.model: nn.Module = copying.deepcopy(loaded) if copy and loaded is model else loaded
+        if any(weight.is_inference() for weight in self.model.parameters()):
+            raise ValueError(
+                "The model was made under torch.inference_mode, and such weights take no step: make it outside, or "
+                "leave copy=True."
+            )
         if device is not None:
             self._move(device)
         self.weights = AdaptedWeights(find_parameters(self.model, self.settings.parameters))
@@ -163,6 +169,7 @@ class TestTimeAdapter:
 
     # ---- prediction
 
+    @torch.inference_mode(False)
     def adapt_and_predict(self, batch: Mapping[str, Any] | torch.Tensor) -> TestTimePrediction:
         """Prediction for a batch, and a step on it.
 
@@ -204,6 +211,7 @@ class TestTimeAdapter:
                 reset = collapse
         return TestTimePrediction(prediction, prediction.argmax(1), learned, reset)
 
+    @torch.inference_mode(False)
     def predict(self, batch: Mapping[str, Any] | torch.Tensor) -> TestTimePrediction:
         """Prediction for a batch without a step: nothing of the state changes.
 
@@ -216,6 +224,7 @@ class TestTimeAdapter:
             prediction = self.forwards.mixed(self.forwards.forward(inputs, self._design_effect(rows)), start)
         return TestTimePrediction(prediction, prediction.argmax(1))
 
+    @torch.inference_mode(False)
     def reset(self) -> None:
         """Start weights and no memory, as before the first batch; counts go on.
 
@@ -238,10 +247,12 @@ class TestTimeAdapter:
 
     # ---- state
 
+    @torch.inference_mode(False)
     def state_dict(self) -> dict[str, Any]:
         """State of the stream: `"tensors"` by name and `"facts"` that JSON can hold."""
         return collect_state(self)
 
+    @torch.inference_mode(False)
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """State from `state_dict` of an adapter of the same model and settings.
 

@@ -68,9 +68,14 @@ REFUSED = {
     "a vector": ([0.5, 0.5], 2, ["a", "b"], "not the shape"),
     "objects": ([{"a": 1}], 1, ["a", "b"], "a file, an array"),
     "one label": (["up", "up"], 2, None, "one class alone"),
+    "one label of two names": (["up", "up"], 2, ["up", "down"], "one class alone \\('up'\\)"),
+    "one class the likeliest on all rows": ([[0.9, 0.1], [0.6, 0.4]], 2, ["a", "b"], "one class alone \\('a'\\)"),
     "a blank label": (["up", " "], 2, None, "row 1 has no label. Give one"),
     "no label": (["up", None], 2, None, "row 1 has no label. Give one"),
     "a number among labels": (["up", 3], 2, None, "row 1: 3 is no label: give the names"),
+    "numbers of classes": ([1, 0], 2, ["a", "b"], "row 0: 1 is no label: give the names of classes as text"),
+    "numbers in an array": (np.array([1, 0]), 2, None, "row 0: 1 is no label: give the names"),
+    "nothing but gaps": ([None, None], 2, None, "row 0 has no label"),
     "a blank name": ([[0.5, 0.5]], 1, ["a", " "], "none blank"),
     "an unknown label": (["up", "dwon"], 2, ["up", "down"], "Did you mean 'down'"),
 }
@@ -91,6 +96,7 @@ def test_what_is_refused(case):
         ("down,up\n0.7,0.3\n0.5,0.5\n", ["down", "pu"], "no column 'pu'"),
         ("label,up\nx,0.3\ny,0.5\n", None, "cannot both be learned from"),
         ("up\n0.7\n0.3\n", None, "one column"),
+        ("id,down,up\n7,0.7,0.3\n8,0.5,0.5\n", None, "If a column of id, down, up is no class, name the classes"),
     ],
 )
 def test_files_that_are_refused(tmp_path, text, labels, said):

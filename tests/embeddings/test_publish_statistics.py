@@ -255,6 +255,20 @@ def test_prototypes_are_matched_by_name(published, clipped, news):
         Prototype(WIDTH, 3, statistics=str(published), class_names=("a", "b", "c"))
 
 
+def test_classes_without_a_prototype_are_named_and_none_at_all_is_refused(monkeypatch, model_folder, news, tmp_path):
+    usual = {"statistics": "prototypes", "cache_dir": False, "processing_class": tiny.tokenizer()}
+    two = news.filter(lambda row: row["label"] != 1)
+    found = publish_statistics(model_folder, two, tmp_path / "two", **usual)
+    assert "No prototype, for lack of rows or under the noise: up." in found.summary
+    assert Prototype(WIDTH, 3, class_names=tiny.LABELS, statistics=str(tmp_path / "two")).seen[0].tolist() == [1, 0, 1]
+    noised(monkeypatch, 1000.0)
+    publish_statistics(
+        model_folder, news, tmp_path / "none", clip_norm=1.0, noise_multiplier=1000.0, delta=1e-5, **usual
+    )
+    with pytest.raises(ValueError, match="no class of the published prototypes has one.*of more rows"):
+        Prototype(WIDTH, 3, class_names=tiny.LABELS, statistics=str(tmp_path / "none"))
+
+
 def test_a_weak_model_is_aligned_to_prototypes(published):
     """It is some 60 % sure of the best rows: 0.9 takes none, the mean confidence on the target the surer half."""
     names = tuple(tiny.LABELS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import masked_models
@@ -11,12 +12,14 @@ import pretraining_worker
 import pytest
 import tiny
 import torch
+from datasets import Dataset
 from peft import LoraConfig
 from processes import KILLED, forked
 from safetensors.torch import load_file
 from transformers import AutoModelForMaskedLM, AutoModelForSequenceClassification, AutoTokenizer, BertModel
 
 from hftransfer import AdaptationConfig, AdaptationTrainer, prepare_pretraining
+from hftransfer.pretraining import prepared_texts
 from hftransfer.pretraining.masked_language_model import load_masked_language_model
 
 ELSEWHERE = """
@@ -206,6 +209,35 @@ def test_lists_of_words_and_second_texts_are_texts(tmp_path):
     assert [row["words"] for row in rows(tagged)] == [[-1, 0, 0, 1, -1]] * 3
     pairs = [{"text": f"w{i}", "question": f"w{i + 1} w{i + 2}"} for i in range(3)]
     assert sorted(row["length"] for row in rows(pairs, text_pair_column="question")) == [3, 3, 3, 4, 4, 4]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_no_held_out_text_is_trained_on_as_a_second_text(tmp_path, monkeypatch, stream):
+    measured = []
+    monkeypatch.setattr(prepared_texts, "held_out_batches", lambda rows, *_: measured.extend(rows) or [])
+    numbers = list(range(20)) * 2  # each question stands in two rows, the last one beside texts of its own
+    target = Dataset.from_dict({"text": [f"w{i} w39" for i in range(40)], "question": [f"w{i} w38" for i in numbers]})
+    config = runs.config(tmp_path / "o", held_out=5, text_pair_column="question")
+    if stream:
+        target = target.select(range(20)).to_iterable_dataset()
+    prepared = prepare_pretraining(runs.model(), config, target, processing_class=tiny.tokenizer())
+    held_out = {tuple(row["input_ids"]) for row in measured}
+    rows = (row["pair"][0] if stream else row for row in itertools.islice(prepared.train, 200))
+    trained = {tuple(row["input_ids"]) for row in rows}
+    assert prepared.held_out_rows == len(held_out) == 5
+    assert not held_out & trained
+
+
+def test_second_texts_beside_lists_of_words_and_empty_ones(tmp_path):
+    def prepared(question):
+        rows = [{"tokens": ["w1", "w2"], "question": question}] * 3
+        config = runs.config(tmp_path / "o", held_out=0, text_pair_column="question")
+        train = prepare_pretraining(runs.model(), config, rows, processing_class=tiny.tokenizer()).train
+        return [train[i] for i in range(len(train))]
+
+    assert {tuple(row["words"]) for row in prepared("w3 w4 w5")} == {(-1, 0, 1, -1), (-1, 0, 1, 2, -1)}
+    with pytest.raises(ValueError, match="target row 0: 'question' is empty"):
+        prepared(" ")
 
 
 def test_new_words_are_trained_and_saved(tmp_path, run_elsewhere):

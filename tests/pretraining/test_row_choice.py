@@ -171,7 +171,7 @@ def test_rows_are_chosen_by_embeddings_and_the_features_are_kept(tmp_path):
 BAD = {
     "by": (lambda: choose_rows(NEWS, LIKE, 3, by="ngram"), "by='ngram' must be one of .* Did you mean 'ngrams'"),
     "count": (lambda: choose_rows(NEWS, LIKE, 0), "count=0 must be a whole number"),
-    "too many": (lambda: choose_rows(NEWS + NEWS, LIKE, 41), "count=41 rows .* the pool has 40 rows"),
+    "too many": (lambda: choose_rows(NEWS + NEWS, LIKE, 41), "41 rows of the pool .* it has 40 that"),
     "share": (lambda: choose_rows(NEWS, LIKE, 3, diversity=1), "diversity=1 must be a share"),
     "buckets": (lambda: choose_rows(NEWS, LIKE, 3, buckets=0), "buckets=0"),
     "seed": (lambda: choose_rows(NEWS, LIKE, 3, seed=-1), "seed=-1"),

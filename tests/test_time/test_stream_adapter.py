@@ -108,6 +108,27 @@ def test_a_step_is_the_same_in_the_callers_modes(around, make, batch):
     assert equal(usual.state_dict()["tensors"], inside.state_dict()["tensors"])
 
 
+def test_a_stream_that_is_begun_in_inference_mode_goes_on_outside(tmp_path):
+    settings = LEARNS | {"method": "sar"}  # with momentum in the optimizer
+    usual = TestTimeAdapter(sure(tiny.bert()), **settings)
+    with torch.inference_mode():
+        inside = TestTimeAdapter(sure(tiny.bert()), **settings)
+        inside.adapt_and_predict(BATCHES[0])
+        inside.save(tmp_path / "state")
+        inside.reset()
+        inside.load(tmp_path / "state")
+        made_inside = tiny.bert()
+    for batch in BATCHES:
+        inside.adapt_and_predict(batch)
+    for batch in (BATCHES[0], *BATCHES):
+        usual.adapt_and_predict(batch)
+    assert usual.facts["steps"] == inside.facts["steps"] == 4
+    assert equal(usual.state_dict()["tensors"], inside.state_dict()["tensors"])
+    assert TestTimeAdapter(made_inside).adapt_and_predict(BATCHES[0]).logits.shape == (2, 3)
+    with pytest.raises(ValueError, match="made under torch.inference_mode.*leave copy=True"):
+        TestTimeAdapter(made_inside, copy=False)
+
+
 @pytest.mark.parametrize("parameters", ["norms", "lora"])
 def test_autocast_computes_with_the_new_weights(parameters):
     """Of a LoRA adapter, autocast would keep the weights that it has cast: the second forward would be the first."""

@@ -131,6 +131,11 @@ class Prototype(Objective):
                 f"the published prototypes are of the classes {', '.join(names)}, and this run has "
                 f"{', '.join(class_names)}: rename the labels of one of the two."
             )
+        if len(published.without_prototype) == len(names):
+            raise ValueError(
+                "no class of the published prototypes has one: its rows were too few for the noise. Ask the site for "
+                "prototypes alone, of more rows or with a larger epsilon."
+            )
         order = [names.index(name) for name in class_names]
         self.centroids[SOURCE] = published.tensors["prototypes"][order]
         self.seen[SOURCE] = published.tensors["has_prototype"][order].to(self.seen.dtype)
