@@ -198,7 +198,8 @@ def _stands_back(probe: Entry, base: CandidateOutcome, rule: SelectionRule) -> s
 def _replaces_training(probe: Entry, base: Entry) -> str:
     return (
         f"{probe.name} takes the place of {base.name} as the model that others have to beat: taught by the same rows, "
-        f"it has {_at_home(probe):.1f} on source validation rows where {base.name} has {_at_home(base):.1f}."
+        f"it is right on {_at_home(probe):.1f} % of the source validation rows, and {base.name} on "
+        f"{_at_home(base):.1f} %."
     )
 
 
