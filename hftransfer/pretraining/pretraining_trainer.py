@@ -184,7 +184,8 @@ class PretrainingTrainer(SavingTrainer):
 
     def held_out_scores(self) -> dict[str, float]:
         """Scores on the held-out rows, as the function of this name says."""
-        return self._scores(self.prepared.held_out)
+        prepared: Any = self.prepared
+        return self._scores(prepared.held_out)
 
     def loss_of_a_batch(self) -> float:
         """Loss on the first batch that is trained on, in evaluation mode: of a run that holds no rows out."""
