@@ -95,6 +95,12 @@ PRETRAINING_TEXTS = {
         "whose length is not known",
         "a number of rows",
     ),
+    "a stream that is held out to its end": (
+        {"target": ROWS.to_iterable_dataset(), "settings": {"held_out": 40}},
+        ValueError,
+        "target is a stream of 40 row(s), of which held_out=40 leaves none",
+        "Lower it",
+    ),
     "a stream beside a data set": (
         {"target": ROWS.to_iterable_dataset(), "source": ROWS, "settings": {"held_out": 0}},
         ValueError,

@@ -11,10 +11,21 @@ import torch
 
 TEXT = {"input_ids": torch.tensor([[2, 9, 10, 3]]), "attention_mask": torch.ones(1, 4, dtype=torch.long)}
 PIXELS = torch.rand(3, 3, 12, 12)
+
+
+def spoilt():
+    model = tiny.bert()
+    model.classifier.bias.data.fill_(float("nan"))
+    return model
+
+
 STREAMS = {  # the model, keywords of the adapter, a batch
     "a model that is none": ((lambda: 7, {}, TEXT), TypeError, "model=7", "folder or Hub id of a saved classifier"),
     "a folder that is not there": (
         (lambda: Path("nowhere/model"), {}, TEXT), FileNotFoundError, "nowhere/model", "folder of a saved classifier",
+    ),
+    "weights that are no numbers": (
+        (spoilt, {}, TEXT), ValueError, "'classifier.bias' holds 3 values of 3 that are NaN", "an earlier checkpoint",
     ),
     "a regression": (
         (lambda: tiny.bert(("LABEL_0",), num_labels=1), {}, TEXT), ValueError, "a single output", "adapt_batch_norm",

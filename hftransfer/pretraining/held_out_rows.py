@@ -40,8 +40,13 @@ def hold_out_rows(
             )
         from datasets import Dataset
 
-        first = list(dataset.take(int(held_out)))
-        return dataset.skip(int(held_out)), Dataset.from_list(first)
+        first = list(dataset.take(int(held_out) + 1))
+        if len(first) <= held_out:
+            raise ValueError(
+                f"{name} is a stream of {len(first)} row(s), of which held_out={held_out:g} leaves none to train on. "
+                "Lower it; 0 holds nothing out."
+            )
+        return dataset.skip(int(held_out)), Dataset.from_list(first[:-1])
     count = max(1, round(len(dataset) * held_out)) if held_out < 1 else int(held_out)
     if count >= len(dataset):
         raise ValueError(

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
     from ..trainers.argument_types import Domains, Processing, Rows
 
+NOT_SAVED = ", so the model was not saved"
+
 
 @dataclass(frozen=True)
 class Pretraining:
@@ -159,7 +161,9 @@ def _run(prepared: PreparedPretraining, args: PretrainingConfig, dataset_names: 
     if before:
         print_lines(*described_scores(kind, before, rows))
     trainer.train()
-    after = _measured(trainer, prepared, "after training, so the model was not saved")
+    after = _measured(trainer, prepared, f"after training{NOT_SAVED}")
+    if not prepared.held_out:
+        _check(trainer, {"loss": trainer.loss_of_a_batch()}, "a batch of rows", f"after training{NOT_SAVED}")
     scores: dict[str, Any] = {"perplexity_before": None, "perplexity_after": None}
     scores |= {f"{kind.score}_before": before.get(kind.score), f"{kind.score}_after": after.get(kind.score)}
     scores |= {"scores_before": before, "scores_after": after}
@@ -178,13 +182,18 @@ def _run(prepared: PreparedPretraining, args: PretrainingConfig, dataset_names: 
 def _measured(trainer: PretrainingTrainer, prepared: PreparedPretraining, when: str) -> dict[str, float]:
     """Scores on held-out rows, if there are some; raises a `FloatingPointError` for one that is no number."""
     scores = trainer.held_out_scores() if prepared.held_out else {}
+    _check(trainer, scores, f"the {prepared.held_out_rows} held-out rows", when)
+    return scores
+
+
+def _check(trainer: PretrainingTrainer, scores: Mapping[str, float], rows: str, when: str) -> None:
+    """Check that scores are numbers; raises a `FloatingPointError`, the same on all processes."""
     broken = next((name for name, value in scores.items() if not math.isfinite(value)), None)
     if broken is not None:
         raise FloatingPointError(
-            f"{broken} of the {prepared.held_out_rows} held-out rows is {scores[broken]:g} {when}. Lower the learning "
-            f"rate, or look at the model that it started from. {trainer.finite_guard.last_good()}"
+            f"{broken} of {rows} is {scores[broken]:g} {when}. Lower the learning rate, or look at the model that it "
+            f"started from. {trainer.finite_guard.last_good()}"
         )
-    return scores
 
 
 def _say(result: Pretraining, kind: PretrainingKind) -> None:

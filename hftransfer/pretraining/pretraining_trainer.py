@@ -185,13 +185,22 @@ class PretrainingTrainer(SavingTrainer):
     def held_out_scores(self) -> dict[str, float]:
         """Scores on the held-out rows, as the function of this name says."""
         prepared: Any = self.prepared
+        return self._scores(prepared.held_out)
+
+    def loss_of_a_batch(self) -> float:
+        """Loss on the first batch that is trained on, in evaluation mode: of a run that holds no rows out."""
+        batch = next(iter(self.get_train_dataloader()))
+        return self._scores([batch] * self.args.world_size)["loss"]
+
+    def _scores(self, batches: Any) -> dict[str, float]:
+        prepared: Any = self.prepared
         args, add_up = self.args, lambda sums: sums
         if args.world_size > 1:
             add_up = lambda sums: self.accelerator.reduce(sums, "sum")  # noqa: E731
         prepared.joint.to(args.device)
         share = slice(args.process_index, None, args.world_size)
         with stage("evaluating"), self.compute_loss_context_manager():
-            measured = (prepared.joint, prepared.kind, prepared.held_out)
+            measured = (prepared.joint, prepared.kind, batches)
             return held_out_scores(*measured, args.seed, args.device, share, add_up)
 
     # ---- a run

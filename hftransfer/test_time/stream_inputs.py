@@ -15,6 +15,7 @@ from ..models.adapter_folders import adapter_labels
 from ..models.adapters import plain_model
 from ..models.ingredients import adapter_config, is_adapter_folder, load_with_head, plain_class
 from ..models.pretrained import load_quietly
+from ..models.weight_checks import check_finite
 
 NEVER_READ = ("labels", "label", "domain", "num_source")
 
@@ -24,10 +25,10 @@ def load_stream_model(model: Any) -> nn.Module:
 
     Raises:
         FileNotFoundError: there is no such folder.
-        TypeError, ValueError: it is no classifier, or predicts no classes.
+        TypeError, ValueError: it is no classifier, predicts no classes, or holds weights that are no numbers.
     """
-    if isinstance(model, (str, os.PathLike)):
-        path = os.fspath(model)
+    path = os.fspath(model) if isinstance(model, (str, os.PathLike)) else None
+    if path is not None:
         if isinstance(model, Path) and not model.is_dir():
             raise FileNotFoundError(f"There is no folder {path!r}. Give the folder of a saved classifier.")
         cls: Any = plain_class(path)
@@ -52,6 +53,7 @@ def load_stream_model(model: Any) -> nn.Module:
             f"{type(plain_model(model)).__name__} is made for {kind or 'a single output'}: adaptation at test time "
             "reads the entropy of one class a row. Use adapt_batch_norm, which reads no prediction."
         )
+    check_finite(model, repr(path) if path else "The model")
     return model
 
 

@@ -143,11 +143,10 @@ def test_a_run_that_got_worse_says_so(tmp_path, capsys):
     assert json.loads((tmp_path / "run" / "results.json").read_text())["got_worse"] is True
 
 
-def test_a_model_that_predicts_no_numbers_is_not_saved(tmp_path):
-    with pytest.raises(
-        FloatingPointError, match="loss of the 3 held-out rows is nan after training.*not saved.*Lower"
-    ):
-        runs.run(tmp_path / "run", learning_rate=1e30, max_steps=2)
+@pytest.mark.parametrize(("held_out", "rows"), [(3, "the 3 held-out rows"), (0, "a batch of rows")])
+def test_a_model_that_predicts_no_numbers_is_not_saved(tmp_path, held_out, rows):
+    with pytest.raises(FloatingPointError, match=f"loss of {rows} is nan after training.*not saved.*Lower"):
+        runs.run(tmp_path / "run", learning_rate=1e30, max_steps=2, held_out=held_out)
     assert not (tmp_path / "run" / "config.json").exists()
 
 
