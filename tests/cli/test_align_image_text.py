@@ -63,7 +63,7 @@ def test_from_folders_to_a_model_and_its_card(world, monkeypatch, capsys):
     [
         (["--new_classes", "cat"], "--new_classes cat is no class of the source"),
         (["--caption_column", "text", "--new_classes", "up"], "leave one of them out"),
-        (["--caption_column", "text"], "has no column 'text'"),
+        (["--caption_column", "text"], "has no column 'text'; its columns are 'image', 'label'."),
         (["--ridge", "0"], "ridge=0.0 must be positive"),
         (["--steps", "-1"], "steps=-1 must be a whole number"),
         (["--templates", "a photo"], "must have {} once"),

@@ -14,7 +14,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipe
 
 from hftransfer import Embedder, FewShotClassifier, NearestPrototype, PairSettings
 from hftransfer.embeddings.feature_extractor import FeatureExtractor
-from hftransfer.embeddings.few_shot import pair_training
+from hftransfer.embeddings.few_shot import few_shot_classifier, pair_training
 from hftransfer.embeddings.few_shot.few_shot_classifier import METHODS
 from hftransfer.embeddings.few_shot.labelled_rows import labelled_rows
 from hftransfer.embeddings.few_shot.pair_sampling import Pairs, draw_pairs
@@ -278,6 +278,10 @@ def test_unit_spread_is_one_number():
     centred = x - x.mean(0)
     np.testing.assert_allclose(z, centred / np.sqrt(np.square(centred).sum(1).mean()))
     np.testing.assert_allclose(UnitSpread().fit_transform(np.ones((3, 2)) * 0.1), 0, atol=1e-15)
+    rounded = np.ones((3, 2)) * 0.1 + np.array([[1e-8], [0], [0]])
+    assert UnitSpread().fit(rounded).alike_
+    np.testing.assert_allclose(UnitSpread().fit_transform(rounded), 0, atol=1e-7)
+    assert not UnitSpread().fit(x).alike_
 
 
 def test_a_score_on_labels_of_another_kind_is_refused():
@@ -383,6 +387,22 @@ def test_pair_settings_out_of_range(name, value):
 def test_a_rate_that_breaks_the_encoder_is_said():
     with pytest.raises(FloatingPointError, match="lower learning_rate"):
         few(pairs=PairSettings(learning_rate=1e30, warmup=0)).fit(TEXTS, NAMES)
+
+
+def test_rows_that_training_made_alike_are_said(monkeypatch):
+    """An encoder whose last layer gives the same for all rows, but for rounding."""
+
+    def collapsed(*args, **kwargs):
+        training = train_on_pairs(*args, **kwargs)
+        with torch.no_grad():
+            norm = training.model.bert.encoder.layer[-1].output.LayerNorm
+            norm.weight.fill_(1e-9)
+            norm.bias.normal_()
+        return training
+
+    monkeypatch.setattr(few_shot_classifier, "train_on_pairs", collapsed)
+    with pytest.raises(FloatingPointError, match="features of all rows alike, .*: lower learning_rate"):
+        few().fit(TEXTS, NAMES)
 
 
 def test_what_cannot_be_saved_is_said_before_training():

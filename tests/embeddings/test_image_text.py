@@ -40,6 +40,7 @@ from hftransfer import (
     names_as_shots,
     zero_shot_report,
 )
+from hftransfer.data.row_origins import ORIGIN
 from hftransfer.embeddings.image_text import align
 from hftransfer.embeddings.image_text.dual_encoder import check_dual_encoder, dual_encoder
 from hftransfer.embeddings.image_text.known_classes import known_classes
@@ -334,6 +335,13 @@ def test_columns_without_words_are_refused(column, values, message):
 
     with pytest.raises(ValueError, match=message):
         captioned_images(Dataset.from_dict({"image": ["a.png"], column: values}))
+
+
+def test_columns_that_are_no_users_are_not_named():
+    from datasets import Dataset
+
+    with pytest.raises(ValueError, match=r"its columns are 'image'\.$"):
+        captioned_images(Dataset.from_dict({"image": ["a.png"], ORIGIN: [0]}))
 
 
 def test_class_labels_are_read_by_name():

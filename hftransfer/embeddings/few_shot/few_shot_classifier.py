@@ -141,6 +141,10 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         self.modality_ = inputs.modality
         self.pipeline_: Pipeline = make_pipeline(self._embedder(extractor, inputs), UnitSpread(), head)
         self.pipeline_.fit(inputs, labels)
+        if tunes and self.pipeline_[-2].alike_:
+            raise FloatingPointError(
+                "Pair training has made the features of all rows alike, so no class can be told: lower learning_rate."
+            )
         return self
 
     def predict(self, rows: Any) -> np.ndarray:

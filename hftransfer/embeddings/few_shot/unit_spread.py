@@ -9,6 +9,8 @@ from sklearn.utils.validation import check_array
 
 from ..feature_arrays import fitted_matrix
 
+ALIKE = 1e-6  # of their length: what float32 makes of equal rows in other batches
+
 
 class UnitSpread(TransformerMixin, BaseEstimator):
     r"""Features centred and divided by one number: \(z = (x - \mu)/s\), with \(s^2\) the mean of
@@ -20,6 +22,7 @@ class UnitSpread(TransformerMixin, BaseEstimator):
     Attributes:
         mean_: (d,).
         spread_: \(s\), positive.
+        alike_: whether rows differ by the rounding of float32 alone.
 
     Example:
         >>> UnitSpread().fit_transform([[0.0, 1.0], [4.0, 1.0]])
@@ -40,7 +43,8 @@ class UnitSpread(TransformerMixin, BaseEstimator):
         self.n_features_in_ = x.shape[1]
         self.mean_ = x.mean(0)
         spread = float(np.sqrt(np.square(x - self.mean_).sum(1).mean()))
-        self.spread_ = spread if spread > 1e-12 * max(1.0, float(np.abs(x).max())) else 1.0
+        self.alike_ = spread <= ALIKE * float(np.sqrt(np.square(x).sum(1).mean()))
+        self.spread_ = 1.0 if self.alike_ else spread
         return self
 
     def transform(self, X: ArrayLike) -> np.ndarray:

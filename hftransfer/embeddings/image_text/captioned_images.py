@@ -8,6 +8,7 @@ from typing import Any
 
 from datasets import ClassLabel
 
+from ...data.row_origins import visible
 from ...messages import nearest
 
 
@@ -36,11 +37,12 @@ def captioned_images(
         >>> captioned_images(rows)[1]
         ['cat', 'dog']
     """
+    known = visible(dataset.column_names)
     for column in (caption_column, image_column):
-        if column not in dataset.column_names:
+        if column not in known:
             raise ValueError(
-                f"{name} has no column {column!r}; its columns are {', '.join(map(repr, dataset.column_names))}."
-                f"{nearest(column, dataset.column_names)}"
+                f"{name} has no column {column!r}; its columns are {', '.join(map(repr, known))}."
+                f"{nearest(column, known)}"
             )
     feature, values = dataset.features[caption_column], dataset[caption_column][:]
     if isinstance(feature, ClassLabel):
