@@ -71,6 +71,18 @@ def running_statistics_kept(model: nn.Module) -> Iterator[None]:
             module.track_running_stats = True
 
 
+@contextmanager
+def batch_statistics_without_dropout(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside a `with` block, but for batch norms that train: these use the batch's statistics, and
+    their running ones stay as they are."""
+    training = [norm for norm in batch_norms(model).values() if norm.training]
+    with module_mode(model):
+        for norm in training:
+            norm.train()
+        with running_statistics_kept(model):
+            yield
+
+
 @torch.no_grad()
 def average_statistics(model: nn.Module) -> None:
     """Mean of the running statistics over all processes, each of which has seen its own rows only."""

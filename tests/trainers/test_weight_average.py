@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 
 import numpy as np
+import pictures
 import pytest
 import runs
 import tiny
@@ -94,6 +95,41 @@ def test_the_teacher_predicts_without_dropout_and_leaves_the_model_alone(tmp_pat
 
         logits = pick_words(logits, inputs["word_mask"][inputs["num_source"] :])
     torch.testing.assert_close(seen[0], logits)
+
+
+@pytest.mark.parametrize(
+    ("targets", "batch_norm", "own"),
+    [
+        pytest.param(6, "joint", True, id="of the target rows"),
+        pytest.param(6, "frozen", False, id="the running ones, as the student"),
+        pytest.param(1, "joint", False, id="the running ones, of one row"),
+    ],
+)
+def test_statistics_that_the_teachers_batch_norms_use(tmp_path, targets, batch_norm, own):
+    """Running ones are those of the student's weights, and of both domains."""
+    run = runs.trainer(
+        tmp_path, pictures.resnet(), objectives={"mean_teacher": FULL}, processing_class=pictures.processor(),
+        train_dataset=pictures.pictures(), target_dataset=pictures.pictures(seed=1, labelled=False, dark=True),
+        batch_norm=batch_norm, per_device_train_batch_size=6, target_ratio=targets / 6,
+    )  # fmt: skip
+    joint, inputs = run.model.train(), next(iter(run.get_train_dataloader()))
+    for buffer in joint.weight_average.names:
+        joint.weight_average.get_buffer(buffer).mul_(1.1)
+    assert len(inputs["pixel_values"]) - inputs["num_source"] == targets
+    student, teacher, seen = copy.deepcopy(joint.model), copy.deepcopy(joint.model), []
+    joint.objectives["mean_teacher"].register_forward_pre_hook(
+        lambda _, args, kwargs: seen.append(kwargs["averaged_target_logits"]), with_kwargs=True
+    )
+    joint(**inputs)
+    with torch.no_grad():
+        student(pixel_values=inputs["pixel_values"])  # its forward alone moves the running statistics
+        for name, value in joint.model.named_buffers():
+            torch.testing.assert_close(value, student.get_buffer(name), msg=name)
+        joint.weight_average.write_to(teacher)
+        if not own:
+            teacher.load_state_dict(dict(joint.model.named_buffers()), strict=False)
+        expected = teacher.train(own)(pixel_values=inputs["pixel_values"][inputs["num_source"] :]).logits
+    torch.testing.assert_close(seen[0], expected)
 
 
 def test_the_teacher_is_evaluated_and_saved_if_it_is_kept(tmp_path):

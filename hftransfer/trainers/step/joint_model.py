@@ -14,7 +14,7 @@ from transformers.utils import ModelOutput
 
 from ...data.text_encoder import without_other_tokenizations
 from ...models.adapters import is_peft
-from ...models.batch_norm_statistics import freeze_batch_norms
+from ...models.batch_norm_statistics import batch_statistics_without_dropout, freeze_batch_norms
 from ...models.feature_hook import Head
 from ...models.freezing import frozen_modules
 from ...models.layer_hook import HEAD
@@ -244,11 +244,13 @@ class JointModel(nn.Module):
     def _averaged_logits(
         self, inputs: dict[str, Any], rows: BatchRows, word_mask: torch.Tensor | None, precision: torch.dtype | None
     ) -> torch.Tensor:
-        """Logits of this process' target rows by the average of the weights, without dropout and gradient."""
+        """Logits of this process' target rows by the average of the weights, without dropout and gradient. Batch norms
+        use the statistics of these rows: the running ones are those of other weights, and of both domains."""
         assert self.weight_average is not None
         target = rows.pick(without_states(inputs), "target")
+        mode = module_mode if rows.total - rows.num_source == 1 else batch_statistics_without_dropout
         autocast = torch.autocast(self.progress.device.type, precision, enabled=precision is not None)
-        with torch.no_grad(), module_mode(self.model), autocast:
+        with torch.no_grad(), mode(self.model), autocast:
             logits = self.weight_average.run(self.model, target).logits.float()
         self.joint_forward.features.take(target)  # hooks let go of what they keep
         return logits if word_mask is None else pick_words(logits, word_mask[rows.target])
