@@ -29,8 +29,8 @@ class MeanTeacher(Objective):
     than most of the ones that it averages, so that its predictions are worth following.
 
     The trainer keeps the average (`WeightAverage`): one more copy of the weights that train, in single precision, in
-    checkpoints and in no saved model, and one more forward over the target rows, without gradient. Batch norm's
-    running statistics are the model's own.
+    checkpoints and in no saved model, and one more forward over the target rows, without gradient. In it, batch norms
+    use the statistics of these rows; running ones are the model's own.
 
     Args:
         decay: α. With 0.99 the last hundred updates count; short runs forget nothing with 0.999.
